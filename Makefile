@@ -1,0 +1,47 @@
+# Everything a person needs: `make help` prints itself.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-all check format tiny wheel clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: $(STAMP)  ## make .venv and install the project with its tools (once)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "seva_exp needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+run: setup  ## the whole pipeline on the embedded model (ARGS="seed=1 ..." for more)
+	$(BIN)/python -m seva_exp +aug=diffusion_noise $(ARGS)
+
+test: setup  ## all quick tests
+	$(BIN)/python -m pytest
+
+test-all: setup  ## slow tests as well
+	$(BIN)/python -m pytest -m ''
+
+check: setup  ## format, lint, types
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+
+format: setup  ## put the code into shape
+	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests
+
+tiny: setup  ## train the embedded model anew (about 10 minutes on 2 cores)
+	$(BIN)/python -m seva_exp.models.tiny_training
+
+wheel: setup  ## dist/*.whl
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean:  ## remove the environment and what was built (not your runs)
+	rm -rf .venv dist build

@@ -1,0 +1,37 @@
+"""seva_exp: vision-language models that align themselves (SeVa, STIC), as one resumable pipeline.
+
+>>> from seva_exp import Experiment, run
+>>> from seva_exp.augment import DiffusionNoise
+>>> report = run(Experiment(aug={"diffusion_noise": DiffusionNoise(step=500)}))
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seva_exp.api import run
+    from seva_exp.errors import InputError, StageError
+    from seva_exp.experiment import Experiment, Options
+    from seva_exp.machine import Machine
+    from seva_exp.records import Report
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Experiment": "seva_exp.experiment",
+    "InputError": "seva_exp.errors",
+    "Machine": "seva_exp.machine",
+    "Options": "seva_exp.experiment",
+    "Report": "seva_exp.records",
+    "StageError": "seva_exp.errors",
+    "run": "seva_exp.api",
+}
+
+__all__ = ["Experiment", "InputError", "Machine", "Options", "Report", "StageError", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used, so that ``import seva_exp`` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'seva_exp' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

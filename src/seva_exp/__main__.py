@@ -1,0 +1,5 @@
+"""``python -m seva_exp``."""
+
+from seva_exp.cli import main
+
+main()

@@ -1,0 +1,37 @@
+"""``seva_exp.run``: an experiment with the console, the report page and a tracker watching it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seva_exp import experiment as core
+from seva_exp.events import Listener
+from seva_exp.experiment import Experiment, Options
+from seva_exp.machine import Machine
+from seva_exp.records import Report
+from seva_exp.report.console import Console
+from seva_exp.report.html import HtmlReport
+from seva_exp.tracking import AnyTracker, NoTracker, make_listeners
+
+
+def run(
+    experiment: Experiment,
+    machine: Machine | None = None,
+    options: Options | None = None,
+    *,
+    tracker: AnyTracker | None = None,
+    listeners: Sequence[Listener] | None = None,
+    overrides: Sequence[str] = (),
+) -> Report:
+    """Run an experiment; print what happens, write ``report.html``, log to the tracker.
+
+    ``listeners`` replaces console and page; ``overrides`` is the command line to write down.
+    Raises InputError before work starts when something is wrong, StageError when a stage fails.
+    """
+    machine, options = machine or Machine(), options or Options()
+    watching = [HtmlReport(), Console()] if listeners is None else list(listeners)
+    tracked = NoTracker() if tracker is None or options.dry_run else tracker
+    tracking = make_listeners(tracked, machine.store_root())
+    return core.run(
+        experiment, machine, options, listeners=[*tracking, *watching], overrides=overrides
+    )

@@ -1,0 +1,133 @@
+"""Operations on RGB pictures, with torchvision's semantics; each returns a new picture."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Box = tuple[int, int, int, int]
+"""(left, top, right, bottom) in pixels, right and bottom exclusive."""
+Range = tuple[float, float]
+CROP_TRIES = 10
+HUES = 255
+"""Steps of a full turn in Pillow's hue channel: 0 and 255 are both red."""
+
+
+def draw_crop(rng: random.Random, width: int, height: int, scale: Range, ratio: Range) -> Box:
+    """A box inside ``width`` x ``height`` px with a share of the area drawn from ``scale`` and a
+    width/height drawn log-uniformly from ``ratio``; the largest central one if none fits."""
+    for _ in range(CROP_TRIES):
+        area = width * height * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = rng.randint(0, width - w), rng.randint(0, height - h)
+            return left, top, left + w, top + h
+    return _central_crop(width, height, ratio)
+
+
+def _central_crop(width: int, height: int, ratio: Range) -> Box:
+    aspect = min(max(width / height, ratio[0]), ratio[1])
+    w, h = min(width, round(height * aspect)), min(height, round(width / aspect))
+    w, h = max(w, 1), max(h, 1)
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def resized_crop(image: Image.Image, box: Box, size: int) -> Image.Image:
+    """The part in ``box`` as a picture of ``size`` x ``size`` px (bilinear, antialiased)."""
+    from PIL import Image
+
+    return image.crop(box).resize((size, size), Image.Resampling.BILINEAR)
+
+
+def flip(image: Image.Image) -> Image.Image:
+    """Left and right exchanged."""
+    from PIL import ImageOps
+
+    return ImageOps.mirror(image)
+
+
+def to_gray(image: Image.Image) -> Image.Image:
+    """Without color, still RGB."""
+    return image.convert("L").convert("RGB")
+
+
+def blur(image: Image.Image, radius: float) -> Image.Image:
+    """Gaussian blur; ``radius`` is its standard deviation in pixels."""
+    from PIL import ImageFilter
+
+    return image.filter(ImageFilter.GaussianBlur(radius))
+
+
+def scale_brightness(image: Image.Image, factor: float) -> Image.Image:
+    """0 gives black, 1 the picture itself."""
+    from PIL import ImageEnhance
+
+    return ImageEnhance.Brightness(image).enhance(factor)
+
+
+def scale_contrast(image: Image.Image, factor: float) -> Image.Image:
+    """0 gives the mean gray everywhere, 1 the picture itself."""
+    from PIL import ImageEnhance
+
+    return ImageEnhance.Contrast(image).enhance(factor)
+
+
+def scale_saturation(image: Image.Image, factor: float) -> Image.Image:
+    """0 gives gray, 1 the picture itself."""
+    from PIL import ImageEnhance
+
+    return ImageEnhance.Color(image).enhance(factor)
+
+
+def shift_hue(image: Image.Image, turns: float) -> Image.Image:
+    """Rotates the hue by ``turns`` of a full circle, in steps of 1/255."""
+    from PIL import Image
+
+    steps = round(turns * HUES) % HUES
+    if not steps:
+        return image.copy()
+    hue, saturation, value = image.convert("HSV").split()
+    hue = hue.point([(h + steps) % HUES for h in range(256)])
+    return Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+
+
+Adjustment = tuple[Callable[["Image.Image", float], "Image.Image"], float]
+"""One operation of a color jitter with its drawn parameter."""
+
+
+def draw_jitter(
+    rng: random.Random, brightness: float, contrast: float, saturation: float, hue: float
+) -> list[Adjustment]:
+    """The adjustments of one color jitter, in their random order.
+
+    Factors are drawn from U(max(0, 1 - strength), 1 + strength), the hue's shift from
+    U(-hue, hue) in turns. A strength of 0 leaves its operation out.
+    """
+    scales = (
+        (scale_brightness, brightness),
+        (scale_contrast, contrast),
+        (scale_saturation, saturation),
+    )
+    adjustments: list[Adjustment] = [
+        (scale, rng.uniform(max(0.0, 1.0 - strength), 1.0 + strength))
+        for scale, strength in scales
+        if strength
+    ]
+    if hue:
+        adjustments.append((shift_hue, rng.uniform(-hue, hue)))
+    rng.shuffle(adjustments)
+    return adjustments
+
+
+def jitter(image: Image.Image, adjustments: list[Adjustment]) -> Image.Image:
+    """Applies the adjustments one after the other."""
+    for operation, value in adjustments:
+        image = operation(image, value)
+    return image.copy()

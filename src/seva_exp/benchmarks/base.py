@@ -1,0 +1,74 @@
+"""What every benchmark is: questions, a score per answer, and metrics that are ratios of sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from seva_exp.records import Prediction
+from seva_exp.spec import Spec
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Better = Literal["higher", "lower", "neutral"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a benchmark. ``group`` names its picture; ``max_new_tokens`` bounds the
+    answer."""
+
+    id: str
+    group: str
+    type: str
+    prompt: str
+    target: str
+    max_new_tokens: int
+    load: Callable[[], Image]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """``100 * sum(numerator) / sum(denominator)`` over the predictions of ``types``; both name a
+    count of ``Prediction.counts``. ``scale`` replaces the 100."""
+
+    types: tuple[str, ...]
+    numerator: str
+    denominator: str
+    scale: float = 100.0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: the mean of one or several ratios."""
+
+    split: str
+    name: str
+    terms: tuple[Ratio, ...]
+    better: Better = "higher"
+
+
+class Benchmark(Spec):
+    """Base of the benchmarks. ``protocol`` names prompt, extraction and scoring rule: numbers of
+    two protocols are never put in one column."""
+
+    @property
+    def protocol(self) -> str:
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Cheap checks before anything runs. Raises InputError naming the field."""
+
+    def questions(self) -> Iterator[Question]:
+        """Every question, in a fixed order."""
+        raise NotImplementedError
+
+    def predict(self, question: Question, text: str) -> Prediction:
+        """Extract the answer from what the model said and score it."""
+        raise NotImplementedError
+
+    def metrics(self) -> Sequence[Metric]:
+        """The metrics of the benchmark, in the order in which a table shows them."""
+        raise NotImplementedError

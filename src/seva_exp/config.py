@@ -1,0 +1,185 @@
+"""The composed config becomes an Experiment, a Machine, Options and a tracker: strictly.
+
+Unknown keys, wrong types and values out of range are refused with the field's path and the
+nearest known name.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from seva_exp.augment import AUGMENTATIONS
+from seva_exp.benchmarks import BENCHMARKS
+from seva_exp.data import DATA
+from seva_exp.errors import InputError, nearest, suggest
+from seva_exp.experiment import Experiment, Method, Options
+from seva_exp.generation import GENERATION
+from seva_exp.machine import Machine
+from seva_exp.models import MODELS
+from seva_exp.paths import options_of, sweeps_dir
+from seva_exp.spec import Json, Spec
+from seva_exp.tracking import AnyTracker, NoTracker, WandbTracker
+from seva_exp.training import DpoTraining
+
+Classes = Mapping[str, type[Spec]]
+
+METHODS: Classes = {"seva": Method}
+ONE_OF: dict[str, Classes] = {
+    "method": METHODS,
+    "model": MODELS,
+    "data": DATA,
+    "generation": GENERATION,
+    "tracker": {"none": NoTracker, "wandb": WandbTracker},
+}
+"""Groups that hold one value; its class is told by ``kind``."""
+MANY_OF: dict[str, Classes] = {"aug": AUGMENTATIONS, "benchmark": BENCHMARKS}
+"""Groups that hold values by name."""
+PLAIN: dict[str, type[Spec]] = {"dpo": DpoTraining, "machine": Machine}
+"""Groups of one class."""
+HINTS = {
+    "sweep": "A sweep is a config of its own: python -m seva_exp -cn NAME",
+    "sweeps": "A sweep is a config of its own: python -m seva_exp -cn NAME",
+}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that one command asks for."""
+
+    experiment: Experiment
+    machine: Machine
+    options: Options
+    tracker: AnyTracker
+
+
+def parse(config: Json) -> RunConfig:
+    """Validate a composed config. Raises InputError naming the first wrong field."""
+    options = {name: config[name] for name in Options.model_fields if name in config}
+    known = {*ONE_OF, *MANY_OF, *PLAIN, *Options.model_fields, "seed"}
+    for name in config:
+        if name not in known:
+            raise InputError(_unknown_top_level(name, known))
+    parts: dict[str, Any] = {}
+    for name, classes in ONE_OF.items():
+        parts[name] = _one_of(name, config.get(name), classes)
+    for name, classes in MANY_OF.items():
+        parts[name] = _many_of(name, config.get(name), classes)
+    for name, cls in PLAIN.items():
+        parts[name] = _validate(name, config.get(name) or {}, cls)
+    machine, tracker = parts.pop("machine"), parts.pop("tracker")
+    checked = _validate("", options, Options)
+    try:
+        experiment = Experiment(seed=config.get("seed", 0), **parts)
+    except ValidationError as error:
+        raise InputError(_message("", Experiment, error)) from None
+    return RunConfig(experiment, machine, checked, tracker)
+
+
+def _unknown_top_level(name: str, known: set[str]) -> str:
+    if name in HINTS:
+        names = ", ".join(sorted(file.stem for file in sweeps_dir().glob("*.yaml")))
+        return f"{name}: no such config group. {HINTS[name]}, with NAME one of: {names}."
+    return f"{name}: no such config group or field.{suggest(name, known)}"
+
+
+def _one_of(path: str, node: Any, classes: Classes) -> Spec:
+    if not isinstance(node, dict):
+        known = options_of(path.split(".")[0])
+        raise InputError(f"{path}={node}: not a config of this group.{suggest(str(node), known)}")
+    kind = str(node.get("kind"))
+    if kind not in classes:
+        raise InputError(f"{path}.kind={kind}: no such kind.{suggest(kind, classes)}")
+    return _validate(path, node, classes[kind])
+
+
+def _many_of(path: str, node: Any, classes: Classes) -> dict[str, Spec]:
+    if node is None:
+        return {}
+    if not isinstance(node, dict):
+        known = options_of(path)
+        raise InputError(f"{path}={node}: not a config of this group.{suggest(str(node), known)}")
+    return {name: _member(path, name, child, classes) for name, child in node.items()}
+
+
+def _member(path: str, name: str, node: Any, classes: Classes) -> Spec:
+    """``aug.NAME``: a whole config; anything else means that the group's file was not added."""
+    where = f"{path}.{name}"
+    if not isinstance(node, dict) or "kind" not in node:
+        known = options_of(path)
+        if name in known:
+            raise InputError(f"{where}: this {path} is not in the config. Add +{path}={name}.")
+        raise InputError(f"{where}: no such {path}.{suggest(name, known)}")
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise InputError(f"{where}: a name has letters, digits, '_' and '-' only.")
+    return _one_of(where, node, classes)
+
+
+def _validate(path: str, node: Any, cls: type[Spec]) -> Any:
+    try:
+        # From JSON text: lists may fill tuples, but "0.1" is not a number, nor is 1 a text.
+        return cls.model_validate_json(json.dumps(node))
+    except ValidationError as error:
+        raise InputError(_message(path, cls, error)) from None
+
+
+def _message(path: str, cls: type[BaseModel], error: ValidationError) -> str:
+    """One line per wrong field."""
+    return "\n".join(_line(path, cls, detail) for detail in error.errors(include_url=False))
+
+
+def _line(path: str, cls: type[BaseModel], detail: Any) -> str:
+    inner = [str(part) for part in detail["loc"]]
+    where = ".".join(part for part in (path, *inner) if part)
+    if detail["type"] == "extra_forbidden":
+        return f"{where}: no such field.{suggest(inner[-1], cls.model_fields)}"
+    if detail["type"] == "missing":
+        return f"{where}: must be set ({where}=VALUE).{_described(cls, inner)}"
+    if detail["type"] == "value_error" and not inner:
+        return str(detail["ctx"]["error"])
+    said = detail["msg"][0].lower() + detail["msg"][1:]
+    hint = _nearest_choice(cls, inner, detail["input"])
+    return f"{where}={_shown(detail['input'])}: {said}.{hint}{_described(cls, inner)}"
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _described(cls: type[BaseModel], loc: list[str]) -> str:
+    field = cls.model_fields.get(loc[0]) if loc else None
+    return f" ({field.description})" if field and field.description else ""
+
+
+def _nearest_choice(cls: type[BaseModel], loc: list[str], value: Any) -> str:
+    """For a field with fixed choices, the one nearest to the value given."""
+    field: FieldInfo | None = cls.model_fields.get(loc[0]) if loc else None
+    choices = _literals(field.annotation) if field else []
+    match = nearest(str(value), [str(choice) for choice in choices])
+    return f" Did you mean '{match}'?" if match else ""
+
+
+def _literals(annotation: Any) -> list[Any]:
+    if typing.get_origin(annotation) is typing.Literal:
+        return list(typing.get_args(annotation))
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, tuple):
+        return [c for part in typing.get_args(annotation) for c in _literals(part)]
+    return []
+
+
+def known_fields() -> list[str]:
+    """Every dotted field name that an override may have, for suggestions."""
+    names = [*Options.model_fields, "seed", *ONE_OF, *MANY_OF, *PLAIN]
+    for group, classes in {**ONE_OF, **{name: {"": cls} for name, cls in PLAIN.items()}}.items():
+        names += [f"{group}.{field}" for cls in classes.values() for field in cls.model_fields]
+    for group, classes in MANY_OF.items():
+        for kind, cls in classes.items():
+            names += [f"{group}.{kind}.{field}" for field in cls.model_fields]
+    return sorted(set(names))

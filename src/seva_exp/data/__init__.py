@@ -1,0 +1,33 @@
+"""Data sources: where samples come from, one module each. A new one adds its line to the union."""
+
+from __future__ import annotations
+
+from typing import Annotated, get_args
+
+from pydantic import Field
+
+from seva_exp.data.base import NOT_DRAWN, DataSource, Hasher, SampleSet
+from seva_exp.data.folder import FolderData
+from seva_exp.data.jsonl import JsonlData
+from seva_exp.data.shapes import ShapesData
+
+_Union = FolderData | JsonlData | ShapesData
+
+AnyData = Annotated[_Union, Field(discriminator="kind")]
+"""The field type of a config that holds a data source."""
+DATA: dict[str, type[DataSource]] = {
+    cls.model_fields["kind"].default: cls for cls in get_args(_Union)
+}
+"""kind -> class."""
+
+__all__ = [
+    "DATA",
+    "NOT_DRAWN",
+    "AnyData",
+    "DataSource",
+    "FolderData",
+    "Hasher",
+    "JsonlData",
+    "SampleSet",
+    "ShapesData",
+]

@@ -1,0 +1,75 @@
+"""What a data source is: a spec that makes samples."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from seva_exp.randomness import seed_for
+from seva_exp.records import Drop, Sample
+from seva_exp.spec import Json, Spec
+
+Hasher = Callable[[Path], str]
+"""A file's SHA-256 (hex). Whoever calls may remember results for files that did not change."""
+NOT_DRAWN = "not drawn"
+"""The reason of a `Drop` that fell to `samples`, not to a fault."""
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """What a source gave, in a fixed order, and what it left out."""
+
+    samples: list[Sample]
+    drops: list[Drop]
+
+
+class DataSource(Spec):
+    """Where unlabeled pictures and their questions come from."""
+
+    kind: str
+
+    @property
+    @abstractmethod
+    def seeded(self) -> bool:
+        """Whether the run's seed changes the samples."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raises InputError for what is wrong at first glance (no such folder, say); quick."""
+
+    @abstractmethod
+    def identity(self, sha256: Hasher) -> Json:
+        """What the samples depend on beside the seed: fields and the contents of files, by hash.
+        Never a path of this machine."""
+
+    @abstractmethod
+    def build(self, seed: int, root: Path, sha256: Hasher) -> SampleSet:
+        """The samples; pictures that are made are written below ``root/images``."""
+
+    @abstractmethod
+    def image_root(self, root: Path) -> Path:
+        """The folder to which the ``path`` of every sample's ``ImageRef`` is relative;
+        ``root`` as in ``build``."""
+
+
+def draw_order(names: Iterable[str], seed: int, purpose: str) -> list[str]:
+    """``names`` in random order. Each name's rank is its own: taking one name away leaves the
+    others in the order they had."""
+    return sorted(names, key=lambda name: (seed_for(seed, purpose, name), name))
+
+
+def hash_or_none(path: Path, sha256: Hasher) -> str | None:
+    """The file's hash; None where there is no file to read."""
+    try:
+        return sha256(path) if path.is_file() else None
+    except OSError:
+        return None
+
+
+def tally(drops: Iterable[Drop]) -> str:
+    """Counted reasons, such as "3 not an image, 1 empty file", the most frequent first."""
+    counts = Counter(drop.reason for drop in drops)
+    return ", ".join(f"{n} {reason}" for reason, n in counts.most_common())

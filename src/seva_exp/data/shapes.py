@@ -1,0 +1,102 @@
+"""The built-in data: drawn scenes of the synthetic world, with a mix of questions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from seva_exp.data.base import DataSource, Hasher, SampleSet
+from seva_exp.randomness import python_rng
+from seva_exp.records import ImageRef, Sample
+from seva_exp.spec import Json
+
+if TYPE_CHECKING:
+    from seva_exp.world import Scene
+
+SCENE, QUESTION = "data.shapes.scene", "data.shapes.question"
+"""Purposes of the random streams; the benchmark's held-out scenes have another."""
+WEIGHTS = {
+    "existence": 2,
+    "color": 1,
+    "kind": 1,
+    "count": 1,
+    "position": 1,
+    "relation": 1,
+    "text": 1,
+    "describe": 2,
+}
+"""How often each type of question is tried, relative to the others."""
+
+
+class ShapesData(DataSource):
+    """Scenes of the unbiased world, each with one question whose answer is not kept.
+
+    A sample depends on the seed and its number only: a larger set begins with the smaller one.
+    """
+
+    kind: Literal["shapes"] = "shapes"
+    samples: int = Field(600, ge=1, le=1_000_000, description="number of scenes to draw")
+
+    @property
+    def seeded(self) -> bool:
+        return True
+
+    def check(self) -> None:
+        """Nothing outside can be wrong."""
+
+    def identity(self, sha256: Hasher) -> Json:
+        return self.to_json()
+
+    def image_root(self, root: Path) -> Path:
+        return root / "images"
+
+    def build(self, seed: int, root: Path, sha256: Hasher) -> SampleSet:
+        folder = self.image_root(root)
+        folder.mkdir(parents=True, exist_ok=True)
+        ids = [f"shapes-{number:06d}" for number in range(self.samples)]
+        return SampleSet([_sample(seed, id, folder, sha256) for id in ids], [])
+
+
+def _sample(seed: int, id: str, folder: Path, sha256: Hasher) -> Sample:
+    from seva_exp.world import UNBIASED, draw, sample_scene
+
+    scene = sample_scene(python_rng(seed, SCENE, id), UNBIASED)
+    file = folder / f"{id}.png"
+    draw(scene).save(file)
+    prompt = draw_question(scene, python_rng(seed, QUESTION, id))
+    return Sample(id, ImageRef(file.name, sha256(file)), prompt)
+
+
+def draw_question(scene: Scene, rng: random.Random) -> str:
+    """A question that applies to ``scene``: types are tried by weight until one does."""
+    askers = _askers()
+    while True:
+        (kind,) = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))
+        question = askers[kind](scene, rng)
+        if question is not None:
+            return question
+
+
+def _askers() -> dict[str, Callable[[Scene, random.Random], str | None]]:
+    from seva_exp.world import QUESTIONS, existence
+    from seva_exp.world.language import PLAIN_PROMPTS
+    from seva_exp.world.questions import EXISTENCE_MODES, QA
+
+    def asks(ask: Callable[[Scene, random.Random], QA | None]):
+        def question(scene: Scene, rng: random.Random) -> str | None:
+            qa = ask(scene, rng)
+            return qa.question if qa else None
+
+        return question
+
+    def exists(scene: Scene, rng: random.Random) -> QA:
+        return existence(scene, rng, rng.random() < 0.5, rng.choice(EXISTENCE_MODES))
+
+    askers = {kind: asks(ask) for kind, ask in QUESTIONS.items()}
+    askers["existence"] = asks(exists)
+    askers["describe"] = lambda scene, rng: rng.choice(PLAIN_PROMPTS)
+    return askers

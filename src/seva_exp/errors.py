@@ -1,0 +1,28 @@
+"""Errors that a person reads. Each message names the field or file, the bad value and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """Configuration or input data is wrong. Raised before work starts; the CLI exits with 2."""
+
+
+class StageError(RuntimeError):
+    """A stage could not finish. What earlier stages made stays; the CLI exits with 1."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known name closest to ``word``, or None when nothing is close."""
+    matches = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` plus all the known names, for the end of an error message."""
+    names = sorted(known)
+    match = nearest(word, names)
+    hint = f" Did you mean '{match}'?" if match else ""
+    return f"{hint} Known: {', '.join(names)}." if names else hint

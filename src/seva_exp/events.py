@@ -1,0 +1,81 @@
+"""What a run tells those who watch it (console, report page, tracker): a listener and its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from seva_exp.records import Pair, Report, StageResult
+from seva_exp.spec import Json
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One row of the plan. ``name`` is the stage's label in the run, e.g. ``answers.clean``."""
+
+    name: str
+    key: str
+    cached: bool
+    forced: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is about to do. ``key`` identifies the run: the same work has the same key."""
+
+    key: str
+    name: str
+    seed: int
+    config: Json
+    overrides: tuple[str, ...]
+    stages: tuple[PlannedStage, ...]
+    dir: Path
+
+
+@dataclass(frozen=True)
+class Example:
+    """A pair with its pictures: the clean image file and, per negative view, what it showed."""
+
+    pair: Pair
+    clean_image: Path
+    view_images: dict[str, Path]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: its report, and what a page or a dashboard shows of it."""
+
+    plan: Plan
+    report: Report
+    examples: tuple[Example, ...] = ()
+    training: tuple[Json, ...] = ()
+    """Rows of the align stage's metrics, e.g. ``{"step": 1, "loss": 0.693, ...}``."""
+    stage_metrics: dict[str, Json] = field(default_factory=dict)
+    """Per stage label: what its manifest says of it (answers/s, kept share, drops per reason)."""
+    environment: Json = field(default_factory=dict)
+    """Versions, device, dtype, git commit, command line."""
+
+
+class Listener:
+    """Base of everything that watches a run. Override what you need; the rest does nothing."""
+
+    def planned(self, plan: Plan) -> None:
+        """Before work starts."""
+
+    def stage_started(self, stage: PlannedStage) -> None:
+        """A stage that is not cached begins."""
+
+    def waiting(self, stage: PlannedStage) -> None:
+        """Another process is computing this stage; this run waits for its result."""
+
+    def logged(self, stage: str, step: int, values: Json) -> None:
+        """A stage reports numbers while it works (training steps)."""
+
+    def stage_finished(self, result: StageResult, metrics: Json) -> None:
+        """A stage is done or was read from the store; ``metrics`` is its manifest's summary."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """The run is complete and its ``report.json`` is written."""
+
+    def failed(self, error: BaseException) -> None:
+        """The run stops with this error (also an interruption)."""

@@ -1,0 +1,284 @@
+"""An experiment as data, and running it: ``run(experiment, machine) -> Report``.
+
+Free of Hydra, W&B and torch at import; torch is loaded by the first stage that needs a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from seva_exp import stages
+from seva_exp.augment import AUGMENTATIONS, AnyAugmentation
+from seva_exp.benchmarks import AnyBenchmark, ShapesBenchmark
+from seva_exp.data import AnyData, ShapesData
+from seva_exp.digests import FileDigests
+from seva_exp.environment import describe_environment
+from seva_exp.errors import InputError, suggest
+from seva_exp.events import Listener, Plan, PlannedStage
+from seva_exp.generation import AnyGeneration, HfGeneration
+from seva_exp.machine import Machine
+from seva_exp.models import AnyModel, TinyModel
+from seva_exp.progress import progress
+from seva_exp.records import CLEAN, Report, StageResult
+from seva_exp.rundir import RunDir, collect_outcome
+from seva_exp.runtime import settle
+from seva_exp.spec import Json, Spec, digest
+from seva_exp.stages import Align, Answers, Compare, Evaluate, Pairs, Samples, Stage, Workshop
+from seva_exp.store import Manifest, Store
+from seva_exp.training import DpoTraining
+
+
+class Method(Spec):
+    """SeVa (Zhu et al. 2024): prefer the answer to the clean image over the answer to an augmented
+    one; every negative view gives a rejected answer; equal answers are dropped."""
+
+    kind: Literal["seva"] = "seva"
+
+
+class Experiment(Spec):
+    """What is computed. Equal experiments have equal keys, on any machine."""
+
+    seed: int = Field(0, ge=0)
+    """Every random choice draws from (seed, purpose, sample id)."""
+    method: Method = Method()
+    aug: dict[str, AnyAugmentation] = Field(default_factory=dict)
+    """Negative views by name."""
+    model: AnyModel = TinyModel()
+    data: AnyData = ShapesData()
+    generation: AnyGeneration = HfGeneration(max_new_tokens=48)
+    dpo: DpoTraining = DpoTraining()
+    benchmark: dict[str, AnyBenchmark] = Field(
+        default_factory=lambda: {"shapes": ShapesBenchmark()}
+    )
+    """Benchmarks by name; empty means that nothing is measured."""
+
+    @model_validator(mode="after")
+    def _views(self) -> Experiment:
+        if not self.aug:
+            known = ", ".join(sorted(AUGMENTATIONS))
+            raise ValueError(
+                f"aug: method={self.method.kind} needs a negative view, and none is given. "
+                f"Add +aug=NAME with NAME one of: {known}."
+            )
+        if CLEAN in self.aug:
+            raise ValueError(f"aug.{CLEAN}: this name is taken by the unchanged view; use another.")
+        return self
+
+    def check(self) -> None:
+        """Everything that can be checked before work starts. Raises InputError."""
+        self.data.check()
+        self.model.check()
+        for benchmark in self.benchmark.values():
+            benchmark.check()
+
+
+class Options(Spec):
+    """How far and under what name to run. Nothing here changes a result."""
+
+    name: str | None = Field(None, pattern=r"^[\w.+-]+$")
+    """Name of the run's folder and W&B run; none makes one from the views."""
+    dry_run: bool = False
+    """Print the plan and stop."""
+    stop_after: str | None = None
+    """Run the stage of this name and what it needs, and no more."""
+    force: tuple[str, ...] = ()
+    """Stages to compute anew, with everything that follows from them."""
+
+
+def graph(experiment: Experiment, digests: FileDigests) -> list[Stage]:
+    """The experiment's stages in the order of work, each after its inputs."""
+    seed, model = experiment.seed, experiment.model
+    samples = Samples(experiment.data, seed, digests)
+    ask = partial(Answers, samples, model, experiment.generation, seed=seed)
+    clean = ask(view=CLEAN, augmentation=None)
+    negatives = tuple(ask(view=name, augmentation=a) for name, a in sorted(experiment.aug.items()))
+    pairs = Pairs(samples, clean, negatives)
+    align = Align(pairs, model, experiment.dpo, seed)
+    base = [Evaluate(model, n, b, digests) for n, b in sorted(experiment.benchmark.items())]
+    aligned = [replace(stage, align=align) for stage in base]
+    compare = [Compare(b, a) for b, a in zip(base, aligned, strict=True)]
+    return [samples, clean, *negatives, pairs, *base, align, *aligned, *compare]
+
+
+def matching(field: str, name: str, all_stages: Sequence[Stage]) -> list[Stage]:
+    """The stages called ``name``: a label (answers.clean), or its beginning (answers)."""
+    found = [s for s in all_stages if s.label == name or s.label.startswith(name + ".")]
+    if not found:
+        known = [stage.label for stage in all_stages] + [stage.name for stage in all_stages]
+        raise InputError(f"{field}={name}: no such stage.{suggest(name, set(known))}")
+    return found
+
+
+def with_inputs(wanted: Iterable[Stage]) -> set[str]:
+    """Keys of these stages and of everything that they need."""
+    keys: set[str] = set()
+    for stage in wanted:
+        keys |= {stage.key} | with_inputs(stage.inputs)
+    return keys
+
+
+def forced_keys(options: Options, all_stages: Sequence[Stage]) -> set[str]:
+    """Keys of the stages to compute anew: those named by ``force`` and all that follow."""
+    named = {stage.key for name in options.force for stage in matching("force", name, all_stages)}
+    return {stage.key for stage in all_stages if named & with_inputs([stage])}
+
+
+def plan_run(
+    experiment: Experiment,
+    machine: Machine,
+    options: Options,
+    overrides: Sequence[str],
+    digests: FileDigests,
+) -> tuple[Plan, list[Stage]]:
+    """What would be done: keys, and what the store holds already. Loads no model."""
+    experiment.check()
+    all_stages = graph(experiment, digests)
+    if options.stop_after:
+        keys = with_inputs(matching("stop_after", options.stop_after, all_stages))
+        chosen = [stage for stage in all_stages if stage.key in keys]
+    else:
+        chosen = all_stages
+    forced = forced_keys(options, all_stages)
+    store = Store(machine.store_root())
+    rows = [
+        PlannedStage(
+            name=stage.label,
+            key=stage.key,
+            cached=stage.key not in forced and store.find(stage.name, stage.key) is not None,
+            forced=stage.key in forced,
+        )
+        for stage in chosen
+    ]
+    plan = Plan(
+        key=digest([stage.key for stage in chosen]),
+        name=options.name or "+".join(sorted(experiment.aug)),
+        seed=experiment.seed,
+        config={**experiment.to_json(), "machine": machine.to_json(), **options.to_json()},
+        overrides=tuple(overrides),
+        stages=tuple(rows),
+        dir=Path(machine.runs),
+    )
+    return plan, chosen
+
+
+class _Listeners(Listener):
+    """Several listeners as one."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._all = listeners
+
+    def planned(self, plan: Plan) -> None:
+        for listener in self._all:
+            listener.planned(plan)
+
+    def stage_started(self, stage: PlannedStage) -> None:
+        for listener in self._all:
+            listener.stage_started(stage)
+
+    def waiting(self, stage: PlannedStage) -> None:
+        for listener in self._all:
+            listener.waiting(stage)
+
+    def logged(self, stage: str, step: int, values: Json) -> None:
+        for listener in self._all:
+            listener.logged(stage, step, values)
+
+    def stage_finished(self, result: StageResult, metrics: Json) -> None:
+        for listener in self._all:
+            listener.stage_finished(result, metrics)
+
+
+def run(
+    experiment: Experiment,
+    machine: Machine | None = None,
+    options: Options | None = None,
+    *,
+    listeners: Sequence[Listener] = (),
+    overrides: Sequence[str] = (),
+) -> Report:
+    """Run an experiment and return its report. What the store holds is not computed again.
+
+    Raises InputError when something is wrong before work starts, StageError when a stage cannot
+    finish; what was finished stays in the store.
+    """
+    machine, options = machine or Machine(), options or Options()
+    digests = FileDigests(machine.store_root())
+    plan, chosen = plan_run(experiment, machine, options, overrides, digests)
+    everyone = _Listeners(listeners)
+    if options.dry_run:
+        everyone.planned(plan)
+        results = tuple(StageResult(row.name, row.key, row.cached, 0.0) for row in plan.stages)
+        return Report(plan.key, plan.name, plan.seed, "", results)
+    store = Store(machine.store_root()).create()
+    digests.save()
+    if not all(row.cached for row in plan.stages):
+        experiment.model.prepare()
+    folder = RunDir.create(plan)
+    plan = replace(plan, dir=folder.path)
+    everyone = _Listeners([folder, *listeners])
+    everyone.planned(plan)
+    settle()
+    shop = Workshop(machine, digests, partial(progress, machine.progress), everyone.logged)
+    try:
+        manifests = [
+            _do(stage, row, store, shop, folder, everyone)
+            for stage, row in zip(chosen, plan.stages, strict=True)
+        ]
+        digests.save()
+        outcome = collect_outcome(plan, chosen, manifests, store, folder)
+        for listener in (folder, *listeners):
+            listener.finished(outcome)
+    except BaseException as error:
+        for listener in (folder, *listeners):
+            listener.failed(error)
+        raise
+    return outcome.report
+
+
+def _do(
+    stage: Stage,
+    row: PlannedStage,
+    store: Store,
+    shop: Workshop,
+    folder: RunDir,
+    everyone: _Listeners,
+) -> tuple[Manifest, bool]:
+    """One stage: read from the store, or made there under its lock."""
+
+    def describe(seconds: float, summary: Json) -> Manifest:
+        inputs = {source.label: source.key for source in stage.inputs}
+        environment = describe_environment(shop.machine)
+        return Manifest(
+            stage.name,
+            stage.version,
+            stage.key,
+            stage.spec(),
+            inputs,
+            environment,
+            seconds,
+            summary,
+        )
+
+    paths = [store.path(source.name, source.key) for source in stage.inputs]
+    manifest, cached = store.make(
+        describe,
+        stage.name,
+        stage.key,
+        lambda work: stage.run(work, paths, shop),
+        force=row.forced,
+        on_start=lambda: everyone.stage_started(row),
+        on_wait=lambda: everyone.waiting(row),
+    )
+    folder.link(stage.label, store.path(stage.name, stage.key))
+    result = StageResult(stage.label, stage.key, cached, round(manifest.seconds, 3))
+    everyone.stage_finished(result, manifest.summary)
+    return manifest, cached
+
+
+__all__ = ["Experiment", "Machine", "Method", "Options", "Report", "graph", "run", "stages"]

@@ -1,0 +1,114 @@
+"""The answers stage's work: one view's answer to every sample, batch by batch, resumable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from PIL.Image import Image
+
+from seva_exp.generation.engine import Engine, Reply, cut_batches
+from seva_exp.generation.views import View
+from seva_exp.images import open_image
+from seva_exp.interfaces import Placement, Request, VisionLanguageModel
+from seva_exp.records import CLEAN, Answer, Sample, from_json, write_jsonl
+from seva_exp.spec import Json
+from seva_exp.store import Journal
+
+PREVIEW_SIDE = 336
+
+
+def answer_samples(
+    load_model: Callable[[], VisionLanguageModel],
+    samples: Sequence[Sample],
+    root: Path,
+    view: View,
+    max_new_tokens: int,
+    placement: Placement,
+    previews: int,
+) -> Json:
+    """Write ``answers.jsonl`` (in the samples' order); return counts and rates."""
+    journal = Journal(placement.work / "journal.jsonl")
+    done = {row["sample_id"] for row in journal.rows}
+    requests = {sample.id: _request(sample, root, view) for sample in samples}
+    batches = cut_batches(list(requests.values()), placement.batch_size)
+    todo = [batch for batch in batches if not done.issuperset(r.id for r in batch)]
+    start, tokens = time.monotonic(), 0
+    if todo:
+        engine = _engine(load_model(), view)
+        with placement.progress(f"answers.{view.name}", len(samples), "answer") as meter:
+            meter.update(len(samples) - sum(len(batch) for batch in todo))
+            for batch, replies in zip(todo, engine.run(todo, max_new_tokens), strict=True):
+                answers = [_answer(view, r, reply) for r, reply in zip(batch, replies, strict=True)]
+                journal.append([asdict(answer) for answer in answers])
+                tokens += sum(len(answer.tokens) for answer in answers)
+                meter.update(len(batch))
+    by_id = {row["sample_id"]: from_json(Answer, row) for row in journal.rows}
+    answers = [by_id[sample.id] for sample in samples]
+    if view.name != CLEAN:
+        _write_previews(load_model(), samples[:previews], requests, view, placement.work)
+    write_jsonl(placement.work / "answers.jsonl", answers)
+    journal.path.unlink()
+    return _summary(answers, tokens, time.monotonic() - start)
+
+
+def _summary(answers: list[Answer], new_tokens: int, seconds: float) -> Json:
+    lengths = [len(answer.tokens) for answer in answers]
+    return {
+        "answers": len(answers),
+        "mean_tokens": round(sum(lengths) / max(1, len(lengths)), 2),
+        "cut_at_max_new_tokens": sum(answer.stop == "length" for answer in answers),
+        "tokens_per_second": round(new_tokens / seconds, 1),
+    }
+
+
+def _request(sample: Sample, root: Path, view: View) -> Request:
+    # A view may differ from sample to sample, so a picture is shared by the clean view only.
+    key = sample.image.sha256 if view.augmentation is None else sample.id
+    prompt = view.prompt(sample.prompt, sample.id)
+    return Request(
+        sample.id, key, partial(_load, root / sample.image.path, view, sample.id), prompt
+    )
+
+
+def _load(path: Path, view: View, sample_id: str) -> Image:
+    return view.image(open_image(path), sample_id)
+
+
+def _engine(vlm: VisionLanguageModel, view: View) -> Engine:
+    return Engine(vlm, lambda request, image: view.pixels(vlm, image, request.id))
+
+
+def _answer(view: View, request: Request, reply: Reply) -> Answer:
+    return Answer(reply.id, view.name, request.prompt, reply.text, reply.tokens, reply.stop)
+
+
+def _write_previews(
+    vlm: VisionLanguageModel,
+    samples: Sequence[Sample],
+    requests: dict[str, Request],
+    view: View,
+    work: Path,
+) -> None:
+    """Pictures of what the model was shown, for the report: the first few samples."""
+    engine = _engine(vlm, view)
+    folder = work / "previews"
+    folder.mkdir(exist_ok=True)
+    for index, sample in enumerate(samples):
+        if view.augmentation.space == "pixels":
+            picture = vlm.to_picture(engine.image(requests[sample.id]))
+        else:
+            picture = requests[sample.id].load()
+        picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+        picture.save(folder / f"{index:03d}.png")
+    names = [{"sample_id": sample.id, "file": f"{i:03d}.png"} for i, sample in enumerate(samples)]
+    (folder / "index.json").write_text(_json(names), encoding="utf-8")
+
+
+def _json(value: object) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False, indent=1)

@@ -1,0 +1,94 @@
+"""What generation, training and benchmarks need of a model: a protocol and its data.
+
+Shape legend: L prompt tokens (image placeholders expanded).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    Pixels = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """One image as its processor made it. ``pixels`` keeps the batch dimension (size 1 or the
+    number of crops); ``placeholders`` are the ids that stand for it in the prompt."""
+
+    pixels: Pixels
+    placeholders: tuple[int, ...]
+    types: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One image with one prompt: ``ids`` [L]; ``types`` e.g. token_type_ids [L]."""
+
+    ids: tuple[int, ...]
+    image: EncodedImage
+    types: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+class VisionLanguageModel(Protocol):
+    """A loaded model with its processor."""
+
+    model: Any
+    processor: Any
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def pad_id(self) -> int: ...
+
+    @property
+    def eos_ids(self) -> frozenset[int]: ...
+
+    def encode_image(self, image: Image) -> EncodedImage: ...
+
+    def encode(self, image: EncodedImage, prompt: str) -> Encoded: ...
+
+    def decode(self, tokens: Sequence[int]) -> str: ...
+
+    def image_inputs(self, images: Sequence[EncodedImage]) -> dict[str, Any]: ...
+
+    def map_pixels(
+        self, image: EncodedImage, change: Callable[[torch.Tensor], torch.Tensor]
+    ) -> EncodedImage: ...
+
+    def to_picture(self, image: EncodedImage) -> Image: ...
+
+    def language_modules(self) -> list[str]: ...
+
+
+Progress = Callable[[str, int, str], Any]
+"""``progress(label, total, unit)`` gives a context manager whose value has ``update(n)``."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question for the engine. ``image_key`` is equal for requests on the same picture."""
+
+    id: str
+    image_key: str
+    load: Callable[[], Image]
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a stage runs: numbers that never enter a key."""
+
+    device: str
+    batch_size: int
+    train_batch_size: int
+    gradient_checkpointing: bool
+    progress: Progress
+    work: Path

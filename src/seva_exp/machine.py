@@ -1,0 +1,74 @@
+"""Where and how a run is computed. Nothing here changes a key: it never enters a hash."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from seva_exp.errors import InputError
+from seva_exp.spec import Spec
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Machine(Spec):
+    """Devices, batch sizes and folders."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """``auto`` takes CUDA, then MPS, then the CPU."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """``auto``: bfloat16 on a GPU that has it, float16 on one that has not, else float32."""
+    batch_size: int = Field(64, ge=1)
+    """Sequences generated at once."""
+    train_batch_size: int = Field(16, ge=1)
+    """Pairs per forward pass; ``dpo.batch_size`` is reached by gradient accumulation."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of torch; none leaves torch's own choice."""
+    store: str | None = None
+    """Folder of the artifacts; none means $SEVA_EXP_STORE, else ``<runs>/store``."""
+    runs: str = "runs"
+    """Folder in which each run makes its own."""
+    progress: Literal["auto", "bar", "lines", "off"] = "auto"
+    """``auto``: a bar on a terminal, a line now and then in a log file."""
+
+    def store_root(self) -> Path:
+        """The store's folder, from the field, the environment or the default."""
+        return Path(self.store or os.environ.get("SEVA_EXP_STORE") or Path(self.runs) / "store")
+
+
+def resolve_device(machine: Machine) -> torch.device:
+    """The torch device that ``machine.device`` means here. Raises InputError when it is absent."""
+    import torch
+
+    wanted = machine.device
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            wanted = "cuda"
+        elif torch.backends.mps.is_available():
+            wanted = "mps"
+        else:
+            wanted = "cpu"
+    device = torch.device(wanted)
+    missing = (device.type == "cuda" and not torch.cuda.is_available()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise InputError(f"machine.device={machine.device}: not on this machine. Use 'auto'.")
+    return device
+
+
+def resolve_dtype(machine: Machine, device: torch.device) -> torch.dtype:
+    """The number format that fits: what ``machine.dtype`` says, or the device's best."""
+    import torch
+
+    if machine.dtype != "auto":
+        return getattr(torch, machine.dtype)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.float32

@@ -1,0 +1,12 @@
+"""Vision-language models: specs of where they come from, and one adapter for every family."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from seva_exp.models.spec import HubModel, TinyModel
+
+MODELS = {"hub": HubModel, "tiny": TinyModel}
+AnyModel = Annotated[HubModel | TinyModel, Field(discriminator="kind")]
+
+__all__ = ["MODELS", "AnyModel", "HubModel", "TinyModel"]

@@ -1,0 +1,125 @@
+"""Which model: a hub id or a folder, or the embedded one. No heavy import."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from seva_exp.errors import InputError, nearest
+from seva_exp.spec import Json, Spec
+
+WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+"""The files of a checkpoint folder that decide what a model says."""
+
+
+class HubModel(Spec):
+    """A model of the Hugging Face hub, or a folder in the same layout."""
+
+    kind: Literal["hub"] = "hub"
+    path: str
+    """Hub id (``organisation/name``) or a folder that holds ``config.json``."""
+    revision: str = "main"
+    """Branch, tag or commit of a hub id. A commit makes the run repeatable for ever."""
+    system_prompt: str | None = None
+    """Text of the system turn; none sends no system turn."""
+    pad_to_square: bool = False
+    """Pad the picture to a square in the processor's mean colour before it, as LLaVA-1.5 does."""
+
+    def check(self) -> None:
+        """Cheap checks that need no network. Raises InputError naming ``model.path``."""
+        folder = Path(self.path).expanduser()
+        if folder.is_dir():
+            if not (folder / "config.json").is_file():
+                raise InputError(f"model.path={self.path}: this folder has no config.json.")
+        elif not re.fullmatch(r"[\w.-]+/[\w.-]+", self.path):
+            near = nearest(folder.name, _names(folder.parent))
+            hint = f" Did you mean '{folder.parent / near}'?" if near else ""
+            raise InputError(
+                f"model.path={self.path}: no such folder, nor a hub id like 'organisation/name'."
+                f"{hint}"
+            )
+
+    def prepare(self) -> None:
+        """Make sure that the model can be had, before any work starts. Raises InputError."""
+        if Path(self.path).expanduser().is_dir():
+            return
+        import huggingface_hub
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            huggingface_hub.hf_hub_download(self.path, "config.json", revision=self.revision)
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+            raise InputError(
+                f"model.path={self.path} (revision {self.revision}): neither in the local cache "
+                f"nor to be had from the hub ({_first_line(error)}). Download it where there is "
+                "a network (`hf download ID`), or give a folder."
+            ) from None
+
+    def identity(self, sha256: Callable[[Path], str]) -> Json:
+        """What decides the model's answers: the id and revision, or the folder's contents."""
+        folder = Path(self.path).expanduser()
+        values = self.to_json()
+        if folder.is_dir():
+            values["path"] = checkpoint_digest(folder, sha256)
+            del values["revision"]
+        return values
+
+    def location(self) -> str:
+        """What ``from_pretrained`` takes."""
+        folder = Path(self.path).expanduser()
+        return str(folder) if folder.is_dir() else self.path
+
+
+class TinyModel(Spec):
+    """The embedded 1.7 M-parameter LLaVA of the synthetic world (docs/tiny_world.md)."""
+
+    kind: Literal["tiny"] = "tiny"
+
+    @property
+    def system_prompt(self) -> str | None:
+        return None
+
+    @property
+    def pad_to_square(self) -> bool:
+        return True
+
+    @property
+    def revision(self) -> str:
+        return "main"
+
+    def check(self) -> None:
+        """Raises InputError when the package lost its checkpoint."""
+        if not (TINY_CHECKPOINT / "model.safetensors").is_file():
+            raise InputError(f"model=tiny: {TINY_CHECKPOINT} holds no weights; run `make tiny`.")
+
+    def prepare(self) -> None:
+        """Nothing to fetch."""
+
+    def identity(self, sha256: Callable[[Path], str]) -> Json:
+        """The contents of the checkpoint's files."""
+        return {"kind": self.kind, "path": checkpoint_digest(TINY_CHECKPOINT, sha256)}
+
+    def location(self) -> str:
+        """The checkpoint's folder in the package."""
+        return str(TINY_CHECKPOINT)
+
+
+TINY_CHECKPOINT = Path(__file__).parent / "tiny_checkpoint"
+
+
+def checkpoint_digest(folder: Path, sha256: Callable[[Path], str]) -> dict[str, str]:
+    """File name -> SHA-256 of each file that decides the answers."""
+    files = {file for pattern in WEIGHTS for file in folder.glob(pattern)}
+    return {file.name: sha256(file) for file in sorted(files)}
+
+
+def _names(folder: Path) -> list[str]:
+    return os.listdir(folder) if folder.is_dir() else []
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:160] if lines else type(error).__name__

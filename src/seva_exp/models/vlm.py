@@ -1,0 +1,211 @@
+"""One adapter for every family: a transformers model with its own processor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from seva_exp.errors import StageError
+from seva_exp.interfaces import Encoded, EncodedImage
+from seva_exp.machine import Machine, resolve_device, resolve_dtype
+from seva_exp.models.pixels import batch_pixels, first_view, map_pixel_values
+from seva_exp.runtime import hush
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL.Image import Image
+
+    from seva_exp.models.spec import HubModel, TinyModel
+
+_TEXT_KEYS = ("input_ids", "attention_mask")
+
+
+class Vlm:
+    """A loaded vision-language model. Implements ``interfaces.VisionLanguageModel``."""
+
+    def __init__(self, model: Any, processor: Any, spec: HubModel | TinyModel) -> None:
+        self.model = model.eval()
+        self.processor = processor
+        self.spec = spec
+        self._clean_generation_config()
+
+    def _clean_generation_config(self) -> None:
+        """Keep the special ids only: a hub model's sampling defaults must not leak into ours."""
+        from transformers import GenerationConfig
+
+        old = self.model.generation_config
+        tokenizer = self.processor.tokenizer
+        eos = tokenizer.eos_token_id if old.eos_token_id is None else old.eos_token_id
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else old.pad_token_id
+        if pad is None:
+            pad = eos[0] if isinstance(eos, list) else eos
+        self.model.generation_config = GenerationConfig(
+            bos_token_id=old.bos_token_id, eos_token_id=eos, pad_token_id=pad
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def pad_id(self) -> int:
+        return self.model.generation_config.pad_token_id
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        ids = self.model.generation_config.eos_token_id
+        return frozenset(ids if isinstance(ids, list) else [ids])
+
+    def chat(self, prompt: str) -> str:
+        """The prompt in the model's own chat template, one image before the text."""
+        messages: list[dict[str, Any]] = []
+        if self.spec.system_prompt:
+            messages.append(_turn("system", [_text(self.spec.system_prompt)]))
+        messages.append(_turn("user", [{"type": "image"}, _text(prompt)]))
+        return self.processor.apply_chat_template(messages, add_generation_prompt=True)
+
+    def _text_options(self, text: str) -> dict[str, bool]:
+        """Many templates write the begin-of-sequence token themselves: never add it twice."""
+        bos = self.processor.tokenizer.bos_token
+        return {"add_special_tokens": not (bos and text.startswith(bos))}
+
+    def encode_image(self, image: Image) -> EncodedImage:
+        """Run the processor on one picture; learn which ids stand for it in a prompt."""
+        text = self.chat("?")
+        picture = self._padded(image) if self.spec.pad_to_square else image
+        out = self.processor(
+            text=[text], images=[picture], return_tensors="pt", **self._text_options(text)
+        )
+        ids = out["input_ids"][0].tolist()
+        start, end = _expanded(self._tokenize(text), ids, self.image_token_id)
+        rest = {key: value for key, value in out.items() if key not in _TEXT_KEYS}
+        types = {
+            key: tuple(rest.pop(key)[0, start:end].tolist())
+            for key in ("token_type_ids", "mm_token_type_ids")
+            if key in rest
+        }
+        return EncodedImage(pixels=rest, placeholders=tuple(ids[start:end]), types=types)
+
+    def _padded(self, image: Image) -> Image:
+        """Centred on a square of the processor's mean colour (LLaVA-1.5, ``pad`` aspect ratio)."""
+        from PIL import Image as Pillow
+
+        if image.width == image.height:
+            return image
+        side = max(image.size)
+        mean = self.processor.image_processor.image_mean
+        square = Pillow.new("RGB", (side, side), tuple(int(255 * value) for value in mean))
+        square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+        return square
+
+    def _tokenize(self, text: str) -> list[int]:
+        return self.processor.tokenizer(text, **self._text_options(text))["input_ids"]
+
+    def encode(self, image: EncodedImage, prompt: str) -> Encoded:
+        """Prompt ids with the image's placeholders put in. Equal to the processor's own output."""
+        ids = self._tokenize(self.chat(prompt))
+        token = self.image_token_id
+        if ids.count(token) != 1:
+            raise StageError(
+                f"The prompt {prompt!r} gives {ids.count(token)} image placeholders instead of 1; "
+                "does it hold the model's image token?"
+            )
+        at = ids.index(token)
+        around = len(ids) - 1 - at
+        types = {key: (0,) * at + values + (0,) * around for key, values in image.types.items()}
+        return Encoded((*ids[:at], *image.placeholders, *ids[at + 1 :]), image, types)
+
+    @property
+    def image_token_id(self) -> int:
+        """The id that one image is before expansion."""
+        token = getattr(self.processor, "image_token", None) or self.processor.tokenizer.image_token
+        return self.processor.tokenizer.convert_tokens_to_ids(token)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of generated ids, special tokens and outer blanks removed."""
+        return self.processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+
+    def image_inputs(self, images: Sequence[EncodedImage]) -> dict[str, Any]:
+        """What the model takes for these images (repeats allowed), on its device."""
+        pixels = batch_pixels([image.pixels for image in images])
+        return {key: self._place(value) for key, value in pixels.items()}
+
+    def _place(self, value: torch.Tensor) -> torch.Tensor:
+        dtype = self.model.dtype if value.is_floating_point() else value.dtype
+        return value.to(self.device, dtype)
+
+    def map_pixels(
+        self, image: EncodedImage, change: Callable[[torch.Tensor], torch.Tensor]
+    ) -> EncodedImage:
+        """Change the normalised image values and nothing else (pixel-space views)."""
+        pixels = map_pixel_values(image.pixels, change, self._temporal_copies)
+        return EncodedImage(pixels, image.placeholders, image.types)
+
+    @property
+    def _temporal_copies(self) -> int:
+        return getattr(self.processor.image_processor, "temporal_patch_size", 1) or 1
+
+    def to_picture(self, image: EncodedImage) -> Image:
+        """What the model sees, denormalised, as a picture (first tile for tiled families)."""
+        from PIL import Image as Pillow
+
+        values = first_view(image.pixels, self._temporal_copies)
+        processor = self.processor.image_processor
+        mean = torch.tensor(processor.image_mean)[:, None, None]
+        std = torch.tensor(processor.image_std)[:, None, None]
+        shown = ((values * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
+        return Pillow.fromarray(shown.permute(1, 2, 0).numpy())
+
+    def language_modules(self) -> list[str]:
+        """Full names of every linear layer of the language model: not the vision tower, not the
+        projector, not the LM head. LoRA goes there and nowhere else."""
+        decoder = set(self.model.get_decoder().modules())
+        return [
+            name
+            for name, module in self.model.named_modules()
+            if isinstance(module, torch.nn.Linear) and module in decoder
+        ]
+
+
+def load(spec: HubModel | TinyModel, machine: Machine, adapter: Path | None = None) -> Vlm:
+    """Load a model with its processor, and a LoRA adapter on top (merged in float32, where merging
+    is exact to rounding; kept apart in half precision, where it is not)."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    hush()
+    if machine.threads:
+        torch.set_num_threads(machine.threads)
+    device = resolve_device(machine)
+    dtype = resolve_dtype(machine, device)
+    options = {"revision": spec.revision}
+    processor = AutoProcessor.from_pretrained(spec.location(), backend="pil", **options)
+    model = AutoModelForImageTextToText.from_pretrained(spec.location(), dtype=dtype, **options)
+    if adapter is not None:
+        from peft import PeftModel
+
+        peft_model = PeftModel.from_pretrained(model, str(adapter))
+        merge = dtype == torch.float32
+        model = peft_model.merge_and_unload() if merge else peft_model.get_base_model()
+    return Vlm(model.to(device), processor, spec)
+
+
+def _turn(role: str, content: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+def _text(value: str) -> dict[str, str]:
+    return {"type": "text", "text": value}
+
+
+def _expanded(short: list[int], long: list[int], token: int) -> tuple[int, int]:
+    """``long`` is ``short`` with the one id ``token`` replaced by a run: its bounds in ``long``."""
+    if short.count(token) != 1:
+        raise StageError("This model's chat template does not place exactly one image.")
+    start = short.index(token)
+    end = len(long) - (len(short) - 1 - start)
+    if short[:start] != long[:start] or short[start + 1 :] != long[end:]:
+        raise StageError("This processor changes more of a prompt than its image placeholder.")
+    return start, end

@@ -1,0 +1,203 @@
+"""What flows between stages: frozen records, one JSON line each."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from seva_exp.spec import Json, canonical
+
+CLEAN = "clean"
+"""Name of the view that changes nothing; its answer is ``chosen``."""
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """A picture file: ``path`` relative to its data root, ``sha256`` of the file's bytes."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One unlabeled image with the question that is asked about it."""
+
+    id: str
+    image: ImageRef
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said. ``asked`` is the prompt really sent, ``tokens`` the generated ids
+    (end-of-sequence included when it was produced), ``stop`` is ``eos`` or ``length``."""
+
+    sample_id: str
+    view: str
+    asked: str
+    text: str
+    tokens: tuple[int, ...]
+    stop: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A preference: on the clean ``image`` and ``prompt``, ``chosen`` over each ``rejected``.
+
+    ``views[k]`` names the negative view that gave ``rejected[k]``. The token ids are those that
+    were generated, so that training never re-tokenises an answer."""
+
+    sample_id: str
+    image: ImageRef
+    prompt: str
+    chosen: str
+    rejected: tuple[str, ...]
+    views: tuple[str, ...]
+    chosen_tokens: tuple[int, ...]
+    rejected_tokens: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Something a stage left out, and why. ``sample_id`` is a sample, a file name or a row."""
+
+    sample_id: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A trained LoRA adapter: a folder in PEFT's layout, the base model, the weights' hash."""
+
+    dir: str
+    base: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One scored answer of a benchmark. ``group`` is the unit that is resampled (the image)."""
+
+    sample_id: str
+    group: str
+    type: str
+    prompt: str
+    text: str
+    extracted: str
+    target: str
+    score: float
+    counts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric with its 95 % bootstrap interval (``low``, ``high``) over ``n`` groups."""
+
+    model: str
+    benchmark: str
+    split: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    protocol: str
+    better: str = "higher"
+
+
+@dataclass(frozen=True)
+class Delta:
+    """aligned - base of one metric, by a paired bootstrap; ``p`` is two-sided."""
+
+    benchmark: str
+    split: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    p: float
+    better: str = "higher"
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What one stage of a run did. ``seconds`` is what the artifact took when it was made."""
+
+    name: str
+    key: str
+    cached: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """``sampled`` = ``kept`` + the sum of ``dropped``."""
+
+    sampled: int
+    kept: int
+    dropped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run leaves behind, and the content of ``report.json``."""
+
+    key: str
+    name: str
+    seed: int
+    dir: str
+    stages: tuple[StageResult, ...]
+    pairs: PairCounts | None = None
+    scores: tuple[Score, ...] = ()
+    deltas: tuple[Delta, ...] = ()
+
+    def to_json(self) -> Json:
+        """The documented contract of ``report.json``."""
+        return asdict(self)
+
+
+Record = TypeVar("Record")
+
+
+def to_line(record: Any) -> str:
+    """A record as one line of canonical JSON, newline included."""
+    return canonical(asdict(record)) + "\n"
+
+
+def write_jsonl(path: Path, records: Iterable[Any]) -> int:
+    """Write one record a line, atomically (temporary file, flush to disk, rename). Returns n."""
+    count = 0
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(to_line(record))
+            count += 1
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return count
+
+
+def read_jsonl(path: Path, kind: type[Record]) -> Iterator[Record]:
+    """Read records of one kind, in the file's order."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield from_json(kind, json.loads(line))
+
+
+def from_json(kind: type[Record], row: Json) -> Record:
+    """Build a record of ``kind`` from parsed JSON (lists become tuples, ``image`` an ImageRef)."""
+    values = {name: _tuples(value) for name, value in row.items()}
+    if isinstance(values.get("image"), dict):
+        values["image"] = ImageRef(**values["image"])
+    return kind(**values)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

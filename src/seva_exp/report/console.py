@@ -1,0 +1,187 @@
+"""What a person sees in the terminal: the plan, the stages as they go, the table, examples."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+
+from seva_exp.events import Example, Listener, Outcome, Plan, PlannedStage
+from seva_exp.records import CLEAN, Delta, Report, Score, StageResult
+from seva_exp.spec import Json
+
+SIGNIFICANT = 0.05
+EXAMPLES = 3
+_COLOURS = {"dim": "2", "bold": "1", "green": "32", "red": "31"}
+
+
+class Console(Listener):
+    """Plain lines on standard output; colour only on a terminal."""
+
+    def __init__(self) -> None:
+        self._plan: Plan | None = None
+
+    def planned(self, plan: Plan) -> None:
+        """The plan: stages, cached or not."""
+        self._plan = plan
+        todo = sum(not row.cached for row in plan.stages)
+        say(f"{paint('bold', 'seva_exp')}  {plan.name}  seed {plan.seed}")
+        say(f"plan: {len(plan.stages)} stages, {todo} to do, {len(plan.stages) - todo} cached")
+        rows = [(row.name, row.key[:12], _state(row)) for row in plan.stages]
+        say(table(("stage", "key", ""), rows))
+        say("")
+
+    def stage_started(self, stage: PlannedStage) -> None:
+        """A stage begins."""
+        say(paint("dim", f"{stage.name} ..."))
+
+    def waiting(self, stage: PlannedStage) -> None:
+        """Another process has the stage's lock."""
+        say(f"{stage.name}: another process is computing this; waiting for its result")
+
+    def stage_finished(self, result: StageResult, metrics: Json) -> None:
+        """A stage is done; cached ones stood in the plan already."""
+        if not result.cached:
+            facts = ", ".join(f"{name} {short(value)}" for name, value in facts_of(metrics))
+            say(f"{result.name}: {result.seconds:.1f} s" + (f"  ({facts})" if facts else ""))
+
+    def finished(self, outcome: Outcome) -> None:
+        """Pairs, examples, scores, and where the report lies."""
+        report = outcome.report
+        say("")
+        if report.pairs:
+            say(pair_line(report))
+        for example in outcome.examples[:EXAMPLES]:
+            say(example_text(example))
+        if report.scores:
+            say("")
+            say(score_table(report.scores, report.deltas))
+        folder = os.path.relpath(report.dir)
+        say("")
+        say(f"report: {folder}/report.html   numbers: {folder}/report.json")
+
+
+def say(text: str) -> None:
+    """Print now, also into a pipe."""
+    print(text, flush=True)
+
+
+def paint(style: str, text: str) -> str:
+    """ANSI colour on a terminal (and not where NO_COLOR is set)."""
+    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
+        return text
+    return f"\x1b[{_COLOURS[style]}m{text}\x1b[0m"
+
+
+def _state(row: PlannedStage) -> str:
+    if row.forced:
+        return "forced"
+    return "cached" if row.cached else "to do"
+
+
+def facts_of(metrics: Json) -> list[tuple[str, object]]:
+    """The flat, non-empty numbers of a stage's summary, for one line."""
+    out: list[tuple[str, object]] = []
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            counts = [f"{n} {key}" for key, n in value.items() if isinstance(n, int)]
+            out += [(name, " ".join(counts))] if counts else []
+        elif isinstance(value, int | float):
+            out.append((name, value))
+    return [(name.replace("_", " "), value) for name, value in out]
+
+
+def short(value: object) -> str:
+    """A number in as many digits as a reader wants."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right_from: int = 99) -> str:
+    """Columns wide enough for their cells; from ``right_from`` on aligned to the right."""
+    cells = [tuple(header), *rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        parts = [
+            cell.rjust(width) if i >= right_from else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return "  " + "  ".join(parts).rstrip()
+
+    return "\n".join(
+        [line(header), "  " + "-" * (sum(widths) + 2 * len(widths) - 2)]
+        + [line(row) for row in rows]
+    )
+
+
+def pair_line(report: Report) -> str:
+    """How many pairs were kept, and why others were dropped."""
+    pairs = report.pairs
+    assert pairs is not None
+    share = 100 * pairs.kept / max(1, pairs.sampled)
+    why = ", ".join(f"{n} {reason}" for reason, n in pairs.dropped.items()) or "none"
+    return f"pairs: {pairs.kept} of {pairs.sampled} kept ({share:.0f} %); dropped: {why}"
+
+
+def example_text(example: Example) -> str:
+    """Question, chosen and rejected side by side where the terminal is wide enough."""
+    pair = example.pair
+    width = max(40, min(shutil.get_terminal_size((100, 24)).columns, 140))
+    half = (width - 7) // 2
+    left = textwrap.wrap(pair.chosen, half) or ["(empty)"]
+    lines = ["", f"  {pair.sample_id}  {clip(pair.prompt, width - len(pair.sample_id) - 4)}"]
+    for view, rejected in zip(pair.views, pair.rejected, strict=True):
+        right = textwrap.wrap(rejected, half) or ["(empty)"]
+        lines.append(f"  {f'chosen ({CLEAN})':{half}}   rejected ({view})")
+        for i in range(max(len(left), len(right))):
+            a = left[i] if i < len(left) else ""
+            b = right[i] if i < len(right) else ""
+            lines.append(f"  {a:{half}}   {b}".rstrip())
+    return "\n".join(lines)
+
+
+def clip(text: str, width: int) -> str:
+    """One line of at most ``width`` characters."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: max(1, width - 1)] + "…"
+
+
+def score_table(scores: Sequence[Score], deltas: Sequence[Delta]) -> str:
+    """One row a metric: base, aligned, delta with interval, and whether it is significant."""
+    by_model = {(s.benchmark, s.split, s.metric, s.model): s for s in scores}
+    change = {(d.benchmark, d.split, d.metric): d for d in deltas}
+    keys = list(dict.fromkeys((s.benchmark, s.split, s.metric) for s in scores))
+    rows = []
+    for key in keys:
+        base, aligned = by_model.get((*key, "base")), by_model.get((*key, "aligned"))
+        delta = change.get(key)
+        rows.append(
+            (
+                f"{key[0]} {key[1]}",
+                key[2],
+                with_interval(base),
+                with_interval(aligned),
+                f"{delta.value:+.1f} [{delta.low:+.1f}, {delta.high:+.1f}]" if delta else "",
+                f"{delta.p:.3f}" if delta else "",
+                verdict(delta) if delta else "",
+                str(next(s.n for s in (base, aligned) if s)),
+            )
+        )
+    header = ("benchmark", "metric", "base", "aligned", "delta [95 %]", "p", "", "n")
+    return table(header, rows, right_from=2)
+
+
+def with_interval(score: Score | None) -> str:
+    """``87.0 [85.1, 88.9]``."""
+    return f"{score.value:.1f} [{score.low:.1f}, {score.high:.1f}]" if score else ""
+
+
+def verdict(delta: Delta) -> str:
+    """``better`` or ``worse`` when p < 0.05, ``changed`` for a neutral metric, else ``n.s.``"""
+    if delta.p >= SIGNIFICANT:
+        return "n.s."
+    if delta.better == "neutral":
+        return "changed"
+    return "better" if (delta.value > 0) == (delta.better == "higher") else "worse"

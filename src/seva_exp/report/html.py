@@ -1,0 +1,374 @@
+"""``report.html``: a run as one self-contained page that opens from disk and needs no network."""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import io
+import math
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from seva_exp.events import Example, Listener, Outcome, Plan
+from seva_exp.records import Delta, PairCounts, Report, Score
+from seva_exp.redact import hide, without_secrets
+from seva_exp.report import plots
+from seva_exp.report import verdict as words
+from seva_exp.spec import Json
+
+SIDE = 336
+"""Largest side of an inlined picture, in pixels."""
+SMALL = 112
+"""Pictures up to this side keep their pixels: lossless, and enlarged without smoothing."""
+MOST_EXAMPLES = 24
+_CURVES: tuple[tuple[str, tuple[str, ...], tuple[float, str] | None], ...] = (
+    ("Loss", ("loss", "train/loss"), (math.log(2), "ln 2: no preference")),
+    (
+        "Reward margin",
+        ("margin", "margins", "reward_margin", "rewards/margins", "rewards/margin"),
+        (0.0, "no preference"),
+    ),
+    (
+        "Share of pairs ranked right",
+        ("accuracy", "accuracies", "reward_accuracy", "rewards/accuracies", "rewards/accuracy"),
+        (0.5, "chance"),
+    ),
+)
+"""Title, the names the metric may have in a training row, the reference level."""
+
+
+class HtmlReport(Listener):
+    """Writes ``report.html`` into the run's folder when the run is finished."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """Write the page, whole or not at all."""
+        path = outcome.plan.dir / "report.html"
+        temporary = path.with_name("report.html.tmp")
+        temporary.write_text(render(outcome), encoding="utf-8")
+        temporary.replace(path)
+
+
+def render(outcome: Outcome) -> str:
+    """The page's text. Everything that a model or a user wrote is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    report, plan = outcome.report, outcome.plan
+    return environment.get_template("page.html").render(
+        report=report,
+        subject=subject(plan),
+        headline=headline(report),
+        lead=lead(report),
+        comparisons=len(report.deltas),
+        benchmarks=benchmarks(report),
+        plots=_plots(report.deltas),
+        curves=curves(outcome.training),
+        training=outcome.training,
+        pairs=pair_counts(report.pairs) if report.pairs else None,
+        examples=[example_card(example) for example in outcome.examples[:MOST_EXAMPLES]],
+        more_examples=max(0, len(outcome.examples) - MOST_EXAMPLES),
+        stages=stage_rows(outcome),
+        computed=words.duration(sum(s.seconds for s in report.stages if not s.cached)),
+        reused=words.duration(sum(s.seconds for s in report.stages if s.cached)),
+        config=yaml.safe_dump(without_secrets(plan.config), sort_keys=False, allow_unicode=True),
+        command=command(plan.overrides),
+        environment=list(flatten(without_secrets(outcome.environment))),
+        words=words,
+    )
+
+
+def command(overrides: Sequence[str]) -> str:
+    """The line that runs this again; secrets are left out."""
+    return shlex.join(["python", "-m", "seva_exp", *(hide(text) for text in overrides)])
+
+
+def subject(plan: Plan) -> str:
+    """What was run on what, by the config: ``seva with moco: model tiny, data shapes``."""
+    config, augs = plan.config, plan.config.get("aug")
+    method = _name(config.get("method")) or plan.name
+    views = _and(list(map(str, augs))) if isinstance(augs, dict | list) and augs else ""
+    material = [f"{group} {_name(config.get(group))}" for group in ("model", "data")]
+    known = ", ".join(text for text in material if not text.endswith(" "))
+    return method + (f" with {views}" if views else "") + (f": {known}" if known else "")
+
+
+def _name(group: Any) -> str:
+    """The shortest telling name of a config group: its name, its path's last part, its kind."""
+    if isinstance(group, dict):
+        for key in ("name", "path", "kind"):
+            if isinstance(group.get(key), str) and group[key]:
+                return group[key].rstrip("/").rsplit("/", 1)[-1]
+        return ""
+    return group if isinstance(group, str) else ""
+
+
+def headline(report: Report) -> str:
+    """One plain sentence: what came out."""
+    if report.deltas:
+        return _compared(report.deltas)
+    if report.scores:
+        models = " and ".join(dict.fromkeys(s.model for s in report.scores))
+        return f"The {models} model was measured; there is nothing to compare it with."
+    if report.pairs and report.pairs.kept:
+        kept, sampled = report.pairs.kept, report.pairs.sampled
+        return f"{kept} of {sampled} samples gave a preference pair; nothing was measured."
+    if report.pairs:
+        return f"None of {report.pairs.sampled} samples gave a preference pair."
+    return "The run stopped before preference pairs were made."
+
+
+def _compared(deltas: Sequence[Delta]) -> str:
+    found = [words.verdict(d) for d in deltas if words.is_judged(d)]
+    better, worse, total = found.count("better"), found.count("worse"), len(found)
+    if not better and not worse:
+        return "Alignment changed no score significantly."
+    of = f"{total} {'score' if total == 1 else 'scores'}"
+    if not worse:
+        parts = f"{better} of {of} {_are(better)} better"
+    elif not better:
+        parts = f"{worse} of {of} {_are(worse)} worse"
+    else:
+        parts = f"{better} of {of} {_are(better)} better and {worse} {_are(worse)} worse"
+    rest = total - better - worse
+    others = f"; the other {rest} did not change significantly" if rest else ""
+    return f"After alignment, {parts}{others}."
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def lead(report: Report) -> str:
+    """The significant changes by name: scores with a good direction first, then the clearest."""
+    moved = sorted(filter(words.is_significant, report.deltas), key=_clarity, reverse=True)
+    if not moved:
+        return ""
+    several = len({d.benchmark for d in report.deltas}) > 1
+    text = "; ".join(words.change(d, with_benchmark=several) for d in moved[:5])
+    more = f"; {len(moved) - 5} more below" if len(moved) > 5 else ""
+    return f"{text}{more}."
+
+
+def _clarity(delta: Delta) -> tuple[bool, float]:
+    return words.is_judged(delta), abs(delta.value) / max(delta.high - delta.low, 1e-12)
+
+
+def _and(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def benchmarks(report: Report) -> list[Json]:
+    """One table per (benchmark, protocol); rows of one family of splits (pope_...) belong together."""
+    deltas = {(d.benchmark, d.split, d.metric): d for d in report.deltas}
+    tables: dict[tuple[str, str], dict[tuple[str, str], dict[str, Score]]] = {}
+    for s in report.scores:
+        rows = tables.setdefault((s.benchmark, s.protocol), {})
+        rows.setdefault((s.split, s.metric), {})[s.model] = s
+    return [
+        {
+            "name": name,
+            "protocol": protocol,
+            "rows": [
+                _score_row(models, deltas.get((name, split, metric)), first=i == 0)
+                for _, family in groupby(rows.items(), key=lambda item: item[0][0].split("_")[0])
+                for i, ((split, metric), models) in enumerate(family)
+            ],
+        }
+        for (name, protocol), rows in tables.items()
+    ]
+
+
+def _score_row(models: dict[str, Score], delta: Delta | None, first: bool) -> Json:
+    one = next(iter(models.values()))
+    digits = max(words.decimals(s.low, s.high) for s in models.values())
+    return {
+        "first": first,
+        "label": words.label(one.split, one.metric),
+        "n": " / ".join(dict.fromkeys(str(s.n) for s in models.values())),
+        "direction": words.direction(one.better),
+        "arrow": words.arrow(one.better),
+        "models": models,
+        "digits": digits,
+        "delta": delta,
+        "delta_digits": max(digits, words.decimals(delta.low, delta.high)) if delta else 1,
+        "verdict": words.verdict(delta) if delta else "",
+    }
+
+
+def _plots(deltas: Sequence[Delta]) -> list[Json]:
+    """One plot of the scores, and one per neutral metric: lengths and rates have other units."""
+    judged = list(filter(words.is_judged, deltas))
+    neutral = sorted((d for d in deltas if not words.is_judged(d)), key=_metric)
+    found = [_plot("Change by alignment", judged)] if judged else []
+    found += [_plot(f"For context: {m}", list(group)) for m, group in groupby(neutral, key=_metric)]
+    return found
+
+
+def _plot(title: str, deltas: Sequence[Delta]) -> Json:
+    scale = plots.Scale.around(deltas)
+    several = len({d.benchmark for d in deltas}) > 1
+    rows = [
+        {
+            "label": words.label(d.split, d.metric),
+            "benchmark": d.benchmark if several else "",
+            "direction": words.direction(d.better),
+            "arrow": words.arrow(d.better),
+            "svg": plots.whisker(d, scale),
+            "text": words.number(d.value, words.decimals(d.low, d.high), sign=True),
+            "verdict": words.verdict(d),
+        }
+        for d in deltas
+    ]
+    return {"title": title, "rows": rows, "axis": plots.axis(scale)}
+
+
+def _metric(delta: Delta) -> str:
+    return delta.metric
+
+
+def curves(training: Sequence[Json]) -> list[Json]:
+    """The training plots whose metric the rows really have."""
+    found = []
+    for title, names, reference in _CURVES:
+        name = next((n for n in names if any(_is_number(row.get(n)) for row in training)), None)
+        if name is None:
+            continue
+        points = [
+            (float(row.get("step", i + 1)), float(row[name]))
+            for i, row in enumerate(training)
+            if _is_number(row.get(name))
+        ]
+        if name.endswith("loss") and abs(points[0][1] - math.log(2)) > 0.02:
+            reference = None  # another loss than the sigmoid one starts elsewhere
+        svg = plots.curve(title, points, reference)
+        if svg:
+            found.append({"title": title, "name": name, "svg": svg})
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def pair_counts(pairs: PairCounts) -> Json:
+    """Kept and dropped samples as a bar and its legend; the most frequent reason first."""
+    dropped = sorted(pairs.dropped.items(), key=lambda item: (-item[1], item[0]))
+    parts = [("kept", pairs.kept), *dropped]
+    total = max(1, pairs.sampled)
+    legend = [
+        {"name": name.replace("_", " "), "count": count, "share": words.share(count, total)}
+        for name, count in parts
+    ]
+    return {"sampled": pairs.sampled, "legend": legend, "bar": plots.bar(parts)}
+
+
+def stage_rows(outcome: Outcome) -> list[Json]:
+    """The stage table, with what each stage says of itself."""
+    return [
+        {
+            "name": stage.name,
+            "key": stage.key,
+            "cached": stage.cached,
+            "seconds": words.duration(stage.seconds),
+            "notes": _notes(outcome.stage_metrics.get(stage.name, {})),
+        }
+        for stage in outcome.report.stages
+    ]
+
+
+def _notes(metrics: Json) -> str:
+    return " · ".join(f"{name} {value}" for name, value in flatten(without_secrets(metrics)))
+
+
+def flatten(values: Json, before: str = "") -> Iterable[tuple[str, str]]:
+    """Nested values as (dotted name, text); lists are joined."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{before}{key}.")
+        elif isinstance(value, float):
+            yield f"{before}{key}", f"{value:.4g}"
+        elif isinstance(value, list | tuple):
+            yield f"{before}{key}", ", ".join(map(str, value))
+        else:
+            yield f"{before}{key}", str(value)
+
+
+def example_card(example: Example) -> Json:
+    """One pair: the clean answer, and per view what it showed and what was said of it."""
+    pair = example.pair
+    return {
+        "id": pair.sample_id,
+        "question": pair.prompt,
+        "clean": picture(example.clean_image),
+        "chosen": marked(pair.chosen, pair.rejected),
+        "views": [
+            {
+                "name": view,
+                "picture": picture(example.view_images.get(view)),
+                "rejected": marked(text, (pair.chosen,)),
+            }
+            for view, text in zip(pair.views, pair.rejected, strict=True)
+        ],
+    }
+
+
+def marked(text: str, others: Sequence[str]) -> Markup:
+    """``text``, escaped, with the words that one of ``others`` has not in ``<mark>``."""
+    pieces = re.findall(r"\s+|\w+|[^\w\s]", text)
+    keep = [True] * len(pieces)
+    for other in others:
+        common = [False] * len(pieces)
+        matcher = difflib.SequenceMatcher(
+            None, pieces, re.findall(r"\s+|\w+|[^\w\s]", other), autojunk=False
+        )
+        for start, _, size in matcher.get_matching_blocks():
+            common[start : start + size] = [True] * size
+        keep = [a and b for a, b in zip(keep, common, strict=True)]
+    for i, piece in enumerate(pieces):
+        if piece.isspace():
+            keep[i] = i in (0, len(pieces) - 1) or keep[i - 1] or keep[i + 1]
+    parts = []
+    for same, group in groupby(zip(keep, pieces, strict=True), key=lambda item: item[0]):
+        run = "".join(piece for _, piece in group)
+        parts.append(escape(run) if same else Markup("<mark>{}</mark>").format(run))
+    return Markup("").join(parts)
+
+
+def picture(path: Path | None) -> Json | None:
+    """A picture file as a data URI with its size; None when there is none or it can't be read."""
+    from PIL import Image, ImageOps
+
+    if path is None:
+        return None
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.has_transparency_data:
+                rgba = image.convert("RGBA")
+                image = Image.new("RGB", rgba.size, "white")
+                image.paste(rgba, mask=rgba.getchannel("A"))
+            image = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    image.thumbnail((SIDE, SIDE))
+    small = max(image.size) <= SMALL
+    data = io.BytesIO()
+    if small:
+        image.save(data, "PNG", optimize=True)
+    else:
+        image.save(data, "JPEG", quality=85)
+    uri = f"data:image/{'png' if small else 'jpeg'};base64,"
+    uri += base64.b64encode(data.getvalue()).decode()
+    return {"uri": uri, "width": image.width, "height": image.height, "small": small}

@@ -1,0 +1,178 @@
+"""A run's folder: config, command, report, metrics, and readable links into the store."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from seva_exp.events import Example, Listener, Outcome, Plan
+from seva_exp.records import CLEAN, Pair, PairCounts, Report, StageResult, read_jsonl
+from seva_exp.redact import hide, without_secrets
+from seva_exp.spec import Json, canonical
+from seva_exp.stages import (
+    Align,
+    Answers,
+    Compare,
+    Evaluate,
+    Pairs,
+    Stage,
+    read_deltas,
+    read_scores,
+)
+from seva_exp.store import Manifest, Store
+
+GALLERY = 24
+"""Most example pairs in a report."""
+
+
+class RunDir(Listener):
+    """``runs/<date>_<time>_<name>/``, and the link ``runs/latest``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, plan: Plan) -> RunDir:
+        """Make a new folder and write what is about to be done."""
+        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        plan.dir.mkdir(parents=True, exist_ok=True)
+        for count in range(1, 1000):
+            suffix = "" if count == 1 else f"-{count}"
+            path = plan.dir.absolute() / f"{stamp}_{plan.name[:80]}{suffix}"
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                continue
+        folder = cls(path)
+        _link(path.parent / "latest", path)
+        folder._write_plan(plan)
+        return folder
+
+    def _write_plan(self, plan: Plan) -> None:
+        import yaml
+
+        config = yaml.safe_dump(without_secrets(plan.config), sort_keys=False, allow_unicode=True)
+        (self.path / "config.yaml").write_text(config, encoding="utf-8")
+        words = " ".join(shlex.quote(hide(word)) for word in plan.overrides)
+        (self.path / "overrides.txt").write_text(f"python -m seva_exp {words}\n", encoding="utf-8")
+
+    def logged(self, stage: str, step: int, values: Json) -> None:
+        """Append a step while the stage works, for ``tail -f``."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(canonical({"stage": stage, **values}) + "\n")
+
+    def link(self, label: str, artifact: Path) -> None:
+        """A readable name for a stage's artifact."""
+        _link(self.path / label, artifact)
+
+    def finished(self, outcome: Outcome) -> None:
+        """Write ``report.json``, the whole ``metrics.jsonl`` and the contract's links."""
+        rows = "".join(canonical({"stage": "align", **row}) + "\n" for row in outcome.training)
+        (self.path / "metrics.jsonl").write_text(rows, encoding="utf-8")
+        for name, file in (("adapter", "align/adapter"), ("pairs.jsonl", "pairs/pairs.jsonl")):
+            if (self.path / file).exists():
+                _link(self.path / name, self.path / file)
+        text = json.dumps(outcome.report.to_json(), indent=2, ensure_ascii=False)
+        temporary = self.path / "report.json.tmp"
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(self.path / "report.json")
+
+
+def _link(name: Path, target: Path) -> None:
+    """A relative symbolic link, replaced in one step; where links are refused, a text file."""
+    temporary = name.with_name(f".{name.name}.{os.getpid()}")
+    relative = os.path.relpath(target.absolute(), name.parent.absolute())
+    try:
+        temporary.symlink_to(relative, target_is_directory=target.is_dir())
+        temporary.replace(name)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        if not name.is_dir():
+            name.write_text(f"{target}\n", encoding="utf-8")
+
+
+def collect_outcome(
+    plan: Plan,
+    stages: Sequence[Stage],
+    manifests: Sequence[tuple[Manifest, bool]],
+    store: Store,
+    folder: RunDir,
+) -> Outcome:
+    """Read from the artifacts what a report shows."""
+    path = {stage.label: store.path(stage.name, stage.key) for stage in stages}
+    results, summaries = [], {}
+    for stage, (manifest, cached) in zip(stages, manifests, strict=True):
+        seconds = round(manifest.seconds, 3)
+        results.append(StageResult(stage.label, stage.key, cached, seconds))
+        summaries[stage.label] = manifest.summary
+    counts = summaries.get("pairs")
+    report = Report(
+        key=plan.key,
+        name=plan.name,
+        seed=plan.seed,
+        dir=str(folder.path),
+        stages=tuple(results),
+        pairs=PairCounts(**{k: counts[k] for k in ("sampled", "kept", "dropped")})
+        if counts
+        else None,
+        scores=tuple(
+            score
+            for stage in stages
+            if isinstance(stage, Evaluate)
+            for score in read_scores(path[stage.label])
+        ),
+        deltas=tuple(
+            delta
+            for stage in stages
+            if isinstance(stage, Compare)
+            for delta in read_deltas(path[stage.label])
+        ),
+    )
+    return Outcome(
+        plan=plan,
+        report=report,
+        examples=tuple(_examples(stages, path)),
+        training=tuple(_training(stages, path)),
+        stage_metrics=summaries,
+        environment=next((m.environment for m, _ in reversed(manifests)), {}),
+    )
+
+
+def _training(stages: Sequence[Stage], path: dict[str, Path]) -> list[Json]:
+    for stage in stages:
+        if isinstance(stage, Align):
+            lines = (path[stage.label] / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            return [json.loads(line) for line in lines]
+    return []
+
+
+def _examples(stages: Sequence[Stage], path: dict[str, Path]) -> list[Example]:
+    """The first pairs of which every view's picture was kept."""
+    pairs = next((stage for stage in stages if isinstance(stage, Pairs)), None)
+    if pairs is None:
+        return []
+    previews = {
+        stage.view: _previews(path[stage.label])
+        for stage in stages
+        if isinstance(stage, Answers) and stage.view != CLEAN
+    }
+    root = pairs.samples.data.image_root(path[pairs.samples.label])
+    found = []
+    for pair in read_jsonl(path[pairs.label] / "pairs.jsonl", Pair):
+        if all(pair.sample_id in previews[view] for view in pair.views):
+            shown = {view: previews[view][pair.sample_id] for view in pair.views}
+            found.append(Example(pair, root / pair.image.path, shown))
+        if len(found) == GALLERY:
+            break
+    return found
+
+
+def _previews(artifact: Path) -> dict[str, Path]:
+    folder = artifact / "previews"
+    rows = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    return {row["sample_id"]: folder / row["file"] for row in rows}

@@ -1,0 +1,172 @@
+"""The content-addressed store: key, lock, work in a partial folder, manifest last, rename.
+
+``<root>/<stage>/<key>/`` holds one finished artifact; it exists if and only if it is complete.
+``<root>/<stage>/<key>.partial/`` is work in progress: a killed run leaves it, the next one goes on
+in it. ``<root>/locks/`` holds one lock file per artifact, released by the system when a process
+dies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from seva_exp.errors import InputError
+from seva_exp.spec import Json
+
+MANIFEST = "manifest.json"
+KEY_LENGTH = 20
+"""Hex characters of the key in folder names (80 bits); the manifest holds all 64."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Written last into an artifact: everything that its key was made of, and how it was made."""
+
+    stage: str
+    version: int
+    key: str
+    spec: Json
+    inputs: dict[str, str]
+    environment: Json
+    seconds: float
+    summary: Json = field(default_factory=dict)
+
+
+class Store:
+    """Artifacts by stage and key below one folder. Safe for several processes at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+
+    def create(self) -> Store:
+        """Make the folder if need be. Raises InputError when it cannot be written to."""
+        try:
+            (self.root / "locks").mkdir(parents=True, exist_ok=True)
+            writable = os.access(self.root, os.W_OK)
+        except OSError:
+            writable = False
+        if not writable:
+            raise InputError(
+                f"machine.store={self.root}: cannot write to this folder. Give another "
+                "(machine.store=DIR or $SEVA_EXP_STORE)."
+            )
+        return self
+
+    def path(self, stage: str, key: str) -> Path:
+        """Where the artifact lies, finished or not yet."""
+        return self.root / stage / key[:KEY_LENGTH]
+
+    def find(self, stage: str, key: str) -> Manifest | None:
+        """The manifest of a finished artifact, or None."""
+        file = self.path(stage, key) / MANIFEST
+        try:
+            manifest = Manifest(**json.loads(file.read_text(encoding="utf-8")))
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, TypeError):
+            return None
+        return manifest if manifest.key == key else None
+
+    def make(
+        self,
+        manifest: Callable[[float, Json], Manifest],
+        stage: str,
+        key: str,
+        work: Callable[[Path], Json],
+        *,
+        force: bool = False,
+        on_start: Callable[[], None] = lambda: None,
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> tuple[Manifest, bool]:
+        """Return the artifact's manifest and whether it was there already.
+
+        ``work(folder)`` fills the partial folder and returns the summary; it may find there what
+        an interrupted attempt left. ``manifest(seconds, summary)`` describes the result. With
+        ``force`` it is made anew and the old artifact replaced only at the end.
+        """
+        if not force and (found := self.find(stage, key)):
+            return found, True
+        with self._locked(stage, key, on_wait):
+            if not force and (found := self.find(stage, key)):
+                return found, True
+            on_start()
+            partial = self._partial(stage, key, clear=force)
+            start = time.monotonic()
+            summary = work(partial)
+            done = manifest(time.monotonic() - start, summary)
+            _write_json(partial / MANIFEST, asdict(done))
+            self._publish(partial, self.path(stage, key))
+            return done, False
+
+    def _partial(self, stage: str, key: str, *, clear: bool) -> Path:
+        partial = self.path(stage, key).with_suffix(".partial")
+        if clear:
+            shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True, exist_ok=True)
+        return partial
+
+    def _publish(self, partial: Path, final: Path) -> None:
+        """Put the finished folder in its place; an old one (forced run, damage) moves aside."""
+        old = final.with_suffix(".old")
+        shutil.rmtree(old, ignore_errors=True)
+        if final.exists():
+            final.rename(old)
+        partial.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+
+    @contextmanager
+    def _locked(self, stage: str, key: str, on_wait: Callable[[], None]) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.root / "locks" / f"{stage}-{key[:KEY_LENGTH]}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            on_wait()
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+class Journal:
+    """An append-only file of finished batches. One line is one batch, so a kill loses at most the
+    batch that was being written; a torn last line is cut off when the journal is opened again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = list(self._recover())
+
+    def _recover(self) -> Iterator[Json]:
+        if not self.path.exists():
+            return
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            with self.path.open("r+b") as file:
+                file.truncate(len(whole))
+        for line in whole.splitlines():
+            yield from json.loads(line)
+
+    def append(self, rows: list[Json]) -> None:
+        """Add one finished batch and flush it to disk."""
+        line = json.dumps(rows, ensure_ascii=False, separators=(",", ":")) + "\n"
+        with self.path.open("ab") as file:
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows.extend(rows)
+
+
+def _write_json(path: Path, value: Json) -> None:
+    """Write and flush to disk, so that a rename never publishes an empty manifest."""
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())

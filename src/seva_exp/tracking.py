@@ -1,0 +1,370 @@
+"""Experiment trackers: none, or Weights & Biases (online when it can be, offline otherwise).
+
+``make_listeners`` is all that a run needs. wandb is imported when a run really begins to log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import netrc
+import os
+import shlex
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from pydantic import Field
+
+from seva_exp.events import Example, Listener, Outcome, Plan
+from seva_exp.records import Report, Score, StageResult
+from seva_exp.redact import without_secrets
+from seva_exp.spec import Json, Spec
+from seva_exp.tracking_marker import Marker
+
+Mode = Literal["online", "offline", "disabled"]
+TRAINED = "align"
+"""The stage whose rows are ``Outcome.training``."""
+CONNECT_SECONDS = 1.0
+"""How long to wait for the W&B host before a run is tracked offline."""
+PICTURE_SIDE = 672
+"""Largest side of a picture that is sent, in pixels."""
+
+
+class NoTracker(Spec):
+    """No tracker: the run's folder holds every number already."""
+
+    kind: Literal["none"] = "none"
+
+
+class WandbTracker(Spec):
+    """Mirror a run to Weights & Biases, or to files that ``wandb sync`` uploads later."""
+
+    kind: Literal["wandb"] = "wandb"
+    project: str = Field("seva_exp", min_length=1)
+    """W&B project."""
+    entity: str | None = None
+    """W&B user or team; none takes the account's own (or $WANDB_ENTITY)."""
+    mode: Literal["auto", "online", "offline"] = "auto"
+    """``auto``: what $WANDB_MODE says, else online when a key is found and the host answers."""
+    group: str | None = None
+    """Name under which W&B groups runs, e.g. those of one sweep."""
+    tags: tuple[str, ...] = ()
+    """W&B tags."""
+
+
+AnyTracker = Annotated[NoTracker | WandbTracker, Field(discriminator="kind")]
+
+
+def make_listeners(tracker: NoTracker | WandbTracker, store_root: Path) -> list[Listener]:
+    """The listeners of one run. ``store_root`` keeps what was already logged, per W&B run."""
+    return [WandbListener(tracker, store_root)] if isinstance(tracker, WandbTracker) else []
+
+
+def choose_mode(tracker: WandbTracker) -> tuple[Mode, str]:
+    """``online``, ``offline`` or ``disabled``, and why. Never asks; never shows a key."""
+    if tracker.mode == "offline":
+        return "offline", "tracker.mode=offline"
+    asked = os.environ.get("WANDB_MODE", "").lower() if tracker.mode == "auto" else "online"
+    if asked in ("offline", "dryrun"):
+        return "offline", f"WANDB_MODE={asked}"
+    if asked == "disabled":
+        return "disabled", "WANDB_MODE=disabled"
+    url = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai")
+    if not _has_key(url.netloc):
+        return "offline", "no API key found"
+    if asked in ("online", "run"):
+        return "online", f"{'tracker.mode' if tracker.mode == 'online' else 'WANDB_MODE'}={asked}"
+    if not _answers(url):
+        return "offline", f"{url.netloc} does not answer"
+    return "online", "API key found"
+
+
+def _has_key(netloc: str) -> bool:
+    """Whether wandb will find credentials without asking: environment, identity token, netrc."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    places = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
+    for place in places:
+        try:
+            found = netrc.netrc(os.path.expanduser(place)).authenticators(netloc)
+        except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
+            continue
+        if found and found[2]:
+            return True
+    return False
+
+
+def _answers(url: SplitResult) -> bool:
+    """Whether the host (or the proxy on the way to it) takes a TCP connection soon.
+
+    In a thread, as looking a name up has no time limit of its own."""
+    proxy = getproxies().get(url.scheme)
+    if proxy and not proxy_bypass(url.hostname or ""):
+        url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    answered = threading.Event()
+
+    def connect() -> None:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((url.hostname or "", port), timeout=CONNECT_SECONDS),
+        ):
+            answered.set()
+
+    threading.Thread(target=connect, daemon=True).start()
+    return answered.wait(CONNECT_SECONDS + 0.2)
+
+
+class WandbListener(Listener):
+    """Mirrors one run to W&B. An error of W&B ends the tracking, never the run."""
+
+    def __init__(self, tracker: WandbTracker, store_root: Path) -> None:
+        self._tracker = tracker
+        self._markers = store_root / "tracking"
+        self._run: Any = None
+        self._marker: Marker
+        self._keys: dict[str, str] = {}
+        self._axes: set[str] = set()
+
+    def planned(self, plan: Plan) -> None:
+        """Open the W&B run, or say that it is complete already."""
+        self._guard(lambda: self._open(plan), "could not start")
+
+    def logged(self, stage: str, step: int, values: Json) -> None:
+        """One training step, on the stage's own axis."""
+        self._guard(lambda: self._log_step(stage, step, values))
+
+    def stage_finished(self, result: StageResult, metrics: Json) -> None:
+        """The stage's summary."""
+        self._guard(lambda: self._summarise(result, metrics))
+
+    def finished(self, outcome: Outcome) -> None:
+        """Scores, example pairs, what was missed of the training; then close the W&B run."""
+        self._guard(lambda: self._complete(outcome))
+
+    def failed(self, error: BaseException) -> None:
+        """Close the W&B run as failed."""
+        self._guard(lambda: self._close(exit_code=1))
+
+    def _guard(self, act: Callable[[], None], what: str = "stopped") -> None:
+        if self._run is None and what == "stopped":
+            return
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - a tracker must never end a run
+            self._run = None
+            text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            _say(f"warning: tracking {what} ({text}). The run goes on, its folder has all numbers.")
+
+    def _open(self, plan: Plan) -> None:
+        run_id = plan.key[:16]
+        tracker = self._tracker
+        target = {"run_id": run_id, "project": tracker.project, "entity": tracker.entity}
+        self._marker = Marker(self._markers / f"{run_id}.json", target)
+        if self._marker.is_complete(plan):
+            _say(f"run {run_id} is already complete: {_places(self._marker)}")
+            return
+        mode, why = choose_mode(tracker)
+        if mode == "disabled":
+            _say(f"not tracked ({why})")
+            return
+        self._marker.forget_lost()
+        self._keys = {stage.name: stage.key for stage in plan.stages}
+        self._run = _start(tracker, plan, run_id, mode)
+        folder = str(Path(self._run.dir).parent)
+        state = self._marker.state
+        state.update(finished=False, dirs=[*dict.fromkeys([*state["dirs"], folder])])
+        self._marker.save()
+        if mode == "online":
+            _say(f"online, run {run_id} ({why}): {self._run.url}")
+        else:
+            _say(f"offline, run {run_id} ({why}). To upload: {_sync(state['dirs'])}")
+
+    def _log(self, values: Json) -> None:
+        """One history row. The step is explicit, as an offline run can't know what came before."""
+        step = max(self._marker.state["next_step"], self._run.step)
+        self._run.log(values, step=step)
+        self._marker.state["next_step"] = step + 1
+
+    def _log_step(self, stage: str, step: int, values: Json) -> None:
+        key = self._keys.get(stage, "")
+        if step <= self._marker.last_step(stage, key):
+            return
+        if stage not in self._axes:
+            self._axes.add(stage)
+            self._run.define_metric(f"{stage}/step", hidden=True)
+            self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
+        row = {f"{stage}/{k}": v for k, v in values.items() if k != "step" and _is_number(v)}
+        self._log({f"{stage}/step": step, **row})
+        self._marker.state["history"][stage] = {"key": key, "step": step}
+        self._marker.save()
+
+    def _summarise(self, result: StageResult, metrics: Json) -> None:
+        values = {"seconds": result.seconds, "cached": result.cached, **without_secrets(metrics)}
+        flat = {f"stage/{result.name}/{name}": v for name, v in _flatten(values)}
+        self._run.summary.update(flat)
+        self._marker.state["stages"][result.name] = result.key
+        self._marker.save()
+
+    def _complete(self, outcome: Outcome) -> None:
+        trained = next((name for name in self._keys if name.split(".")[0] == TRAINED), TRAINED)
+        for index, row in enumerate(outcome.training):
+            self._log_step(trained, int(row.get("step", index + 1)), row)
+        self._run.config.update(
+            {"environment": without_secrets(outcome.environment)}, allow_val_change=True
+        )
+        self._run.summary.update(score_summary(outcome.report))
+        media = {**_score_table(outcome.report), **_pictures(outcome.examples)}
+        if media:
+            with _staged_in(outcome.plan.dir / "wandb"):
+                self._log(media)
+        self._marker.save()
+        self._close(exit_code=0)
+        self._marker.state["finished"] = True
+        self._marker.save()
+
+    def _close(self, exit_code: int) -> None:
+        run, self._run = self._run, None
+        run.finish(exit_code=exit_code)
+
+
+def _start(tracker: WandbTracker, plan: Plan, run_id: str, mode: Mode) -> Any:
+    """``wandb.init``, quiet and without anything that W&B would gather on its own."""
+    import wandb
+
+    plan.dir.mkdir(parents=True, exist_ok=True)
+    settings = wandb.Settings(
+        silent=True,
+        quiet=True,
+        console="off",
+        disable_git=True,
+        disable_code=True,
+        disable_job_creation=True,
+        save_code=False,
+        use_dot_wandb=False,
+        init_timeout=20,
+        finish_timeout=120,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+    )
+    with contextlib.redirect_stderr(io.StringIO()):  # the login line ignores ``silent``
+        return wandb.init(
+            project=tracker.project,
+            entity=tracker.entity,
+            group=tracker.group,
+            tags=tracker.tags or None,
+            id=run_id,
+            name=plan.name,
+            resume="allow",
+            mode=mode,
+            dir=plan.dir,
+            config={**without_secrets(plan.config), "run_key": plan.key},
+            reinit="create_new",
+            settings=settings,
+        )
+
+
+def score_summary(report: Report) -> Json:
+    """``score/<benchmark>/<split>/<metric>/<model>`` and ``delta/...``, with ``/low`` etc."""
+    values: Json = {}
+    for s in report.scores:
+        name = f"score/{s.benchmark}/{s.split}/{s.metric}/{s.model}"
+        values |= {name: s.value, f"{name}/low": s.low, f"{name}/high": s.high}
+    for d in report.deltas:
+        name = f"delta/{d.benchmark}/{d.split}/{d.metric}"
+        values |= {name: d.value, f"{name}/low": d.low, f"{name}/high": d.high, f"{name}/p": d.p}
+    if report.pairs:
+        values |= {"pairs/sampled": report.pairs.sampled, "pairs/kept": report.pairs.kept}
+        values |= {f"pairs/dropped/{reason}": n for reason, n in report.pairs.dropped.items()}
+    return values
+
+
+def _score_table(report: Report) -> Json:
+    import wandb
+
+    rows = [list(asdict(score).values()) for score in report.scores]
+    columns: list[str | int] = [column.name for column in fields(Score)]
+    return {"scores": wandb.Table(columns=columns, data=rows)} if rows else {}
+
+
+def _pictures(examples: Sequence[Example]) -> Json:
+    """``examples/clean`` and one list per view; the n-th pictures belong together."""
+    lists: dict[str, list[Any]] = {}
+    for example in examples:
+        pair = example.pair
+        asked = f"{pair.sample_id}: {pair.prompt}\nchosen: {pair.chosen}\n"
+        answers = zip(pair.views, pair.rejected, strict=True)
+        rejected = {view: f"rejected ({view}): {text}" for view, text in answers}
+        clean = _picture(example.clean_image, asked + "\n".join(rejected.values()))
+        lists.setdefault("examples/clean", []).extend(clean)
+        for view, text in rejected.items():
+            if view in example.view_images:
+                image = _picture(example.view_images[view], asked + text)
+                lists.setdefault(f"examples/{view}", []).extend(image)
+    return {name: images for name, images in lists.items() if images}
+
+
+def _picture(path: Path, caption: str) -> list[Any]:
+    """The picture for W&B, or nothing when the file can't be read."""
+    import wandb
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError):
+        return []
+    image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+    return [wandb.Image(image, caption=caption)]
+
+
+@contextlib.contextmanager
+def _staged_in(folder: Path) -> Iterator[None]:
+    """Have W&B stage table files in ``folder``, so that an offline run is whole in its folder."""
+    ours = "WANDB_DATA_DIR" not in os.environ
+    if ours:
+        os.environ["WANDB_DATA_DIR"] = str(folder)
+    try:
+        yield
+    finally:
+        if ours:
+            del os.environ["WANDB_DATA_DIR"]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _flatten(values: Json, before: str = "") -> list[tuple[str, Any]]:
+    """Nested values as (slashed name, plain value)."""
+    flat: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat += _flatten(value, f"{before}{key}/")
+        else:
+            flat.append((f"{before}{key}", value))
+    return flat
+
+
+def _sync(dirs: Sequence[str]) -> str:
+    return shlex.join(["wandb", "sync", *(d for d in dirs if Path(d).exists())])
+
+
+def _places(marker: Marker) -> str:
+    here = [d for d in marker.state["dirs"] if Path(d).exists()]
+    if here:
+        return ", ".join(here)
+    return f"its files are gone; delete {marker.path} to log it again"
+
+
+def _say(text: str) -> None:
+    print(f"W&B: {text}", file=sys.stderr, flush=True)

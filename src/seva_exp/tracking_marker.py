@@ -1,0 +1,54 @@
+"""What was already sent to a W&B run, so that a resumed run sends the rest and nothing twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from seva_exp.events import Plan
+from seva_exp.spec import Json
+
+
+class Marker:
+    """What was already sent to one W&B run: ``<store>/tracking/<run id>.json``.
+
+    It is what makes a resumed run log each training step once, although offline runs can't ask a
+    server what it holds."""
+
+    def __init__(self, path: Path, target: Json) -> None:
+        """Read ``path``. A marker of another project or entity, or a broken one, counts as none."""
+        self.path = path
+        self.state: Json = {**target, "finished": False, "dirs": [], "next_step": 0}
+        self.state.update(stages={}, history={})
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return
+        if isinstance(stored, dict) and all(stored.get(k) == v for k, v in target.items()):
+            self.state.update(stored)
+
+    def is_complete(self, plan: Plan) -> bool:
+        """Whether nothing of ``plan`` is left to compute or to log."""
+        return self.state["finished"] and all(
+            stage.cached and not stage.forced and self.state["stages"].get(stage.name) == stage.key
+            for stage in plan.stages
+        )
+
+    def forget_lost(self) -> None:
+        """Start over when an unfinished offline run's files were all deleted."""
+        dirs = self.state["dirs"]
+        if not self.state["finished"] and dirs and not any(Path(d).exists() for d in dirs):
+            self.state.update(dirs=[], next_step=0, stages={}, history={})
+
+    def last_step(self, stage: str, key: str) -> int:
+        """The last step of this stage's history that was logged; -1 for none."""
+        entry = self.state["history"].get(stage, {})
+        return entry.get("step", -1) if entry.get("key") == key else -1
+
+    def save(self) -> None:
+        """Write the file, whole or not at all."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(self.state, indent=1, sort_keys=True), encoding="utf-8")
+        temporary.replace(self.path)

@@ -1,0 +1,5 @@
+"""Aligning a model with its preference pairs."""
+
+from seva_exp.training.spec import DpoTraining
+
+__all__ = ["DpoTraining"]

@@ -1,0 +1,519 @@
+"""Data sources: every file or row is a sample or a drop, and identities are contents."""
+
+import hashlib
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from pydantic import TypeAdapter, ValidationError
+
+from seva_exp.data import DATA, AnyData, FolderData, JsonlData, ShapesData
+from seva_exp.data.shapes import WEIGHTS, draw_question
+from seva_exp.errors import InputError
+from seva_exp.randomness import python_rng
+from seva_exp.spec import canonical
+from seva_exp.world import UNBIASED, sample_scene
+
+CONF = Path(__file__).parents[2] / "conf" / "data"
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def save(path, color=RED, size=(16, 12)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(path)
+
+
+def huge_png():
+    def chunk(content, size):
+        return struct.pack(">I", size) + content + struct.pack(">I", zlib.crc32(content))
+
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(header, 13) + chunk(b"IDAT", 0)
+
+
+def zoo(folder):
+    """One of each odd file; those whose name starts with "ok" are usable."""
+    folder.mkdir(exist_ok=True)
+    save(folder / "ok_plain.png")
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(folder / "ok_cmyk.jpg")
+    palette = Image.new("P", (16, 16), 0)
+    palette.putpalette([0, 0, 0, 0, 255, 0])
+    palette.save(folder / "ok_palette.png", transparency=0)
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(folder / "ok_16bit.png")
+    frames = [Image.new("RGB", (8, 8), color) for color in (RED, BLUE)]
+    frames[0].save(folder / "ok_animated.gif", save_all=True, append_images=frames[1:])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (32, 16)).save(folder / "ok_rotated.jpg", exif=exif)
+    bad(folder)
+
+
+def bad(folder):
+    folder.mkdir(exist_ok=True)
+    (folder / "notes.txt").write_text("hello")
+    save(folder / "cut.jpg", size=(64, 64))
+    (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:-200])
+    (folder / "zero.png").touch()
+    save(folder / "dot.png", size=(1, 1))
+    (folder / "huge.png").write_bytes(huge_png())
+
+
+BAD = {
+    "notes.txt": "not an image",
+    "cut.jpg": "truncated or damaged",
+    "zero.png": "empty file",
+    "dot.png": "too small",
+    "huge.png": "too large",
+}
+
+
+def pictures(folder, n=20):
+    for i in range(n):
+        save(folder / f"{i:02d}.png", (i, 0, 0))
+    return folder
+
+
+# --- folder
+
+
+def test_folder_uses_what_it_can_and_names_the_rest(tmp_path):
+    zoo(tmp_path)
+    data = FolderData(path=str(tmp_path), prompt="What?")
+    data.check()
+    found = data.build(0, tmp_path / "unused", sha256)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert [s.id for s in found.samples] == [name for name in names if name.startswith("ok")]
+    assert [d.sample_id for d in found.drops] == [n for n in names if not n.startswith("ok")]
+    assert {d.sample_id: d.reason for d in found.drops} == BAD
+    for sample in found.samples:
+        assert sample.prompt == "What?" and sample.image.path == sample.id
+        assert sample.image.sha256 == sha256(data.image_root(tmp_path / "unused") / sample.id)
+
+
+def test_folder_without_a_usable_picture(tmp_path):
+    bad(tmp_path)
+    with pytest.raises(InputError, match=r"data\.path.*5 files.*1 empty file") as caught:
+        FolderData(path=str(tmp_path)).build(0, tmp_path, sha256)
+    assert all(f"1 {reason}" in str(caught.value) for reason in BAD.values())
+
+
+def test_folder_order_depth_and_hidden_files(tmp_path):
+    for name in ("b.png", "a/z.png", "a/b/c.png", ".hidden.png", ".cache/x.png", "B.png"):
+        save(tmp_path / name)
+    deep = FolderData(path=str(tmp_path)).build(0, tmp_path, sha256)
+    assert [s.id for s in deep.samples] == ["B.png", "a/b/c.png", "a/z.png", "b.png"]
+    flat = FolderData(path=str(tmp_path), recursive=False).build(0, tmp_path, sha256)
+    assert [s.id for s in flat.samples] == ["B.png", "b.png"]
+    assert deep.drops == flat.drops == []
+
+
+def test_folder_follows_links_but_not_in_circles(tmp_path):
+    save(tmp_path / "elsewhere" / "x.png")
+    save(tmp_path / "root" / "sub" / "y.png")
+    (tmp_path / "root" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root" / "sub" / "up").symlink_to(tmp_path / "root")
+    (tmp_path / "root" / "self").symlink_to("self")
+    (tmp_path / "root" / "broken.png").symlink_to("nothing.png")
+    found = FolderData(path=str(tmp_path / "root")).build(0, tmp_path, sha256)
+    assert [s.id for s in found.samples] == ["link/x.png", "sub/y.png"]
+    reasons = {d.sample_id: d.reason for d in found.drops}
+    assert reasons == {"broken.png": "no such file", "self": "no such file"}
+
+
+def test_folder_names_a_file_name_that_is_no_text(tmp_path):
+    save(tmp_path / "a.png")
+    try:
+        os.rename(tmp_path / "a.png", os.fsencode(tmp_path) + b"/\xff.png")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    save(tmp_path / "b.png")
+    data = FolderData(path=str(tmp_path))
+    (drop,) = data.build(0, tmp_path, sha256).drops
+    assert drop.reason == "file name is not UTF-8"
+    canonical([drop.sample_id, data.identity(sha256)]).encode()
+
+
+def test_folder_draw(tmp_path):
+    pictures(tmp_path)
+    (tmp_path / "notes.txt").write_text("hello")
+
+    def ids(seed, n):
+        found = FolderData(path=str(tmp_path), samples=n).build(seed, tmp_path, sha256)
+        names = {s.id for s in found.samples} | {d.sample_id for d in found.drops}
+        assert len(names) == len(found.samples) + len(found.drops) == 21
+        assert {d.reason for d in found.drops} <= {"not drawn", "not an image"}
+        assert [s.id for s in found.samples] == sorted(s.id for s in found.samples)
+        return [s.id for s in found.samples]
+
+    first = ids(0, 7)
+    assert first == ids(0, 7) and len(first) == 7
+    assert ids(1, 7) != first and set(first) < set(ids(0, 8))
+    assert len(ids(0, 20)) == len(ids(0, 500)) == 20
+    assert set().union(*(ids(seed, 7) for seed in range(20))) == {f"{i:02d}.png" for i in range(20)}
+
+
+def test_folder_draw_does_not_decode_what_is_not_drawn(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("seva_exp.data.folder.open_image", lambda path: opened.append(path.name))
+    found = FolderData(path=str(pictures(tmp_path)), samples=3).build(0, tmp_path, sha256)
+    assert sorted(opened) == [s.id for s in found.samples]
+
+
+def test_folder_draws_again_for_an_unusable_picture(tmp_path):
+    data = FolderData(path=str(pictures(tmp_path)), samples=5)
+    first = data.build(0, tmp_path, sha256).samples[0].id
+    (tmp_path / first).write_bytes(b"broken")
+    found = data.build(0, tmp_path, sha256)
+    assert len(found.samples) == 5 and first not in {s.id for s in found.samples}
+    assert Counter(d.reason for d in found.drops) == {"not drawn": 14, "not an image": 1}
+
+
+def test_folder_identity_is_content(tmp_path):
+    here, there = pictures(tmp_path / "here", 3), pictures(tmp_path / "there", 3)
+    same = FolderData(path=str(here)).identity(sha256)
+    assert FolderData(path=str(there)).identity(sha256) == same
+    assert str(tmp_path) not in canonical(same)
+    others = [
+        FolderData(path=str(here), prompt="Else?").identity(sha256),
+        FolderData(path=str(here), samples=2).identity(sha256),
+        FolderData(path=str(here), recursive=False).identity(sha256),
+    ]
+    save(there / "01.png", BLUE)
+    others.append(FolderData(path=str(there)).identity(sha256))
+    (here / "00.png").rename(here / "zz.png")
+    others.append(FolderData(path=str(here)).identity(sha256))
+    (here / "new.txt").write_text("x")
+    others.append(FolderData(path=str(here)).identity(sha256))
+    texts = {canonical(value) for value in [same, *others]}
+    assert len(texts) == 7
+
+
+def test_folder_reads_contents_through_the_given_hasher_only(tmp_path):
+    pictures(tmp_path, 2)
+    data = FolderData(path=str(tmp_path))
+    assert {s.image.sha256 for s in data.build(0, tmp_path, lambda p: p.name).samples} == {
+        "00.png",
+        "01.png",
+    }
+    asked = []
+    data.identity(lambda path: asked.append(path) or "x")
+    assert asked == [tmp_path / "00.png", tmp_path / "01.png"]
+
+
+def test_seeded():
+    assert not FolderData(path="x").seeded and FolderData(path="x", samples=3).seeded
+    assert not JsonlData(path="x").seeded and JsonlData(path="x", samples=3).seeded
+    assert ShapesData().seeded
+
+
+def test_path_that_does_not_exist_suggests_a_sibling(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    nearest = re.escape(str(tmp_path / "pictures"))
+    with pytest.raises(InputError, match=rf"data\.path.*'{tmp_path}/picturs'.*'{nearest}'"):
+        FolderData(path=str(tmp_path / "picturs")).check()
+    with pytest.raises(InputError, match=rf"data\.path.*'{nearest}'"):
+        FolderData(path=str(tmp_path / "picturs" / "deep" / "deeper")).check()
+    with pytest.raises(InputError, match=r"data\.path.*no folder '/nowhere-at-all'"):
+        FolderData(path="/nowhere-at-all").check()
+
+
+def test_path_of_the_wrong_sort(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"data\.path.*is a file"):
+        FolderData(path=str(tmp_path / "file")).check()
+    with pytest.raises(InputError, match=r"data\.path.*is a folder"):
+        JsonlData(path=str(tmp_path)).check()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"data\.path.*no file"):
+        FolderData(path=str(tmp_path / "empty")).check()
+
+
+def test_paths_may_be_relative_or_at_home(tmp_path, monkeypatch):
+    save(tmp_path / "here" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in ("here", "~/here"):
+        data = FolderData(path=path)
+        data.check()
+        assert len(data.build(0, tmp_path, sha256).samples) == 1
+        assert data.image_root(tmp_path) == tmp_path / "here"
+
+
+# --- jsonl
+
+
+def rows(folder, *lines, **fields):
+    """A source of the given lines (objects or raw text) beside two pictures."""
+    save(folder / "a.png")
+    save(folder / "sub" / "b.png", BLUE)
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    (folder / "rows.jsonl").write_text(text + "\n", encoding="utf-8")
+    return JsonlData(path=str(folder / "rows.jsonl"), **fields)
+
+
+GOOD = {"image": "a.png", "question": "What is it?"}
+
+
+def test_jsonl(tmp_path):
+    data = rows(tmp_path, GOOD, "", {"image": "./sub/../sub/b.png", "question": "Où ça?", "x": 1})
+    data.check()
+    found = data.build(0, tmp_path, sha256)
+    assert [(s.id, s.image.path, s.prompt) for s in found.samples] == [
+        ("row-000001", "a.png", "What is it?"),
+        ("row-000003", "sub/b.png", "Où ça?"),
+    ]
+    assert found.drops == [] and data.image_root(Path("/x")) == tmp_path
+    assert found.samples[1].image.sha256 == sha256(tmp_path / "sub" / "b.png")
+
+
+def test_jsonl_fields_and_folder_can_be_chosen(tmp_path):
+    row = {"file": "b.png", "text": "Why?", "key": 17}
+    names = {"image_field": "file", "question_field": "text", "id_field": "key"}
+    data = rows(tmp_path, row, image_folder=str(tmp_path / "sub"), **names)
+    data.check()
+    (sample,) = data.build(0, tmp_path, sha256).samples
+    assert (sample.id, sample.image.path, sample.prompt) == ("17", "b.png", "Why?")
+    assert data.image_root(tmp_path) == tmp_path / "sub"
+
+
+def test_jsonl_takes_an_absolute_path_inside(tmp_path):
+    data = rows(tmp_path, GOOD | {"image": str(tmp_path / "sub" / "b.png")})
+    assert data.build(0, tmp_path, sha256).samples[0].image.path == "sub/b.png"
+
+
+def test_jsonl_with_a_byte_order_mark(tmp_path):
+    data = rows(tmp_path, "\ufeff" + json.dumps(GOOD))
+    assert len(data.build(0, tmp_path, sha256).samples) == 1
+
+
+BAD_ROWS = [
+    ("{'image': 1}", "not JSON", ""),
+    ("[1, 2]", "not a JSON object", ""),
+    ({"image": "a.png"}, "missing", "question"),
+    ({"question": "?"}, "missing", "image"),
+    (GOOD | {"question": " "}, "empty", "question"),
+    (GOOD | {"image": ""}, "empty", "image"),
+    (GOOD | {"question": 3}, "wrong type", "question"),
+    (GOOD | {"image": None}, "wrong type", "image"),
+    (GOOD | {"image": "no.png"}, "no such file", "image"),
+    (GOOD | {"image": "rows.jsonl"}, "not an image", "image"),
+    (GOOD | {"image": "sub"}, "not an image", "image"),
+    (GOOD | {"image": "../out.png"}, "outside the image folder", "image"),
+    (GOOD | {"image": "sub/../../out.png"}, "outside the image folder", "image"),
+    (GOOD | {"image": "/etc/hostname"}, "outside the image folder", "image"),
+    (GOOD | {"image": "a\0.png"}, "not text", "image"),
+    (GOOD | {"question": "\ud800"}, "not text", "question"),
+]
+
+
+@pytest.mark.parametrize(("row", "reason", "field"), BAD_ROWS)
+def test_bad_row_stops_with_its_number(tmp_path, row, reason, field):
+    save(tmp_path.parent / "out.png")
+    with pytest.raises(InputError) as caught:
+        rows(tmp_path, GOOD, GOOD, row).build(0, tmp_path, sha256)
+    message = str(caught.value)
+    assert message.startswith("data.path: row 3 of ") and "data.on_error=skip" in message
+    assert f"{reason}: " in message and (f"field '{field}'" in message or not field)
+
+
+@pytest.mark.parametrize(("row", "reason", "field"), BAD_ROWS)
+def test_bad_row_can_be_skipped(tmp_path, row, reason, field):
+    save(tmp_path.parent / "out.png")
+    found = rows(tmp_path, GOOD, row, GOOD, on_error="skip").build(0, tmp_path, sha256)
+    assert [s.id for s in found.samples] == ["row-000001", "row-000003"]
+    (drop,) = found.drops
+    assert (drop.sample_id, drop.reason) == ("row-000002", reason)
+    assert drop.detail.startswith(field) and str(tmp_path) not in drop.detail
+    canonical(drop.detail).encode()
+
+
+def test_row_that_is_not_utf8(tmp_path):
+    data = rows(tmp_path, GOOD, on_error="skip")
+    with open(data.path, "ab") as file:
+        file.write(b'{"image": "a.png", "question": "\xff"}\n')
+    assert [d.reason for d in data.build(0, tmp_path, sha256).drops] == ["not JSON"]
+
+
+def test_duplicate_id(tmp_path):
+    lines = [GOOD | {"id": "x"}, GOOD | {"id": "y"}, GOOD | {"id": "x"}]
+    with pytest.raises(InputError, match="row 3 .*field 'id'.*duplicate id.*row-000001"):
+        rows(tmp_path, *lines, id_field="id").build(0, tmp_path, sha256)
+    found = rows(tmp_path, *lines, id_field="id", on_error="skip").build(0, tmp_path, sha256)
+    assert [s.id for s in found.samples] == ["x", "y"]
+    assert [d.reason for d in found.drops] == ["duplicate id"]
+
+
+@pytest.mark.parametrize("id", [True, 1.5, None, "", []])
+def test_id_of_the_wrong_type(tmp_path, id):
+    with pytest.raises(InputError, match="row 1 .*field 'id'"):
+        rows(tmp_path, GOOD | {"id": id}, id_field="id").build(0, tmp_path, sha256)
+
+
+def test_jsonl_without_a_usable_row(tmp_path):
+    data = rows(tmp_path, "x", GOOD | {"image": "no.png"}, on_error="skip")
+    with pytest.raises(InputError, match=r"data\.path.*2 rows: 1 not JSON, 1 no such file"):
+        data.build(0, tmp_path, sha256)
+
+
+def test_jsonl_check_is_quick_and_helps(tmp_path):
+    with pytest.raises(InputError, match="'question'.*Did you mean 'questions'"):
+        rows(tmp_path, {"image": "a.png", "questions": "?"}).check()
+    rows(tmp_path, {"image": "a.png", "questions": "?"}, on_error="skip").check()
+    with pytest.raises(InputError, match="no row"):
+        rows(tmp_path, "", " ").check()
+    with pytest.raises(InputError, match=r"data\.path.*Did you mean '.*rows\.jsonl'"):
+        JsonlData(path=str(tmp_path / "row.jsonl")).check()
+    with pytest.raises(InputError, match=r"data\.image_folder.*Did you mean '.*/sub'"):
+        rows(tmp_path, GOOD, image_folder=str(tmp_path / "subs")).check()
+
+
+def test_jsonl_draw(tmp_path):
+    lines = [GOOD | {"question": f"{i}?"} for i in range(30)]
+
+    def ids(seed, n):
+        found = rows(tmp_path, *lines, samples=n).build(seed, tmp_path, sha256)
+        assert len(found.samples) + len(found.drops) == 30
+        assert [s.id for s in found.samples] == sorted(s.id for s in found.samples)
+        return {s.id for s in found.samples}
+
+    assert ids(0, 9) == ids(0, 9) != ids(1, 9)
+    assert len(ids(0, 9)) == 9 and ids(0, 9) < ids(0, 12) and len(ids(0, 99)) == 30
+
+
+def test_jsonl_opens_each_picture_once(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("seva_exp.data.jsonl.open_image", lambda path: opened.append(path.name))
+    rows(tmp_path, *[GOOD] * 5).build(0, tmp_path, sha256)
+    assert opened == ["a.png"]
+
+
+def test_jsonl_identity_is_content(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    same = rows(here, GOOD, "bad row").identity(sha256)
+    assert rows(there, GOOD, "bad row").identity(sha256) == same
+    assert str(tmp_path) not in canonical(same)
+    others = [
+        rows(here, GOOD, "bad row", on_error="skip").identity(sha256),
+        rows(here, GOOD, "bad row", samples=1).identity(sha256),
+        rows(here, GOOD).identity(sha256),
+    ]
+    data = rows(here, GOOD, "bad row")
+    save(here / "a.png", BLUE)
+    others.append(data.identity(sha256))
+    (here / "a.png").unlink()
+    others.append(data.identity(sha256))
+    assert len({canonical(value) for value in [same, *others]}) == 6
+
+
+# --- shapes
+
+
+def test_shapes(tmp_path):
+    found = ShapesData(samples=5).build(3, tmp_path, sha256)
+    assert [s.id for s in found.samples] == [f"shapes-{i:06d}" for i in range(5)]
+    assert found.drops == [] and len({s.image.sha256 for s in found.samples}) == 5
+    folder = ShapesData().image_root(tmp_path)
+    assert folder == tmp_path / "images"
+    assert len(list(folder.iterdir())) == 5
+    for sample in found.samples:
+        with Image.open(folder / sample.image.path) as image:
+            assert (image.format, image.mode, image.size) == ("PNG", "RGB", (72, 72))
+        assert sample.image.sha256 == sha256(folder / sample.image.path)
+
+
+def test_shapes_depend_on_seed_and_number_only(tmp_path):
+    small = ShapesData(samples=4).build(0, tmp_path / "a", sha256).samples
+    large = ShapesData(samples=9).build(0, tmp_path / "b", sha256).samples
+    other = ShapesData(samples=4).build(1, tmp_path / "c", sha256).samples
+    assert large[:4] == small
+    assert not {s.image.sha256 for s in small} & {s.image.sha256 for s in other}
+
+
+def test_shapes_ask_every_type_by_its_weight():
+    starts = {
+        "Is there": "existence",
+        "What color": "color",
+        "What shape is": "kind",
+        "How many": "count",
+        "Where": "position",
+        "Is the ": "relation",
+        "What is written": "text",
+        "What does the text": "text",
+        "Read the": "text",
+    }
+    counts = Counter()
+    for i in range(2000):
+        scene = sample_scene(python_rng(0, "t", str(i)), UNBIASED)
+        question = draw_question(scene, python_rng(0, "q", str(i)))
+        kinds = {kind for start, kind in starts.items() if question.startswith(start)}
+        counts[kinds.pop() if kinds else "describe"] += 1
+    assert set(counts) == set(WEIGHTS)
+    assert all(150 < counts[k] < 300 for k in ("color", "kind", "count", "position"))
+    assert all(380 < counts[k] < 560 for k in ("existence", "describe"))
+    assert counts["text"] > 60 and counts["relation"] > 60
+
+
+def test_shapes_identity(tmp_path):
+    def unused(path):
+        raise AssertionError(path)
+
+    assert ShapesData().identity(unused) == {"kind": "shapes", "samples": 600}
+    ShapesData().check()
+
+
+# --- configuration
+
+
+def test_every_source_has_its_file_and_the_other_way_round():
+    assert {path.stem for path in CONF.glob("*.yaml")} >= set(DATA)
+
+
+@pytest.mark.parametrize("kind", sorted(DATA))
+def test_file_states_every_default(kind):
+    text = (CONF / f"{kind}.yaml").read_text()
+    assert "@package" not in text
+    values = yaml.safe_load(text)
+    fields = DATA[kind].model_fields
+    assert list(values) == list(fields)
+    for name, field in fields.items():
+        assert values[name] == ("???" if field.is_required() else field.default)
+        assert field.description or name == "kind"
+    assert all("#" in line for line in text.splitlines() if not line.startswith("kind:"))
+    assert TypeAdapter(AnyData).validate_python(values).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("shapes", {"samples": 0}),
+        ("folder", {"path": ""}),
+        ("folder", {"path": "x", "samples": 0}),
+        ("folder", {"path": "x", "prompt": ""}),
+        ("jsonl", {"path": "x", "on_error": "ignore"}),
+        ("jsonl", {"path": "x", "samples": -1}),
+        ("jsonl", {}),
+    ],
+)
+def test_bounds(kind, values):
+    with pytest.raises(ValidationError, match=list(values)[-1] if values else "path"):
+        DATA[kind](**values)
+
+
+def test_import_is_light():
+    code = "import sys, seva_exp.data\nprint(*{'torch', 'numpy', 'PIL'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == ""

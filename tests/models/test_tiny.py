@@ -1,0 +1,144 @@
+"""The embedded model: it builds, reloads exactly, and its training is exact and repeatable."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+
+from seva_exp.models import tiny, tiny_data, tiny_training
+from seva_exp.world import BIASED, QA, draw, sample_scene
+
+SCENES = [sample_scene(random.Random(seed), BIASED) for seed in range(2)]
+ASKED = [
+    [
+        QA("Describe the image.", "The image shows a red star.", "description"),
+        QA("Where is the ring?", "top left", "position"),
+    ],
+    [QA("Is there a moon in the image?", "No", "existence")],
+]
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return tiny.build_processor()
+
+
+@pytest.fixture(scope="module")
+def model(processor):
+    return tiny.build_model(processor.tokenizer, seed=0).eval()
+
+
+def messages(question: str, answer: str | None = None) -> list[dict]:
+    content = [{"type": "image"}, {"type": "text", "text": question}]
+    found = [{"role": "user", "content": content}]
+    if answer is not None:
+        found.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    return found
+
+
+def encode(processor, scene, question: str, answer: str | None = None):
+    """One conversation through the public path: template, then processor."""
+    text = processor.apply_chat_template(
+        messages(question, answer), add_generation_prompt=answer is None
+    )
+    return processor(
+        images=[draw(scene)], text=[text], return_tensors="pt", add_special_tokens=False
+    )
+
+
+def test_model_and_processor_agree_on_image_tokens(processor, model):
+    inputs = encode(processor, SCENES[0], "Where is the star?")
+    n = (inputs["input_ids"] == model.config.image_token_id).sum()
+    assert n == tiny.IMAGE_TOKENS == model.config.image_seq_length
+    features = model.get_image_features(inputs["pixel_values"]).pooler_output
+    assert features[0].shape == (tiny.IMAGE_TOKENS, tiny.WIDTH)
+    assert sum(p.numel() for p in model.parameters()) == 1_739_392
+    assert len(processor.tokenizer) == tiny.VOCABULARY
+
+
+def test_tokenizer_takes_any_text_and_splits_prompt_from_answer(processor):
+    tokenizer = processor.tokenizer
+    odd = " Ünïcode 日本 zebra?"
+    assert tokenizer.decode(tokenizer(odd)["input_ids"]) == odd
+    prompt = processor.apply_chat_template(messages("Read it."), add_generation_prompt=True)
+    full = processor.apply_chat_template(messages("Read it.", "stop"))
+    ids = [tokenizer(t, add_special_tokens=False)["input_ids"] for t in (prompt, full)]
+    assert full == f"{prompt} stop</s>"
+    assert ids[1][: len(ids[0])] == ids[0]
+
+
+def test_round_trip_gives_identical_logits(processor, model, tmp_path: Path):
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    processor.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    again = AutoProcessor.from_pretrained(tmp_path)
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    first = encode(processor, SCENES[0], "What color is the star?")
+    second = encode(again, SCENES[0], "What color is the star?")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    with torch.no_grad():
+        assert torch.equal(model(**first).logits, loaded(**second).logits)
+
+
+def test_fast_pixel_values_are_the_processors(processor):
+    images = [draw(scene) for scene in SCENES]
+    expected = processor.image_processor(images, return_tensors="pt")["pixel_values"]
+    assert (tiny_data.pixel_values(SCENES, processor) - expected).abs().max() < 1e-5
+
+
+def plain_loss(model, processor) -> torch.Tensor:
+    """The joint loss, one question at a time, through the model's own forward."""
+    total, weights = torch.tensor(0.0), 0.0
+    for scene, asked in zip(SCENES, ASKED, strict=True):
+        for qa in asked:
+            start = encode(processor, scene, qa.question)["input_ids"].shape[1]
+            inputs = encode(processor, scene, qa.question, qa.answer)
+            answer = inputs["input_ids"][0, start:]
+            logits = model(**inputs).logits[0, start - 1 : -1]
+            weight = len(answer) ** -tiny_data.LENGTH_POWER
+            total = total + weight * functional.cross_entropy(logits, answer, reduction="sum")
+            weights += weight * len(answer)
+    return total / weights
+
+
+def test_shared_prefix_loss_equals_the_plain_loss(processor, model):
+    with torch.no_grad():
+        packed = tiny_training.joint_loss(model, tiny_data.Packer(processor)(SCENES, ASKED))
+        assert packed.item() == pytest.approx(plain_loss(model, processor).item(), abs=1e-5)
+
+
+def test_patch_labels_name_what_covers_the_patch():
+    scenes = tiny_data.sample_scenes(random.Random(4), 20, (BIASED,))
+    labels = tiny_data.patch_labels(scenes)
+    assert labels.shape == (20, tiny.IMAGE_TOKENS, len(tiny_data.PATCH_CLASSES))
+    for scene, label in zip(scenes, labels, strict=True):
+        for o in scene.things:
+            row, column = int(o.y // tiny.PATCH), int(o.x // tiny.PATCH)
+            found = label[row * tiny.GRID + column].tolist()
+            kind, color = tiny_data.KINDS.index(o.kind), tiny_data.COLORS.index(o.color)
+            assert found[:4] == [1 + kind, 1 + color, 1 + row, 1 + column]
+        assert bool(label[:, 4].any()) == (scene.text is not None)
+
+
+def test_two_mini_trainings_write_identical_files(tmp_path: Path):
+    vision = tiny_training.Stage("vision", steps=3, batch=4, peak_lr=1e-3, warmup=1)
+    joint = tiny_training.Stage("joint", steps=3, batch=2, peak_lr=1e-3, warmup=1)
+    runs = [tmp_path / "a", tmp_path / "b"]
+    for run in runs:
+        tiny_training.train(run, seed=0, vision=vision, joint=joint)
+    names = sorted(path.name for path in runs[0].iterdir())
+    assert "model.safetensors" in names
+    assert names == sorted(path.name for path in runs[1].iterdir())
+    for name in names:
+        assert (runs[0] / name).read_bytes() == (runs[1] / name).read_bytes(), name
+        assert str(tmp_path).encode() not in (runs[0] / name).read_bytes(), name
+    assert (runs[0] / "model.safetensors").stat().st_size < 5_000_000
+
+
+def test_the_learning_rate_warms_up_and_decays():
+    stage = tiny_training.Stage("joint", steps=100, batch=2, peak_lr=1e-3, warmup=10)
+    assert stage.lr(1) < stage.lr(10) < 1e-3
+    assert stage.lr(100) == pytest.approx(3e-5)
