@@ -13,7 +13,7 @@ import sys
 from types import FrameType
 from typing import Any, NoReturn
 
-from seva_exp.errors import InputError, StageError, nearest
+from seva_exp.errors import InputError, StageError, nearest, suggest
 from seva_exp.paths import config_dir, sweeps_dir
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -28,12 +28,15 @@ def main() -> NoReturn:
 
     if not {"--config-dir", "-cd"} & set(sys.argv) and sweeps_dir().is_dir():
         sys.argv += ["--config-dir", str(sweeps_dir())]
+    # argparse takes overrides in one stretch only: `+aug=x -m seed=0,1` must work as well.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    codes = [DONE]
     start = hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
     try:
-        start(_job)()
+        start(lambda config: codes.append(_job(config)))()
     except BaseException as error:
         sys.exit(_exit_code(error))
-    sys.exit(DONE)
+    sys.exit(max(codes))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -41,22 +44,21 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _job(config: Any) -> None:
-    """One run of the composed config. Hydra keeps a failed job's error until the whole sweep has
-    run, so it is told here, at once."""
+def _job(config: Any) -> int:
+    """One run of the composed config; its exit code. Hydra would keep a failed job's error until
+    the whole sweep has run, so it is told here, at once."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     from seva_exp.api import run
     from seva_exp.config import parse
 
+    settings = HydraConfig.get()
+    overrides = list(settings.overrides.task)
+    if settings.job.config_name not in (None, "config"):
+        overrides = ["-cn", settings.job.config_name, *overrides]
     try:
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-        hydra_config = HydraConfig.get()
-        overrides = list(hydra_config.overrides.task)
-        name = hydra_config.job.config_name
-        if name and name != "config":
-            overrides = ["-cn", name, *overrides]
         wanted = parse(_without_missing(values))
         run(
             wanted.experiment,
@@ -66,16 +68,10 @@ def _job(config: Any) -> None:
             overrides=overrides,
         )
     except (InputError, StageError) as error:
-        _tell(str(error))
-        raise _Told(error) from None
-
-
-class _Told(Exception):
-    """An error that was printed already."""
-
-    def __init__(self, cause: InputError | StageError) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
+        sweeping = settings.mode is not None and settings.mode.name == "MULTIRUN"
+        _tell(f"[{' '.join(overrides)}] {error}" if sweeping else str(error))
+        return BAD_INPUT if isinstance(error, InputError) else FAILED
+    return DONE
 
 
 def _without_missing(values: Any) -> Any:
@@ -99,8 +95,6 @@ def _exit_code(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         _tell("interrupted; what was finished is in the store, the same command goes on from it")
         return INTERRUPTED
-    if isinstance(error, _Told):
-        return BAD_INPUT if isinstance(error.cause, InputError) else FAILED
     if isinstance(error, HydraException | OmegaConfBaseException):
         _tell(_explain(error))
         return BAD_INPUT
@@ -120,23 +114,30 @@ def _explain(error: Exception) -> str:
         match = nearest(name, error.options)
         hint = f" Did you mean '{match}'?" if match else ""
         return f"{group}={name}: no such config.{hint} Known: {', '.join(error.options)}."
-    if found := re.search(r"Could not (?:override|append to config.*?) '?([\w.@-]+)'?", text):
-        return _explain_key(found[1])
-    if found := re.search(r"Could not override '([^']+)'", text):
+    if found := re.search(r"Cannot find primary config '([^']+)'", text):
+        names = sorted(file.stem for file in sweeps_dir().glob("*.yaml"))
+        return f"-cn {found[1]}: no such sweep.{suggest(found[1], names)}"
+    if found := re.search(r"An item is already at '([^']+)'", text):
+        return f"{found[1]}: is in the config already; write it without '+'."
+    if found := re.search(r"Could not override '([^'@]+)", text):
         return _explain_key(found[1])
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[:3])
 
 
 def _explain_key(key: str) -> str:
+    """Why ``key=value`` fits nothing in the config."""
     from seva_exp.config import known_fields
     from seva_exp.paths import options_of
 
-    parts = key.split(".")
-    if parts[0] in ("aug", "benchmark") and len(parts) > 1 and parts[1] in options_of(parts[0]):
-        return f"{key}: this {parts[0]} is not in the config. Add +{parts[0]}={parts[1]}."
+    group, *rest = key.split(".")
+    if group in ("aug", "benchmark") and rest and rest[0] in options_of(group):
+        return f"{key}: this {group} is not in the config. Add +{group}={rest[0]}."
     if key == "aug":
-        return f"aug: write +aug=NAME; negative views are added. Known: {options_of('aug')}."
-    match = nearest(key, known_fields())
+        return f"aug: negative views are added: write +aug=NAME.{suggest('', options_of('aug'))}"
+    fields = known_fields()
+    if key in fields:
+        return f"{key}: the chosen {group} has no such field; another {group}=NAME has."
+    match = nearest(key, fields)
     hint = f" Did you mean '{match}'?" if match else ""
     return f"{key}: no such field.{hint}"

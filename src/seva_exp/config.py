@@ -31,7 +31,7 @@ from seva_exp.training import DpoTraining
 
 Classes = Mapping[str, type[Spec]]
 
-METHODS: Classes = {"seva": Method}
+METHODS: dict[str, type[Spec]] = {"seva": Method}
 ONE_OF: dict[str, Classes] = {
     "method": METHODS,
     "model": MODELS,

@@ -22,7 +22,7 @@ from seva_exp.environment import describe_environment
 from seva_exp.errors import InputError, suggest
 from seva_exp.events import Listener, Plan, PlannedStage
 from seva_exp.generation import AnyGeneration, HfGeneration
-from seva_exp.machine import Machine
+from seva_exp.machine import Machine, resolve_device
 from seva_exp.models import AnyModel, TinyModel
 from seva_exp.progress import progress
 from seva_exp.records import CLEAN, Report, StageResult
@@ -215,10 +215,13 @@ def run(
         everyone.planned(plan)
         results = tuple(StageResult(row.name, row.key, row.cached, 0.0) for row in plan.stages)
         return Report(plan.key, plan.name, plan.seed, "", results)
-    store = Store(machine.store_root()).create()
-    digests.save()
     if not all(row.cached for row in plan.stages):
         experiment.model.prepare()
+        if machine.device != "auto":
+            settle()
+            resolve_device(machine)
+    store = Store(machine.store_root()).create()
+    digests.save()
     folder = RunDir.create(plan)
     plan = replace(plan, dir=folder.path)
     everyone = _Listeners([folder, *listeners])

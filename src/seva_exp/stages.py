@@ -40,6 +40,8 @@ from seva_exp.training import DpoTraining
 if TYPE_CHECKING:
     from seva_exp.models.vlm import Vlm
 
+TOLD = 20
+"""Unusable samples that are named on the console; drops.jsonl names all."""
 PREVIEWS = 48
 """Pictures of what a negative view showed that an answers stage keeps for the report."""
 
@@ -153,7 +155,13 @@ class Samples(Stage):
         write_jsonl(work / "drops.jsonl", made.drops)
         counts = tally(made.drops)
         not_drawn = counts.pop(NOT_DRAWN, 0)
-        return {"samples": len(made.samples), "not_drawn": not_drawn, "unusable": counts}
+        unusable = [drop for drop in made.drops if drop.reason != NOT_DRAWN]
+        return {
+            "samples": len(made.samples),
+            "not_drawn": not_drawn,
+            "unusable": counts,
+            "left_out": [told(drop) for drop in unusable[:TOLD]],
+        }
 
 
 @dataclass(frozen=True)
@@ -360,6 +368,11 @@ class Compare(Stage):
         found = deltas(metrics, before, after, benchmark=self.base.benchmark_name)
         write_jsonl(work / "deltas.jsonl", found)
         return {"metrics": len(found)}
+
+
+def told(drop: Drop) -> str:
+    """A drop for a person: what, why, and the numbers behind it."""
+    return f"{drop.sample_id}: {drop.reason}" + (f" ({drop.detail})" if drop.detail else "")
 
 
 def tally(drops: list[Drop]) -> dict[str, int]:

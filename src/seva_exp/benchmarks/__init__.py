@@ -1,8 +1,9 @@
 """Benchmarks: questions with known answers, scoring rules, and statistics."""
 
 from seva_exp.benchmarks.shapes import ShapesBenchmark
+from seva_exp.spec import Spec
 
-BENCHMARKS = {"shapes": ShapesBenchmark}
+BENCHMARKS: dict[str, type[Spec]] = {"shapes": ShapesBenchmark}
 AnyBenchmark = ShapesBenchmark
 
 __all__ = ["BENCHMARKS", "AnyBenchmark", "ShapesBenchmark"]

@@ -5,8 +5,9 @@ from typing import Annotated
 from pydantic import Field
 
 from seva_exp.models.spec import HubModel, TinyModel
+from seva_exp.spec import Spec
 
-MODELS = {"hub": HubModel, "tiny": TinyModel}
+MODELS: dict[str, type[Spec]] = {"hub": HubModel, "tiny": TinyModel}
 AnyModel = Annotated[HubModel | TinyModel, Field(discriminator="kind")]
 
 __all__ = ["MODELS", "AnyModel", "HubModel", "TinyModel"]

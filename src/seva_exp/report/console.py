@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from seva_exp.events import Example, Listener, Outcome, Plan, PlannedStage
 from seva_exp.records import CLEAN, Delta, Report, Score, StageResult
+from seva_exp.report.verdict import verdict
 from seva_exp.spec import Json
 
-SIGNIFICANT = 0.05
 EXAMPLES = 3
 _COLOURS = {"dim": "2", "bold": "1", "green": "32", "red": "31"}
 
@@ -46,6 +46,8 @@ class Console(Listener):
         if not result.cached:
             facts = ", ".join(f"{name} {short(value)}" for name, value in facts_of(metrics))
             say(f"{result.name}: {result.seconds:.1f} s" + (f"  ({facts})" if facts else ""))
+        for line in metrics.get("left_out", []):
+            say(f"  left out: {line}")
 
     def finished(self, outcome: Outcome) -> None:
         """Pairs, examples, scores, and where the report lies."""
@@ -165,11 +167,11 @@ def score_table(scores: Sequence[Score], deltas: Sequence[Delta]) -> str:
                 with_interval(aligned),
                 f"{delta.value:+.1f} [{delta.low:+.1f}, {delta.high:+.1f}]" if delta else "",
                 f"{delta.p:.3f}" if delta else "",
-                verdict(delta) if delta else "",
                 str(next(s.n for s in (base, aligned) if s)),
+                _mark(delta) if delta else "",
             )
         )
-    header = ("benchmark", "metric", "base", "aligned", "delta [95 %]", "p", "", "n")
+    header = ("benchmark", "metric", "base", "aligned", "delta [95 %]", "p", "n", "")
     return table(header, rows, right_from=2)
 
 
@@ -178,10 +180,6 @@ def with_interval(score: Score | None) -> str:
     return f"{score.value:.1f} [{score.low:.1f}, {score.high:.1f}]" if score else ""
 
 
-def verdict(delta: Delta) -> str:
-    """``better`` or ``worse`` when p < 0.05, ``changed`` for a neutral metric, else ``n.s.``"""
-    if delta.p >= SIGNIFICANT:
-        return "n.s."
-    if delta.better == "neutral":
-        return "changed"
-    return "better" if (delta.value > 0) == (delta.better == "higher") else "worse"
+def _mark(delta: Delta) -> str:
+    word = verdict(delta)
+    return {"better": paint("green", word), "worse": paint("red", word)}.get(word, word)

@@ -13,8 +13,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from seva_exp.events import Example, Listener, Outcome, Plan
@@ -58,6 +56,9 @@ class HtmlReport(Listener):
 
 def render(outcome: Outcome) -> str:
     """The page's text. Everything that a model or a user wrote is escaped."""
+    import yaml
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -170,7 +171,7 @@ def _and(parts: Sequence[str]) -> str:
 
 
 def benchmarks(report: Report) -> list[Json]:
-    """One table per (benchmark, protocol); rows of one family of splits (pope_...) belong together."""
+    """One table per (benchmark, protocol); splits of one family (``pope_...``) form a group."""
     deltas = {(d.benchmark, d.split, d.metric): d for d in report.deltas}
     tables: dict[tuple[str, str], dict[tuple[str, str], dict[str, Score]]] = {}
     for s in report.scores:

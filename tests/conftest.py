@@ -1,0 +1,41 @@
+"""Shared helpers: a small experiment, a command line in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported anywhere: two test processes on two cores must not spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["WANDB_MODE"] = "offline"
+for name in ("WANDB_API_KEY", "SEVA_EXP_STORE"):
+    os.environ.pop(name, None)
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["data.samples=40", "benchmark.shapes.images=10", "tracker=none"]
+"""Overrides that cut a run short."""
+
+Cli = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """``cli("+aug=moco", ...)`` runs ``python -m seva_exp`` in an empty folder."""
+
+    def call(*words: str, **options) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "seva_exp", *words]
+        options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300} | options
+        return subprocess.run(command, **options)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that tests share, so that equal stages are computed once in a session."""
+    return tmp_path_factory.mktemp("store")

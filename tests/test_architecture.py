@@ -1,0 +1,153 @@
+"""The house rules, kept by reading the source: imports go down, nothing heavy is loaded early, a
+stage's version moves when its source does."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "seva_exp"
+PINS = Path(__file__).parent / "stage_versions.json"
+
+LEVELS = [
+    {"errors", "spec", "runtime", "paths", "redact"},
+    {"randomness", "records", "digests", "progress", "images", "world"},
+    {"store", "events", "interfaces", "machine"},
+    {"augment", "models", "data", "generation", "training", "benchmarks"},
+    {"stages", "environment"},
+    {"rundir"},
+    {"experiment"},
+    {"report", "tracking_marker"},
+    {"tracking"},
+    {"config", "api"},
+    {"cli"},
+    {"__init__", "__main__"},
+]
+"""From the ground up. A module imports from lower levels only, and never from its own level but
+from within its own package (the ground levels may import each other)."""
+GROUND = 3
+
+SOURCES = {
+    "samples": ["data", "world", "images.py", "randomness.py"],
+    "answers": [
+        "generation", "augment", "models/vlm.py", "models/pixels.py", "images.py", "randomness.py",
+    ],
+    "pairs": ["generation/pairs.py"],
+    "align": ["training", "models/vlm.py", "models/pixels.py", "images.py", "randomness.py"],
+    "evaluate": [
+        "benchmarks", "world", "generation/engine.py", "models/vlm.py", "models/pixels.py",
+        "randomness.py",
+    ],
+    "compare": ["benchmarks/statistics.py", "benchmarks/base.py", "randomness.py"],
+}  # fmt: skip
+"""What decides a stage's result, besides its spec."""
+
+
+def level_of(module: str) -> int:
+    for level, names in enumerate(LEVELS):
+        if module in names:
+            return level
+    raise AssertionError(f"seva_exp.{module} has no level: add it to LEVELS")
+
+
+def runtime_imports(tree: ast.AST) -> list[str]:
+    """Names imported from seva_exp, without those under ``if TYPE_CHECKING``."""
+    found = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("seva_exp"):
+            parts = (node.module or "").split(".")
+            found += [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [a.name.split(".")[1] for a in node.names if a.name.startswith("seva_exp.")]
+        else:
+            found += runtime_imports(node)
+    return found
+
+
+@pytest.mark.parametrize(
+    "file", sorted(SOURCE.rglob("*.py")), ids=lambda f: str(f.relative_to(SOURCE))
+)
+def test_imports_only_go_down(file: Path):
+    own = file.relative_to(SOURCE).parts[0].removesuffix(".py")
+    level = level_of(own)
+    for name in runtime_imports(ast.parse(file.read_text(encoding="utf-8"))):
+        if name == own:
+            continue
+        other = level_of(name)
+        ground = level < GROUND and other < GROUND
+        assert other < level or ground, f"{own} imports {name} upward or sideways"
+
+
+def test_only_the_cli_imports_hydra():
+    for file in SOURCE.rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        if file.name != "cli.py":
+            assert "import hydra" not in text, file
+            assert "from hydra" not in text, file
+
+
+@pytest.mark.parametrize(
+    "module", ["seva_exp", "seva_exp.experiment", "seva_exp.config", "seva_exp.api"]
+)
+def test_importing_loads_nothing_heavy(module: str):
+    heavy = ["torch", "transformers", "trl", "peft", "wandb", "kornia", "datasets", "hydra"]
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def source_digest(names: list[str]) -> str:
+    """A hash of what the code does: comments, docstrings and layout do not count."""
+    files = [
+        f for name in names for f in ([SOURCE / name] if "." in name else (SOURCE / name).glob("*"))
+    ]
+    text = ""
+    for file in sorted(f for f in files if f.suffix == ".py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list):
+                node.body = [n for n in body if not _is_text(n)] or [ast.Pass()]
+        text += f"{file.relative_to(SOURCE)}\n{ast.dump(tree)}\n"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def test_a_stage_whose_source_changed_has_a_decision_about_its_version():
+    """After an edit: raise the stage's ``version`` when old artifacts would now be wrong; then
+    ``python tests/test_architecture.py`` writes the new pins."""
+    from seva_exp import stages
+
+    pinned = json.loads(PINS.read_text(encoding="utf-8"))
+    now = current_pins()
+    for name, pin in now.items():
+        assert pinned[name] == pin, (
+            f"the source of stage '{name}' changed: raise its version if old artifacts are now "
+            "wrong, then run `python tests/test_architecture.py`"
+        )
+    assert set(now) == {cls.name for cls in stages.Stage.__subclasses__()}, (
+        "a stage is missing in SOURCES"
+    )
+
+
+def current_pins() -> dict[str, list]:
+    from seva_exp import stages
+
+    versions = {cls.name: cls.version for cls in stages.Stage.__subclasses__()}
+    return {name: [versions[name], source_digest(names)] for name, names in SOURCES.items()}
+
+
+if __name__ == "__main__":
+    PINS.write_text(json.dumps(current_pins(), indent=1) + "\n", encoding="utf-8")
+    print(PINS.read_text(encoding="utf-8"))

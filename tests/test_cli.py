@@ -1,0 +1,108 @@
+"""The command line: short errors with exit code 2, nothing heavy before it is needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+SMALL = ["data.samples=40", "benchmark.shapes.images=10", "tracker=none"]
+
+MISTAKES = [
+    (["+aug=difusion_noise"], "Did you mean 'diffusion_noise'"),
+    (["+aug=diffusion_noise", "dpo.beta=abc"], "dpo.beta=abc"),
+    (["+aug=diffusion_noise", "dpo.beta=-1"], "dpo.beta=-1"),
+    (["+aug=diffusion_noise", "+dpo.betta=0.2"], "Did you mean 'beta'"),
+    (["+aug=diffusion_noise", "dpo.betta=0.2"], "Did you mean 'dpo.beta'"),
+    (["+augg=x"], "Did you mean 'aug'"),
+    (["+aug=diffusion_noise", "aug.diffusion_noise.step=1000"], "aug.diffusion_noise.step=1000"),
+    (["+aug=diffusion_noise", "+aug.diffusion_noise.stepp=3"], "Did you mean 'step'"),
+    (["+aug=diffusion_noise", "model=tinyy"], "Did you mean 'tiny'"),
+    (["+aug=diffusion_noise", "data=folder", "data.path=/nowhere"], "data.path"),
+    (["+aug=diffusion_noise", "data=folder"], "data.path: must be set"),
+    (["+aug=diffusion_noise", "seed=x"], "seed=x"),
+    (["+sweep=nosuch"], "diffusion_steps"),
+    ([], "diffusion_noise"),
+    (["aug=moco"], "+aug=NAME"),
+    (["aug.moco.size=3"], "+aug=moco"),
+    (["+aug=moco", "stop_after=pears"], "Did you mean 'pairs'"),
+    (["+aug=moco", "force=[aline]"], "Did you mean 'align'"),
+    (["-cn", "diffusion_step"], "Did you mean 'diffusion_steps'"),
+    (["+aug=moco", "+seed=1"], "without '+'"),
+    (["+aug=moco", "machine.device=cuda:7"], "machine.device=cuda:7"),
+    (["+aug=moco", "model=llava15_7b", "model.path=/nowhere/x"], "model.path"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), MISTAKES, ids=[" ".join(w) for w, _ in MISTAKES])
+def test_a_mistake_ends_with_2_and_one_short_message(cli, tmp_path, words, said):
+    done = cli(*words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert len(done.stderr) < 500
+    assert not (tmp_path / "runs").exists(), "a mistake leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["--cfg", "job"], ["+aug=diffusion_noise", "dry_run=true"]],
+    ids=["help", "cfg", "dry run"],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(tmp_path, words):
+    command = [sys.executable, "-X", "importtime", "-m", "seva_exp", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    imported = {
+        line.rsplit("|", 1)[-1].strip().split(".")[0]
+        for line in done.stderr.splitlines()
+        if line.startswith("import time:")
+    }
+    assert "hydra" in imported
+    assert not imported & {"torch", "transformers", "trl", "peft", "wandb", "kornia", "datasets"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_every_group_and_shows_examples(cli):
+    shown = cli("--help").stdout
+    for group in ("aug", "benchmark", "data", "dpo", "experiment", "generation", "machine"):
+        assert f"{group}:" in shown
+    assert "python -m seva_exp +aug=diffusion_noise" in shown
+
+
+def test_a_dry_run_prints_the_plan_with_keys(cli):
+    done = cli("+aug=diffusion_noise", "dry_run=true")
+    assert done.returncode == 0
+    for label in ("samples", "answers.clean", "answers.diffusion_noise", "pairs", "align"):
+        assert label in done.stdout
+    assert "8 to do, 0 cached" in done.stdout
+
+
+def test_a_failed_job_of_a_sweep_is_told_at_once_and_sets_the_exit_code(cli, tmp_path):
+    done = cli("-m", "+aug=moco", "dpo.beta=-1,0.1", "stop_after=samples", *SMALL)
+    assert done.returncode == 2
+    assert "[+aug=moco dpo.beta=-1" in done.stderr
+    assert len(list((tmp_path / "runs").glob("*_moco"))) == 1
+
+
+def test_overrides_may_stand_on_both_sides_of_the_multirun_flag(cli):
+    done = cli("+aug=moco", "-m", "seed=0,1", "dry_run=true")
+    assert done.returncode == 0
+    assert done.stdout.count("plan: 8 stages") == 2
+
+
+def test_the_run_folder_tells_how_to_run_it_again(cli, tmp_path):
+    done = cli("+aug=moco", "stop_after=samples", "name=first", *SMALL)
+    assert done.returncode == 0, done.stderr
+    folder = (tmp_path / "runs" / "latest").resolve()
+    assert folder.name.endswith("_first")
+    command = (folder / "overrides.txt").read_text().split()
+    assert command[:3] == ["python", "-m", "seva_exp"]
+    again = cli(*command[3:])
+    assert again.returncode == 0
+    assert "1 stages, 0 to do, 1 cached" in again.stdout
+    config = json.loads((folder / "report.json").read_text())
+    assert [stage["name"] for stage in config["stages"]] == ["samples"]

@@ -1,0 +1,336 @@
+"""The whole pipeline on the embedded model, by behaviour: cached, resumable, repeatable."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from seva_exp import Experiment, InputError, Machine, Options, StageError
+from seva_exp.augment import DiffusionNoise, HorizontalFlip, Moco
+from seva_exp.benchmarks import ShapesBenchmark
+from seva_exp.data import FolderData, ShapesData
+from seva_exp.experiment import run
+from seva_exp.generation import HfGeneration
+from seva_exp.records import Pair, Prediction, read_jsonl
+from seva_exp.store import Manifest, Store
+
+SAMPLES, IMAGES = 40, 10
+
+
+def small(**changes) -> Experiment:
+    values = {
+        "aug": {"diffusion_noise": DiffusionNoise(step=600)},
+        "data": ShapesData(samples=SAMPLES),
+        "benchmark": {"shapes": ShapesBenchmark(images=IMAGES)},
+    }
+    return Experiment(**(values | changes))
+
+
+def machine(folder: Path, store: Path | None = None, **changes) -> Machine:
+    return Machine(store=str(store or folder / "store"), runs=str(folder / "runs"), **changes)
+
+
+def go(experiment: Experiment, folder: Path, store: Path | None = None, **changes):
+    options = Options(**{k: changes.pop(k) for k in list(changes) if k in Options.model_fields})
+    return run(experiment, machine(folder, store, progress="off", **changes), options)
+
+
+def cached(report) -> dict[str, bool]:
+    return {stage.name: stage.cached for stage in report.stages}
+
+
+def files(report, *names: str) -> dict[str, bytes]:
+    return {name: (Path(report.dir) / name).read_bytes() for name in names}
+
+
+ARTIFACTS = (
+    "pairs.jsonl",
+    "pairs/drops.jsonl",
+    "answers.clean/answers.jsonl",
+    "answers.diffusion_noise/answers.jsonl",
+    "evaluate.base.shapes/predictions.jsonl",
+    "evaluate.aligned.shapes/predictions.jsonl",
+)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory, shared_store):
+    """One undisturbed run that several tests compare with."""
+    return go(small(), tmp_path_factory.mktemp("first"), shared_store)
+
+
+def test_a_run_generates_aligns_and_measures_before_and_after(first):
+    pairs = list(read_jsonl(Path(first.dir) / "pairs.jsonl", Pair))
+    assert first.pairs.sampled == SAMPLES
+    assert first.pairs.kept == len(pairs) > 0
+    assert first.pairs.kept + sum(first.pairs.dropped.values()) == SAMPLES
+    assert all(pair.chosen != pair.rejected[0] for pair in pairs)
+    assert {(s.model, s.metric) for s in first.scores} >= {
+        (model, metric)
+        for model in ("base", "aligned")
+        for metric in ("accuracy", "mean", "chair_i", "chair_s", "recall", "words")
+    }
+    for score in first.scores:
+        assert score.low <= score.value <= score.high
+        assert score.n > 0
+        assert score.protocol
+    for delta in first.deltas:
+        assert delta.low <= delta.value <= delta.high
+        assert 0 < delta.p <= 1
+
+
+def test_the_first_logged_loss_is_ln_2(first):
+    rows = [json.loads(r) for r in (Path(first.dir) / "metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["stage"] == "align"
+    assert rows[0]["step"] == 1
+    assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-3)
+    assert rows[0]["rewards/margins"] == pytest.approx(0, abs=1e-3)
+
+
+def test_the_report_follows_its_contract(first):
+    report = json.loads((Path(first.dir) / "report.json").read_text())
+    assert {"key", "name", "seed", "stages", "pairs", "scores", "deltas"} <= set(report)
+    assert set(report["stages"][0]) == {"name", "key", "cached", "seconds"}
+    assert set(report["pairs"]) == {"sampled", "kept", "dropped"}
+    columns = {"model", "benchmark", "split", "metric", "value", "low", "high", "n", "protocol"}
+    assert columns <= set(report["scores"][0])
+    assert {"benchmark", "split", "metric", "value", "low", "high", "p"} <= set(report["deltas"][0])
+
+
+def test_the_run_folder_holds_readable_links(first):
+    folder = Path(first.dir)
+    assert (folder / "adapter" / "adapter_model.safetensors").is_file()
+    assert (folder / "samples" / "images").is_dir()
+    assert (folder.parent / "latest").resolve() == folder.resolve()
+    for stage in first.stages:
+        manifest = Manifest(**json.loads((folder / stage.name / "manifest.json").read_text()))
+        assert manifest.key == stage.key
+        assert manifest.environment["packages"]["torch"]
+
+
+def test_the_same_command_again_computes_nothing_and_reports_the_same(
+    first, tmp_path, shared_store
+):
+    again = go(small(), tmp_path, shared_store)
+    assert all(cached(again).values())
+    assert (again.scores, again.deltas, again.pairs) == (first.scores, first.deltas, first.pairs)
+    assert files(again, "metrics.jsonl") == files(first, "metrics.jsonl")
+
+
+def test_the_same_seed_in_an_empty_store_gives_the_same_result(first, tmp_path):
+    fresh = go(small(), tmp_path)
+    assert not any(cached(fresh).values())
+    assert files(fresh, *ARTIFACTS) == files(first, *ARTIFACTS)
+    assert (fresh.scores, fresh.deltas) == (first.scores, first.deltas)
+
+
+def test_another_seed_gives_another_result_but_the_same_base_evaluation(
+    first, tmp_path, shared_store
+):
+    other = go(small(seed=1), tmp_path, shared_store, stop_after="pairs")
+    assert files(other, "pairs.jsonl") != files(first, "pairs.jsonl")
+    base = go(small(seed=1), tmp_path, shared_store, stop_after="evaluate.base")
+    assert cached(base) == {"evaluate.base.shapes": True}
+
+
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_the_batch_size_changes_no_pair(first, tmp_path, batch_size):
+    report = go(small(), tmp_path, stop_after="pairs", batch_size=batch_size)
+    names = ARTIFACTS[:4]
+    assert files(report, *names) == files(first, *names)
+
+
+def test_stop_after_computes_only_what_the_stage_needs(tmp_path, shared_store, first):
+    report = go(small(), tmp_path, shared_store, stop_after="pairs")
+    assert set(cached(report)) == {"samples", "answers.clean", "answers.diffusion_noise", "pairs"}
+    assert report.scores == ()
+
+
+def test_force_computes_a_stage_and_what_follows_anew(first, tmp_path, shared_store):
+    report = go(small(), tmp_path, shared_store, force=("align",))
+    anew = {name for name, was_cached in cached(report).items() if not was_cached}
+    assert anew == {"align", "evaluate.aligned.shapes", "compare.shapes"}
+    assert report.scores == first.scores
+
+
+def test_two_views_give_two_rejected_answers(first, tmp_path, shared_store):
+    views = {"diffusion_noise": DiffusionNoise(step=600), "moco": Moco()}
+    report = go(small(aug=views), tmp_path, shared_store)
+    state = cached(report)
+    assert state["answers.clean"]
+    assert state["answers.diffusion_noise"]
+    assert state["evaluate.base.shapes"]
+    assert not state["answers.moco"]
+    pairs = list(read_jsonl(Path(report.dir) / "pairs.jsonl", Pair))
+    assert {pair.views for pair in pairs} >= {("diffusion_noise", "moco")}
+    assert all(len(pair.views) == len(pair.rejected) for pair in pairs)
+    rows = (Path(report.dir) / "metrics.jsonl").read_text().splitlines()
+    negatives = sum(len(pair.views) for pair in pairs)
+    assert len(rows) == math.ceil(negatives / 16)
+
+
+def test_no_pair_left_is_a_clear_error_and_keeps_the_answers(tmp_path):
+    # A picture that is its own mirror image gives equal answers.
+    from PIL import Image
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, color in enumerate(("red", "green")):
+        Image.new("RGB", (72, 72), color).save(folder / f"{i}.png")
+    experiment = small(
+        aug={"flip": HorizontalFlip(probability=1.0)}, data=FolderData(path=str(folder))
+    )
+    with pytest.raises(StageError, match="no pair is left"):
+        go(experiment, tmp_path)
+    assert list((tmp_path / "store" / "answers").glob("*/manifest.json"))
+
+
+def test_an_unknown_stage_is_named(tmp_path):
+    with pytest.raises(InputError, match="Did you mean 'pairs'"):
+        go(small(), tmp_path, stop_after="pear")
+
+
+SWEEP = (
+    "-m +aug=diffusion_noise aug.diffusion_noise.step=500,600,800 dpo.beta=0.05,0.1 "
+    f"data.samples={SAMPLES} benchmark.shapes.images={IMAGES} tracker=none"
+)
+
+
+def test_a_sweep_computes_each_shared_stage_once(cli, tmp_path):
+    done = cli(*SWEEP.split())
+    assert done.returncode == 0, done.stderr
+    reports = [
+        json.loads(file.read_text()) for file in sorted((tmp_path / "runs").glob("2*/report.json"))
+    ]
+    assert len(reports) == 6
+    made: dict[str, int] = {}
+    for report in reports:
+        for stage in report["stages"]:
+            made[stage["name"]] = made.get(stage["name"], 0) + (not stage["cached"])
+    assert made == {
+        "samples": 1,
+        "answers.clean": 1,
+        "answers.diffusion_noise": 3,
+        "pairs": 3,
+        "evaluate.base.shapes": 1,
+        "align": 6,
+        "evaluate.aligned.shapes": 6,
+        "compare.shapes": 6,
+    }
+    assert len({report["key"] for report in reports}) == 6
+
+
+RUN = [
+    "+aug=diffusion_noise", "aug.diffusion_noise.step=600", f"data.samples={SAMPLES}",
+    f"benchmark.shapes.images={IMAGES}", "tracker=none", "machine.batch_size=4",
+]  # fmt: skip
+
+
+def _lines(folder: Path, pattern: str) -> int:
+    return sum(file.read_bytes().count(b"\n") for file in folder.glob(pattern))
+
+
+@pytest.mark.parametrize(
+    ("moment", "least"),
+    [("answers/*.partial/journal.jsonl", 3), ("evaluate/*.partial/journal.jsonl", 5)],
+)
+def test_kill_9_then_the_same_command_goes_on(first, tmp_path, moment, least):
+    """A killed run keeps its finished batches, and ends as an undisturbed one does."""
+    store = tmp_path / "runs" / "store"
+    command = [sys.executable, "-m", "seva_exp", *RUN]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    for _ in range(2400):
+        if _lines(store, moment) >= least or process.poll() is not None:
+            break
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = _lines(store, moment)
+    assert kept >= least, "the run was over before it could be killed"
+    (journal,) = store.glob(moment)
+    stamp = journal.read_bytes()
+    with journal.open("ab") as file:
+        file.write(b'[{"sample_id": "torn')  # what a kill in the middle of a write leaves
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "runs" / "latest" / "report.json").read_text())
+    for name in ARTIFACTS:
+        ours = (tmp_path / "runs" / "latest" / name).read_bytes()
+        assert ours == (Path(first.dir) / name).read_bytes(), name
+    theirs = json.loads((Path(first.dir) / "report.json").read_text())
+    assert report["scores"] == theirs["scores"]
+    assert report["deltas"] == theirs["deltas"]
+    assert stamp  # finished batches were there when the run was killed
+    assert not list(store.glob("*/*.partial"))
+
+
+def test_finished_batches_are_not_asked_again(tmp_path, monkeypatch):
+    """Kill after two batches (an error stands for it): the second attempt asks only the rest."""
+    from seva_exp.generation import answers as stage
+
+    asked: list[int] = []
+    real = stage.Engine.run
+
+    def counting(self, batches, max_new_tokens):
+        for count, replies in enumerate(real(self, batches, max_new_tokens)):
+            if not asked_before and count == 2:
+                raise RuntimeError("killed")
+            asked.append(len(replies))
+            yield replies
+
+    monkeypatch.setattr(stage.Engine, "run", counting)
+    asked_before = False
+    with pytest.raises(RuntimeError):
+        go(small(), tmp_path, stop_after="answers.clean", batch_size=8)
+    assert asked == [8, 8]
+    asked_before = True
+    go(small(), tmp_path, stop_after="answers.clean", batch_size=8)
+    assert sum(asked) == SAMPLES
+
+
+def test_ctrl_c_leaves_a_store_that_the_next_run_uses(tmp_path, first):
+    command = [sys.executable, "-m", "seva_exp", *RUN]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    store = tmp_path / "runs" / "store"
+    for _ in range(2400):
+        if _lines(store, "answers/*.partial/journal.jsonl") >= 2:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    done = subprocess.run(
+        [*command, "stop_after=pairs"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    ours = (tmp_path / "runs" / "latest" / "pairs.jsonl").read_bytes()
+    assert ours == files(first, "pairs.jsonl")["pairs.jsonl"]
+
+
+def test_predictions_keep_prompt_text_target_and_score(first):
+    predictions = list(
+        read_jsonl(Path(first.dir) / "evaluate.base.shapes" / "predictions.jsonl", Prediction)
+    )
+    assert {p.group for p in predictions} == {f"{i:06d}" for i in range(IMAGES)}
+    assert all(p.prompt and p.target for p in predictions)
+
+
+def test_answers_that_were_cut_are_counted(tmp_path):
+    report = go(
+        small(generation=HfGeneration(max_new_tokens=2)), tmp_path, stop_after="answers.clean"
+    )
+    stage = report.stages[-1]
+    manifest = Store(tmp_path / "store").find("answers", stage.key)
+    assert manifest.summary["cut_at_max_new_tokens"] > 0
