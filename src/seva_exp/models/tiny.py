@@ -26,6 +26,8 @@ VOCABULARY = 512
 MAX_POSITIONS = 512
 EMBEDDING_SCALE = 10.0
 """Word embeddings start with a standard deviation of 10 * 0.02."""
+RESIDUAL_GAIN = 0.35
+COPY_GAIN = 0.7
 IMAGE_TOKEN = "<image>"
 
 CHAT_TEMPLATE = (
@@ -109,7 +111,6 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlavaForCo
     """An untrained model in float32, its weights fixed by `seed`.
 
     `vision_feature_layer=-1`: the default, -2, would leave the tower's last layer untrained.
-    The output layer starts as a copy of the word embeddings: what attention fetches can be said.
     """
     import torch
     from transformers import (
@@ -156,7 +157,28 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlavaForCo
     torch.manual_seed(seed)
     model = LlavaForConditionalGeneration(config)
     model.generation_config = GenerationConfig(**special)
+    _initialise_language_model(model)
+    return model
+
+
+def _initialise_language_model(model: LlavaForConditionalGeneration) -> None:
+    """Start values with which attention looks up and copies, so that little data is enough.
+
+    Half of the heads start with equal query and key projections (they look for tokens like the
+    asking one), every head writes back about what it reads, and the output layer starts as a
+    copy of the word embeddings (what was fetched can be said).
+    """
+    import torch
+
     with torch.no_grad():
+        for layer in model.model.language_model.layers:
+            for name, weight in layer.named_parameters():
+                if weight.ndim == 2:
+                    gain = RESIDUAL_GAIN if name == "mlp.down_proj.weight" else 1.0
+                    weight.normal_(0.0, gain * weight.shape[1] ** -0.5)
+            attention = layer.self_attn
+            half = WIDTH // 2
+            attention.k_proj.weight[:half] = attention.q_proj.weight[:half]
+            attention.o_proj.weight.copy_(COPY_GAIN * attention.v_proj.weight.T)
         words = model.get_input_embeddings().weight.mul_(EMBEDDING_SCALE)
         model.lm_head.weight.copy_(words / 4)
-    return model

@@ -61,8 +61,8 @@ class Stage:
         return self.peak_lr * min(1.0, step / self.warmup) * (0.03 + 0.97 * decay)
 
 
-VISION = Stage("vision", steps=1500, batch=64, peak_lr=2e-3, warmup=100)
-JOINT = Stage("joint", steps=900, batch=32, peak_lr=1.2e-3, warmup=40)
+VISION = Stage("vision", steps=1200, batch=64, peak_lr=2e-3, warmup=100)
+JOINT = Stage("joint", steps=900, batch=32, peak_lr=2.5e-3, warmup=40)
 
 
 class Progress:
@@ -144,47 +144,67 @@ def _word_vectors(
     return torch.stack([table[i].mean(0) for i in ids])
 
 
-def _patch_heads(model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> nn.ModuleDict:
-    """One linear head for every label; a class that has a word is scored by the word's embedding.
+def _free_heads() -> nn.ModuleDict:
+    """One linear layer for every patch label, on the tower's features."""
+    from torch import nn
+
+    words = {name: len(words) for name, words in tiny_data.PATCH_WORDS.items()}
+    classes = words | tiny_data.PATCH_NUMBERS
+    return nn.ModuleDict({name: nn.Linear(tiny.WIDTH, 1 + n) for name, n in classes.items()})
+
+
+def _word_heads(model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> nn.ModuleDict:
+    """As above, on the projected features, with fixed weights: the embeddings of the words.
 
     So a patch with a red star comes to resemble the words "red" and "star", and looking for a
     thing is the same act for every kind and color.
     """
     import torch
+    from torch import nn
 
     heads = {}
     for name, words in tiny_data.PATCH_WORDS.items():
-        head = heads[name] = torch.nn.Linear(tiny.WIDTH, 1 + len(words))
         vectors = _word_vectors(model, processor, words)
-        head.weight = torch.nn.Parameter(torch.cat([torch.zeros_like(vectors[:1]), vectors]))
-        head.weight.requires_grad_(False)
-    for name, n in tiny_data.PATCH_NUMBERS.items():
-        heads[name] = torch.nn.Linear(tiny.WIDTH, 1 + n)
-    return torch.nn.ModuleDict(heads)
+        nothing = torch.zeros_like(vectors[:1])
+        heads[name] = nn.Linear(tiny.WIDTH, 1 + len(words))
+        heads[name].weight = nn.Parameter(torch.cat([nothing, vectors]), requires_grad=False)
+    return nn.ModuleDict(heads)
+
+
+def _patch_loss(heads: nn.ModuleDict, features: Tensor, labels: dict[str, Tensor]) -> Tensor:
+    """Sum over labels of the mean cross-entropy of features `[B, 36, 128]`."""
+    import torch
+    from torch.nn import functional
+
+    losses = [
+        functional.cross_entropy(head(features).float().flatten(0, 1), labels[name].flatten())
+        for name, head in heads.items()
+    ]
+    return torch.stack(losses).sum()
 
 
 def train_vision(
     model: LlavaForConditionalGeneration, processor: LlavaProcessor, stage: Stage, seed: int
 ) -> None:
-    """Trains the vision tower and the projector to tell what each patch shows.
+    """Trains tower and projector to tell what each patch shows, with heads that are dropped.
 
     Its scenes come from both worlds by turns: the tower should see what is rare, too.
     """
     import torch
-    from torch.nn import functional
 
     torch.manual_seed(seed + 1)
-    heads = _patch_heads(model, processor)
-    parts = [model.model.vision_tower, model.model.multi_modal_projector, heads]
-    optimizer = _optimizer(parts, stage)
+    tower, projector = model.model.vision_tower, model.model.multi_modal_projector
+    free, words = _free_heads(), _word_heads(model, processor)
+    optimizer = _optimizer([tower, projector, free, words], stage)
     rng, progress = random.Random(f"vision {seed}"), Progress(stage)
     for step in range(1, stage.steps + 1):
         scenes = tiny_data.sample_scenes(rng, stage.batch, (UNBIASED, BIASED))
         labels = tiny_data.patch_labels(scenes)
+        pixels = tiny_data.pixel_values(scenes, processor)
         with torch.autocast("cpu", torch.bfloat16):
-            features = _image_features(model, tiny_data.pixel_values(scenes, processor))
-            logits = {name: head(features).float().flatten(0, 1) for name, head in heads.items()}
-        loss = sum(functional.cross_entropy(logits[n], labels[n].flatten()) for n in logits)
+            hidden = tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
+            loss = _patch_loss(free, hidden, labels)
+            loss = loss + _patch_loss(words, projector(hidden), labels)
         progress.step(step, _update(loss, optimizer, stage.lr(step)))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from seva_exp.errors import StageError
+from seva_exp.errors import InputError, StageError
 from seva_exp.interfaces import Encoded, EncodedImage
 from seva_exp.machine import Machine, resolve_device, resolve_dtype
 from seva_exp.models.pixels import batch_pixels, first_view, map_pixel_values
@@ -173,16 +173,23 @@ class Vlm:
 def load(spec: HubModel | TinyModel, machine: Machine, adapter: Path | None = None) -> Vlm:
     """Load a model with its processor, and a LoRA adapter on top (merged in float32, where merging
     is exact to rounding; kept apart in half precision, where it is not)."""
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForImageTextToText
 
     hush()
     if machine.threads:
         torch.set_num_threads(machine.threads)
     device = resolve_device(machine)
     dtype = resolve_dtype(machine, device)
-    options = {"revision": spec.revision}
-    processor = AutoProcessor.from_pretrained(spec.location(), backend="pil", **options)
-    model = AutoModelForImageTextToText.from_pretrained(spec.location(), dtype=dtype, **options)
+    try:
+        processor = _load_processor(spec)
+    except ImportError as error:  # for example SmolVLM's, which wants num2words
+        raise InputError(
+            f"model.path={spec.location()}: its processor needs a package that is not installed: "
+            f"{' '.join(str(error).split())}"
+        ) from None
+    model = AutoModelForImageTextToText.from_pretrained(
+        spec.location(), revision=spec.revision, dtype=dtype
+    )
     if adapter is not None:
         from peft import PeftModel
 
@@ -190,6 +197,27 @@ def load(spec: HubModel | TinyModel, machine: Machine, adapter: Path | None = No
         merge = dtype == torch.float32
         model = peft_model.merge_and_unload() if merge else peft_model.get_base_model()
     return Vlm(model.to(device), processor, spec)
+
+
+def _load_processor(spec: HubModel | TinyModel) -> Any:
+    """The model's own processor on the PIL backend, so that pixels are the same with and without
+    torchvision. Video processors have no such backend; where one belongs to the processor, an
+    empty one takes its place, since no video is ever shown."""
+    from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+    from transformers.video_processing_utils import BaseVideoProcessor
+
+    where, options = spec.location(), {"revision": spec.revision}
+    kind = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(where, **options)), None)
+    if kind is None or "video_processor" not in kind.get_attributes():
+        return AutoProcessor.from_pretrained(where, backend="pil", **options)
+    parts = {
+        "image_processor": AutoImageProcessor.from_pretrained(where, backend="pil", **options),
+        "tokenizer": AutoTokenizer.from_pretrained(where, **options),
+        "video_processor": BaseVideoProcessor(),
+    }
+    settings, _ = kind.get_processor_dict(where, **options)
+    return kind.from_args_and_dict([parts[name] for name in kind.get_attributes()], settings)
 
 
 def _turn(role: str, content: list[dict[str, Any]]) -> dict[str, Any]:

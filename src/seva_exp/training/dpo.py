@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig
 from torch.utils.data import Sampler
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
@@ -120,10 +120,12 @@ def train(
     log = StepLog(spec, on_step)
     # TRL tells a vision data set by its `image` column; the collator loads the picture itself.
     rows = [{"row": i, "image": i, "prompt": p.prompt} for i, p in enumerate(preferences)]
-    model = get_peft_model(vlm.model, lora_config(vlm, spec, seed, base_name))
+    config = lora_config(vlm, spec)
+    torch.manual_seed(seed_for(seed, "lora"))  # PEFT draws the adapter from the global state
     trainer = PreferenceTrainer(
         order=SeededOrder([p.id for p in preferences], seed),
-        model=model,
+        model=vlm.model,
+        peft_config=config,  # so TRL's reference is the model with the adapter switched off
         args=trainer_arguments(spec, placement, seed),
         train_dataset=Dataset.from_list(rows),
         processing_class=vlm.processor,
@@ -136,7 +138,8 @@ def train(
         log._on_step = _and_update(on_step, bar)
         trainer.train()
     folder = placement.work / "adapter"
-    model.save_pretrained(str(folder))
+    trainer.model.peft_config["default"].base_model_name_or_path = base_name
+    trainer.model.save_pretrained(str(folder), save_embedding_layers=False)
     return folder, log.rows
 
 
@@ -156,9 +159,7 @@ def _quiet(trainer: DPOTrainer) -> None:
     trainer.remove_callback(ProgressCallback)
 
 
-def lora_config(
-    vlm: VisionLanguageModel, spec: DpoTraining, seed: int, base_name: str
-) -> LoraConfig:
+def lora_config(vlm: VisionLanguageModel, spec: DpoTraining) -> LoraConfig:
     """LoRA on linear layers of the language model only (never the vision tower or projector)."""
     names = vlm.language_modules()
     if spec.lora_modules:
@@ -167,14 +168,12 @@ def lora_config(
         raise StageError(
             f"dpo.lora_modules={list(spec.lora_modules)}: this model has none of them."
         )
-    torch.manual_seed(seed_for(seed, "lora"))
     return LoraConfig(
         r=spec.lora_rank,
         lora_alpha=spec.lora_alpha,
         lora_dropout=0.0,
         target_modules=names,
         task_type="CAUSAL_LM",
-        base_model_name_or_path=base_name,
     )
 
 

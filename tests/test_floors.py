@@ -1,0 +1,41 @@
+"""The shipped model keeps its floors on 1000 held-out pictures of the unbiased world."""
+
+from __future__ import annotations
+
+import pytest
+
+from seva_exp import Experiment, Machine, Options
+from seva_exp.augment import DiffusionNoise
+from seva_exp.benchmarks import ShapesBenchmark
+from seva_exp.experiment import run
+from seva_exp.models.spec import TINY_CHECKPOINT
+
+
+@pytest.fixture(scope="module")
+def value(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("floors")
+    report = run(
+        Experiment(
+            aug={"diffusion_noise": DiffusionNoise()},
+            benchmark={"shapes": ShapesBenchmark(images=1000)},
+        ),
+        Machine(runs=str(folder / "runs"), progress="off"),
+        Options(stop_after="evaluate.base"),
+    )
+    return {(s.split, s.metric): s.value for s in report.scores}
+
+
+def test_existence(value):
+    assert value["pope", "accuracy"] >= 82
+
+
+def test_visual_questions(value):
+    assert value["vqa", "mean"] >= 65
+
+
+def test_hallucination_leaves_room_but_not_too_much(value):
+    assert 20 <= value["chair", "chair_i"] <= 35
+
+
+def test_the_checkpoint_is_small():
+    assert (TINY_CHECKPOINT / "model.safetensors").stat().st_size < 5_000_000
