@@ -1,4 +1,4 @@
-"""Errors that a person reads. Each message names the field or file, the bad value and what to do."""
+"""Errors that a person reads. Each names the field or file, the bad value and what to do."""
 
 from __future__ import annotations
 

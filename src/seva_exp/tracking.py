@@ -159,7 +159,7 @@ class WandbListener(Listener):
             return
         try:
             act()
-        except Exception as error:  # noqa: BLE001 - a tracker must never end a run
+        except Exception as error:  # a tracker must never end a run
             self._run = None
             text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             _say(f"warning: tracking {what} ({text}). The run goes on, its folder has all numbers.")

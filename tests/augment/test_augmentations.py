@@ -382,3 +382,42 @@ def test_import_is_light():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == ""
+
+
+# --- perspective
+
+
+def test_perspective_puts_the_corners_where_they_are_drawn_to():
+    image = Image.new("RGB", (101, 61), "white")
+    perspective = AUGMENTATIONS["random_perspective"](distortion=0.6)
+    corners = perspective.corners(random.Random(3), 101, 61)
+    out = np.asarray(perspective(image, random.Random(3)).convert("L")) > 127
+    from PIL import ImageDraw
+
+    expected = Image.new("L", (101, 61))
+    ImageDraw.Draw(expected).polygon(corners, fill=255)
+    wrong = (out != (np.asarray(expected) > 127)).mean()
+    assert wrong < 0.03
+    assert 0.1 < out.mean() < 0.95
+
+
+def test_no_distortion_changes_nothing():
+    image = picture()
+    out = AUGMENTATIONS["random_perspective"](distortion=0.0)(image, random.Random(0))
+    assert np.abs(np.asarray(out).astype(int) - np.asarray(image)).max() <= 1
+
+
+def test_corners_move_inwards_by_no_more_than_the_distortion():
+    perspective = AUGMENTATIONS["random_perspective"](distortion=0.5)
+    moves = [perspective.corners(random.Random(i), 200, 100) for i in range(400)]
+    for (ax, ay), (bx, by), (cx, cy), (dx, dy) in moves:
+        assert 0 <= ax <= 50
+        assert 0 <= ay <= 25
+        assert 149 <= bx <= 199
+        assert 0 <= by <= 25
+        assert 149 <= cx <= 199
+        assert 74 <= cy <= 99
+        assert 0 <= dx <= 50
+        assert 74 <= dy <= 99
+    mean = sum(corner[0][0] for corner in moves) / len(moves)
+    assert mean == pytest.approx(25, abs=2.5)

@@ -18,6 +18,7 @@ from seva_exp.augment.gaussian_blur import GaussianBlur
 from seva_exp.augment.horizontal_flip import HorizontalFlip
 from seva_exp.augment.low_resolution import LowResolution
 from seva_exp.augment.moco import Moco
+from seva_exp.augment.random_perspective import RandomPerspective
 from seva_exp.augment.random_resized_crop import RandomResizedCrop
 
 _Union = (
@@ -27,6 +28,7 @@ _Union = (
     | HorizontalFlip
     | LowResolution
     | Moco
+    | RandomPerspective
     | RandomResizedCrop
 )
 
@@ -50,5 +52,6 @@ __all__ = [
     "Moco",
     "PixelAugmentation",
     "PromptAugmentation",
+    "RandomPerspective",
     "RandomResizedCrop",
 ]

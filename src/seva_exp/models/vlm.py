@@ -201,8 +201,7 @@ def load(spec: HubModel | TinyModel, machine: Machine, adapter: Path | None = No
 
 def _load_processor(spec: HubModel | TinyModel) -> Any:
     """The model's own processor on the PIL backend, so that pixels are the same with and without
-    torchvision. Video processors have no such backend; where one belongs to the processor, an
-    empty one takes its place, since no video is ever shown."""
+    torchvision."""
     from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
     from transformers.video_processing_utils import BaseVideoProcessor
@@ -211,13 +210,27 @@ def _load_processor(spec: HubModel | TinyModel) -> Any:
     kind = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(where, **options)), None)
     if kind is None or "video_processor" not in kind.get_attributes():
         return AutoProcessor.from_pretrained(where, backend="pil", **options)
+    # Video processors have no PIL backend: AutoProcessor fails here, with and without torchvision.
+    # No video is ever shown, so an empty one takes the place.
     parts = {
         "image_processor": AutoImageProcessor.from_pretrained(where, backend="pil", **options),
         "tokenizer": AutoTokenizer.from_pretrained(where, **options),
-        "video_processor": BaseVideoProcessor(),
+        "video_processor": BaseVideoProcessor(num_frames=None, fps=None),
     }
     settings, _ = kind.get_processor_dict(where, **options)
-    return kind.from_args_and_dict([parts[name] for name in kind.get_attributes()], settings)
+    arguments = [parts[name] for name in kind.get_attributes()]
+    return _any_video_processor(kind).from_args_and_dict(arguments, settings)
+
+
+def _any_video_processor(kind: type) -> Any:
+    """The processor class ``kind``, not looking at the type of its video processor: transformers
+    compares it with a class that it hides when torchvision is not there."""
+
+    def check(self: Any, name: str, value: Any) -> None:
+        if name != "video_processor":
+            kind.check_argument_for_proper_class(self, name, value)
+
+    return type(kind.__name__, (kind,), {"check_argument_for_proper_class": check})
 
 
 def _turn(role: str, content: list[dict[str, Any]]) -> dict[str, Any]:

@@ -6,11 +6,11 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from seva_exp.events import Example, Listener, Outcome, Plan, PlannedStage
 from seva_exp.records import CLEAN, Delta, Report, Score, StageResult
-from seva_exp.report.verdict import verdict
+from seva_exp.report.verdict import arrow, label, verdict
 from seva_exp.spec import Json
 
 EXAMPLES = 3
@@ -100,14 +100,14 @@ def short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], right_from: int = 99) -> str:
-    """Columns wide enough for their cells; from ``right_from`` on aligned to the right."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
+    """Columns as wide as their cells; those in ``right`` are aligned to the right."""
     cells = [tuple(header), *rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
         parts = [
-            cell.rjust(width) if i >= right_from else cell.ljust(width)
+            cell.rjust(width) if i in right else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         return "  " + "  ".join(parts).rstrip()
@@ -151,35 +151,38 @@ def clip(text: str, width: int) -> str:
 
 
 def score_table(scores: Sequence[Score], deltas: Sequence[Delta]) -> str:
-    """One row a metric: base, aligned, delta with interval, and whether it is significant."""
-    by_model = {(s.benchmark, s.split, s.metric, s.model): s for s in scores}
-    change = {(d.benchmark, d.split, d.metric): d for d in deltas}
-    keys = list(dict.fromkeys((s.benchmark, s.split, s.metric) for s in scores))
-    rows = []
-    for key in keys:
-        base, aligned = by_model.get((*key, "base")), by_model.get((*key, "aligned"))
-        delta = change.get(key)
-        rows.append(
-            (
-                f"{key[0]} {key[1]}",
-                key[2],
-                with_interval(base),
-                with_interval(aligned),
-                f"{delta.value:+.1f} [{delta.low:+.1f}, {delta.high:+.1f}]" if delta else "",
-                f"{delta.p:.3f}" if delta else "",
-                str(next(s.n for s in (base, aligned) if s)),
-                _mark(delta) if delta else "",
-            )
-        )
-    header = ("benchmark", "metric", "base", "aligned", "delta [95 %]", "p", "n", "")
-    return table(header, rows, right_from=2)
+    """A table a benchmark and protocol, one row a metric: base, aligned, delta with its interval,
+    and whether it is significant. The scores' own intervals stand in the report."""
+    tables = []
+    for name, protocol in dict.fromkeys((s.benchmark, s.protocol) for s in scores):
+        mine = [s for s in scores if (s.benchmark, s.protocol) == (name, protocol)]
+        changes = {(d.split, d.metric): d for d in deltas if d.benchmark == name}
+        rows = [
+            _score_row(key, {s.model: s for s in mine if (s.split, s.metric) == key}, changes)
+            for key in dict.fromkeys((s.split, s.metric) for s in mine)
+        ]
+        header = ("", "base", "aligned", "delta [95 %]", "p", "n", "")
+        tables.append(f"{name} ({protocol})\n" + table(header, rows, right=range(1, 6)))
+    return "\n\n".join(tables)
 
 
-def with_interval(score: Score | None) -> str:
-    """``87.0 [85.1, 88.9]``."""
-    return f"{score.value:.1f} [{score.low:.1f}, {score.high:.1f}]" if score else ""
+def _score_row(
+    key: tuple[str, str], by_model: dict[str, Score], changes: dict[tuple[str, str], Delta]
+) -> tuple[str, ...]:
+    delta = changes.get(key)
+    base, aligned = by_model.get("base"), by_model.get("aligned")
+    any_score = next(iter(by_model.values()))
+    return (
+        f"{label(*key)} {arrow(any_score.better)}".strip(),
+        f"{base.value:.1f}" if base else "",
+        f"{aligned.value:.1f}" if aligned else "",
+        f"{delta.value:+.1f} [{delta.low:+.1f}, {delta.high:+.1f}]" if delta else "",
+        f"{delta.p:.3f}" if delta else "",
+        str(any_score.n),
+        _mark(delta) if delta else "",
+    )
 
 
 def _mark(delta: Delta) -> str:
-    word = verdict(delta)
+    word = verdict(delta).replace("not significant", "n.s.")
     return {"better": paint("green", word), "worse": paint("red", word)}.get(word, word)
