@@ -85,7 +85,14 @@ def test_a_failed_job_of_a_sweep_is_told_at_once_and_sets_the_exit_code(cli, tmp
     done = cli("-m", "+aug=moco", "dpo.beta=-1,0.1", "stop_after=samples", *SMALL)
     assert done.returncode == 2
     assert "[+aug=moco dpo.beta=-1" in done.stderr
-    assert len(list((tmp_path / "runs").glob("*_moco"))) == 1
+    assert len(list((tmp_path / "runs").glob("*_moco_*"))) == 1
+
+
+def test_the_runs_of_a_sweep_are_told_apart_by_their_names(cli, tmp_path):
+    words = ["-m", "+aug=moco", "dpo.beta=0.1,0.2", "seed=3", "stop_after=samples"]
+    assert cli(*words, *SMALL).returncode == 0
+    names = sorted(p.name.split("_", 2)[2] for p in (tmp_path / "runs").glob("*_moco_*"))
+    assert [name.split("_seed")[0] for name in names] == ["moco_beta=0.1", "moco_beta=0.2"]
 
 
 def test_overrides_may_stand_on_both_sides_of_the_multirun_flag(cli):

@@ -334,3 +334,21 @@ def test_answers_that_were_cut_are_counted(tmp_path):
     stage = report.stages[-1]
     manifest = Store(tmp_path / "store").find("answers", stage.key)
     assert manifest.summary["cut_at_max_new_tokens"] > 0
+
+
+def test_the_default_tracker_leaves_one_finished_offline_run(cli, tmp_path, shared_store, first):
+    words = [word for word in RUN if not word.startswith(("tracker", "machine."))]
+    done = cli(*words, f"machine.store={shared_store}")
+    assert done.returncode == 0, done.stderr
+    assert "W&B: offline" in done.stderr + done.stdout
+    (file,) = (tmp_path / "runs" / "latest" / "wandb").glob("offline-run-*/*.wandb")
+    wandb = Path(sys.executable).with_name("wandb")
+    inspect = [str(wandb), "leet", "inspect", "--json", str(file)]
+    rows = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout
+    kinds = {json.loads(line)["type"] for line in rows.splitlines()}
+    assert {"run", "history", "summary", "exit"} <= kinds
+    assert first.key[:16] in rows
+    assert "score/shapes/pope/accuracy/aligned" in rows
+    again = cli(*words, f"machine.store={shared_store}")
+    assert "already complete" in again.stderr + again.stdout
+    assert not (tmp_path / "runs" / "latest" / "wandb").exists()

@@ -57,21 +57,36 @@ def _job(config: Any) -> int:
     overrides = list(settings.overrides.task)
     if settings.job.config_name not in (None, "config"):
         overrides = ["-cn", settings.job.config_name, *overrides]
+    sweeping = settings.mode is not None and settings.mode.name == "MULTIRUN"
     try:
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
         wanted = parse(_without_missing(values))
+        options = wanted.options
+        if sweeping and options.name is None:
+            name = sweep_name(sorted(wanted.experiment.aug), overrides)
+            options = options.model_copy(update={"name": name})
         run(
             wanted.experiment,
             wanted.machine,
-            wanted.options,
+            options,
             tracker=wanted.tracker,
             overrides=overrides,
         )
     except (InputError, StageError) as error:
-        sweeping = settings.mode is not None and settings.mode.name == "MULTIRUN"
         _tell(f"[{' '.join(overrides)}] {error}" if sweeping else str(error))
         return BAD_INPUT if isinstance(error, InputError) else FAILED
     return DONE
+
+
+def sweep_name(views: list[str], overrides: list[str]) -> str:
+    """What tells one run of a sweep from another: its views and the fields that were set, e.g.
+    ``diffusion_noise_step=300_beta=0.1``."""
+    words = ["+".join(views)]
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if value and not key.startswith(("+", "~", "-", "machine", "tracker", "name")):
+            words.append(f"{key.rsplit('.', 1)[-1]}={value}")
+    return re.sub(r"[^\w.+=-]+", "-", "_".join(words), flags=re.ASCII)[:100]
 
 
 def _without_missing(values: Any) -> Any:

@@ -117,8 +117,6 @@ def _member(path: str, name: str, node: Any, classes: Classes) -> Spec:
         if name in known:
             raise InputError(f"{where}: this {path} is not in the config. Add +{path}={name}.")
         raise InputError(f"{where}: no such {path}.{suggest(name, known)}")
-    if not name.replace("_", "").replace("-", "").isalnum():
-        raise InputError(f"{where}: a name has letters, digits, '_' and '-' only.")
     return _one_of(where, node, classes)
 
 

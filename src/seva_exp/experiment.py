@@ -5,6 +5,7 @@ Free of Hydra, W&B and torch at import; torch is loaded by the first stage that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ from seva_exp.benchmarks import AnyBenchmark, ShapesBenchmark
 from seva_exp.data import AnyData, ShapesData
 from seva_exp.digests import FileDigests
 from seva_exp.environment import describe_environment
-from seva_exp.errors import InputError, suggest
+from seva_exp.errors import InputError, StageError, suggest
 from seva_exp.events import Listener, Plan, PlannedStage
 from seva_exp.generation import AnyGeneration, HfGeneration
 from seva_exp.machine import Machine, resolve_device
@@ -68,6 +69,10 @@ class Experiment(Spec):
             )
         if CLEAN in self.aug:
             raise ValueError(f"aug.{CLEAN}: this name is taken by the unchanged view; use another.")
+        for group, names in (("aug", self.aug), ("benchmark", self.benchmark)):
+            for name in names:
+                if not re.fullmatch(r"[\w-]+", name, re.ASCII):
+                    raise ValueError(f"{group}.{name}: a name has letters, digits, '_', '-' only.")
         return self
 
     def check(self) -> None:
@@ -81,7 +86,7 @@ class Experiment(Spec):
 class Options(Spec):
     """How far and under what name to run. Nothing here changes a result."""
 
-    name: str | None = Field(None, pattern=r"^[\w.+-]+$")
+    name: str | None = Field(None, pattern=r"^[\w.+=-]+$")
     """Name of the run's folder and W&B run; none makes one from the views."""
     dry_run: bool = False
     """Print the plan and stop."""
@@ -269,19 +274,33 @@ def _do(
         )
 
     paths = [store.path(source.name, source.key) for source in stage.inputs]
-    manifest, cached = store.make(
-        describe,
-        stage.name,
-        stage.key,
-        lambda work: stage.run(work, paths, shop),
-        force=row.forced,
-        on_start=lambda: everyone.stage_started(row),
-        on_wait=lambda: everyone.waiting(row),
-    )
+    try:
+        manifest, cached = store.make(
+            describe,
+            stage.name,
+            stage.key,
+            lambda work: stage.run(work, paths, shop),
+            force=row.forced,
+            on_start=lambda: everyone.stage_started(row),
+            on_wait=lambda: everyone.waiting(row),
+        )
+    except RuntimeError as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, known without importing torch
+            raise StageError(_no_memory(stage, shop.machine)) from error
+        raise
     folder.link(stage.label, store.path(stage.name, stage.key))
     result = StageResult(stage.label, stage.key, cached, round(manifest.seconds, 3))
     everyone.stage_finished(result, manifest.summary)
     return manifest, cached
+
+
+def _no_memory(stage: Stage, machine: Machine) -> str:
+    size = "train_batch_size" if stage.name == "align" else "batch_size"
+    return (
+        f"{stage.label}: out of memory with machine.{size}={getattr(machine, size)}. Lower it"
+        + (" or set machine.gradient_checkpointing=true" if stage.name == "align" else "")
+        + "; what was finished is kept, and results do not change."
+    )
 
 
 __all__ = ["Experiment", "Machine", "Method", "Options", "Report", "graph", "run", "stages"]

@@ -17,6 +17,8 @@ from seva_exp.spec import Json
 if TYPE_CHECKING:
     from seva_exp.world import Scene
 
+    Asker = Callable[[Scene, random.Random], str | None]
+
 SCENE, QUESTION = "data.shapes.scene", "data.shapes.question"
 """Purposes of the random streams; the benchmark's held-out scenes have another."""
 WEIGHTS = {
@@ -81,12 +83,12 @@ def draw_question(scene: Scene, rng: random.Random) -> str:
             return question
 
 
-def _askers() -> dict[str, Callable[[Scene, random.Random], str | None]]:
+def _askers() -> dict[str, Asker]:
     from seva_exp.world import QUESTIONS, existence
     from seva_exp.world.language import PLAIN_PROMPTS
     from seva_exp.world.questions import EXISTENCE_MODES, QA
 
-    def asks(ask: Callable[[Scene, random.Random], QA | None]):
+    def asks(ask: Callable[[Scene, random.Random], QA | None]) -> Asker:
         def question(scene: Scene, rng: random.Random) -> str | None:
             qa = ask(scene, rng)
             return qa.question if qa else None

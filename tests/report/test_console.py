@@ -1,0 +1,100 @@
+"""What a person reads in a terminal or a log file."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+
+from seva_exp.events import Example
+from seva_exp.progress import progress
+from seva_exp.records import Delta, ImageRef, Pair, PairCounts, Report, Score
+from seva_exp.report.console import example_text, pair_line, score_table
+
+
+def score(model: str, value: float, better: str = "higher") -> Score:
+    return Score(model, "b", "all", "accuracy", value, value - 1, value + 1, 50, "p1", better)
+
+
+@pytest.mark.parametrize(
+    ("value", "p", "better", "word"),
+    [
+        (2.0, 0.01, "higher", "better"),
+        (-2.0, 0.01, "higher", "worse"),
+        (-2.0, 0.01, "lower", "better"),
+        (2.0, 0.01, "neutral", "changed"),
+        (2.0, 0.2, "higher", "n.s."),
+    ],
+)
+def test_a_row_tells_base_aligned_delta_and_verdict(value, p, better, word):
+    scores = [score("base", 50, better), score("aligned", 50 + value, better)]
+    delta = Delta("b", "all", "accuracy", value, value - 1, value + 1, p, better)
+    text = score_table(scores, [delta])
+    row = text.splitlines()[-1]
+    assert "50.0" in row
+    assert f"{50 + value:.1f}" in row
+    assert f"{value:+.1f} [{value - 1:+.1f}, {value + 1:+.1f}]" in row
+    assert row.endswith(word)
+    assert "p1" in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_scores_without_a_second_model_are_shown_alone():
+    assert "51.5" in score_table([score("base", 51.5)], [])
+
+
+def test_how_many_pairs_were_kept_and_why_others_were_dropped():
+    report = Report("k", "n", 0, ".", (), PairCounts(10, 7, {"equal": 2, "empty": 1}))
+    assert pair_line(report) == "pairs: 7 of 10 kept (70 %); dropped: 2 equal, 1 empty"
+
+
+def test_an_example_shows_both_answers_side_by_side(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    pair = Pair(
+        "s1",
+        ImageRef("a.png", "0"),
+        "What?\nNow",
+        "a red star " * 8,
+        ("",),
+        ("moco",),
+        (1,),
+        ((2,),),
+    )
+    text = example_text(Example(pair, tmp_path / "a.png", {}))
+    assert "s1  What? Now" in text
+    assert re.search(r"chosen \(clean\) +rejected \(moco\)", text)
+    assert "(empty)" in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_a_log_file_gets_no_bar(capsys):
+    with progress("auto", "work", 1000, "answer") as meter:
+        for _ in range(1000):
+            meter.update(1)
+    out = capsys.readouterr()
+    assert out.out + out.err == ""
+
+
+def test_a_log_file_gets_a_line_now_and_then_with_rate_and_time_left(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("seva_exp.progress.time.monotonic", lambda: now[0])
+    with progress("lines", "answers", 100, "answer") as meter:
+        for _ in range(100):
+            now[0] += 1
+            meter.update(1)
+    lines = capsys.readouterr().err.splitlines()
+    assert 4 <= len(lines) <= 7
+    assert lines[0] == "  answers: 15/100 answer, 1.0/s, 85 s left"
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    with progress("auto", "work", 10, "answer") as meter:
+        meter.update(5)
+    assert "work" in terminal.getvalue()
