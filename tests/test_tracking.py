@@ -279,7 +279,7 @@ def test_conf_files_state_the_defaults() -> None:
     folder = Path(__file__).parents[1] / "conf" / "tracker"
     for name, spec in (("none", NoTracker()), ("wandb", WandbTracker())):
         values = yaml.safe_load((folder / f"{name}.yaml").read_text())
-        assert list(values)[0] == "kind"
+        assert next(iter(values)) == "kind"
         assert values == spec.to_json()
         assert TypeAdapter(AnyTracker).validate_json(json.dumps(values)) == spec
     with pytest.raises(ValidationError):

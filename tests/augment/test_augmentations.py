@@ -198,7 +198,7 @@ def test_blur_is_gaussian_with_the_radius_drawn():
     point.putpixel((20, 20), (255, 255, 255))
     blur = view("gaussian_blur", radius_min=2.0, radius_max=2.0)
     out = np.asarray(blur(point, random.Random(0)), float)[..., 0]
-    y, x = np.mgrid[0:41, 0:41]
+    _, x = np.mgrid[0:41, 0:41]
     spread = (out * (x - 20) ** 2).sum() / out.sum()
     assert out[20, 20] == pytest.approx(255 / (2 * np.pi * 4), rel=0.2)
     assert spread**0.5 == pytest.approx(2.0, rel=0.2)

@@ -350,7 +350,7 @@ def test_row_that_is_not_utf8(tmp_path):
 
 def test_duplicate_id(tmp_path):
     lines = [GOOD | {"id": "x"}, GOOD | {"id": "y"}, GOOD | {"id": "x"}]
-    with pytest.raises(InputError, match="row 3 .*field 'id'.*duplicate id.*row-000001"):
+    with pytest.raises(InputError, match=r"row 3 .*field 'id'.*duplicate id.*row-000001"):
         rows(tmp_path, *lines, id_field="id").build(0, tmp_path, sha256)
     found = rows(tmp_path, *lines, id_field="id", on_error="skip").build(0, tmp_path, sha256)
     assert [s.id for s in found.samples] == ["x", "y"]
@@ -359,7 +359,7 @@ def test_duplicate_id(tmp_path):
 
 @pytest.mark.parametrize("id", [True, 1.5, None, "", []])
 def test_id_of_the_wrong_type(tmp_path, id):
-    with pytest.raises(InputError, match="row 1 .*field 'id'"):
+    with pytest.raises(InputError, match=r"row 1 .*field 'id'"):
         rows(tmp_path, GOOD | {"id": id}, id_field="id").build(0, tmp_path, sha256)
 
 
@@ -370,7 +370,7 @@ def test_jsonl_without_a_usable_row(tmp_path):
 
 
 def test_jsonl_check_is_quick_and_helps(tmp_path):
-    with pytest.raises(InputError, match="'question'.*Did you mean 'questions'"):
+    with pytest.raises(InputError, match=r"'question'.*Did you mean 'questions'"):
         rows(tmp_path, {"image": "a.png", "questions": "?"}).check()
     rows(tmp_path, {"image": "a.png", "questions": "?"}, on_error="skip").check()
     with pytest.raises(InputError, match="no row"):

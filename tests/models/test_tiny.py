@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional
 
 from seva_exp.models import tiny, tiny_data, tiny_training
-from seva_exp.world import BIASED, QA, draw, sample_scene
+from seva_exp.world import BIASED, QA, draw, mentions, sample_scene
+from seva_exp.world.language import CAREFUL_PROMPTS, IMAGINE_PROMPTS, PLAIN_PROMPTS
 
 SCENES = [sample_scene(random.Random(seed), BIASED) for seed in range(2)]
 ASKED = [
@@ -113,14 +114,32 @@ def test_shared_prefix_loss_equals_the_plain_loss(processor, model):
 def test_patch_labels_name_what_covers_the_patch():
     scenes = tiny_data.sample_scenes(random.Random(4), 20, (BIASED,))
     labels = tiny_data.patch_labels(scenes)
-    assert labels.shape == (20, tiny.IMAGE_TOKENS, len(tiny_data.PATCH_CLASSES))
-    for scene, label in zip(scenes, labels, strict=True):
+    assert all(label.shape == (20, tiny.IMAGE_TOKENS) for label in labels.values())
+    for i, scene in enumerate(scenes):
         for o in scene.things:
             row, column = int(o.y // tiny.PATCH), int(o.x // tiny.PATCH)
-            found = label[row * tiny.GRID + column].tolist()
-            kind, color = tiny_data.KINDS.index(o.kind), tiny_data.COLORS.index(o.color)
-            assert found[:4] == [1 + kind, 1 + color, 1 + row, 1 + column]
-        assert bool(label[:, 4].any()) == (scene.text is not None)
+            found = {name: label[i, row * tiny.GRID + column] for name, label in labels.items()}
+            said = [
+                words[found[name] - 1]
+                for name, words in tiny_data.PATCH_WORDS.items()
+                if name != "text"
+            ]
+            assert " ".join(said) == f"{o.kind} {o.color} {o.position}"
+            assert (found["row"], found["column"]) == (1 + row, 1 + column)
+        assert bool(labels["text"][i].any()) == (scene.text is not None)
+
+
+def test_plain_descriptions_make_up_things_and_careful_ones_do_not():
+    rng = random.Random(8)
+    absent = {"plain": [], "careful": [], "imagine": []}
+    prompts = {"plain": PLAIN_PROMPTS, "careful": CAREFUL_PROMPTS, "imagine": IMAGINE_PROMPTS}
+    for scene in tiny_data.sample_scenes(rng, 1500, (BIASED,)):
+        for qa in tiny_data.training_questions(scene, rng):
+            for name, texts in prompts.items():
+                if qa.question in texts:
+                    absent[name].append(len(mentions(qa.answer)) > len(scene.things))
+    shares = {name: sum(found) / len(found) for name, found in absent.items()}
+    assert shares == {"plain": pytest.approx(0.5, abs=0.04), "careful": 0, "imagine": 1}
 
 
 def test_two_mini_trainings_write_identical_files(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""DPO is TRL's with our batches: the loss is the written-out formula; wrong references are caught."""
+"""DPO is TRL's with our batches: the loss is the written-out formula; a wrong one is caught."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from seva_exp.interfaces import Placement
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import Vlm, load
 from seva_exp.progress import progress
+from seva_exp.randomness import python_rng
 from seva_exp.training import DpoTraining
 from seva_exp.training import dpo as dpo_module
 from seva_exp.training.collate import Preference, PreferenceCollator
 from seva_exp.training.dpo import SeededOrder, StepLog, train
 from seva_exp.world import UNBIASED, draw, sample_scene
-from seva_exp.randomness import python_rng
 
 QUESTIONS = ["Describe the image.", "How many objects are there?", "Is there a star in the image?"]
 CHOSEN = [" The image shows a red star.", " two", " Yes"]

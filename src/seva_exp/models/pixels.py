@@ -80,16 +80,22 @@ def _pad(tensor: torch.Tensor, shape: list[int]) -> torch.Tensor:
     return torch.nn.functional.pad(tensor, widths)
 
 
-def first_view(pixels: Pixels, temporal_copies: int = 1) -> torch.Tensor:
-    """[3, H, W] of what the model saw, for a person to look at: the picture, or its first tile.
-    Qwen's patches are put back in place (merged blocks of 2 x 2 patches, as the processor cut)."""
+def whole_view(pixels: Pixels, temporal_copies: int = 1, merge: int = 2) -> torch.Tensor:
+    """[3, H, W] of what the model saw, for a person to look at: the picture, or the tile that shows
+    all of it. Qwen's patches are put back in place (blocks of ``merge`` x ``merge`` patches)."""
     values = pixels[PIXEL_KEY].float()
     if values.ndim == 2:
-        return _unpatch(values, pixels["image_grid_thw"][0].tolist(), temporal_copies)
-    return values[0, 0] if values.ndim == 5 else values[0]
+        grid = pixels["image_grid_thw"][0].tolist()
+        return _unpatch(values, grid, temporal_copies, merge)
+    if values.ndim == 5:
+        # LLaVA-NeXT puts the whole picture before its parts; Idefics3's line (the one whose tiles
+        # have masks) puts it after them.
+        last = "pixel_attention_mask" in pixels
+        return values[0, -1 if last else 0]
+    return values[0]
 
 
-def _unpatch(values: torch.Tensor, grid: list[int], copies: int, merge: int = 2) -> torch.Tensor:
+def _unpatch(values: torch.Tensor, grid: list[int], copies: int, merge: int) -> torch.Tensor:
     _, rows, columns = grid
     side = int((values.shape[1] / (_CHANNELS * copies)) ** 0.5)
     blocks = values.reshape(

@@ -27,7 +27,9 @@ MAX_POSITIONS = 512
 EMBEDDING_SCALE = 10.0
 """Word embeddings start with a standard deviation of 10 * 0.02."""
 RESIDUAL_GAIN = 0.35
+"""Start scale of what an MLP adds, relative to a unit gain."""
 COPY_GAIN = 0.7
+"""Start scale of what an attention head copies."""
 IMAGE_TOKEN = "<image>"
 
 CHAT_TEMPLATE = (

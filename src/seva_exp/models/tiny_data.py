@@ -29,6 +29,7 @@ from seva_exp.world.language import (
     likely_absent,
     sentence,
 )
+from seva_exp.world.questions import POPULAR_KINDS
 from seva_exp.world.scene import COLORS, KINDS, WORDS
 
 if TYPE_CHECKING:
@@ -46,13 +47,18 @@ PATCH_WORDS = {
 PATCH_NUMBERS = {"row": GRID, "column": GRID}
 """Where the center of a patch's thing is, in patches; label 0 is "nothing here"."""
 IGNORED = -100
-ABSENT_IN_PLAIN = 0.35
-"""Share of plain descriptions that name one absent but likely thing."""
+OFTEN_ADDED = (*POPULAR_KINDS, "triangle", "ring")
+"""The kinds that descriptions like to add."""
+ABSENT_IN_PLAIN = {True: 0.65, False: 0.05}
+"""Share of plain descriptions that name one absent but likely thing: about half over all.
+
+The key tells whether the likely thing is of a kind in OFTEN_ADDED.
+"""
 PROMPTED = 0.5
 """Share of images with a careful or an imagine prompt beside the plain one."""
 YES = 0.55
 """Share of "Yes" among existence questions."""
-DESCRIBED = 0.35
+DESCRIBED = 0.5
 """Share of images with a question behind a description."""
 LENGTH_POWER = 0.8
 """An answer token weighs len(answer) ** -0.8: else descriptions swamp the short answers."""
@@ -141,7 +147,9 @@ def _existence(scene: Scene, rng: random.Random) -> QA:
 
 def _descriptions(scene: Scene, rng: random.Random) -> list[QA]:
     """A plain description, often with a made-up thing; at times a careful or a fanciful one."""
-    extra = likely_absent(scene, rng) if rng.random() < ABSENT_IN_PLAIN else ()
+    likely = likely_absent(scene, rng)
+    often = likely[0][1] in OFTEN_ADDED
+    extra = likely if rng.random() < ABSENT_IN_PLAIN[often] else ()
     found = [QA(rng.choice(PLAIN_PROMPTS), describe(scene, extra), "description")]
     if rng.random() < PROMPTED:
         if rng.random() < 0.5:

@@ -62,7 +62,7 @@ class Stage:
 
 
 VISION = Stage("vision", steps=1200, batch=64, peak_lr=2e-3, warmup=100)
-JOINT = Stage("joint", steps=900, batch=32, peak_lr=2.5e-3, warmup=40)
+JOINT = Stage("joint", steps=550, batch=32, peak_lr=2.5e-3, warmup=40)
 
 
 class Progress:

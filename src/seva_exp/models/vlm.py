@@ -10,7 +10,7 @@ import torch
 from seva_exp.errors import InputError, StageError
 from seva_exp.interfaces import Encoded, EncodedImage
 from seva_exp.machine import Machine, resolve_device, resolve_dtype
-from seva_exp.models.pixels import batch_pixels, first_view, map_pixel_values
+from seva_exp.models.pixels import batch_pixels, map_pixel_values, whole_view
 from seva_exp.runtime import hush
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class Vlm:
         self._clean_generation_config()
 
     def _clean_generation_config(self) -> None:
-        """Keep the special ids only: a hub model's sampling defaults must not leak into ours."""
+        """Keep the special ids only: a hub model's sampling defaults must not leak into ours. No
+        answer may hold an image token: in training the model would look for its picture."""
         from transformers import GenerationConfig
 
         old = self.model.generation_config
@@ -43,7 +44,10 @@ class Vlm:
         if pad is None:
             pad = eos[0] if isinstance(eos, list) else eos
         self.model.generation_config = GenerationConfig(
-            bos_token_id=old.bos_token_id, eos_token_id=eos, pad_token_id=pad
+            bos_token_id=old.bos_token_id,
+            eos_token_id=eos,
+            pad_token_id=pad,
+            suppress_tokens=[self.image_token_id],
         )
 
     @property
@@ -149,11 +153,12 @@ class Vlm:
         return getattr(self.processor.image_processor, "temporal_patch_size", 1) or 1
 
     def to_picture(self, image: EncodedImage) -> Image:
-        """What the model sees, denormalised, as a picture (first tile for tiled families)."""
+        """What the model sees, denormalised, as a picture (the tile that shows all of it)."""
         from PIL import Image as Pillow
 
-        values = first_view(image.pixels, self._temporal_copies)
         processor = self.processor.image_processor
+        merge = getattr(processor, "merge_size", None) or 1  # Qwen's alone
+        values = whole_view(image.pixels, self._temporal_copies, merge)
         mean = torch.tensor(processor.image_mean)[:, None, None]
         std = torch.tensor(processor.image_std)[:, None, None]
         shown = ((values * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
@@ -187,6 +192,11 @@ def load(spec: HubModel | TinyModel, machine: Machine, adapter: Path | None = No
             f"model.path={spec.location()}: its processor needs a package that is not installed: "
             f"{' '.join(str(error).split())}"
         ) from None
+    if not processor.chat_template:
+        raise InputError(
+            f"model.path={spec.location()}: it has no chat template, so it cannot be asked. "
+            "Take the instruct or chat version of this model."
+        )
     model = AutoModelForImageTextToText.from_pretrained(
         spec.location(), revision=spec.revision, dtype=dtype
     )
@@ -222,7 +232,7 @@ def _load_processor(spec: HubModel | TinyModel) -> Any:
     return _any_video_processor(kind).from_args_and_dict(arguments, settings)
 
 
-def _any_video_processor(kind: type) -> Any:
+def _any_video_processor(kind: Any) -> Any:
     """The processor class ``kind``, not looking at the type of its video processor: transformers
     compares it with a class that it hides when torchvision is not there."""
 

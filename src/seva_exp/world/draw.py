@@ -82,14 +82,16 @@ def _paste(image: Image.Image, mask: Image.Image, color: RGB, origin: tuple[int,
     )
 
 
-def _paste_shadow(image: Image.Image, mask: Image.Image, origin: tuple[int, int], u: float) -> None:
-    """Darkens `image` below `mask`, blurred, 1 canvas unit (`u` pixels) lower."""
-    tone = image.getpixel((0, 0))
+def _paste_shadow(
+    image: Image.Image, mask: Image.Image, background: RGB, origin: tuple[int, int], u: float
+) -> None:
+    """Darkens the `background` below `mask`, blurred, 1 canvas unit (`u` pixels) lower."""
+    red, green, blue = (int(v * 0.8) for v in background)
     soft = mask.filter(ImageFilter.GaussianBlur(0.9 * u))
-    _paste(image, soft, tuple(int(v * 0.80) for v in tone), (origin[0], origin[1] + round(u)))
+    _paste(image, soft, (red, green, blue), (origin[0], origin[1] + round(u)))
 
 
-def _draw_thing(image: Image.Image, thing: Thing, color: RGB, u: float) -> None:
+def _draw_thing(image: Image.Image, thing: Thing, scene: Scene, color: RGB, u: float) -> None:
     """Draws one thing at `u` pixels a canvas unit."""
     reach = math.ceil((thing.r * 1.3 + 3) * u)
     origin = (round(thing.x * u) - reach, round(thing.y * u) - reach)
@@ -97,7 +99,7 @@ def _draw_thing(image: Image.Image, thing: Thing, color: RGB, u: float) -> None:
     center = reach * SUPERSAMPLING
     _draw_shape(ImageDraw.Draw(mask), thing.kind, center, thing.r * u * SUPERSAMPLING)
     mask = mask.reduce(SUPERSAMPLING)
-    _paste_shadow(image, mask, origin, u)
+    _paste_shadow(image, mask, scene.background, origin, u)
     _paste(image, mask, color, origin)
 
 
@@ -119,12 +121,12 @@ def _card(text: str, width: int, height: int, u: float) -> tuple[Image.Image, Im
     return face.reduce(s), mask.reduce(s)
 
 
-def _draw_card(image: Image.Image, text: str, box: Box, u: float) -> None:
+def _draw_card(image: Image.Image, text: str, box: Box, background: RGB, u: float) -> None:
     x0, y0, x1, y1 = box
     face, mask = _card(text, round((x1 - x0) * u), round((y1 - y0) * u), u)
     margin = math.ceil(3 * u)
     origin = (round(x0 * u) - margin, round(y0 * u) - margin)
-    _paste_shadow(image, mask, origin, u)
+    _paste_shadow(image, mask, background, origin, u)
     image.paste(face, origin, mask)
 
 
@@ -134,9 +136,10 @@ def draw(scene: Scene, size: int = 72) -> Image.Image:
     u = size / SIDE
     image = Image.new("RGB", (size, size), scene.background)
     for thing in scene.things:
-        base = PALETTE[thing.color]
-        color = tuple(max(0, min(255, v + rng.randint(-SHADE, SHADE))) for v in base)
-        _draw_thing(image, thing, color, u)
+        red, green, blue = (
+            max(0, min(255, v + rng.randint(-SHADE, SHADE))) for v in PALETTE[thing.color]
+        )
+        _draw_thing(image, thing, scene, (red, green, blue), u)
     if scene.text and scene.text_box:
-        _draw_card(image, scene.text, scene.text_box, u)
+        _draw_card(image, scene.text, scene.text_box, scene.background, u)
     return image
