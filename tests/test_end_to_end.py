@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from seva_exp import Experiment, InputError, Machine, Options, StageError
+from seva_exp import Experiment, InputError, Machine, Options
 from seva_exp.augment import DiffusionNoise, HorizontalFlip, Moco
 from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.data import FolderData, ShapesData
@@ -177,7 +177,7 @@ def test_two_views_give_two_rejected_answers(first, tmp_path, shared_store):
     assert len(rows) == math.ceil(negatives / 16)
 
 
-def test_no_pair_left_is_a_clear_error_and_keeps_the_answers(tmp_path):
+def test_where_no_pair_is_left_nothing_is_aligned_and_the_rest_is_reported(tmp_path):
     # A picture that is its own mirror image gives equal answers.
     from PIL import Image
 
@@ -188,9 +188,13 @@ def test_no_pair_left_is_a_clear_error_and_keeps_the_answers(tmp_path):
     experiment = small(
         aug={"flip": HorizontalFlip(probability=1.0)}, data=FolderData(path=str(folder))
     )
-    with pytest.raises(StageError, match="no pair is left"):
-        go(experiment, tmp_path)
-    assert list((tmp_path / "store" / "answers").glob("*/manifest.json"))
+    report = go(experiment, tmp_path)
+    assert (report.pairs.kept, report.pairs.dropped) == (0, {"equal": 2})
+    assert {s.model for s in report.scores} == {"base"}
+    assert "align" not in cached(report)
+    assert (Path(report.dir) / "report.json").is_file()
+    again = go(experiment, tmp_path)
+    assert all(cached(again).values())
 
 
 def test_an_unknown_stage_is_named(tmp_path):

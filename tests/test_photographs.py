@@ -61,16 +61,15 @@ def _png_that_claims(width: int, height: int) -> bytes:
 def odd(tmp_path) -> Path:
     folder = tmp_path / "odd"
     folder.mkdir()
-    photo = Image.open(PHOTOGRAPHS[0]).convert("RGB").resize((96, 64))
-    photo.save(folder / "good.jpg")
-    photo.convert("CMYK").save(folder / "cmyk.jpg")
-    palette = photo.convert("P")
-    palette.save(folder / "palette.png", transparency=0)
+    photos = [Image.open(f).convert("RGB").resize((96, 64)) for f in PHOTOGRAPHS[:6]]
+    photos[0].save(folder / "good.jpg")
+    photos[1].convert("CMYK").save(folder / "cmyk.jpg")
+    photos[2].convert("P").save(folder / "palette.png", transparency=0)
     Image.new("I;16", (40, 30), 30000).save(folder / "deep.png")
-    photo.save(folder / "moving.gif", save_all=True, append_images=[photo.rotate(90)])
+    photos[3].save(folder / "moving.gif", save_all=True, append_images=photos[4:5])
     exif = Image.Exif()
     exif[274] = 6
-    photo.save(folder / "turned.jpg", exif=exif)
+    photos[5].save(folder / "turned.jpg", exif=exif)
     whole = (folder / "good.jpg").read_bytes()
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "empty.png").write_bytes(b"")

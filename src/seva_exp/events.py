@@ -68,6 +68,9 @@ class Listener:
     def waiting(self, stage: PlannedStage) -> None:
         """Another process is computing this stage; this run waits for its result."""
 
+    def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
+        """A stage has nothing to work on."""
+
     def logged(self, stage: str, step: int, values: Json) -> None:
         """A stage reports numbers while it works (training steps)."""
 

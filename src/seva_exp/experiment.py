@@ -34,6 +34,11 @@ from seva_exp.stages import Align, Answers, Compare, Evaluate, Pairs, Samples, S
 from seva_exp.store import Manifest, Store
 from seva_exp.training import DpoTraining
 
+NOTHING_TO_ALIGN = (
+    "no pair is left, every negative answer equals the clean one; use a stronger augmentation "
+    "(e.g. aug.diffusion_noise.step=800) or more samples"
+)
+
 
 class Method(Spec):
     """SeVa (Zhu et al. 2024): prefer the answer to the clean image over the answer to an augmented
@@ -190,6 +195,10 @@ class _Listeners(Listener):
         for listener in self._all:
             listener.waiting(stage)
 
+    def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
+        for listener in self._all:
+            listener.stage_skipped(stage, reason)
+
     def logged(self, stage: str, step: int, values: Json) -> None:
         for listener in self._all:
             listener.logged(stage, step, values)
@@ -234,12 +243,9 @@ def run(
     settle()
     shop = Workshop(machine, digests, partial(progress, machine.progress), everyone.logged)
     try:
-        manifests = [
-            _do(stage, row, store, shop, folder, everyone)
-            for stage, row in zip(chosen, plan.stages, strict=True)
-        ]
+        done = _do_all(chosen, plan.stages, store, shop, folder, everyone)
         digests.save()
-        outcome = collect_outcome(plan, chosen, manifests, store, folder)
+        outcome = collect_outcome(plan, done, store, folder)
         for listener in (folder, *listeners):
             listener.finished(outcome)
     except BaseException as error:
@@ -247,6 +253,32 @@ def run(
             listener.failed(error)
         raise
     return outcome.report
+
+
+def _do_all(
+    chosen: Sequence[Stage],
+    rows: Sequence[PlannedStage],
+    store: Store,
+    shop: Workshop,
+    folder: RunDir,
+    everyone: _Listeners,
+) -> list[tuple[Stage, Manifest, bool]]:
+    """Every stage in turn. Where no pair is left there is nothing to align: the stages that need
+    the adapter are skipped, and what was measured is still reported."""
+    done = []
+    skipped: set[str] = set()
+    for stage, row in zip(chosen, rows, strict=True):
+        needs = {source.key for source in stage.inputs}
+        if (isinstance(stage, Align) and _no_pair(stage.pairs, done)) or needs & skipped:
+            skipped.add(stage.key)
+            everyone.stage_skipped(row, NOTHING_TO_ALIGN)
+            continue
+        done.append((stage, *_do(stage, row, store, shop, folder, everyone)))
+    return done
+
+
+def _no_pair(pairs: Pairs, done: Sequence[tuple[Stage, Manifest, bool]]) -> bool:
+    return any(s.key == pairs.key and m.summary["kept"] == 0 for s, m, _ in done)
 
 
 def _do(

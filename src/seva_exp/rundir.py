@@ -98,15 +98,15 @@ def _link(name: Path, target: Path) -> None:
 
 def collect_outcome(
     plan: Plan,
-    stages: Sequence[Stage],
-    manifests: Sequence[tuple[Manifest, bool]],
+    done: Sequence[tuple[Stage, Manifest, bool]],
     store: Store,
     folder: RunDir,
 ) -> Outcome:
     """Read from the artifacts what a report shows."""
+    stages = [stage for stage, _, _ in done]
     path = {stage.label: store.path(stage.name, stage.key) for stage in stages}
     results, summaries = [], {}
-    for stage, (manifest, cached) in zip(stages, manifests, strict=True):
+    for stage, manifest, cached in done:
         seconds = round(manifest.seconds, 3)
         results.append(StageResult(stage.label, stage.key, cached, seconds))
         summaries[stage.label] = manifest.summary
@@ -139,7 +139,7 @@ def collect_outcome(
         examples=tuple(_examples(stages, path)),
         training=tuple(_training(stages, path)),
         stage_metrics=summaries,
-        environment=next((m.environment for m, _ in reversed(manifests)), {}),
+        environment=done[-1][1].environment,
     )
 
 

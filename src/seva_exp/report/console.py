@@ -41,6 +41,10 @@ class Console(Listener):
         """Another process has the stage's lock."""
         say(f"{stage.name}: another process is computing this; waiting for its result")
 
+    def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
+        """A stage has nothing to work on."""
+        say(f"{stage.name}: {paint('red', 'skipped')}: {reason}")
+
     def stage_finished(self, result: StageResult, metrics: Json) -> None:
         """A stage is done; cached ones stood in the plan already."""
         if not result.cached:

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 from seva_exp.digests import FileDigests
-from seva_exp.errors import StageError
 from seva_exp.images import open_image
 from seva_exp.interfaces import Placement, VisionLanguageModel
 from seva_exp.records import Adapter, Pair
@@ -32,11 +31,6 @@ def align(
     from seva_exp.training.dpo import train
 
     preferences = preferences_of(pairs, root)
-    if not preferences:
-        raise StageError(
-            "align: no pair is left to train on: every negative answer equals the clean one. "
-            "Use a stronger augmentation (e.g. aug.diffusion_noise.step=800) or more samples."
-        )
     folder, rows = train(vlm, preferences, spec, placement, seed, base_name, on_step)
     lines = "".join(canonical(row) + "\n" for row in rows)
     (placement.work / "metrics.jsonl").write_text(lines, encoding="utf-8")
