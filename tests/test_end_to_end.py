@@ -17,6 +17,7 @@ from seva_exp import Experiment, InputError, Machine, Options
 from seva_exp.augment import DiffusionNoise, HorizontalFlip, Moco
 from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.data import FolderData, ShapesData
+from seva_exp.events import Listener
 from seva_exp.experiment import run
 from seva_exp.generation import HfGeneration
 from seva_exp.records import Pair, Prediction, read_jsonl
@@ -200,6 +201,51 @@ def test_where_no_pair_is_left_nothing_is_aligned_and_the_rest_is_reported(tmp_p
 def test_an_unknown_stage_is_named(tmp_path):
     with pytest.raises(InputError, match="Did you mean 'pairs'"):
         go(small(), tmp_path, stop_after="pear")
+
+
+def test_a_view_under_another_name_shares_its_answers_and_keeps_its_name(
+    first, tmp_path, shared_store
+):
+    views = {"mild": DiffusionNoise(step=600), "again": DiffusionNoise(step=600)}
+    report = go(small(aug=views), tmp_path, shared_store)
+    assert cached(report)["answers.mild"]
+    pairs = list(read_jsonl(Path(report.dir) / "pairs.jsonl", Pair))
+    assert {pair.views for pair in pairs} == {("again", "mild")}
+
+
+def test_a_benchmark_under_another_name_keeps_its_name(first, tmp_path, shared_store):
+    benchmarks = {"shapes": ShapesBenchmark(images=IMAGES), "twin": ShapesBenchmark(images=IMAGES)}
+    report = go(small(benchmark=benchmarks), tmp_path, shared_store)
+    assert all(cached(report).values())
+    values = {name: [s.value for s in report.scores if s.benchmark == name] for name in benchmarks}
+    assert values["shapes"] == values["twin"] != []
+    assert {d.benchmark for d in report.deltas} == set(benchmarks)
+
+
+def test_another_number_format_is_told(first, tmp_path, shared_store):
+    told = []
+
+    class Ears(Listener):
+        def warned(self, text: str) -> None:
+            told.append(text)
+
+    run(small(), machine(tmp_path, shared_store, dtype="bfloat16"), listeners=[Ears()])
+    assert any("answers.clean was made in float32" in text for text in told)
+
+
+def test_damage_to_a_finished_artifact_is_seen_and_mended(tmp_path):
+    report = go(small(), tmp_path, stop_after="pairs")
+    answers = Path(report.dir) / "answers.clean" / "answers.jsonl"
+    whole = answers.read_bytes()
+    answers.write_bytes(whole[: len(whole) // 2])
+    again = go(small(), tmp_path, stop_after="pairs")
+    assert cached(again) == {
+        "samples": True,
+        "answers.clean": False,
+        "answers.diffusion_noise": True,
+        "pairs": True,
+    }
+    assert (Path(again.dir) / "answers.clean" / "answers.jsonl").read_bytes() == whole
 
 
 SWEEP = (

@@ -1,5 +1,7 @@
 """Odd picture files give the right pixels, or a reason."""
 
+import hashlib
+import os
 import struct
 import warnings
 import zlib
@@ -8,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seva_exp.images import MAX_PIXELS, UnusableImage, open_image
+from seva_exp.errors import StageError
+from seva_exp.images import MAX_PIXELS, UnusableImage, load_image, open_image
+from seva_exp.records import ImageRef
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -239,3 +243,42 @@ def test_too_elongated(tmp_path, size):
 def test_missing_file_and_folder(tmp_path):
     assert rejection(tmp_path / "nothing.png").reason == "no such file"
     assert rejection(tmp_path).reason == "not an image"
+
+
+# --- the picture of a sample
+
+
+def ref(root, name):
+    return ImageRef(name, hashlib.sha256((root / name).read_bytes()).hexdigest())
+
+
+@pytest.mark.parametrize("format", ["png", "jpg", "webp", "gif", "bmp", "tif", "ppm", "jp2"])
+def test_picture_of_a_sample_is_the_one_that_was_checked(tmp_path, format):
+    (tmp_path / "sub").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "sub" / f"a.{format}")
+    image = load_image(tmp_path, ref(tmp_path, f"sub/a.{format}"))
+    assert image.mode == "RGB" and not image.info
+    assert image.tobytes() == open_image(tmp_path / "sub" / f"a.{format}").tobytes()
+
+
+def test_picture_that_changed_is_refused(tmp_path):
+    file = tmp_path / "a.bmp"
+    corners().save(file)
+    sample, before = ref(tmp_path, "a.bmp"), file.stat()
+    Image.new("RGB", (8, 6), GREEN).save(file)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(StageError, match=r"a\.bmp: .*changed since the samples.*run again"):
+        load_image(tmp_path, sample)
+    file.unlink()
+    with pytest.raises(StageError, match=r"a\.bmp: .*vanished since the samples were made"):
+        load_image(tmp_path, sample)
+    file.mkdir()
+    with pytest.raises(StageError, match=r"a\.bmp: cannot be read"):
+        load_image(tmp_path, sample)
+
+
+def test_sample_without_a_picture_is_a_stage_error(tmp_path):
+    (tmp_path / "a.png").write_bytes(png_header(16, 16)[:30])
+    with pytest.raises(StageError, match=r"a\.png: .*truncated or damaged"):
+        load_image(tmp_path, ref(tmp_path, "a.png"))

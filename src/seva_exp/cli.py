@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 bad config or input; 1 a stage failed; 130 interrupted.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -17,6 +18,11 @@ from seva_exp.errors import InputError, StageError, nearest, suggest
 from seva_exp.paths import config_dir, sweeps_dir
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+WITH_VALUE = (
+    "-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path", "-p", "--package",
+    "-c", "--cfg", "--experimental-rerun",
+)  # fmt: skip
+"""Hydra's flags that take the next word as their value."""
 
 
 def main() -> NoReturn:
@@ -24,19 +30,39 @@ def main() -> NoReturn:
     # Hydra would print a stack trace's remains and exit with 1; its errors are told below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a narrow encoding must not end a run
     import hydra
 
-    if not {"--config-dir", "-cd"} & set(sys.argv) and sweeps_dir().is_dir():
-        sys.argv += ["--config-dir", str(sweeps_dir())]
-    # argparse takes overrides in one stretch only: `+aug=x -m seed=0,1` must work as well.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    sys.argv[1:] = arguments(sys.argv[1:])
     codes = [DONE]
     start = hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
     try:
         start(lambda config: codes.append(_job(config)))()
     except BaseException as error:
-        sys.exit(_exit_code(error))
+        sys.exit(_exit_code(error, started=len(codes) > 1))
     sys.exit(max(codes))
+
+
+def arguments(words: list[str]) -> list[str]:
+    """The command line as Hydra wants it: flags first (argparse takes overrides in one stretch
+    only), ``~`` in values as a shell would expand it, sweeps/ on the search path."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word in WITH_VALUE:
+            flags += [word, next(rest, "")]
+        elif word.startswith("-"):
+            flags.append(word)
+        else:
+            home = re.match(r"([\w.@/+]+=)(~(?:/.*)?)$", word, re.DOTALL)
+            overrides.append(home[1] + os.path.expanduser(home[2]) if home else word)
+    named = any(flag.split("=")[0] in ("--config-dir", "-cd") for flag in flags)
+    if not named and sweeps_dir().is_dir():
+        flags += ["--config-dir", str(sweeps_dir())]
+    return [*flags, *overrides]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -63,7 +89,8 @@ def _job(config: Any) -> int:
         wanted = parse(_without_missing(values))
         options = wanted.options
         if sweeping and options.name is None:
-            name = sweep_name(sorted(wanted.experiment.aug), overrides)
+            views = sorted(wanted.experiment.aug)
+            name = sweep_name(views, overrides, swept_keys(settings))
             options = options.model_copy(update={"name": name})
         run(
             wanted.experiment,
@@ -78,13 +105,20 @@ def _job(config: Any) -> int:
     return DONE
 
 
-def sweep_name(views: list[str], overrides: list[str]) -> str:
-    """What tells one run of a sweep from another: its views and the fields that were set, e.g.
+def swept_keys(settings: Any) -> set[str]:
+    """The fields that a sweep varies: those with several values on the command line, and those of
+    its file."""
+    several = (word.partition("=") for word in sys.argv[1:] if re.search(r"=.*[,(]", word))
+    return {key for key, _, _ in several} | set(settings.sweeper.get("params") or {})
+
+
+def sweep_name(views: list[str], overrides: list[str], swept: set[str]) -> str:
+    """What tells one run of a sweep from another: its views and the fields that vary, e.g.
     ``diffusion_noise_step=300_beta=0.1``."""
     words = ["+".join(views)]
     for override in overrides:
         key, _, value = override.partition("=")
-        if value and not key.startswith(("+", "~", "-", "machine", "tracker", "name")):
+        if key in swept and not key.startswith("+"):
             words.append(f"{key.rsplit('.', 1)[-1]}={value}")
     return re.sub(r"[^\w.+=-]+", "-", "_".join(words), flags=re.ASCII)[:100]
 
@@ -100,8 +134,9 @@ def _tell(message: str) -> None:
     print(f"seva_exp: {message}", file=sys.stderr, flush=True)
 
 
-def _exit_code(error: BaseException) -> int:
-    """Tell an error in one line, without a stack trace where the user can mend it."""
+def _exit_code(error: BaseException, started: bool) -> int:
+    """Tell an error in one line, without a stack trace where the user can mend it. What Hydra
+    raises before a job has ``started`` is about the command line."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -111,6 +146,9 @@ def _exit_code(error: BaseException) -> int:
         _tell("interrupted; what was finished is in the store, the same command goes on from it")
         return INTERRUPTED
     if isinstance(error, HydraException | OmegaConfBaseException):
+        _tell(_explain(error))
+        return BAD_INPUT
+    if isinstance(error, ValueError | TypeError) and not started:
         _tell(_explain(error))
         return BAD_INPUT
     import traceback
@@ -134,6 +172,14 @@ def _explain(error: Exception) -> str:
         return f"-cn {found[1]}: no such sweep.{suggest(found[1], names)}"
     if found := re.search(r"An item is already at '([^']+)'", text):
         return f"{found[1]}: is in the config already; write it without '+'."
+    if "Config group override must be" in text:
+        groups = {folder.name for folder in config_dir().iterdir() if folder.is_dir()}
+        keys = [word.partition("=")[0].lstrip("+") for word in sys.argv[1:]]
+        named = ", ".join(key for key in keys if key in groups)
+        return f"{named}: a config group takes the name of one of its configs (--help lists them)."
+    if "hydra.cc/docs" in text and "grammar" in text:
+        where = text.splitlines()
+        return f"{where[0]}: quote values with special characters: \"field='value'\"."
     if found := re.search(r"Could not override '([^'@]+)", text):
         return _explain_key(found[1])
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -146,11 +192,11 @@ def _explain_key(key: str) -> str:
     from seva_exp.paths import options_of
 
     group, *rest = key.split(".")
-    if group in ("aug", "benchmark") and rest and rest[0] in options_of(group):
+    fields = known_fields()
+    if group in ("aug", "benchmark") and rest and rest[0] in options_of(group) and key in fields:
         return f"{key}: this {group} is not in the config. Add +{group}={rest[0]}."
     if key == "aug":
         return f"aug: negative views are added: write +aug=NAME.{suggest('', options_of('aug'))}"
-    fields = known_fields()
     if key in fields:
         return f"{key}: the chosen {group} has no such field; another {group}=NAME has."
     match = nearest(key, fields)

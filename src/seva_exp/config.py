@@ -73,7 +73,7 @@ def parse(config: Json) -> RunConfig:
     for name, classes in MANY_OF.items():
         parts[name] = _many_of(name, config.get(name), classes)
     for name, cls in PLAIN.items():
-        parts[name] = _validate(name, config.get(name) or {}, cls)
+        parts[name] = _plain(name, config.get(name), cls)
     machine, tracker = parts.pop("machine"), parts.pop("tracker")
     checked = _validate("", options, Options)
     try:
@@ -100,22 +100,34 @@ def _one_of(path: str, node: Any, classes: Classes) -> Spec:
     return _validate(path, node, classes[kind])
 
 
+def _plain(path: str, node: Any, cls: type[Spec]) -> Any:
+    if not isinstance(node, dict):
+        raise InputError(
+            f"{path}={_shown(node)}: a config of this group is needed."
+            f"{suggest('', options_of(path))}"
+        )
+    return _validate(path, node, cls)
+
+
 def _many_of(path: str, node: Any, classes: Classes) -> dict[str, Spec]:
     if node is None:
         return {}
     if not isinstance(node, dict):
         known = options_of(path)
         raise InputError(f"{path}={node}: not a config of this group.{suggest(str(node), known)}")
-    return {name: _member(path, name, child, classes) for name, child in node.items()}
+    return {str(name): _member(path, name, child, classes) for name, child in node.items()}
 
 
-def _member(path: str, name: str, node: Any, classes: Classes) -> Spec:
+def _member(path: str, name: Any, node: Any, classes: Classes) -> Spec:
     """``aug.NAME``: a whole config; anything else means that the group's file was not added."""
-    where = f"{path}.{name}"
+    where, name = f"{path}.{name}", str(name)
     if not isinstance(node, dict) or "kind" not in node:
         known = options_of(path)
         if name in known:
-            raise InputError(f"{where}: this {path} is not in the config. Add +{path}={name}.")
+            raise InputError(
+                f"{where}: fields of it are set, but this {path} is not in the config. "
+                f"Add +{path}={name}."
+            )
         raise InputError(f"{where}: no such {path}.{suggest(name, known)}")
     return _one_of(where, node, classes)
 
@@ -141,7 +153,8 @@ def _line(path: str, cls: type[BaseModel], detail: Any) -> str:
     if detail["type"] == "missing":
         return f"{where}: must be set ({where}=VALUE).{_described(cls, inner)}"
     if detail["type"] == "value_error" and not inner:
-        return str(detail["ctx"]["error"])
+        said = str(detail["ctx"]["error"])
+        return f"{path}: {said}" if path else said
     said = detail["msg"][0].lower() + detail["msg"][1:]
     hint = _nearest_choice(cls, inner, detail["input"])
     return f"{where}={_shown(detail['input'])}: {said}.{hint}{_described(cls, inner)}"
@@ -174,7 +187,7 @@ def _literals(annotation: Any) -> list[Any]:
 
 def known_fields() -> list[str]:
     """Every dotted field name that an override may have, for suggestions."""
-    names = [*Options.model_fields, "seed", *ONE_OF, *MANY_OF, *PLAIN]
+    names = [*Options.model_fields, "seed", "experiment", *ONE_OF, *MANY_OF, *PLAIN]
     for group, classes in {**ONE_OF, **{name: {"": cls} for name, cls in PLAIN.items()}}.items():
         names += [f"{group}.{field}" for cls in classes.values() for field in cls.model_fields]
     for group, classes in MANY_OF.items():

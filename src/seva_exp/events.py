@@ -53,7 +53,7 @@ class Outcome:
     stage_metrics: dict[str, Json] = field(default_factory=dict)
     """Per stage label: what its manifest says of it (answers/s, kept share, drops per reason)."""
     environment: Json = field(default_factory=dict)
-    """Versions, device, dtype, git commit, command line."""
+    """Versions, device, number format, git commit."""
 
 
 class Listener:
@@ -67,6 +67,9 @@ class Listener:
 
     def waiting(self, stage: PlannedStage) -> None:
         """Another process is computing this stage; this run waits for its result."""
+
+    def warned(self, text: str) -> None:
+        """Something that a person should know and that does not stop the run."""
 
     def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
         """A stage has nothing to work on."""

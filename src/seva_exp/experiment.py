@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -172,7 +171,7 @@ def plan_run(
         config={**experiment.to_json(), "machine": machine.to_json(), **options.to_json()},
         overrides=tuple(overrides),
         stages=tuple(rows),
-        dir=Path(machine.runs),
+        dir=machine.runs_root(),
     )
     return plan, chosen
 
@@ -194,6 +193,10 @@ class _Listeners(Listener):
     def waiting(self, stage: PlannedStage) -> None:
         for listener in self._all:
             listener.waiting(stage)
+
+    def warned(self, text: str) -> None:
+        for listener in self._all:
+            listener.warned(text)
 
     def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
         for listener in self._all:
@@ -239,10 +242,10 @@ def run(
     folder = RunDir.create(plan)
     plan = replace(plan, dir=folder.path)
     everyone = _Listeners([folder, *listeners])
-    everyone.planned(plan)
     settle()
     shop = Workshop(machine, digests, partial(progress, machine.progress), everyone.logged)
     try:
+        everyone.planned(plan)
         done = _do_all(chosen, plan.stages, store, shop, folder, everyone)
         digests.save()
         outcome = collect_outcome(plan, done, store, folder)
@@ -250,7 +253,10 @@ def run(
             listener.finished(outcome)
     except BaseException as error:
         for listener in (folder, *listeners):
-            listener.failed(error)
+            try:
+                listener.failed(error)
+            except Exception as second:
+                error.add_note(f"and {type(listener).__name__}.failed raised {second!r}")
         raise
     return outcome.report
 
@@ -265,7 +271,7 @@ def _do_all(
 ) -> list[tuple[Stage, Manifest, bool]]:
     """Every stage in turn. Where no pair is left there is nothing to align: the stages that need
     the adapter are skipped, and what was measured is still reported."""
-    done = []
+    done: list[tuple[Stage, Manifest, bool]] = []
     skipped: set[str] = set()
     for stage, row in zip(chosen, rows, strict=True):
         needs = {source.key for source in stage.inputs}
@@ -290,6 +296,7 @@ def _do(
     everyone: _Listeners,
 ) -> tuple[Manifest, bool]:
     """One stage: read from the store, or made there under its lock."""
+    machine = shop.machine
 
     def describe(seconds: float, summary: Json) -> Manifest:
         inputs = {source.label: source.key for source in stage.inputs}
@@ -321,6 +328,12 @@ def _do(
             raise StageError(_no_memory(stage, shop.machine)) from error
         raise
     folder.link(stage.label, store.path(stage.name, stage.key))
+    made_in = manifest.environment.get("dtype")
+    if cached and made_in and machine.dtype not in ("auto", made_in):
+        everyone.warned(
+            f"{stage.label} was made in {made_in} and is taken as it is; force=[{stage.label}] "
+            f"makes it anew in {machine.dtype}"
+        )
     result = StageResult(stage.label, stage.key, cached, round(manifest.seconds, 3))
     everyone.stage_finished(result, manifest.summary)
     return manifest, cached

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
+
+from seva_exp.errors import StageError
+from seva_exp.records import ImageRef
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,9 +70,44 @@ def open_image(path: Path | str) -> Image.Image:
     """
     path = Path(path)
     _check_file(path)
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UnusableImage(UNREADABLE, error.strerror or str(error)) from error
+    with file:
+        return _picture(file)
+
+
+def load_image(root: Path, ref: ImageRef) -> Image.Image:
+    """The picture of a sample, as ``open_image`` gives it, from a file whose bytes are still those
+    of which the sample was made; ``ref.path`` is relative to ``root``. Raises ``StageError`` where
+    the file changed, vanished or cannot be read."""
+    path = root / ref.path
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise _not_as_it_was(path, "vanished") from None
+    except OSError as error:
+        raise StageError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    if hashlib.sha256(content).hexdigest() != ref.sha256:
+        raise _not_as_it_was(path, "changed")
+    try:
+        return _picture(BytesIO(content))
+    except UnusableImage as error:
+        raise StageError(f"{path}: no picture can be made of this file here: {error}.") from error
+
+
+def _not_as_it_was(path: Path, what: str) -> StageError:
+    return StageError(
+        f"{path}: this picture {what} since the samples were made. "
+        "Restore it, or make the samples anew: run again with force=[samples]."
+    )
+
+
+def _picture(file: IO[bytes]) -> Image.Image:
     with warnings.catch_warnings():  # Pillow warns of what is judged here, and of odd metadata
         warnings.simplefilter("ignore")
-        with _open(path) as image:
+        with _open(file) as image:
             _check_size(*image.size)
             return _decode(image)
 
@@ -84,26 +124,24 @@ def _check_file(path: Path) -> None:
         raise UnusableImage(UNREADABLE, error.strerror or str(error)) from error
 
 
-def _open(path: Path) -> Image.Image:
+def _open(file: IO[bytes]) -> Image.Image:
     """Reads the header only."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        return Image.open(path, formats=tuple(SUFFIXES_OF_FORMAT))
+        return Image.open(file, formats=tuple(SUFFIXES_OF_FORMAT))
     except UnidentifiedImageError as error:
-        raise _unidentified(path) from error
+        raise _unidentified(file) from error
     except Image.DecompressionBombError as error:
         found = re.search(r"\d+", str(error))
         raise _too_large(int(found[0]) if found else None) from error
-    except PermissionError as error:
-        raise UnusableImage(UNREADABLE, error.strerror or str(error)) from error
     except Exception as error:  # foreign bytes make decoders raise errors of many types
         raise UnusableImage(DAMAGED, _words(error)) from error
 
 
-def _unidentified(path: Path) -> UnusableImage:
-    with path.open("rb") as file:
-        begins_well = file.read(8).startswith(SIGNATURES)
+def _unidentified(file: IO[bytes]) -> UnusableImage:
+    file.seek(0)
+    begins_well = file.read(8).startswith(SIGNATURES)
     return UnusableImage(DAMAGED, "broken header") if begins_well else UnusableImage(NOT_AN_IMAGE)
 
 

@@ -39,7 +39,12 @@ class Machine(Spec):
 
     def store_root(self) -> Path:
         """The store's folder, from the field, the environment or the default."""
-        return Path(self.store or os.environ.get("SEVA_EXP_STORE") or Path(self.runs) / "store")
+        root = self.store or os.environ.get("SEVA_EXP_STORE")
+        return Path(root).expanduser().absolute() if root else self.runs_root() / "store"
+
+    def runs_root(self) -> Path:
+        """The folder of the runs' folders."""
+        return Path(self.runs).expanduser().absolute()
 
 
 def resolve_device(machine: Machine) -> torch.device:

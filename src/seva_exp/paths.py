@@ -1,9 +1,12 @@
-"""Where ``conf/`` and ``sweeps/`` lie: in the package (wheel) or in the checkout."""
+"""Where ``conf/`` and ``sweeps/`` lie: in the package (wheel) or in the checkout; how folders of
+outputs are told from data."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+MARKER = ".seva_exp"
+"""The empty file in a folder of runs and in a store: what lies there is never taken for data."""
 _PACKAGE = Path(__file__).parent
 
 

@@ -97,7 +97,8 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Score:
-    """A metric with its 95 % bootstrap interval (``low``, ``high``) over ``n`` groups."""
+    """A metric over ``n`` answers, with its 95 % bootstrap interval (``low``, ``high``) over
+    pictures."""
 
     model: str
     benchmark: str

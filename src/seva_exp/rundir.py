@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from seva_exp.errors import InputError
 from seva_exp.events import Example, Listener, Outcome, Plan
+from seva_exp.paths import MARKER
 from seva_exp.records import CLEAN, Pair, PairCounts, Report, StageResult, read_jsonl
 from seva_exp.redact import hide, without_secrets
 from seva_exp.spec import Json, canonical
@@ -39,7 +41,14 @@ class RunDir(Listener):
     def create(cls, plan: Plan) -> RunDir:
         """Make a new folder and write what is about to be done."""
         stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        plan.dir.mkdir(parents=True, exist_ok=True)
+        try:
+            plan.dir.mkdir(parents=True, exist_ok=True)
+            (plan.dir / MARKER).touch()
+        except OSError as error:
+            raise InputError(
+                f"machine.runs={plan.dir}: cannot write to this folder ({error.strerror}). "
+                "Give another."
+            ) from None
         for count in range(1, 1000):
             suffix = "" if count == 1 else f"-{count}"
             path = plan.dir.absolute() / f"{stamp}_{plan.name[:80]}{suffix}"
@@ -58,8 +67,10 @@ class RunDir(Listener):
 
         config = yaml.safe_dump(without_secrets(plan.config), sort_keys=False, allow_unicode=True)
         (self.path / "config.yaml").write_text(config, encoding="utf-8")
-        words = " ".join(shlex.quote(hide(word)) for word in plan.overrides)
-        (self.path / "overrides.txt").write_text(f"python -m seva_exp {words}\n", encoding="utf-8")
+        if plan.overrides:  # a run of the Python API has no command
+            words = " ".join(shlex.quote(hide(word)) for word in plan.overrides)
+            command = f"python -m seva_exp {words}\n"
+            (self.path / "overrides.txt").write_text(command, encoding="utf-8")
 
     def logged(self, stage: str, step: int, values: Json) -> None:
         """Append a step while the stage works, for ``tail -f``."""
@@ -124,13 +135,13 @@ def collect_outcome(
             score
             for stage in stages
             if isinstance(stage, Evaluate)
-            for score in read_scores(path[stage.label])
+            for score in stage.named(read_scores(path[stage.label]))
         ),
         deltas=tuple(
             delta
             for stage in stages
             if isinstance(stage, Compare)
-            for delta in read_deltas(path[stage.label])
+            for delta in stage.named(read_deltas(path[stage.label]))
         ),
     )
     return Outcome(

@@ -15,7 +15,12 @@ class Spec(BaseModel):
     """Base of every configurable value: immutable, no unknown keys, no silent type conversion."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,  # an error message tells what the field is
     )
 
     def to_json(self) -> Json:

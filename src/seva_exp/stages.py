@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -235,16 +235,15 @@ class Pairs(Stage):
 
         samples = read_jsonl(paths[0] / "samples.jsonl", Sample)
         clean, *negatives = ([*read_jsonl(p / "answers.jsonl", Answer)] for p in paths[1:])
-        pairs, drops = make_pairs(samples, clean, negatives)
+        views = [stage.view for stage in self.negatives]
+        pairs, drops = make_pairs(samples, clean, dict(zip(views, negatives, strict=True)))
         write_jsonl(work / "pairs.jsonl", pairs)
         write_jsonl(work / "drops.jsonl", drops)
         return {
             "sampled": len(pairs) + len(drops),
             "kept": len(pairs),
             "dropped": tally(drops),
-            "kept_by_view": {
-                view: sum(view in pair.views for pair in pairs) for view in self.spec()["views"]
-            },
+            "kept_by_view": {view: sum(view in pair.views for pair in pairs) for view in views},
         }
 
 
@@ -316,6 +315,10 @@ class Evaluate(Stage):
     def inputs(self) -> tuple[Stage, ...]:
         return (self.align,) if self.align else ()
 
+    def named(self, found: list[Score]) -> list[Score]:
+        """Scores under this run's name of the benchmark (the artifact may be another run's)."""
+        return [replace(score, benchmark=self.benchmark_name) for score in found]
+
     def spec(self) -> Json:
         return {
             "model": self.model.identity(self.digests),
@@ -356,6 +359,10 @@ class Compare(Stage):
     @property
     def inputs(self) -> tuple[Stage, ...]:
         return (self.base, self.aligned)
+
+    def named(self, found: list[Delta]) -> list[Delta]:
+        """Deltas under this run's name of the benchmark."""
+        return [replace(delta, benchmark=self.base.benchmark_name) for delta in found]
 
     def spec(self) -> Json:
         return {"protocol": self.base.benchmark.protocol}

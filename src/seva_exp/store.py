@@ -14,13 +14,15 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from seva_exp.errors import InputError
+from seva_exp.paths import MARKER
 from seva_exp.spec import Json
 
 MANIFEST = "manifest.json"
+JOURNAL = "journal.jsonl"
 KEY_LENGTH = 20
 """Hex characters of the key in folder names (80 bits); the manifest holds all 64."""
 
@@ -37,6 +39,8 @@ class Manifest:
     environment: Json
     seconds: float
     summary: Json = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
+    """Sizes in bytes of the artifact's files, so that a damaged one is seen and made again."""
 
 
 class Store:
@@ -49,6 +53,7 @@ class Store:
         """Make the folder if need be. Raises InputError when it cannot be written to."""
         try:
             (self.root / "locks").mkdir(parents=True, exist_ok=True)
+            (self.root / MARKER).touch()
             writable = os.access(self.root, os.W_OK)
         except OSError:
             writable = False
@@ -68,9 +73,10 @@ class Store:
         file = self.path(stage, key) / MANIFEST
         try:
             manifest = Manifest(**json.loads(file.read_text(encoding="utf-8")))
-        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, TypeError):
+        except (OSError, ValueError, TypeError):
             return None
-        return manifest if manifest.key == key else None
+        whole = manifest.files == file_sizes(file.parent)
+        return manifest if manifest.key == key and whole else None
 
     def make(
         self,
@@ -95,20 +101,16 @@ class Store:
             if not force and (found := self.find(stage, key)):
                 return found, True
             on_start()
-            partial = self._partial(stage, key, clear=force)
+            # A forced attempt has a folder of its own: it goes on in no other attempt's work.
+            partial = self.path(stage, key).with_suffix(".forced" if force else ".partial")
+            partial.mkdir(parents=True, exist_ok=True)
             start = time.monotonic()
             summary = work(partial)
             done = manifest(time.monotonic() - start, summary)
+            done = replace(done, files=file_sizes(partial))
             _write_json(partial / MANIFEST, asdict(done))
             self._publish(partial, self.path(stage, key))
             return done, False
-
-    def _partial(self, stage: str, key: str, *, clear: bool) -> Path:
-        partial = self.path(stage, key).with_suffix(".partial")
-        if clear:
-            shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True, exist_ok=True)
-        return partial
 
     def _publish(self, partial: Path, final: Path) -> None:
         """Put the finished folder in its place; an old one (forced run, damage) moves aside."""
@@ -118,6 +120,7 @@ class Store:
             final.rename(old)
         partial.rename(final)
         shutil.rmtree(old, ignore_errors=True)
+        (final / JOURNAL).unlink(missing_ok=True)  # only now is it not needed any more
 
     @contextmanager
     def _locked(self, stage: str, key: str, on_wait: Callable[[], None]) -> Iterator[None]:
@@ -135,12 +138,19 @@ class Store:
             lock.release()
 
 
+def file_sizes(artifact: Path) -> dict[str, int]:
+    """Name -> bytes of the files whose damage would be silent (no pictures, no bookkeeping)."""
+    found = [*artifact.glob("*.json*"), *artifact.glob("adapter/*")]
+    kept = (file for file in found if file.name not in (MANIFEST, JOURNAL))
+    return {str(f.relative_to(artifact)): f.stat().st_size for f in sorted(kept)}
+
+
 class Journal:
     """An append-only file of finished batches. One line is one batch, so a kill loses at most the
     batch that was being written; a torn last line is cut off when the journal is opened again."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, work: Path) -> None:
+        self.path = work / JOURNAL
         self.rows = list(self._recover())
 
     def _recover(self) -> Iterator[Json]:

@@ -1,16 +1,17 @@
 """Experiment trackers: none, or Weights & Biases (online when it can be, offline otherwise).
 
-``make_listeners`` is all that a run needs. wandb is imported when a run really begins to log.
+``make_listeners`` is all that a run needs. seva_exp itself imports wandb only when a run really
+begins to log; TRL, which the align stage loads, imports it on its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import math
 import netrc
 import os
 import shlex
+import shutil
 import socket
 import sys
 import threading
@@ -23,9 +24,11 @@ from urllib.request import getproxies, proxy_bypass
 
 from pydantic import Field
 
-from seva_exp.events import Example, Listener, Outcome, Plan
+from seva_exp.events import Example, Listener, Outcome, Plan, PlannedStage
+from seva_exp.images import UnusableImage, open_image
 from seva_exp.records import Report, Score, StageResult
-from seva_exp.redact import without_secrets
+from seva_exp.redact import hide, without_secrets
+from seva_exp.report.verdict import is_number
 from seva_exp.spec import Json, Spec
 from seva_exp.tracking_marker import Marker
 
@@ -34,12 +37,14 @@ TRAINED = "align"
 """The stage whose rows are ``Outcome.training``."""
 CONNECT_SECONDS = 1.0
 """How long to wait for the W&B host before a run is tracked offline."""
+START_SECONDS = 15.0
+"""How long the W&B host may take to open a run before the run is tracked offline."""
 PICTURE_SIDE = 672
 """Largest side of a picture that is sent, in pixels."""
 
 
 class NoTracker(Spec):
-    """No tracker: the run's folder holds every number already."""
+    """No tracker: nothing is sent, and the run's folder holds every number already."""
 
     kind: Literal["none"] = "none"
 
@@ -77,14 +82,28 @@ def choose_mode(tracker: WandbTracker) -> tuple[Mode, str]:
         return "offline", f"WANDB_MODE={asked}"
     if asked == "disabled":
         return "disabled", "WANDB_MODE=disabled"
-    url = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai")
+    if asked not in ("", "online", "run"):
+        return "offline", f"WANDB_MODE={asked} is none of online, offline, disabled"
+    url = _host()
+    if url is None:
+        return "offline", "WANDB_BASE_URL is no address like https://host:port"
     if not _has_key(url.netloc):
         return "offline", "no API key found"
     if asked in ("online", "run"):
         return "online", f"{'tracker.mode' if tracker.mode == 'online' else 'WANDB_MODE'}={asked}"
     if not _answers(url):
-        return "offline", f"{url.netloc} does not answer"
+        return "offline", f"{url.netloc.rpartition('@')[2]} does not answer"
     return "online", "API key found"
+
+
+def _host() -> SplitResult | None:
+    """Where W&B is; None when the address cannot be one."""
+    try:
+        url = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai")
+        usable = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:  # of ``urlsplit`` and of ``port``
+        return None
+    return url if usable else None
 
 
 def _has_key(netloc: str) -> bool:
@@ -107,17 +126,16 @@ def _answers(url: SplitResult) -> bool:
 
     In a thread, as looking a name up has no time limit of its own."""
     proxy = getproxies().get(url.scheme)
-    if proxy and not proxy_bypass(url.hostname or ""):
-        url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     answered = threading.Event()
 
     def connect() -> None:
-        port = url.port or (443 if url.scheme == "https" else 80)
-        with (
-            contextlib.suppress(OSError),
-            socket.create_connection((url.hostname or "", port), timeout=CONNECT_SECONDS),
-        ):
-            answered.set()
+        with contextlib.suppress(OSError, ValueError):  # ValueError: an odd name or proxy
+            to = url
+            if proxy and not proxy_bypass(url.hostname or ""):
+                to = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+            place = (to.hostname or "", to.port or (443 if to.scheme == "https" else 80))
+            with socket.create_connection(place, timeout=CONNECT_SECONDS):
+                answered.set()
 
     threading.Thread(target=connect, daemon=True).start()
     return answered.wait(CONNECT_SECONDS + 0.2)
@@ -146,6 +164,10 @@ class WandbListener(Listener):
         """The stage's summary."""
         self._guard(lambda: self._summarise(result, metrics))
 
+    def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
+        """Why the stage has no numbers."""
+        self._guard(lambda: self._skip(stage, reason))
+
     def finished(self, outcome: Outcome) -> None:
         """Scores, example pairs, what was missed of the training; then close the W&B run."""
         self._guard(lambda: self._complete(outcome))
@@ -161,8 +183,8 @@ class WandbListener(Listener):
             act()
         except Exception as error:  # a tracker must never end a run
             self._run = None
-            text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            _say(f"warning: tracking {what} ({text}). The run goes on, its folder has all numbers.")
+            why = _in_short(error)
+            _say(f"warning: tracking {what} ({why}). The run goes on, its folder has all numbers.")
 
     def _open(self, plan: Plan) -> None:
         run_id = plan.key[:16]
@@ -178,7 +200,14 @@ class WandbListener(Listener):
             return
         self._marker.forget_lost()
         self._keys = {stage.name: stage.key for stage in plan.stages}
-        self._run = _start(tracker, plan, run_id, mode)
+        if mode == "online":
+            try:
+                self._run = _start(tracker, plan, run_id, mode)
+            except Exception as error:  # a refused key, a server that hangs or fails
+                mode, why = "offline", f"online failed: {_in_short(error)}"
+                _discard(plan, run_id)
+        if self._run is None:
+            self._run = _start(tracker, plan, run_id, mode)
         folder = str(Path(self._run.dir).parent)
         state = self._marker.state
         state.update(finished=False, dirs=[*dict.fromkeys([*state["dirs"], folder])])
@@ -202,7 +231,7 @@ class WandbListener(Listener):
             self._axes.add(stage)
             self._run.define_metric(f"{stage}/step", hidden=True)
             self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
-        row = {f"{stage}/{k}": v for k, v in values.items() if k != "step" and _is_number(v)}
+        row = {f"{stage}/{k}": v for k, v in values.items() if k != "step" and is_number(v)}
         self._log({f"{stage}/step": step, **row})
         self._marker.state["history"][stage] = {"key": key, "step": step}
         self._marker.save()
@@ -212,6 +241,12 @@ class WandbListener(Listener):
         flat = {f"stage/{result.name}/{name}": v for name, v in _flatten(values)}
         self._run.summary.update(flat)
         self._marker.state["stages"][result.name] = result.key
+        self._marker.state["skipped"].pop(result.name, None)
+        self._marker.save()
+
+    def _skip(self, stage: PlannedStage, reason: str) -> None:
+        self._run.summary.update({f"stage/{stage.name}/skipped": hide(reason)})
+        self._marker.state["skipped"][stage.name] = stage.key
         self._marker.save()
 
     def _complete(self, outcome: Outcome) -> None:
@@ -241,22 +276,23 @@ def _start(tracker: WandbTracker, plan: Plan, run_id: str, mode: Mode) -> Any:
     import wandb
 
     plan.dir.mkdir(parents=True, exist_ok=True)
-    settings = wandb.Settings(
-        silent=True,
-        quiet=True,
-        console="off",
-        disable_git=True,
-        disable_code=True,
-        disable_job_creation=True,
-        save_code=False,
-        use_dot_wandb=False,
-        init_timeout=20,
-        finish_timeout=120,
-        x_disable_stats=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
-    )
-    with contextlib.redirect_stderr(io.StringIO()):  # the login line ignores ``silent``
+    with _settled_environment(), contextlib.redirect_stderr(io.StringIO()):
+        # stderr: the login line ignores ``silent``
+        settings = wandb.Settings(
+            silent=True,
+            quiet=True,
+            console="off",
+            disable_git=True,
+            disable_code=True,
+            disable_job_creation=True,
+            save_code=False,
+            use_dot_wandb=False,
+            init_timeout=START_SECONDS,
+            finish_timeout=120,
+            x_disable_stats=True,
+            x_disable_machine_info=True,
+            x_save_requirements=False,
+        )
         return wandb.init(
             project=tracker.project,
             entity=tracker.entity,
@@ -271,6 +307,41 @@ def _start(tracker: WandbTracker, plan: Plan, run_id: str, mode: Mode) -> Any:
             reinit="create_new",
             settings=settings,
         )
+
+
+@contextlib.contextmanager
+def _settled_environment() -> Iterator[None]:
+    """The variables without those that wandb refuses, or that would have it report on itself."""
+    changes: dict[str, str | None] = {"WANDB_MODE": None}  # chosen already
+    if _host() is None:
+        changes["WANDB_BASE_URL"] = None
+    if "WANDB_ERROR_REPORTING" not in os.environ:
+        changes["WANDB_ERROR_REPORTING"] = "false"
+    before = {name: os.environ.get(name) for name in changes}
+    _set(changes)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(variables: dict[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _discard(plan: Plan, run_id: str) -> None:
+    """Forget an online run that did not begin: free its id, which wandb's service keeps as taken,
+    and remove its empty files. ``wandb.teardown`` would end other runs of the process too."""
+    import wandb
+
+    with contextlib.suppress(Exception), _settled_environment():  # wandb has no public call for it
+        wandb.setup().ensure_service().inform_finish(run_id)
+    for folder in (plan.dir / "wandb").glob(f"run-*-{run_id}"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def score_summary(report: Report) -> Json:
@@ -297,7 +368,7 @@ def _score_table(report: Report) -> Json:
 
 
 def _pictures(examples: Sequence[Example]) -> Json:
-    """``examples/clean`` and one list per view; the n-th pictures belong together."""
+    """``examples/clean`` and one list per view; each caption names the sample."""
     lists: dict[str, list[Any]] = {}
     for example in examples:
         pair = example.pair
@@ -305,26 +376,26 @@ def _pictures(examples: Sequence[Example]) -> Json:
         answers = zip(pair.views, pair.rejected, strict=True)
         rejected = {view: f"rejected ({view}): {text}" for view, text in answers}
         clean = _picture(example.clean_image, asked + "\n".join(rejected.values()))
-        lists.setdefault("examples/clean", []).extend(clean)
+        lists.setdefault("examples/clean", []).append(clean)
         for view, text in rejected.items():
             if view in example.view_images:
                 image = _picture(example.view_images[view], asked + text)
-                lists.setdefault(f"examples/{view}", []).extend(image)
-    return {name: images for name, images in lists.items() if images}
+                lists.setdefault(f"examples/{view}", []).append(image)
+    return lists
 
 
-def _picture(path: Path, caption: str) -> list[Any]:
-    """The picture for W&B, or nothing when the file can't be read."""
+def _picture(path: Path, caption: str) -> Any:
+    """The picture as the model saw it; where it can't be read, a gray one with the reason."""
     import wandb
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
-            image = opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError):
-        return []
+        image = open_image(path)
+    except (UnusableImage, OSError) as error:
+        image = Image.new("RGB", (72, 72), "gray")
+        caption += f"\n(no picture: {error})"
     image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    return [wandb.Image(image, caption=caption)]
+    return wandb.Image(image, caption=caption)
 
 
 @contextlib.contextmanager
@@ -340,8 +411,10 @@ def _staged_in(folder: Path) -> Iterator[None]:
             del os.environ["WANDB_DATA_DIR"]
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def _in_short(error: Exception) -> str:
+    """The first line of what went wrong, without secrets."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return hide(lines[0][:200].rstrip(". "))
 
 
 def _flatten(values: Json, before: str = "") -> list[tuple[str, Any]]:

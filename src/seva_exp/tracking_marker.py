@@ -20,7 +20,7 @@ class Marker:
         """Read ``path``. A marker of another project or entity, or a broken one, counts as none."""
         self.path = path
         self.state: Json = {**target, "finished": False, "dirs": [], "next_step": 0}
-        self.state.update(stages={}, history={})
+        self.state.update(stages={}, skipped={}, history={})
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -30,8 +30,13 @@ class Marker:
 
     def is_complete(self, plan: Plan) -> bool:
         """Whether nothing of ``plan`` is left to compute or to log."""
+        stages, skipped = self.state["stages"], self.state["skipped"]
         return self.state["finished"] and all(
-            stage.cached and not stage.forced and self.state["stages"].get(stage.name) == stage.key
+            not stage.forced
+            and (
+                (stage.cached and stages.get(stage.name) == stage.key)
+                or skipped.get(stage.name) == stage.key  # it is never made, so never cached
+            )
             for stage in plan.stages
         )
 
@@ -39,7 +44,7 @@ class Marker:
         """Start over when an unfinished offline run's files were all deleted."""
         dirs = self.state["dirs"]
         if not self.state["finished"] and dirs and not any(Path(d).exists() for d in dirs):
-            self.state.update(dirs=[], next_step=0, stages={}, history={})
+            self.state.update(dirs=[], next_step=0, stages={}, skipped={}, history={})
 
     def last_step(self, stage: str, key: str) -> int:
         """The last step of this stage's history that was logged; -1 for none."""

@@ -99,7 +99,7 @@ def test_no_difference_at_all_has_p_1_and_p_is_never_0():
 
 
 def test_other_pictures_are_refused():
-    with pytest.raises(ValueError, match="different pictures"):
+    with pytest.raises(ValueError, match="different questions"):
         deltas([ACCURACY], bernoulli(0, 1, 5), bernoulli(0, 1, 6), benchmark="b")
 
 

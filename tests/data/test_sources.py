@@ -7,6 +7,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -18,9 +19,12 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from seva_exp.data import DATA, AnyData, FolderData, JsonlData, ShapesData
+from seva_exp.data.base import placeholder_in
 from seva_exp.data.shapes import WEIGHTS, draw_question
 from seva_exp.errors import InputError
+from seva_exp.paths import MARKER
 from seva_exp.randomness import python_rng
+from seva_exp.records import write_jsonl
 from seva_exp.spec import canonical
 from seva_exp.world import UNBIASED, sample_scene
 
@@ -141,10 +145,85 @@ def test_folder_names_a_file_name_that_is_no_text(tmp_path):
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     save(tmp_path / "b.png")
-    data = FolderData(path=str(tmp_path))
-    (drop,) = data.build(0, tmp_path, sha256).drops
-    assert drop.reason == "file name is not UTF-8"
-    canonical([drop.sample_id, data.identity(sha256)]).encode()
+    for samples in (None, 1, 2):
+        data = FolderData(path=str(tmp_path), samples=samples)
+        found = data.build(0, tmp_path, sha256)
+        (drop,) = found.drops
+        assert drop.reason == "file name is not UTF-8"
+        assert [s.id for s in found.samples] == ["b.png"]
+        canonical([drop.sample_id, data.identity(sha256)]).encode()
+
+
+def test_folder_leaves_out_the_outputs_of_runs(tmp_path):
+    save(tmp_path / "a.png")
+    save(tmp_path / "sub" / "b.png")
+    alone = FolderData(path=str(tmp_path))
+    same = alone.identity(sha256)
+    for place in ("runs", "sub/store"):
+        save(tmp_path / place / "deep" / "out.png")
+        (tmp_path / place / MARKER).touch()
+    (tmp_path / "latest").symlink_to("runs")
+    assert [s.id for s in alone.build(0, tmp_path, sha256).samples] == ["a.png", "sub/b.png"]
+    assert alone.identity(sha256) == same
+    # A folder inside is data when it is asked for; the folder of outputs itself never is.
+    inside = FolderData(path=str(tmp_path / "runs" / "deep"))
+    assert [s.id for s in inside.build(0, tmp_path, sha256).samples] == ["out.png"]
+    with pytest.raises(InputError, match=rf"data\.path.*outputs of runs.*{re.escape(MARKER)}"):
+        FolderData(path=str(tmp_path / "runs")).check()
+
+
+def test_folder_visits_each_folder_once(tmp_path):
+    names = [f"d{i}" for i in range(9)]
+    for name in names:
+        save(tmp_path / "root" / name / "x.png")
+        for other in names:
+            (tmp_path / "root" / name / f"to_{other}").symlink_to(tmp_path / "root" / other)
+    save(tmp_path / "out" / "y.png")
+    for link in ("z2", "z1"):
+        (tmp_path / "root" / link).symlink_to(tmp_path / "out")
+    (tmp_path / "root" / "a").symlink_to("d3")
+    start = time.monotonic()
+    found = FolderData(path=str(tmp_path / "root")).build(0, tmp_path, sha256)
+    assert time.monotonic() - start < 5
+    assert [s.id for s in found.samples] == [*(f"{name}/x.png" for name in names), "z1/y.png"]
+
+
+PLACEHOLDERS = [
+    *(
+        "<image>",
+        "<|image|>",
+        "<|image_1|>",
+        "<|image_pad|>",
+        "<image_soft_token>",
+        "<IMG_CONTEXT>",
+    ),
+    *("<start_of_image>", "<|vision_start|>", "<fake_token_around_image>", "<global-img>", "<img>"),
+    *("[IMG]", "[IMG_END]", "</img>", "<Image>", "<IMG_CONTEXT>", "<|IMAGE_PLACEHOLDER|>"),
+]
+
+
+@pytest.mark.parametrize("token", PLACEHOLDERS)
+def test_image_placeholder(tmp_path, token):
+    assert placeholder_in(f"{token}What is it?") == placeholder_in(f"Is\n{token}?") == token
+    with pytest.raises(InputError, match=r"data\.prompt.*placeholder.*remove it") as caught:
+        FolderData(path=str(pictures(tmp_path, 1)), prompt=f"{token}\nWhat?").check()
+    assert token in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the image",
+        "an <b>image</b>",
+        "<division>",
+        "1 < image > 0",
+        "<imagery>",
+        "<|im_end|>",
+        "[x]",
+    ],
+)
+def test_text_that_is_no_image_placeholder(text):
+    assert placeholder_in(text) is None
 
 
 def test_folder_draw(tmp_path):
@@ -229,6 +308,22 @@ def test_path_that_does_not_exist_suggests_a_sibling(tmp_path):
         FolderData(path=str(tmp_path / "picturs" / "deep" / "deeper")).check()
     with pytest.raises(InputError, match=r"data\.path.*no folder '/nowhere-at-all'"):
         FolderData(path="/nowhere-at-all").check()
+
+
+def test_suggestion_is_of_the_needed_sort(tmp_path):
+    (tmp_path / "pictures.zip").touch()
+    (tmp_path / "photos").mkdir()
+    for path in ("pictures", "pictures.zi/deep"):
+        with pytest.raises(InputError) as caught:
+            FolderData(path=str(tmp_path / path)).check()
+        assert "pictures.zip" not in str(caught.value)
+    with pytest.raises(InputError) as caught:
+        JsonlData(path=str(tmp_path / "photo")).check()
+    assert "photos" not in str(caught.value)
+    with pytest.raises(InputError, match=r"Did you mean '.*/pictures\.zip'"):
+        JsonlData(path=str(tmp_path / "picture.zip")).check()
+    with pytest.raises(InputError, match=r"Did you mean '.*/photos'"):
+        JsonlData(path=str(tmp_path / "photo" / "rows.jsonl")).check()
 
 
 def test_path_of_the_wrong_sort(tmp_path):
@@ -317,6 +412,10 @@ BAD_ROWS = [
     (GOOD | {"image": "/etc/hostname"}, "outside the image folder", "image"),
     (GOOD | {"image": "a\0.png"}, "not text", "image"),
     (GOOD | {"question": "\ud800"}, "not text", "question"),
+    ({"\ud800": 1}, "missing", "image"),
+    (["\ud800"], "not a JSON object", ""),
+    (GOOD | {"question": "<image>\nWhat?"}, "image placeholder <image>", "question"),
+    (GOOD | {"question": "Is <|image_pad|> red?"}, "image placeholder <|image_pad|>", "question"),
 ]
 
 
@@ -328,6 +427,8 @@ def test_bad_row_stops_with_its_number(tmp_path, row, reason, field):
     message = str(caught.value)
     assert message.startswith("data.path: row 3 of ") and "data.on_error=skip" in message
     assert f"{reason}: " in message and (f"field '{field}'" in message or not field)
+    assert "remove it" in message or "placeholder" not in reason
+    message.encode()
 
 
 @pytest.mark.parametrize(("row", "reason", "field"), BAD_ROWS)
@@ -338,7 +439,7 @@ def test_bad_row_can_be_skipped(tmp_path, row, reason, field):
     (drop,) = found.drops
     assert (drop.sample_id, drop.reason) == ("row-000002", reason)
     assert drop.detail.startswith(field) and str(tmp_path) not in drop.detail
-    canonical(drop.detail).encode()
+    write_jsonl(tmp_path / "drops.jsonl", [drop])
 
 
 def test_row_that_is_not_utf8(tmp_path):

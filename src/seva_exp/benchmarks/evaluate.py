@@ -31,13 +31,12 @@ def evaluate(
 ) -> tuple[Json, list[Score]]:
     """Write ``predictions.jsonl`` (in the questions' order); return a summary and the scores."""
     questions = list(benchmark.questions())
-    journal = Journal(placement.work / "journal.jsonl")
+    journal = Journal(placement.work)
     start = time.monotonic()
     asked = _ask(benchmark, questions, journal, engine, placement, f"evaluate.{model}.{name}")
     by_id = {row["sample_id"]: from_json(Prediction, row) for row in journal.rows}
     predictions = [by_id[question.id] for question in questions]
     write_jsonl(placement.work / "predictions.jsonl", predictions)
-    journal.path.unlink()
     found = scores(
         benchmark.metrics(),
         predictions,

@@ -61,9 +61,9 @@ def deltas(
     """aligned - base by a paired bootstrap: both models on the same resampled pictures. ``p`` is
     two-sided: twice the share of resamples on the other side of zero, with one added to the count
     and to the total so that it is never 0."""
+    if {p.sample_id for p in base} != {p.sample_id for p in aligned}:
+        raise ValueError(f"{benchmark}: base and aligned predictions are of different questions")
     before, after = GroupSums(base), GroupSums(aligned)
-    if before.groups != after.groups:
-        raise ValueError(f"{benchmark}: base and aligned predictions are of different pictures")
     weights = resampling_weights(len(before.groups))
     out = []
     for metric in metrics:

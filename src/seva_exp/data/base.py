@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -16,6 +17,11 @@ Hasher = Callable[[Path], str]
 """A file's SHA-256 (hex). Whoever calls may remember results for files that did not change."""
 NOT_DRAWN = "not drawn"
 """The reason of a `Drop` that fell to `samples`, not to a fault."""
+_PLACEHOLDER = re.compile(
+    r"<\|?/?([\w-]*[_-])?(image|img)([_-][\w-]*|\d+)?\|?>|<\|vision_\w+\|>|\[img(_break|_end)?\]",
+    re.IGNORECASE,
+)
+REMOVE_PLACEHOLDER = "remove it: the picture is placed by the model's template"
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,19 @@ def draw_order(names: Iterable[str], seed: int, purpose: str) -> list[str]:
     """``names`` in random order. Each name's rank is its own: taking one name away leaves the
     others in the order they had."""
     return sorted(names, key=lambda name: (seed_for(seed, purpose, name), name))
+
+
+def placeholder_in(text: str) -> str | None:
+    """The first token in ``text`` that stands for a picture in some model's prompts, such as
+    ``<image>``, ``<|image_pad|>``, ``<image_soft_token>``, ``<|vision_start|>`` or ``[IMG]``."""
+    found = _PLACEHOLDER.search(text)
+    return found[0] if found else None
+
+
+def printable(text: str) -> str:
+    """``text`` with that escaped which is no text: bytes of a file name, halves of a surrogate
+    pair. It can be encoded as UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def hash_or_none(path: Path, sha256: Hasher) -> str | None:

@@ -9,11 +9,14 @@ from pydantic import Field
 
 from seva_exp.data.base import (
     NOT_DRAWN,
+    REMOVE_PLACEHOLDER,
     DataSource,
     Hasher,
     SampleSet,
     draw_order,
     hash_or_none,
+    placeholder_in,
+    printable,
     tally,
 )
 from seva_exp.data.paths import existing_folder, walk
@@ -48,6 +51,11 @@ class FolderData(DataSource):
         return self.samples is not None
 
     def check(self) -> None:
+        if token := placeholder_in(self.prompt):
+            raise InputError(
+                f"data.prompt: {self.prompt!r} holds the image placeholder {token}; "
+                f"{REMOVE_PLACEHOLDER}."
+            )
         folder = existing_folder("data.path", self.path)
         if next(walk(folder, self.recursive), None) is None:
             raise InputError(f"data.path: there is no file in {self.path!r}.")
@@ -55,7 +63,7 @@ class FolderData(DataSource):
     def identity(self, sha256: Hasher) -> Json:
         folder = existing_folder("data.path", self.path)
         names = self._names(folder)
-        contents = [[_printable(name), hash_or_none(folder / name, sha256)] for name in names]
+        contents = [[printable(name), hash_or_none(folder / name, sha256)] for name in names]
         fields = self.model_dump(mode="json", exclude={"path"})
         return fields | {"files": len(names), "contents": digest(contents)}
 
@@ -65,17 +73,18 @@ class FolderData(DataSource):
     def build(self, seed: int, root: Path, sha256: Hasher) -> SampleSet:
         folder = existing_folder("data.path", self.path)
         names = self._names(folder)
-        wanted = len(names) if self.samples is None else self.samples
+        texts = [name for name in names if printable(name) == name]
+        wanted = len(texts) if self.samples is None else self.samples
         found: dict[str, Sample] = {}
-        drops: dict[str, Drop] = {}
-        for name in draw_order(names, seed, DRAW) if wanted < len(names) else names:
+        drops = {name: Drop(printable(name), BAD_NAME) for name in {*names} - {*texts}}
+        for name in draw_order(texts, seed, DRAW) if wanted < len(texts) else texts:
             try:
                 if len(found) < wanted:
                     found[name] = self._sample(folder, name, sha256)
                 else:
-                    drops[name] = Drop(_printable(name), NOT_DRAWN)
+                    drops[name] = Drop(name, NOT_DRAWN)
             except UnusableImage as error:
-                drops[name] = Drop(_printable(name), error.reason, error.detail)
+                drops[name] = Drop(name, error.reason, printable(error.detail))
         if not found:
             raise InputError(self._nothing(list(drops.values())))
         return SampleSet(
@@ -87,16 +96,9 @@ class FolderData(DataSource):
         return sorted(walk(folder, self.recursive))
 
     def _sample(self, folder: Path, name: str, sha256: Hasher) -> Sample:
-        if _printable(name) != name:
-            raise UnusableImage(BAD_NAME)
         open_image(folder / name)
         return Sample(name, ImageRef(name, sha256(folder / name)), self.prompt)
 
     def _nothing(self, drops: list[Drop]) -> str:
         why = f"{len(drops)} files: {tally(drops)}" if drops else "no file"
         return f"data.path: there is no usable picture in {self.path!r} ({why})."
-
-
-def _printable(name: str) -> str:
-    """``name`` with the bytes escaped that are no text."""
-    return name.encode("utf-8", "backslashreplace").decode()

@@ -14,11 +14,14 @@ from pydantic import Field
 
 from seva_exp.data.base import (
     NOT_DRAWN,
+    REMOVE_PLACEHOLDER,
     DataSource,
     Hasher,
     SampleSet,
     draw_order,
     hash_or_none,
+    placeholder_in,
+    printable,
     tally,
 )
 from seva_exp.data.paths import existing_file, existing_folder
@@ -47,10 +50,11 @@ class Row:
 
 class BadRow(ValueError):
     """A row that gives no sample: a reason that can be counted, and what exactly was found.
-    ``field`` is the row's key at fault, "" for the row as a whole."""
+    ``field`` is the row's key at fault, "" for the row as a whole. All of it can be encoded."""
 
     def __init__(self, reason: str, detail: str, field: str = "") -> None:
-        where = f"field '{field}': " if field else ""
+        detail = printable(detail)
+        where = f"field '{printable(field)}': " if field else ""
         super().__init__(f"{where}{reason}: {detail}")
         self.reason = reason
         self.detail = detail
@@ -173,7 +177,7 @@ class JsonlData(DataSource):
     def _row(self, number: int, line: bytes, root: str) -> Row:
         values = _parse(line)
         image = self._image(values, root)
-        question = _text(values, self.question_field)
+        question = _question(values, self.question_field)
         id = row_name(number) if self.id_field is None else _id(values, self.id_field)
         return Row(number, id, image, question)
 
@@ -189,7 +193,7 @@ class JsonlData(DataSource):
     def _reject(self, name: str, error: BadRow) -> Drop:
         if self.on_error == "skip":
             detail = f"{error.field}: {error.detail}" if error.field else error.detail
-            return Drop(name, error.reason, detail)
+            return Drop(name, error.reason, printable(detail))
         of_image = error.field == self.image_field
         root = f" Pictures are looked for below {self._root()!r}." if of_image else ""
         raise InputError(
@@ -260,6 +264,13 @@ def _text(values: Json, field: str) -> str:
     if "\0" in value or value.encode("utf-8", "replace").decode() != value:
         raise BadRow("not text", reprlib.repr(value), field)
     return value
+
+
+def _question(values: Json, field: str) -> str:
+    text = _text(values, field)
+    if token := placeholder_in(text):
+        raise BadRow(f"image placeholder {token}", REMOVE_PLACEHOLDER, field)
+    return text
 
 
 def _id(values: Json, field: str) -> str:

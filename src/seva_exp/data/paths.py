@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from seva_exp.errors import InputError, nearest
+from seva_exp.paths import MARKER
 
 
 def existing_folder(field: str, text: str) -> Path:
     """The folder; ``field`` (such as ``data.path``) is named in the error."""
-    path = _existing(field, text, "folder")
+    path = _existing(field, text, "folder", Path.is_dir)
     if not path.is_dir():
         raise InputError(f"{field}: {text!r} is a file, a folder is needed.")
     return path
@@ -19,42 +20,62 @@ def existing_folder(field: str, text: str) -> Path:
 
 def existing_file(field: str, text: str) -> Path:
     """The file; ``field`` (such as ``data.path``) is named in the error."""
-    path = _existing(field, text, "file")
+    path = _existing(field, text, "file", Path.is_file)
     if not path.is_file():
         raise InputError(f"{field}: {text!r} is a folder, a file is needed.")
     return path
 
 
-def _existing(field: str, text: str, what: str) -> Path:
+def _existing(field: str, text: str, what: str, fits: Callable[[Path], bool]) -> Path:
     path = Path(text).expanduser()
     if not path.exists():
-        raise InputError(f"{field}: there is no {what} {text!r}.{_suggestion(path)}")
+        raise InputError(f"{field}: there is no {what} {text!r}.{_suggestion(path, fits)}")
     return path
 
 
-def _suggestion(path: Path) -> str:
-    """The sibling whose name is closest to the first part of ``path`` that does not exist."""
+def _suggestion(path: Path, fits: Callable[[Path], bool]) -> str:
+    """The sibling whose name is closest to the first part of ``path`` that does not exist. It
+    ``fits`` where that is the last part, and is a folder otherwise."""
     missing, parent = path.absolute(), path.absolute().parent
     while not parent.is_dir() and parent != parent.parent:
-        missing, parent = parent, parent.parent
+        missing, parent, fits = parent, parent.parent, Path.is_dir
     try:
-        match = nearest(missing.name, (entry.name for entry in parent.iterdir()))
+        match = nearest(missing.name, (entry.name for entry in parent.iterdir() if fits(entry)))
     except OSError:
         return ""
     return f" Did you mean {str(parent / match)!r}?" if match else ""
 
 
 def walk(folder: Path, recursive: bool = True) -> Iterator[str]:
-    """The files below ``folder`` as posix paths relative to it, in no fixed order. Hidden files
-    and folders are left out; links are followed, but never in circles."""
-    pending = [(folder, "", frozenset({os.path.realpath(folder)}))]
-    while pending:
-        current, prefix, above = pending.pop()
-        for entry in _entries(current):
-            if not entry.is_dir():
-                yield prefix + entry.name
-            elif recursive and (real := os.path.realpath(entry)) not in above:
-                pending.append((entry, f"{prefix}{entry.name}/", above | {real}))
+    """The files below ``folder`` as posix paths relative to it, in no fixed order.
+
+    Hidden files and folders are left out, and folders that hold ``MARKER``: the outputs of runs.
+    Links are followed, but each folder is visited once: by its own path if that lies below
+    ``folder``, else by the link that is found first. Which one that is depends on names alone.
+    """
+    if os.path.lexists(folder / MARKER):
+        raise InputError(
+            f"data.path: {str(folder)!r} holds the outputs of runs (there is a file {MARKER} in "
+            "it). Give a folder of data, or delete that file if the outputs lie elsewhere now."
+        )
+    seen: set[str] = set()
+    starts = [(folder, "")]
+    for start in starts:  # grows by the links that are found
+        pending = [start]
+        links: list[tuple[Path, str]] = []
+        while pending:
+            current, prefix = pending.pop()
+            real = os.path.realpath(current)
+            if real in seen or os.path.lexists(current / MARKER):
+                continue
+            seen.add(real)
+            for entry in _entries(current):
+                if not os.path.isdir(entry):
+                    yield prefix + entry.name
+                elif recursive:
+                    found = links if entry.is_symlink() else pending
+                    found.append((entry, f"{prefix}{entry.name}/"))
+        starts += sorted(links, key=lambda link: link[1])
 
 
 def _entries(folder: Path) -> list[Path]:

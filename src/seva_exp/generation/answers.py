@@ -31,7 +31,7 @@ def answer_samples(
     previews: int,
 ) -> Json:
     """Write ``answers.jsonl`` (in the samples' order); return counts and rates."""
-    journal = Journal(placement.work / "journal.jsonl")
+    journal = Journal(placement.work)
     done = {row["sample_id"] for row in journal.rows}
     requests = {sample.id: _request(sample, root, view) for sample in samples}
     batches = cut_batches(list(requests.values()), placement.batch_size)
@@ -51,7 +51,6 @@ def answer_samples(
     if view.name != CLEAN:
         _write_previews(load_model(), samples[:previews], requests, view, placement.work)
     write_jsonl(placement.work / "answers.jsonl", answers)
-    journal.path.unlink()
     return _summary(answers, tokens, time.monotonic() - start)
 
 

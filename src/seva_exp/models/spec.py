@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 from seva_exp.errors import InputError, nearest
+from seva_exp.images import IMAGE_SUFFIXES
+from seva_exp.paths import MARKER
 from seva_exp.spec import Json, Spec
 
-WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
-"""The files of a checkpoint folder that decide what a model says."""
+NO_PART = IMAGE_SUFFIXES | {".md"}
+"""Endings (lower case) of files in a checkpoint folder that only people read."""
 
 
 class HubModel(Spec):
@@ -35,7 +37,7 @@ class HubModel(Spec):
             if not (folder / "config.json").is_file():
                 raise InputError(f"model.path={self.path}: this folder has no config.json.")
         elif not re.fullmatch(r"[\w.-]+/[\w.-]+", self.path):
-            near = nearest(folder.name, _names(folder.parent))
+            near = nearest(folder.name, _folders(folder.parent))
             hint = f" Did you mean '{folder.parent / near}'?" if near else ""
             raise InputError(
                 f"model.path={self.path}: no such folder, nor a hub id like 'organisation/name'."
@@ -111,13 +113,50 @@ TINY_CHECKPOINT = Path(__file__).parent / "tiny_checkpoint"
 
 
 def checkpoint_digest(folder: Path, sha256: Callable[[Path], str]) -> dict[str, str]:
-    """File name -> SHA-256 of each file that decides the answers."""
-    files = {file for pattern in WEIGHTS for file in folder.glob(pattern)}
-    return {file.name: sha256(file) for file in sorted(files)}
+    """Path in the folder -> SHA-256 of each file that may decide the answers: all but hidden
+    files, pictures, Markdown, compiled code and the outputs of runs."""
+    digests = {}
+    for name, file in sorted(_parts(folder)):
+        try:
+            digests[name] = sha256(file)
+        except OSError as error:
+            raise InputError(
+                f"model.path: {str(file)!r} cannot be read: {error.strerror or error}."
+            ) from error
+    return digests
 
 
-def _names(folder: Path) -> list[str]:
-    return os.listdir(folder) if folder.is_dir() else []
+def _parts(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(name, file) of the parts of a checkpoint. Links are followed, each folder is visited once;
+    by which of its paths depends on names alone."""
+    pending, seen = [(folder, "")], set()
+    while pending:
+        current, prefix = pending.pop()
+        if (real := os.path.realpath(current)) in seen:
+            continue
+        seen.add(real)
+        for file in sorted(_entries(current)):
+            name = prefix + file.name.encode("utf-8", "backslashreplace").decode()
+            if file.name.startswith(".") or file.name == "__pycache__":
+                continue
+            if os.path.isfile(file):
+                if file.suffix.lower() not in NO_PART:
+                    yield name, file
+            elif os.path.isdir(file) and not os.path.lexists(file / MARKER):
+                pending.append((file, f"{name}/"))
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise InputError(
+            f"model.path: {str(folder)!r} cannot be read: {error.strerror}."
+        ) from error
+
+
+def _folders(parent: Path) -> list[str]:
+    return [file.name for file in _entries(parent) if file.is_dir()] if parent.is_dir() else []
 
 
 def _first_line(error: Exception) -> str:

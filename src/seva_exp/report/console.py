@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -41,6 +42,10 @@ class Console(Listener):
         """Another process has the stage's lock."""
         say(f"{stage.name}: another process is computing this; waiting for its result")
 
+    def warned(self, text: str) -> None:
+        """Something to know."""
+        say(f"{paint('red', 'note')}: {text}")
+
     def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
         """A stage has nothing to work on."""
         say(f"{stage.name}: {paint('red', 'skipped')}: {reason}")
@@ -70,13 +75,15 @@ class Console(Listener):
 
 
 def say(text: str) -> None:
-    """Print now, also into a pipe."""
-    print(text, flush=True)
+    """Print now, also into a pipe. Where nobody listens (a closed pipe, no standard output, a full
+    disk) the run goes on: its folder has all that is told."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, flush=True)
 
 
 def paint(style: str, text: str) -> str:
     """ANSI colour on a terminal (and not where NO_COLOR is set)."""
-    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
+    if not sys.stdout or sys.stdout.closed or not sys.stdout.isatty() or "NO_COLOR" in os.environ:
         return text
     return f"\x1b[{_COLOURS[style]}m{text}\x1b[0m"
 

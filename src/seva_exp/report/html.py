@@ -8,14 +8,15 @@ import io
 import math
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup, escape
 
-from seva_exp.events import Example, Listener, Outcome, Plan
+from seva_exp.events import Example, Listener, Outcome, Plan, PlannedStage
+from seva_exp.images import UnusableImage, open_image
 from seva_exp.records import Delta, PairCounts, Report, Score
 from seva_exp.redact import hide, without_secrets
 from seva_exp.report import plots
@@ -26,36 +27,40 @@ SIDE = 336
 """Largest side of an inlined picture, in pixels."""
 SMALL = 112
 """Pictures up to this side keep their pixels: lossless, and enlarged without smoothing."""
-MOST_EXAMPLES = 24
-_CURVES: tuple[tuple[str, tuple[str, ...], tuple[float, str] | None], ...] = (
-    ("Loss", ("loss", "train/loss"), (math.log(2), "ln 2: no preference")),
-    (
-        "Reward margin",
-        ("margin", "margins", "reward_margin", "rewards/margins", "rewards/margin"),
-        (0.0, "no preference"),
-    ),
-    (
-        "Share of pairs ranked right",
-        ("accuracy", "accuracies", "reward_accuracy", "rewards/accuracies", "rewards/accuracy"),
-        (0.5, "chance"),
-    ),
+_CURVES = (
+    ("Loss", "loss", (math.log(2), "ln 2: no preference")),
+    ("Reward margin", "rewards/margins", (0.0, "no preference")),
+    ("Share of pairs ranked right", "rewards/accuracies", (0.5, "chance")),
 )
-"""Title, the names the metric may have in a training row, the reference level."""
+"""Title, the metric's name in a training row (TRL's), the reference level."""
 
 
 class HtmlReport(Listener):
     """Writes ``report.html`` into the run's folder when the run is finished."""
 
+    def __init__(self) -> None:
+        self._skipped: dict[str, str] = {}
+
+    def planned(self, plan: Plan) -> None:
+        """A run begins."""
+        self._skipped = {}
+
+    def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
+        """Kept for the page."""
+        self._skipped[stage.name] = reason
+
     def finished(self, outcome: Outcome) -> None:
         """Write the page, whole or not at all."""
         path = outcome.plan.dir / "report.html"
         temporary = path.with_name("report.html.tmp")
-        temporary.write_text(render(outcome), encoding="utf-8")
+        temporary.write_text(render(outcome, self._skipped), encoding="utf-8")
         temporary.replace(path)
 
 
-def render(outcome: Outcome) -> str:
-    """The page's text. Everything that a model or a user wrote is escaped."""
+def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
+    """The page's text. Everything that a model or a user wrote is escaped.
+
+    ``skipped`` holds the reason of each stage that had nothing to work on, by the stage's name."""
     import yaml
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -66,21 +71,20 @@ def render(outcome: Outcome) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    report, plan = outcome.report, outcome.plan
+    report, plan, skipped = outcome.report, outcome.plan, skipped or {}
     return environment.get_template("page.html").render(
         report=report,
         subject=subject(plan),
-        headline=headline(report),
-        lead=lead(report),
+        headline=headline(report, tuple(skipped)),
+        lead=" ".join([*map(_sentence, dict.fromkeys(skipped.values())), lead(report)]).strip(),
         comparisons=len(report.deltas),
         benchmarks=benchmarks(report),
         plots=_plots(report.deltas),
         curves=curves(outcome.training),
-        training=outcome.training,
         pairs=pair_counts(report.pairs) if report.pairs else None,
-        examples=[example_card(example) for example in outcome.examples[:MOST_EXAMPLES]],
-        more_examples=max(0, len(outcome.examples) - MOST_EXAMPLES),
-        stages=stage_rows(outcome),
+        left_out=left_out(outcome.stage_metrics.get("samples", {})),
+        examples=[example_card(example) for example in outcome.examples],
+        stages=stage_rows(outcome, skipped),
         computed=words.duration(sum(s.seconds for s in report.stages if not s.cached)),
         reused=words.duration(sum(s.seconds for s in report.stages if s.cached)),
         config=yaml.safe_dump(without_secrets(plan.config), sort_keys=False, allow_unicode=True),
@@ -115,8 +119,13 @@ def _name(group: Any) -> str:
     return group if isinstance(group, str) else ""
 
 
-def headline(report: Report) -> str:
-    """One plain sentence: what came out."""
+def headline(report: Report, skipped: Sequence[str] = ()) -> str:
+    """One plain sentence: what came out. ``skipped`` names stages that had nothing to work on."""
+    if skipped and report.pairs and not report.pairs.kept:
+        measured = "; only the base model was measured" if report.scores else ""
+        return f"No pair was left: nothing was aligned{measured}."
+    if skipped:
+        return f"Not everything was done: {_and(skipped)} {_were(len(skipped))} skipped."
     if report.deltas:
         return _compared(report.deltas)
     if report.scores:
@@ -151,6 +160,14 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
 def lead(report: Report) -> str:
     """The significant changes by name: scores with a good direction first, then the clearest."""
     moved = sorted(filter(words.is_significant, report.deltas), key=_clarity, reverse=True)
@@ -181,6 +198,7 @@ def benchmarks(report: Report) -> list[Json]:
         {
             "name": name,
             "protocol": protocol,
+            "aligned": any("aligned" in models for models in rows.values()),
             "rows": [
                 _score_row(models, deltas.get((name, split, metric)), first=i == 0)
                 for _, family in groupby(rows.items(), key=lambda item: item[0][0].split("_")[0])
@@ -242,25 +260,20 @@ def _metric(delta: Delta) -> str:
 def curves(training: Sequence[Json]) -> list[Json]:
     """The training plots whose metric the rows really have."""
     found = []
-    for title, names, reference in _CURVES:
-        name = next((n for n in names if any(_is_number(row.get(n)) for row in training)), None)
-        if name is None:
-            continue
+    for title, name, reference in _CURVES:
         points = [
             (float(row.get("step", i + 1)), float(row[name]))
             for i, row in enumerate(training)
-            if _is_number(row.get(name))
+            if words.is_number(row.get(name))
         ]
-        if name.endswith("loss") and abs(points[0][1] - math.log(2)) > 0.02:
-            reference = None  # another loss than the sigmoid one starts elsewhere
-        svg = plots.curve(title, points, reference)
+        if not points:
+            continue
+        other_loss = name == "loss" and abs(points[0][1] - math.log(2)) > 0.02
+        # another loss than the sigmoid one starts elsewhere
+        svg = plots.curve(title, points, None if other_loss else reference)
         if svg:
             found.append({"title": title, "name": name, "svg": svg})
     return found
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def pair_counts(pairs: PairCounts) -> Json:
@@ -275,22 +288,42 @@ def pair_counts(pairs: PairCounts) -> Json:
     return {"sampled": pairs.sampled, "legend": legend, "bar": plots.bar(parts)}
 
 
-def stage_rows(outcome: Outcome) -> list[Json]:
-    """The stage table, with what each stage says of itself."""
-    return [
+def left_out(samples: Json) -> Json | None:
+    """What the samples stage could not use: counts per reason, and the lines that name it."""
+    reasons: dict[str, int] = samples.get("unusable") or {}
+    if not reasons:
+        return None
+    counted = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    return {
+        "total": sum(reasons.values()),
+        "reasons": [{"name": name, "count": count} for name, count in counted],
+        "lines": samples.get("left_out") or [],
+    }
+
+
+def stage_rows(outcome: Outcome, skipped: Mapping[str, str]) -> list[Json]:
+    """The stage table, with what each stage says of itself; those that were skipped come last."""
+    done = [
         {
             "name": stage.name,
             "key": stage.key,
-            "cached": stage.cached,
+            "result": "cached" if stage.cached else "computed",
             "seconds": words.duration(stage.seconds),
             "notes": _notes(outcome.stage_metrics.get(stage.name, {})),
         }
         for stage in outcome.report.stages
     ]
+    keys = {stage.name: stage.key for stage in outcome.plan.stages}
+    missing = [
+        {"name": name, "key": keys.get(name, ""), "result": "skipped", "seconds": "–", "notes": why}
+        for name, why in skipped.items()
+    ]
+    return done + missing
 
 
 def _notes(metrics: Json) -> str:
-    return " · ".join(f"{name} {value}" for name, value in flatten(without_secrets(metrics)))
+    shown = {name: value for name, value in metrics.items() if name != "left_out"}
+    return " · ".join(f"{name} {value}" for name, value in flatten(without_secrets(shown)))
 
 
 def flatten(values: Json, before: str = "") -> Iterable[tuple[str, str]]:
@@ -348,20 +381,12 @@ def marked(text: str, others: Sequence[str]) -> Markup:
 
 
 def picture(path: Path | None) -> Json | None:
-    """A picture file as a data URI with its size; None when there is none or it can't be read."""
-    from PIL import Image, ImageOps
-
+    """A picture as the model saw it, as a data URI with its size; None when there is none."""
     if path is None:
         return None
     try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.has_transparency_data:
-                rgba = image.convert("RGBA")
-                image = Image.new("RGB", rgba.size, "white")
-                image.paste(rgba, mask=rgba.getchannel("A"))
-            image = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        image = open_image(path)
+    except (UnusableImage, OSError):
         return None
     image.thumbnail((SIDE, SIDE))
     small = max(image.size) <= SMALL

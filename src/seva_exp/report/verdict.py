@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, TypeGuard
 
 from seva_exp.records import Delta
 
@@ -10,6 +11,11 @@ SIGNIFICANCE = 0.05
 """A change counts as significant when its two-sided p is below this."""
 
 MINUS = "\N{MINUS SIGN}"
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether ``value`` is a finite number (a bool is none)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def is_significant(delta: Delta) -> bool:

@@ -46,14 +46,48 @@ class SeededOrder(Sampler[int]):
 
 
 class PreferenceTrainer(DPOTrainer):
-    """TRL's trainer with our row order."""
+    """TRL's trainer with our row order, and with each pair of a step weighed alike.
+
+    The Trainer averages the means of a step's micro-batches; the last step of an epoch may have a
+    shorter one, whose pairs would weigh more. So each micro-batch's loss is weighed by its share
+    of the step's pairs: the result does not depend on ``machine.train_batch_size``.
+    """
 
     def __init__(self, *, order: SeededOrder, **options: Any) -> None:
         self._order = order
+        self._micro_batches, self._pairs = 1, 0
+        self._sizes: list[int] = []
         super().__init__(**options)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SeededOrder:
         return self._order
+
+    def get_batch_samples(self, *args: Any, **options: Any) -> Any:
+        """The micro-batches of one optimizer step; their number and sizes are kept."""
+        batches, items = super().get_batch_samples(*args, **options)
+        self._micro_batches = len(batches)
+        self._pairs = sum(_pairs_of(batch) for batch in batches)
+        return batches, items
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
+        """TRL's loss times this micro-batch's share of the step's pairs."""
+        size = _pairs_of(inputs)
+        self._sizes.append(size)
+        share = size * self._micro_batches / self._pairs
+        return super().compute_loss(model, inputs, *args, **options) * share
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """TRL's metrics, each micro-batch weighed by its pairs."""
+        for values in self._metrics["train"].values():
+            if len(values) == len(self._sizes):
+                pairs = zip(values, self._sizes, strict=True)
+                values[:] = [sum(value * size for value, size in pairs) / sum(self._sizes)]
+        self._sizes.clear()
+        super().log(logs, start_time)
+
+
+def _pairs_of(batch: Any) -> int:
+    return len(batch["input_ids"]) // 2
 
 
 class StepLog(TrainerCallback):
@@ -74,11 +108,12 @@ class StepLog(TrainerCallback):
         self._on_step(state.global_step, row)
 
     def _check(self, row: Json) -> None:
-        if not math.isfinite(row["loss"]):
-            raise StageError(
-                f"align: the loss is {row['loss']} at step {row['step']}. "
-                "Lower dpo.learning_rate, or use machine.dtype=float32."
-            )
+        for name, value in row.items():
+            if not math.isfinite(value):
+                raise StageError(
+                    f"align: {name} is {value} at step {row['step']}. "
+                    "Lower dpo.learning_rate, or use machine.dtype=float32."
+                )
         start = self._spec.loss_at_start()
         if not self.rows and abs(row["loss"] - start) > START_TOLERANCE * max(1.0, start):
             raise StageError(
@@ -117,9 +152,9 @@ def train(
     """
     from datasets import Dataset
 
-    log = StepLog(spec, on_step)
     # TRL tells a vision data set by its `image` column; the collator loads the picture itself.
     rows = [{"row": i, "image": i, "prompt": p.prompt} for i, p in enumerate(preferences)]
+    steps = math.ceil(len(preferences) / spec.batch_size) * spec.epochs
     config = lora_config(vlm, spec)
     torch.manual_seed(seed_for(seed, "lora"))  # PEFT draws the adapter from the global state
     trainer = PreferenceTrainer(
@@ -130,12 +165,11 @@ def train(
         train_dataset=Dataset.from_list(rows),
         processing_class=vlm.processor,
         data_collator=PreferenceCollator(vlm, preferences),
-        callbacks=[log],
     )
     _quiet(trainer)
-    steps = math.ceil(len(preferences) / spec.batch_size) * spec.epochs
     with placement.progress("align", steps, "step") as bar:
-        log._on_step = _and_update(on_step, bar)
+        log = StepLog(spec, _and_update(on_step, bar))
+        trainer.add_callback(log)
         trainer.train()
     folder = placement.work / "adapter"
     trainer.model.peft_config["default"].base_model_name_or_path = base_name
