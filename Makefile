@@ -5,10 +5,10 @@ STAMP := .venv/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all check format tiny wheel clean
+.PHONY: help setup run test test-all check format tiny augmentations-sheet wheel clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 22
 
 setup: $(STAMP)  ## make .venv and install the project with its tools (once)
 
@@ -39,6 +39,9 @@ format: setup  ## put the code into shape
 
 tiny: setup  ## train the embedded model anew (about 10 minutes on 2 cores)
 	$(BIN)/python -m seva_exp.models.tiny_training
+
+augmentations-sheet: setup  ## docs/images/augmentations.png: every negative view on two pictures
+	$(BIN)/python -m seva_exp.sheet docs/images/augmentations.png
 
 wheel: setup  ## dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation

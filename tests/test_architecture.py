@@ -18,9 +18,9 @@ PINS = Path(__file__).parent / "stage_versions.json"
 LEVELS = [
     {"errors", "spec", "runtime", "paths", "redact"},
     {"randomness", "records", "digests", "progress", "images", "world"},
-    {"store", "events", "interfaces", "machine"},
+    {"store", "events", "interfaces", "machine", "prompts"},
     {"augment", "models", "data", "generation", "training", "benchmarks"},
-    {"stages", "environment"},
+    {"stages", "environment", "sheet"},
     {"rundir"},
     {"experiment"},
     {"report", "tracking_marker"},

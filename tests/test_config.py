@@ -194,4 +194,6 @@ def test_what_is_shared_by_the_arms_of_an_ablation():
 
 
 def test_all_augmentations_have_a_config_file():
-    assert options_of("aug") == sorted(AUGMENTATIONS)
+    kinds = {name: composed(f"+aug={name}")["aug"][name]["kind"] for name in options_of("aug")}
+    assert set(kinds.values()) == set(AUGMENTATIONS)
+    assert {name for name, kind in kinds.items() if name != kind} == {"color_jitter_seva"}

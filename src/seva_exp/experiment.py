@@ -83,6 +83,8 @@ class Experiment(Spec):
         """Everything that can be checked before work starts. Raises InputError."""
         self.data.check()
         self.model.check()
+        for name, augmentation in self.aug.items():
+            augmentation.check(f"aug.{name}")
         for benchmark in self.benchmark.values():
             benchmark.check()
 

@@ -191,7 +191,7 @@ class Answers(Stage):
         return {
             "model": self.model.identity(self.samples.digests),
             "generation": self.generation.to_json(),
-            "view": augmentation.to_json() if augmentation else CLEAN,
+            "view": augmentation.identity() if augmentation else CLEAN,
             "seed": self.seed if augmentation else None,
         }
 

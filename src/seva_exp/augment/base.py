@@ -6,7 +6,7 @@ import random
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from seva_exp.spec import Spec
+from seva_exp.spec import Json, Spec
 
 if TYPE_CHECKING:
     import torch
@@ -24,11 +24,25 @@ class Augmentation(Spec):
     space: ClassVar[Space]
     kind: str
 
+    def check(self, where: str) -> None:
+        """Raises InputError for what is wrong outside the spec (a file, say); quick. ``where``
+        (such as ``aug.mild``) names the view in the error."""
+
+    def identity(self) -> Json:
+        """What the view's result depends on: the fields, and the contents of files behind them.
+        Never a path of this machine."""
+        return self.to_json()
+
 
 class ImageAugmentation(Augmentation):
-    """Changes the picture before the model's processor."""
+    """Changes the picture before the model's processor.
+
+    A view that needs other pictures of the data set declares how many (``partners``) and is called
+    as ``view(x, rng, *pictures)``; they are never the sample's own.
+    """
 
     space: ClassVar[Space] = "image"
+    partners: ClassVar[int] = 0
 
     @abstractmethod
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:

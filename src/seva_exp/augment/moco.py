@@ -1,21 +1,13 @@
-"""SeVa's MoCo view: the augmentations of contrastive learning, one after the other."""
+"""SeVa's MoCo view."""
 
 from __future__ import annotations
 
-import random
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
-
-from seva_exp.augment import operations
-from seva_exp.augment.base import ImageAugmentation
-from seva_exp.augment.ranges import check_range
-
-if TYPE_CHECKING:
-    from PIL import Image
+from seva_exp.augment.families import Contrastive
 
 
-class Moco(ImageAugmentation):
+class Moco(Contrastive):
     """Random resized crop, flip, color jitter, gray, Gaussian blur.
 
     Parameters of SeVa's released code, first version (its MOCO model). Unlike in MoCo v2
@@ -23,48 +15,3 @@ class Moco(ImageAugmentation):
     """
 
     kind: Literal["moco"] = "moco"
-    size: int = Field(224, ge=4, le=4096, description="side of the result, px; SeVa: 224")
-    scale_min: float = Field(
-        0.2, gt=0, le=1, description="smallest share of the area that is kept; SeVa: 0.2"
-    )
-    scale_max: float = Field(
-        1.0, gt=0, le=1, description="largest share of the area that is kept; SeVa: 1"
-    )
-    ratio_min: float = Field(
-        3 / 4, gt=0, le=100, description="smallest width/height of the crop; torchvision: 3/4"
-    )
-    ratio_max: float = Field(
-        4 / 3, gt=0, le=100, description="largest width/height of the crop; torchvision: 4/3"
-    )
-    flip_probability: float = Field(0.5, ge=0, le=1, description="of a mirror image; SeVa: 0.5")
-    brightness: float = Field(0.4, ge=0, le=10, description="factor 1 +- this; SeVa: 0.4")
-    contrast: float = Field(0.4, ge=0, le=10, description="factor 1 +- this; SeVa: 0.4")
-    saturation: float = Field(0.4, ge=0, le=10, description="factor 1 +- this; SeVa: 0.4")
-    hue: float = Field(0.1, ge=0, le=0.5, description="shift of +- this, in turns; SeVa: 0.1")
-    gray_probability: float = Field(0.2, ge=0, le=1, description="of losing color; SeVa: 0.2")
-    radius_min: float = Field(
-        0.1, ge=0, le=100, description="smallest blur, standard deviation in px; SeVa: 0.1"
-    )
-    radius_max: float = Field(
-        2.0, ge=0, le=100, description="largest blur, standard deviation in px; SeVa: 2"
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Moco:
-        check_range(self, "scale_min", "scale_max")
-        check_range(self, "ratio_min", "ratio_max")
-        check_range(self, "radius_min", "radius_max")
-        return self
-
-    def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB of any size in, RGB of ``size`` x ``size`` px out."""
-        scale, ratio = (self.scale_min, self.scale_max), (self.ratio_min, self.ratio_max)
-        box = operations.draw_crop(rng, x.width, x.height, scale, ratio)
-        image = operations.resized_crop(x, box, self.size)
-        if rng.random() < self.flip_probability:
-            image = operations.flip(image)
-        strengths = (self.brightness, self.contrast, self.saturation, self.hue)
-        image = operations.jitter(image, operations.draw_jitter(rng, *strengths))
-        if rng.random() < self.gray_probability:
-            image = operations.to_gray(image)
-        return operations.blur(image, rng.uniform(self.radius_min, self.radius_max))

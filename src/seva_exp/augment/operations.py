@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 Box = tuple[int, int, int, int]
 """(left, top, right, bottom) in pixels, right and bottom exclusive."""
 Range = tuple[float, float]
+Matrix = tuple[tuple[float, float], tuple[float, float]]
+"""Rows of a linear map of (x, y), y pointing down."""
 CROP_TRIES = 10
 HUES = 255
 """Steps of a full turn in Pillow's hue channel: 0 and 255 are both red."""
@@ -44,6 +46,31 @@ def resized_crop(image: Image.Image, box: Box, size: int) -> Image.Image:
     from PIL import Image
 
     return image.crop(box).resize((size, size), Image.Resampling.BILINEAR)
+
+
+def crop(image: Image.Image, left: int, top: int, size: int) -> Image.Image:
+    """The square of ``size`` px whose corner is at (left, top); black where the picture ends."""
+    return image.crop((left, top, left + size, top + size))
+
+
+def rotate(image: Image.Image, degrees: float) -> Image.Image:
+    """Turned counter-clockwise about its center (nearest pixel); black where nothing comes from."""
+    return image.rotate(degrees)
+
+
+def affine(
+    image: Image.Image, linear: Matrix, shift: Range = (0.0, 0.0), center: Range = (0.0, 0.0)
+) -> Image.Image:
+    """The point p goes to ``linear (p - center) + center + shift``, all in pixels (nearest pixel);
+    black where nothing comes from."""
+    from PIL import Image
+
+    (a, b), (c, d) = linear
+    determinant = a * d - b * c
+    a, b, c, d = d / determinant, -b / determinant, -c / determinant, a / determinant
+    x, y = center[0] + shift[0], center[1] + shift[1]
+    back = (a, b, center[0] - a * x - b * y, c, d, center[1] - c * x - d * y)
+    return image.transform(image.size, Image.Transform.AFFINE, back)
 
 
 def flip(image: Image.Image) -> Image.Image:
@@ -84,6 +111,48 @@ def scale_saturation(image: Image.Image, factor: float) -> Image.Image:
     from PIL import ImageEnhance
 
     return ImageEnhance.Color(image).enhance(factor)
+
+
+def scale_sharpness(image: Image.Image, factor: float) -> Image.Image:
+    """0 gives a smoothed picture, 1 the picture itself, more is sharper."""
+    from PIL import ImageEnhance
+
+    return ImageEnhance.Sharpness(image).enhance(factor)
+
+
+def invert(image: Image.Image) -> Image.Image:
+    """Every value v becomes 255 - v."""
+    from PIL import ImageOps
+
+    return ImageOps.invert(image)
+
+
+def equalize(image: Image.Image) -> Image.Image:
+    """Each channel's values spread so that they are about equally frequent."""
+    from PIL import ImageOps
+
+    return ImageOps.equalize(image)
+
+
+def autocontrast(image: Image.Image) -> Image.Image:
+    """Each channel's values stretched to 0 .. 255."""
+    from PIL import ImageOps
+
+    return ImageOps.autocontrast(image)
+
+
+def posterize(image: Image.Image, bits: int) -> Image.Image:
+    """Only the highest ``bits`` (1 .. 8) of each value are kept."""
+    from PIL import ImageOps
+
+    return ImageOps.posterize(image, bits)
+
+
+def solarize(image: Image.Image, threshold: float) -> Image.Image:
+    """Values at or above ``threshold`` are inverted."""
+    from PIL import ImageOps
+
+    return ImageOps.solarize(image, threshold)  # type: ignore[arg-type]  # compares only
 
 
 def shift_hue(image: Image.Image, turns: float) -> Image.Image:

@@ -11,10 +11,10 @@ from pathlib import Path
 from PIL.Image import Image
 
 from seva_exp.generation.engine import Engine, Reply, cut_batches
-from seva_exp.generation.views import View
-from seva_exp.images import open_image
+from seva_exp.generation.views import Pictures, View
+from seva_exp.images import load_image
 from seva_exp.interfaces import Placement, Request, VisionLanguageModel
-from seva_exp.records import CLEAN, Answer, Sample, from_json, write_jsonl
+from seva_exp.records import CLEAN, Answer, ImageRef, Sample, from_json, write_jsonl
 from seva_exp.spec import Json
 from seva_exp.store import Journal
 
@@ -33,7 +33,8 @@ def answer_samples(
     """Write ``answers.jsonl`` (in the samples' order); return counts and rates."""
     journal = Journal(placement.work)
     done = {row["sample_id"] for row in journal.rows}
-    requests = {sample.id: _request(sample, root, view) for sample in samples}
+    pictures = Pictures(samples)
+    requests = {sample.id: _request(sample, root, view, pictures) for sample in samples}
     batches = cut_batches(list(requests.values()), placement.batch_size)
     todo = [batch for batch in batches if not done.issuperset(r.id for r in batch)]
     start, tokens = time.monotonic(), 0
@@ -64,17 +65,18 @@ def _summary(answers: list[Answer], new_tokens: int, seconds: float) -> Json:
     }
 
 
-def _request(sample: Sample, root: Path, view: View) -> Request:
+def _request(sample: Sample, root: Path, view: View, pictures: Pictures) -> Request:
     # A view may differ from sample to sample, so a picture is shared by the clean view only.
     key = sample.image.sha256 if view.augmentation is None else sample.id
+    images = [sample.image, *view.partners(sample, pictures)]
     prompt = view.prompt(sample.prompt, sample.id)
-    return Request(
-        sample.id, key, partial(_load, root / sample.image.path, view, sample.id), prompt
-    )
+    return Request(sample.id, key, partial(_load, root, images, view, sample.id), prompt)
 
 
-def _load(path: Path, view: View, sample_id: str) -> Image:
-    return view.image(open_image(path), sample_id)
+def _load(root: Path, images: Sequence[ImageRef], view: View, sample_id: str) -> Image:
+    """The sample's own picture is the first of ``images``, its partners follow."""
+    image, *partners = (load_image(root, ref) for ref in images)
+    return view.image(image, sample_id, partners)
 
 
 def _engine(vlm: VisionLanguageModel, view: View) -> Engine:

@@ -3,14 +3,36 @@ augmentation to the image, its pixels or the prompt."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from seva_exp.errors import StageError
 from seva_exp.interfaces import EncodedImage, VisionLanguageModel
 from seva_exp.randomness import python_rng, torch_rng
+from seva_exp.records import ImageRef, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+class Pictures:
+    """The different pictures of a data set, of which some views draw partners. Equal sets give
+    equal partners, in whatever order the samples come."""
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        by_content = {sample.image.sha256: sample.image for sample in samples}
+        self._pictures = [by_content[sha256] for sha256 in sorted(by_content)]
+        self._number = {image.sha256: i for i, image in enumerate(self._pictures)}
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def others(self, own: ImageRef, count: int, seed: int, purpose: str, id: str) -> list[ImageRef]:
+        """``count`` different pictures, drawn by (seed, purpose, id); none is ``own``."""
+        drawn = python_rng(seed, purpose, id).sample(range(len(self._pictures) - 1), count)
+        skipped = self._number[own.sha256]
+        return [self._pictures[i + (i >= skipped)] for i in drawn]
 
 
 @dataclass(frozen=True)
@@ -29,11 +51,24 @@ class View:
     def _purpose(self) -> str:
         return f"view/{self.augmentation.kind}"
 
-    def image(self, image: Image, sample_id: str) -> Image:
+    def partners(self, sample: Sample, pictures: Pictures) -> list[ImageRef]:
+        """The other pictures that ``image`` takes for this sample; mostly none."""
+        count = self.augmentation.partners if self._space == "image" else 0
+        if not count:
+            return []
+        if count >= len(pictures):
+            raise StageError(
+                f"answers.{self.name}: this view takes {count} other picture(s) of the data for "
+                f"each sample, and the data has {len(pictures)} different in all. Add pictures."
+            )
+        purpose = f"partner/{self.augmentation.kind}"
+        return pictures.others(sample.image, count, self.seed, purpose, sample.id)
+
+    def image(self, image: Image, sample_id: str, partners: Sequence[Image] = ()) -> Image:
         """The picture as this view shows it to the processor."""
         if self._space != "image":
             return image
-        return self.augmentation(image, python_rng(self.seed, self._purpose, sample_id))
+        return self.augmentation(image, python_rng(self.seed, self._purpose, sample_id), *partners)
 
     def prompt(self, prompt: str, sample_id: str) -> str:
         """The prompt as this view asks it."""

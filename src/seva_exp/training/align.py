@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from seva_exp.digests import FileDigests
-from seva_exp.images import open_image
+from seva_exp.images import load_image
 from seva_exp.interfaces import Placement, VisionLanguageModel
 from seva_exp.records import Adapter, Pair
 from seva_exp.spec import Json, canonical
@@ -54,7 +54,7 @@ def preferences_of(pairs: Sequence[Pair], root: Path) -> list[Preference]:
         Preference(
             id=f"{pair.sample_id}/{view}",
             prompt=pair.prompt,
-            load=partial(open_image, root / pair.image.path),
+            load=partial(load_image, root, pair.image),
             chosen=pair.chosen_tokens,
             rejected=tokens,
         )

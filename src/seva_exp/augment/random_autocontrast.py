@@ -1,0 +1,24 @@
+"""SeVa's random contrast stretch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from seva_exp.augment import operations
+from seva_exp.augment.families import RandomlyApplied
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class RandomAutocontrast(RandomlyApplied):
+    """Each channel stretched to 0 .. 255, with a probability; one that has black and white stays.
+
+    Parameters of SeVa's released code, first version; torchvision's RandomAutocontrast.
+    """
+
+    kind: Literal["random_autocontrast"] = "random_autocontrast"
+
+    def change(self, x: Image.Image) -> Image.Image:
+        """RGB in, RGB of the same size out."""
+        return operations.autocontrast(x)

@@ -1,0 +1,24 @@
+"""SeVa's random equalization."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from seva_exp.augment import operations
+from seva_exp.augment.families import RandomlyApplied
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class RandomEqualize(RandomlyApplied):
+    """Each channel's histogram made flat, with a probability.
+
+    Parameters of SeVa's released code, first version; torchvision's RandomEqualize.
+    """
+
+    kind: Literal["random_equalize"] = "random_equalize"
+
+    def change(self, x: Image.Image) -> Image.Image:
+        """RGB in, RGB of the same size out."""
+        return operations.equalize(x)

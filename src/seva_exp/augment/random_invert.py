@@ -1,0 +1,24 @@
+"""SeVa's random inversion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from seva_exp.augment import operations
+from seva_exp.augment.families import RandomlyApplied
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class RandomInvert(RandomlyApplied):
+    """The negative, every value v as 255 - v, with a probability.
+
+    Parameters of SeVa's released code, first version; torchvision's RandomInvert.
+    """
+
+    kind: Literal["random_invert"] = "random_invert"
+
+    def change(self, x: Image.Image) -> Image.Image:
+        """RGB in, RGB of the same size out."""
+        return operations.invert(x)

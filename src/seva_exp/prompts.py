@@ -1,0 +1,91 @@
+"""Prompt sets: files with careful, plain and bad ways to ask for a description (STIC, appendix B).
+
+A set is a YAML file with the lists ``careful``, ``plain`` and ``bad``, each of at least one text.
+Some are packaged and known by name; a user names a file of their own by its path.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from pathlib import Path
+from typing import Any
+
+from seva_exp.errors import InputError, suggest
+from seva_exp.spec import Spec
+
+PACKAGED = Path(__file__).parent / "augment" / "prompts"
+SUFFIXES = (".yaml", ".yml")
+
+
+class PromptSet(Spec):
+    """The texts of one set. Equal texts are an equal set, whatever the file is called."""
+
+    careful: tuple[str, ...]
+    """Ask for a faithful description; the answers are preferred."""
+    plain: tuple[str, ...]
+    """Ask for a description; the preference is trained on these."""
+    bad: tuple[str, ...]
+    """Ask for what is not there; the answers are rejected."""
+
+
+LISTS = tuple(PromptSet.model_fields)
+
+
+def packaged_sets() -> list[str]:
+    """Names of the sets that come with the package."""
+    return sorted(file.stem for file in PACKAGED.glob("*.yaml"))
+
+
+def load_prompts(prompts: str, field: str = "prompts") -> PromptSet:
+    """The set of a packaged name or of a file. ``field`` (such as ``aug.bad_prompt.prompts``) is
+    named in the InputError that says what is wrong."""
+    file = _find(prompts, field)
+    where = f"{field}: {str(file)!r}"
+    content = _parse(file, where)
+    for name in content:
+        if name not in LISTS:
+            raise InputError(f"{where}: no list has the name {name!r}.{suggest(str(name), LISTS)}")
+    return PromptSet(**{name: _texts(content, name, where) for name in LISTS})
+
+
+def _find(prompts: str, field: str) -> Path:
+    if prompts in packaged_sets():
+        return PACKAGED / f"{prompts}.yaml"
+    file = Path(prompts).expanduser()
+    if file.is_file():
+        return file
+    if file.suffix in SUFFIXES or len(file.parts) > 1:
+        raise InputError(f"{field}: there is no file {prompts!r}.")
+    raise InputError(
+        f"{field}={prompts}: no such prompt set.{suggest(prompts, packaged_sets())} "
+        "A file of your own is named by its path."
+    )
+
+
+def _parse(file: Path, where: str) -> dict[Any, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{where}: cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{where}: the lists {', '.join(LISTS)} are needed.")
+    return content
+
+
+def _texts(content: dict[Any, Any], name: str, where: str) -> tuple[str, ...]:
+    """One list: at least one text, none of them blank."""
+    texts = content.get(name)
+    if not texts:
+        said = "is empty" if name in content else "is missing"
+        raise InputError(f"{where}: the list '{name}' {said}; it needs at least one prompt.")
+    if not isinstance(texts, list):
+        raise InputError(f"{where}: '{name}' is {reprlib.repr(texts)}, a list is needed.")
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(
+                f"{where}: entry {number} of '{name}' is {reprlib.repr(text)}, a text is needed "
+                "(put it in quotes)."
+            )
+    return tuple(text.strip() for text in texts)
