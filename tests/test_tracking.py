@@ -7,7 +7,10 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,9 @@ import yaml
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
+from seva_exp import tracking
 from seva_exp.events import Example, Outcome, Plan, PlannedStage
+from seva_exp.images import open_image
 from seva_exp.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
 from seva_exp.redact import hide, is_secret, without_secrets
 from seva_exp.tracking import AnyTracker, NoTracker, WandbTracker, choose_mode, make_listeners
@@ -233,7 +238,117 @@ def test_an_error_of_wandb_is_one_warning(
     assert said.startswith("W&B: warning: tracking could not start") and said.count("\n") == 1
 
 
-def test_no_tracker_never_imports_wandb(tmp_path: Path) -> None:
+class Refusing(BaseHTTPRequestHandler):
+    """A W&B host that takes no key."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.send_response(401)
+        self.end_headers()
+        self.wfile.write(b'{"errors":[{"message":"bad key"}]}')
+
+    do_GET = do_POST
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_online_that_fails_becomes_offline_in_the_same_run(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    hangs: bool,
+) -> None:
+    monkeypatch.setattr(tracking, "START_SECONDS", 3.0)
+    monkeypatch.setattr(sys.modules[__name__], "OFFLINE", WandbTracker(mode="online"))
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    plan = a_plan(tmp_path / "run")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_address[1]}")
+        if not hangs:  # a server that is not served takes connections and never answers
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        play(plan, tmp_path / "store", live=5)
+        if not hangs:
+            server.shutdown()
+    said = capfd.readouterr().err
+    assert said.startswith(f"W&B: offline, run {RUN_ID} (online failed: "), said
+    assert said.count("\n") == 1 and "To upload: wandb sync " in said
+    assert [p.name[:11] for p in (plan.dir / "wandb").glob("*run-*")] == ["offline-run"]
+    assert align_steps(records(plan.dir)) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("WANDB_MODE", "nonsense", "WANDB_MODE=nonsense is none of online, offline, disabled"),
+        ("WANDB_BASE_URL", "http://127.0.0.1:99999", "WANDB_BASE_URL is no address like"),
+        ("WANDB_BASE_URL", "nonsense", "WANDB_BASE_URL is no address like"),
+    ],
+)
+def test_a_wrong_variable_is_said_and_the_run_is_tracked_offline(
+    tmp_path: Path, name: str, value: str, why: str
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; import test_tracking as t\n"
+        "t.OFFLINE = t.WandbTracker()\n"
+        "t.play(t.a_plan(Path('run')), Path('store'), live=2)"
+    )
+    # another process: wandb reads the variables once
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "WANDB_API_KEY": "k" * 40}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**env, name: value},
+        timeout=90,
+    )
+    assert done.stderr.startswith(f"W&B: offline, run {RUN_ID} ({why}"), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert align_steps(records(tmp_path / "run")) == [1, 2, 3, 4, 5]
+
+
+def test_an_odd_proxy_prints_no_traceback(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:99999")
+    assert choose_mode(WandbTracker()) == ("offline", "api.wandb.ai does not answer")
+    assert capfd.readouterr().err == ""
+
+
+def test_skipped_stages_are_told_and_the_run_is_complete(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    for folder, cached in (("one", ()), ("two", STAGES[:1])):
+        plan = a_plan(tmp_path / folder, cached=cached)
+        (listener,) = make_listeners(OFFLINE, store)
+        listener.planned(plan)
+        first, *others = plan.stages
+        listener.stage_finished(StageResult(first.name, first.key, first.cached, 1.5), {})
+        for stage in others:
+            listener.stage_skipped(stage, "no pair is left")
+        outcome = an_outcome(plan)
+        listener.finished(replace(outcome, training=(), examples=()))
+    values = summary(records(tmp_path / "one"))
+    assert values["stage/align/skipped"] == "no pair is left"
+    assert values["stage/evaluate.aligned/skipped"] == "no pair is left"
+    assert exit_codes(records(tmp_path / "one")) == [0]
+    assert f"W&B: run {RUN_ID} is already complete" in capfd.readouterr().err
+    assert not (tmp_path / "two" / "wandb").exists()
+
+
+def test_pictures_are_those_that_the_model_saw(tmp_path: Path) -> None:
+    Image.new("I;16", (40, 30), 20000).save(tmp_path / "deep.png")
+    shown = tracking._picture(tmp_path / "deep.png", "s1").image
+    assert shown.tobytes() == open_image(tmp_path / "deep.png").tobytes()
+    missing = tracking._picture(tmp_path / "none.png", "s1")
+    assert missing._caption == "s1\n(no picture: no such file)"
+
+
+def test_no_tracker_imports_wandb_by_itself(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from seva_exp.tracking import *\n"
         "assert make_listeners(NoTracker(), Path('.')) == []\n"

@@ -334,12 +334,13 @@ def _set(variables: dict[str, str | None]) -> None:
 
 
 def _discard(plan: Plan, run_id: str) -> None:
-    """Forget an online run that did not begin: free its id, which wandb's service keeps as taken,
-    and remove its empty files. ``wandb.teardown`` would end other runs of the process too."""
+    """Forget an online run that did not begin: its empty files, and its id, which wandb's service
+    would keep as taken. The service starts anew, so nothing else may be logging through it."""
     import wandb
 
-    with contextlib.suppress(Exception), _settled_environment():  # wandb has no public call for it
-        wandb.setup().ensure_service().inform_finish(run_id)
+    if wandb.run is None:
+        with contextlib.redirect_stderr(io.StringIO()):
+            wandb.teardown()
     for folder in (plan.dir / "wandb").glob(f"run-*-{run_id}"):
         shutil.rmtree(folder, ignore_errors=True)
 

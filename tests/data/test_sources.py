@@ -189,14 +189,7 @@ def test_folder_visits_each_folder_once(tmp_path):
 
 
 PLACEHOLDERS = [
-    *(
-        "<image>",
-        "<|image|>",
-        "<|image_1|>",
-        "<|image_pad|>",
-        "<image_soft_token>",
-        "<IMG_CONTEXT>",
-    ),
+    *("<image>", "<|image|>", "<|image_1|>", "<|image_pad|>", "<image_soft_token>", "<image1>"),
     *("<start_of_image>", "<|vision_start|>", "<fake_token_around_image>", "<global-img>", "<img>"),
     *("[IMG]", "[IMG_END]", "</img>", "<Image>", "<IMG_CONTEXT>", "<|IMAGE_PLACEHOLDER|>"),
 ]

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from seva_exp.events import Example, Outcome, Plan
+from seva_exp.events import Example, Outcome, Plan, PlannedStage
+from seva_exp.images import open_image
 from seva_exp.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
-from seva_exp.report.html import HtmlReport, command, marked, picture, render
+from seva_exp.report.html import HtmlReport, command, curves, marked, picture, render
 from seva_exp.report.verdict import change, label, number, p_value, share, verdict
 
 EVIL = "<script>alert(1)</script> \"quoted\" 'x' & </p>"
@@ -124,6 +125,79 @@ def test_unreadable_pictures_are_left_out(tmp_path: Path) -> None:
     assert picture(broken) is None
     assert picture(tmp_path / "missing.png") is None
     assert picture(None) is None
+
+
+def test_a_picture_is_shown_as_the_model_saw_it(tmp_path: Path) -> None:
+    deep, turned = tmp_path / "deep.png", tmp_path / "turned.jpg"
+    Image.new("I;16", (40, 30), 20000).save(deep)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 30), "red").save(turned, exif=exif)
+    for path in (deep, turned):
+        shown = picture(path)
+        assert shown is not None
+        with Image.open(io.BytesIO(base64.b64decode(shown["uri"].split(",")[1]))) as image:
+            assert image.tobytes() == open_image(path).tobytes()
+            assert image.size == open_image(path).size
+
+
+def test_a_run_without_pairs_says_so_and_shows_the_base_scores(tmp_path: Path) -> None:
+    full = an_outcome(tmp_path, (a_delta(1, 0.01, "higher"),))
+    report = replace(
+        full.report,
+        stages=full.report.stages[:1],
+        pairs=PairCounts(10, 0, {"equal": 10}),
+        scores=full.report.scores[:1],
+        deltas=(),
+    )
+    outcome = replace(full, report=report, examples=(), training=())
+    page = HtmlReport()
+    page.planned(full.plan)
+    for name in ("align", "evaluate.aligned.shapes"):
+        page.stage_skipped(PlannedStage(name, "cd" * 32, False), f"no pair is left {EVIL}")
+    page.finished(outcome)
+    text = parse((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert "No pair was left: nothing was aligned; only the base model was measured." in text
+    assert text.count(f"No pair is left {EVIL}.") == 1
+    assert "20.0" in text and "Aligned" not in text and text.count("skipped") == 2
+    page.planned(full.plan)
+    page.finished(outcome)
+    assert "skipped" not in parse((tmp_path / "report.html").read_text(encoding="utf-8")).text
+
+
+def test_what_was_left_out_is_counted_and_named(tmp_path: Path) -> None:
+    lines = [f"{i}.png: truncated or damaged ({EVIL})" for i in range(20)]
+    samples = {
+        "samples": 10,
+        "not_drawn": 0,
+        "unusable": {"empty file": 2, "truncated or damaged": 23},
+        "left_out": lines,
+    }
+    outcome = an_outcome(tmp_path)
+    report = replace(
+        outcome.report, stages=(StageResult("samples", "k", False, 1.0), *outcome.report.stages)
+    )
+    metrics = {"samples": samples}
+    text = parse(render(replace(outcome, report=report, stage_metrics=metrics))).text
+    assert "25 files or rows could not be used" in text
+    assert "truncated or damaged 23, empty file 2." in text
+    assert "Which ones (first 20 of 25)" in text
+    assert all(text.count(line) == 1 for line in lines)  # in the list, not in the stage's notes
+    nothing = {"samples": {**samples, "unusable": {}, "left_out": []}}
+    assert "could not be used" not in parse(render(replace(outcome, stage_metrics=nothing))).text
+
+
+def test_examples_say_of_how_many_pairs_they_are_the_first(tmp_path: Path) -> None:
+    outcome = an_outcome(tmp_path)
+    assert "These are the first 1 of 6 pairs." in parse(render(outcome)).text
+    all_shown = replace(outcome, report=replace(outcome.report, pairs=PairCounts(1, 1, {})))
+    assert "These are the first" not in parse(render(all_shown)).text
+
+
+def test_curves_are_of_the_names_that_trl_logs() -> None:
+    row = {"step": 1, "loss": 0.69, "rewards/margins": 0.0, "rewards/accuracies": 0.5}
+    assert [c["name"] for c in curves([row])] == ["loss", "rewards/margins", "rewards/accuracies"]
+    assert curves([{"step": 1, "margin": 0.0, "loss": True}, {"loss": float("nan")}]) == []
 
 
 @pytest.mark.parametrize(
