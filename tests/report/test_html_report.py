@@ -166,7 +166,7 @@ def test_a_run_without_pairs_says_so_and_shows_the_base_scores(tmp_path: Path) -
 
 
 def test_what_was_left_out_is_counted_and_named(tmp_path: Path) -> None:
-    lines = [f"{i}.png: truncated or damaged ({EVIL})" for i in range(20)]
+    lines = [f"img{i:02}.png: truncated or damaged ({EVIL})" for i in range(20)]
     samples = {
         "samples": 10,
         "not_drawn": 0,
