@@ -24,6 +24,7 @@ MISTAKES = [
     (["+aug=diffusion_noise", "data=folder", "data.path=/nowhere"], "data.path"),
     (["+aug=diffusion_noise", "data=folder"], "data.path: must be set"),
     (["+aug=diffusion_noise", "seed=x"], "seed=x"),
+    (["+aug.diffusion_noise.stepp=3"], "Did you mean 'step'"),
     (["+sweep=nosuch"], "diffusion_steps"),
     ([], "diffusion_noise"),
     (["aug=moco"], "+aug=NAME"),
@@ -112,6 +113,14 @@ def test_a_closed_pipe_and_a_narrow_encoding_do_not_end_a_run(cli, tmp_path):
     done = cli(*words, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0
     assert "pope accuracy" in done.stdout
+
+
+def test_two_mistakes_are_told_at_once(cli):
+    done = cli("data=folder", "data.path=/nowhere")
+    assert done.returncode == 2
+    first, second = done.stderr.strip().splitlines()
+    assert "data.path" in first
+    assert "+aug=NAME" in second
 
 
 def test_a_failed_job_of_a_sweep_is_told_at_once_and_sets_the_exit_code(cli, tmp_path):

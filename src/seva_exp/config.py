@@ -79,8 +79,19 @@ def parse(config: Json) -> RunConfig:
     try:
         experiment = Experiment(seed=config.get("seed", 0), **parts)
     except ValidationError as error:
-        raise InputError(_message("", Experiment, error)) from None
+        raise InputError("\n".join([*_faults(parts), _message("", Experiment, error)])) from None
     return RunConfig(experiment, machine, checked, tracker)
+
+
+def _faults(parts: dict[str, Any]) -> list[str]:
+    """What is wrong with data and model, so that a person sees all at once."""
+    found = []
+    for name in ("data", "model"):
+        try:
+            parts[name].check()
+        except InputError as error:
+            found.append(str(error))
+    return found
 
 
 def _unknown_top_level(name: str, known: set[str]) -> str:
@@ -124,9 +135,12 @@ def _member(path: str, name: Any, node: Any, classes: Classes) -> Spec:
     if not isinstance(node, dict) or "kind" not in node:
         known = options_of(path)
         if name in known:
+            fields = classes[name].model_fields if name in classes else {}
+            wrong = [key for key in node if key not in fields] if isinstance(node, dict) else []
             raise InputError(
                 f"{where}: fields of it are set, but this {path} is not in the config. "
                 f"Add +{path}={name}."
+                + "".join(f" {key}: no such field.{suggest(key, fields)}" for key in wrong)
             )
         raise InputError(f"{where}: no such {path}.{suggest(name, known)}")
     return _one_of(where, node, classes)
