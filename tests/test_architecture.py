@@ -23,7 +23,7 @@ LEVELS = [
     {"stages", "environment", "sheet"},
     {"rundir"},
     {"experiment"},
-    {"report", "tracking_marker"},
+    {"report", "tracking_marker", "tracking_content"},
     {"tracking"},
     {"config", "api"},
     {"cli"},

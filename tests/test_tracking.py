@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from seva_exp import tracking
+from seva_exp import tracking, tracking_content
 from seva_exp.events import Example, Outcome, Plan, PlannedStage
 from seva_exp.images import open_image
 from seva_exp.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
@@ -343,9 +343,9 @@ def test_skipped_stages_are_told_and_the_run_is_complete(
 
 def test_pictures_are_those_that_the_model_saw(tmp_path: Path) -> None:
     Image.new("I;16", (40, 30), 20000).save(tmp_path / "deep.png")
-    shown = tracking._picture(tmp_path / "deep.png", "s1").image
+    shown = tracking_content._picture(tmp_path / "deep.png", "s1").image
     assert shown.tobytes() == open_image(tmp_path / "deep.png").tobytes()
-    missing = tracking._picture(tmp_path / "none.png", "s1")
+    missing = tracking_content._picture(tmp_path / "none.png", "s1")
     assert missing._caption == "s1\n(no picture: no such file)"
 
 

@@ -16,7 +16,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
@@ -24,12 +23,12 @@ from urllib.request import getproxies, proxy_bypass
 
 from pydantic import Field
 
-from seva_exp.events import Example, Listener, Outcome, Plan, PlannedStage
-from seva_exp.images import UnusableImage, open_image
-from seva_exp.records import Report, Score, StageResult
+from seva_exp.events import Listener, Outcome, Plan, PlannedStage
+from seva_exp.records import StageResult
 from seva_exp.redact import hide, without_secrets
 from seva_exp.report.verdict import is_number
 from seva_exp.spec import Json, Spec
+from seva_exp.tracking_content import flatten, pictures, score_summary, score_table
 from seva_exp.tracking_marker import Marker
 
 Mode = Literal["online", "offline", "disabled"]
@@ -39,8 +38,6 @@ CONNECT_SECONDS = 1.0
 """How long to wait for the W&B host before a run is tracked offline."""
 START_SECONDS = 15.0
 """How long the W&B host may take to open a run before the run is tracked offline."""
-PICTURE_SIDE = 672
-"""Largest side of a picture that is sent, in pixels."""
 
 
 class NoTracker(Spec):
@@ -238,7 +235,7 @@ class WandbListener(Listener):
 
     def _summarise(self, result: StageResult, metrics: Json) -> None:
         values = {"seconds": result.seconds, "cached": result.cached, **without_secrets(metrics)}
-        flat = {f"stage/{result.name}/{name}": v for name, v in _flatten(values)}
+        flat = {f"stage/{result.name}/{name}": v for name, v in flatten(values)}
         self._run.summary.update(flat)
         self._marker.state["stages"][result.name] = result.key
         self._marker.state["skipped"].pop(result.name, None)
@@ -257,7 +254,7 @@ class WandbListener(Listener):
             {"environment": without_secrets(outcome.environment)}, allow_val_change=True
         )
         self._run.summary.update(score_summary(outcome.report))
-        media = {**_score_table(outcome.report), **_pictures(outcome.examples)}
+        media = {**score_table(outcome.report), **pictures(outcome.examples)}
         if media:
             with _staged_in(outcome.plan.dir / "wandb"):
                 self._log(media)
@@ -345,60 +342,6 @@ def _discard(plan: Plan, run_id: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def score_summary(report: Report) -> Json:
-    """``score/<benchmark>/<split>/<metric>/<model>`` and ``delta/...``, with ``/low`` etc."""
-    values: Json = {}
-    for s in report.scores:
-        name = f"score/{s.benchmark}/{s.split}/{s.metric}/{s.model}"
-        values |= {name: s.value, f"{name}/low": s.low, f"{name}/high": s.high}
-    for d in report.deltas:
-        name = f"delta/{d.benchmark}/{d.split}/{d.metric}"
-        values |= {name: d.value, f"{name}/low": d.low, f"{name}/high": d.high, f"{name}/p": d.p}
-    if report.pairs:
-        values |= {"pairs/sampled": report.pairs.sampled, "pairs/kept": report.pairs.kept}
-        values |= {f"pairs/dropped/{reason}": n for reason, n in report.pairs.dropped.items()}
-    return values
-
-
-def _score_table(report: Report) -> Json:
-    import wandb
-
-    rows = [list(asdict(score).values()) for score in report.scores]
-    columns: list[str | int] = [column.name for column in fields(Score)]
-    return {"scores": wandb.Table(columns=columns, data=rows)} if rows else {}
-
-
-def _pictures(examples: Sequence[Example]) -> Json:
-    """``examples/clean`` and one list per view; each caption names the sample."""
-    lists: dict[str, list[Any]] = {}
-    for example in examples:
-        pair = example.pair
-        asked = f"{pair.sample_id}: {pair.prompt}\nchosen: {pair.chosen}\n"
-        answers = zip(pair.views, pair.rejected, strict=True)
-        rejected = {view: f"rejected ({view}): {text}" for view, text in answers}
-        clean = _picture(example.clean_image, asked + "\n".join(rejected.values()))
-        lists.setdefault("examples/clean", []).append(clean)
-        for view, text in rejected.items():
-            if view in example.view_images:
-                image = _picture(example.view_images[view], asked + text)
-                lists.setdefault(f"examples/{view}", []).append(image)
-    return lists
-
-
-def _picture(path: Path, caption: str) -> Any:
-    """The picture as the model saw it; where it can't be read, a gray one with the reason."""
-    import wandb
-    from PIL import Image
-
-    try:
-        image = open_image(path)
-    except (UnusableImage, OSError) as error:
-        image = Image.new("RGB", (72, 72), "gray")
-        caption += f"\n(no picture: {error})"
-    image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    return wandb.Image(image, caption=caption)
-
-
 @contextlib.contextmanager
 def _staged_in(folder: Path) -> Iterator[None]:
     """Have W&B stage table files in ``folder``, so that an offline run is whole in its folder."""
@@ -416,17 +359,6 @@ def _in_short(error: Exception) -> str:
     """The first line of what went wrong, without secrets."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return hide(lines[0][:200].rstrip(". "))
-
-
-def _flatten(values: Json, before: str = "") -> list[tuple[str, Any]]:
-    """Nested values as (slashed name, plain value)."""
-    flat: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat += _flatten(value, f"{before}{key}/")
-        else:
-            flat.append((f"{before}{key}", value))
-    return flat
 
 
 def _sync(dirs: Sequence[str]) -> str:

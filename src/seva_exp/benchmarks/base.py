@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -55,20 +56,21 @@ class Benchmark(Spec):
     two protocols are never put in one column."""
 
     @property
+    @abstractmethod
     def protocol(self) -> str:
-        raise NotImplementedError
+        """The protocol's name."""
 
     def check(self) -> None:
         """Cheap checks before anything runs. Raises InputError naming the field."""
 
+    @abstractmethod
     def questions(self) -> Iterator[Question]:
         """Every question, in a fixed order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, question: Question, text: str) -> Prediction:
         """Extract the answer from what the model said and score it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def metrics(self) -> Sequence[Metric]:
         """The metrics of the benchmark, in the order in which a table shows them."""
-        raise NotImplementedError
