@@ -30,6 +30,9 @@ def cli(tmp_path: Path) -> Cli:
     def call(*words: str, **options) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "seva_exp", *words]
         options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300} | options
+        # wandb tells its children of its own service, which ends with the test that started it.
+        environment = options.pop("env", os.environ)
+        options["env"] = {k: v for k, v in environment.items() if "WANDB_SERVICE" not in k}
         return subprocess.run(command, **options)
 
     return call
