@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 
 from seva_exp import Experiment, InputError, Machine, Options
 from seva_exp.augment import AUGMENTATIONS, DiffusionNoise
+from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.config import parse
 from seva_exp.experiment import graph
 from seva_exp.paths import config_dir, options_of, sweeps_dir
@@ -197,3 +199,21 @@ def test_all_augmentations_have_a_config_file():
     kinds = {name: composed(f"+aug={name}")["aug"][name]["kind"] for name in options_of("aug")}
     assert set(kinds.values()) == set(AUGMENTATIONS)
     assert {name for name, kind in kinds.items() if name != kind} == {"color_jitter_seva"}
+
+
+def test_version_seed_and_protocol_are_in_the_keys(monkeypatch):
+    def stages():
+        return {s.label: s for s in graph(parse(composed("+aug=moco")).experiment, lambda p: "0")}
+
+    before = {label: stage.key for label, stage in stages().items()}
+    for label, stage in stages().items():
+        with monkeypatch.context() as patch:
+            patch.setattr(type(stage), "version", 99)
+            assert stages()[label].key != before[label], label
+    negative, clean = stages()["answers.moco"], stages()["answers.clean"]
+    assert replace(negative, seed=1).key != negative.key
+    assert replace(clean, seed=1).key == clean.key
+    specs = {label: stage.spec() for label, stage in stages().items()}
+    monkeypatch.setattr(ShapesBenchmark, "protocol", "another")
+    for label in ("evaluate.base.shapes", "compare.shapes"):
+        assert stages()[label].spec() != specs[label], label
