@@ -18,7 +18,7 @@ PINS = Path(__file__).parent / "stage_versions.json"
 LEVELS = [
     {"errors", "spec", "runtime", "paths", "redact"},
     {"randomness", "records", "digests", "progress", "images", "world"},
-    {"store", "events", "interfaces", "machine", "prompts"},
+    {"store", "events", "interfaces", "machine", "prompts", "views"},
     {"augment", "models", "data", "generation", "training", "benchmarks"},
     {"stages", "environment", "sheet"},
     {"rundir"},
@@ -36,10 +36,10 @@ GROUND = 3
 SOURCES = {
     "samples": ["data", "world", "images.py", "randomness.py"],
     "answers": [
-        "generation", "augment", "models/vlm.py", "models/pixels.py", "images.py", "randomness.py",
+        "generation", "views.py", "augment", "models/vlm.py", "models/pixels.py", "images.py", "randomness.py",
     ],
     "pairs": ["generation/pairs.py"],
-    "align": ["training", "models/vlm.py", "models/pixels.py", "images.py", "randomness.py"],
+    "align": ["training", "views.py", "models/vlm.py", "models/pixels.py", "images.py", "randomness.py"],
     "evaluate": [
         "benchmarks", "world", "generation/engine.py", "models/vlm.py", "models/pixels.py",
         "randomness.py",

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from seva_exp import sheet
-from seva_exp.generation.views import View
+from seva_exp.views import View
 from seva_exp.paths import options_of
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -25,11 +25,13 @@ class ImageRef:
 
 @dataclass(frozen=True)
 class Sample:
-    """One unlabeled image with the question that is asked about it."""
+    """One image with the question that is asked about it. ``response`` is the answer that
+    instruction data holds (STIC's stage 2 trains on it); unlabeled data has none."""
 
     id: str
     image: ImageRef
     prompt: str
+    response: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Pair:
     """A preference: on the clean ``image`` and ``prompt``, ``chosen`` over each ``rejected``.
 
     ``views[k]`` names the negative view that gave ``rejected[k]``. The token ids are those that
-    were generated, so that training never re-tokenises an answer."""
+    were generated, so that training never re-tokenises an answer; ``()`` stands for an answer
+    whose text was changed after it was generated, which training tokenises."""
 
     sample_id: str
     image: ImageRef
@@ -114,7 +117,8 @@ class Score:
 
 @dataclass(frozen=True)
 class Delta:
-    """aligned - base of one metric, by a paired bootstrap; ``p`` is two-sided."""
+    """``model`` - base of one metric, by a paired bootstrap; ``p`` is two-sided. ``model`` is
+    ``aligned`` for the run's final model, ``round1``, ``stage1`` ... for one on the way to it."""
 
     benchmark: str
     split: str
@@ -124,6 +128,7 @@ class Delta:
     high: float
     p: float
     better: str = "higher"
+    model: str = "aligned"
 
 
 @dataclass(frozen=True)

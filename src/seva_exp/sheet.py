@@ -18,7 +18,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps
 from pydantic import TypeAdapter
 
 from seva_exp.augment import AnyAugmentation, Augmentation
-from seva_exp.generation.views import View
+from seva_exp.views import View
 from seva_exp.images import open_image
 from seva_exp.paths import config_dir, options_of
 

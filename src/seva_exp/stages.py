@@ -197,7 +197,7 @@ class Answers(Stage):
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
         from seva_exp.generation.answers import answer_samples
-        from seva_exp.generation.views import View
+        from seva_exp.views import View
 
         samples = list(read_jsonl(paths[0] / "samples.jsonl", Sample))
         root = self.samples.data.image_root(paths[0])

@@ -42,17 +42,24 @@ class DataSource(Spec):
     def seeded(self) -> bool:
         """Whether the run's seed changes the samples."""
 
-    @abstractmethod
-    def check(self) -> None:
-        """Raises InputError for what is wrong at first glance (no such folder, say); quick."""
+    def lacking(self, where: str = "data") -> str | None:
+        """What must still be given before work can start, such as "data.path: must be set ...";
+        None when everything is. A dry run prints it beside the plan."""
+        return None
 
     @abstractmethod
-    def identity(self, sha256: Hasher) -> Json:
+    def check(self, where: str = "data") -> None:
+        """Raises InputError for what is wrong at first glance (no such folder, say); quick. Never
+        called while something is lacking. ``where`` (``data``, ``instructions``) is the part of
+        the config that is named in errors, here and below."""
+
+    @abstractmethod
+    def identity(self, sha256: Hasher, where: str = "data") -> Json:
         """What the samples depend on beside the seed: fields and the contents of files, by hash.
-        Never a path of this machine."""
+        Never a path of this machine. While something is lacking: the fields."""
 
     @abstractmethod
-    def build(self, seed: int, root: Path, sha256: Hasher) -> SampleSet:
+    def build(self, seed: int, root: Path, sha256: Hasher, where: str = "data") -> SampleSet:
         """The samples; pictures that are made are written below ``root/images``."""
 
     @abstractmethod

@@ -50,7 +50,7 @@ class FolderData(DataSource):
     def seeded(self) -> bool:
         return self.samples is not None
 
-    def check(self) -> None:
+    def check(self, where: str = "data") -> None:
         if token := placeholder_in(self.prompt):
             raise InputError(
                 f"data.prompt: {self.prompt!r} holds the image placeholder {token}; "
@@ -60,7 +60,7 @@ class FolderData(DataSource):
         if next(walk(folder, self.recursive), None) is None:
             raise InputError(f"data.path: there is no file in {self.path!r}.")
 
-    def identity(self, sha256: Hasher) -> Json:
+    def identity(self, sha256: Hasher, where: str = "data") -> Json:
         folder = existing_folder("data.path", self.path)
         names = self._names(folder)
         contents = [[printable(name), hash_or_none(folder / name, sha256)] for name in names]
@@ -70,7 +70,7 @@ class FolderData(DataSource):
     def image_root(self, root: Path) -> Path:
         return Path(self.path).expanduser().absolute()
 
-    def build(self, seed: int, root: Path, sha256: Hasher) -> SampleSet:
+    def build(self, seed: int, root: Path, sha256: Hasher, where: str = "data") -> SampleSet:
         folder = existing_folder("data.path", self.path)
         names = self._names(folder)
         texts = [name for name in names if printable(name) == name]

@@ -91,7 +91,7 @@ class JsonlData(DataSource):
     def seeded(self) -> bool:
         return self.samples is not None
 
-    def check(self) -> None:
+    def check(self, where: str = "data") -> None:
         """Looks at the paths and at the first row."""
         existing_file("data.path", self.path)
         if self.image_folder is not None:
@@ -104,7 +104,7 @@ class JsonlData(DataSource):
         except BadRow as error:
             self._reject(row_name(first[0]), error)
 
-    def identity(self, sha256: Hasher) -> Json:
+    def identity(self, sha256: Hasher, where: str = "data") -> Json:
         file, folder = existing_file("data.path", self.path), self.image_root(Path())
         names = sorted({row.image for row in self._good_rows()})
         contents = [[name, hash_or_none(folder / name, sha256)] for name in names]
@@ -119,7 +119,7 @@ class JsonlData(DataSource):
         folder = file.parent if self.image_folder is None else Path(self.image_folder).expanduser()
         return os.path.abspath(folder)
 
-    def build(self, seed: int, root: Path, sha256: Hasher) -> SampleSet:
+    def build(self, seed: int, root: Path, sha256: Hasher, where: str = "data") -> SampleSet:
         existing_file("data.path", self.path)
         rows, drops = self._read()
         pictures = Pictures(self.image_root(root), self.image_field, sha256)

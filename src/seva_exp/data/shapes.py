@@ -47,16 +47,16 @@ class ShapesData(DataSource):
     def seeded(self) -> bool:
         return True
 
-    def check(self) -> None:
+    def check(self, where: str = "data") -> None:
         """Nothing outside can be wrong."""
 
-    def identity(self, sha256: Hasher) -> Json:
+    def identity(self, sha256: Hasher, where: str = "data") -> Json:
         return self.to_json()
 
     def image_root(self, root: Path) -> Path:
         return root / "images"
 
-    def build(self, seed: int, root: Path, sha256: Hasher) -> SampleSet:
+    def build(self, seed: int, root: Path, sha256: Hasher, where: str = "data") -> SampleSet:
         folder = self.image_root(root)
         folder.mkdir(parents=True, exist_ok=True)
         ids = [f"shapes-{number:06d}" for number in range(self.samples)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL.Image import Image
 
 from seva_exp.generation.engine import Engine, Reply, cut_batches
-from seva_exp.generation.views import Pictures, View
+from seva_exp.views import Pictures, View
 from seva_exp.images import load_image
 from seva_exp.interfaces import Placement, Request, VisionLanguageModel
 from seva_exp.records import CLEAN, Answer, ImageRef, Sample, from_json, write_jsonl
