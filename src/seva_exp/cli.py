@@ -89,8 +89,7 @@ def _job(config: Any) -> int:
         wanted = parse(_without_missing(values))
         options = wanted.options
         if sweeping and options.name is None:
-            views = sorted(wanted.experiment.aug)
-            name = sweep_name(views, overrides, swept_keys(settings))
+            name = sweep_name(wanted.experiment.title, overrides, swept_keys(settings))
             options = options.model_copy(update={"name": name})
         run(
             wanted.experiment,
@@ -112,10 +111,10 @@ def swept_keys(settings: Any) -> set[str]:
     return {key for key, _, _ in several} | set(settings.sweeper.get("params") or {})
 
 
-def sweep_name(views: list[str], overrides: list[str], swept: set[str]) -> str:
-    """What tells one run of a sweep from another: its views and the fields that vary, e.g.
+def sweep_name(title: str, overrides: list[str], swept: set[str]) -> str:
+    """What tells one run of a sweep from another: its title and the fields that vary, e.g.
     ``diffusion_noise_step=300_beta=0.1``."""
-    words = ["+".join(views)]
+    words = [title]
     for override in overrides:
         key, _, value = override.partition("=")
         if key in swept and not key.startswith("+"):

@@ -20,18 +20,18 @@ from seva_exp.augment import AUGMENTATIONS
 from seva_exp.benchmarks import BENCHMARKS
 from seva_exp.data import DATA
 from seva_exp.errors import InputError, nearest, suggest
-from seva_exp.experiment import Experiment, Method, Options
-from seva_exp.generation import GENERATION
+from seva_exp.experiment import Experiment, Options
+from seva_exp.generation import FILTERS, GENERATION
 from seva_exp.machine import Machine
+from seva_exp.methods import METHODS
 from seva_exp.models import MODELS
 from seva_exp.paths import options_of, sweeps_dir
 from seva_exp.spec import Json, Spec
 from seva_exp.tracking import AnyTracker, NoTracker, WandbTracker
-from seva_exp.training import DpoTraining
+from seva_exp.training import DpoTraining, SftTraining
 
 Classes = Mapping[str, type[Spec]]
 
-METHODS: dict[str, type[Spec]] = {"seva": Method}
 ONE_OF: dict[str, Classes] = {
     "method": METHODS,
     "model": MODELS,
@@ -44,6 +44,10 @@ MANY_OF: dict[str, Classes] = {"aug": AUGMENTATIONS, "benchmark": BENCHMARKS}
 """Groups that hold values by name."""
 PLAIN: dict[str, type[Spec]] = {"dpo": DpoTraining, "machine": Machine}
 """Groups of one class."""
+MAYBE: dict[str, type[Spec]] = {"sft": SftTraining}
+"""Groups of one class that may be left out."""
+OTHERS = ("seed", "instructions", "filters")
+"""What else a config has: a second data source (a package of the group data), a list of rules."""
 HINTS = {
     "sweep": "A sweep is a config of its own: python -m seva_exp -cn NAME",
     "sweeps": "A sweep is a config of its own: python -m seva_exp -cn NAME",
@@ -63,7 +67,7 @@ class RunConfig:
 def parse(config: Json) -> RunConfig:
     """Validate a composed config. Raises InputError naming the first wrong field."""
     options = {name: config[name] for name in Options.model_fields if name in config}
-    known = {*ONE_OF, *MANY_OF, *PLAIN, *Options.model_fields, "seed"}
+    known = {*ONE_OF, *MANY_OF, *PLAIN, *MAYBE, *OTHERS, *Options.model_fields}
     for name in config:
         if name not in known:
             raise InputError(_unknown_top_level(name, known))
@@ -74,6 +78,13 @@ def parse(config: Json) -> RunConfig:
         parts[name] = _many_of(name, config.get(name), classes)
     for name, cls in PLAIN.items():
         parts[name] = _plain(name, config.get(name), cls)
+    for name, cls in MAYBE.items():
+        node = config.get(name)
+        parts[name] = None if node is None else _plain(name, node, cls)
+    if config.get("instructions") is not None:
+        parts["instructions"] = _one_of("instructions", config["instructions"], DATA)
+    if "filters" in config:
+        parts["filters"] = _filters(config["filters"])
     machine, tracker = parts.pop("machine"), parts.pop("tracker")
     checked = _validate("", options, Options)
     try:
@@ -88,7 +99,8 @@ def _faults(parts: dict[str, Any]) -> list[str]:
     found = []
     for name in ("data", "model"):
         try:
-            parts[name].check()
+            if name == "model" or not parts[name].lacking():
+                parts[name].check()
         except InputError as error:
             found.append(str(error))
     return found
@@ -103,7 +115,7 @@ def _unknown_top_level(name: str, known: set[str]) -> str:
 
 def _one_of(path: str, node: Any, classes: Classes) -> Spec:
     if not isinstance(node, dict):
-        known = options_of(path.split(".")[0])
+        known = options_of(path.split(".")[0]) or sorted(classes)
         raise InputError(f"{path}={node}: not a config of this group.{suggest(str(node), known)}")
     kind = str(node.get("kind"))
     if kind not in classes:
@@ -118,6 +130,14 @@ def _plain(path: str, node: Any, cls: type[Spec]) -> Any:
             f"{suggest('', options_of(path))}"
         )
     return _validate(path, node, cls)
+
+
+def _filters(node: Any) -> tuple[Spec, ...]:
+    """A list of rules; a bare name stands for the rule with its defaults."""
+    if not isinstance(node, list):
+        raise InputError(f"filters={_shown(node)}: a list is needed, e.g. filters=[equal,empty].")
+    wanted = [{"kind": one} if isinstance(one, str) else one for one in node]
+    return tuple(_one_of(f"filters.{i}", one, FILTERS) for i, one in enumerate(wanted))
 
 
 def _many_of(path: str, node: Any, classes: Classes) -> dict[str, Spec]:
@@ -201,8 +221,10 @@ def _literals(annotation: Any) -> list[Any]:
 
 def known_fields() -> list[str]:
     """Every dotted field name that an override may have, for suggestions."""
-    names = [*Options.model_fields, "seed", "experiment", *ONE_OF, *MANY_OF, *PLAIN]
-    for group, classes in {**ONE_OF, **{name: {"": cls} for name, cls in PLAIN.items()}}.items():
+    plain = {name: {"": cls} for name, cls in {**PLAIN, **MAYBE}.items()}
+    groups = {**ONE_OF, **plain, "instructions": DATA}
+    names = [*Options.model_fields, *OTHERS, "experiment", *groups, *MANY_OF]
+    for group, classes in groups.items():
         names += [f"{group}.{field}" for cls in classes.values() for field in cls.model_fields]
     for group, classes in MANY_OF.items():
         for kind, cls in classes.items():

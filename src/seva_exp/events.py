@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +31,8 @@ class Plan:
     overrides: tuple[str, ...]
     stages: tuple[PlannedStage, ...]
     dir: Path
+    lacking: tuple[str, ...] = ()
+    """Of a dry run: what must be given before it can run. Until then the keys are not final."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,14 @@ class Outcome:
     report: Report
     examples: tuple[Example, ...] = ()
     training: tuple[Json, ...] = ()
-    """Rows of the align stage's metrics, e.g. ``{"step": 1, "loss": 0.693, ...}``."""
+    """Logged steps of every training stage, e.g. ``{"stage": "align", "step": 1, "loss": 0.693}``;
+    the stages in the order of work."""
     stage_metrics: dict[str, Json] = field(default_factory=dict)
     """Per stage label: what its manifest says of it (answers/s, kept share, drops per reason)."""
     environment: Json = field(default_factory=dict)
     """Versions, device, number format, git commit."""
+    links: dict[str, str] = field(default_factory=dict)
+    """Name in the run's folder -> file of a stage, for what the run is about (adapter, pairs)."""
 
 
 class Listener:
@@ -85,3 +91,38 @@ class Listener:
 
     def failed(self, error: BaseException) -> None:
         """The run stops with this error (also an interruption)."""
+
+
+class Listeners(Listener):
+    """Several listeners as one."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._all = listeners
+
+    def planned(self, plan: Plan) -> None:
+        for listener in self._all:
+            listener.planned(plan)
+
+    def stage_started(self, stage: PlannedStage) -> None:
+        for listener in self._all:
+            listener.stage_started(stage)
+
+    def waiting(self, stage: PlannedStage) -> None:
+        for listener in self._all:
+            listener.waiting(stage)
+
+    def warned(self, text: str) -> None:
+        for listener in self._all:
+            listener.warned(text)
+
+    def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
+        for listener in self._all:
+            listener.stage_skipped(stage, reason)
+
+    def logged(self, stage: str, step: int, values: Json) -> None:
+        for listener in self._all:
+            listener.logged(stage, step, values)
+
+    def stage_finished(self, result: StageResult, metrics: Json) -> None:
+        for listener in self._all:
+            listener.stage_finished(result, metrics)

@@ -6,32 +6,32 @@ Free of Hydra, W&B and torch at import; torch is loaded by the first stage that 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal
 
 from pydantic import Field, model_validator
 
-from seva_exp import stages
 from seva_exp.augment import AUGMENTATIONS, AnyAugmentation
 from seva_exp.benchmarks import AnyBenchmark, ShapesBenchmark
-from seva_exp.data import AnyData, ShapesData
+from seva_exp.data import AnyData, ShapesData, ShapesInstructData
 from seva_exp.digests import FileDigests
 from seva_exp.environment import describe_environment
-from seva_exp.errors import InputError, StageError, suggest
-from seva_exp.events import Listener, Plan, PlannedStage
-from seva_exp.generation import AnyGeneration, HfGeneration
+from seva_exp.errors import InputError, StageError
+from seva_exp.events import Listener, Listeners, Plan, PlannedStage
+from seva_exp.generation import AnyFilter, AnyGeneration, EqualFilter, HfGeneration
+from seva_exp.graph import forced_keys, graph, matching, with_inputs
 from seva_exp.machine import Machine, resolve_device
+from seva_exp.methods import AnyMethod, SevaMethod, SticMethod
 from seva_exp.models import AnyModel, TinyModel
 from seva_exp.progress import progress
 from seva_exp.records import CLEAN, Report, StageResult
 from seva_exp.rundir import RunDir, collect_outcome
 from seva_exp.runtime import settle
 from seva_exp.spec import Json, Spec, digest
-from seva_exp.stages import Align, Answers, Compare, Evaluate, Pairs, Samples, Stage, Workshop
+from seva_exp.stages import Align, Pairs, Stage, Trained, Workshop
 from seva_exp.store import Manifest, Store
-from seva_exp.training import DpoTraining
+from seva_exp.training import DpoTraining, SftTraining
 
 NOTHING_TO_ALIGN = (
     "no pair is left, every negative answer equals the clean one; use a stronger augmentation "
@@ -39,11 +39,10 @@ NOTHING_TO_ALIGN = (
 )
 
 
-class Method(Spec):
-    """SeVa (Zhu et al. 2024): prefer the answer to the clean image over the answer to an augmented
-    one; every negative view gives a rejected answer; equal answers are dropped."""
-
-    kind: Literal["seva"] = "seva"
+NO_INSTRUCTIONS = (
+    "instructions: must be set for sft=stic: data@instructions=instruct instructions.path=FILE "
+    "(LLaVA conversation JSON)"
+)
 
 
 class Experiment(Spec):
@@ -51,13 +50,20 @@ class Experiment(Spec):
 
     seed: int = Field(0, ge=0)
     """Every random choice draws from (seed, purpose, sample id)."""
-    method: Method = Method()
+    method: AnyMethod = SevaMethod()
     aug: dict[str, AnyAugmentation] = Field(default_factory=dict)
     """Negative views by name."""
     model: AnyModel = TinyModel()
     data: AnyData = ShapesData()
+    instructions: AnyData | None = None
+    """STIC's stage 2: instruction data with responses. None: the embedded world's own where
+    ``data`` is the embedded world's."""
     generation: AnyGeneration = HfGeneration(max_new_tokens=48)
+    filters: tuple[AnyFilter, ...] = (EqualFilter(),)
+    """Which pairs are left out, by one rule after the other."""
     dpo: DpoTraining = DpoTraining()
+    sft: SftTraining | None = None
+    """STIC's stage 2: how the aligned model is fine-tuned on infused instructions; none: not."""
     benchmark: dict[str, AnyBenchmark] = Field(
         default_factory=lambda: {"shapes": ShapesBenchmark()}
     )
@@ -77,12 +83,48 @@ class Experiment(Spec):
             for name in names:
                 if not re.fullmatch(r"[\w-]+", name, re.ASCII):
                     raise ValueError(f"{group}.{name}: a name has letters, digits, '_', '-' only.")
+        if self.dpo.needs_images and all(a.space == "prompt" for a in self.aug.values()):
+            raise ValueError(
+                "dpo.loss: its term 'image' compares pictures, and no negative view changes the "
+                "picture. Add one, e.g. +aug=diffusion_noise, or take another loss."
+            )
+        if self.sft is not None and not isinstance(self.method, SticMethod):
+            raise ValueError(
+                f"sft: stage 2 is STIC's, and method={self.method.kind} does not describe images. "
+                "Take method=stic, or sft=null."
+            )
         return self
+
+    @property
+    def title(self) -> str:
+        """The name of a run that is given none."""
+        views = "+".join(sorted(self.aug))
+        return views if isinstance(self.method, SevaMethod) else f"{self.method.kind}_{views}"
+
+    def instruction_data(self) -> AnyData | None:
+        """What stage 2 learns from; None when there is no such stage, or nothing was given."""
+        if self.sft is None:
+            return None
+        own = ShapesInstructData() if isinstance(self.data, ShapesData) else None
+        return self.instructions or own
+
+    def lacking(self) -> list[str]:
+        """What must still be given before work can start, each with its field."""
+        said = [self.data.lacking("data")]
+        if self.sft is not None:
+            data = self.instruction_data()
+            said.append(data.lacking("instructions") if data else NO_INSTRUCTIONS)
+        return [one for one in said if one]
 
     def check(self) -> None:
         """Everything that can be checked before work starts. Raises InputError."""
-        self.data.check()
+        if not self.data.lacking():
+            self.data.check("data")
+        instructions = self.instruction_data()
+        if instructions and not instructions.lacking():
+            instructions.check("instructions")
         self.model.check()
+        self.method.check(self.aug, AUGMENTATIONS)
         for name, augmentation in self.aug.items():
             augmentation.check(f"aug.{name}")
         for benchmark in self.benchmark.values():
@@ -102,44 +144,6 @@ class Options(Spec):
     """Stages to compute anew, with everything that follows from them."""
 
 
-def graph(experiment: Experiment, digests: FileDigests) -> list[Stage]:
-    """The experiment's stages in the order of work, each after its inputs."""
-    seed, model = experiment.seed, experiment.model
-    samples = Samples(experiment.data, seed, digests)
-    ask = partial(Answers, samples, model, experiment.generation, seed=seed)
-    clean = ask(view=CLEAN, augmentation=None)
-    negatives = tuple(ask(view=name, augmentation=a) for name, a in sorted(experiment.aug.items()))
-    pairs = Pairs(samples, clean, negatives)
-    align = Align(pairs, model, experiment.dpo, seed)
-    base = [Evaluate(model, n, b, digests) for n, b in sorted(experiment.benchmark.items())]
-    aligned = [replace(stage, align=align) for stage in base]
-    compare = [Compare(b, a) for b, a in zip(base, aligned, strict=True)]
-    return [samples, clean, *negatives, pairs, *base, align, *aligned, *compare]
-
-
-def matching(field: str, name: str, all_stages: Sequence[Stage]) -> list[Stage]:
-    """The stages called ``name``: a label (answers.clean), or its beginning (answers)."""
-    found = [s for s in all_stages if s.label == name or s.label.startswith(name + ".")]
-    if not found:
-        known = [stage.label for stage in all_stages] + [stage.name for stage in all_stages]
-        raise InputError(f"{field}={name}: no such stage.{suggest(name, set(known))}")
-    return found
-
-
-def with_inputs(wanted: Iterable[Stage]) -> set[str]:
-    """Keys of these stages and of everything that they need."""
-    keys: set[str] = set()
-    for stage in wanted:
-        keys |= {stage.key} | with_inputs(stage.inputs)
-    return keys
-
-
-def forced_keys(options: Options, all_stages: Sequence[Stage]) -> set[str]:
-    """Keys of the stages to compute anew: those named by ``force`` and all that follow."""
-    named = {stage.key for name in options.force for stage in matching("force", name, all_stages)}
-    return {stage.key for stage in all_stages if named & with_inputs([stage])}
-
-
 def plan_run(
     experiment: Experiment,
     machine: Machine,
@@ -149,6 +153,9 @@ def plan_run(
 ) -> tuple[Plan, list[Stage]]:
     """What would be done: keys, and what the store holds already. Loads no model."""
     experiment.check()
+    lacking = experiment.lacking()
+    if lacking and not options.dry_run:
+        raise InputError("\n".join(f"{one}." for one in lacking))
     all_stages = graph(experiment, digests)
     if options.stop_after:
         keys = with_inputs(matching("stop_after", options.stop_after, all_stages))
@@ -168,49 +175,15 @@ def plan_run(
     ]
     plan = Plan(
         key=digest([stage.key for stage in chosen]),
-        name=options.name or "+".join(sorted(experiment.aug)),
+        name=options.name or experiment.title,
         seed=experiment.seed,
         config={**experiment.to_json(), "machine": machine.to_json(), **options.to_json()},
         overrides=tuple(overrides),
         stages=tuple(rows),
         dir=machine.runs_root(),
+        lacking=tuple(lacking),
     )
     return plan, chosen
-
-
-class _Listeners(Listener):
-    """Several listeners as one."""
-
-    def __init__(self, listeners: Sequence[Listener]) -> None:
-        self._all = listeners
-
-    def planned(self, plan: Plan) -> None:
-        for listener in self._all:
-            listener.planned(plan)
-
-    def stage_started(self, stage: PlannedStage) -> None:
-        for listener in self._all:
-            listener.stage_started(stage)
-
-    def waiting(self, stage: PlannedStage) -> None:
-        for listener in self._all:
-            listener.waiting(stage)
-
-    def warned(self, text: str) -> None:
-        for listener in self._all:
-            listener.warned(text)
-
-    def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
-        for listener in self._all:
-            listener.stage_skipped(stage, reason)
-
-    def logged(self, stage: str, step: int, values: Json) -> None:
-        for listener in self._all:
-            listener.logged(stage, step, values)
-
-    def stage_finished(self, result: StageResult, metrics: Json) -> None:
-        for listener in self._all:
-            listener.stage_finished(result, metrics)
 
 
 def run(
@@ -229,7 +202,7 @@ def run(
     machine, options = machine or Machine(), options or Options()
     digests = FileDigests(machine.store_root())
     plan, chosen = plan_run(experiment, machine, options, overrides, digests)
-    everyone = _Listeners(listeners)
+    everyone = Listeners(listeners)
     if options.dry_run:
         everyone.planned(plan)
         results = tuple(StageResult(row.name, row.key, row.cached, 0.0) for row in plan.stages)
@@ -243,7 +216,7 @@ def run(
     digests.save()
     folder = RunDir.create(plan)
     plan = replace(plan, dir=folder.path)
-    everyone = _Listeners([folder, *listeners])
+    everyone = Listeners([folder, *listeners])
     settle()
     shop = Workshop(machine, digests, partial(progress, machine.progress), everyone.logged)
     try:
@@ -269,7 +242,7 @@ def _do_all(
     store: Store,
     shop: Workshop,
     folder: RunDir,
-    everyone: _Listeners,
+    everyone: Listeners,
 ) -> list[tuple[Stage, Manifest, bool]]:
     """Every stage in turn. Where no pair is left there is nothing to align: the stages that need
     the adapter are skipped, and what was measured is still reported."""
@@ -295,7 +268,7 @@ def _do(
     store: Store,
     shop: Workshop,
     folder: RunDir,
-    everyone: _Listeners,
+    everyone: Listeners,
 ) -> tuple[Manifest, bool]:
     """One stage: read from the store, or made there under its lock."""
     machine = shop.machine
@@ -342,12 +315,13 @@ def _do(
 
 
 def _no_memory(stage: Stage, machine: Machine) -> str:
-    size = "train_batch_size" if stage.name == "align" else "batch_size"
+    trains = isinstance(stage, Trained)
+    size = "train_batch_size" if trains else "batch_size"
     return (
         f"{stage.label}: out of memory with machine.{size}={getattr(machine, size)}. Lower it"
-        + (" or set machine.gradient_checkpointing=true" if stage.name == "align" else "")
+        + (" or set machine.gradient_checkpointing=true" if trains else "")
         + "; what was finished is kept, and results do not change."
     )
 
 
-__all__ = ["Experiment", "Machine", "Method", "Options", "Report", "graph", "run", "stages"]
+__all__ = ["Experiment", "Machine", "Options", "Report", "graph", "run"]

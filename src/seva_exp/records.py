@@ -13,6 +13,8 @@ from seva_exp.spec import Json, canonical
 
 CLEAN = "clean"
 """Name of the view that changes nothing; its answer is ``chosen``."""
+BASE, ALIGNED = "base", "aligned"
+"""What scores call the model before the run and the run's final one."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +165,22 @@ class Report:
     scores: tuple[Score, ...] = ()
     deltas: tuple[Delta, ...] = ()
 
+    @property
+    def final_deltas(self) -> tuple[Delta, ...]:
+        """The changes of the run's final model, without those of models on the way to it."""
+        return tuple(delta for delta in self.deltas if delta.model == ALIGNED)
+
     def to_json(self) -> Json:
         """The documented contract of ``report.json``."""
         return asdict(self)
+
+
+def tally(drops: Iterable[Drop]) -> dict[str, int]:
+    """How many were left out for each reason, in the order of first occurrence."""
+    counts: dict[str, int] = {}
+    for drop in drops:
+        counts[drop.reason] = counts.get(drop.reason, 0) + 1
+    return counts
 
 
 Record = TypeVar("Record")

@@ -5,23 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from seva_exp.errors import InputError
 from seva_exp.events import Example, Listener, Outcome, Plan
 from seva_exp.paths import MARKER
-from seva_exp.records import CLEAN, Pair, PairCounts, Report, StageResult, read_jsonl
+from seva_exp.records import Delta, Pair, PairCounts, Report, StageResult, read_jsonl
 from seva_exp.redact import hide, without_secrets
 from seva_exp.spec import Json, canonical
 from seva_exp.stages import (
-    Align,
-    Answers,
     Compare,
     Evaluate,
     Pairs,
     Stage,
+    Trained,
     read_deltas,
     read_scores,
 )
@@ -83,11 +83,10 @@ class RunDir(Listener):
 
     def finished(self, outcome: Outcome) -> None:
         """Write ``report.json``, the whole ``metrics.jsonl`` and the contract's links."""
-        rows = "".join(canonical({"stage": "align", **row}) + "\n" for row in outcome.training)
+        rows = "".join(canonical(row) + "\n" for row in outcome.training)
         (self.path / "metrics.jsonl").write_text(rows, encoding="utf-8")
-        for name, file in (("adapter", "align/adapter"), ("pairs.jsonl", "pairs/pairs.jsonl")):
-            if (self.path / file).exists():
-                _link(self.path / name, self.path / file)
+        for name, file in outcome.links.items():
+            _link(self.path / name, self.path / file)
         text = json.dumps(outcome.report.to_json(), indent=2, ensure_ascii=False)
         temporary = self.path / "report.json.tmp"
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -121,7 +120,11 @@ def collect_outcome(
         seconds = round(manifest.seconds, 3)
         results.append(StageResult(stage.label, stage.key, cached, seconds))
         summaries[stage.label] = manifest.summary
-    counts = summaries.get("pairs")
+    pairs = _last(stages, Pairs)
+    trained = _last(stages, Trained)
+    counts = summaries[pairs.label] if pairs else None
+    links = {"adapter": f"{trained.label}/adapter"} if trained else {}
+    links |= {"pairs.jsonl": f"{pairs.label}/pairs.jsonl"} if pairs else {}
     report = Report(
         key=plan.key,
         name=plan.name,
@@ -137,12 +140,7 @@ def collect_outcome(
             if isinstance(stage, Evaluate)
             for score in stage.named(read_scores(path[stage.label]))
         ),
-        deltas=tuple(
-            delta
-            for stage in stages
-            if isinstance(stage, Compare)
-            for delta in stage.named(read_deltas(path[stage.label]))
-        ),
+        deltas=tuple(_deltas(stages, path)),
     )
     return Outcome(
         plan=plan,
@@ -151,27 +149,38 @@ def collect_outcome(
         training=tuple(_training(stages, path)),
         stage_metrics=summaries,
         environment=done[-1][1].environment,
+        links=links,
     )
 
 
-def _training(stages: Sequence[Stage], path: dict[str, Path]) -> list[Json]:
+Kind = TypeVar("Kind", bound=Stage)
+
+
+def _last(stages: Sequence[Stage], kind: type[Kind]) -> Kind | None:
+    """The last stage of a kind: of several rounds, the last one's."""
+    return next((stage for stage in reversed(stages) if isinstance(stage, kind)), None)
+
+
+def _deltas(stages: Sequence[Stage], path: dict[str, Path]) -> Iterator[Delta]:
+    """Those of the final model first, then those of the models on the way to it."""
+    compares = [stage for stage in stages if isinstance(stage, Compare)]
+    for stage in sorted(compares, key=lambda stage: not stage.final):
+        yield from stage.named(read_deltas(path[stage.label]))
+
+
+def _training(stages: Sequence[Stage], path: dict[str, Path]) -> Iterator[Json]:
     for stage in stages:
-        if isinstance(stage, Align):
+        if isinstance(stage, Trained):
             lines = (path[stage.label] / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-            return [json.loads(line) for line in lines]
-    return []
+            yield from ({"stage": stage.label, **json.loads(line)} for line in lines)
 
 
 def _examples(stages: Sequence[Stage], path: dict[str, Path]) -> list[Example]:
     """The first pairs of which every view's picture was kept."""
-    pairs = next((stage for stage in stages if isinstance(stage, Pairs)), None)
+    pairs = _last(stages, Pairs)
     if pairs is None:
         return []
-    previews = {
-        stage.view: _previews(path[stage.label])
-        for stage in stages
-        if isinstance(stage, Answers) and stage.view != CLEAN
-    }
+    previews = {stage.view: _previews(path[stage.label]) for stage in pairs.negatives}
     root = pairs.samples.data.image_root(path[pairs.samples.label])
     found = []
     for pair in read_jsonl(path[pairs.label] / "pairs.jsonl", Pair):

@@ -30,6 +30,7 @@ PHOTO, SCENE = (144, 96), (96, 96)
 """Width and height of the two pictures of a view, px on the sheet."""
 GAP, LABEL, MARGIN = 6, 26, 18
 INK, FAINT, PAPER, FRAME = "#1f2933", "#52606d", "#ffffff", "#e4e7eb"
+QUESTION = "Describe the image in detail."
 SCENE_SEED = 3
 TRIES = 50
 """A view that leaves some pictures as they are is shown on a sample that it changes."""
@@ -71,7 +72,7 @@ def sheet(photos: list[Image.Image], scenes: list[Image.Image]) -> Image.Image:
     for name, augmentation in views():
         view = View(name, augmentation, seed=0)
         if augmentation.space == "prompt":
-            cells.append(_text_cell(name, view.prompt("", "0")))
+            cells.append(_text_cell(name, view.prompt(QUESTION, "0")))
         else:
             cells.append(_cell(name, show(view, photos, vlm), show(view, scenes, vlm)))
     return _grid(cells)

@@ -32,8 +32,6 @@ from seva_exp.tracking_content import flatten, pictures, score_summary, score_ta
 from seva_exp.tracking_marker import Marker
 
 Mode = Literal["online", "offline", "disabled"]
-TRAINED = "align"
-"""The stage whose rows are ``Outcome.training``."""
 CONNECT_SECONDS = 1.0
 """How long to wait for the W&B host before a run is tracked offline."""
 START_SECONDS = 15.0
@@ -247,9 +245,8 @@ class WandbListener(Listener):
         self._marker.save()
 
     def _complete(self, outcome: Outcome) -> None:
-        trained = next((name for name in self._keys if name.split(".")[0] == TRAINED), TRAINED)
-        for index, row in enumerate(outcome.training):
-            self._log_step(trained, int(row.get("step", index + 1)), row)
+        for row in outcome.training:
+            self._log_step(row["stage"], row["step"], row)
         self._run.config.update(
             {"environment": without_secrets(outcome.environment)}, allow_val_change=True
         )

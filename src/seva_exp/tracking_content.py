@@ -9,7 +9,7 @@ from typing import Any
 
 from seva_exp.events import Example
 from seva_exp.images import UnusableImage, open_image
-from seva_exp.records import Report, Score
+from seva_exp.records import ALIGNED, Report, Score
 from seva_exp.spec import Json
 
 PICTURE_SIDE = 672
@@ -17,13 +17,15 @@ PICTURE_SIDE = 672
 
 
 def score_summary(report: Report) -> Json:
-    """``score/<benchmark>/<split>/<metric>/<model>`` and ``delta/...``, with ``/low`` etc."""
+    """``score/<benchmark>/<split>/<metric>/<model>`` and ``delta/...`` of the final model (others
+    with ``/<model>``), with ``/low`` etc."""
     values: Json = {}
     for s in report.scores:
         name = f"score/{s.benchmark}/{s.split}/{s.metric}/{s.model}"
         values |= {name: s.value, f"{name}/low": s.low, f"{name}/high": s.high}
     for d in report.deltas:
-        name = f"delta/{d.benchmark}/{d.split}/{d.metric}"
+        way = "" if d.model == ALIGNED else f"/{d.model}"
+        name = f"delta/{d.benchmark}/{d.split}/{d.metric}{way}"
         values |= {name: d.value, f"{name}/low": d.low, f"{name}/high": d.high, f"{name}/p": d.p}
     if report.pairs:
         values |= {"pairs/sampled": report.pairs.sampled, "pairs/kept": report.pairs.kept}

@@ -11,6 +11,7 @@ from seva_exp.errors import StageError
 from seva_exp.interfaces import EncodedImage, VisionLanguageModel
 from seva_exp.randomness import python_rng, torch_rng
 from seva_exp.records import ImageRef, Sample
+from seva_exp.spec import Json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,12 +37,44 @@ class Pictures:
 
 
 @dataclass(frozen=True)
+class Asking:
+    """Questions of which each sample gets one, drawn by (seed, ``purpose``, sample id)."""
+
+    purpose: str
+    texts: tuple[str, ...]
+
+    def __call__(self, seed: int, sample_id: str) -> str:
+        """This sample's question."""
+        return python_rng(seed, self.purpose, sample_id).choice(self.texts)
+
+    def to_json(self) -> Json:
+        return {"purpose": self.purpose, "texts": list(self.texts)}
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which of several negative views a sample gets, by (name, weight)."""
+
+    views: tuple[tuple[str, float], ...]
+
+    def __call__(self, seed: int, sample_id: str) -> str:
+        """This sample's view."""
+        names, weights = zip(*self.views, strict=True)
+        return python_rng(seed, "negative", sample_id).choices(names, weights)[0]
+
+    def to_json(self) -> Json:
+        return dict(self.views)
+
+
+@dataclass(frozen=True)
 class View:
-    """``name`` in this run, the augmentation (None: clean) and the run's seed."""
+    """``name`` in this run, the augmentation (None: clean) and the run's seed; ``asking`` takes
+    the place of the samples' own questions."""
 
     name: str
     augmentation: Any
     seed: int
+    asking: Asking | None = None
 
     @property
     def _space(self) -> str:
@@ -72,6 +105,8 @@ class View:
 
     def prompt(self, prompt: str, sample_id: str) -> str:
         """The prompt as this view asks it."""
+        if self.asking:
+            return self.asking(self.seed, sample_id)
         if self._space != "prompt":
             return prompt
         return self.augmentation(prompt, python_rng(self.seed, self._purpose, sample_id))

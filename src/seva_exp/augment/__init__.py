@@ -27,6 +27,7 @@ from seva_exp.augment.moco import Moco
 from seva_exp.augment.object_mask import ObjectMask
 from seva_exp.augment.pad import Pad
 from seva_exp.augment.patch_shuffle import PatchShuffle
+from seva_exp.augment.plain_prompt import PlainPrompt
 from seva_exp.augment.rand_augment import RandAugment
 from seva_exp.augment.random_adjust_sharpness import RandomAdjustSharpness
 from seva_exp.augment.random_affine import RandomAffine
@@ -57,6 +58,7 @@ _Union = (
     | ObjectMask
     | Pad
     | PatchShuffle
+    | PlainPrompt
     | RandAugment
     | RandomAdjustSharpness
     | RandomAffine
@@ -100,6 +102,7 @@ __all__ = [
     "Pad",
     "PatchShuffle",
     "PixelAugmentation",
+    "PlainPrompt",
     "PromptAugmentation",
     "RandAugment",
     "RandomAdjustSharpness",

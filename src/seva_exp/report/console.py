@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Collection, Sequence
 
 from seva_exp.events import Example, Listener, Outcome, Plan, PlannedStage
-from seva_exp.records import CLEAN, Delta, Report, Score, StageResult
+from seva_exp.records import ALIGNED, BASE, CLEAN, Delta, Report, Score, StageResult
 from seva_exp.report.verdict import arrow, label, verdict
 from seva_exp.spec import Json
 
@@ -33,6 +33,10 @@ class Console(Listener):
         rows = [(row.name, row.key[:12], _state(row)) for row in plan.stages]
         say(table(("stage", "key", ""), rows))
         say("")
+        if plan.lacking:
+            say("before it can run (the keys are not final until then):")
+        for one in plan.lacking:
+            say(f"  {one}")
 
     def stage_started(self, stage: PlannedStage) -> None:
         """A stage begins."""
@@ -68,7 +72,9 @@ class Console(Listener):
             say(example_text(example))
         if report.scores:
             say("")
-            say(score_table(report.scores, report.deltas))
+            say(score_table(report.scores, report.final_deltas))
+            if way := way_tables(report.scores):
+                say(f"\n{way}")
         folder = os.path.relpath(report.dir)
         say("")
         say(f"report: {folder}/report.html   numbers: {folder}/report.json")
@@ -177,11 +183,35 @@ def score_table(scores: Sequence[Score], deltas: Sequence[Delta]) -> str:
     return "\n\n".join(tables)
 
 
+def way_tables(scores: Sequence[Score]) -> str:
+    """Where models on the way were measured (rounds, stages): a table a benchmark and protocol,
+    one column a model."""
+    tables = []
+    for name, protocol in dict.fromkeys((s.benchmark, s.protocol) for s in scores):
+        mine = [s for s in scores if (s.benchmark, s.protocol) == (name, protocol)]
+        models = list(dict.fromkeys(s.model for s in mine))
+        if set(models) <= {BASE, ALIGNED}:
+            continue
+        cells: dict[tuple[str, str], dict[str, Score]] = {}
+        for score in mine:
+            cells.setdefault((score.split, score.metric), {})[score.model] = score
+        rows = [
+            (
+                f"{label(*key)} {arrow(next(iter(found.values())).better)}".strip(),
+                *(f"{found[model].value:.1f}" if model in found else "" for model in models),
+            )
+            for key, found in cells.items()
+        ]
+        columns = range(1, len(models) + 1)
+        tables.append(f"{name}, step by step\n" + table(("", *models), rows, right=columns))
+    return "\n\n".join(tables)
+
+
 def _score_row(
     key: tuple[str, str], by_model: dict[str, Score], changes: dict[tuple[str, str], Delta]
 ) -> tuple[str, ...]:
     delta = changes.get(key)
-    base, aligned = by_model.get("base"), by_model.get("aligned")
+    base, aligned = by_model.get(BASE), by_model.get(ALIGNED)
     any_score = next(iter(by_model.values()))
     return (
         f"{label(*key)} {arrow(any_score.better)}".strip(),

@@ -8,7 +8,7 @@ import io
 import math
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from seva_exp.events import Example, Listener, Outcome, Plan, PlannedStage
 from seva_exp.images import UnusableImage, open_image
-from seva_exp.records import Delta, PairCounts, Report, Score
+from seva_exp.records import ALIGNED, BASE, Delta, PairCounts, Report, Score
 from seva_exp.redact import hide, without_secrets
 from seva_exp.report import plots
 from seva_exp.report import verdict as words
@@ -77,9 +77,9 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
         subject=subject(plan),
         headline=headline(report, tuple(skipped)),
         lead=" ".join([*map(_sentence, dict.fromkeys(skipped.values())), lead(report)]).strip(),
-        comparisons=len(report.deltas),
+        comparisons=len(report.final_deltas),
         benchmarks=benchmarks(report),
-        plots=_plots(report.deltas),
+        plots=_plots(report.final_deltas),
         curves=curves(outcome.training),
         pairs=pair_counts(report.pairs) if report.pairs else None,
         left_out=left_out(outcome.stage_metrics.get("samples", {})),
@@ -126,8 +126,8 @@ def headline(report: Report, skipped: Sequence[str] = ()) -> str:
         return f"No pair was left: nothing was aligned{measured}."
     if skipped:
         return f"Not everything was done: {_and(skipped)} {_were(len(skipped))} skipped."
-    if report.deltas:
-        return _compared(report.deltas)
+    if report.final_deltas:
+        return _compared(report.final_deltas)
     if report.scores:
         models = " and ".join(dict.fromkeys(s.model for s in report.scores))
         return f"The {models} model was measured; there is nothing to compare it with."
@@ -170,10 +170,10 @@ def _sentence(text: str) -> str:
 
 def lead(report: Report) -> str:
     """The significant changes by name: scores with a good direction first, then the clearest."""
-    moved = sorted(filter(words.is_significant, report.deltas), key=_clarity, reverse=True)
+    moved = sorted(filter(words.is_significant, report.final_deltas), key=_clarity, reverse=True)
     if not moved:
         return ""
-    several = len({d.benchmark for d in report.deltas}) > 1
+    several = len({d.benchmark for d in report.final_deltas}) > 1
     text = "; ".join(words.change(d, with_benchmark=several) for d in moved[:5])
     more = f"; {len(moved) - 5} more below" if len(moved) > 5 else ""
     return f"{text}{more}."
@@ -189,7 +189,7 @@ def _and(parts: Sequence[str]) -> str:
 
 def benchmarks(report: Report) -> list[Json]:
     """One table per (benchmark, protocol); splits of one family (``pope_...``) form a group."""
-    deltas = {(d.benchmark, d.split, d.metric): d for d in report.deltas}
+    deltas = {(d.benchmark, d.split, d.metric): d for d in report.final_deltas}
     tables: dict[tuple[str, str], dict[tuple[str, str], dict[str, Score]]] = {}
     for s in report.scores:
         rows = tables.setdefault((s.benchmark, s.protocol), {})
@@ -198,7 +198,8 @@ def benchmarks(report: Report) -> list[Json]:
         {
             "name": name,
             "protocol": protocol,
-            "aligned": any("aligned" in models for models in rows.values()),
+            "aligned": any(ALIGNED in models for models in rows.values()),
+            "way": _way(rows.values()),
             "rows": [
                 _score_row(models, deltas.get((name, split, metric)), first=i == 0)
                 for _, family in groupby(rows.items(), key=lambda item: item[0][0].split("_")[0])
@@ -207,6 +208,12 @@ def benchmarks(report: Report) -> list[Json]:
         }
         for (name, protocol), rows in tables.items()
     ]
+
+
+def _way(rows: Collection[dict[str, Score]]) -> list[str]:
+    """The models in the order of work, where more than the base and the final one were measured."""
+    models = list(dict.fromkeys(model for row in rows for model in row))
+    return [] if set(models) <= {BASE, ALIGNED} else models
 
 
 def _score_row(models: dict[str, Score], delta: Delta | None, first: bool) -> Json:
@@ -258,22 +265,31 @@ def _metric(delta: Delta) -> str:
 
 
 def curves(training: Sequence[Json]) -> list[Json]:
-    """The training plots whose metric the rows really have."""
+    """The training plots whose metric the rows really have, stage by stage."""
+    stages = list(dict.fromkeys(row.get("stage", "") for row in training))
     found = []
-    for title, name, reference in _CURVES:
-        points = [
-            (float(row.get("step", i + 1)), float(row[name]))
-            for i, row in enumerate(training)
-            if words.is_number(row.get(name))
-        ]
-        if not points:
-            continue
-        other_loss = name == "loss" and abs(points[0][1] - math.log(2)) > 0.02
-        # another loss than the sigmoid one starts elsewhere
-        svg = plots.curve(title, points, None if other_loss else reference)
-        if svg:
-            found.append({"title": title, "name": name, "svg": svg})
+    for stage in stages:
+        rows = [row for row in training if row.get("stage", "") == stage]
+        before = f"{stage}: " if len(stages) > 1 else ""
+        found += [curve for plot in _CURVES if (curve := _curve(before, plot, rows))]
     return found
+
+
+def _curve(
+    before: str, plot: tuple[str, str, tuple[float, str]], rows: Sequence[Json]
+) -> Json | None:
+    title, name, reference = plot
+    points = [
+        (float(row.get("step", i + 1)), float(row[name]))
+        for i, row in enumerate(rows)
+        if words.is_number(row.get(name))
+    ]
+    if not points:
+        return None
+    other_loss = name == "loss" and abs(points[0][1] - math.log(2)) > 0.02
+    # another loss than the sigmoid one starts elsewhere
+    svg = plots.curve(title, points, None if other_loss else reference)
+    return {"title": before + title, "name": name, "svg": svg} if svg else None
 
 
 def pair_counts(pairs: PairCounts) -> Json:

@@ -1,0 +1,136 @@
+"""The methods: which views are asked, how negatives are picked, how often it goes round. Both
+papers' methods are one recipe and differ only here. No heavy import."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from seva_exp.errors import InputError, suggest
+from seva_exp.prompts import PromptSet, load_prompts
+from seva_exp.spec import Spec
+from seva_exp.views import Asking, Draw
+
+Reference = Literal["previous", "base"]
+DESCRIPTION, QUESTION = "{description}", "{question}"
+
+
+class Method(Spec):
+    """What the methods share."""
+
+    kind: str
+    negatives: Literal["all", "one"] = "all"
+    """``all``: every negative view answers every sample, and each answer that is left is a rejected
+    one. ``one``: one view is drawn for each sample by ``weights``, and only it is asked."""
+    weights: dict[str, float] = Field(default_factory=dict)
+    """With ``negatives=one``: how often each view is drawn, relative to the others; a view that is
+    not named has 1."""
+    rounds: int = Field(1, ge=1)
+    """How often to generate, align and measure; each round asks the model that the round before
+    has aligned (iterative DPO)."""
+    reference: Reference = "previous"
+    """From round 2 on: the reference of DPO is the model as the round began (``previous``), or the
+    unaligned one (``base``)."""
+
+    newlines: Literal["keep", "delete"] = "keep"
+    """What becomes of line breaks in questions and, before the filters, in answers: ``delete`` takes
+    them out without a blank in their place, as SeVa's released code does."""
+
+    @field_validator("weights")
+    @classmethod
+    def _positive(cls, weights: dict[str, float]) -> dict[str, float]:
+        for view, weight in weights.items():
+            if weight <= 0:
+                raise ValueError(f"the weight of {view} is {weight}, it must be above 0")
+        return weights
+
+    def check(self, views: Collection[str], known: Collection[str]) -> None:
+        """Raises InputError for a weight of no view. A view that was taken out of the config
+        (``~aug.NAME``, NAME is ``known``) may keep its weight."""
+        for name in self.weights:
+            if name not in views and name not in known:
+                raise InputError(f"method.weights.{name}: no such view.{suggest(name, views)}")
+
+    def draw(self, views: Collection[str]) -> Draw | None:
+        """How a sample's one negative view is drawn; None when all are asked."""
+        if self.negatives == "all":
+            return None
+        return Draw(tuple((view, self.weights.get(view, 1.0)) for view in sorted(views)))
+
+    @property
+    def careful(self) -> Asking | None:
+        """How the clean view asks, where it asks another question than the sample's."""
+        return None
+
+    @property
+    def plain(self) -> Asking | None:
+        """What takes the place of every sample's question: it is what is trained on."""
+        return None
+
+
+class SevaMethod(Method):
+    """SeVa (Zhu et al. 2024): prefer the answer to the clean image over the answer to an augmented
+    one; the question is the sample's own."""
+
+    kind: Literal["seva"] = "seva"
+
+
+class SticMethod(Method):
+    """STIC (Deng et al. 2024), stage 1 (algorithm 1): prefer the description that a careful prompt
+    gives over one from a bad prompt or a corrupted image; train on a plain prompt. And what its
+    stage 2 (algorithm 2, ``sft=stic``) asks the aligned model for."""
+
+    kind: Literal["stic"] = "stic"
+    prompts: str = Field("stic", min_length=1)
+    """The prompt set: a packaged one (stic, tiny) or a file of your own."""
+    negatives: Literal["all", "one"] = "one"
+    """``one``: one view is drawn for each sample (STIC); ``all``: every view gives a rejected
+    description."""
+    description: Literal["plain", "careful"] = "plain"
+    """Stage 2: the prompts that ask for the descriptions (STIC: the plain ones)."""
+    infusion: str = "Image description: {description} {question}"
+    """Stage 2: how a description and the original instruction make one prompt (STIC, section 4)."""
+
+    @field_validator("infusion")
+    @classmethod
+    def _placeholders(cls, text: str) -> str:
+        for name in (DESCRIPTION, QUESTION):
+            if text.count(name) != 1:
+                raise ValueError(f"{name} must stand in it once")
+        return text
+
+    def check(self, views: Collection[str], known: Collection[str]) -> None:
+        """Reads the prompt set as well."""
+        super().check(views, known)
+        load_prompts(self.prompts, "method.prompts")
+
+    @property
+    def prompt_set(self) -> PromptSet:
+        """The set's texts: they, and not its name, decide the results."""
+        return load_prompts(self.prompts, "method.prompts")
+
+    @property
+    def careful(self) -> Asking:
+        return Asking("prompt/careful", self.prompt_set.careful)
+
+    @property
+    def plain(self) -> Asking:
+        return Asking("prompt/plain", self.prompt_set.plain)
+
+    @property
+    def describe(self) -> Asking:
+        """How stage 2 asks for the description of an instruction's image."""
+        return Asking("prompt/describe", getattr(self.prompt_set, self.description))
+
+    def infuse(self, description: str, question: str) -> str:
+        """The prompt that stage 2 trains on."""
+        # In one pass: a description may hold the text "{question}".
+        before, _, after = self.infusion.partition(DESCRIPTION)
+        return "".join((before.replace(QUESTION, question), description,
+                        after.replace(QUESTION, question)))  # fmt: skip
+
+
+AnyMethod = Annotated[SevaMethod | SticMethod, Field(discriminator="kind")]
+METHODS: dict[str, type[Method]] = {"seva": SevaMethod, "stic": SticMethod}

@@ -1,0 +1,22 @@
+"""The stages: what each takes, makes and depends on."""
+
+from seva_exp.stages.base import Stage, Workshop
+from seva_exp.stages.evaluation import Compare, Evaluate, read_deltas, read_scores
+from seva_exp.stages.preferences import Answers, Pairs, Samples
+from seva_exp.stages.training import Align, FineTune, Infuse, Trained
+
+__all__ = [
+    "Align",
+    "Answers",
+    "Compare",
+    "Evaluate",
+    "FineTune",
+    "Infuse",
+    "Pairs",
+    "Samples",
+    "Stage",
+    "Trained",
+    "Workshop",
+    "read_deltas",
+    "read_scores",
+]

@@ -1,0 +1,112 @@
+"""What a stage is: a function from a spec and input artifacts to one artifact folder. Its key is
+the hash of (stage, version, spec, inputs' keys).
+
+A stage's ``version`` is raised when its results change; a test pins (version, source).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from seva_exp.digests import FileDigests
+from seva_exp.errors import InputError, StageError
+from seva_exp.interfaces import Placement, Progress
+from seva_exp.machine import Machine
+from seva_exp.models import AnyModel
+from seva_exp.spec import Json, digest
+
+if TYPE_CHECKING:
+    from seva_exp.models.vlm import Vlm
+
+@dataclass
+class Workshop:
+    """What stages work with: nothing here changes a result."""
+
+    machine: Machine
+    digests: FileDigests
+    progress: Progress
+    log: Callable[[str, int, Json], None]
+    _loaded: tuple[str, Vlm] | None = None
+
+    def model(self, spec: AnyModel, adapter: Path | None = None) -> Vlm:
+        """The loaded model; one is kept, so that stages in a row load it once."""
+        name = digest([spec.to_json(), str(adapter)])
+        if self._loaded is None or self._loaded[0] != name:
+            self.release()
+            self._loaded = (name, load_model(spec, self.machine, adapter))
+        return self._loaded[1]
+
+    def release(self) -> None:
+        """Forget the loaded model (training changes it in place)."""
+        self._loaded = None
+
+    def placement(self, work: Path) -> Placement:
+        """The machine's numbers for a stage that works in ``work``."""
+        machine = self.machine
+        from seva_exp.machine import resolve_device
+
+        return Placement(
+            device=str(resolve_device(machine)),
+            batch_size=machine.batch_size,
+            train_batch_size=machine.train_batch_size,
+            gradient_checkpointing=machine.gradient_checkpointing,
+            progress=self.progress,
+            work=work,
+        )
+
+
+def load_model(spec: AnyModel, machine: Machine, adapter: Path | None) -> Vlm:
+    """Load a model; what the libraries say of a failure becomes one error."""
+    from seva_exp.models.vlm import load
+
+    try:
+        return load(spec, machine, adapter)
+    except (OSError, ValueError, ImportError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise StageError(f"model {spec.location()}: cannot be loaded: {error}") from error
+
+
+@dataclass(frozen=True)
+class Stage(ABC):
+    """Base of the stages. ``paths`` given to ``run`` are those of ``inputs``, in order."""
+
+    name: ClassVar[str]
+    """Folder in the store, and the first part of the label."""
+    version: ClassVar[int]
+    """Raised when the same spec gives another result."""
+
+    @property
+    def label(self) -> str:
+        """Name in a run, such as ``answers.clean``; unique in it."""
+        return self.name
+
+    @property
+    def inputs(self) -> tuple[Stage, ...]:
+        """The stages whose artifacts this one reads."""
+        return ()
+
+    @abstractmethod
+    def spec(self) -> Json:
+        """Everything that the result depends on, besides the inputs."""
+
+    @cached_property
+    def key(self) -> str:
+        """The content address: equal work has an equal key."""
+        return digest(
+            {
+                "stage": self.name,
+                "version": self.version,
+                "spec": self.spec(),
+                "inputs": [stage.key for stage in self.inputs],
+            }
+        )
+
+    @abstractmethod
+    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+        """Fill ``work`` and return the summary for the manifest."""

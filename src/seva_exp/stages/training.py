@@ -1,0 +1,157 @@
+"""From preferences and instructions to adapters: align, infuse, fine-tune."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from seva_exp.augment import AnyAugmentation
+from seva_exp.methods import Reference, SticMethod
+from seva_exp.models import AnyModel
+from seva_exp.records import Answer, Pair, Sample, read_jsonl, write_jsonl
+from seva_exp.spec import Json
+from seva_exp.stages.base import Stage, Workshop
+from seva_exp.stages.preferences import Answers, Pairs, Samples
+from seva_exp.training import DpoTraining, SftTraining
+from seva_exp.views import View
+
+
+class Trained(Stage):
+    """Stages that make an adapter."""
+
+
+@dataclass(frozen=True)
+class Align(Trained):
+    """DPO on the pairs: ``adapter/`` (PEFT) and ``metrics.jsonl``. From round 2 on it goes on with
+    the adapter of ``start``."""
+
+    name: ClassVar[str] = "align"
+    version: ClassVar[int] = 2
+    pairs: Pairs
+    model: AnyModel
+    dpo: DpoTraining
+    seed: int
+    start: Align | None = None
+    reference: Reference = "previous"
+    suffix: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"align{self.suffix}"
+
+    @property
+    def inputs(self) -> tuple[Stage, ...]:
+        before = (self.start,) if self.start else ()
+        return (self.pairs, self.pairs.samples, *before)
+
+    @property
+    def _views(self) -> dict[str, AnyAugmentation]:
+        """The negative views whose pictures the loss looks at."""
+        found = {stage.view: stage.augmentation for stage in self.pairs.negatives}
+        return {k: v for k, v in found.items() if v} if self.dpo.needs_images else {}
+
+    def spec(self) -> Json:
+        return {
+            "model": self.model.identity(self.pairs.samples.digests),
+            "dpo": self.dpo.to_json(),
+            "reference": self.reference if self.start else None,
+            "pictures": {name: view.identity() for name, view in self._views.items()},
+            "seed": self.seed,
+        }
+
+    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+        from seva_exp.training.align import align
+
+        pairs = list(read_jsonl(paths[0] / "pairs.jsonl", Pair))
+        vlm = shop.model(self.model)
+        try:
+            return align(
+                vlm,
+                pairs,
+                self.pairs.samples.data.image_root(paths[1]),
+                self.dpo,
+                shop.placement(work),
+                self.seed,
+                self.model.location(),
+                lambda step, row: shop.log(self.label, step, row),
+                views={n: View(n, a, self.seed) for n, a in self._views.items()},
+                samples=list(read_jsonl(paths[1] / "samples.jsonl", Sample)),
+                start=paths[2] / "adapter" if self.start else None,
+                reference="start" if self.reference == "previous" else "base",
+            )
+        finally:
+            shop.release()
+
+
+@dataclass(frozen=True)
+class Infuse(Stage):
+    """STIC, algorithm 2: each instruction behind a description of its image:
+    ``instructions.jsonl``."""
+
+    name: ClassVar[str] = "infuse"
+    version: ClassVar[int] = 1
+    samples: Samples
+    descriptions: Answers
+    method: SticMethod
+
+    @property
+    def inputs(self) -> tuple[Stage, ...]:
+        return (self.samples, self.descriptions)
+
+    def spec(self) -> Json:
+        return {"infusion": self.method.infusion}
+
+    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+        said = {a.sample_id: a.text for a in read_jsonl(paths[1] / "answers.jsonl", Answer)}
+        infused = [
+            replace(sample, prompt=self.method.infuse(said[sample.id], sample.prompt))
+            for sample in read_jsonl(paths[0] / "samples.jsonl", Sample)
+        ]
+        write_jsonl(work / "instructions.jsonl", infused)
+        return {"instructions": len(infused)}
+
+
+@dataclass(frozen=True)
+class FineTune(Trained):
+    """STIC's stage 2: supervised fine-tuning on the infused instructions, from the aligned model
+    on: ``adapter/`` and ``metrics.jsonl``."""
+
+    name: ClassVar[str] = "finetune"
+    version: ClassVar[int] = 1
+    infused: Infuse
+    align: Align
+    model: AnyModel
+    sft: SftTraining
+    seed: int
+
+    @property
+    def inputs(self) -> tuple[Stage, ...]:
+        return (self.infused, self.infused.samples, self.align)
+
+    def spec(self) -> Json:
+        return {
+            "model": self.model.identity(self.infused.samples.digests),
+            "sft": self.sft.to_json(),
+            "seed": self.seed,
+        }
+
+    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+        from seva_exp.training.finetune import fine_tune
+
+        samples = list(read_jsonl(paths[0] / "instructions.jsonl", Sample))
+        vlm = shop.model(self.model)
+        try:
+            return fine_tune(
+                vlm,
+                samples,
+                self.infused.samples.data.image_root(paths[1]),
+                self.sft,
+                shop.placement(work),
+                self.seed,
+                self.model.location(),
+                lambda step, row: shop.log(self.label, step, row),
+                start=paths[2] / "adapter",
+            )
+        finally:
+            shop.release()

@@ -1,0 +1,284 @@
+"""The methods on the embedded model: STIC's two stages, several negatives, rounds."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from seva_exp import Experiment, InputError, Machine, Options
+from seva_exp.augment import BadPrompt, ColorJitter, DiffusionNoise, LowResolution, Moco
+from seva_exp.benchmarks import ShapesBenchmark
+from seva_exp.data import FolderData, ShapesData, ShapesInstructData
+from seva_exp.experiment import run
+from seva_exp.methods import SevaMethod, SticMethod
+from seva_exp.prompts import load_prompts
+from seva_exp.records import Answer, Pair, Sample, read_jsonl
+from seva_exp.training import DpoTraining, SftTraining
+from seva_exp.views import Asking, Draw
+
+TINY = load_prompts("tiny")
+STIC_VIEWS = {
+    "bad_prompt": BadPrompt(prompts="tiny"),
+    "low_resolution": LowResolution(),
+    "color_jitter": ColorJitter(brightness=0.5, hue=0.3),
+}
+STIC_LOSS = {"sigmoid": 1.0, "chosen_nll": 1 / 1024}
+
+
+def small(**changes) -> Experiment:
+    values = {
+        "aug": {"diffusion_noise": DiffusionNoise(step=700)},
+        "data": ShapesData(samples=24),
+        "dpo": DpoTraining(learning_rate=1e-3),
+        "benchmark": {"shapes": ShapesBenchmark(images=3)},
+    }
+    return Experiment(**(values | changes))
+
+
+def stic(**changes) -> Experiment:
+    values = {
+        "method": SticMethod(
+            prompts="tiny", weights={"bad_prompt": 2, "low_resolution": 1, "color_jitter": 1}
+        ),
+        "aug": STIC_VIEWS,
+        "filters": (),
+        "dpo": DpoTraining(learning_rate=1e-3, loss=STIC_LOSS),
+    }
+    return small(**(values | changes))
+
+
+def go(experiment: Experiment, folder: Path, store: Path, **options):
+    machine = Machine(store=str(store), runs=str(folder / "runs"), progress="off")
+    return run(experiment, machine, Options(**options))
+
+
+def rows(report, file: str, kind):
+    return list(read_jsonl(Path(report.dir) / file, kind))
+
+
+def manifest(report, label: str) -> dict:
+    return json.loads((Path(report.dir) / label / "manifest.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory, shared_store):
+    """STIC, both stages."""
+    experiment = stic(
+        instructions=ShapesInstructData(samples=16),
+        sft=SftTraining(learning_rate=1e-3, batch_size=8),
+    )
+    return go(experiment, tmp_path_factory.mktemp("stic"), shared_store)
+
+
+def test_stic_prefers_the_careful_answer_and_trains_on_the_plain_prompt(tuned):
+    samples = {s.id: s for s in rows(tuned, "samples/samples.jsonl", Sample)}
+    clean = {a.sample_id: a for a in rows(tuned, "answers.clean/answers.jsonl", Answer)}
+    assert {s.prompt for s in samples.values()} <= set(TINY.plain)
+    assert {a.asked for a in clean.values()} <= set(TINY.careful)
+    pairs = rows(tuned, "pairs/pairs.jsonl", Pair)
+    assert len(pairs) == len(samples) == 24, "nothing is filtered"
+    for pair in pairs:
+        assert pair.prompt == samples[pair.sample_id].prompt
+        assert pair.chosen == clean[pair.sample_id].text
+        assert len(pair.rejected) == 1
+
+
+def test_each_sample_is_asked_by_one_view_alone(tuned):
+    asked: Counter = Counter()
+    samples = {s.id: s for s in rows(tuned, "samples/samples.jsonl", Sample)}
+    for view in STIC_VIEWS:
+        for answer in rows(tuned, f"answers.{view}/answers.jsonl", Answer):
+            asked[answer.sample_id] += 1
+            plain = samples[answer.sample_id].prompt
+            assert (answer.asked in TINY.bad) if view == "bad_prompt" else answer.asked == plain
+    assert asked == Counter(samples.keys())
+    by_id = {p.sample_id: p.views for p in rows(tuned, "pairs/pairs.jsonl", Pair)}
+    draw = Draw((("bad_prompt", 2), ("color_jitter", 1), ("low_resolution", 1)))
+    assert all(views == (draw(0, id),) for id, views in by_id.items())
+
+
+def test_the_manifest_records_the_prompts_that_were_used(tuned):
+    spec = manifest(tuned, "answers.clean")["spec"]
+    assert spec["asking"]["texts"] == list(TINY.careful)
+    assert manifest(tuned, "samples")["spec"]["plain"]["texts"] == list(TINY.plain)
+
+
+def test_stage_2_infuses_the_descriptions_of_the_stage_1_model(tuned):
+    said = {a.sample_id: a for a in rows(tuned, "answers.instructions/answers.jsonl", Answer)}
+    asked = {s.id: s for s in rows(tuned, "instructions/samples.jsonl", Sample)}
+    infused = rows(tuned, "infuse/instructions.jsonl", Sample)
+    assert len(infused) == 16
+    for sample in infused:
+        description, question = said[sample.id].text, asked[sample.id].prompt
+        assert said[sample.id].asked in TINY.plain
+        assert sample.prompt == f"Image description: {description} {question}"
+        assert sample.response == asked[sample.id].response != ""
+    assert manifest(tuned, "answers.instructions")["inputs"]["align"]
+    inputs = manifest(tuned, "finetune")["inputs"]
+    assert inputs["align"] == manifest(tuned, "align")["key"]
+
+
+def test_the_run_measures_base_stage_1_and_the_final_model(tuned):
+    assert {s.model for s in tuned.scores} == {"base", "stage1", "aligned"}
+    assert {d.model for d in tuned.deltas} == {"stage1", "aligned"}
+    assert tuned.deltas[0].model == "aligned"
+    folder = Path(tuned.dir)
+    final = (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert final == (folder / "finetune/adapter/adapter_model.safetensors").read_bytes()
+    assert final != (folder / "align/adapter/adapter_model.safetensors").read_bytes()
+    stages = {json.loads(r)["stage"] for r in (folder / "metrics.jsonl").read_text().splitlines()}
+    assert stages == {"align", "finetune"}
+
+
+def test_a_picture_that_is_asked_twice_gives_stic_one_pair(tmp_path, shared_store):
+    from PIL import Image
+
+    for name, color in (("a", "red"), ("b", "blue"), ("c", "red")):
+        Image.new("RGB", (72, 72), color).save(tmp_path / f"{name}.png")
+    experiment = stic(data=FolderData(path=str(tmp_path)), benchmark={})
+    done = go(experiment, tmp_path / "out", shared_store, stop_after="samples")
+    assert [s.id for s in rows(done, "samples/samples.jsonl", Sample)] == ["a.png", "b.png"]
+    assert manifest(done, "samples")["summary"]["asked_already"] == 1
+    drops = (Path(done.dir) / "samples/drops.jsonl").read_text()
+    assert "picture asked already" in drops
+    assert "as a.png" in drops
+
+
+def test_all_negatives_reject_or_one_that_is_drawn(tmp_path, shared_store):
+    views = {"diffusion_noise": DiffusionNoise(step=700), "moco": Moco()}
+    every = small(aug=views, filters=())
+    one = small(aug=views, filters=(), method=SevaMethod(negatives="one", weights={"moco": 9}))
+    pairs = {}
+    for name, experiment in (("all", every), ("one", one)):
+        done = go(experiment, tmp_path / name, shared_store, stop_after="pairs")
+        pairs[name] = rows(done, "pairs/pairs.jsonl", Pair)
+    assert all(pair.views == ("diffusion_noise", "moco") for pair in pairs["all"])
+    drawn = Counter(view for pair in pairs["one"] for view in pair.views)
+    assert drawn.total() == len(pairs["one"]) == 24
+    assert drawn["moco"] > drawn["diffusion_noise"]
+
+
+def test_line_breaks_are_deleted_on_demand(tmp_path, shared_store):
+    from PIL import Image
+
+    Image.new("RGB", (72, 72), "red").save(tmp_path / "a.png")
+    data = FolderData(path=str(tmp_path), prompt="What is\nthis?")
+    for newlines, prompt in (("keep", "What is\nthis?"), ("delete", "What isthis?")):
+        experiment = small(data=data, method=SevaMethod(newlines=newlines), benchmark={})
+        done = go(experiment, tmp_path / newlines, shared_store, stop_after="samples")
+        assert [s.prompt for s in rows(done, "samples/samples.jsonl", Sample)] == [prompt]
+
+
+@pytest.fixture(scope="module")
+def rounds(tmp_path_factory, shared_store):
+    """One round, then two of them with either reference, in one store."""
+    reports = {}
+    for name, method in (
+        ("one", SevaMethod()),
+        ("two", SevaMethod(rounds=2)),
+        ("base", SevaMethod(rounds=2, reference="base")),
+    ):
+        folder = tmp_path_factory.mktemp(name)
+        reports[name] = go(small(method=method), folder, shared_store)
+    return reports
+
+
+def test_round_2_asks_the_model_that_round_1_aligned(rounds):
+    two = rounds["two"]
+    first, second = manifest(two, "align.round1"), manifest(two, "align.round2")
+    assert second["inputs"]["align.round1"] == first["key"]
+    asked = manifest(two, "answers.clean.round2")
+    assert asked["inputs"]["align.round1"] == first["key"]
+    answers = [
+        [a.text for a in rows(two, f"answers.diffusion_noise.round{n}/answers.jsonl", Answer)]
+        for n in (1, 2)
+    ]
+    assert answers[0] != answers[1]
+
+
+def test_each_round_is_measured_and_read_from_the_store(rounds):
+    one, two = rounds["one"], rounds["two"]
+    assert {s.model for s in two.scores} == {"base", "round1", "aligned"}
+    cached = {stage.name: stage.cached for stage in two.stages}
+    for label in ("samples", "answers.clean.round1", "align.round1", "evaluate.round1.shapes"):
+        assert cached[label], label
+    for label in ("answers.clean.round2", "pairs.round2", "align.round2"):
+        assert not cached[label], label
+    final = {(s.split, s.metric): s.value for s in one.scores if s.model == "aligned"}
+    assert final == {(s.split, s.metric): s.value for s in two.scores if s.model == "round1"}
+    assert two.pairs == PairsOf(two, "pairs.round2")
+
+
+class PairsOf:
+    """Equal to a report's pair counts when they are those of this stage."""
+
+    def __init__(self, report, label: str) -> None:
+        self.summary = manifest(report, label)["summary"]
+
+    def __eq__(self, other) -> bool:
+        return all(getattr(other, k) == self.summary[k] for k in ("sampled", "kept", "dropped"))
+
+
+def first_step(report, stage: str) -> dict:
+    lines = (Path(report.dir) / "metrics.jsonl").read_text().splitlines()
+    return next(row for row in map(json.loads, lines) if row["stage"] == stage)
+
+
+def test_the_reference_of_a_round_is_the_previous_model_or_the_base(rounds):
+    assert first_step(rounds["two"], "align.round2")["rewards/chosen"] == pytest.approx(0, abs=1e-5)
+    assert abs(first_step(rounds["base"], "align.round2")["rewards/chosen"]) > 1e-3
+    same = {stage.name: stage.key for stage in rounds["two"].stages}
+    differ = {s.name for s in rounds["base"].stages if same[s.name] != s.key}
+    assert differ == {"align.round2", "evaluate.aligned.shapes", "compare.shapes"}
+
+
+WRONG = [
+    (lambda: small(sft=SftTraining()), "method=stic"),
+    (
+        lambda: small(aug={"x": BadPrompt()}, dpo=DpoTraining(loss={"image": 1.0})),
+        "no negative view changes the picture",
+    ),
+    (lambda: SticMethod(infusion="{description}"), "{question}"),
+    (lambda: SevaMethod(rounds=0), "rounds"),
+    (lambda: SevaMethod(weights={"moco": 0}), "moco"),
+]
+
+
+@pytest.mark.parametrize(("make", "said"), WRONG, ids=[said for _, said in WRONG])
+def test_what_makes_no_sense_is_refused(make, said):
+    with pytest.raises(ValueError, match=said.replace("{", r"\{")):
+        make()
+
+
+def test_a_weight_of_no_view_is_refused_and_that_of_a_removed_one_is_not():
+    with pytest.raises(InputError, match="Did you mean 'diffusion_noise'"):
+        small(method=SevaMethod(weights={"difusion_noise": 2})).check()
+    small(method=SevaMethod(weights={"color_jitter": 2})).check()
+
+
+def test_stage_2_needs_instruction_data():
+    data = FolderData(path="/tmp")
+    assert "instructions" in stic(data=data, sft=SftTraining()).lacking()[0]
+    assert stic(sft=SftTraining()).lacking() == []
+    assert stic(data=data).lacking() == []
+
+
+def test_drawing_depends_on_seed_and_sample_alone_and_follows_the_weights():
+    draw = Draw((("a", 2.0), ("b", 1.0), ("c", 1.0)))
+    ids = [f"s{i}" for i in range(4000)]
+    drawn = [draw(0, id) for id in ids]
+    assert drawn == [draw(0, id) for id in ids]
+    assert drawn != [draw(1, id) for id in ids]
+    shares = {name: n / 4000 for name, n in Counter(drawn).items()}
+    assert shares == pytest.approx({"a": 0.5, "b": 0.25, "c": 0.25}, abs=0.03)
+    asking = Asking("p", ("x", "y"))
+    assert Counter(asking(0, id) for id in ids)["x"] / 4000 == pytest.approx(0.5, abs=0.03)
+    assert [asking(0, i) for i in ids] != [Asking("q", ("x", "y"))(0, i) for i in ids]
+
+
+def test_a_description_with_braces_does_not_eat_the_question():
+    method = SticMethod(infusion="{question} ({description})")
+    assert method.infuse("a {question} sign", "What?") == "What? (a {question} sign)"
