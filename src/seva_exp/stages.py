@@ -18,7 +18,7 @@ from seva_exp.benchmarks import AnyBenchmark
 from seva_exp.data import NOT_DRAWN, AnyData
 from seva_exp.digests import FileDigests
 from seva_exp.errors import InputError, StageError
-from seva_exp.generation import AnyGeneration
+from seva_exp.generation import AnyGeneration, EqualFilter
 from seva_exp.interfaces import Placement, Progress
 from seva_exp.machine import Machine
 from seva_exp.models import AnyModel
@@ -192,21 +192,22 @@ class Answers(Stage):
             "model": self.model.identity(self.samples.digests),
             "generation": self.generation.to_json(),
             "view": augmentation.identity() if augmentation else CLEAN,
-            "seed": self.seed if augmentation else None,
+            "seed": self.seed if augmentation or self.generation.seeded else None,
         }
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
         from seva_exp.generation.answers import answer_samples
-        from seva_exp.views import View
+        from seva_exp.views import Pictures, View
 
         samples = list(read_jsonl(paths[0] / "samples.jsonl", Sample))
         root = self.samples.data.image_root(paths[0])
         return answer_samples(
             lambda: shop.model(self.model),
             samples,
+            Pictures(samples),
             root,
             View(self.view, self.augmentation, self.seed),
-            self.generation.max_new_tokens,
+            self.generation,
             shop.placement(work),
             PREVIEWS,
         )
@@ -231,20 +232,16 @@ class Pairs(Stage):
         return {"drop": ["equal"], "views": [answers.view for answers in self.negatives]}
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
-        from seva_exp.generation.pairs import make_pairs
+        from seva_exp.generation.pairs import make_pairs, summarize
 
         samples = read_jsonl(paths[0] / "samples.jsonl", Sample)
         clean, *negatives = ([*read_jsonl(p / "answers.jsonl", Answer)] for p in paths[1:])
         views = [stage.view for stage in self.negatives]
-        pairs, drops = make_pairs(samples, clean, dict(zip(views, negatives, strict=True)))
+        named = dict(zip(views, negatives, strict=True))
+        pairs, drops, removed = make_pairs(samples, clean, named, [EqualFilter()], seed=0)
         write_jsonl(work / "pairs.jsonl", pairs)
         write_jsonl(work / "drops.jsonl", drops)
-        return {
-            "sampled": len(pairs) + len(drops),
-            "kept": len(pairs),
-            "dropped": tally(drops),
-            "kept_by_view": {view: sum(view in pair.views for pair in pairs) for view in views},
-        }
+        return summarize(pairs, drops, removed)
 
 
 @dataclass(frozen=True)
