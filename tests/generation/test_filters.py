@@ -1,4 +1,4 @@
-"""Each filter: what it removes, what it keeps, the word it gives as reason; its form in a config."""
+"""Each filter: what it removes and keeps, the word it gives as reason, its form in a config."""
 
 import random
 
@@ -45,6 +45,7 @@ def test_equal_is_exact():
         ("The cat sat.", "a CAT,\n sat", True),
         ("Straße", "STRASSE", True),
         ("cafe\u0301", "café", True),
+        ("２ cats", "2 cats", True),
         ("well-known", "well known", True),
         ("A cat", "A dog", False),
         ("3.5", "35", False),
@@ -105,7 +106,9 @@ def test_length_ratio_counts_tokens_where_asked():
 def test_the_side_that_is_looked_at(cls, bad, word):
     good = answer("good")
     said = {
-        which: [reason(cls(which=which), *pair) for pair in ((bad, good), (good, bad), (good, good))]
+        which: [
+            reason(cls(which=which), *pair) for pair in ((bad, good), (good, bad), (good, good))
+        ]
         for which in ("chosen", "rejected", "any")
     }
     assert said == {

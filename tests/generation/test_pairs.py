@@ -26,7 +26,10 @@ def answer(id, text, stop="eos", view="x"):
     return Answer(id, view, "asked", text, tuple(range(len(text.split()) + 1)), stop)
 
 
-def made(texts, filters=(EqualFilter(),), **options):
+EQUAL = [EqualFilter()]
+
+
+def made(texts, filters=EQUAL, **options):
     """``texts``: sample id -> {view: text}, the clean view's among them; ids are made samples."""
     views = sorted({view for row in texts.values() for view in row} - {"clean"})
     clean = [answer(id, row["clean"]) for id, row in texts.items()]

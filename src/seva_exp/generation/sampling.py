@@ -41,13 +41,13 @@ class Sampling:
 
 
 class _Temperature(LogitsProcessor):
-    """Scores [B, V] over T, the largest moved to 0 so that no T overflows."""
+    """Scores [B, V] (float32 from ``generate``, whatever the model's format) over T, the largest
+    moved to 0, so that a small T does not overflow."""
 
     def __init__(self, temperature: float) -> None:
         self._temperature = temperature
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        scores = scores.float()
         return (scores - scores.amax(dim=-1, keepdim=True)) / self._temperature
 
 
