@@ -11,12 +11,14 @@ from pathlib import Path
 from PIL.Image import Image
 
 from seva_exp.generation.engine import Engine, Reply, cut_batches
-from seva_exp.views import Pictures, View
+from seva_exp.generation.sampling import Sampling
+from seva_exp.generation.spec import HfGeneration
 from seva_exp.images import load_image
 from seva_exp.interfaces import Placement, Request, VisionLanguageModel
 from seva_exp.records import CLEAN, Answer, ImageRef, Sample, from_json, write_jsonl
 from seva_exp.spec import Json
 from seva_exp.store import Journal
+from seva_exp.views import Pictures, View
 
 PREVIEW_SIDE = 336
 
@@ -24,25 +26,28 @@ PREVIEW_SIDE = 336
 def answer_samples(
     load_model: Callable[[], VisionLanguageModel],
     samples: Sequence[Sample],
+    pictures: Pictures,
     root: Path,
     view: View,
-    max_new_tokens: int,
+    generation: HfGeneration,
     placement: Placement,
     previews: int,
 ) -> Json:
-    """Write ``answers.jsonl`` (in the samples' order); return counts and rates."""
+    """Write ``answers.jsonl`` (in the samples' order); return counts and rates. ``samples`` may be
+    some of the data set's only, or none; ``pictures`` are those of all of it, so that a subset
+    changes no partner. What is sampled draws from the view's seed."""
     journal = Journal(placement.work)
     done = {row["sample_id"] for row in journal.rows}
-    pictures = Pictures(samples)
     requests = {sample.id: _request(sample, root, view, pictures) for sample in samples}
     batches = cut_batches(list(requests.values()), placement.batch_size)
     todo = [batch for batch in batches if not done.issuperset(r.id for r in batch)]
     start, tokens = time.monotonic(), 0
     if todo:
-        engine = _engine(load_model(), view)
+        engine = _engine(load_model(), view, _sampling(generation, view))
         with placement.progress(f"answers.{view.name}", len(samples), "answer") as meter:
             meter.update(len(samples) - sum(len(batch) for batch in todo))
-            for batch, replies in zip(todo, engine.run(todo, max_new_tokens), strict=True):
+            answered = engine.run(todo, generation.max_new_tokens)
+            for batch, replies in zip(todo, answered, strict=True):
                 answers = [_answer(view, r, reply) for r, reply in zip(batch, replies, strict=True)]
                 journal.append([asdict(answer) for answer in answers])
                 tokens += sum(len(answer.tokens) for answer in answers)
@@ -50,7 +55,7 @@ def answer_samples(
     by_id = {row["sample_id"]: from_json(Answer, row) for row in journal.rows}
     answers = [by_id[sample.id] for sample in samples]
     if view.name != CLEAN:
-        _write_previews(load_model(), samples[:previews], requests, view, placement.work)
+        _write_previews(load_model, samples[:previews], requests, view, placement.work)
     write_jsonl(placement.work / "answers.jsonl", answers)
     return _summary(answers, tokens, time.monotonic() - start)
 
@@ -61,7 +66,7 @@ def _summary(answers: list[Answer], new_tokens: int, seconds: float) -> Json:
         "answers": len(answers),
         "mean_tokens": round(sum(lengths) / max(1, len(lengths)), 2),
         "cut_at_max_new_tokens": sum(answer.stop == "length" for answer in answers),
-        "tokens_per_second": round(new_tokens / seconds, 1),
+        "tokens_per_second": round(new_tokens / max(seconds, 1e-9), 1),
     }
 
 
@@ -79,8 +84,18 @@ def _load(root: Path, images: Sequence[ImageRef], view: View, sample_id: str) ->
     return view.image(image, sample_id, partners)
 
 
-def _engine(vlm: VisionLanguageModel, view: View) -> Engine:
-    return Engine(vlm, lambda request, image: view.pixels(vlm, image, request.id))
+def _engine(vlm: VisionLanguageModel, view: View, sampling: Sampling | None = None) -> Engine:
+    return Engine(
+        vlm, lambda request, image: view.pixels(vlm, image, request.id), sampling=sampling
+    )
+
+
+def _sampling(generation: HfGeneration, view: View) -> Sampling | None:
+    """The view's kind is in the purpose, never its name: two names of one view share answers."""
+    if not generation.seeded:
+        return None
+    kind = view.augmentation.kind if view.augmentation else CLEAN
+    return Sampling(generation.temperature, generation.top_p, view.seed, f"sampling/{kind}")
 
 
 def _answer(view: View, request: Request, reply: Reply) -> Answer:
@@ -88,21 +103,20 @@ def _answer(view: View, request: Request, reply: Reply) -> Answer:
 
 
 def _write_previews(
-    vlm: VisionLanguageModel,
+    load_model: Callable[[], VisionLanguageModel],
     samples: Sequence[Sample],
     requests: dict[str, Request],
     view: View,
     work: Path,
 ) -> None:
     """Pictures of what the model was shown, for the report: the first few samples."""
-    engine = _engine(vlm, view)
     folder = work / "previews"
     folder.mkdir(exist_ok=True)
     for index, sample in enumerate(samples):
+        picture = requests[sample.id].load()
         if view.augmentation.space == "pixels":
-            picture = vlm.to_picture(engine.image(requests[sample.id]))
-        else:
-            picture = requests[sample.id].load()
+            vlm = load_model()
+            picture = vlm.to_picture(view.pixels(vlm, vlm.encode_image(picture), sample.id))
         picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
         picture.save(folder / f"{index:03d}.png")
     names = [{"sample_id": sample.id, "file": f"{i:03d}.png"} for i, sample in enumerate(samples)]

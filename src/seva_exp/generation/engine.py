@@ -1,4 +1,4 @@
-"""The in-process engine: batches of questions in, batches of answers out, greedily."""
+"""The in-process engine: batches of questions in, batches of answers out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from seva_exp.generation.sampling import Sampling
 from seva_exp.interfaces import Encoded, EncodedImage, Request, VisionLanguageModel
 
 ImageChange = Callable[[Request, EncodedImage], EncodedImage]
@@ -38,13 +39,19 @@ def cut_batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
 
 
 class Engine:
-    """Greedy generation on one loaded model. ``change`` is a pixel-space view, or None."""
+    """Generation on one loaded model. ``change`` is a pixel-space view, or None; without
+    ``sampling`` it is greedy."""
 
     def __init__(
-        self, vlm: VisionLanguageModel, change: ImageChange | None = None, keep: int = 64
+        self,
+        vlm: VisionLanguageModel,
+        change: ImageChange | None = None,
+        keep: int = 64,
+        sampling: Sampling | None = None,
     ) -> None:
         self._vlm = vlm
         self._change = change
+        self._sampling = sampling
         self._images: OrderedDict[str, EncodedImage] = OrderedDict()
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._keep = keep
@@ -78,6 +85,8 @@ class Engine:
         inputs = left_padded(encoded, self._vlm.pad_id, self._vlm.device)
         width = inputs["input_ids"].shape[1]
         inputs |= self._image_inputs(batch, encoded)
+        if self._sampling:
+            inputs["logits_processor"] = self._sampling.processors([r.id for r in batch])
         out = self._vlm.model.generate(
             **inputs, do_sample=False, num_beams=1, max_new_tokens=max_new_tokens
         )

@@ -1,0 +1,187 @@
+"""Answers become pairs: every sample and every negative answer is accounted for."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from seva_exp.generation.filters import (
+    DownSampleFilter,
+    EmptyFilter,
+    EqualFilter,
+    EqualNormalisedFilter,
+    LengthRatioFilter,
+    SimilarityFilter,
+    UnfinishedFilter,
+)
+from seva_exp.generation.pairs import make_pairs, summarize
+from seva_exp.records import Answer, ImageRef, Sample
+
+
+def sample(id):
+    return Sample(id, ImageRef(f"{id}.png", id), f"What is {id}?")
+
+
+def answer(id, text, stop="eos", view="x"):
+    return Answer(id, view, "asked", text, tuple(range(len(text.split()) + 1)), stop)
+
+
+EQUAL = [EqualFilter()]
+
+
+def made(texts, filters=EQUAL, **options):
+    """``texts``: sample id -> {view: text}, the clean view's among them; ids are made samples."""
+    views = sorted({view for row in texts.values() for view in row} - {"clean"})
+    clean = [answer(id, row["clean"]) for id, row in texts.items()]
+    negatives = {
+        view: [answer(id, row[view]) for id, row in texts.items() if view in row] for view in views
+    }
+    return make_pairs([sample(id) for id in texts], clean, negatives, filters, 0, **options)
+
+
+def test_each_negative_is_judged_on_its_own():
+    pairs, drops, removed = made(
+        {
+            "one": {"clean": "a cat", "v": "a dog", "w": "a cat"},
+            "two": {"clean": "a cat", "v": "a cat", "w": "a cat"},
+            "three": {"clean": "a cat", "v": "a cow", "w": "a hen"},
+        }
+    )
+    assert [(p.sample_id, p.views, p.rejected) for p in pairs] == [
+        ("one", ("v",), ("a dog",)),
+        ("three", ("v", "w"), ("a cow", "a hen")),
+    ]
+    assert [(d.sample_id, d.reason, d.detail) for d in drops] == [("two", "equal", "a cat")]
+    assert removed == {"v": {"equal": 1}, "w": {"equal": 2}}
+    assert summarize(pairs, drops, removed) == {
+        "sampled": 3,
+        "kept": 2,
+        "dropped": {"equal": 1},
+        "kept_by_view": {"v": 2, "w": 1},
+        "removed_by_view": {"v": {"equal": 1}, "w": {"equal": 2}},
+    }
+
+
+def test_a_pair_holds_the_sample_and_what_was_generated():
+    ([pair], _, _) = made({"one": {"clean": "a cat", "v": "no big dog"}})
+    assert (pair.prompt, pair.image) == ("What is one?", ImageRef("one.png", "one"))
+    assert (pair.chosen, pair.chosen_tokens) == ("a cat", (0, 1, 2))
+    assert pair.rejected_tokens == ((0, 1, 2, 3),)
+
+
+def test_the_first_views_reason_stands_for_the_sample_and_the_detail_tells_all():
+    texts = {"one": {"clean": "a cat", "v": "", "w": "a cat"}}
+    _, [drop], removed = made(texts, [EqualFilter(), EmptyFilter()])
+    assert drop.reason == "empty"
+    assert drop.detail == "v: empty (rejected); w: equal (a cat)"
+    assert removed == {"v": {"empty": 1}, "w": {"equal": 1}}
+
+
+def test_filters_run_in_the_lists_order():
+    texts = {f"{i}": {"clean": "a", "v": "a" if i % 2 else "b"} for i in range(20)}
+    first, last = [EqualFilter(), DownSampleFilter(count=6)], DownSampleFilter(count=6)
+    pairs, drops, _ = made(texts, first)
+    assert len(pairs) == 6
+    assert Counter(d.reason for d in drops) == {"equal": 10, "down_sample": 4}
+    pairs, drops, _ = made(texts, [last, EqualFilter()])
+    assert len(pairs) < 6
+    assert Counter(d.reason for d in drops)["down_sample"] == 14
+
+
+def test_a_view_may_have_answered_some_samples_only():
+    texts = {
+        "one": {"clean": "a", "v": "b"},
+        "two": {"clean": "a", "w": "b"},
+        "three": {"clean": "a", "w": "a"},
+    }
+    pairs, drops, removed = made(texts)
+    assert [(p.sample_id, p.views) for p in pairs] == [("one", ("v",)), ("two", ("w",))]
+    assert [d.sample_id for d in drops] == ["three"]
+    assert removed == {"v": {}, "w": {"equal": 1}}
+
+
+def test_a_sample_that_no_view_answered_is_a_programmers_error():
+    with pytest.raises(AssertionError, match="no negative view answered sample two"):
+        made({"one": {"clean": "a", "v": "b"}, "two": {"clean": "a"}})
+
+
+def test_deleted_newlines_are_judged_and_their_tokens_are_not_trained_on():
+    texts = {
+        "one": {"clean": "red\ncat", "v": "redcat", "w": "dog"},
+        "two": {"clean": "cat", "v": "red\ndog", "w": "dog"},
+    }
+    pairs, _, _ = made(texts)
+    assert (pairs[0].chosen, pairs[0].views) == ("red\ncat", ("v", "w"))
+    assert pairs[0].chosen_tokens
+    pairs, _, removed = made(texts, newlines="delete")
+    assert removed == {"v": {"equal": 1}, "w": {}}
+    one, two = pairs
+    assert (one.chosen, one.chosen_tokens, one.views) == ("redcat", (), ("w",))
+    assert one.rejected_tokens == ((0, 1),)
+    assert two.chosen_tokens == (0, 1)
+    assert (two.rejected, two.rejected_tokens) == (("reddog", "dog"), ((), (0, 1)))
+
+
+def test_tokens_are_counted_as_generated_where_newlines_are_deleted():
+    texts = {"one": {"clean": "a\nb\nc\nd", "v": "x"}}
+    _, [drop], _ = made(texts, [LengthRatioFilter(max=2, unit="tokens")], newlines="delete")
+    assert drop.detail == "chosen 5 tokens, rejected 2"
+
+
+KINDS = [
+    lambda rng: EqualFilter(),
+    lambda rng: EqualNormalisedFilter(),
+    lambda rng: SimilarityFilter(min=rng.randrange(50), max=rng.randrange(50, 101)),
+    lambda rng: LengthRatioFilter(max=1 + 3 * rng.random(), unit=rng.choice(["words", "tokens"])),
+    lambda rng: UnfinishedFilter(which=rng.choice(["chosen", "rejected", "any"])),
+    lambda rng: EmptyFilter(which=rng.choice(["chosen", "rejected", "any"])),
+    lambda rng: DownSampleFilter(count=rng.randrange(1, 12), prefix=rng.choice(["", "a/"])),
+]
+WORDS = ["cat", "Cat", "the cat", "dog\n", "", "a big dog", "cow.", "one two three four five"]
+
+
+def random_input(rng):
+    samples = [sample(f"{rng.choice('ab')}/{i}") for i in range(rng.randrange(0, 15))]
+    views = rng.sample("pqrs", rng.randrange(1, 5))
+
+    def said(id):
+        return answer(id, rng.choice(WORDS), rng.choice(["eos", "eos", "length"]))
+
+    clean = [said(s.id) for s in samples]
+    negatives = {view: [] for view in views}
+    for s in samples:
+        for view in rng.sample(views, rng.randrange(1, len(views) + 1)):
+            negatives[view].append(said(s.id))
+    filters = [rng.choice(KINDS)(rng) for _ in range(rng.randrange(0, 5))]
+    return samples, clean, negatives, filters, rng.randrange(3), rng.choice(["keep", "delete"])
+
+
+@pytest.mark.parametrize("number", range(300))
+def test_nothing_is_lost_and_the_answers_order_does_not_matter(number):
+    rng = random.Random(number)
+    samples, clean, negatives, *rest = random_input(rng)
+    found = make_pairs(samples, clean, negatives, *rest)
+    pairs, drops, removed = found
+    assert sorted(x.sample_id for x in [*pairs, *drops]) == sorted(s.id for s in samples)
+    told = summarize(*found)
+    assert told["kept"] + sum(told["dropped"].values()) == told["sampled"] == len(samples)
+    assert list(removed) == list(told["kept_by_view"]) == list(negatives)
+    for view, answers in negatives.items():
+        assert told["kept_by_view"][view] + sum(removed[view].values()) == len(answers)
+    assert all(len(p.views) == len(p.rejected) == len(p.rejected_tokens) > 0 for p in pairs)
+    shuffled = {view: rng.sample(answers, len(answers)) for view, answers in negatives.items()}
+    again = make_pairs(samples, rng.sample(clean, len(clean)), shuffled, *rest)
+    assert again == found
+    others = make_pairs(rng.sample(samples, len(samples)), clean, negatives, *rest)
+    assert sorted(others[0], key=lambda p: p.sample_id) == sorted(pairs, key=lambda p: p.sample_id)
+
+
+@pytest.mark.parametrize("number", range(60))
+def test_where_one_sample_is_missing_no_other_pair_is_lost(number):
+    rng = random.Random(number)
+    samples, clean, negatives, *rest = random_input(rng)
+    before = {p.sample_id: p for p in make_pairs(samples, clean, negatives, *rest)[0]}
+    for gone in samples:
+        left = [s for s in samples if s.id != gone.id]
+        now = {p.sample_id: p for p in make_pairs(left, clean, negatives, *rest)[0]}
+        assert all(now[id] == pair for id, pair in before.items() if id != gone.id)
