@@ -38,9 +38,9 @@ GROUND = 3
 SOURCES = {
     "samples": ["data", "world", "images.py", "randomness.py"],
     "answers": [
-        "generation", "views.py", "augment", "models/vlm.py", "models/pixels.py", "images.py", "randomness.py",
+        "generation/answers.py", "generation/engine.py", "generation/sampling.py", "views.py", "augment", "models/vlm.py", "models/pixels.py", "images.py", "randomness.py",
     ],
-    "pairs": ["generation/pairs.py"],
+    "pairs": ["generation/pairs.py", "generation/filters.py"],
     "align": ["training", "views.py", "models/vlm.py", "models/pixels.py", "images.py", "randomness.py"],
     "evaluate": [
         "benchmarks", "world", "generation/engine.py", "models/vlm.py", "models/pixels.py",
@@ -102,7 +102,7 @@ def test_only_the_cli_imports_hydra():
     "module", ["seva_exp", "seva_exp.experiment", "seva_exp.config", "seva_exp.api"]
 )
 def test_importing_loads_nothing_heavy(module: str):
-    heavy = ["torch", "transformers", "trl", "peft", "wandb", "kornia", "datasets", "hydra"]
+    heavy = ["torch", "transformers", "trl", "peft", "wandb", "kornia", "datasets", "hydra", "rapidfuzz"]
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

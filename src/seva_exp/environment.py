@@ -14,7 +14,7 @@ from seva_exp.spec import Json
 
 PACKAGES = (
     "seva_exp", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers",
-    "kornia", "pillow", "numpy", "hydra-core", "wandb",
+    "kornia", "pillow", "numpy", "rapidfuzz", "hydra-core", "wandb",
 )  # fmt: skip
 
 

@@ -33,10 +33,6 @@ from seva_exp.stages import Align, Pairs, Stage, Trained, Workshop
 from seva_exp.store import Manifest, Store
 from seva_exp.training import DpoTraining, SftTraining
 
-NOTHING_TO_ALIGN = (
-    "no pair is left, every negative answer equals the clean one; use a stronger augmentation "
-    "(e.g. aug.diffusion_noise.step=800) or more samples"
-)
 
 
 NO_INSTRUCTIONS = (
@@ -247,19 +243,29 @@ def _do_all(
     """Every stage in turn. Where no pair is left there is nothing to align: the stages that need
     the adapter are skipped, and what was measured is still reported."""
     done: list[tuple[Stage, Manifest, bool]] = []
-    skipped: set[str] = set()
+    skipped: dict[str, str] = {}
     for stage, row in zip(chosen, rows, strict=True):
-        needs = {source.key for source in stage.inputs}
-        if (isinstance(stage, Align) and _no_pair(stage.pairs, done)) or needs & skipped:
-            skipped.add(stage.key)
-            everyone.stage_skipped(row, NOTHING_TO_ALIGN)
+        why = next((skipped[s.key] for s in stage.inputs if s.key in skipped), "")
+        if not why and isinstance(stage, Align):
+            why = _no_pair(stage.pairs, done)
+        if why:
+            skipped[stage.key] = why
+            everyone.stage_skipped(row, why)
             continue
         done.append((stage, *_do(stage, row, store, shop, folder, everyone)))
     return done
 
 
-def _no_pair(pairs: Pairs, done: Sequence[tuple[Stage, Manifest, bool]]) -> bool:
-    return any(s.key == pairs.key and m.summary["kept"] == 0 for s, m, _ in done)
+def _no_pair(pairs: Pairs, done: Sequence[tuple[Stage, Manifest, bool]]) -> str:
+    """Why there is nothing to align; empty when there is."""
+    summary = next(m.summary for s, m, _ in done if s.key == pairs.key)
+    if summary["kept"]:
+        return ""
+    why = ", ".join(f"{n} {reason}" for reason, n in summary["dropped"].items())
+    return (
+        f"no pair is left of {summary['sampled']} (dropped: {why}); use a stronger augmentation "
+        "(e.g. aug.diffusion_noise.step=800), milder filters or more samples"
+    )
 
 
 def _do(
