@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from seva_exp.data import DATA, AnyData, FolderData, JsonlData, ShapesData
 from seva_exp.data.base import placeholder_in
-from seva_exp.data.shapes import WEIGHTS, draw_question
+from seva_exp.data.shapes import WEIGHTS, draw_qa
 from seva_exp.errors import InputError
 from seva_exp.paths import MARKER
 from seva_exp.randomness import python_rng
@@ -240,7 +240,7 @@ def test_folder_draw(tmp_path):
 
 def test_folder_draw_does_not_decode_what_is_not_drawn(tmp_path, monkeypatch):
     opened = []
-    monkeypatch.setattr("seva_exp.data.folder.open_image", lambda path: opened.append(path.name))
+    monkeypatch.setattr("seva_exp.data.files.open_image", lambda path: opened.append(path.name))
     found = FolderData(path=str(pictures(tmp_path)), samples=3).build(0, tmp_path, sha256)
     assert sorted(opened) == [s.id for s in found.samples]
 
@@ -490,7 +490,7 @@ def test_jsonl_draw(tmp_path):
 
 def test_jsonl_opens_each_picture_once(tmp_path, monkeypatch):
     opened = []
-    monkeypatch.setattr("seva_exp.data.jsonl.open_image", lambda path: opened.append(path.name))
+    monkeypatch.setattr("seva_exp.data.rows.open_image", lambda path: opened.append(path.name))
     rows(tmp_path, *[GOOD] * 5).build(0, tmp_path, sha256)
     assert opened == ["a.png"]
 
@@ -552,7 +552,7 @@ def test_shapes_ask_every_type_by_its_weight():
     counts = Counter()
     for i in range(2000):
         scene = sample_scene(python_rng(0, "t", str(i)), UNBIASED)
-        question = draw_question(scene, python_rng(0, "q", str(i)))
+        question = draw_qa(scene, python_rng(0, "q", str(i))).question
         kinds = {kind for start, kind in starts.items() if question.startswith(start)}
         counts[kinds.pop() if kinds else "describe"] += 1
     assert set(counts) == set(WEIGHTS)
@@ -584,7 +584,7 @@ def test_file_states_every_default(kind):
     fields = DATA[kind].model_fields
     assert list(values) == list(fields)
     for name, field in fields.items():
-        assert values[name] == ("???" if field.is_required() else field.default)
+        assert values[name] == ("???" if name == "path" else field.default)
         assert field.description or name == "kind"
     assert all("#" in line for line in text.splitlines() if not line.startswith("kind:"))
     assert TypeAdapter(AnyData).validate_python(values).kind == kind
@@ -599,11 +599,12 @@ def test_file_states_every_default(kind):
         ("folder", {"path": "x", "prompt": ""}),
         ("jsonl", {"path": "x", "on_error": "ignore"}),
         ("jsonl", {"path": "x", "samples": -1}),
-        ("jsonl", {}),
+        ("llava_665k", {"ocr_images": 0, "text_images": 0}),
+        ("llava_665k", {"newlines": "glue"}),
     ],
 )
 def test_bounds(kind, values):
-    with pytest.raises(ValidationError, match=list(values)[-1] if values else "path"):
+    with pytest.raises(ValidationError, match=list(values)[-1]):
         DATA[kind](**values)
 
 
