@@ -96,6 +96,8 @@ class HfData(PathSource):
     def check(self, where: str = "data") -> None:
         refuse_placeholder(f"{where}.prompt", self.prompt)
         path = self.given(where)
+        if lacking := self.lacking(where):
+            raise InputError(lacking)
         if self._is_local():
             self._check_folder(where, path)
         elif not HUB_ID.fullmatch(path):
