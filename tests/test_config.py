@@ -14,6 +14,7 @@ from seva_exp import Experiment, InputError, Machine, Options
 from seva_exp.augment import AUGMENTATIONS, DiffusionNoise
 from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.config import parse
+from seva_exp.data import DATA
 from seva_exp.experiment import graph
 from seva_exp.paths import config_dir, options_of, sweeps_dir
 
@@ -30,10 +31,8 @@ def override_for(group: str, name: str, tmp_path: Path) -> list[str]:
     if group == "aug":
         return [f"+aug={name}"]
     extra = ["+aug=moco"] if (group, name) != ("experiment", "seva_tiny") else []
-    if group == "data" and name != "shapes":
-        (tmp_path / "rows.jsonl").write_text('{"image": "a.png", "question": "What?"}\n')
-        path = tmp_path / "rows.jsonl" if name == "jsonl" else tmp_path
-        extra.append(f"data.path={path}")
+    if group == "data" and "path" in DATA[name].model_fields:
+        extra.append("data.path=null")  # a plan needs no data
     return [f"{group}={name}", *extra]
 
 

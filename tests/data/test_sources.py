@@ -18,15 +18,25 @@ import yaml
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from seva_exp.data import DATA, AnyData, FolderData, JsonlData, ShapesData
+from seva_exp.data import (
+    DATA,
+    AnyData,
+    FolderData,
+    JsonlData,
+    ShapesData,
+    ShapesInstructData,
+    shapes_instruct,
+)
 from seva_exp.data.base import placeholder_in
-from seva_exp.data.shapes import WEIGHTS, draw_question
+from seva_exp.data.shapes import WEIGHTS, draw_qa
 from seva_exp.errors import InputError
 from seva_exp.paths import MARKER
 from seva_exp.randomness import python_rng
 from seva_exp.records import write_jsonl
 from seva_exp.spec import canonical
-from seva_exp.world import UNBIASED, sample_scene
+from seva_exp.world import UNBIASED, draw, mentions, sample_scene
+from seva_exp.world.language import NUMBERS, PLAIN_PROMPTS, plural
+from seva_exp.world.scene import COLORS, KINDS
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -240,7 +250,7 @@ def test_folder_draw(tmp_path):
 
 def test_folder_draw_does_not_decode_what_is_not_drawn(tmp_path, monkeypatch):
     opened = []
-    monkeypatch.setattr("seva_exp.data.folder.open_image", lambda path: opened.append(path.name))
+    monkeypatch.setattr("seva_exp.data.files.open_image", lambda path: opened.append(path.name))
     found = FolderData(path=str(pictures(tmp_path)), samples=3).build(0, tmp_path, sha256)
     assert sorted(opened) == [s.id for s in found.samples]
 
@@ -490,7 +500,7 @@ def test_jsonl_draw(tmp_path):
 
 def test_jsonl_opens_each_picture_once(tmp_path, monkeypatch):
     opened = []
-    monkeypatch.setattr("seva_exp.data.jsonl.open_image", lambda path: opened.append(path.name))
+    monkeypatch.setattr("seva_exp.data.rows.open_image", lambda path: opened.append(path.name))
     rows(tmp_path, *[GOOD] * 5).build(0, tmp_path, sha256)
     assert opened == ["a.png"]
 
@@ -552,7 +562,7 @@ def test_shapes_ask_every_type_by_its_weight():
     counts = Counter()
     for i in range(2000):
         scene = sample_scene(python_rng(0, "t", str(i)), UNBIASED)
-        question = draw_question(scene, python_rng(0, "q", str(i)))
+        question = draw_qa(scene, python_rng(0, "q", str(i))).question
         kinds = {kind for start, kind in starts.items() if question.startswith(start)}
         counts[kinds.pop() if kinds else "describe"] += 1
     assert set(counts) == set(WEIGHTS)
@@ -567,6 +577,66 @@ def test_shapes_identity(tmp_path):
 
     assert ShapesData().identity(unused) == {"kind": "shapes", "samples": 600}
     ShapesData().check()
+
+
+# --- shapes_instruct
+
+
+def fits(scene, question, answer):
+    """Whether the answer is right, judged by the scene alone."""
+    things = scene.things
+    words = set(re.findall(r"[a-z]+", question.lower()))
+    kinds = [t.kind for t in things]
+    if question in PLAIN_PROMPTS:
+        return mentions(answer) == [(t.color, t.kind) for t in things] and (
+            scene.text is None or scene.text.lower() in answer
+        )
+    if question.startswith("What color"):
+        return {t.color for t in things if t.kind in words} == {answer}
+    if question.startswith("What shape"):
+        return {t.kind for t in things if t.color in words} == {answer}
+    if question.startswith("How many"):
+        of = {name: kinds.count(name) for name in KINDS if plural(name) in words}
+        return NUMBERS.index(answer) == (sum(of.values()) if of else len(things))
+    if question.startswith("Where"):
+        return {t.position for t in things if t.kind in words} == {answer}
+    if question.startswith("Is there"):
+        color = words & set(COLORS)
+        there = any(t.kind in words and (not color or t.color in color) for t in things)
+        return answer == ("Yes" if there else "No")
+    if question.startswith("Is the "):
+        one, other = (next(t.x for t in things if t.kind == k) for _, k in mentions(question))
+        return answer == ("Yes" if (one < other) == ("left" in words) else "No")
+    return answer == scene.text.lower()
+
+
+def test_shapes_instruct_holds_right_answers(tmp_path):
+    made = ShapesInstructData(samples=400).build(3, tmp_path, sha256)
+    assert made.drops == [] and len({s.id for s in made.samples}) == 400
+    starts = Counter()
+    for sample in made.samples:
+        scene = sample_scene(python_rng(3, shapes_instruct.SCENE, sample.id), UNBIASED)
+        assert np.array_equal(np.asarray(draw(scene)), pixels(tmp_path, sample))
+        assert fits(scene, sample.prompt, sample.response), (sample, scene)
+        starts[sample.prompt.split()[0]] += 1
+    assert len(starts) >= 8
+
+
+def pixels(tmp_path, sample):
+    with Image.open(ShapesInstructData().image_root(tmp_path) / sample.image.path) as image:
+        return np.asarray(image)
+
+
+def test_shapes_instruct_has_scenes_of_its_own(tmp_path):
+    data = ShapesInstructData(samples=40)
+    made = data.build(0, tmp_path / "a", sha256).samples
+    shapes = ShapesData(samples=40).build(0, tmp_path / "b", sha256).samples
+    assert not {s.image.sha256 for s in made} & {s.image.sha256 for s in shapes}
+    assert not {s.id for s in made} & {s.id for s in shapes}
+    assert ShapesInstructData(samples=9).build(0, tmp_path / "c", sha256).samples == made[:9]
+    assert data.identity(None) == {"kind": "shapes_instruct", "samples": 40} and data.seeded
+    other = data.build(1, tmp_path / "d", sha256).samples
+    assert not {s.image.sha256 for s in made} & {s.image.sha256 for s in other}
 
 
 # --- configuration
@@ -584,7 +654,7 @@ def test_file_states_every_default(kind):
     fields = DATA[kind].model_fields
     assert list(values) == list(fields)
     for name, field in fields.items():
-        assert values[name] == ("???" if field.is_required() else field.default)
+        assert values[name] == ("???" if name == "path" else field.default)
         assert field.description or name == "kind"
     assert all("#" in line for line in text.splitlines() if not line.startswith("kind:"))
     assert TypeAdapter(AnyData).validate_python(values).kind == kind
@@ -599,11 +669,12 @@ def test_file_states_every_default(kind):
         ("folder", {"path": "x", "prompt": ""}),
         ("jsonl", {"path": "x", "on_error": "ignore"}),
         ("jsonl", {"path": "x", "samples": -1}),
-        ("jsonl", {}),
+        ("llava_665k", {"ocr_images": 0, "text_images": 0}),
+        ("llava_665k", {"newlines": "glue"}),
     ],
 )
 def test_bounds(kind, values):
-    with pytest.raises(ValidationError, match=list(values)[-1] if values else "path"):
+    with pytest.raises(ValidationError, match=list(values)[-1]):
         DATA[kind](**values)
 
 

@@ -7,11 +7,25 @@ from typing import Annotated, get_args
 from pydantic import Field
 
 from seva_exp.data.base import NOT_DRAWN, DataSource, Hasher, SampleSet
+from seva_exp.data.coco import CocoData
 from seva_exp.data.folder import FolderData
+from seva_exp.data.hf import HfData
+from seva_exp.data.instruct import InstructData
 from seva_exp.data.jsonl import JsonlData
+from seva_exp.data.llava_665k import Llava665kData
 from seva_exp.data.shapes import ShapesData
+from seva_exp.data.shapes_instruct import ShapesInstructData
 
-_Union = FolderData | JsonlData | ShapesData
+_Union = (
+    CocoData
+    | FolderData
+    | HfData
+    | InstructData
+    | JsonlData
+    | Llava665kData
+    | ShapesData
+    | ShapesInstructData
+)
 
 AnyData = Annotated[_Union, Field(discriminator="kind")]
 """The field type of a config that holds a data source."""
@@ -24,10 +38,15 @@ __all__ = [
     "DATA",
     "NOT_DRAWN",
     "AnyData",
+    "CocoData",
     "DataSource",
     "FolderData",
     "Hasher",
+    "HfData",
+    "InstructData",
     "JsonlData",
+    "Llava665kData",
     "SampleSet",
     "ShapesData",
+    "ShapesInstructData",
 ]

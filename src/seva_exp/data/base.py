@@ -8,8 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from seva_exp.randomness import seed_for
+from pydantic import Field
+
+from seva_exp.errors import InputError
 from seva_exp.records import Drop, Sample
 from seva_exp.spec import Json, Spec
 
@@ -54,9 +57,13 @@ class DataSource(Spec):
         the config that is named in errors, here and below."""
 
     @abstractmethod
-    def identity(self, sha256: Hasher, where: str = "data") -> Json:
+    def identity(self, sha256: Hasher, where: str = "data", seed: int | None = None) -> Json:
         """What the samples depend on beside the seed: fields and the contents of files, by hash.
-        Never a path of this machine. While something is lacking: the fields."""
+        Never a path of this machine. While something is lacking: the fields.
+
+        With the run's ``seed`` only those pictures are hashed that ``build`` may open with it;
+        without one, all that any seed may draw. Two seeds' identities may differ, so a key that
+        holds one holds the seed too."""
 
     @abstractmethod
     def build(self, seed: int, root: Path, sha256: Hasher, where: str = "data") -> SampleSet:
@@ -68,10 +75,32 @@ class DataSource(Spec):
         ``root`` as in ``build``."""
 
 
-def draw_order(names: Iterable[str], seed: int, purpose: str) -> list[str]:
-    """``names`` in random order. Each name's rank is its own: taking one name away leaves the
-    others in the order they had."""
-    return sorted(names, key=lambda name: (seed_for(seed, purpose, name), name))
+class PathSource(DataSource):
+    """A source that reads what lies at ``path``."""
+
+    needs: ClassVar[str]
+    """What ``path`` is, as the command line's placeholder: FILE, FOLDER."""
+    path: str | None = Field(None, min_length=1)
+
+    def lacking(self, where: str = "data") -> str | None:
+        if self.path is not None:
+            return None
+        what = type(self).model_fields["path"].description
+        return f"{where}.path: must be set ({where}.path={self.needs}): {what}."
+
+    def given(self, where: str) -> str:
+        """``path`` as it was given."""
+        if self.path is None:
+            raise InputError(str(self.lacking(where)))
+        return self.path
+
+
+def refuse_placeholder(field: str, text: str) -> None:
+    """InputError if the text of a config's ``field`` holds an image placeholder."""
+    if token := placeholder_in(text):
+        raise InputError(
+            f"{field}: {text!r} holds the image placeholder {token}; {REMOVE_PLACEHOLDER}."
+        )
 
 
 def placeholder_in(text: str) -> str | None:

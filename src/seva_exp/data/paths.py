@@ -46,16 +46,25 @@ def _suggestion(path: Path, fits: Callable[[Path], bool]) -> str:
     return f" Did you mean {str(parent / match)!r}?" if match else ""
 
 
-def walk(folder: Path, recursive: bool = True) -> Iterator[str]:
+def inside(root: str, name: str) -> str | None:
+    """The posix path of ``name`` relative to the absolute folder ``root``; None where it lies
+    outside. By the text alone: links may lead out."""
+    path = os.path.normpath(os.path.join(root, name))
+    prefix = root.rstrip(os.sep) + os.sep
+    return Path(path.removeprefix(prefix)).as_posix() if path.startswith(prefix) else None
+
+
+def walk(folder: Path, recursive: bool = True, field: str = "data.path") -> Iterator[str]:
     """The files below ``folder`` as posix paths relative to it, in no fixed order.
 
     Hidden files and folders are left out, and folders that hold ``MARKER``: the outputs of runs.
     Links are followed, but each folder is visited once: by its own path if that lies below
     ``folder``, else by the link that is found first. Which one that is depends on names alone.
+    ``field`` is named in errors.
     """
     if os.path.lexists(folder / MARKER):
         raise InputError(
-            f"data.path: {str(folder)!r} holds the outputs of runs (there is a file {MARKER} in "
+            f"{field}: {str(folder)!r} holds the outputs of runs (there is a file {MARKER} in "
             "it). Give a folder of data, or delete that file if the outputs lie elsewhere now."
         )
     seen: set[str] = set()
@@ -69,7 +78,7 @@ def walk(folder: Path, recursive: bool = True) -> Iterator[str]:
             if real in seen or os.path.lexists(current / MARKER):
                 continue
             seen.add(real)
-            for entry in _entries(current):
+            for entry in _entries(current, field):
                 if not os.path.isdir(entry):
                     yield prefix + entry.name
                 elif recursive:
@@ -78,8 +87,8 @@ def walk(folder: Path, recursive: bool = True) -> Iterator[str]:
         starts += sorted(links, key=lambda link: link[1])
 
 
-def _entries(folder: Path) -> list[Path]:
+def _entries(folder: Path, field: str) -> list[Path]:
     try:
         return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as error:
-        raise InputError(f"data.path: {str(folder)!r} cannot be read: {error.strerror}.") from error
+        raise InputError(f"{field}: {str(folder)!r} cannot be read: {error.strerror}.") from error

@@ -15,9 +15,9 @@ from seva_exp.records import ImageRef, Sample
 from seva_exp.spec import Json
 
 if TYPE_CHECKING:
-    from seva_exp.world import Scene
+    from seva_exp.world import QA, Scene
 
-    Asker = Callable[[Scene, random.Random], str | None]
+    Asker = Callable[[Scene, random.Random], QA | None]
 
 SCENE, QUESTION = "data.shapes.scene", "data.shapes.question"
 """Purposes of the random streams; the benchmark's held-out scenes have another."""
@@ -50,7 +50,7 @@ class ShapesData(DataSource):
     def check(self, where: str = "data") -> None:
         """Nothing outside can be wrong."""
 
-    def identity(self, sha256: Hasher, where: str = "data") -> Json:
+    def identity(self, sha256: Hasher, where: str = "data", seed: int | None = None) -> Json:
         return self.to_json()
 
     def image_root(self, root: Path) -> Path:
@@ -64,41 +64,43 @@ class ShapesData(DataSource):
 
 
 def _sample(seed: int, id: str, folder: Path, sha256: Hasher) -> Sample:
+    scene, image = draw_scene(seed, SCENE, id, folder, sha256)
+    qa = draw_qa(scene, python_rng(seed, QUESTION, id))
+    return Sample(id, image, qa.question)
+
+
+def draw_scene(
+    seed: int, purpose: str, id: str, folder: Path, sha256: Hasher
+) -> tuple[Scene, ImageRef]:
+    """A scene of the unbiased world, and its picture as ``folder``/ID.png."""
     from seva_exp.world import UNBIASED, draw, sample_scene
 
-    scene = sample_scene(python_rng(seed, SCENE, id), UNBIASED)
+    scene = sample_scene(python_rng(seed, purpose, id), UNBIASED)
     file = folder / f"{id}.png"
     draw(scene).save(file)
-    prompt = draw_question(scene, python_rng(seed, QUESTION, id))
-    return Sample(id, ImageRef(file.name, sha256(file)), prompt)
+    return scene, ImageRef(file.name, sha256(file))
 
 
-def draw_question(scene: Scene, rng: random.Random) -> str:
-    """A question that applies to ``scene``: types are tried by weight until one does."""
+def draw_qa(scene: Scene, rng: random.Random) -> QA:
+    """A question that applies to ``scene``, and its exact answer: types are tried by weight until
+    one does."""
     askers = _askers()
     while True:
         (kind,) = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))
-        question = askers[kind](scene, rng)
-        if question is not None:
-            return question
+        qa = askers[kind](scene, rng)
+        if qa is not None:
+            return qa
 
 
 def _askers() -> dict[str, Asker]:
-    from seva_exp.world import QUESTIONS, existence
+    from seva_exp.world import QA, QUESTIONS, describe, existence
     from seva_exp.world.language import PLAIN_PROMPTS
-    from seva_exp.world.questions import EXISTENCE_MODES, QA
-
-    def asks(ask: Callable[[Scene, random.Random], QA | None]) -> Asker:
-        def question(scene: Scene, rng: random.Random) -> str | None:
-            qa = ask(scene, rng)
-            return qa.question if qa else None
-
-        return question
+    from seva_exp.world.questions import EXISTENCE_MODES
 
     def exists(scene: Scene, rng: random.Random) -> QA:
         return existence(scene, rng, rng.random() < 0.5, rng.choice(EXISTENCE_MODES))
 
-    askers = {kind: asks(ask) for kind, ask in QUESTIONS.items()}
-    askers["existence"] = asks(exists)
-    askers["describe"] = lambda scene, rng: rng.choice(PLAIN_PROMPTS)
-    return askers
+    def asks_to_describe(scene: Scene, rng: random.Random) -> QA:
+        return QA(rng.choice(PLAIN_PROMPTS), describe(scene), "description")
+
+    return {**QUESTIONS, "existence": exists, "describe": asks_to_describe}

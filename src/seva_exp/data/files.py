@@ -1,0 +1,126 @@
+"""What the sources of a folder's pictures share: a draw by names, and one prompt for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import Field
+
+from seva_exp.data.base import (
+    Hasher,
+    PathSource,
+    SampleSet,
+    hash_or_none,
+    printable,
+    refuse_placeholder,
+    tally,
+)
+from seva_exp.data.draw import Draw, collect, draw
+from seva_exp.data.paths import existing_folder, walk
+from seva_exp.errors import InputError
+from seva_exp.images import UnusableImage, open_image
+from seva_exp.records import Drop, ImageRef, Sample
+from seva_exp.spec import Json, digest
+
+BAD_NAME = "file name is not UTF-8"
+
+
+@dataclass
+class Listing:
+    """The names of the candidates in a fixed order, each once, and what is none already."""
+
+    names: list[str] = field(default_factory=list)
+    drops: list[Drop] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
+    """Where in a list of names each stands, such as "line 7"."""
+
+
+class PictureFiles(PathSource):
+    """Pictures of a folder, all asked the same question; a sample's id is the relative path.
+
+    Every candidate is accounted for: it is a sample, or a drop with the reason. Each picture that
+    is used has been decoded once, so that nothing fails hours later.
+    """
+
+    needs = "FOLDER"
+    path: str | None = Field(
+        None, min_length=1, description="the folder of pictures; ~ and relative paths are fine"
+    )
+    prompt: str = Field(
+        "Describe the image in detail.", min_length=1, description="the question to every picture"
+    )
+    recursive: bool = Field(True, description="whether to look into the folders inside it")
+    samples: int | None = Field(
+        None, ge=1, description="number of pictures to draw, by the run's seed; null: all of them"
+    )
+
+    @property
+    def seeded(self) -> bool:
+        return self.samples is not None
+
+    def check(self, where: str = "data") -> None:
+        refuse_placeholder(f"{where}.prompt", self.prompt)
+        folder = self._folder(where)
+        if next(walk(folder, self.recursive, f"{where}.path"), None) is None:
+            raise InputError(f"{where}.path: there is no file in {self.path!r}.")
+
+    def identity(self, sha256: Hasher, where: str = "data", seed: int | None = None) -> Json:
+        fields = self.model_dump(mode="json", exclude={"path", "names"})
+        if self.path is None:
+            return fields
+        folder = self._folder(where)
+        listing = self._listing(folder, where, lenient=True)
+        contents = [
+            [name, hash_or_none(folder / name, sha256)]
+            for name in sorted(self._draw(listing, seed).tried)
+        ]
+        made_of = [listing.names, [drop.sample_id for drop in listing.drops], contents]
+        files = len(listing.names) + len(listing.drops)
+        return fields | {"files": files, "contents": digest(made_of)}
+
+    def image_root(self, root: Path) -> Path:
+        return Path(self.given("data")).expanduser().absolute()
+
+    def build(self, seed: int, root: Path, sha256: Hasher, where: str = "data") -> SampleSet:
+        folder = self._folder(where)
+        listing = self._listing(folder, where)
+        make = self._maker(folder, listing, sha256, where)
+        found, drops = collect(self._draw(listing, seed), make)
+        left_out = listing.drops + [drops[name] for name in listing.names if name in drops]
+        if not found:
+            raise InputError(self._nothing(where, left_out))
+        return SampleSet([found[name] for name in listing.names if name in found], left_out)
+
+    def _listing(self, folder: Path, where: str, lenient: bool = False) -> Listing:
+        """The candidates. ``lenient``: what would end the run is a drop. A file name that is no
+        text is none that a record can hold."""
+        names = sorted(walk(folder, self.recursive, f"{where}.path"))
+        texts = [name for name in names if printable(name) == name]
+        others = sorted({*names} - {*texts})
+        return Listing(texts, [Drop(printable(name), BAD_NAME) for name in others])
+
+    def _maker(
+        self, folder: Path, listing: Listing, sha256: Hasher, where: str
+    ) -> Callable[[str], Sample | Drop]:
+        """What turns one of the names into a sample or a drop."""
+
+        def make(name: str) -> Sample | Drop:
+            try:
+                open_image(folder / name)
+            except UnusableImage as error:
+                return Drop(name, error.reason, printable(error.detail))
+            return Sample(name, ImageRef(name, sha256(folder / name)), self.prompt)
+
+        return make
+
+    def _draw(self, listing: Listing, seed: int | None) -> Draw:
+        return draw(listing.names, self.samples, seed, f"data.{self.kind}.draw")
+
+    def _folder(self, where: str) -> Path:
+        return existing_folder(f"{where}.path", self.given(where))
+
+    def _nothing(self, where: str, drops: list[Drop]) -> str:
+        why = f"{len(drops)} files: {tally(drops)}" if drops else "no file"
+        return f"{where}.path: there is no usable picture in {self.path!r} ({why})."

@@ -1,0 +1,71 @@
+"""Pictures in the rows of a data set of the `datasets` library become files."""
+
+from __future__ import annotations
+
+import hashlib
+from io import BytesIO
+from pathlib import Path
+
+from seva_exp.data.rows import BadRow, as_text
+from seva_exp.images import NO_FILE, SUFFIXES_OF_FORMAT, UNREADABLE, UnusableImage, open_image
+from seva_exp.records import ImageRef
+
+
+class Written:
+    """Pictures that become files of ``folder``, named by content: each is written and decoded
+    once."""
+
+    def __init__(self, folder: Path, base: Path, field: str) -> None:
+        self.folder = folder
+        self.base = base
+        self.field = field
+        self.seen: dict[str, ImageRef | UnusableImage] = {}
+
+    def ref(self, value: object) -> ImageRef:
+        """The picture of a row; raises BadRow if there is none."""
+        content = self._bytes(stored(value))
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 not in self.seen:
+            self.seen[sha256] = self._write(content, sha256)
+        result = self.seen[sha256]
+        if isinstance(result, UnusableImage):
+            raise BadRow(result.reason, result.detail or f"{len(content)} bytes", self.field)
+        return result
+
+    def _bytes(self, found: bytes | str | None) -> bytes:
+        if found is None:
+            raise BadRow("missing", "there is no picture", self.field)
+        if isinstance(found, bytes):
+            return found
+        try:
+            return (self.base / as_text(found, self.field)).read_bytes()
+        except FileNotFoundError as error:
+            raise BadRow(NO_FILE, repr(found), self.field) from error
+        except OSError as error:
+            raise BadRow(UNREADABLE, f"{found!r} ({error.strerror})", self.field) from error
+
+    def _write(self, content: bytes, sha256: str) -> ImageRef | UnusableImage:
+        file = self.folder / sha256
+        file.write_bytes(content)
+        try:
+            open_image(file)
+        except UnusableImage as error:
+            file.unlink()
+            return error
+        named = file.rename(file.with_suffix(_suffix(content)))
+        return ImageRef(named.name, sha256)
+
+
+def _suffix(content: bytes) -> str:
+    """The usual end of a file name for a picture of this format."""
+    from PIL import Image
+
+    with Image.open(BytesIO(content)) as image:
+        return SUFFIXES_OF_FORMAT[str(image.format)][0]
+
+
+def stored(value: object) -> bytes | str | None:
+    """What a row holds of its picture: the file's bytes, else its path."""
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    return value if isinstance(value, bytes | str) else None

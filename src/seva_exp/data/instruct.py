@@ -1,0 +1,45 @@
+"""Instruction data in LLaVA's format: a picture, a question and its answer (STIC's stage 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from seva_exp.data.conversation import said, turns_of
+from seva_exp.data.json_rows import elements, is_list, lines
+from seva_exp.data.rows import Row, SampleRows, image_of, object_of, parsed
+
+
+class InstructData(SampleRows):
+    """The first exchange of each conversation: the human's question and gpt's response, without
+    ``<image>`` and outer spaces. A JSON list of conversations, or one a line.
+
+    STIC's stage 2: 5,000 of LLaVA's SFT rows. The first bad row ends the run; with ``on_error:
+    skip`` it becomes a drop, as do rows without a picture. Pictures are read for drawn rows only.
+    """
+
+    kind: Literal["instruct"] = "instruct"
+    path: str | None = Field(
+        None, min_length=1, description="conversations in LLaVA's format, a JSON list or JSON lines"
+    )
+    id_field: str | None = Field(
+        "id",
+        min_length=1,
+        description="a row's key of its unique id; null: row-<number>, as LLaVA's own files need",
+    )
+
+    def _items(self, where: str) -> Iterator[tuple[int, object]]:
+        file = self._file()
+        yield from elements(file, f"{where}.path") if is_list(file) else lines(file)
+
+    def _image_key(self) -> str:
+        return "image"
+
+    def _look_at(self, number: int, item: object, root: str) -> Row:
+        values = object_of(parsed(item) if isinstance(item, bytes) else item)
+        image = image_of(values, "image", root)
+        turns = turns_of(values)
+        question, response = said(turns, 0, "human"), said(turns, 1, "gpt")
+        return Row(number, self._id(number, values), image, question, response)
