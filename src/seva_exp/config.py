@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from seva_exp.augment import AUGMENTATIONS
-from seva_exp.benchmarks import BENCHMARKS
+from seva_exp.benchmarks import BENCHMARKS, Mode
 from seva_exp.data import DATA
 from seva_exp.errors import InputError, nearest, suggest
 from seva_exp.experiment import Experiment, Options
@@ -74,8 +74,8 @@ def parse(config: Json) -> RunConfig:
     parts: dict[str, Any] = {}
     for name, classes in ONE_OF.items():
         parts[name] = _one_of(name, config.get(name), classes)
-    for name, classes in MANY_OF.items():
-        parts[name] = _many_of(name, config.get(name), classes)
+    parts["aug"] = _many_of("aug", config.get("aug"), AUGMENTATIONS)
+    parts["benchmark"] = _benchmarks(config.get("benchmark"), BENCHMARKS)
     for name, cls in PLAIN.items():
         parts[name] = _plain(name, config.get(name), cls)
     for name, cls in MAYBE.items():
@@ -147,6 +147,24 @@ def _many_of(path: str, node: Any, classes: Classes) -> dict[str, Spec]:
         known = options_of(path)
         raise InputError(f"{path}={node}: not a config of this group.{suggest(str(node), known)}")
     return {str(name): _member(path, name, child, classes) for name, child in node.items()}
+
+
+def _benchmarks(node: Any, classes: Classes) -> dict[str, Spec]:
+    """``benchmark.NAME`` holds the benchmarks; a field of ``Mode`` beside them
+    (``benchmark.describe_and_respond``) is for all of them, null for each one's own."""
+    if not isinstance(node, dict):
+        return _many_of("benchmark", node, classes)
+    shared = {name: node[name] for name in Mode.model_fields if node.get(name) is not None}
+    _validate("benchmark", shared, Mode)
+    named = {name: child for name, child in node.items() if name not in Mode.model_fields}
+    for name, child in named.items():
+        if isinstance(child, dict) and "kind" in child:
+            named[name] = child | shared
+        elif match := nearest(str(name), Mode.model_fields):
+            raise InputError(
+                f"benchmark.{name}: no such benchmark or field. Did you mean '{match}'?"
+            )
+    return _many_of("benchmark", named, classes)
 
 
 def _member(path: str, name: Any, node: Any, classes: Classes) -> Spec:
@@ -226,6 +244,7 @@ def known_fields() -> list[str]:
     names = [*Options.model_fields, *OTHERS, "experiment", *groups, *MANY_OF]
     for group, classes in groups.items():
         names += [f"{group}.{field}" for cls in classes.values() for field in cls.model_fields]
+    names += [f"benchmark.{field}" for field in Mode.model_fields]
     for group, classes in MANY_OF.items():
         for kind, cls in classes.items():
             names += [f"{group}.{kind}.{field}" for field in cls.model_fields]

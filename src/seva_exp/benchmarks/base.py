@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from seva_exp.benchmarks.describe import Mode
 from seva_exp.records import Prediction
-from seva_exp.spec import Spec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,14 +51,20 @@ class Metric:
     better: Better = "higher"
 
 
-class Benchmark(Spec):
-    """Base of the benchmarks. ``protocol`` names prompt, extraction and scoring rule: numbers of
-    two protocols are never put in one column."""
+class Benchmark(Mode):
+    """Base of the benchmarks: questions that are asked as they are, or behind the model's own
+    description of the picture (``describe_and_respond``)."""
 
     @property
     @abstractmethod
+    def plain_protocol(self) -> str:
+        """Names prompt, extraction and scoring rule, the questions asked as they are."""
+
+    @property
     def protocol(self) -> str:
-        """The protocol's name."""
+        """The protocol's name: numbers of two protocols are never put in one column."""
+        mode = self.describe_and_respond
+        return self.plain_protocol + (mode.suffix(self.described) if mode else "")
 
     def check(self) -> None:
         """Cheap checks before anything runs. Raises InputError naming the field."""

@@ -1,13 +1,20 @@
-"""The evaluate stage's work: ask every question, score every answer, resumable."""
+"""The evaluate stage's work: ask every question, score every answer, resumable.
+
+With describe-and-respond there are two passes: one description a picture, which all the questions
+on it share (it does not depend on the question, so to describe once is to describe the same), then
+the questions behind it. Both passes write to one journal.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import cache
 from typing import Any, Protocol
 
 from seva_exp.benchmarks.base import Benchmark, Question
+from seva_exp.benchmarks.describe import DescribeAndRespond, Description
 from seva_exp.benchmarks.statistics import scores
 from seva_exp.interfaces import Placement, Request
 from seva_exp.records import Prediction, Score, from_json, write_jsonl
@@ -29,13 +36,20 @@ def evaluate(
     model: str,
     name: str,
 ) -> tuple[Json, list[Score]]:
-    """Write ``predictions.jsonl`` (in the questions' order); return a summary and the scores."""
+    """Write ``predictions.jsonl`` (in the questions' order) and, with describe-and-respond,
+    ``descriptions.jsonl``; return a summary and the scores."""
     questions = list(benchmark.questions())
-    journal = Journal(placement.work)
+    asking = _Asking(cache(engine), placement, f"evaluate.{model}.{name}")
     start = time.monotonic()
-    asked = _ask(benchmark, questions, journal, engine, placement, f"evaluate.{model}.{name}")
-    by_id = {row["sample_id"]: from_json(Prediction, row) for row in journal.rows}
-    predictions = [by_id[question.id] for question in questions]
+    summary: Json = {"questions": len(questions)}
+    sent = questions
+    if mode := benchmark.describe_and_respond:
+        described = _describe(mode, questions, asking)
+        write_jsonl(placement.work / "descriptions.jsonl", described.values())
+        sent = [_behind(mode, described[question.group], question) for question in questions]
+        cut = sum(description.stop == "length" for description in described.values())
+        summary |= {"descriptions": len(described), "descriptions_cut_at_max_new_tokens": cut}
+    predictions, asked = _answer(benchmark, questions, sent, asking)
     write_jsonl(placement.work / "predictions.jsonl", predictions)
     found = scores(
         benchmark.metrics(),
@@ -44,38 +58,90 @@ def evaluate(
         benchmark=name,
         protocol=benchmark.protocol,
     )
-    rate = asked / (time.monotonic() - start)
-    return {"questions": len(questions), "questions_per_second": round(rate, 1)}, found
+    summary["questions_per_second"] = round(asked / (time.monotonic() - start), 1)
+    return summary, found
 
 
-def _ask(
+def _describe(
+    mode: DescribeAndRespond, questions: Sequence[Question], asking: _Asking
+) -> dict[str, Description]:
+    """The description of every picture, in the order in which the questions come to it."""
+    first = {question.group: question for question in reversed(questions)}
+    requests = [
+        replace(first[group], id=group, prompt=mode.prompt, max_new_tokens=mode.max_new_tokens)
+        for group in dict.fromkeys(question.group for question in questions)
+    ]
+
+    def record(reply: Any) -> Description:
+        return Description(reply.id, mode.prompt, reply.text, reply.stop)
+
+    asking.run(requests, record, "picture", "description")
+    by_picture = {row["picture"]: Description(**row) for row in asking.rows("picture")}
+    return {request.id: by_picture[request.id] for request in requests}
+
+
+def _behind(mode: DescribeAndRespond, description: Description, question: Question) -> Question:
+    return replace(question, prompt=mode.infuse(description.text, question.prompt))
+
+
+def _answer(
     benchmark: Benchmark,
     questions: Sequence[Question],
-    journal: Journal,
-    make_engine: Callable[[], Asks],
-    placement: Placement,
-    label: str,
-) -> int:
-    """Ask what the journal does not hold yet; returns how many were asked."""
-    by_id = {question.id: question for question in questions}
-    done = {row["sample_id"] for row in journal.rows}
-    work = [
-        (length, batch)
-        for length, batch in cut_by_length(questions, placement.batch_size)
-        if not done.issuperset(request.id for request in batch)
-    ]
-    asked = sum(len(batch) for _, batch in work)
-    if not asked:
-        return 0
-    engine = make_engine()
-    with placement.progress(label, len(questions), "question") as meter:
-        meter.update(len(questions) - asked)
-        for length, batch in work:
-            (replies,) = engine.run([batch], length)
-            made = [benchmark.predict(by_id[reply.id], reply.text) for reply in replies]
-            journal.append([asdict(prediction) for prediction in made])
-            meter.update(len(batch))
-    return asked
+    sent: Sequence[Question],
+    asking: _Asking,
+) -> tuple[list[Prediction], int]:
+    """The scored answers and how many were asked now. ``sent`` are the questions as the model gets
+    them; scoring sees the benchmark's own."""
+    own = {question.id: question for question in questions}
+    prompts = {question.id: question.prompt for question in sent}
+
+    def record(reply: Any) -> Prediction:
+        return replace(benchmark.predict(own[reply.id], reply.text), prompt=prompts[reply.id])
+
+    asked = asking.run(sent, record, "sample_id", "question")
+    by_id = {row["sample_id"]: from_json(Prediction, row) for row in asking.rows("sample_id")}
+    return [by_id[question.id] for question in questions], asked
+
+
+class _Asking:
+    """Questions to the engine, finished batches into the journal. The engine is made when there is
+    something to ask. Rows of one kind are told by the name of their id."""
+
+    def __init__(self, engine: Callable[[], Asks], placement: Placement, label: str) -> None:
+        self._engine = engine
+        self._placement = placement
+        self._label = label
+        self._journal = Journal(placement.work)
+
+    def rows(self, id_name: str) -> list[Json]:
+        """What is journaled under this id."""
+        return [row for row in self._journal.rows if id_name in row]
+
+    def run(
+        self,
+        questions: Sequence[Question],
+        record: Callable[[Any], Any],
+        id_name: str,
+        unit: str,
+    ) -> int:
+        """Ask what the journal does not hold yet; returns how many that were."""
+        done = {row[id_name] for row in self.rows(id_name)}
+        work = [
+            (length, batch)
+            for length, batch in cut_by_length(questions, self._placement.batch_size)
+            if not done.issuperset(request.id for request in batch)
+        ]
+        asked = sum(len(batch) for _, batch in work)
+        if not asked:
+            return 0
+        engine = self._engine()
+        with self._placement.progress(self._label, len(questions), unit) as meter:
+            meter.update(len(questions) - asked)
+            for length, batch in work:
+                (replies,) = engine.run([batch], length)
+                self._journal.append([asdict(record(reply)) for reply in replies])
+                meter.update(len(batch))
+        return asked
 
 
 def cut_by_length(questions: Sequence[Question], size: int) -> list[tuple[int, list[Request]]]:

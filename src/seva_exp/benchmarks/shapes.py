@@ -11,11 +11,12 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from seva_exp.benchmarks.base import Benchmark, Metric, Question, Ratio
+from seva_exp.benchmarks.describe import DescribeAndRespond
 from seva_exp.randomness import python_rng
 from seva_exp.records import Prediction
 
@@ -32,7 +33,18 @@ SHORT_ANSWER, DESCRIPTION = 8, 48
 
 class ShapesBenchmark(Benchmark):
     """Held-out pictures of the unbiased world. Questions do not depend on the run's seed, so that
-    the base model is evaluated once for all runs."""
+    the base model is evaluated once for all runs.
+
+    With describe-and-respond the request for a description, too, is asked behind the model's own
+    first description: CHAIR then measures what the model makes of it on a second look, not that
+    first one (which is in ``descriptions.jsonl``).
+    """
+
+    described: ClassVar[DescribeAndRespond] = DescribeAndRespond(
+        prompt=PROMPT, max_new_tokens=DESCRIPTION
+    )
+    """A plain prompt and a layout that the embedded model was trained on. Careful prompts and the
+    layout on one line gave the same scores."""
 
     kind: Literal["shapes"] = "shapes"
     images: int = Field(400, ge=1)
@@ -41,7 +53,7 @@ class ShapesBenchmark(Benchmark):
     """Seed of pictures and questions, apart from the run's."""
 
     @property
-    def protocol(self) -> str:
+    def plain_protocol(self) -> str:
         return "seva_exp-shapes-v1"
 
     def scene(self, index: int) -> tuple[Scene, random.Random]:

@@ -1,0 +1,113 @@
+"""Describe and respond (STIC, Deng et al. 2024, section 5): the model describes the picture, then
+answers each question with its own description before the question."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+
+from seva_exp.errors import nearest
+from seva_exp.spec import Json, Spec, digest
+
+PLACEHOLDER = re.compile(r"\{(description|question)\}")
+
+
+class DescribeAndRespond(Spec):
+    """How the description is asked for, and how it is put before a question. The model sees the
+    picture both times, as the paper has it (the released code describes without it). The defaults
+    are for large models; ``\\n`` written out in a text stands for a line break, since a command
+    line keeps it as two characters."""
+
+    prompt: str = "Describe the composition of the picture and its subjects."
+    """Asks for the description; the default is one of the plain prompts of the set 'stic'."""
+    template: str = "Image description:\n{description}\n{question}"
+    """What is sent: {description} and {question} are filled in. The paper's layout; the released
+    code has a blank line before the question."""
+    max_new_tokens: int = Field(1024, ge=1)
+    """Longest description in tokens; 1024 in STIC's released code."""
+
+    @field_validator("prompt", "template", mode="after")
+    @classmethod
+    def _line_breaks(cls, text: str) -> str:
+        text = text.replace("\\n", "\n")
+        if not text.strip():
+            raise _refusal("must not be blank")
+        return text
+
+    @field_validator("template", mode="after")
+    @classmethod
+    def _placeholders(cls, template: str) -> str:
+        if set(PLACEHOLDER.findall(template)) != {"description", "question"}:
+            raise _refusal("must hold both {description} and {question}")
+        return template
+
+    def infuse(self, description: str, question: str) -> str:
+        """The prompt that is sent. Braces in the texts and elsewhere in the template stay."""
+        values = {"description": description, "question": question}
+        return PLACEHOLDER.sub(lambda found: values[found[1]], self.template)
+
+    def suffix(self, default: DescribeAndRespond) -> str:
+        """What a protocol's name gets: ``+dar``, and a digest of prompt, template and length
+        where they are not the benchmark's ``default``."""
+        return "+dar" if self == default else f"+dar.{digest(self.to_json())[:8]}"
+
+
+class Mode(Spec):
+    """How every benchmark can be asked."""
+
+    described: ClassVar[DescribeAndRespond] = DescribeAndRespond()
+    """What ``describe_and_respond: true`` stands for; a mapping changes fields of it."""
+    describe_and_respond: DescribeAndRespond | None = None
+    """asks each question behind the model's own description of the picture (STIC)"""
+
+    @field_validator("describe_and_respond", mode="before")
+    @classmethod
+    def _settled(cls, value: Any) -> DescribeAndRespond | None:
+        """One value for ``true`` and for its written-out default, so that their keys are equal."""
+        match value:
+            case None | False:
+                return None
+            case True:
+                return cls.described
+            case DescribeAndRespond():
+                return value
+            case dict():
+                return _build({**cls.described.to_json(), **value})
+        fields = ", ".join(DescribeAndRespond.model_fields)
+        raise _refusal(f"must be true, false, or some of {fields}")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the model said of one picture (a question's ``group``). ``asked`` is the prompt really
+    sent, ``stop`` is ``eos`` or ``length``."""
+
+    picture: str
+    asked: str
+    text: str
+    stop: str
+
+
+def _build(values: Json) -> DescribeAndRespond:
+    """All that is wrong in one line: each field with what is the matter."""
+    try:
+        return DescribeAndRespond.model_validate(values)
+    except ValidationError as error:
+        raise _refusal("; ".join(_told(detail) for detail in error.errors())) from None
+
+
+def _told(detail: Any) -> str:
+    name = str(detail["loc"][0])
+    if detail["type"] == "extra_forbidden":
+        match = nearest(name, DescribeAndRespond.model_fields)
+        return f"no field has the name '{name}'" + (f" (did you mean '{match}'?)" if match else "")
+    return f"{name}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+
+
+def _refusal(said: str) -> PydanticCustomError:
+    # By way of the context: braces in a message's own text would be taken for its fields.
+    return PydanticCustomError("describe_and_respond", "{said}", {"said": said})
