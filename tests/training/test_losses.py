@@ -233,7 +233,7 @@ def test_every_loss_starts_at_its_value_for_equal_models(name, equal_numbers, be
     trainer, batch = beginner
     spec = spec_of(name)
     trainer._spec, trainer.label_smoothing = spec, spec.label_smoothing
-    trainer.loss_types = list(spec.trl_terms) or ["sigmoid"]
+    trainer.loss_types, trainer.loss_weights = [*(spec.trl_terms or ["sigmoid"])], [1.0]
     expected = START.get(name) or written_out(name, *equal_numbers)
     found = trainer.compute_loss(trainer.model, batch).item()
     assert found == pytest.approx(expected, rel=1e-5)

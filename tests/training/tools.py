@@ -97,8 +97,10 @@ def logprob(
     shown = vlm.encode_image(preference.load()) if image is None else image
     encoded = vlm.encode(shown, preference.prompt)
     ids = torch.tensor([encoded.ids + answer])
+    types = {k: torch.tensor([v + (0,) * len(answer)]) for k, v in encoded.types.items()}
+    inputs = vlm.image_inputs([encoded.image]) | types
     with torch.inference_mode():
-        logits = vlm.model(input_ids=ids, **vlm.image_inputs([encoded.image])).logits[0]
+        logits = vlm.model(input_ids=ids, **inputs).logits[0]
     start = len(encoded.ids)
     return sum(
         logits[start + i - 1].log_softmax(-1)[token].item() for i, token in enumerate(answer)

@@ -48,6 +48,7 @@ def config_of(start: Path, vlm: VisionLanguageModel, spec: Training) -> LoraConf
     """The shape of the adapter in ``start``, with a projector if it has one or one is trained."""
     config = LoraConfig.from_pretrained(str(start))
     config.inference_mode = False
+    config.base_model_name_or_path = None
     if spec.train_projector and not config.modules_to_save:
         config.modules_to_save = vlm.projector_modules()
     return config

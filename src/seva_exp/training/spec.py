@@ -93,8 +93,8 @@ class DpoTraining(Training):
     """
 
     loss: Loss | dict[Loss, float] = "sigmoid"
-    """A loss, or losses with weights, such as {sigmoid: 1.0, chosen_nll: 0.001}: ``sigmoid`` is
-    DPO. Kept as weights: ``sigmoid`` and {sigmoid: 1.0} are one value."""
+    """A loss, or losses with weights such as {sigmoid: 1.0, chosen_nll: 0.001}."""
+    # Kept as weights: ``sigmoid`` and {sigmoid: 1.0} are one value, with one key.
     beta: float = Field(0.1, gt=0)
     """Strength of the pull to the reference model."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -104,8 +104,7 @@ class DpoTraining(Training):
     repeat: int = Field(1, ge=1)
     """How often each preference is listed in an epoch; the copies are shuffled apart."""
     batch_size: int = Field(16, ge=1)
-    """Preferences (prompts, each with its K rejected answers) per optimizer step, over all devices
-    and accumulation steps."""
+    """Preferences (prompts, each with its K rejected answers) per optimizer step."""
 
     @field_validator("loss", mode="before")
     @classmethod
@@ -168,6 +167,8 @@ class SftTraining(Training):
     ``lora_alpha`` and ``lora_modules`` are then that adapter's, and those given here are not used.
     """
 
+    learning_rate: float = Field(3e-4, gt=0)
+    """Peak learning rate of AdamW."""
     batch_size: int = Field(16, ge=1)
     """Samples per optimizer step, over all devices and accumulation steps."""
 
