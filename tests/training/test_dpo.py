@@ -1,84 +1,22 @@
-"""DPO is TRL's with our batches: the loss is the written-out formula; a wrong one is caught."""
+"""DPO is TRL's with our batches: what a step is does not depend on how it is cut; a wrong reference
+is caught."""
 
 from __future__ import annotations
 
 import math
-from functools import partial
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from seva_exp import Machine, StageError
-from seva_exp.interfaces import Placement
-from seva_exp.models import TinyModel
-from seva_exp.models.vlm import Vlm, load
-from seva_exp.progress import progress
-from seva_exp.randomness import python_rng
+from seva_exp import StageError
 from seva_exp.training import DpoTraining
 from seva_exp.training import dpo as dpo_module
-from seva_exp.training.collate import Preference, PreferenceCollator
-from seva_exp.training.dpo import SeededOrder, StepLog, train
-from seva_exp.world import UNBIASED, draw, sample_scene
+from seva_exp.training.collate import PreferenceCollator
+from seva_exp.training.steps import SeededOrder, StepLog
 
-QUESTIONS = ["Describe the image.", "How many objects are there?", "Is there a star in the image?"]
-CHOSEN = [" The image shows a red star.", " two", " Yes"]
-REJECTED = [" The image shows a blue moon and a green ring.", " three", " No"]
-
-
-def picture(index: int):
-    return draw(sample_scene(python_rng(0, "test", str(index)), UNBIASED))
-
-
-def preferences(vlm: Vlm, n: int) -> list[Preference]:
-    tokenizer = vlm.processor.tokenizer
-
-    def ids(text: str) -> tuple[int, ...]:
-        return tuple(tokenizer(text + "</s>", add_special_tokens=False).input_ids)
-
-    return [
-        Preference(
-            f"s{i}",
-            QUESTIONS[i % 3],
-            partial(picture, i),
-            ids(CHOSEN[i % 3]),
-            ids(REJECTED[i % 3]),
-        )
-        for i in range(n)
-    ]
-
-
-def placement(work: Path, **changes) -> Placement:
-    values = {
-        "device": "cpu",
-        "batch_size": 8,
-        "train_batch_size": 8,
-        "gradient_checkpointing": False,
-        "progress": partial(progress, "off"),
-        "work": work,
-    }
-    return Placement(**(values | changes))
-
-
-def trained(work: Path, spec: DpoTraining, n: int = 6, seed: int = 0, **changes):
-    vlm = load(TinyModel(), Machine())
-    work.mkdir(exist_ok=True)
-    return train(
-        vlm, preferences(vlm, n), spec, placement(work, **changes), seed, "tiny", lambda *_: None
-    )
-
-
-def logprob(vlm: Vlm, preference: Preference, answer: tuple[int, ...]) -> float:
-    """Summed log-probability of an answer, one sequence alone, token by token."""
-    encoded = vlm.encode(vlm.encode_image(preference.load()), preference.prompt)
-    ids = torch.tensor([encoded.ids + answer])
-    with torch.inference_mode():
-        logits = vlm.model(input_ids=ids, **vlm.image_inputs([encoded.image])).logits[0]
-    start = len(encoded.ids)
-    return sum(
-        logits[start + i - 1].log_softmax(-1)[token].item() for i, token in enumerate(answer)
-    )
+from .tools import logprob, preferences, tiny, trained
 
 
 def test_losses_of_two_steps_are_the_written_out_formula(tmp_path):
@@ -90,21 +28,15 @@ def test_losses_of_two_steps_are_the_written_out_formula(tmp_path):
     assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
     one = spec.model_copy(update={"epochs": 1})
     folder, _ = trained(tmp_path / "one", one)
-    base, policy = load(TinyModel(), Machine()), load(TinyModel(), Machine(), folder)
+    base, policy = tiny(), tiny(folder)
     losses = []
     for p in preferences(base, 6):
         chosen = logprob(policy, p, p.chosen) - logprob(base, p, p.chosen)
-        rejected = logprob(policy, p, p.rejected) - logprob(base, p, p.rejected)
+        [wrong] = p.rejected
+        rejected = logprob(policy, p, wrong) - logprob(base, p, wrong)
         losses.append(math.log(1 + math.exp(-spec.beta * (chosen - rejected))))
     assert rows[1]["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
     assert rows[1]["loss"] < rows[0]["loss"]
-
-
-@pytest.mark.parametrize("loss", ["sigmoid", "hinge", "ipo"])
-def test_every_loss_starts_at_its_value_for_equal_models(tmp_path, loss):
-    spec = DpoTraining(loss=loss, batch_size=6)
-    _, rows = trained(tmp_path / "x", spec)
-    assert rows[0]["loss"] == pytest.approx(spec.loss_at_start(), rel=1e-4)
 
 
 def test_a_wrong_reference_stops_the_stage(tmp_path, monkeypatch):
@@ -122,10 +54,9 @@ def test_a_wrong_reference_stops_the_stage(tmp_path, monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_stops_the_stage():
-    log = StepLog(DpoTraining(), lambda *_: None)
+    log = StepLog("align", "dpo", lambda *_: None)
     state = type("State", (), {"global_step": 3})
-    log.rows.append({"step": 1, "loss": 0.69})
-    with pytest.raises(StageError, match="step 3"):
+    with pytest.raises(StageError, match=r"step 3\. Lower dpo\.learning_rate"):
         log.on_log(None, state, None, {"loss": float("nan")})
 
 
@@ -139,15 +70,27 @@ def test_lora_goes_into_the_language_model_only(tmp_path):
     assert all("q_proj" in name for name in load_file(some / "adapter_model.safetensors"))
 
 
-def test_gradient_accumulation_gives_the_same_steps(tmp_path):
-    spec = DpoTraining(batch_size=6, epochs=2, learning_rate=1e-3)
-    # 11 pairs: the last step of an epoch has 5, so its micro-batches are of unequal size.
-    _, whole = trained(tmp_path / "a", spec, n=11)
-    for size in (1, 2, 3):
-        _, parts = trained(tmp_path / str(size), spec, n=11, train_batch_size=size)
-        assert [row["step"] for row in whole] == [row["step"] for row in parts] == [1, 2, 3, 4]
+SUMS = {"sigmoid": 1.0, "softmax": 0.5, "chosen_nll": 1e-3, "image": 1.0, "anchor": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("loss", "rejected", "views", "sizes"),
+    [("sigmoid", (1,), (0,), (3,)), (SUMS, (1, 2, 3), (2, 0, 1, 1), (1, 2, 3))],
+)
+def test_gradient_accumulation_gives_the_same_steps(tmp_path, loss, rejected, views, sizes):
+    """The numbers of rejected answers and of pictures differ within and between micro-batches."""
+    spec = DpoTraining(loss=loss, batch_size=6, learning_rate=1e-3, warmup_ratio=0.0)
+    # 11 preferences: the last step has 5, so its micro-batches are of unequal size.
+    data = {"n": 11, "rejected": rejected, "views": views}
+    _, whole = trained(tmp_path / "a", spec, **data)
+    compared = {"loss", "grad_norm", "rewards/margins", "rewards/accuracies"}
+    compared |= {name for name in whole[0] if name.startswith("loss/")}
+    assert len(compared) == (8 if loss is SUMS else 4)
+    for size in sizes:
+        _, parts = trained(tmp_path / str(size), spec, **data, train_batch_size=size)
+        assert [row["step"] for row in whole] == [row["step"] for row in parts] == [1, 2]
         for one, other in zip(whole, parts, strict=True):
-            for name in ("loss", "grad_norm", "rewards/margins", "rewards/accuracies"):
+            for name in compared:
                 assert one[name] == pytest.approx(other[name], rel=2e-3, abs=1e-5), name
 
 
@@ -171,15 +114,48 @@ def test_the_order_of_rows_depends_on_each_id_alone():
     assert [ids[i] for i in second] != order
 
 
-def test_a_batch_holds_the_clean_image_twice_and_masks_answers_only():
-    vlm = load(TinyModel(), Machine())
-    rows = preferences(vlm, 3)
+def test_copies_of_a_preference_are_shuffled_apart():
+    ids = [f"s{i}{copy}" for copy in ("", "#2") for i in range(50)]
+    order = [ids[i] for i in SeededOrder(ids, 0)]
+    assert [name for name in order if "#" not in name] != [
+        name.removesuffix("#2") for name in order if "#" in name
+    ]
+    assert [name for name in order if "#" not in name] == [
+        ids[i]
+        for i in SeededOrder(ids[:50], 0)  # where the first copies stand is untouched
+    ]
+
+
+def test_a_batch_holds_each_row_once_and_masks_answers_only():
+    vlm = tiny()
+    rows = preferences(vlm, 3, rejected=(1, 3, 2), views=(0, 2, 1))
     batch = PreferenceCollator(vlm, rows)([{"row": i} for i in range(3)])
-    assert batch["pixel_values"].shape[0] == 6
-    assert torch.equal(batch["pixel_values"][:3], batch["pixel_values"][3:])
-    for row, preference in enumerate([*rows, *rows]):
-        answer = preference.chosen if row < 3 else preference.rejected
+    clean = [vlm.encode_image(row.load()) for row in rows]
+    views = [make() for row in rows for make in row.images]
+    owners = batch["rejected_owner"].tolist(), batch["view_owner"].tolist()
+    assert owners == ([0, 1, 1, 1, 2, 2], [1, 1, 2])
+    shown = clean + [clean[i] for i in owners[0]] + views
+    expected = torch.cat([image.pixels["pixel_values"] for image in shown])
+    assert torch.equal(batch["pixel_values"], expected)
+    answers = [row.chosen for row in rows] + [ids for row in rows for ids in row.rejected]
+    answers += [rows[i].chosen for i in owners[1]]
+    asked = [row.prompt for row in rows] + [rows[i].prompt for i in owners[0] + owners[1]]
+    assert len(batch["input_ids"]) == len(answers) == 12
+    for row, answer in enumerate(answers):
         masked = batch["input_ids"][row][batch["completion_mask"][row].bool()]
         assert tuple(masked.tolist()) == answer
         length = int(batch["attention_mask"][row].sum())
         assert batch["completion_mask"][row, length:].sum() == 0
+        prompt = batch["input_ids"][row, : length - len(answer)].tolist()
+        assert tuple(prompt) == vlm.encode(shown[row], asked[row]).ids
+
+
+def test_the_prompt_of_a_view_fits_its_picture():
+    """A picture that takes more placeholders than the clean one."""
+    vlm = tiny()
+    [row] = preferences(vlm, 1, views=(1,))
+    image = row.images[0]()
+    longer = replace(image, placeholders=image.placeholders * 2)
+    batch = PreferenceCollator(vlm, [replace(row, images=(lambda: longer,))])([{"row": 0}])
+    tokens = (batch["input_ids"] == vlm.image_token_id).sum(dim=1).tolist()
+    assert tokens == [36, 36, 72]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from seva_exp.models.spec import HubModel, TinyModel
 
 _TEXT_KEYS = ("input_ids", "attention_mask")
+_PROJECTOR = re.compile(
+    r"(.*\.)?(multi_modal_projector|connector|visual\.(merger|deepstack_merger_list\.\d+))"
+)
 
 
 class Vlm:
@@ -128,6 +132,22 @@ class Vlm:
         token = getattr(self.processor, "image_token", None) or self.processor.tokenizer.image_token
         return self.processor.tokenizer.convert_tokens_to_ids(token)
 
+    def answer_ids(self, prompt: str, text: str) -> tuple[int, ...]:
+        """A text as the model would have generated it in answer to ``prompt``: its ids, end of
+        sequence included. Tokenised behind the prompt, since a word's first token may hold the
+        blank before it."""
+        asked = self.chat(prompt)
+        before = self._tokenize(asked)
+        answer = text if asked[-1:].isspace() or not text else f" {text}"
+        ids = self._tokenize(asked + answer)
+        if ids[: len(before)] != before:
+            raise StageError(f"{text!r} cannot be tokenised apart from its prompt {prompt!r}.")
+        ids = ids[len(before) :]
+        if self.image_token_id in ids:
+            raise StageError(f"The answer {text!r} holds the model's image token.")
+        end = self.processor.tokenizer.eos_token_id
+        return (*ids, end if end in self.eos_ids else min(self.eos_ids))
+
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of generated ids, special tokens and outer blanks removed."""
         return self.processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
@@ -173,6 +193,18 @@ class Vlm:
             for name, module in self.model.named_modules()
             if isinstance(module, torch.nn.Linear) and module in decoder
         ]
+
+    def projector_modules(self) -> list[str]:
+        """Full names of what stands between vision tower and language model: LLaVA's
+        ``multi_modal_projector``, Idefics3's ``connector``, Qwen-VL's ``merger`` (and the mergers
+        of its deeper features). Raises StageError where the family has none of them."""
+        names = [name for name, _ in self.model.named_modules() if _PROJECTOR.fullmatch(name)]
+        if not names:
+            raise StageError(
+                "train_projector=true: no projector is known in this model "
+                f"({type(self.model).__name__}). Set train_projector=false."
+            )
+        return names
 
 
 def load(spec: HubModel | TinyModel, machine: Machine, adapter: Path | None = None) -> Vlm:

@@ -1,5 +1,5 @@
-"""Aligning a model with its preference pairs."""
+"""Training a model: on its preference pairs, and on given responses."""
 
-from seva_exp.training.spec import DpoTraining
+from seva_exp.training.spec import DpoTraining, SftTraining
 
-__all__ = ["DpoTraining"]
+__all__ = ["DpoTraining", "SftTraining"]

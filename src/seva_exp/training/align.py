@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from seva_exp.digests import FileDigests
-from seva_exp.images import load_image
 from seva_exp.interfaces import Placement, VisionLanguageModel
-from seva_exp.records import Adapter, Pair
+from seva_exp.records import Adapter, Pair, Sample
 from seva_exp.spec import Json, canonical
-from seva_exp.training.collate import Preference
+from seva_exp.training.preferences import preferences_of
 from seva_exp.training.spec import DpoTraining
+from seva_exp.views import View
+
+NO_VIEWS: Mapping[str, View] = {}
 
 
 def align(
@@ -26,38 +28,51 @@ def align(
     seed: int,
     base_name: str,
     on_step: Callable[[int, Json], None],
+    *,
+    views: Mapping[str, View] = NO_VIEWS,
+    samples: Sequence[Sample] = (),
+    start: Path | None = None,
+    reference: Literal["start", "base"] = "start",
 ) -> Json:
-    """Train; write ``adapter/``, ``metrics.jsonl``; return the first and last numbers."""
+    """Train; write ``adapter/``, ``metrics.jsonl``; return the first and last numbers.
+
+    ``vlm`` is the base model. ``views`` (by the names in the pairs) and ``samples`` (of which some
+    views draw partners) are looked at only where ``spec.needs_images``. ``start`` is an adapter to
+    go on with: the policy begins there, and the reference is that adapter (``start``) or the base
+    model (``base``).
+    """
     from seva_exp.training.dpo import train
 
-    preferences = preferences_of(pairs, root)
-    folder, rows = train(vlm, preferences, spec, placement, seed, base_name, on_step)
-    lines = "".join(canonical(row) + "\n" for row in rows)
-    (placement.work / "metrics.jsonl").write_text(lines, encoding="utf-8")
-    shutil.rmtree(placement.work / "trainer", ignore_errors=True)
-    weights = FileDigests(placement.work)(folder / "adapter_model.safetensors")
-    adapter = Adapter("adapter", base_name, weights)
+    shown = views if spec.needs_images else None
+    preferences = preferences_of(vlm, pairs, root, spec.repeat, shown, samples)
+    folder, rows = train(
+        vlm,
+        preferences,
+        spec,
+        placement,
+        seed,
+        base_name,
+        on_step,
+        start=start,
+        reference=reference,
+    )
     return {
         "preferences": len(preferences),
+        "rejected": sum(len(preference.rejected) for preference in preferences),
         "steps": len(rows),
         "loss_first": rows[0]["loss"],
         "loss_last": rows[-1]["loss"],
         "reward_accuracy_last": rows[-1].get("rewards/accuracies"),
         "reward_margin_last": rows[-1].get("rewards/margins"),
-        "adapter": asdict(adapter),
+        "adapter": left_behind(placement.work, folder, base_name, rows),
     }
 
 
-def preferences_of(pairs: Sequence[Pair], root: Path) -> list[Preference]:
-    """One training row per (pair, negative): with several negatives the loss is their mean."""
-    return [
-        Preference(
-            id=f"{pair.sample_id}/{view}",
-            prompt=pair.prompt,
-            load=partial(load_image, root, pair.image),
-            chosen=pair.chosen_tokens,
-            rejected=tokens,
-        )
-        for pair in pairs
-        for view, tokens in zip(pair.views, pair.rejected_tokens, strict=True)
-    ]
+def left_behind(work: Path, folder: Path, base_name: str, rows: Sequence[Json]) -> Json:
+    """Write ``metrics.jsonl`` (one line a step), take the trainer's own files away, and describe
+    the adapter in ``folder``."""
+    lines = "".join(canonical(row) + "\n" for row in rows)
+    (work / "metrics.jsonl").write_text(lines, encoding="utf-8")
+    shutil.rmtree(work / "trainer", ignore_errors=True)
+    weights = FileDigests(work)(folder / "adapter_model.safetensors")
+    return asdict(Adapter(folder.name, base_name, weights))

@@ -1,6 +1,7 @@
-"""Pairs to the batch that TRL's DPOTrainer takes: clean image, prompt, chosen and rejected ids.
+"""Rows of data to the tensors that a model takes, padded on the right.
 
-Shape legend: B pairs, R = 2 B rows (all chosen, then all rejected), L tokens.
+Shape legend: N preferences, M rejected answers, V views with a picture, R = N + M + V rows, B
+examples, L tokens.
 """
 
 from __future__ import annotations
@@ -11,43 +12,88 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from seva_exp.interfaces import Encoded, VisionLanguageModel
+from seva_exp.interfaces import Encoded, EncodedImage, VisionLanguageModel
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+IGNORED = -100
+"""The label of a token that is no part of the loss."""
+
 
 @dataclass(frozen=True)
 class Preference:
-    """One row of training: ids as generated, and how to load the clean image."""
+    """One prompt with its chosen and K >= 1 rejected answers as token ids, how to load the clean
+    picture, and how to make the pictures of those negative views that have one (they are made
+    anew from the seed at each use, only where the loss looks at them)."""
 
     id: str
     prompt: str
     load: Callable[[], Image]
     chosen: tuple[int, ...]
-    rejected: tuple[int, ...]
+    rejected: tuple[tuple[int, ...], ...]
+    images: tuple[Callable[[], EncodedImage], ...] = ()
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt with the response to learn, as token ids, and how to load the picture."""
+
+    id: str
+    prompt: str
+    load: Callable[[], Image]
+    response: tuple[int, ...]
 
 
 class PreferenceCollator:
-    """Turns dataset rows ``{"row": i}`` into a batch. The image is the clean one on both sides
-    (SeVa 1.1); prompt and answer ids are those of generation, never re-tokenised."""
+    """Dataset rows ``{"row": i}`` to a batch of R rows: all chosen answers, then all rejected ones,
+    both with the clean picture (SeVa 1.1), then each chosen answer with its views' pictures.
+    Answers are the ids that were generated, never re-tokenised."""
 
     def __init__(self, vlm: VisionLanguageModel, preferences: Sequence[Preference]) -> None:
         self._vlm = vlm
         self._preferences = preferences
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """input_ids, attention_mask, completion_mask [R, L] and the image inputs of R images."""
-        chosen = [self._preferences[row["row"]] for row in rows]
-        prompts = [self._encode(preference) for preference in chosen]
-        answers = [p.chosen for p in chosen] + [p.rejected for p in chosen]
-        batch = right_padded(prompts * 2, answers, self._vlm.pad_id)
-        pixels = self._vlm.image_inputs([prompt.image for prompt in prompts] * 2)
-        return batch | {key: value.cpu() for key, value in pixels.items()}
+        """input_ids, attention_mask, completion_mask [R, L], the image inputs of R pictures, and
+        ``rejected_owner`` [M], ``view_owner`` [V]: which preference a row is of."""
+        batch = [self._preferences[row["row"]] for row in rows]
+        clean = [self._vlm.encode(self._vlm.encode_image(p.load()), p.prompt) for p in batch]
+        rejected = [(i, ids) for i, p in enumerate(batch) for ids in p.rejected]
+        views = [(i, make()) for i, p in enumerate(batch) for make in p.images]
+        prompts = clean + [clean[i] for i, _ in rejected]
+        prompts += [self._vlm.encode(image, batch[i].prompt) for i, image in views]
+        answers = [p.chosen for p in batch] + [ids for _, ids in rejected]
+        answers += [batch[i].chosen for i, _ in views]
+        return model_inputs(self._vlm, prompts, answers) | {
+            "rejected_owner": torch.tensor([i for i, _ in rejected], dtype=torch.long),
+            "view_owner": torch.tensor([i for i, _ in views], dtype=torch.long),
+        }
 
-    def _encode(self, preference: Preference) -> Encoded:
-        image = self._vlm.encode_image(preference.load())
-        return self._vlm.encode(image, preference.prompt)
+
+class ExampleCollator:
+    """Dataset rows ``{"row": i}`` to a batch with labels on the responses' tokens alone."""
+
+    def __init__(self, vlm: VisionLanguageModel, examples: Sequence[Example]) -> None:
+        self._vlm = vlm
+        self._examples = examples
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """input_ids, attention_mask, labels [B, L] and the image inputs of B pictures."""
+        examples = [self._examples[row["row"]] for row in rows]
+        prompts = [self._vlm.encode(self._vlm.encode_image(e.load()), e.prompt) for e in examples]
+        batch = model_inputs(self._vlm, prompts, [example.response for example in examples])
+        mask = batch.pop("completion_mask")
+        return batch | {"labels": batch["input_ids"].masked_fill(mask == 0, IGNORED)}
+
+
+def model_inputs(
+    vlm: VisionLanguageModel, prompts: Sequence[Encoded], answers: Sequence[tuple[int, ...]]
+) -> dict[str, torch.Tensor]:
+    """One row per prompt and answer, with the picture of each prompt, on the CPU."""
+    pixels = vlm.image_inputs([prompt.image for prompt in prompts])
+    on_cpu = {key: value.cpu() for key, value in pixels.items()}
+    return right_padded(prompts, answers, vlm.pad_id) | on_cpu
 
 
 def right_padded(

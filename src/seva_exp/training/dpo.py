@@ -1,139 +1,149 @@
-"""The align stage's work: TRL's DPOTrainer with a LoRA adapter on the language model."""
+"""The align stage's trainer: TRL's DPOTrainer on our batches, with our losses beside TRL's.
+
+Two halves, kept apart: rows -> log-probabilities (``_rows``, ``_reference``), and log-probabilities
+-> loss (TRL's own code on a replay of the rows, and ``losses.py``).
+
+Shape legend: N preferences, M rejected answers, V views with a picture, R = N + M + V rows, L
+tokens.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import torch
-from peft import LoraConfig
-from torch.utils.data import Sampler
-from transformers import TrainerCallback
+from torch import Tensor
 from trl import DPOConfig, DPOTrainer
 
 from seva_exp.errors import StageError
 from seva_exp.interfaces import Placement, VisionLanguageModel
-from seva_exp.randomness import seed_for
 from seva_exp.spec import Json
-from seva_exp.training.collate import Preference, PreferenceCollator
+from seva_exp.training.arguments import shared_arguments, vision_rows
+from seva_exp.training.collate import IGNORED, Preference, PreferenceCollator
+from seva_exp.training.lora import (
+    POLICY,
+    add_reference,
+    check_start,
+    keep_projector_in_float32,
+    load_adapter,
+    lora_config,
+    save_adapter,
+)
+from seva_exp.training.losses import OURS, Scores
 from seva_exp.training.spec import DpoTraining
+from seva_exp.training.steps import OnStep, SeededOrder, StepLog, StepTrainer, run
 
-START_TOLERANCE = 1e-3
-
-
-class SeededOrder(Sampler[int]):
-    """Row order that depends on (seed, epoch, sample id) alone: a dropped pair moves no other."""
-
-    def __init__(self, ids: Sequence[str], seed: int) -> None:
-        self._ids = ids
-        self._seed = seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer at the start of each epoch."""
-        self._epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        purpose = f"order/{self._epoch}"
-        return iter(
-            sorted(range(len(self._ids)), key=lambda i: seed_for(self._seed, purpose, self._ids[i]))
-        )
-
-    def __len__(self) -> int:
-        return len(self._ids)
+START_TOLERANCE = 1e-2
+"""In nats, for a whole answer; rounding of the model's number format comes on top."""
+OURS_PREFIX = "loss/"
+OWNERS = ("rejected_owner", "view_owner")
+"""What a batch holds besides the model's inputs and the completion mask."""
 
 
-class PreferenceTrainer(DPOTrainer):
-    """TRL's trainer with our row order, and with each pair of a step weighed alike.
+@dataclass(frozen=True)
+class Replay:
+    """Stands in for the model in TRL's loss: gives the rows that are there already, in TRL's
+    order, the chosen one repeated for each of its rejected ones."""
 
-    The Trainer averages the means of a step's micro-batches; the last step of an epoch may have a
-    shorter one, whose pairs would weigh more. So each micro-batch's loss is weighed by its share
-    of the step's pairs: the result does not depend on ``machine.train_batch_size``.
+    outputs: Any
+    rows: Tensor
+
+    def __call__(self, **_: Any) -> SimpleNamespace:
+        fields = ("log_probs", "entropy", "mean_logits", "is_top1")
+        return SimpleNamespace(**{name: self.outputs[name][self.rows] for name in fields})
+
+
+class PreferenceTrainer(StepTrainer, DPOTrainer):
+    """TRL's trainer on preferences with any number of rejected answers.
+
+    The model sees each row once. TRL's losses are means over pairs and weighed by the
+    micro-batch's share of the step's pairs, ours over preferences and weighed by its share of
+    those.
     """
 
-    def __init__(self, *, order: SeededOrder, **options: Any) -> None:
-        self._order = order
-        self._micro_batches, self._pairs = 1, 0
-        self._sizes: list[int] = []
-        super().__init__(**options)
+    unit = "pairs"
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> SeededOrder:
-        return self._order
-
-    def get_batch_samples(self, *args: Any, **options: Any) -> Any:
-        """The micro-batches of one optimizer step; their number and sizes are kept."""
-        batches, items = super().get_batch_samples(*args, **options)
-        self._micro_batches = len(batches)
-        self._pairs = sum(_pairs_of(batch) for batch in batches)
-        return batches, items
-
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
-        """TRL's loss times this micro-batch's share of the step's pairs."""
-        size = _pairs_of(inputs)
-        self._sizes.append(size)
-        share = size * self._micro_batches / self._pairs
-        return super().compute_loss(model, inputs, *args, **options) * share
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """TRL's metrics, each micro-batch weighed by its pairs."""
-        for values in self._metrics["train"].values():
-            if len(values) == len(self._sizes):
-                pairs = zip(values, self._sizes, strict=True)
-                values[:] = [sum(value * size for value, size in pairs) / sum(self._sizes)]
-        self._sizes.clear()
-        super().log(logs, start_time)
-
-
-def _pairs_of(batch: Any) -> int:
-    return len(batch["input_ids"]) // 2
-
-
-class StepLog(TrainerCallback):
-    """Hands every logged step on, and stops the stage when the numbers cannot be right."""
-
-    def __init__(self, spec: DpoTraining, on_step: Callable[[int, Json], None]) -> None:
+    def __init__(self, *, spec: DpoTraining, starts_equal: bool, **options: Any) -> None:
+        super().__init__(projector_rate=spec.projector_learning_rate, **options)
         self._spec = spec
-        self._on_step = on_step
-        self.rows: list[Json] = []
+        self._starts_equal = starts_equal
+        self.precompute_ref_logps = True  # TRL's loss takes the reference from its inputs
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Called by the trainer after each logged step."""
-        if "loss" not in logs:
-            return
-        row = {"step": state.global_step, **_numbers(logs)}
-        self._check(row)
-        self.rows.append(row)
-        self._on_step(state.global_step, row)
+    def count(self, batch: Any) -> Counter[str]:
+        rejected, views = len(batch["rejected_owner"]), len(batch["view_owner"])
+        preferences = len(batch["input_ids"]) - rejected - views
+        return Counter(pairs=rejected, preferences=preferences)
 
-    def _check(self, row: Json) -> None:
-        for name, value in row.items():
-            if not math.isfinite(value):
-                raise StageError(
-                    f"align: {name} is {value} at step {row['step']}. "
-                    "Lower dpo.learning_rate, or use machine.dtype=float32."
-                )
-        start = self._spec.loss_at_start()
-        if not self.rows and abs(row["loss"] - start) > START_TOLERANCE * max(1.0, start):
+    def unit_of(self, metric: str) -> str:
+        return "preferences" if metric.startswith(OURS_PREFIX) else "pairs"
+
+    def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Tensor:
+        """TRL's terms and ours, summed with their weights."""
+        assert not return_outputs, "we never evaluate with the trainer"
+        self._seen.append(self.count(inputs))
+        owners = {key: inputs[key] for key in OWNERS}
+        inputs = {key: value for key, value in inputs.items() if key not in OWNERS}
+        reference = self._reference(inputs)
+        outputs = self._rows(model, inputs)
+        policy = outputs.log_probs.sum(dim=1)
+        if self._starts_equal and self.state.global_step == 0:
+            self._check_start(policy.detach(), reference)
+        # Also asked for where its loss has no part: the metrics are made there.
+        loss = self._trl_loss(inputs, outputs, reference, owners["rejected_owner"])
+        loss = loss * self.share("pairs") if self._spec.trl_terms else torch.zeros_like(loss)
+        scores = self._scores(policy, reference, **owners)
+        for name, weight in self._spec.our_terms.items():
+            value = OURS[name](scores).mean()
+            self._metrics["train"][OURS_PREFIX + name].append(value.item())
+            loss = loss + weight * value * self.share("preferences")
+        return loss
+
+    def _rows(self, model: Any, inputs: Any) -> Any:
+        """TRL's fused output of all rows; per-token fields are [R, L - 1], 0 outside answers."""
+        rows = {key: value for key, value in inputs.items() if key != "completion_mask"}
+        labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, IGNORED)
+        return model(**rows, labels=labels, fused_lm_head=True, use_cache=False)
+
+    def _reference(self, inputs: Any) -> Tensor:
+        """log pi_ref of each row [R]: the adapter ``ref`` where there is one, else none."""
+        return torch.cat(self.compute_ref_log_probs(self.model, inputs))
+
+    def _trl_loss(self, inputs: Any, outputs: Any, reference: Tensor, owner: Tensor) -> Tensor:
+        """TRL's own loss and metrics over the M pairs, from rows that are there already."""
+        rejected = self._seen[-1]["preferences"] + torch.arange(len(owner), device=owner.device)
+        stock = torch.cat([owner, rejected])
+        pairs = {key: inputs[key][stock] for key in ("input_ids", "completion_mask")}
+        pairs |= {
+            "attention_mask": inputs["attention_mask"],  # counted only: what the model really saw
+            "ref_chosen_logps": reference[owner],
+            "ref_rejected_logps": reference[rejected],
+        }
+        return super()._compute_loss(Replay(outputs, stock), pairs, False)
+
+    def _scores(
+        self, policy: Tensor, reference: Tensor, rejected_owner: Tensor, view_owner: Tensor
+    ) -> Scores:
+        """What our losses look at, cut out of the R rows."""
+        sizes = [self._seen[-1]["preferences"], len(rejected_owner), len(view_owner)]
+        chosen, rejected, views = (self.beta * (policy - reference)).split(sizes)
+        logprob = policy[: sizes[0]]
+        return Scores(logprob, chosen, rejected, rejected_owner, views, view_owner)
+
+    def _check_start(self, policy: Tensor, reference: Tensor) -> None:
+        """Before the first step, policy and reference must be the same function."""
+        far = (policy - reference).abs()
+        allowed = START_TOLERANCE + torch.finfo(self.model.dtype).eps * reference.abs()
+        if (far > allowed).any():
             raise StageError(
-                f"align: the first loss is {row['loss']:.5f}, not {start:.5f}. Policy and "
-                "reference differ before any training: the reference is wrong."
+                "align: before any training the log-probabilities of policy and reference differ "
+                f"by up to {far.max().item():.4f}: the reference is wrong."
             )
-
-
-def _numbers(logs: Json) -> Json:
-    """The logged values under field-standard names, in a fixed order."""
-    values = {name: float(value) for name, value in logs.items() if _is_number(value)}
-    return dict(sorted(values.items()))
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def train(
@@ -143,103 +153,65 @@ def train(
     placement: Placement,
     seed: int,
     base_name: str,
-    on_step: Callable[[int, Json], None],
+    on_step: OnStep,
+    *,
+    start: Path | None = None,
+    reference: Literal["start", "base"] = "start",
 ) -> tuple[Path, list[Json]]:
-    """Train an adapter on the pairs; return its folder and the logged rows.
+    """Train an adapter on the preferences; return its folder and the logged rows.
 
-    Raises StageError when the first loss is not that of equal policy and reference, or a loss is
-    not finite.
+    ``start`` is the folder of an adapter to go on with; the reference is then that adapter, or the
+    base model. Raises StageError when policy and reference differ at the start though they must
+    not, when ``start`` has another shape, or a number is not finite.
     """
-    from datasets import Dataset
-
-    # TRL tells a vision data set by its `image` column; the collator loads the picture itself.
-    rows = [{"row": i, "image": i, "prompt": p.prompt} for i, p in enumerate(preferences)]
+    trainer = trainer_for(vlm, preferences, spec, placement, seed, start, reference)
     steps = math.ceil(len(preferences) / spec.batch_size) * spec.epochs
-    config = lora_config(vlm, spec)
-    torch.manual_seed(seed_for(seed, "lora"))  # PEFT draws the adapter from the global state
-    trainer = PreferenceTrainer(
-        order=SeededOrder([p.id for p in preferences], seed),
-        model=vlm.model,
-        peft_config=config,  # so TRL's reference is the model with the adapter switched off
-        args=trainer_arguments(spec, placement, seed),
-        train_dataset=Dataset.from_list(rows),
-        processing_class=vlm.processor,
-        data_collator=PreferenceCollator(vlm, preferences),
-    )
-    _quiet(trainer)
-    with placement.progress("align", steps, "step") as bar:
-        log = StepLog(spec, _and_update(on_step, bar))
-        trainer.add_callback(log)
-        trainer.train()
+    log = StepLog("align", "dpo", on_step)
+    run(trainer, log, "align", steps, placement)
     folder = placement.work / "adapter"
-    trainer.model.peft_config["default"].base_model_name_or_path = base_name
-    trainer.model.save_pretrained(str(folder), save_embedding_layers=False)
+    save_adapter(trainer.model, folder, base_name)
     return folder, log.rows
 
 
-def _and_update(on_step: Callable[[int, Json], None], bar: Any) -> Callable[[int, Json], None]:
-    def both(step: int, row: Json) -> None:
-        on_step(step, row)
-        bar.update(1)
-
-    return both
-
-
-def _quiet(trainer: DPOTrainer) -> None:
-    """Our own progress bar and log take the place of the trainer's."""
-    from transformers.trainer_callback import PrinterCallback, ProgressCallback
-
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-
-
-def lora_config(vlm: VisionLanguageModel, spec: DpoTraining) -> LoraConfig:
-    """LoRA on linear layers of the language model only (never the vision tower or projector)."""
-    names = vlm.language_modules()
-    if spec.lora_modules:
-        names = [name for name in names if name.rsplit(".", 1)[-1] in spec.lora_modules]
-    if not names:
-        raise StageError(
-            f"dpo.lora_modules={list(spec.lora_modules)}: this model has none of them."
-        )
-    return LoraConfig(
-        r=spec.lora_rank,
-        lora_alpha=spec.lora_alpha,
-        lora_dropout=0.0,
-        target_modules=names,
-        task_type="CAUSAL_LM",
+def trainer_for(
+    vlm: VisionLanguageModel,
+    preferences: Sequence[Preference],
+    spec: DpoTraining,
+    placement: Placement,
+    seed: int,
+    start: Path | None = None,
+    reference: Literal["start", "base"] = "start",
+) -> PreferenceTrainer:
+    """The trainer with policy and reference in place. TRL is always given a new adapter: given
+    one to go on with, it would hold a copy as reference, wanted or not."""
+    if start is not None:
+        check_start(start, spec, "dpo")
+    trainer = PreferenceTrainer(
+        spec=spec,
+        starts_equal=start is None or reference == "start",
+        order=SeededOrder([p.id for p in preferences], seed),
+        model=vlm.model,
+        peft_config=lora_config(vlm, spec, "dpo"),
+        args=_arguments(spec, placement, seed),
+        train_dataset=vision_rows(len(preferences)),
+        processing_class=vlm.processor,
+        data_collator=PreferenceCollator(vlm, preferences),
     )
+    keep_projector_in_float32(trainer.model)
+    if start is not None:
+        load_adapter(trainer.model, start, POLICY)
+        if reference == "start":
+            add_reference(trainer.model, start)
+    return trainer
 
 
-def trainer_arguments(spec: DpoTraining, placement: Placement, seed: int) -> DPOConfig:
-    """TRL's arguments: everything that could differ by machine or default is set here."""
-    size = min(placement.train_batch_size, spec.batch_size)
-    while spec.batch_size % size:
-        size -= 1
-    device = placement.device
+def _arguments(spec: DpoTraining, placement: Placement, seed: int) -> DPOConfig:
+    terms = spec.trl_terms or {"sigmoid": 0.0}  # its metrics are logged even so
     return DPOConfig(
-        output_dir=str(placement.work / "trainer"),
+        **shared_arguments(spec, placement, seed),
         beta=spec.beta,
-        loss_type=[spec.loss],
-        learning_rate=spec.learning_rate,
-        lr_scheduler_type=spec.schedule,
-        warmup_steps=spec.warmup_ratio,  # below 1 it is a share of all steps
-        weight_decay=spec.weight_decay,
-        max_grad_norm=spec.max_grad_norm,
-        num_train_epochs=spec.epochs,
-        per_device_train_batch_size=size,
-        gradient_accumulation_steps=spec.batch_size // size,
-        activation_checkpointing=placement.gradient_checkpointing,
-        max_length=None,  # truncation would cut image tokens
-        bf16=False,  # the model's own dtype decides; no autocast
-        fp16=False,
-        use_cpu=device == "cpu",
-        seed=seed_for(seed, "trainer") % 2**32,
-        save_strategy="no",
-        report_to="none",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        remove_unused_columns=False,
-        dataloader_pin_memory=device.startswith("cuda"),
-        disable_tqdm=True,
+        loss_type=[*terms],
+        loss_weights=[*terms.values()],
+        label_smoothing=spec.label_smoothing,
+        discopop_tau=spec.discopop_tau,
     )

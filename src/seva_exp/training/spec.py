@@ -1,26 +1,51 @@
-"""How the model is aligned. No heavy import."""
+"""How a model is trained: on preferences (align) or on given responses. No heavy import."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+from seva_exp.errors import suggest
 from seva_exp.spec import Spec
 
-Loss = Literal["sigmoid", "hinge", "ipo"]
+TrlLoss = Literal[
+    "sigmoid",
+    "hinge",
+    "ipo",
+    "exo_pair",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+    "sft",
+    "sigmoid_norm",
+]
+"""TRL 1.16's losses: each is a mean over the pairs (chosen, rejected[k])."""
+OurLoss = Literal["softmax", "chosen_nll", "image", "anchor"]
+"""The losses of ``training/losses.py``: each is a mean over the preferences."""
+Loss = TrlLoss | OurLoss
+TRL_LOSSES: tuple[str, ...] = get_args(TrlLoss)
+OUR_LOSSES: tuple[str, ...] = get_args(OurLoss)
+LOSSES = (*TRL_LOSSES, *OUR_LOSSES)
+SMOOTHED = ("exo_pair", "robust", "aot", "aot_unpaired")
+"""The losses that ``label_smoothing`` changes."""
 Module = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-class DpoTraining(Spec):
-    """Direct preference optimization (Rafailov et al. 2023, eq. 7) of a LoRA adapter on the
-    language model, by TRL's DPOTrainer. Log-probabilities are summed over the answer's tokens."""
+class Training(Spec):
+    """What every training has: AdamW on a LoRA adapter of the language model and, if wanted, on
+    the projector. LoRA dropout is 0: the reference and the policy must be the same function
+    before the first step, and TRL switches every dropout off."""
 
-    loss: Loss = "sigmoid"
-    """TRL's name of the loss: ``sigmoid`` is DPO; ``hinge`` SLiC; ``ipo`` IPO."""
-    beta: float = Field(0.1, gt=0)
-    """Strength of the pull to the reference model."""
     learning_rate: float = Field(1e-4, gt=0)
     """Peak learning rate of AdamW."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -32,9 +57,13 @@ class DpoTraining(Spec):
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients are clipped to this norm."""
     epochs: int = Field(1, ge=1)
-    """Passes over the pairs."""
+    """Passes over the data."""
     batch_size: int = Field(16, ge=1)
-    """Pairs per optimizer step, over all devices and accumulation steps."""
+    """Rows of the data per optimizer step, over all devices and accumulation steps."""
+    train_projector: bool = False
+    """Train the module between vision tower and language model too, as a whole (not by LoRA)."""
+    projector_learning_rate: float | None = Field(None, gt=0)
+    """Peak learning rate of the projector; none means ``learning_rate``."""
     lora_rank: int = Field(32, ge=1)
     """LoRA's r."""
     lora_alpha: int = Field(64, ge=1)
@@ -42,6 +71,113 @@ class DpoTraining(Spec):
     lora_modules: tuple[Module, ...] = ()
     """Which projections of the language model get LoRA; none means every linear layer."""
 
-    def loss_at_start(self) -> float:
-        """The loss while policy and reference are the same model: its margin is exactly 0."""
-        return {"sigmoid": math.log(2), "hinge": 1.0, "ipo": 1 / (4 * self.beta**2)}[self.loss]
+    @model_validator(mode="after")
+    def _projector_is_trained_where_it_has_a_rate(self) -> Training:
+        if self.projector_learning_rate is not None and not self.train_projector:
+            raise ValueError(
+                f"projector_learning_rate={self.projector_learning_rate}: the projector is not "
+                "trained. Set train_projector=true, or projector_learning_rate=null"
+            )
+        return self
+
+
+class DpoTraining(Training):
+    """Direct preference optimization (Rafailov et al. 2023, eq. 7) and its relatives, by TRL's
+    DPOTrainer. Log-probabilities are summed over the answer's tokens.
+
+    TRL's losses are means over pairs (a preference with K rejected answers makes K pairs), ours
+    means over preferences. The result does not depend on ``machine.train_batch_size``, except for
+    three of TRL's losses that are by their nature functions of the micro-batch and not sums over
+    pairs: ``aot`` and ``aot_unpaired`` sort the pairs of a micro-batch, ``sft`` is the mean over a
+    micro-batch's tokens (``chosen_nll`` is a sum over tokens and has no such trait).
+    """
+
+    loss: Loss | dict[Loss, float] = "sigmoid"
+    """A loss, or losses with weights such as {sigmoid: 1.0, chosen_nll: 0.001}."""
+    # Kept as weights: ``sigmoid`` and {sigmoid: 1.0} are one value, with one key.
+    beta: float = Field(0.1, gt=0)
+    """Strength of the pull to the reference model."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of preferences taken to be the wrong way round (exo_pair, robust, aot...)."""
+    discopop_tau: float = Field(0.05, gt=0)
+    """Temperature of the loss ``discopop``."""
+    repeat: int = Field(1, ge=1)
+    """How often each preference is listed in an epoch; the copies are shuffled apart."""
+    batch_size: int = Field(16, ge=1)
+    """Preferences (prompts, each with its K rejected answers) per optimizer step."""
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _as_weights(cls, value: Any) -> dict[str, float]:
+        """One form for each value: weights by name, sorted, none of them zero."""
+        weights = {value: 1.0} if isinstance(value, str) else value
+        if not isinstance(weights, Mapping):
+            raise _refused("give the name of a loss, or names with weights", LOSSES)
+        for name, weight in weights.items():
+            if name not in LOSSES:
+                raise _refused(f"no loss is named {name!r}.{suggest(str(name), LOSSES)}")
+            if not _is_weight(weight):
+                raise _refused(f"{name}={weight}: a weight is a number of 0 or more")
+        terms = {name: float(weights[name]) for name in sorted(weights) if weights[name]}
+        if not terms:
+            raise _refused("no loss has a weight above 0, so nothing would be learnt")
+        return terms
+
+    @model_validator(mode="after")
+    def _smoothing_fits_the_loss(self) -> DpoTraining:
+        smoothing, said = self.label_smoothing, f"label_smoothing={self.label_smoothing}: "
+        if "exo_pair" in self.terms and smoothing == 0:
+            raise ValueError(f"{said}the loss exo_pair needs more than 0 (its paper takes 1e-3)")
+        if "robust" in self.terms and smoothing >= 0.5:
+            raise ValueError(f"{said}the loss robust needs less than 0.5")
+        if smoothing and not any(name in self.terms for name in SMOOTHED):
+            raise ValueError(
+                f"{said}no loss of {', '.join(self.terms)} is changed by it, only "
+                f"{', '.join(SMOOTHED)} are. Set it to 0"
+            )
+        return self
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The losses' weights by name."""
+        assert isinstance(self.loss, dict), "kept as weights since validation"
+        return {str(name): weight for name, weight in self.loss.items()}
+
+    @property
+    def trl_terms(self) -> dict[str, float]:
+        """Those of ``terms`` that are TRL's."""
+        return {name: weight for name, weight in self.terms.items() if name in TRL_LOSSES}
+
+    @property
+    def our_terms(self) -> dict[str, float]:
+        """Those of ``terms`` that are in ``training/losses.py``."""
+        return {name: weight for name, weight in self.terms.items() if name in OUR_LOSSES}
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether the loss looks at the pictures of the negative views."""
+        return "image" in self.terms
+
+
+class SftTraining(Training):
+    """Supervised fine-tuning on given responses (STIC's stage 2), by TRL's SFTTrainer: the mean
+    negative log-likelihood of the responses' tokens over an optimizer step.
+
+    It goes on with the adapter of an earlier alignment where there is one: ``lora_rank``,
+    ``lora_alpha`` and ``lora_modules`` are then that adapter's, and those given here are not used.
+    """
+
+    learning_rate: float = Field(3e-4, gt=0)
+    """Peak learning rate of AdamW."""
+    batch_size: int = Field(16, ge=1)
+    """Samples per optimizer step, over all devices and accumulation steps."""
+
+
+def _is_weight(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value >= 0
+
+
+def _refused(said: str, known: tuple[str, ...] = ()) -> PydanticCustomError:
+    text = f"{said}.{suggest('', known)}" if known else said
+    return PydanticCustomError("loss", "{said}", {"said": text.removesuffix(".")})

@@ -1,0 +1,53 @@
+"""The trainers' arguments: everything that could differ by machine or default is set here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seva_exp.interfaces import Placement
+from seva_exp.randomness import seed_for
+from seva_exp.spec import Json
+from seva_exp.training.spec import Training
+
+
+def shared_arguments(spec: Training, placement: Placement, seed: int) -> Json:
+    """What DPOConfig and SFTConfig both take. ``seed`` also draws the new adapter: TRL sets the
+    global state from it right before."""
+    size = min(placement.train_batch_size, spec.batch_size)
+    while spec.batch_size % size:
+        size -= 1
+    device = placement.device
+    return {
+        "output_dir": str(placement.work / "trainer"),
+        "learning_rate": spec.learning_rate,
+        "lr_scheduler_type": spec.schedule,
+        "warmup_steps": spec.warmup_ratio,  # below 1 it is a share of all steps
+        "weight_decay": spec.weight_decay,
+        "max_grad_norm": spec.max_grad_norm,
+        "num_train_epochs": spec.epochs,
+        "per_device_train_batch_size": size,
+        "gradient_accumulation_steps": spec.batch_size // size,
+        "activation_checkpointing": placement.gradient_checkpointing,
+        "max_length": None,  # truncation would cut image tokens
+        "router_aux_loss_coef": 0.0,  # a statistic of the micro-batch
+        "bf16": False,  # the model's own dtype decides; no autocast
+        "fp16": False,
+        "use_cpu": device == "cpu",
+        "seed": seed_for(seed, "trainer") % 2**32,
+        "save_strategy": "no",
+        "report_to": "none",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": device.startswith("cuda"),
+        "disable_tqdm": True,
+    }
+
+
+def vision_rows(count: int) -> Any:
+    """A data set of row numbers. TRL tells vision data by the ``image`` column; the collators load
+    the pictures themselves."""
+    from datasets import Dataset
+
+    rows = [{"row": i, "image": i, "prompt": "", "completion": ""} for i in range(count)]
+    return Dataset.from_list(rows)

@@ -1,0 +1,102 @@
+"""Supervised fine-tuning on given responses (STIC's stage 2): TRL's SFTTrainer on our batches.
+
+Shape legend: B examples, L tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from trl import SFTConfig, SFTTrainer
+
+from seva_exp.interfaces import Placement, VisionLanguageModel
+from seva_exp.records import Sample
+from seva_exp.spec import Json
+from seva_exp.training.align import left_behind
+from seva_exp.training.arguments import shared_arguments, vision_rows
+from seva_exp.training.collate import IGNORED, ExampleCollator
+from seva_exp.training.lora import (
+    POLICY,
+    config_of,
+    keep_projector_in_float32,
+    load_adapter,
+    lora_config,
+    projectors,
+    save_adapter,
+)
+from seva_exp.training.preferences import examples_of
+from seva_exp.training.spec import SftTraining
+from seva_exp.training.steps import OnStep, SeededOrder, StepLog, StepTrainer, run
+
+
+class ResponseTrainer(StepTrainer, SFTTrainer):
+    """TRL's trainer; the loss is the mean over the response tokens of the whole step."""
+
+    unit = "tokens"
+    loss_is_scaled_for_ga = True  # each micro-batch's sum is divided by the step's tokens
+
+    def count(self, batch: Any) -> Counter[str]:
+        return Counter(tokens=int((batch["labels"][:, 1:] != IGNORED).sum()))
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        """TRL's loss over the tokens that we counted (the Trainer counts for some families only)"""
+        self._seen.append(self.count(inputs))
+        return super().compute_loss(model, inputs, return_outputs, self._step["tokens"])
+
+
+def fine_tune(
+    vlm: VisionLanguageModel,
+    samples: Sequence[Sample],
+    root: Path,
+    spec: SftTraining,
+    placement: Placement,
+    seed: int,
+    base_name: str,
+    on_step: OnStep,
+    *,
+    start: Path | None = None,
+) -> Json:
+    """Train on the samples' responses; write ``adapter/``, ``metrics.jsonl``; return the first and
+    last numbers.
+
+    ``vlm`` is the base model; training goes on with the adapter in ``start``, or with a new one.
+    A projector that ``start`` holds is kept, and stays as it is if none is to be trained. Raises
+    StageError for a sample without a response, and when a number is not finite.
+    """
+    examples = examples_of(vlm, samples, root)
+    trainer = ResponseTrainer(
+        order=SeededOrder([example.id for example in examples], seed),
+        projector_rate=spec.projector_learning_rate,
+        model=vlm.model,
+        peft_config=config_of(start, vlm, spec) if start else lora_config(vlm, spec, "sft"),
+        args=SFTConfig(**shared_arguments(spec, placement, seed)),
+        train_dataset=vision_rows(len(examples)),
+        processing_class=vlm.processor,
+        data_collator=ExampleCollator(vlm, examples),
+    )
+    keep_projector_in_float32(trainer.model)
+    if start is not None:
+        load_adapter(trainer.model, start, POLICY)
+    if not spec.train_projector:
+        for module in projectors(trainer.model):
+            module.requires_grad_(False)
+    log = StepLog("finetune", "sft", on_step)
+    steps = math.ceil(len(examples) / spec.batch_size) * spec.epochs
+    run(trainer, log, "finetune", steps, placement)
+    folder = placement.work / "adapter"
+    save_adapter(trainer.model, folder, base_name)
+    return {
+        "samples": len(examples),
+        "steps": len(log.rows),
+        "loss_first": log.rows[0]["loss"],
+        "loss_last": log.rows[-1]["loss"],
+        "token_accuracy_last": log.rows[-1].get("mean_token_accuracy"),
+        "adapter": left_behind(placement.work, folder, base_name, log.rows),
+    }

@@ -1,0 +1,126 @@
+"""The adapter: LoRA on the language model, the projector as a whole, where training starts from,
+and what is saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model_state_dict,
+    load_peft_weights,
+    set_peft_model_state_dict,
+)
+from peft.utils.other import ModulesToSaveWrapper
+
+from seva_exp.errors import StageError
+from seva_exp.interfaces import VisionLanguageModel
+from seva_exp.training.spec import Training
+
+POLICY, REFERENCE = "default", "ref"
+"""PEFT's names of the adapters; TRL takes the one named ``ref`` for its reference."""
+
+
+def lora_config(vlm: VisionLanguageModel, spec: Training, group: str) -> LoraConfig:
+    """LoRA on linear layers of the language model only (never the vision tower). The projector, if
+    trained, is a copy beside the original, so that the adapter switched off leaves the original."""
+    names = vlm.language_modules()
+    if spec.lora_modules:
+        names = [name for name in names if name.rsplit(".", 1)[-1] in spec.lora_modules]
+    if not names:
+        raise StageError(
+            f"{group}.lora_modules={list(spec.lora_modules)}: this model has none of them."
+        )
+    return LoraConfig(
+        r=spec.lora_rank,
+        lora_alpha=spec.lora_alpha,
+        lora_dropout=0.0,
+        target_modules=names,
+        modules_to_save=vlm.projector_modules() if spec.train_projector else None,
+        task_type="CAUSAL_LM",
+    )
+
+
+def config_of(start: Path, vlm: VisionLanguageModel, spec: Training) -> LoraConfig:
+    """The shape of the adapter in ``start``, with a projector if it has one or one is trained."""
+    config = LoraConfig.from_pretrained(str(start))
+    config.inference_mode = False
+    config.base_model_name_or_path = None
+    if spec.train_projector and not config.modules_to_save:
+        config.modules_to_save = vlm.projector_modules()
+    return config
+
+
+def check_start(start: Path, spec: Training, group: str) -> None:
+    """An adapter of another shape can't be gone on with. Raises StageError."""
+    config = LoraConfig.from_pretrained(str(start))
+    found = (config.r, config.lora_alpha)
+    if found != (spec.lora_rank, spec.lora_alpha):
+        raise StageError(
+            f"{start}: this adapter has LoRA rank {found[0]} and alpha {found[1]}, but "
+            f"{group}.lora_rank={spec.lora_rank} and {group}.lora_alpha={spec.lora_alpha}. "
+            "Training goes on with an adapter of its own shape only."
+        )
+
+
+def load_adapter(model: PeftModel, start: Path, name: str) -> None:
+    """The weights in ``start`` become those of the adapter ``name``. A projector that ``start``
+    lacks stays the base model's. Raises StageError where modules or shapes differ."""
+    weights = load_peft_weights(str(start), device="cpu")
+    own = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    differ = {key for key, value in weights.items() if _shape(own, key) != value.shape}
+    differ |= {key for key in own if key not in weights and "lora_" in key}
+    if differ:
+        raise StageError(
+            f"{start}: this adapter is of other modules or shapes than the one to train (for "
+            f"example {min(differ)}). Train with the lora_modules, lora_rank and train_projector "
+            "that it was made with."
+        )
+    set_peft_model_state_dict(model, own | weights, adapter_name=name)
+
+
+def _shape(state: dict[str, torch.Tensor], key: str) -> torch.Size | None:
+    return state[key].shape if key in state else None
+
+
+def add_reference(model: PeftModel, start: Path) -> None:
+    """A frozen adapter ``ref`` beside the one that is trained."""
+    model.add_adapter(REFERENCE, model.peft_config[POLICY])
+    load_adapter(model, start, REFERENCE)
+    model.set_adapter(POLICY)
+
+
+def projectors(model: PeftModel) -> list[ModulesToSaveWrapper]:
+    """What is trained as a whole: the original modules with their copies."""
+    return [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
+
+
+def keep_projector_in_float32(model: PeftModel) -> None:
+    """In half precision AdamW's small steps would round to nothing: PEFT keeps LoRA's weights in
+    float32, and so do we the projector's. The original is converted too (which is exact), so that
+    policy and reference are the same function before the first step."""
+    dtype = model.get_base_model().dtype
+    if dtype == torch.float32:
+        return
+
+    def to_float32(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(_cast(value, torch.float32) for value in args)
+
+    for module in projectors(model):
+        module.float()
+        module.register_forward_pre_hook(to_float32)
+        module.register_forward_hook(lambda _module, _args, out: _cast(out, dtype))
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    floating = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return value.to(dtype) if floating else value
+
+
+def save_adapter(model: PeftModel, folder: Path, base_name: str) -> None:
+    """One adapter over the base model, in PEFT's layout; a reference is not part of it."""
+    model.peft_config[POLICY].base_model_name_or_path = base_name
+    model.save_pretrained(str(folder), save_embedding_layers=False, selected_adapters=[POLICY])

@@ -1,0 +1,89 @@
+"""Pairs to the preferences that are trained on; samples to the examples that are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from seva_exp.errors import StageError
+from seva_exp.images import load_image
+from seva_exp.interfaces import EncodedImage, VisionLanguageModel
+from seva_exp.records import ImageRef, Pair, Sample
+from seva_exp.training.collate import Example, Preference
+from seva_exp.views import Pictures, View
+
+
+def preferences_of(
+    vlm: VisionLanguageModel,
+    pairs: Sequence[Pair],
+    root: Path,
+    repeat: int = 1,
+    views: Mapping[str, View] | None = None,
+    samples: Sequence[Sample] = (),
+) -> list[Preference]:
+    """One preference per pair, listed ``repeat`` times. With ``views``, each preference can make
+    the pictures that its negative views showed; raises StageError where none shows one."""
+    pictures = Pictures(samples)
+    once = [
+        Preference(
+            id=pair.sample_id,
+            prompt=pair.prompt,
+            load=partial(load_image, root, pair.image),
+            chosen=pair.chosen_tokens or vlm.answer_ids(pair.prompt, pair.chosen),
+            rejected=tuple(
+                ids or vlm.answer_ids(pair.prompt, text)
+                for ids, text in zip(pair.rejected_tokens, pair.rejected, strict=True)
+            ),
+            images=tuple(
+                partial(shown_image, vlm, views[name], pair, root, pictures)
+                for name in pair.views
+                if views and changes_picture(views[name])
+            ),
+        )
+        for pair in pairs
+    ]
+    if views is not None and not any(preference.images for preference in once):
+        raise StageError(
+            "dpo.loss: the loss 'image' needs a negative view that changes the picture, and none "
+            f"of {', '.join(sorted(views))} does. Add one with +aug=NAME, or take another loss."
+        )
+    return [_copy(p, number) for number in range(1, repeat + 1) for p in once]
+
+
+def _copy(preference: Preference, number: int) -> Preference:
+    return replace(preference, id=f"{preference.id}#{number}") if number > 1 else preference
+
+
+def changes_picture(view: View) -> bool:
+    """Whether the view shows another picture than the clean one (a prompt-space view does not)."""
+    return view.augmentation is not None and view.augmentation.space != "prompt"
+
+
+def shown_image(
+    vlm: VisionLanguageModel, view: View, pair: Pair, root: Path, pictures: Pictures
+) -> EncodedImage:
+    """What ``view`` showed the model for this pair when the rejected answer was generated, made
+    anew from the view's seed."""
+    sample = Sample(pair.sample_id, pair.image, pair.prompt)
+    refs: list[ImageRef] = [pair.image, *view.partners(sample, pictures)]
+    image, *partners = (load_image(root, ref) for ref in refs)
+    encoded = vlm.encode_image(view.image(image, pair.sample_id, partners))
+    return view.pixels(vlm, encoded, pair.sample_id)
+
+
+def examples_of(vlm: VisionLanguageModel, samples: Sequence[Sample], root: Path) -> list[Example]:
+    """One example per sample. Raises StageError where a sample has no response."""
+    for sample in samples:
+        if not sample.response:
+            raise StageError(f"sample {sample.id}: it has no response to learn from.")
+    return [
+        Example(
+            id=sample.id,
+            prompt=sample.prompt,
+            load=partial(load_image, root, sample.image),
+            response=vlm.answer_ids(sample.prompt, sample.response),
+        )
+        for sample in samples
+    ]

@@ -1,0 +1,118 @@
+"""What the training tests share: preferences on drawn scenes, one run, and the plain way to a
+log-probability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from seva_exp import Machine
+from seva_exp.interfaces import EncodedImage, Placement
+from seva_exp.models import TinyModel
+from seva_exp.models.vlm import Vlm, load
+from seva_exp.progress import progress
+from seva_exp.randomness import python_rng
+from seva_exp.training import DpoTraining
+from seva_exp.training.collate import Preference
+from seva_exp.training.dpo import train, trainer_for
+from seva_exp.world import UNBIASED, draw, sample_scene
+
+QUESTIONS = ["Describe the image.", "How many objects are there?", "Is there a star in the image?"]
+CHOSEN = ["The image shows a red star.", "two", "Yes"]
+REJECTED = ["The image shows a blue moon and a green ring.", "three", "No", "four stars", "green"]
+
+
+def tiny(adapter: Path | None = None, **machine) -> Vlm:
+    return load(TinyModel(), Machine(**machine), adapter)
+
+
+def picture(index: int):
+    return draw(sample_scene(python_rng(0, "test", str(index)), UNBIASED))
+
+
+def preferences(vlm: Vlm, n: int, rejected: Sequence[int] = (1,), views: Sequence[int] = (0,)):
+    """``n`` preferences; number i has rejected[i] answers and views[i] pictures (cyclically)."""
+
+    def made(i: int) -> Preference:
+        question = QUESTIONS[i % 3]
+        wrong = [REJECTED[(i + k) % len(REJECTED)] for k in range(rejected[i % len(rejected)])]
+        return Preference(
+            f"s{i}",
+            question,
+            partial(picture, i),
+            vlm.answer_ids(question, CHOSEN[i % 3]),
+            tuple(vlm.answer_ids(question, text) for text in wrong),
+            tuple(partial(view, vlm, i, k) for k in range(views[i % len(views)])),
+        )
+
+    return [made(i) for i in range(n)]
+
+
+def view(vlm: Vlm, index: int, number: int) -> EncodedImage:
+    """Another picture than the clean one."""
+    return vlm.encode_image(picture(100 + 10 * index + number))
+
+
+def placement(work: Path, **changes) -> Placement:
+    work.mkdir(exist_ok=True, parents=True)
+    values = {
+        "device": "cpu",
+        "batch_size": 8,
+        "train_batch_size": 8,
+        "gradient_checkpointing": False,
+        "progress": partial(progress, "off"),
+        "work": work,
+    }
+    return Placement(**(values | changes))
+
+
+def quiet(step: int, row: dict) -> None:
+    """No one listens."""
+
+
+def trained(
+    work: Path,
+    spec: DpoTraining,
+    n: int = 6,
+    seed: int = 0,
+    rejected: Sequence[int] = (1,),
+    views: Sequence[int] = (0,),
+    start: Path | None = None,
+    reference: str = "start",
+    **changes,
+):
+    vlm = tiny()
+    rows = preferences(vlm, n, rejected, views)
+    place = placement(work, **changes)
+    return train(vlm, rows, spec, place, seed, "tiny", quiet, start=start, reference=reference)
+
+
+def logprob(
+    vlm: Vlm, preference: Preference, answer: tuple[int, ...], image: EncodedImage | None = None
+) -> float:
+    """Summed log-probability of an answer, one sequence alone, token by token."""
+    shown = vlm.encode_image(preference.load()) if image is None else image
+    encoded = vlm.encode(shown, preference.prompt)
+    ids = torch.tensor([encoded.ids + answer])
+    types = {k: torch.tensor([v + (0,) * len(answer)]) for k, v in encoded.types.items()}
+    inputs = vlm.image_inputs([encoded.image]) | types
+    with torch.inference_mode():
+        logits = vlm.model(input_ids=ids, **inputs).logits[0]
+    start = len(encoded.ids)
+    return sum(
+        logits[start + i - 1].log_softmax(-1)[token].item() for i, token in enumerate(answer)
+    )
+
+
+def first_loss(
+    work: Path, spec: DpoTraining, rejected=(1,), views=(0,), start=None, reference="start", n=6
+):
+    """The trainer and the loss (with its graph) of its first step, all in one micro-batch."""
+    vlm = tiny()
+    rows = preferences(vlm, n, rejected, views)
+    trainer = trainer_for(vlm, rows, spec, placement(work), 0, start, reference)
+    batches, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, "cpu")
+    return trainer, trainer.compute_loss(trainer.model, batches[0]), batches[0]
