@@ -35,19 +35,21 @@ LEVELS = [
 from within its own package (the ground levels may import each other)."""
 GROUND = 3
 
+MODEL = ["models/vlm.py", "models/pixels.py", "images.py", "randomness.py"]
 SOURCES = {
-    "samples": ["data", "world", "images.py", "randomness.py"],
+    "samples": ["data", "world", "images.py", "randomness.py", "views.py"],
     "answers": [
-        "generation/answers.py", "generation/engine.py", "generation/sampling.py", "views.py", "augment", "models/vlm.py", "models/pixels.py", "images.py", "randomness.py",
+        "generation/answers.py", "generation/engine.py", "generation/sampling.py", "views.py",
+        "augment", *MODEL,
     ],
-    "pairs": ["generation/pairs.py", "generation/filters.py"],
-    "align": ["training", "views.py", "models/vlm.py", "models/pixels.py", "images.py", "randomness.py"],
+    "pairs": ["generation/pairs.py", "generation/filters.py", "randomness.py"],
+    "align": ["training", "views.py", "augment", *MODEL],
+    "infuse": ["methods.py"],
+    "finetune": ["training", *MODEL],
     "evaluate": [
         "benchmarks", "world", "generation/engine.py", "models/vlm.py", "models/pixels.py",
         "randomness.py",
     ],
-    "infuse": ["methods.py"],
-    "finetune": ["training", "models/vlm.py", "models/pixels.py", "images.py", "randomness.py"],
     "compare": ["benchmarks/statistics.py", "benchmarks/base.py", "randomness.py"],
 }  # fmt: skip
 """What decides a stage's result, besides its spec."""
@@ -102,7 +104,17 @@ def test_only_the_cli_imports_hydra():
     "module", ["seva_exp", "seva_exp.experiment", "seva_exp.config", "seva_exp.api"]
 )
 def test_importing_loads_nothing_heavy(module: str):
-    heavy = ["torch", "transformers", "trl", "peft", "wandb", "kornia", "datasets", "hydra", "rapidfuzz"]
+    heavy = [
+        "torch",
+        "transformers",
+        "trl",
+        "peft",
+        "wandb",
+        "kornia",
+        "datasets",
+        "hydra",
+        "rapidfuzz",
+    ]
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

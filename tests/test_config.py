@@ -168,8 +168,8 @@ def test_every_field_matters_for_some_key_and_the_machine_for_none():
     for override in (
         "seed=1", "data.samples=7", "generation.max_new_tokens=9", "dpo.beta=0.3", "dpo.epochs=2",
         "dpo.learning_rate=1", "dpo.lora_rank=2", "aug.moco.size=100", "benchmark.shapes.images=3",
-        "benchmark.shapes.seed=3", "dpo.loss=ipo", "dpo.lora_modules=[q_proj]", "generation.temperature=0.2", "filters=[]",
-        "method.newlines=delete",
+        "benchmark.shapes.seed=3", "dpo.loss=ipo", "dpo.lora_modules=[q_proj]",
+        "generation.temperature=0.2", "filters=[]", "method.newlines=delete",
     ):  # fmt: skip
         other = {s.key for s in graph(parse(composed("+aug=moco", override)).experiment, str)}
         assert other != keys, override

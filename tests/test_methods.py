@@ -182,7 +182,8 @@ def rounds(tmp_path_factory, shared_store):
         ("base", SevaMethod(rounds=2, reference="base")),
     ):
         folder = tmp_path_factory.mktemp(name)
-        reports[name] = go(small(method=method), folder, shared_store)
+        strong = DpoTraining(learning_rate=5e-3, epochs=3)
+        reports[name] = go(small(method=method, dpo=strong), folder, shared_store)
     return reports
 
 
@@ -192,10 +193,8 @@ def test_round_2_asks_the_model_that_round_1_aligned(rounds):
     assert second["inputs"]["align.round1"] == first["key"]
     asked = manifest(two, "answers.clean.round2")
     assert asked["inputs"]["align.round1"] == first["key"]
-    answers = [
-        [a.text for a in rows(two, f"answers.diffusion_noise.round{n}/answers.jsonl", Answer)]
-        for n in (1, 2)
-    ]
+    file = "answers.diffusion_noise.round{}/answers.jsonl"
+    answers = [[a.text for a in rows(two, file.format(n), Answer)] for n in (1, 2)]
     assert answers[0] != answers[1]
 
 

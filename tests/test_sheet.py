@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from seva_exp import sheet
-from seva_exp.views import View
 from seva_exp.paths import options_of
+from seva_exp.views import View
 
 DOCS = Path(__file__).parents[1] / "docs"
 

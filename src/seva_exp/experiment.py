@@ -33,8 +33,6 @@ from seva_exp.stages import Align, Pairs, Stage, Trained, Workshop
 from seva_exp.store import Manifest, Store
 from seva_exp.training import DpoTraining, SftTraining
 
-
-
 NO_INSTRUCTIONS = (
     "instructions: must be set for sft=stic: data@instructions=instruct instructions.path=FILE "
     "(LLaVA conversation JSON)"
@@ -158,7 +156,7 @@ def plan_run(
         chosen = [stage for stage in all_stages if stage.key in keys]
     else:
         chosen = all_stages
-    forced = forced_keys(options, all_stages)
+    forced = forced_keys(options.force, all_stages)
     store = Store(machine.store_root())
     rows = [
         PlannedStage(

@@ -50,9 +50,7 @@ def graph(experiment: Experiment, digests: FileDigests) -> list[Stage]:
     return [*stages, *tuning, tuned, *_measured(base, ALIGNED, tuned)]
 
 
-def _round(
-    experiment: Experiment, samples: Samples, before: Align | None, suffix: str
-) -> Pairs:
+def _round(experiment: Experiment, samples: Samples, before: Align | None, suffix: str) -> Pairs:
     """The pairs of one round: what the model says as the round before has left it."""
     method = experiment.method
     ask = partial(
@@ -86,8 +84,10 @@ def _second_stage(
 ) -> tuple[Samples, Answers, Infuse, FineTune]:
     """STIC's stage 2: describe, infuse, fine-tune."""
     seed, model, method = experiment.seed, experiment.model, experiment.method
-    assert isinstance(method, SticMethod) and experiment.sft is not None  # noqa: PT018
     data = experiment.instruction_data()
+    assert isinstance(method, SticMethod)
+    assert experiment.sft is not None
+    assert data is not None
     samples = Samples(data, seed, digests, where="instructions")
     descriptions = Answers(
         samples,
@@ -128,7 +128,7 @@ def with_inputs(wanted: Iterable[Stage]) -> set[str]:
     return keys
 
 
-def forced_keys(options: Options, all_stages: Sequence[Stage]) -> set[str]:
+def forced_keys(force: Iterable[str], all_stages: Sequence[Stage]) -> set[str]:
     """Keys of the stages to compute anew: those named by ``force`` and all that follow."""
-    named = {stage.key for name in options.force for stage in matching("force", name, all_stages)}
+    named = {stage.key for name in force for stage in matching("force", name, all_stages)}
     return {stage.key for stage in all_stages if named & with_inputs([stage])}

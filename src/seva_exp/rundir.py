@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +27,7 @@ from seva_exp.stages import (
 )
 from seva_exp.store import Manifest, Store
 
+Found = TypeVar("Found", bound=Stage)
 GALLERY = 24
 """Most example pairs in a report."""
 
@@ -120,8 +121,8 @@ def collect_outcome(
         seconds = round(manifest.seconds, 3)
         results.append(StageResult(stage.label, stage.key, cached, seconds))
         summaries[stage.label] = manifest.summary
-    pairs = _last(stages, Pairs)
-    trained = _last(stages, Trained)
+    pairs = _last(s for s in stages if isinstance(s, Pairs))
+    trained = _last(s for s in stages if isinstance(s, Trained))
     counts = summaries[pairs.label] if pairs else None
     links = {"adapter": f"{trained.label}/adapter"} if trained else {}
     links |= {"pairs.jsonl": f"{pairs.label}/pairs.jsonl"} if pairs else {}
@@ -153,12 +154,9 @@ def collect_outcome(
     )
 
 
-Kind = TypeVar("Kind", bound=Stage)
-
-
-def _last(stages: Sequence[Stage], kind: type[Kind]) -> Kind | None:
-    """The last stage of a kind: of several rounds, the last one's."""
-    return next((stage for stage in reversed(stages) if isinstance(stage, kind)), None)
+def _last(stages: Iterable[Found]) -> Found | None:
+    """Of several rounds, the last one's stage."""
+    return ([None, *stages])[-1]
 
 
 def _deltas(stages: Sequence[Stage], path: dict[str, Path]) -> Iterator[Delta]:
@@ -177,7 +175,7 @@ def _training(stages: Sequence[Stage], path: dict[str, Path]) -> Iterator[Json]:
 
 def _examples(stages: Sequence[Stage], path: dict[str, Path]) -> list[Example]:
     """The first pairs of which every view's picture was kept."""
-    pairs = _last(stages, Pairs)
+    pairs = _last(s for s in stages if isinstance(s, Pairs))
     if pairs is None:
         return []
     previews = {stage.view: _previews(path[stage.label]) for stage in pairs.negatives}

@@ -18,9 +18,9 @@ from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps
 from pydantic import TypeAdapter
 
 from seva_exp.augment import AnyAugmentation, Augmentation
-from seva_exp.views import View
 from seva_exp.images import open_image
 from seva_exp.paths import config_dir, options_of
+from seva_exp.views import View
 
 if TYPE_CHECKING:
     from seva_exp.interfaces import VisionLanguageModel

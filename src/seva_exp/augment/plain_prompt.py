@@ -11,9 +11,9 @@ from seva_exp.augment.base import PromptAugmentation
 class PlainPrompt(PromptAugmentation):
     """The sample's own question about the clean picture.
 
-    In STIC, whose clean view asks carefully. Its released code never applies the image corruptions, so half
-    of its rejected answers are of this kind. With a method whose clean view asks that
-    very question, such as SeVa, every pair is equal.
+    For STIC, whose clean view asks carefully. Its released code never applies the image
+    corruptions, so that half of its rejected answers are of this kind. With a method whose clean
+    view asks that very question, such as SeVa, every pair is equal.
     """
 
     kind: Literal["plain_prompt"] = "plain_prompt"

@@ -23,6 +23,7 @@ from seva_exp.spec import Json, digest
 if TYPE_CHECKING:
     from seva_exp.models.vlm import Vlm
 
+
 @dataclass
 class Workshop:
     """What stages work with: nothing here changes a result."""
