@@ -158,8 +158,9 @@ def test_identity_is_content(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a" / "train2014" / name(1))
     keys.add(canonical(data.identity(sha256)))
     keys.add(canonical(data.model_copy(update={"samples": 2}).identity(sha256)))
+    keys.add(canonical(listed(tmp_path / "a", "\n" + texts).identity(sha256)))  # lines are told
     keys.add(canonical(listed(tmp_path / "a", texts + "\n" + name(0)).identity(sha256)))
-    assert len(keys) == 4
+    assert len(keys) == 5
 
 
 @pytest.fixture(autouse=True)

@@ -44,12 +44,15 @@ SOURCES = {
 }
 
 
+@pytest.mark.parametrize("broken", [0, 2])
 @pytest.mark.parametrize("name", SOURCES)
-def test_equal_keys_mean_equal_samples_whatever_file_changes(tmp_path, name, monkeypatch):
+def test_equal_keys_mean_equal_samples_whatever_file_changes(tmp_path, name, broken, monkeypatch):
     monkeypatch.setattr("seva_exp.data.draw.tries", lambda wanted: wanted + 4)
     folder = pictures(tmp_path / "here")
     data = SOURCES[name](folder)
     other = pictures(tmp_path / "other") / "23.png"
+    for sample in data.build(3, tmp_path, sha256).samples[:broken]:
+        (folder / sample.image.path).write_bytes(b"so that spares are used")
 
     def state():
         made = data.build(3, tmp_path, sha256)
@@ -98,6 +101,15 @@ def test_a_new_name_changes_the_key(tmp_path):
     before = data.identity(sha256, seed=0)
     Image.new("RGB", (8, 8)).save(tmp_path / "new.png")
     assert data.identity(sha256, seed=0) != before
+
+
+def test_what_is_left_out_is_in_the_key_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("seva_exp.data.draw.tries", lambda wanted: wanted)
+    data = FolderData(path=str(pictures(tmp_path)), samples=2)
+    key, made = data.identity(sha256, seed=0), data.build(0, tmp_path, sha256)
+    (tmp_path / made.drops[0].sample_id).rename(tmp_path / "zz.png")
+    assert data.build(0, tmp_path, sha256).samples == made.samples
+    assert data.identity(sha256, seed=0) != key
 
 
 def test_two_seeds_read_different_pictures(tmp_path, monkeypatch):

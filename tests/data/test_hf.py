@@ -228,6 +228,8 @@ def test_folder_that_is_no_data_set(tmp_path):
 def test_a_data_set_of_the_hub_needs_a_commit():
     said = HfData(path="owner/name").lacking("instructions")
     assert said.startswith("instructions.revision: must be set (instructions.revision=COMMIT)")
+    with pytest.raises(InputError, match=r"^data\.revision: must be set"):
+        HfData(path="owner/name").check()
     with pytest.raises(InputError, match=r"data\.revision=main: a commit of 'owner/name'"):
         HfData(path="owner/name", revision="main").check()
     with pytest.raises(InputError, match=r"data\.path: 'my data' is no folder"):

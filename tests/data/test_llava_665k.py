@@ -141,6 +141,12 @@ def test_one_subset_alone(tmp_path):
     assert all(s.id.startswith("textvqa/") for s in made.samples)
 
 
+def test_equal_questions_are_drawn_for_each_picture_on_its_own(tmp_path):
+    rows = [ocr(i) | {"conversations": turns(*"abcd")} for i in range(12)]
+    made = source(tmp_path, rows, ocr_questions=1).build(0, tmp_path, sha256)
+    assert len({s.prompt for s in made.samples}) > 2
+
+
 def test_rows_of_one_picture_are_put_together(tmp_path):
     second = ocr(0) | {"conversations": turns("Is it new?\n<image>", f"Question 2 of 0?\n{SUFFIX}")}
     made = source(tmp_path, [ocr(0), second], ocr_questions=9).build(0, tmp_path, sha256)

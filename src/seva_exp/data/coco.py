@@ -65,18 +65,16 @@ class CocoData(PictureFiles):
             return fields
         return fields | {"names": sha256(existing_file(f"{where}.names", self.names))}
 
-    def _listing(self, folder: Path, where: str, lenient: bool = False) -> Listing:
+    def _listing(self, folder: Path, where: str) -> Listing:
         if self.names is None:
-            return super()._listing(folder, where, lenient)
+            return super()._listing(folder, where)
         listing = Listing()
         for place, item in self._entries(where, self.names):
             name, fault = _name(item, os.path.abspath(folder))
             if not fault and name in listing.places:
                 drop = Drop(name, DUPLICATE_NAME, f"{place}, as in {listing.places[name]}")
             elif fault:
-                drop = Drop(name, fault, place)
-                if not lenient:
-                    self._refuse(where, drop)
+                drop = self._refuse(where, Drop(name, fault, place))
             else:
                 listing.places[name] = place
                 listing.names.append(name)

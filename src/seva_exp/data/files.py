@@ -71,7 +71,7 @@ class PictureFiles(PathSource):
         if self.path is None:
             return fields
         folder = self._folder(where)
-        listing = self._listing(folder, where, lenient=True)
+        listing = self._listing(folder, where)
         contents = [
             [name, hash_or_none(folder / name, sha256)]
             for name in sorted(self._draw(listing, seed).tried)
@@ -93,9 +93,8 @@ class PictureFiles(PathSource):
             raise InputError(self._nothing(where, left_out))
         return SampleSet([found[name] for name in listing.names if name in found], left_out)
 
-    def _listing(self, folder: Path, where: str, lenient: bool = False) -> Listing:
-        """The candidates. ``lenient``: what would end the run is a drop. A file name that is no
-        text is none that a record can hold."""
+    def _listing(self, folder: Path, where: str) -> Listing:
+        """The candidates. A file name that is no text is none that a record can hold."""
         names = sorted(walk(folder, self.recursive, f"{where}.path"))
         texts = [name for name in names if printable(name) == name]
         others = sorted({*names} - {*texts})

@@ -54,7 +54,7 @@ def inside(root: str, name: str) -> str | None:
     return Path(path.removeprefix(prefix)).as_posix() if path.startswith(prefix) else None
 
 
-def walk(folder: Path, recursive: bool = True, field: str = "data.path") -> Iterator[str]:
+def walk(folder: Path, recursive: bool, field: str) -> Iterator[str]:
     """The files below ``folder`` as posix paths relative to it, in no fixed order.
 
     Hidden files and folders are left out, and folders that hold ``MARKER``: the outputs of runs.
