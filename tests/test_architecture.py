@@ -26,7 +26,7 @@ LEVELS = [
     {"rundir"},
     {"experiment"},
     {"report", "tracking_marker", "tracking_content"},
-    {"tracking"},
+    {"tracking", "compare"},
     {"config", "api"},
     {"cli"},
     {"__init__", "__main__"},

@@ -34,7 +34,7 @@ MISTAKES = [
     (["experiment=quik", "+aug=moco"], "Did you mean 'quick'"),
     (["experimnt=quick", "+aug=moco"], "Did you mean 'experiment'"),
     (["+aug=diffusion_noise", "aug.diffusion_noise.stepp=3"], "Did you mean 'aug.diffusion_noise"),
-    (["+aug=moco", "~dpo"], "dpo=null"),
+    (["+aug=moco", "~machine"], "machine=null"),
     (["+aug=moco", "dpo=null"], "dpo"),
     (["+aug=null"], "aug"),
     (["+aug={1: 2}"], "aug.1"),

@@ -86,7 +86,7 @@ def _job(config: Any) -> int:
     sweeping = settings.mode is not None and settings.mode.name == "MULTIRUN"
     try:
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-        wanted = parse(_without_missing(values))
+        wanted = parse(values)
         options = wanted.options
         if sweeping and options.name is None:
             name = sweep_name(wanted.experiment.title, overrides, swept_keys(settings))
@@ -120,13 +120,6 @@ def sweep_name(title: str, overrides: list[str], swept: set[str]) -> str:
         if key in swept and not key.startswith("+"):
             words.append(f"{key.rsplit('.', 1)[-1]}={value}")
     return re.sub(r"[^\w.+=-]+", "-", "_".join(words), flags=re.ASCII)[:100]
-
-
-def _without_missing(values: Any) -> Any:
-    """``???`` means that a field must be set: leave it out, so that validation names it."""
-    if isinstance(values, dict):
-        return {k: _without_missing(v) for k, v in values.items() if v != "???"}
-    return values
 
 
 def _tell(message: str) -> None:

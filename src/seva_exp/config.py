@@ -66,6 +66,7 @@ class RunConfig:
 
 def parse(config: Json) -> RunConfig:
     """Validate a composed config. Raises InputError naming the first wrong field."""
+    config = _without_missing(config)
     options = {name: config[name] for name in Options.model_fields if name in config}
     known = {*ONE_OF, *MANY_OF, *PLAIN, *MAYBE, *OTHERS, *Options.model_fields}
     for name in config:
@@ -92,6 +93,13 @@ def parse(config: Json) -> RunConfig:
     except ValidationError as error:
         raise InputError("\n".join([*_faults(parts), _message("", Experiment, error)])) from None
     return RunConfig(experiment, machine, checked, tracker)
+
+
+def _without_missing(values: Any) -> Any:
+    """``???`` means that a field must be set: leave it out, so that validation names it."""
+    if isinstance(values, dict):
+        return {k: _without_missing(v) for k, v in values.items() if v != "???"}
+    return values
 
 
 def _faults(parts: dict[str, Any]) -> list[str]:

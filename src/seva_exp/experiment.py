@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from seva_exp.augment import AUGMENTATIONS, AnyAugmentation
 from seva_exp.benchmarks import AnyBenchmark, ShapesBenchmark
-from seva_exp.data import AnyData, ShapesData, ShapesInstructData
+from seva_exp.data import AnyData, InstructData, ShapesData, ShapesInstructData
 from seva_exp.digests import FileDigests
 from seva_exp.environment import describe_environment
 from seva_exp.errors import InputError, StageError
@@ -33,11 +33,6 @@ from seva_exp.stages import Align, Pairs, Stage, Trained, Workshop
 from seva_exp.store import Manifest, Store
 from seva_exp.training import DpoTraining, SftTraining
 
-NO_INSTRUCTIONS = (
-    "instructions: must be set for sft=stic: data@instructions=instruct instructions.path=FILE "
-    "(LLaVA conversation JSON)"
-)
-
 
 class Experiment(Spec):
     """What is computed. Equal experiments have equal keys, on any machine."""
@@ -50,8 +45,7 @@ class Experiment(Spec):
     model: AnyModel = TinyModel()
     data: AnyData = ShapesData()
     instructions: AnyData | None = None
-    """STIC's stage 2: instruction data with responses. None: the embedded world's own where
-    ``data`` is the embedded world's."""
+    """STIC's stage 2: instruction data with responses."""
     generation: AnyGeneration = HfGeneration(max_new_tokens=48)
     filters: tuple[AnyFilter, ...] = (EqualFilter(),)
     """Which pairs are left out, by one rule after the other."""
@@ -96,18 +90,22 @@ class Experiment(Spec):
         return views if isinstance(self.method, SevaMethod) else f"{self.method.kind}_{views}"
 
     def instruction_data(self) -> AnyData | None:
-        """What stage 2 learns from; None when there is no such stage, or nothing was given."""
+        """What stage 2 learns from; None where there is no such stage. Where nothing, or no path,
+        is given, it is the embedded world's own, if ``data`` is the embedded world's too."""
         if self.sft is None:
             return None
-        own = ShapesInstructData() if isinstance(self.data, ShapesData) else None
-        return self.instructions or own
+        given = self.instructions or InstructData()
+        if given.lacking() and isinstance(self.data, ShapesData):
+            return ShapesInstructData()
+        return given
 
     def lacking(self) -> list[str]:
         """What must still be given before work can start, each with its field."""
-        said = [self.data.lacking("data")]
-        if self.sft is not None:
-            data = self.instruction_data()
-            said.append(data.lacking("instructions") if data else NO_INSTRUCTIONS)
+        instructions = self.instruction_data()
+        said = [
+            self.data.lacking("data"),
+            instructions.lacking("instructions") if instructions else None,
+        ]
         return [one for one in said if one]
 
     def check(self) -> None:
@@ -149,7 +147,7 @@ def plan_run(
     experiment.check()
     lacking = experiment.lacking()
     if lacking and not options.dry_run:
-        raise InputError("\n".join(f"{one}." for one in lacking))
+        raise InputError("\n".join(lacking))
     all_stages = graph(experiment, digests)
     if options.stop_after:
         keys = with_inputs(matching("stop_after", options.stop_after, all_stages))

@@ -25,7 +25,9 @@ class Machine(Spec):
     batch_size: int = Field(64, ge=1)
     """Sequences generated at once."""
     train_batch_size: int = Field(16, ge=1)
-    """Pairs per forward pass; ``dpo.batch_size`` is reached by gradient accumulation."""
+    """Preferences (or instructions) per forward pass, each a row for the chosen answer, for every
+    rejected one and, with the loss term ``image``, for every view's picture. ``batch_size`` of
+    ``dpo`` and ``sft`` is reached by gradient accumulation."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     threads: int | None = Field(None, ge=1)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seva_exp.errors import StageError
+from seva_exp.images import load_image
 from seva_exp.interfaces import EncodedImage, VisionLanguageModel
 from seva_exp.randomness import python_rng, torch_rng
 from seva_exp.records import ImageRef, Sample
@@ -102,6 +104,11 @@ class View:
         if self._space != "image":
             return image
         return self.augmentation(image, python_rng(self.seed, self._purpose, sample_id), *partners)
+
+    def picture(self, root: Path, images: Sequence[ImageRef], sample_id: str) -> Image:
+        """``image`` of files below ``root``: the sample's own is the first, partners follow."""
+        own, *partners = (load_image(root, ref) for ref in images)
+        return self.image(own, sample_id, partners)
 
     def prompt(self, prompt: str, sample_id: str) -> str:
         """The prompt as this view asks it."""

@@ -40,7 +40,11 @@ SQUARE = {
     "center_crop": 128,
 }  # fmt: skip
 """Sides of the views that give a square."""
-FILES = {**{kind: kind for kind in AUGMENTATIONS}, "color_jitter_seva": "color_jitter"}
+FILES = {
+    **{kind: kind for kind in AUGMENTATIONS},
+    "color_jitter_seva": "color_jitter",
+    "mdpo_crop": "random_resized_crop",
+}
 """Config file -> kind; more than one file of a kind when papers differ in its strength."""
 
 

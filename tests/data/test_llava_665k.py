@@ -156,23 +156,10 @@ def test_rows_of_one_picture_are_put_together(tmp_path):
     assert ("row-000002", "duplicate question") in drops
 
 
-@pytest.mark.parametrize(
-    ("newlines", "prompt"),
-    [
-        ("space", "Who wrote this? Say."),
-        ("delete", "Who wrotethis? Say."),
-        ("keep", "Who wrote\nthis? Say."),
-    ],
-)
-def test_newlines(tmp_path, newlines, prompt):
+def test_newlines_within_a_question_stay(tmp_path):
     rows = [ocr(0) | {"conversations": turns(f"<image>\nWho wrote\nthis? Say.\n{SUFFIX}")}, text(0)]
-    made = source(tmp_path, rows, newlines=newlines).build(0, tmp_path, sha256)
-    assert [s.prompt for s in made.samples] == [prompt, f"{CAPTION} 0"]
-
-
-def test_a_single_space_takes_the_place_of_several_newlines(tmp_path):
-    rows = [ocr(0) | {"conversations": turns("A \r\n\n B <image>")}]
-    assert source(tmp_path, rows).build(0, tmp_path, sha256).samples[0].prompt == "A B"
+    made = source(tmp_path, rows).build(0, tmp_path, sha256)
+    assert [s.prompt for s in made.samples] == ["Who wrote\nthis? Say.", f"{CAPTION} 0"]
 
 
 BAD = [
@@ -249,6 +236,6 @@ def test_identity_is_content(tmp_path):
         drawn = path.relative_to(here).as_posix() in used
         assert (canonical(same.identity(sha256, seed=0)) != key) == drawn
         path.write_bytes(before)
-    for change in ({"newlines": "keep"}, {"ocr_questions": 1}, {"on_error": "skip"}):
+    for change in ({"ocr_questions": 1}, {"on_error": "skip"}):
         changed = same.model_copy(update=change)
         assert canonical(changed.identity(sha256, seed=0)) != key

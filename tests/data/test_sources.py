@@ -373,7 +373,6 @@ def test_file_states_every_default(kind):
         ("jsonl", {"path": "x", "on_error": "ignore"}),
         ("jsonl", {"path": "x", "samples": -1}),
         ("llava_665k", {"ocr_images": 0, "text_images": 0}),
-        ("llava_665k", {"newlines": "glue"}),
     ],
 )
 def test_bounds(kind, values):

@@ -307,7 +307,7 @@ def preferences() -> list[Preference]:
             PROMPTS[i],
             partial(draw, *SIZES[i], i),
             tuple(range(10 + i, 18 + 2 * i)),
-            tuple(range(40, 43 + i)),
+            (tuple(range(40, 43 + i)),),
         )
         for i in range(4)
     ]

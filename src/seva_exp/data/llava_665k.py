@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -66,11 +65,6 @@ class Llava665kData(RowFile):
     ocr_questions: int = Field(2, ge=1, description="questions about each, drawn from its own")
     text_images: int = Field(
         8000, ge=0, description="number of TextVQA pictures to draw, with one request each"
-    )
-    newlines: Literal["space", "delete", "keep"] = Field(
-        "space",
-        description="what becomes of a newline in an OCR-VQA question; SeVa's released code deletes"
-        " it, which glues words; TextVQA's requests keep theirs, as they do there",
     )
 
     @model_validator(mode="after")
@@ -162,14 +156,13 @@ class Llava665kData(RowFile):
         texts = [said(turns, place, "human") for place in places]
         return path, [self._question(text, TURNS) for text in texts] if subset == OCR else texts
 
-    def _question(self, text: str, where: str) -> str:
-        """An OCR-VQA question without the suffix that asks for a word, newlines as chosen."""
+    @staticmethod
+    def _question(text: str, where: str) -> str:
+        """An OCR-VQA question without the suffix that asks for a word."""
         text = text.removesuffix(SUFFIX).strip()
         if not text:
             raise BadRow("empty", "nothing is asked but for brevity", where)
-        if self.newlines == "keep":
-            return text
-        return re.sub(r"[ \t]*[\r\n]\s*", " ", text) if self.newlines == "space" else _glued(text)
+        return text
 
     def _images(
         self, name: str, found: Found, seed: int, pictures: Pictures, refuse: Refuse
@@ -211,10 +204,6 @@ def _subset(item: object) -> str:
     if not isinstance(image, str):
         raise BadRow("wrong type", f"a {type(image).__name__}, a text is needed", "image")
     return image.removeprefix("./").partition("/")[0]
-
-
-def _glued(text: str) -> str:
-    return text.replace("\r", "").replace("\n", "")
 
 
 def _others(counts: Counter[str]) -> list[Drop]:

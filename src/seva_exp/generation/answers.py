@@ -8,14 +8,11 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from PIL.Image import Image
-
 from seva_exp.generation.engine import Engine, Reply, cut_batches
 from seva_exp.generation.sampling import Sampling
 from seva_exp.generation.spec import HfGeneration
-from seva_exp.images import load_image
 from seva_exp.interfaces import Placement, Request, VisionLanguageModel
-from seva_exp.records import CLEAN, Answer, ImageRef, Sample, from_json, write_jsonl
+from seva_exp.records import CLEAN, Answer, Sample, from_json, write_jsonl
 from seva_exp.spec import Json
 from seva_exp.store import Journal
 from seva_exp.views import Pictures, View
@@ -75,13 +72,7 @@ def _request(sample: Sample, root: Path, view: View, pictures: Pictures) -> Requ
     key = sample.image.sha256 if view.augmentation is None else sample.id
     images = [sample.image, *view.partners(sample, pictures)]
     prompt = view.prompt(sample.prompt, sample.id)
-    return Request(sample.id, key, partial(_load, root, images, view, sample.id), prompt)
-
-
-def _load(root: Path, images: Sequence[ImageRef], view: View, sample_id: str) -> Image:
-    """The sample's own picture is the first of ``images``, its partners follow."""
-    image, *partners = (load_image(root, ref) for ref in images)
-    return view.image(image, sample_id, partners)
+    return Request(sample.id, key, partial(view.picture, root, images, sample.id), prompt)
 
 
 def _engine(vlm: VisionLanguageModel, view: View, sampling: Sampling | None = None) -> Engine:

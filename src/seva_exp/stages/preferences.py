@@ -47,7 +47,7 @@ class Samples(Stage):
 
     def spec(self) -> Json:
         return {
-            "data": self.data.identity(self.digests, self.where),
+            "data": self.data.identity(self.digests, self.where, self.seed),
             "seed": self.seed if self.data.seeded or self.plain else None,
             "plain": self.plain.to_json() if self.plain else None,
             "newlines": self.newlines,

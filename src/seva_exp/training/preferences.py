@@ -68,8 +68,7 @@ def shown_image(
     anew from the view's seed."""
     sample = Sample(pair.sample_id, pair.image, pair.prompt)
     refs: list[ImageRef] = [pair.image, *view.partners(sample, pictures)]
-    image, *partners = (load_image(root, ref) for ref in refs)
-    encoded = vlm.encode_image(view.image(image, pair.sample_id, partners))
+    encoded = vlm.encode_image(view.picture(root, refs, pair.sample_id))
     return view.pixels(vlm, encoded, pair.sample_id)
 
 
