@@ -45,6 +45,19 @@ MISTAKES = [
     (["+aug=moco", "+seed=1"], "without '+'"),
     (["+aug=moco", "machine.device=cuda:7"], "machine.device=cuda:7"),
     (["+aug=moco", "model=llava15_7b", "model.path=/nowhere/x"], "model.path"),
+    (["+aug=moco", "method.rounds=0"], "method.rounds=0"),
+    (["+aug=moco", "method.reference=none"], "method.reference=none"),
+    (["+aug=moco", "method=stik"], "Did you mean 'stic'"),
+    (["method=stic", "aug.low_resolution.side=0"], "aug.low_resolution.side=0"),
+    (["method=stic", "method.infusion=x"], "method.infusion=x: {description}"),
+    (["method=stic", "+method.weights.bad_promt=2"], "Did you mean 'bad_prompt'"),
+    (["+aug=moco", "sft=stic"], "method=stic"),
+    (["+aug=moco", "instructions.path=x"], "data@instructions=instruct"),
+    (["+aug=moco", "dpo.loss=sigmod"], "Did you mean 'sigmoid'"),
+    (["+aug=bad_prompt", "dpo=mdpo"], "no negative view changes the picture"),
+    (["+aug=moco", "filters=equal"], "filters=[equal,empty]"),
+    (["+aug=moco", "filters=[eqal]"], "Did you mean 'equal'"),
+    (["+aug=moco", "filters=[{kind: length_ratio, maxx: 3}]"], "Did you mean 'max'"),
 ]
 
 
@@ -93,6 +106,43 @@ def test_a_dry_run_prints_the_plan_with_keys(cli):
     assert "8 to do, 0 cached" in done.stdout
 
 
+def test_a_prompt_file_with_an_empty_list_is_refused(cli, tmp_path):
+    (tmp_path / "mine.yaml").write_text("careful: [a]\nplain: []\nbad: [c]\n")
+    for words in (
+        ["method=stic", "method.prompts=mine.yaml"],
+        ["+aug=bad_prompt", "aug.bad_prompt.prompts=mine.yaml"],
+    ):
+        done = cli(*words)
+        assert done.returncode == 2
+        assert "the list 'plain' is empty" in done.stderr
+        assert words[1].split("=")[0] in done.stderr
+        assert not (tmp_path / "runs").exists()
+
+
+BAD_ROWS = {
+    "missing.json": ("b", "gone.png", "gone.png"),
+    "twice.json": ("a", "x.png", "duplicate id"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_bad_instructions_are_told_before_a_model_is_loaded(cli, tmp_path, name):
+    from PIL import Image
+
+    Image.new("RGB", (72, 72), "red").save(tmp_path / "x.png")
+    id, image, said = BAD_ROWS[name]
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A star."}]
+    rows = [{"id": "a", "image": "x.png", "conversations": turns}]
+    rows.append({"id": id, "image": image, "conversations": turns})
+    (tmp_path / name).write_text(json.dumps(rows))
+    stage_2 = ["sft=stic", "data@instructions=instruct", f"instructions.path={name}"]
+    done = cli("method=stic", *stage_2, *SMALL)
+    assert done.returncode == 2
+    assert "instructions.path: row 2" in done.stderr
+    assert said in done.stderr
+    assert "answers" not in [folder.name for folder in (tmp_path / "runs/store").iterdir()]
+
+
 def test_a_tilde_in_a_path_is_the_home_folder(cli, tmp_path):
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "notes.txt").write_text("no picture")
@@ -135,6 +185,16 @@ def test_the_runs_of_a_sweep_are_told_apart_by_their_names(cli, tmp_path):
     assert cli(*words, *SMALL).returncode == 0
     names = sorted(p.name.split("_", 2)[2] for p in (tmp_path / "runs").glob("*_moco_*"))
     assert names == ["moco_beta=0.1", "moco_beta=0.2"]
+
+
+def test_a_sweep_over_sets_of_views_shares_what_it_can(cli, tmp_path):
+    views = "+aug=diffusion_noise,moco,[diffusion_noise,moco]"
+    done = cli("-m", views, "stop_after=pairs", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "runs").glob("2*/report.json"))) == 3
+    answers = list((tmp_path / "runs" / "store" / "answers").iterdir())
+    assert len(answers) == 3, "clean, diffusion_noise, moco: once each"
+    assert len(list((tmp_path / "runs" / "store" / "pairs").iterdir())) == 3
 
 
 def test_overrides_may_stand_on_both_sides_of_the_multirun_flag(cli):

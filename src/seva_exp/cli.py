@@ -189,6 +189,8 @@ def _explain_key(key: str) -> str:
         return f"{key}: this {group} is not in the config. Add +{group}={rest[0]}."
     if key == "aug":
         return f"aug: negative views are added: write +aug=NAME.{suggest('', options_of('aug'))}"
+    if key in fields and group == "instructions":
+        return f"{key}: there are no instructions in the config. Add data@instructions=instruct."
     if key in fields:
         return f"{key}: the chosen {group} has no such field; another {group}=NAME has."
     match = nearest(key, fields)

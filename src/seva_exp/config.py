@@ -215,8 +215,11 @@ def _line(path: str, cls: type[BaseModel], detail: Any) -> str:
     if detail["type"] == "value_error" and not inner:
         said = str(detail["ctx"]["error"])
         return f"{path}: {said}" if path else said
-    said = detail["msg"][0].lower() + detail["msg"][1:]
-    hint = _nearest_choice(cls, inner, detail["input"])
+    said = detail["msg"]
+    if detail["type"] == "value_error":
+        said = str(detail["ctx"]["error"])
+    said = (said[0].lower() + said[1:]).rstrip(".")
+    hint = "" if "Did you mean" in said else _nearest_choice(cls, inner, detail["input"])
     return f"{where}={_shown(detail['input'])}: {said}.{hint}{_described(cls, inner)}"
 
 
@@ -226,7 +229,8 @@ def _shown(value: Any) -> str:
 
 def _described(cls: type[BaseModel], loc: list[str]) -> str:
     field = cls.model_fields.get(loc[0]) if loc else None
-    return f" ({field.description})" if field and field.description else ""
+    # A docstring has line breaks, a message is one line.
+    return f" ({' '.join(field.description.split())})" if field and field.description else ""
 
 
 def _nearest_choice(cls: type[BaseModel], loc: list[str], value: Any) -> str:

@@ -46,8 +46,9 @@ def graph(experiment: Experiment, digests: FileDigests) -> list[Stage]:
     if experiment.sft is None:
         return stages + _measured(base, ALIGNED, align)
     stages += _measured(base, "stage1", align)
-    *tuning, tuned = _second_stage(experiment, align, digests)
-    return [*stages, *tuning, tuned, *_measured(base, ALIGNED, tuned)]
+    instructions, *tuning, tuned = _second_stage(experiment, align, digests)
+    # All data is read before any model is loaded: a bad row is told at once.
+    return [samples, instructions, *stages[1:], *tuning, tuned, *_measured(base, ALIGNED, tuned)]
 
 
 def _round(experiment: Experiment, samples: Samples, before: Align | None, suffix: str) -> Pairs:
