@@ -57,7 +57,7 @@ MISTAKES = [
     (["+aug=bad_prompt", "dpo=mdpo"], "no negative view changes the picture"),
     (["+aug=moco", "filters=equal"], "filters=[equal,empty]"),
     (["+aug=moco", "filters=[eqal]"], "Did you mean 'equal'"),
-    (["+aug=moco", "filters=[{kind: length_ratio, maxx: 3}]"], "Did you mean 'max'"),
+    (["+aug=moco", "filters=[{kind: similarity, maxx: 3}]"], "Did you mean 'max'"),
 ]
 
 
