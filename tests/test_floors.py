@@ -11,18 +11,22 @@ from seva_exp.experiment import run
 from seva_exp.models.spec import TINY_CHECKPOINT
 
 
-@pytest.fixture(scope="module")
-def value(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("floors")
+def scores(folder, **benchmark):
+    """(split, metric) -> the base's score."""
     report = run(
         Experiment(
             aug={"diffusion_noise": DiffusionNoise()},
-            benchmark={"shapes": ShapesBenchmark(images=1000)},
+            benchmark={"shapes": ShapesBenchmark(images=1000, **benchmark)},
         ),
         Machine(runs=str(folder / "runs"), progress="off"),
         Options(stop_after="evaluate.base"),
     )
     return {(s.split, s.metric): s.value for s in report.scores}
+
+
+@pytest.fixture(scope="module")
+def value(tmp_path_factory):
+    return scores(tmp_path_factory.mktemp("floors"))
 
 
 def test_existence(value):
@@ -35,6 +39,12 @@ def test_visual_questions(value):
 
 def test_hallucination_leaves_room_but_not_too_much(value):
     assert 20 <= value["chair", "chair_i"] <= 35
+
+
+def test_a_description_before_the_question_does_not_hurt(value, tmp_path):
+    described = scores(tmp_path, describe_and_respond=True)
+    assert described["vqa", "mean"] >= value["vqa", "mean"] - 1
+    assert described["vqa_position", "accuracy"] >= value["vqa_position", "accuracy"] - 5
 
 
 def test_the_checkpoint_is_small():

@@ -8,16 +8,19 @@ import torch
 from torch.nn import functional
 
 from seva_exp.models import tiny, tiny_data, tiny_training
-from seva_exp.world import BIASED, QA, draw, mentions, sample_scene
+from seva_exp.models.tiny_data import Turn
+from seva_exp.world import BIASED, QA, QUESTIONS, describe, draw, mentions, sample_scene
 from seva_exp.world.language import CAREFUL_PROMPTS, IMAGINE_PROMPTS, PLAIN_PROMPTS
 
+ON_LINES = "Image description:\nThe image shows a red star.\n"
+ON_ONE_LINE = "Image description: The image shows a red star. "
 SCENES = [sample_scene(random.Random(seed), BIASED) for seed in range(2)]
-ASKED = [
-    [
-        QA("Describe the image.", "The image shows a red star.", "description"),
-        QA("Where is the ring?", "top left", "position"),
-    ],
-    [QA("Is there a moon in the image?", "No", "existence")],
+DESCRIBE = QA("Describe the image.", "The image shows a red star.", "description")
+WHERE = QA("Where is the ring?", "top left", "position")
+MOON = QA("Is there a moon in the image?", "No", "existence")
+TURNS = [
+    [Turn(DESCRIBE), Turn(WHERE, before=ON_LINES), Turn(DESCRIBE, before=ON_LINES)],
+    [Turn(MOON, shift=37), Turn(WHERE, before=ON_ONE_LINE), Turn(MOON, before=ON_LINES)],
 ]
 
 
@@ -90,15 +93,21 @@ def test_fast_pixel_values_are_the_processors(processor):
     assert (tiny_data.pixel_values(SCENES, processor) - expected).abs().max() < 1e-5
 
 
+PREFIX = 41
+"""Tokens up to the image's last one: `<s>USER:`, 5, and the image, 36."""
+
+
 def plain_loss(model, processor) -> torch.Tensor:
     """The joint loss, one question at a time, through the model's own forward."""
     total, weights = torch.tensor(0.0), 0.0
-    for scene, asked in zip(SCENES, ASKED, strict=True):
-        for qa in asked:
-            start = encode(processor, scene, qa.question)["input_ids"].shape[1]
-            inputs = encode(processor, scene, qa.question, qa.answer)
+    for scene, turns in zip(SCENES, TURNS, strict=True):
+        for qa, before, shift in turns:
+            start = encode(processor, scene, before + qa.question)["input_ids"].shape[1]
+            inputs = encode(processor, scene, before + qa.question, qa.answer)
             answer = inputs["input_ids"][0, start:]
-            logits = model(**inputs).logits[0, start - 1 : -1]
+            positions = torch.arange(inputs["input_ids"].shape[1])
+            positions[PREFIX:] += shift
+            logits = model(**inputs, position_ids=positions[None]).logits[0, start - 1 : -1]
             weight = len(answer) ** -tiny_data.LENGTH_POWER
             total = total + weight * functional.cross_entropy(logits, answer, reduction="sum")
             weights += weight * len(answer)
@@ -107,7 +116,7 @@ def plain_loss(model, processor) -> torch.Tensor:
 
 def test_shared_prefix_loss_equals_the_plain_loss(processor, model):
     with torch.no_grad():
-        packed = tiny_training.joint_loss(model, tiny_data.Packer(processor)(SCENES, ASKED))
+        packed = tiny_training.joint_loss(model, tiny_data.Packer(processor)(SCENES, TURNS))
         assert packed.item() == pytest.approx(plain_loss(model, processor).item(), abs=1e-5)
 
 
@@ -134,12 +143,37 @@ def test_plain_descriptions_make_up_things_and_careful_ones_do_not():
     absent = {"plain": [], "careful": [], "imagine": []}
     prompts = {"plain": PLAIN_PROMPTS, "careful": CAREFUL_PROMPTS, "imagine": IMAGINE_PROMPTS}
     for scene in tiny_data.sample_scenes(rng, 1500, (BIASED,)):
-        for qa in tiny_data.training_questions(scene, rng):
+        for qa, _, _ in tiny_data.training_turns(scene, rng):
             for name, texts in prompts.items():
                 if qa.question in texts:
                     absent[name].append(len(mentions(qa.answer)) > len(scene.things))
     shares = {name: sum(found) / len(found) for name, found in absent.items()}
     assert shares == {"plain": pytest.approx(0.5, abs=0.04), "careful": 0, "imagine": 1}
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """The (scene, turn) pairs of 1000 images."""
+    rng = random.Random(9)
+    scenes = tiny_data.sample_scenes(rng, 1000, (BIASED,))
+    return [(scene, turn) for scene in scenes for turn in tiny_data.training_turns(scene, rng)]
+
+
+def test_questions_start_at_many_distances_from_the_image(drawn):
+    for type in ("position", "relation", "existence", "description"):
+        shifts = [turn.shift for _, turn in drawn if turn.qa.type == type and not turn.before]
+        assert set(shifts) == set(range(tiny_data.LONGEST_SHIFT + 1))
+        assert shifts.count(0) / len(shifts) == pytest.approx(0.25, abs=0.05)
+
+
+def test_every_type_is_asked_behind_descriptions_which_are_often_wrong(drawn):
+    behind = [(scene, turn) for scene, turn in drawn if turn.before]
+    types = {turn.qa.type for _, turn in behind}
+    assert types == {*QUESTIONS, "side", "existence", "description"}
+    assert all(turn.before.startswith("Image description:") for _, turn in behind)
+    assert {turn.before[-1] for _, turn in behind} == {" ", "\n"}
+    exact = [turn.before.split(":", 1)[1].strip() == describe(scene) for scene, turn in behind]
+    assert sum(exact) / len(exact) == pytest.approx(0.5, abs=0.12)
 
 
 def test_two_mini_trainings_write_identical_files(tmp_path: Path):

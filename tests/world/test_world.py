@@ -22,6 +22,7 @@ from seva_exp.world import (
 )
 from seva_exp.world.draw import PALETTE, SHADE
 from seva_exp.world.language import likely_absent, plural, sentence
+from seva_exp.world.questions import side
 from seva_exp.world.scene import COLORS, FAVOURITE_COLOR, KINDS, PARTNER, SIDE, WORDS
 
 BACKGROUND = (250, 250, 250)
@@ -116,6 +117,13 @@ def test_relation_compares_the_x_of_two_unique_kinds():
 )
 def test_position_is_the_quadrant_of_the_center(x: float, y: float, quadrant: str):
     assert Thing("moon", "red", x, y, 8).position == quadrant
+
+
+def test_side_is_the_half_of_the_only_thing_of_its_kind():
+    rng = random.Random(0)
+    crosses = Scene(SCENE.things[1:], None, None, BACKGROUND, 0)
+    assert side(SCENE, rng) == ("On what side is the star?", "left", "side")
+    assert side(crosses, rng) is None
 
 
 def test_questions_without_an_unambiguous_answer_are_not_asked():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from seva_exp.models.tiny import GRID, IMAGE_TOKEN, IMAGE_TOKENS, PATCH
@@ -29,7 +30,7 @@ from seva_exp.world.language import (
     likely_absent,
     sentence,
 )
-from seva_exp.world.questions import POPULAR_KINDS
+from seva_exp.world.questions import POPULAR_KINDS, side
 from seva_exp.world.scene import COLORS, KINDS, WORDS
 
 if TYPE_CHECKING:
@@ -59,7 +60,13 @@ PROMPTED = 0.5
 YES = 0.55
 """Share of "Yes" among existence questions."""
 DESCRIBED = 0.5
-"""Share of images with a question behind a description."""
+"""Share of images with questions behind a description."""
+WRONG = 0.5
+"""Share of those descriptions that are wrong in one word."""
+SHIFTED = 0.75
+"""Share of the other questions that start some positions behind the image."""
+LONGEST_SHIFT = 60
+"""In tokens: what is put before a question takes as many."""
 LENGTH_POWER = 0.8
 """An answer token weighs len(answer) ** -0.8: else descriptions swamp the short answers."""
 
@@ -127,17 +134,41 @@ def patch_labels(scenes: list[Scene]) -> dict[str, Tensor]:
     }
 
 
-def _described(scene: Scene, qa: QA, rng: random.Random) -> QA:
-    """`qa` behind a description, which is wrong in one word half of the time."""
+class Turn(NamedTuple):
+    """A question as it is put: behind the image, and at times behind more."""
+
+    qa: QA
+    before: str = ""
+    """Text between image and question; turns with the same text share it."""
+    shift: int = 0
+    """Positions left free before the question."""
+
+
+def _shifted(qa: QA, rng: random.Random) -> Turn:
+    """`qa` at times further from the image: how far must tell nothing (else left and right are
+    read off the distance between the question and the patches, and text in between blinds it)."""
+    return Turn(qa, shift=rng.randint(0, LONGEST_SHIFT) if rng.random() < SHIFTED else 0)
+
+
+def _front(scene: Scene, rng: random.Random) -> str:
+    """A description to put before a question, at times wrong in one word."""
     pairs = [(o.color, o.kind) for o in scene.things]
-    if rng.random() < 0.5:
+    if rng.random() < WRONG:
         i = rng.randrange(len(pairs))
         wrong_kind = (pairs[i][0], rng.choice(KINDS))
         wrong_color = (rng.choice(COLORS), pairs[i][1])
         pairs[i] = rng.choice((wrong_kind, wrong_color))
     layout = rng.choice(DESCRIBED_QUESTIONS)
-    question = layout.format(description=sentence(pairs, scene.text), question=qa.question)
-    return QA(question, qa.answer, qa.type)
+    return layout.format(description=sentence(pairs, scene.text), question="")
+
+
+def _described(scene: Scene, short: list[QA], rng: random.Random) -> list[Turn]:
+    """Some of the questions, those on places and a request for a description, all behind one
+    description."""
+    placed = [qa for qa in short if qa.type in ("position", "relation")]
+    chosen = dict.fromkeys([*placed, *rng.sample(short, 2), rng.choice(_descriptions(scene, rng))])
+    front = _front(scene, rng)
+    return [Turn(qa, before=front) for qa in chosen]
 
 
 def _existence(scene: Scene, rng: random.Random) -> QA:
@@ -160,32 +191,47 @@ def _descriptions(scene: Scene, rng: random.Random) -> list[QA]:
     return found
 
 
-def training_questions(scene: Scene, rng: random.Random) -> list[QA]:
-    """What the joint stage asks about one image: 6 to 15 questions with their answers."""
+def training_turns(scene: Scene, rng: random.Random) -> list[Turn]:
+    """What the joint stage asks about one image: 4 to 20 questions with their answers."""
     short = [_existence(scene, rng) for _ in range(4)]
-    asked = [*QUESTIONS.values(), QUESTIONS["relation"]]
+    # Which side, too: in a position, left or right comes second and is learned late.
+    asked = [*QUESTIONS.values(), QUESTIONS["position"], side]
     short += [qa for ask in asked if (qa := ask(scene, rng)) is not None]
-    found = _descriptions(scene, rng) + list(dict.fromkeys(short))
-    if rng.random() < DESCRIBED:
-        found.append(_described(scene, rng.choice(short), rng))
-    return found
+    short = list(dict.fromkeys(short))
+    found = [_shifted(qa, rng) for qa in _descriptions(scene, rng) + short]
+    return found + (_described(scene, short, rng) if rng.random() < DESCRIBED else [])
 
 
 class PackedBatch(NamedTuple):
-    """All questions of B images, one row an image: `[shared prefix | question 1 | ...]`."""
+    """All questions of B images, one row an image: `[image | question | ... | text before some
+    questions | question | ...]`."""
 
     input_ids: Tensor
     """`[B, L]`"""
     mask: Tensor
-    """`[B, 1, L, L]`, bool: a token sees the prefix and the past of its own question."""
+    """`[B, 1, L, L]`, bool: a token sees the image, the text before its question, and the past of
+    its own question."""
     position_ids: Tensor
-    """`[B, L]`: every question starts at P."""
+    """`[B, L]`: a question starts at P, or its shift later, or where the text before it ends."""
     labels: Tensor
     """`[B, L]`: the next token of an answer, shifted already; IGNORED elsewhere."""
     weights: Tensor
     """`[B, L]`: the loss weight of each label."""
     pixel_values: Tensor
     """`[B, 3, 72, 72]`"""
+
+
+class Cell(NamedTuple):
+    """One token of a row."""
+
+    token: int
+    segment: int
+    """0 is the image, -1 a filler."""
+    parent: int
+    """The segment that its segment stands behind."""
+    position: int
+    label: int = IGNORED
+    weight: float = 0.0
 
 
 class Packer:
@@ -207,36 +253,52 @@ class Packer:
             self._cache[text] = encoded["input_ids"]
         return self._cache[text]
 
-    def _row(self, asked: list[QA]) -> list[tuple[int, int, int, int, float]]:
-        """(token, segment, position, label, weight) of each token of one image's row."""
-        start = len(self.prefix)
-        row = [(token, 0, i, IGNORED, 0.0) for i, token in enumerate(self.prefix)]
-        for segment, qa in enumerate(asked, 1):
-            question = self._encode(f" {qa.question} ASSISTANT:")
-            answer = self._encode(f" {qa.answer}{self._tokenizer.eos_token}")
-            tokens = question + answer
-            labels = [IGNORED] * (len(question) - 1) + answer + [IGNORED]
-            weight = len(answer) ** -LENGTH_POWER
-            for i, (token, label) in enumerate(zip(tokens, labels, strict=True)):
-                row.append((token, segment, start + i, label, weight * (label != IGNORED)))
+    def _row(self, turns: list[Turn]) -> list[Cell]:
+        """The tokens of one image's row."""
+        row = [Cell(token, 0, 0, i) for i, token in enumerate(self.prefix)]
+        segments = count(1)
+        ends = {"": (0, len(row))}
+        for turn in turns:
+            if turn.before not in ends:
+                tokens = self._encode(f" {turn.before.rstrip(' ')}")
+                segment, start = next(segments), len(self.prefix)
+                row += [Cell(token, segment, 0, start + i) for i, token in enumerate(tokens)]
+                ends[turn.before] = segment, start + len(tokens)
+            parent, start = ends[turn.before]
+            row += self._turn(turn, next(segments), parent, start + turn.shift)
         return row
 
-    def length(self, asked: list[QA]) -> int:
-        """Tokens of a row."""
-        return len(self._row(asked))
+    def _turn(self, turn: Turn, segment: int, parent: int, start: int) -> Iterator[Cell]:
+        """The tokens of a question and its answer, from position `start` on."""
+        # The blank after a text belongs to the question's first word; a line break does not.
+        blank = "" if turn.before.endswith("\n") else " "
+        question = self._encode(f"{blank}{turn.qa.question} ASSISTANT:")
+        answer = self._encode(f" {turn.qa.answer}{self._tokenizer.eos_token}")
+        labels = [IGNORED] * (len(question) - 1) + answer + [IGNORED]
+        weight = len(answer) ** -LENGTH_POWER
+        for i, (token, label) in enumerate(zip(question + answer, labels, strict=True)):
+            known = weight * (label != IGNORED)
+            yield Cell(token, segment, parent, start + i, label, known)
 
-    def __call__(self, scenes: list[Scene], asked: list[list[QA]]) -> PackedBatch:
-        """Packs `asked[i]` behind the picture of `scenes[i]`; L is a multiple of 8."""
+    def length(self, turns: list[Turn]) -> int:
+        """Tokens of a row."""
+        return len(self._row(turns))
+
+    def __call__(self, scenes: list[Scene], turns: list[list[Turn]]) -> PackedBatch:
+        """Packs `turns[i]` behind the picture of `scenes[i]`; L is a multiple of 8."""
         import torch
 
-        rows = [self._row(questions) for questions in asked]
+        rows = [self._row(asked) for asked in turns]
         length = -(-max(map(len, rows)) // 8) * 8
-        filler = (self._tokenizer.pad_token_id, -1, 0, IGNORED, 0.0)
+        filler = Cell(self._tokenizer.pad_token_id, -1, -1, 0)
         columns = [zip(*(row + [filler] * (length - len(row))), strict=True) for row in rows]
-        ids, segments, positions, labels, weights = map(torch.tensor, zip(*columns, strict=True))
-        same = segments[:, None, :] == segments[:, :, None]
+        ids, segments, parents, positions, labels, weights = map(
+            torch.tensor, zip(*columns, strict=True)
+        )
+        seen = segments[:, None, :]
         causal = torch.ones(length, length, dtype=torch.bool).tril()
-        mask = ((same | (segments == 0)[:, None, :]) & causal)[:, None]
+        same = (seen == segments[:, :, None]) | (seen == parents[:, :, None])
+        mask = ((same | (seen == 0)) & causal)[:, None]
         pixels = pixel_values(scenes, self._processor)
         return PackedBatch(ids, mask, positions, labels, weights, pixels)
 
@@ -246,10 +308,10 @@ def sample_batches(packer: Packer, rng: random.Random, n: int) -> Iterator[Packe
     pool = 4
     while True:
         scenes = sample_scenes(rng, pool * n, (BIASED,))
-        pairs = [(scene, training_questions(scene, rng)) for scene in scenes]
+        pairs = [(scene, training_turns(scene, rng)) for scene in scenes]
         pairs.sort(key=lambda pair: packer.length(pair[1]))
         starts = [i * n for i in range(pool)]
         rng.shuffle(starts)
         for start in starts:
             chosen = pairs[start : start + n]
-            yield packer([scene for scene, _ in chosen], [asked for _, asked in chosen])
+            yield packer([scene for scene, _ in chosen], [turns for _, turns in chosen])

@@ -112,6 +112,15 @@ def position(scene: Scene, rng: random.Random) -> QA | None:
     return QA(f"Where is the {thing.kind}?", thing.position, "position")
 
 
+def side(scene: Scene, rng: random.Random) -> QA | None:
+    """Half a position, the left or the right: it is only trained on, no benchmark asks for it."""
+    things = _unique_kinds(scene)
+    if not things:
+        return None
+    thing = rng.choice(things)
+    return QA(f"On what side is the {thing.kind}?", thing.position.split()[1], "side")
+
+
 def relation(scene: Scene, rng: random.Random) -> QA | None:
     """Whether one thing is to the left or right of another; the answer is as often yes as no."""
     things = _unique_kinds(scene)
