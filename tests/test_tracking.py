@@ -29,7 +29,9 @@ from seva_exp.tracking import AnyTracker, NoTracker, WandbTracker, choose_mode, 
 KEY = "0123456789abcdef" + "f" * 48
 RUN_ID = KEY[:16]
 STAGES = ("answers.clean", "align", "evaluate.aligned")
-ROWS = tuple({"stage": "align", "step": i, "loss": 0.7 - i / 100, "note": "text"} for i in range(1, 6))
+ROWS = tuple(
+    {"stage": "align", "step": i, "loss": 0.7 - i / 100, "note": "text"} for i in range(1, 6)
+)
 CONFIG = {
     "model": {"kind": "hub", "api_key": "SECRET-ONE"},
     "generation": {"max_new_tokens": 48, "servers": [{"hf_token": "SECRET-TWO", "port": 1}]},
