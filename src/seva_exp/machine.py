@@ -30,6 +30,10 @@ class Machine(Spec):
     ``dpo`` and ``sft`` is reached by gradient accumulation."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    checkpoint_minutes: float | None = Field(10.0, ge=0)
+    """Training saves a checkpoint after the first step that ends this many minutes after the last
+    one (0: after each step); the same command goes on from it after a kill. None: no checkpoints.
+    """
     threads: int | None = Field(None, ge=1)
     """CPU threads of torch; none leaves torch's own choice."""
     store: str | None = None

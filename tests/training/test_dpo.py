@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from seva_exp import StageError
 from seva_exp.training import DpoTraining
 from seva_exp.training import dpo as dpo_module
+from seva_exp.training.batches import SeededOrder
 from seva_exp.training.collate import PreferenceCollator
-from seva_exp.training.steps import SeededOrder, StepLog
+from seva_exp.training.steps import StepLog
 
 from .tools import logprob, preferences, tiny, trained
 

@@ -34,7 +34,7 @@ def shared_arguments(spec: Training, placement: Placement, seed: int) -> Json:
         "fp16": False,
         "use_cpu": device == "cpu",
         "seed": seed_for(seed, "trainer") % 2**32,
-        "save_strategy": "no",
+        "save_strategy": "no",  # CheckpointClock asks for them
         "report_to": "none",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,

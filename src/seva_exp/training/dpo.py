@@ -25,6 +25,7 @@ from seva_exp.errors import StageError
 from seva_exp.interfaces import Placement, VisionLanguageModel
 from seva_exp.spec import Json
 from seva_exp.training.arguments import shared_arguments, vision_rows
+from seva_exp.training.batches import SeededOrder
 from seva_exp.training.collate import IGNORED, Preference, PreferenceCollator
 from seva_exp.training.lora import (
     POLICY,
@@ -37,7 +38,7 @@ from seva_exp.training.lora import (
 )
 from seva_exp.training.losses import OURS, Scores
 from seva_exp.training.spec import DpoTraining
-from seva_exp.training.steps import OnStep, SeededOrder, StepLog, StepTrainer, run
+from seva_exp.training.steps import OnStep, StepLog, StepTrainer, run
 
 START_TOLERANCE = 1e-2
 """In nats, for a whole answer; rounding of the model's number format comes on top."""

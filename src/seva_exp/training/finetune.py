@@ -19,6 +19,7 @@ from seva_exp.records import Sample
 from seva_exp.spec import Json
 from seva_exp.training.align import left_behind
 from seva_exp.training.arguments import shared_arguments, vision_rows
+from seva_exp.training.batches import SeededOrder
 from seva_exp.training.collate import IGNORED, ExampleCollator
 from seva_exp.training.lora import (
     POLICY,
@@ -31,7 +32,8 @@ from seva_exp.training.lora import (
 )
 from seva_exp.training.preferences import examples_of
 from seva_exp.training.spec import SftTraining
-from seva_exp.training.steps import OnStep, SeededOrder, StepLog, StepTrainer, run
+from seva_exp.training.steps import OnStep, StepLog, StepTrainer, run
+from seva_exp.training.throughput import summary as throughput
 
 
 class ResponseTrainer(StepTrainer, SFTTrainer):
@@ -98,5 +100,6 @@ def fine_tune(
         "loss_first": log.rows[0]["loss"],
         "loss_last": log.rows[-1]["loss"],
         "token_accuracy_last": log.rows[-1].get("mean_token_accuracy"),
+        **throughput(placement.work),
         "adapter": left_behind(placement.work, folder, base_name, log.rows),
     }
