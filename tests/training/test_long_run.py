@@ -16,9 +16,11 @@ import torch
 from seva_exp import StageError
 from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.training.align import left_behind
+from seva_exp.training.batches import SeededOrder
 from seva_exp.training.checkpoints import COMPLETE, finish, newest
 from seva_exp.training.dpo import train
 from seva_exp.training.finetune import fine_tune
+from seva_exp.training.steps import StepTrainer
 
 from .test_finetune import samples
 from .tools import picture, placement, preferences, quiet, tiny
@@ -192,3 +194,21 @@ def test_divergence_names_the_steps_samples_and_keeps_the_last_good_checkpoint(t
     assert len(named) == 2  # the last step of the epoch
     assert "dpo.learning_rate" in said
     assert newest(tmp_path / "work" / "trainer").name == "checkpoint-2"
+
+
+def test_each_epoch_has_an_order_of_its_own(tmp_path, monkeypatch):
+    seen: list[int] = []
+    real = StepTrainer.get_batch_samples
+
+    def noted(self, *args):
+        found = real(self, *args)
+        seen.extend(self.step_rows)
+        return found
+
+    monkeypatch.setattr(StepTrainer, "get_batch_samples", noted)
+    align(tmp_path / "work")
+    order = SeededOrder([f"s{i}" for i in range(ROWS)], 0)
+    first = list(order)
+    order.set_epoch(1)
+    assert seen == first + list(order)
+    assert first != list(order)

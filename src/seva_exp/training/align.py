@@ -42,10 +42,12 @@ def align(
     model (``base``).
     """
     from seva_exp.training.dpo import train
+    from seva_exp.training.lengths import check_lengths
     from seva_exp.training.throughput import summary as throughput
 
     shown = views if spec.needs_images else None
     preferences = preferences_of(vlm, pairs, root, spec.repeat, shown, samples)
+    lengths = check_lengths(vlm, preferences, "align")
     folder, rows = train(
         vlm,
         preferences,
@@ -65,6 +67,7 @@ def align(
         "loss_last": rows[-1]["loss"],
         "reward_accuracy_last": rows[-1].get("rewards/accuracies"),
         "reward_margin_last": rows[-1].get("rewards/margins"),
+        **lengths,
         **throughput(placement.work),
         "adapter": left_behind(placement.work, folder, base_name, rows),
     }

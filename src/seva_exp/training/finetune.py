@@ -21,6 +21,7 @@ from seva_exp.training.align import left_behind
 from seva_exp.training.arguments import shared_arguments, vision_rows
 from seva_exp.training.batches import SeededOrder
 from seva_exp.training.collate import IGNORED, ExampleCollator
+from seva_exp.training.lengths import check_lengths
 from seva_exp.training.lora import (
     POLICY,
     config_of,
@@ -73,6 +74,7 @@ def fine_tune(
     StageError for a sample without a response, and when a number is not finite.
     """
     examples = examples_of(vlm, samples, root)
+    lengths = check_lengths(vlm, examples, "finetune")
     trainer = ResponseTrainer(
         order=SeededOrder([example.id for example in examples], seed),
         projector_rate=spec.projector_learning_rate,
@@ -100,6 +102,7 @@ def fine_tune(
         "loss_first": log.rows[0]["loss"],
         "loss_last": log.rows[-1]["loss"],
         "token_accuracy_last": log.rows[-1].get("mean_token_accuracy"),
+        **lengths,
         **throughput(placement.work),
         "adapter": left_behind(placement.work, folder, base_name, log.rows),
     }

@@ -43,6 +43,8 @@ class StepTrainer(Trainer):
 
     unit = ""
     """What the metrics are means over (a key of ``count``)."""
+    _total_train_tokens: int
+    """TRL's count."""
 
     def __init__(self, *, order: SeededOrder, projector_rate: float | None, **options: Any) -> None:
         self.order = order
