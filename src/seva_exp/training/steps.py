@@ -51,7 +51,8 @@ class StepTrainer(Trainer):
         self.step_rows: list[int] = []
         """Row numbers of the current optimizer step, of all ranks."""
         self._projector_rate = projector_rate
-        self._real: list[bool] = [True]
+        self._real: list[bool] = []
+        self._filler = False
         self._step: Counter[str] = Counter()
         self._seen: list[Counter[str]] = []
         super().__init__(**options)
@@ -101,7 +102,7 @@ class StepTrainer(Trainer):
     def share(self, unit: str) -> float:
         """The weight of the latest micro-batch's mean over ``unit``: the Trainer divides the sum
         by the number of micro-batches, and DDP by that of ranks."""
-        if not self._real[len(self._seen) - 1]:
+        if self._filler:
             return 0.0
         parts = len(self._real) * self.args.world_size
         return self._seen[-1][unit] * parts / self._step[unit]
@@ -110,9 +111,10 @@ class StepTrainer(Trainer):
         """TRL's; its metrics stay this rank's until they are logged. A filler's tokens are not
         counted."""
         before = self._total_train_tokens
+        self._filler = not self._real[len(self._seen)]
         with _apart(self.accelerator):
             loss = super().training_step(*args, **options)
-        if not self._real[len(self._seen) - 1]:
+        if self._filler:
             self._total_train_tokens = before
             self._metrics["train"][TOKENS] = [before]
         return loss
