@@ -100,3 +100,5 @@ class Placement:
     """How often a training stage saves a checkpoint; none: never."""
     processes: int = 1
     """Processes that train together; each has a placement of its own."""
+    checkpoints: Path | None = None
+    """Where the processes' checkpoints lie; none: in ``work/trainer``."""

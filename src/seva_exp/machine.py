@@ -34,6 +34,9 @@ class Machine(Spec):
     """Training saves a checkpoint after the first step that ends this many minutes after the last
     one (0: after each step); the same command goes on from it after a kill. None: no checkpoints.
     """
+    processes: int = Field(1, ge=1)
+    """Processes that train together (DDP; one GPU each, or all on the CPU); everything else runs in
+    one. The rows of an optimizer step are dealt to them, so a step stays what it is."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of torch; none leaves torch's own choice."""
     store: str | None = None

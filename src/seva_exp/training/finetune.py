@@ -51,7 +51,8 @@ class ResponseTrainer(StepTrainer, SFTTrainer):
     ) -> Tensor:
         """TRL's loss over the tokens that we counted (the Trainer counts for some families only)"""
         self._seen.append(self.count(inputs))
-        return super().compute_loss(model, inputs, return_outputs, self._step["tokens"])
+        loss = super().compute_loss(model, inputs, return_outputs, self._step["tokens"])
+        return loss * 0 if self._filler else loss
 
 
 def fine_tune(

@@ -226,8 +226,7 @@ class StepLog(TrainerCallback):
         """Tell the trainer's samples and its machine's numbers too."""
         trainer.add_callback(self)
         self._trainer = trainer
-        if trainer.args.process_index == 0:
-            self._throughput = Throughput(placement.work, placement.device)
+        self._throughput = Throughput(placement.work, placement.device)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The steps up to the checkpoint, if training goes on from one."""
