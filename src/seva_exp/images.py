@@ -97,6 +97,31 @@ def load_image(root: Path, ref: ImageRef) -> Image.Image:
         raise StageError(f"{path}: no picture can be made of this file here: {error}.") from error
 
 
+def image_size(root: Path, ref: ImageRef) -> tuple[int, int]:
+    """Width and height in pixels of what ``load_image`` would give, from the file's header alone.
+    Raises ``StageError`` where there is no such picture."""
+    path = root / ref.path
+    try:
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore")
+            with _open(file) as image:
+                width, height = image.size
+                return (height, width) if _lies_on_its_side(image) else (width, height)
+    except FileNotFoundError:
+        raise _not_as_it_was(path, "vanished") from None
+    except (OSError, UnusableImage) as error:
+        raise StageError(f"{path}: no picture can be made of this file here: {error}.") from error
+
+
+def _lies_on_its_side(image: Image.Image) -> bool:
+    from PIL import ExifTags
+
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    except Exception:  # as in _upright
+        return False
+
+
 def _not_as_it_was(path: Path, what: str) -> StageError:
     return StageError(
         f"{path}: this picture {what} since the samples were made. "

@@ -96,3 +96,9 @@ class Placement:
     gradient_checkpointing: bool
     progress: Progress
     work: Path
+    checkpoint_minutes: float | None = None
+    """How often a training stage saves a checkpoint; none: never."""
+    processes: int = 1
+    """Processes that train together; each has a placement of its own."""
+    checkpoints: Path | None = None
+    """Where the processes' checkpoints lie; none: in ``work/trainer``."""

@@ -30,6 +30,13 @@ class Machine(Spec):
     ``dpo`` and ``sft`` is reached by gradient accumulation."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    checkpoint_minutes: float | None = Field(10.0, ge=0)
+    """Training saves a checkpoint after the first step that ends this many minutes after the last
+    one (0: after each step); the same command goes on from it after a kill. None: no checkpoints.
+    """
+    processes: int = Field(1, ge=1)
+    """Processes that train together (DDP; one GPU each, or all on the CPU); everything else runs in
+    one. The rows of an optimizer step are dealt to them, so a step stays what it is."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of torch; none leaves torch's own choice."""
     store: str | None = None

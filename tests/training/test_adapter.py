@@ -61,7 +61,7 @@ def test_the_projector_is_trained_and_the_reference_keeps_the_original(once, tmp
     inputs = {key: value for key, value in batch.items() if "owner" not in key}
     policy, reference = trainer._rows(trainer.model, inputs), trainer._reference(inputs)
     base, aligned = tiny(), tiny(once)
-    for number, row in enumerate(trainer._order):
+    for number, row in enumerate(trainer.order):
         preference = preferences(base, 6)[row]
         assert reference[number].item() == pytest.approx(
             logprob(base, preference, preference.chosen), abs=1e-3
@@ -167,7 +167,7 @@ def test_the_reference_of_a_round_is_the_one_asked_for(plain, tmp_path, referenc
     inputs = {key: value for key, value in batch.items() if "owner" not in key}
     found = trainer._reference(inputs)[0].item()
     vlm = tiny(plain if frozen else None)
-    row = preferences(vlm, 6)[next(iter(trainer._order))]
+    row = preferences(vlm, 6)[next(iter(trainer.order))]
     assert found == pytest.approx(logprob(vlm, row, row.chosen), abs=1e-3)
     trained_names = {n for n, p in trainer.model.named_parameters() if p.requires_grad}
     assert trained_names and all(".default." in name for name in trained_names)

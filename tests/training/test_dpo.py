@@ -3,6 +3,7 @@ is caught."""
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -13,8 +14,9 @@ from safetensors.torch import load_file
 from seva_exp import StageError
 from seva_exp.training import DpoTraining
 from seva_exp.training import dpo as dpo_module
+from seva_exp.training.batches import SeededOrder
 from seva_exp.training.collate import PreferenceCollator
-from seva_exp.training.steps import SeededOrder, StepLog
+from seva_exp.training.steps import StepLog
 
 from .tools import logprob, preferences, tiny, trained
 
@@ -37,6 +39,33 @@ def test_losses_of_two_steps_are_the_written_out_formula(tmp_path):
         losses.append(math.log(1 + math.exp(-spec.beta * (chosen - rejected))))
     assert rows[1]["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
     assert rows[1]["loss"] < rows[0]["loss"]
+
+
+def test_lengths_and_drift_are_logged_beside_trl_s_metrics(tmp_path):
+    """The second step's are those of the model after the first, answer by answer."""
+    spec = DpoTraining(
+        batch_size=6, epochs=2, learning_rate=1e-3, warmup_ratio=0.0, schedule="constant"
+    )
+    rejected = (1, 2, 3)
+    _, [first, second] = trained(tmp_path / "two", spec, rejected=rejected, train_batch_size=2)
+    one = spec.model_copy(update={"epochs": 1})
+    folder, _ = trained(tmp_path / "one", one, rejected=rejected)
+    base, policy = tiny(), tiny(folder)
+    data = preferences(base, 6, rejected)
+    assert first["kl/chosen"] == pytest.approx(0, abs=1e-6)
+    drift = sum(logprob(policy, p, p.chosen) - logprob(base, p, p.chosen) for p in data)
+    tokens = sum(len(p.chosen) for p in data)
+    assert second["kl/chosen"] == pytest.approx(drift / tokens, rel=1e-3)
+    assert second["lengths/chosen"] == pytest.approx(tokens / 6)
+    wrong = [len(ids) for p in data for ids in p.rejected]
+    assert second["lengths/rejected"] == pytest.approx(sum(wrong) / len(wrong))
+    # What depends on the machine is told, and not part of what two runs have in common.
+    assert not {"tokens_per_second", "peak_memory_gib"} & set(second)
+    lines = (tmp_path / "two" / "throughput.jsonl").read_text().splitlines()
+    for step, row in enumerate(map(json.loads, lines), 1):
+        assert set(row) == {"step", "tokens_per_second", "peak_memory_gib"}
+        assert row["step"] == step and row["tokens_per_second"] > 0
+        assert 0.05 < row["peak_memory_gib"] < 100
 
 
 def test_a_wrong_reference_stops_the_stage(tmp_path, monkeypatch):
@@ -84,8 +113,8 @@ def test_gradient_accumulation_gives_the_same_steps(tmp_path, loss, rejected, vi
     data = {"n": 11, "rejected": rejected, "views": views}
     _, whole = trained(tmp_path / "a", spec, **data)
     compared = {"loss", "grad_norm", "rewards/margins", "rewards/accuracies"}
-    compared |= {name for name in whole[0] if name.startswith("loss/")}
-    assert len(compared) == (8 if loss is SUMS else 4)
+    compared |= {name for name in whole[0] if name.startswith(("loss/", "lengths/", "kl/"))}
+    assert len(compared) == (11 if loss is SUMS else 7)
     for size in sizes:
         _, parts = trained(tmp_path / str(size), spec, **data, train_batch_size=size)
         assert [row["step"] for row in whole] == [row["step"] for row in parts] == [1, 2]

@@ -114,5 +114,9 @@ def test_the_align_stage_with_every_kind_of_view(tmp_path):
     )
     assert summary["preferences"] == 8 and summary["rejected"] == 24 and summary["steps"] == 2
     assert len((tmp_path / "work" / "metrics.jsonl").read_text().splitlines()) == 2
-    assert {p.name for p in (tmp_path / "work").iterdir()} == {"adapter", "metrics.jsonl"}
+    assert {p.name for p in (tmp_path / "work").iterdir()} == {
+        "adapter",
+        "metrics.jsonl",
+        "throughput.jsonl",
+    }
     assert load_image(tmp_path / "pictures", made[0].image).size == picture(0).size

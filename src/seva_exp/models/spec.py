@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +30,10 @@ class HubModel(Spec):
     """Text of the system turn; none sends no system turn."""
     pad_to_square: bool = False
     """Pad the picture to a square in the processor's mean colour before it, as LLaVA-1.5 does."""
+    quantization: Literal["nf4"] | None = None
+    """``nf4``: the language model's frozen weights in 4 bits (QLoRA, arXiv 2305.14314), double
+    quantization, computing in ``machine.dtype``; vision tower, projector and LM head stay whole.
+    Needs bitsandbytes and a CUDA device. None: every weight in ``machine.dtype``."""
 
     def check(self) -> None:
         """Cheap checks that need no network. Raises InputError naming ``model.path``."""
@@ -46,6 +51,8 @@ class HubModel(Spec):
 
     def prepare(self) -> None:
         """Make sure that the model can be had, before any work starts. Raises InputError."""
+        if self.quantization:
+            check_quantization(self.quantization)
         if Path(self.path).expanduser().is_dir():
             return
         import huggingface_hub
@@ -64,6 +71,8 @@ class HubModel(Spec):
         """What decides the model's answers: the id and revision, or the folder's contents."""
         folder = Path(self.path).expanduser()
         values = self.to_json()
+        if self.quantization is None:  # a model of whole weights keeps the key it had before 4 bits
+            del values["quantization"]
         if folder.is_dir():
             values["path"] = checkpoint_digest(folder, sha256)
             del values["revision"]
@@ -92,6 +101,10 @@ class TinyModel(Spec):
     def revision(self) -> str:
         return "main"
 
+    @property
+    def quantization(self) -> None:
+        return None
+
     def check(self) -> None:
         """Raises InputError when the package lost its checkpoint."""
         if not (TINY_CHECKPOINT / "model.safetensors").is_file():
@@ -107,6 +120,22 @@ class TinyModel(Spec):
     def location(self) -> str:
         """The checkpoint's folder in the package."""
         return str(TINY_CHECKPOINT)
+
+
+def check_quantization(name: str) -> None:
+    """Raises InputError where weights of 4 bits cannot be computed with."""
+    if find_spec("bitsandbytes") is None:
+        raise InputError(
+            f"model.quantization={name}: the package bitsandbytes is not installed. "
+            "pip install bitsandbytes, or take model.quantization=null."
+        )
+    import torch
+
+    if not torch.cuda.is_available():
+        raise InputError(
+            f"model.quantization={name}: this machine has no CUDA device, which its arithmetic "
+            "needs. Take model.quantization=null."
+        )
 
 
 TINY_CHECKPOINT = Path(__file__).parent / "tiny_checkpoint"

@@ -25,6 +25,9 @@ _TEXT_KEYS = ("input_ids", "attention_mask")
 _PROJECTOR = re.compile(
     r"(.*\.)?(multi_modal_projector|connector|visual\.(merger|deepstack_merger_list\.\d+))"
 )
+_WHOLE = r"(.*\.)?(vision_tower|vision_model|visual|multi_modal_projector|connector|lm_head)"
+"""What is not quantized: all but the language model's layers. The LM head's weight is read as it is
+by TRL's fused head; a projector may be trained."""
 
 
 class Vlm:
@@ -229,16 +232,40 @@ def load(spec: HubModel | TinyModel, machine: Machine, adapter: Path | None = No
             f"model.path={spec.location()}: it has no chat template, so it cannot be asked. "
             "Take the instruct or chat version of this model."
         )
+    options: dict[str, Any] = {}
+    if spec.quantization and device.type != "cuda":
+        raise InputError(
+            f"model.quantization={spec.quantization}: machine.device={device} cannot compute with "
+            "it. Take machine.device=cuda, or model.quantization=null."
+        )
+    if spec.quantization:  # weights of 4 bits are made on the device, where they stay
+        options = {"quantization_config": four_bits(dtype), "device_map": {"": device}}
     model = AutoModelForImageTextToText.from_pretrained(
-        spec.location(), revision=spec.revision, dtype=dtype
+        spec.location(),
+        revision=spec.revision,
+        dtype=dtype,
+        **options,
     )
     if adapter is not None:
         from peft import PeftModel
 
         peft_model = PeftModel.from_pretrained(model, str(adapter))
-        merge = dtype == torch.float32
+        merge = dtype == torch.float32 and not spec.quantization
         model = peft_model.merge_and_unload() if merge else peft_model.get_base_model()
-    return Vlm(model.to(device), processor, spec)
+    return Vlm(model if spec.quantization else model.to(device), processor, spec)
+
+
+def four_bits(dtype: torch.dtype) -> Any:
+    """QLoRA's quantization (arXiv 2305.14314): NF4, its constants quantized too."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=[_WHOLE],  # also read for 4 bits
+    )
 
 
 def _load_processor(spec: HubModel | TinyModel) -> Any:

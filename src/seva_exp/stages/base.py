@@ -58,6 +58,7 @@ class Workshop:
             gradient_checkpointing=machine.gradient_checkpointing,
             progress=self.progress,
             work=work,
+            checkpoint_minutes=machine.checkpoint_minutes,
         )
 
 

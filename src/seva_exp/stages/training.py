@@ -13,6 +13,7 @@ from seva_exp.records import Answer, Pair, Sample, read_jsonl, write_jsonl
 from seva_exp.spec import Json
 from seva_exp.stages.base import Stage, Workshop
 from seva_exp.stages.preferences import Answers, Pairs, Samples
+from seva_exp.stages.processes import launch
 from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.views import View
 
@@ -63,6 +64,8 @@ class Align(Trained):
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
         from seva_exp.training.align import align
 
+        if shop.machine.processes > 1:
+            return launch(self, work, paths, shop)
         pairs = list(read_jsonl(paths[0] / "pairs.jsonl", Pair))
         vlm = shop.model(self.model)
         try:
@@ -139,6 +142,8 @@ class FineTune(Trained):
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
         from seva_exp.training.finetune import fine_tune
 
+        if shop.machine.processes > 1:
+            return launch(self, work, paths, shop)
         samples = list(read_jsonl(paths[0] / "instructions.jsonl", Sample))
         vlm = shop.model(self.model)
         try:

@@ -42,9 +42,12 @@ def align(
     model (``base``).
     """
     from seva_exp.training.dpo import train
+    from seva_exp.training.lengths import check_lengths
+    from seva_exp.training.throughput import summary as throughput
 
     shown = views if spec.needs_images else None
     preferences = preferences_of(vlm, pairs, root, spec.repeat, shown, samples)
+    lengths = check_lengths(vlm, preferences, "align")
     folder, rows = train(
         vlm,
         preferences,
@@ -64,12 +67,14 @@ def align(
         "loss_last": rows[-1]["loss"],
         "reward_accuracy_last": rows[-1].get("rewards/accuracies"),
         "reward_margin_last": rows[-1].get("rewards/margins"),
+        **lengths,
+        **throughput(placement.work),
         "adapter": left_behind(placement.work, folder, base_name, rows),
     }
 
 
 def left_behind(work: Path, folder: Path, base_name: str, rows: Sequence[Json]) -> Json:
-    """Write ``metrics.jsonl`` (one line a step), take the trainer's own files away, and describe
+    """Write ``metrics.jsonl`` (one line a step), take the checkpoints away, and describe
     the adapter in ``folder``."""
     lines = "".join(canonical(row) + "\n" for row in rows)
     (work / "metrics.jsonl").write_text(lines, encoding="utf-8")

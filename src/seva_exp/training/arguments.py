@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from seva_exp.errors import InputError
 from seva_exp.interfaces import Placement
 from seva_exp.randomness import seed_for
 from seva_exp.spec import Json
@@ -13,12 +14,18 @@ from seva_exp.training.spec import Training
 def shared_arguments(spec: Training, placement: Placement, seed: int) -> Json:
     """What DPOConfig and SFTConfig both take. ``seed`` also draws the new adapter: TRL sets the
     global state from it right before."""
-    size = min(placement.train_batch_size, spec.batch_size)
-    while spec.batch_size % size:
+    share, rest = divmod(spec.batch_size, placement.processes)
+    if rest:
+        raise InputError(
+            f"machine.processes={placement.processes}: the batch_size={spec.batch_size} rows of an "
+            "optimizer step cannot be dealt to them evenly. Take a number that divides it."
+        )
+    size = min(placement.train_batch_size, share)
+    while share % size:
         size -= 1
     device = placement.device
     return {
-        "output_dir": str(placement.work / "trainer"),
+        "output_dir": str(placement.checkpoints or placement.work / "trainer"),
         "learning_rate": spec.learning_rate,
         "lr_scheduler_type": spec.schedule,
         "warmup_steps": spec.warmup_ratio,  # below 1 it is a share of all steps
@@ -26,15 +33,16 @@ def shared_arguments(spec: Training, placement: Placement, seed: int) -> Json:
         "max_grad_norm": spec.max_grad_norm,
         "num_train_epochs": spec.epochs,
         "per_device_train_batch_size": size,
-        "gradient_accumulation_steps": spec.batch_size // size,
+        "gradient_accumulation_steps": share // size,
         "activation_checkpointing": placement.gradient_checkpointing,
         "max_length": None,  # truncation would cut image tokens
         "router_aux_loss_coef": 0.0,  # a statistic of the micro-batch
         "bf16": False,  # the model's own dtype decides; no autocast
         "fp16": False,
+        "ddp_find_unused_parameters": False,  # each micro-batch uses all that is trained
         "use_cpu": device == "cpu",
         "seed": seed_for(seed, "trainer") % 2**32,
-        "save_strategy": "no",
+        "save_strategy": "no",  # CheckpointClock asks for them
         "report_to": "none",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,

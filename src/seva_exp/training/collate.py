@@ -33,6 +33,8 @@ class Preference:
     chosen: tuple[int, ...]
     rejected: tuple[tuple[int, ...], ...]
     images: tuple[Callable[[], EncodedImage], ...] = ()
+    size: Callable[[], tuple[int, int]] | None = None
+    """Width and height of the clean picture, where they can be had without decoding it."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Example:
     prompt: str
     load: Callable[[], Image]
     response: tuple[int, ...]
+    size: Callable[[], tuple[int, int]] | None = None
 
 
 class PreferenceCollator:

@@ -25,6 +25,7 @@ from seva_exp.errors import StageError
 from seva_exp.interfaces import Placement, VisionLanguageModel
 from seva_exp.spec import Json
 from seva_exp.training.arguments import shared_arguments, vision_rows
+from seva_exp.training.batches import SeededOrder
 from seva_exp.training.collate import IGNORED, Preference, PreferenceCollator
 from seva_exp.training.lora import (
     POLICY,
@@ -37,11 +38,13 @@ from seva_exp.training.lora import (
 )
 from seva_exp.training.losses import OURS, Scores
 from seva_exp.training.spec import DpoTraining
-from seva_exp.training.steps import OnStep, SeededOrder, StepLog, StepTrainer, run
+from seva_exp.training.steps import OnStep, StepLog, StepTrainer, run
 
 START_TOLERANCE = 1e-2
 """In nats, for a whole answer; rounding of the model's number format comes on top."""
 OURS_PREFIX = "loss/"
+UNITS = {"lengths/chosen": "preferences", "kl/chosen": "chosen_tokens"}
+"""What those of our metrics are means over that are no loss and no mean over pairs."""
 OWNERS = ("rejected_owner", "view_owner")
 """What a batch holds besides the model's inputs and the completion mask."""
 
@@ -78,10 +81,13 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
     def count(self, batch: Any) -> Counter[str]:
         rejected, views = len(batch["rejected_owner"]), len(batch["view_owner"])
         preferences = len(batch["input_ids"]) - rejected - views
-        return Counter(pairs=rejected, preferences=preferences)
+        chosen_tokens = int(batch["completion_mask"][:preferences].sum())
+        return Counter(pairs=rejected, preferences=preferences, chosen_tokens=chosen_tokens)
 
     def unit_of(self, metric: str) -> str:
-        return "preferences" if metric.startswith(OURS_PREFIX) else "pairs"
+        if metric.startswith(OURS_PREFIX):
+            return "preferences"
+        return UNITS.get(metric, self.unit)
 
     def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Tensor:
         """TRL's terms and ours, summed with their weights."""
@@ -94,6 +100,7 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         policy = outputs.log_probs.sum(dim=1)
         if self._starts_equal and self.state.global_step == 0:
             self._check_start(policy.detach(), reference)
+        self._note(inputs["completion_mask"].sum(dim=1), policy.detach(), reference)
         # Also asked for where its loss has no part: the metrics are made there.
         loss = self._trl_loss(inputs, outputs, reference, owners["rejected_owner"])
         loss = loss * self.share("pairs") if self._spec.trl_terms else torch.zeros_like(loss)
@@ -103,6 +110,17 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
             self._metrics["train"][OURS_PREFIX + name].append(value.item())
             loss = loss + weight * value * self.share("preferences")
         return loss
+
+    def _note(self, lengths: Tensor, policy: Tensor, reference: Tensor) -> None:
+        """Answer lengths [R] in tokens, and the mean over the chosen answers' tokens of
+        log pi - log pi_ref: the estimator k1 of KL(pi || pi_ref) (Schulman 2020, "Approximating KL
+        divergence"). It would be unbiased on answers that pi itself gives; the chosen ones were
+        given by the model before training, so it is a drift, and may be negative."""
+        chosen, pairs = self._seen[-1]["preferences"], self._seen[-1]["pairs"]
+        metrics, drift = self._metrics["train"], (policy - reference)[:chosen].sum()
+        metrics["lengths/chosen"].append(lengths[:chosen].float().mean().item())
+        metrics["lengths/rejected"].append(lengths[chosen : chosen + pairs].float().mean().item())
+        metrics["kl/chosen"].append((drift / self._seen[-1]["chosen_tokens"]).item())
 
     def _rows(self, model: Any, inputs: Any) -> Any:
         """TRL's fused output of all rows; per-token fields are [R, L - 1], 0 outside answers."""

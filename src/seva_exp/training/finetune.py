@@ -19,7 +19,9 @@ from seva_exp.records import Sample
 from seva_exp.spec import Json
 from seva_exp.training.align import left_behind
 from seva_exp.training.arguments import shared_arguments, vision_rows
+from seva_exp.training.batches import SeededOrder
 from seva_exp.training.collate import IGNORED, ExampleCollator
+from seva_exp.training.lengths import check_lengths
 from seva_exp.training.lora import (
     POLICY,
     config_of,
@@ -31,7 +33,8 @@ from seva_exp.training.lora import (
 )
 from seva_exp.training.preferences import examples_of
 from seva_exp.training.spec import SftTraining
-from seva_exp.training.steps import OnStep, SeededOrder, StepLog, StepTrainer, run
+from seva_exp.training.steps import OnStep, StepLog, StepTrainer, run
+from seva_exp.training.throughput import summary as throughput
 
 
 class ResponseTrainer(StepTrainer, SFTTrainer):
@@ -48,7 +51,8 @@ class ResponseTrainer(StepTrainer, SFTTrainer):
     ) -> Tensor:
         """TRL's loss over the tokens that we counted (the Trainer counts for some families only)"""
         self._seen.append(self.count(inputs))
-        return super().compute_loss(model, inputs, return_outputs, self._step["tokens"])
+        loss = super().compute_loss(model, inputs, return_outputs, self._step["tokens"])
+        return loss * 0 if self._filler else loss
 
 
 def fine_tune(
@@ -71,6 +75,7 @@ def fine_tune(
     StageError for a sample without a response, and when a number is not finite.
     """
     examples = examples_of(vlm, samples, root)
+    lengths = check_lengths(vlm, examples, "finetune")
     trainer = ResponseTrainer(
         order=SeededOrder([example.id for example in examples], seed),
         projector_rate=spec.projector_learning_rate,
@@ -98,5 +103,7 @@ def fine_tune(
         "loss_first": log.rows[0]["loss"],
         "loss_last": log.rows[-1]["loss"],
         "token_accuracy_last": log.rows[-1].get("mean_token_accuracy"),
+        **lengths,
+        **throughput(placement.work),
         "adapter": left_behind(placement.work, folder, base_name, log.rows),
     }

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from seva_exp.errors import StageError
-from seva_exp.images import load_image
+from seva_exp.images import image_size, load_image
 from seva_exp.interfaces import EncodedImage, VisionLanguageModel
 from seva_exp.records import ImageRef, Pair, Sample
 from seva_exp.training.collate import Example, Preference
@@ -41,6 +41,7 @@ def preferences_of(
                 for name in pair.views
                 if views and changes_picture(views[name])
             ),
+            size=partial(image_size, root, pair.image),
         )
         for pair in pairs
     ]
@@ -83,6 +84,7 @@ def examples_of(vlm: VisionLanguageModel, samples: Sequence[Sample], root: Path)
             prompt=sample.prompt,
             load=partial(load_image, root, sample.image),
             response=vlm.answer_ids(sample.prompt, sample.response),
+            size=partial(image_size, root, sample.image),
         )
         for sample in samples
     ]

@@ -1,64 +1,58 @@
-"""What every training shares: row order, steps that do not depend on how they are cut into
-micro-batches, two learning rates, the log, the run itself."""
+"""What every training shares: steps that do not depend on how they are cut into micro-batches and
+dealt to ranks, two learning rates, checkpoints, the log, the run itself."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from torch.utils.data import Sampler
+from accelerate.utils import gather_object
+from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from seva_exp.errors import StageError
 from seva_exp.interfaces import Placement
-from seva_exp.randomness import seed_for
 from seva_exp.spec import Json
+from seva_exp.training.batches import SeededOrder, StepBatches
+from seva_exp.training.checkpoints import CheckpointClock, finish, newest
+from seva_exp.training.lora import POLICY, load_adapter
+from seva_exp.training.throughput import Throughput
 
 OnStep = Callable[[int, Json], None]
 COPY = ".modules_to_save."
 """Part of the name of each parameter that PEFT trains as a whole: here, the projector's."""
-
-
-class SeededOrder(Sampler[int]):
-    """Row order that depends on (seed, epoch, row id) alone: a dropped row moves no other."""
-
-    def __init__(self, ids: Sequence[str], seed: int) -> None:
-        self._ids = ids
-        self._seed = seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer at the start of each epoch."""
-        self._epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        purpose = f"order/{self._epoch}"
-        return iter(
-            sorted(range(len(self._ids)), key=lambda i: seed_for(self._seed, purpose, self._ids[i]))
-        )
-
-    def __len__(self) -> int:
-        return len(self._ids)
+ROWS = "rows"
+"""What a batch holds besides its tensors until it is weighed: its row numbers."""
+TOKENS = "num_tokens"
+"""TRL's count of all tokens seen so far: the one metric that is no mean."""
 
 
 class StepTrainer(Trainer):
-    """A trainer with our row order, whose steps do not depend on their micro-batches.
+    """A trainer with our row order, whose steps do not depend on their micro-batches or on ranks.
 
-    The Trainer averages the means of a step's micro-batches; micro-batches differ in size, so that
-    the members of a small one would weigh more. So each micro-batch's loss is weighed by its share
-    of the step: of its pairs, preferences or tokens, whatever the loss is a mean over.
+    The Trainer averages the means of a step's micro-batches over accumulation and ranks;
+    micro-batches differ in size, so that the members of a small one would weigh more. So each
+    micro-batch's loss is weighed by its share of the step: of its pairs, preferences or tokens,
+    whatever the loss is a mean over. A filler's share is 0.
     """
 
     unit = ""
     """What the metrics are means over (a key of ``count``)."""
+    _total_train_tokens: int
+    """TRL's count."""
 
     def __init__(self, *, order: SeededOrder, projector_rate: float | None, **options: Any) -> None:
-        self._order = order
+        self.order = order
+        self.step_rows: list[int] = []
+        """Row numbers of the current optimizer step, of all ranks."""
         self._projector_rate = projector_rate
-        self._micro_batches = 1
+        self._real: list[bool] = []
+        self._filler = False
         self._step: Counter[str] = Counter()
         self._seen: list[Counter[str]] = []
         super().__init__(**options)
@@ -71,20 +65,59 @@ class StepTrainer(Trainer):
         """What a logged number is the mean over."""
         return self.unit
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> SeededOrder:
-        return self._order
+    def get_train_dataloader(self) -> DataLoader:
+        """This rank's micro-batches. Not accelerate's, which would fill up with rows that count."""
+        args = self.args
+        batches = StepBatches(
+            self.order,
+            args.per_device_train_batch_size,
+            args.gradient_accumulation_steps,
+            args.process_index,
+            args.world_size,
+        )
+        return DataLoader(
+            _Rows(len(self.order)),
+            batch_sampler=batches,
+            collate_fn=self._collate,
+            pin_memory=args.dataloader_pin_memory,
+        )
+
+    def _collate(self, rows: list[int]) -> Any:
+        return {**self.data_collator([{"row": max(i, ~i)} for i in rows]), ROWS: rows}
 
     def get_batch_samples(self, *args: Any, **options: Any) -> Any:
-        """The micro-batches of one optimizer step; what they hold is counted."""
+        """The micro-batches of one optimizer step; what they hold is counted over all ranks."""
         batches, items = super().get_batch_samples(*args, **options)
-        self._micro_batches = len(batches)
-        self._step = sum((self.count(batch) for batch in batches), Counter())
+        rows = [batch.pop(ROWS) for batch in batches]
+        self._real = [numbers[0] >= 0 for numbers in rows]
+        real = [(self.count(b), r) for b, r in zip(batches, rows, strict=True) if r[0] >= 0]
+        everyone = self._of_all_ranks(real)
+        self._step = sum((counts for counts, _ in everyone), Counter())
+        self.step_rows = [row for _, numbers in everyone for row in numbers]
         return batches, items
+
+    def _of_all_ranks(self, values: list[Any]) -> list[Any]:
+        return gather_object(values) if self.args.world_size > 1 else values
 
     def share(self, unit: str) -> float:
         """The weight of the latest micro-batch's mean over ``unit``: the Trainer divides the sum
-        by the number of micro-batches."""
-        return self._seen[-1][unit] * self._micro_batches / self._step[unit]
+        by the number of micro-batches, and DDP by that of ranks."""
+        if self._filler:
+            return 0.0
+        parts = len(self._real) * self.args.world_size
+        return self._seen[-1][unit] * parts / self._step[unit]
+
+    def training_step(self, *args: Any, **options: Any) -> Any:
+        """TRL's; its metrics stay this rank's until they are logged. A filler's tokens are not
+        counted."""
+        before = self._total_train_tokens
+        self._filler = not self._real[len(self._seen)]
+        with _apart(self.accelerator):
+            loss = super().training_step(*args, **options)
+        if self._filler:
+            self._total_train_tokens = before
+            self._metrics["train"][TOKENS] = [before]
+        return loss
 
     def create_optimizer(self, model: Any = None) -> Any:
         """The Trainer's AdamW; the projector gets its own learning rate where it has one."""
@@ -100,44 +133,140 @@ class StepTrainer(Trainer):
         return optimizer
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """TRL's metrics, each micro-batch weighed by its share."""
-        for name, values in self._metrics["train"].items():
-            if len(values) == len(self._seen):
-                sizes = [counts[self.unit_of(name)] for counts in self._seen]
-                total = sum(v * size for v, size in zip(values, sizes, strict=True))
-                values[:] = [total / sum(sizes)]
+        """TRL's metrics, each micro-batch of each rank weighed by its share."""
+        metrics = self._metrics["train"]
+        if metrics:
+            ranks = self._of_all_ranks([{n: self._weighed(n, v) for n, v in metrics.items()}])
+            for name, values in metrics.items():
+                total = sum(rank[name][0] for rank in ranks)
+                values[:] = [total / sum(rank[name][1] for rank in ranks)]
+                if name == TOKENS:
+                    values[:] = [total]
         self._seen.clear()
         super().log(logs, start_time)
 
+    def _weighed(self, name: str, values: list[float]) -> tuple[float, float]:
+        """This rank's sum of a metric over its unit, and how many of the unit it has."""
+        if len(values) != len(self._seen) or name == TOKENS:
+            return sum(values), len(values)
+        unit = self.unit_of(name)
+        sizes = [n[unit] * real for n, real in zip(self._seen, self._real, strict=True)]
+        return sum(v * size for v, size in zip(values, sizes, strict=True)), sum(sizes)
+
+    def continue_count(self, tokens: float) -> None:
+        """Go on with TRL's count of tokens (which a checkpoint does not hold)."""
+        self._total_train_tokens = int(tokens) if self.args.process_index == 0 else 0
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """The Trainer's (TRL's would add a model card), marked when it is whole."""
+        Trainer._save_checkpoint(self, model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            finish(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Of the model, a checkpoint holds what is trained."""
+        self.model.save_pretrained(
+            output_dir,
+            state_dict=state_dict,
+            save_embedding_layers=False,
+            selected_adapters=[POLICY],
+        )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # sharded: theirs
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            load_adapter(self.model, Path(resume_from_checkpoint), POLICY)
+
+
+class _Rows(Dataset[int]):
+    """The row numbers as they come, fillers included."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __getitem__(self, number: int) -> int:
+        return number
+
+    def __len__(self) -> int:
+        return self._count
+
+
+@contextmanager
+def _apart(accelerator: Any) -> Iterator[None]:
+    """TRL gathers its metrics over ranks in each micro-batch, which needs equally many rows on
+    every rank; ours differ, and are gathered once a step."""
+    names = ("gather", "gather_for_metrics") if accelerator.num_processes > 1 else ()
+    for name in names:
+        setattr(accelerator, name, lambda value, *_, **__: value)
+    try:
+        yield
+    finally:
+        for name in names:
+            delattr(accelerator, name)
+
 
 class StepLog(TrainerCallback):
-    """Hands every logged step on, and stops the stage when a number is not one."""
+    """Hands every logged step on, and stops the stage when a number is not one.
+
+    ``rows`` depend on the key alone; what depends on the machine is only handed on, and kept by
+    ``Throughput``. Training that goes on from a checkpoint hands the steps before it on again.
+    """
 
     def __init__(self, label: str, group: str, on_step: OnStep) -> None:
         self._label = label
         self._group = group
         self._on_step = on_step
+        self._trainer: StepTrainer | None = None
+        self._throughput: Throughput | None = None
         self.rows: list[Json] = []
 
+    def watch(self, trainer: StepTrainer, placement: Placement) -> None:
+        """Tell the trainer's samples and its machine's numbers too."""
+        trainer.add_callback(self)
+        self._trainer = trainer
+        self._throughput = Throughput(placement.work, placement.device)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The steps up to the checkpoint, if training goes on from one."""
+        self.rows = [_row(logs["step"], logs) for logs in state.log_history if "loss" in logs]
+        for row in self.rows:
+            self._on_step(row["step"], row)
+        tokens = self.rows[-1][TOKENS] if self.rows else 0.0
+        if self._trainer:
+            self._trainer.continue_count(tokens)
+        if self._throughput:
+            self._throughput.start(tokens)
+
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Called by the trainer after each logged step."""
+        """Called by the trainer after each logged step, before it saves a checkpoint."""
         if "loss" not in logs:
             return
-        row = {"step": state.global_step, **_numbers(logs)}
+        row = _row(state.global_step, logs)
         for name, value in row.items():
             if not math.isfinite(value):
-                raise StageError(
-                    f"{self._label}: {name} is {value} at step {row['step']}. "
-                    f"Lower {self._group}.learning_rate, or use machine.dtype=float32."
-                )
+                raise StageError(self._not_finite(name, value, row["step"]))
         self.rows.append(row)
-        self._on_step(state.global_step, row)
+        measured = self._throughput.step(row["step"], row[TOKENS]) if self._throughput else {}
+        self._on_step(row["step"], row | measured)
+
+    def _not_finite(self, name: str, value: float, step: int) -> str:
+        said = f"{self._label}: {name} is {value} at step {step}"
+        if trainer := self._trainer:
+            ids = [str(trainer.order.ids[row]) for row in trainer.step_rows]
+            said += f" (samples {', '.join(ids)})"
+        return (
+            f"{said}. Lower {self._group}.learning_rate (that is another key, and begins anew), or "
+            "look at these samples. The last checkpoint before it is kept: the same command goes on"
+            " from it, to the same end unless machine.dtype=float32 gives it more digits."
+        )
 
 
-def _numbers(logs: Json) -> Json:
+def _row(step: int, logs: Json) -> Json:
     """The logged values under field-standard names, in a fixed order."""
     values = {name: float(value) for name, value in logs.items() if _is_number(value)}
-    return dict(sorted(values.items()))
+    return {**dict(sorted(values.items())), "step": int(step)}
 
 
 def _is_number(value: Any) -> bool:
@@ -148,19 +277,37 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def run(trainer: Trainer, log: StepLog, label: str, steps: int, placement: Placement) -> None:
-    """Train. Our own progress bar and log take the place of the trainer's."""
+def run(trainer: StepTrainer, log: StepLog, label: str, steps: int, placement: Placement) -> None:
+    """Train, from the last checkpoint on if there is one. Our own progress bar and log take the
+    place of the trainer's."""
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(log)
+    trainer.add_callback(_Epochs(trainer.order))
+    log.watch(trainer, placement)
+    if placement.checkpoint_minutes is not None:
+        trainer.add_callback(CheckpointClock(placement.checkpoint_minutes))
+    last = newest(Path(trainer.args.output_dir))
     with placement.progress(label, steps, "step") as bar:
         trainer.add_callback(_Bar(bar))
-        trainer.train()
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+
+
+class _Epochs(TrainerCallback):
+    """Tells the row order which epoch it is; the Trainer reaches only accelerate's samplers."""
+
+    def __init__(self, order: SeededOrder) -> None:
+        self._order = order
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._order.set_epoch(int(state.epoch or 0))
 
 
 class _Bar(TrainerCallback):
     def __init__(self, bar: Any) -> None:
         self._bar = bar
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._bar.update(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._bar.update(1)

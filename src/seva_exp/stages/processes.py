@@ -1,0 +1,178 @@
+"""A training stage under several processes: started, listened to, and ended together.
+
+Each process runs the stage's own work (``stages/worker.py``) as one rank of torch.distributed.
+Rank 0 works in the stage's folder, the others in scratch folders of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from seva_exp.errors import InputError, StageError
+from seva_exp.machine import Machine, resolve_device
+from seva_exp.spec import Json
+from seva_exp.stages.base import Stage, Workshop
+
+JOB, EVENTS, RESULT = "job.pickle", "events.jsonl", "result.json"
+POLL = 0.1
+"""Seconds between two looks at the processes."""
+
+
+def launch(stage: Stage, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    """Run the stage's work in ``machine.processes`` processes; its summary. Raises the error of a
+    rank that stops, and StageError for one that dies."""
+    device = device_of_ranks(shop.machine)
+    with tempfile.TemporaryDirectory(prefix="seva_exp-") as folder, ExitStack() as stack:
+        scratch = Path(folder)
+        (scratch / JOB).write_bytes(pickle.dumps((stage, work, paths, shop.machine, device)))
+        ranks = [
+            stack.enter_context(_Rank(number, environment, scratch))
+            for number, environment in enumerate(environments(shop.machine, device))
+        ]
+        hear = _Hearing(scratch / EVENTS, shop, stack)
+        while any(rank.running for rank in ranks):
+            hear()
+            if failed := [rank for rank in ranks if rank.failed]:
+                time.sleep(POLL)  # the others say what they have to say of it
+                raise _why(stage.label, failed, ranks)
+            time.sleep(POLL)
+        hear()
+        if failed := [rank for rank in ranks if rank.failed]:
+            raise _why(stage.label, failed, ranks)
+        return json.loads((scratch / RESULT).read_text(encoding="utf-8"))
+
+
+def device_of_ranks(machine: Machine) -> str:
+    """``cpu`` or ``cuda``. Raises InputError where so many processes cannot be had."""
+    import torch
+
+    kind, many = resolve_device(machine).type, f"machine.processes={machine.processes}"
+    if kind == "mps" or ":" in machine.device:
+        raise InputError(
+            f"{many}: each process needs a device of its own, and machine.device={machine.device} "
+            "is one. Take machine.device=cuda or cpu, or machine.processes=1."
+        )
+    if kind == "cuda" and machine.processes > torch.cuda.device_count():
+        raise InputError(
+            f"{many}: this machine has {torch.cuda.device_count()} GPUs. Take as many processes "
+            "at most."
+        )
+    return kind
+
+
+def environments(machine: Machine, device: str) -> list[dict[str, str]]:
+    """What torch.distributed and accelerate read, for each rank."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    count = machine.processes
+    shared = {
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count)),
+        "ACCELERATE_USE_CPU": str(device == "cpu").lower(),
+    }
+    if "OMP_NUM_THREADS" in os.environ:
+        del shared["OMP_NUM_THREADS"]
+    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+
+
+class _Rank:
+    """One process. It ends when its standard input does, so that none outlives this one."""
+
+    def __init__(self, number: int, environment: dict[str, str], scratch: Path) -> None:
+        self.number = number
+        self._log = scratch / f"rank-{number}.log"
+        self._error = scratch / f"error-{number}.json"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "seva_exp.stages.worker", str(scratch)],
+                env={**os.environ, **environment},
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def __enter__(self) -> _Rank:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def failed(self) -> bool:
+        return self._process.poll() not in (None, 0)
+
+    @property
+    def said(self) -> tuple[str, str] | None:
+        """Type and text of the error with which it stopped; None if it was killed."""
+        if not self._error.exists():
+            return None
+        kind, text = json.loads(self._error.read_text(encoding="utf-8"))
+        return kind, text
+
+    def ending(self) -> str:
+        """How it died, and the last that it said."""
+        code = self._process.returncode
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        return f"process {self.number} died ({how}): {last[:300]}"
+
+
+def _why(label: str, failed: Sequence[_Rank], ranks: Sequence[_Rank]) -> Exception:
+    """The error to raise: one of ours if a rank raised it; else the death of the rank that said
+    nothing (the others only lost it), else the first one's error."""
+    said = [rank.said for rank in ranks if rank.said]
+    for kind, text in said:
+        if kind in ("StageError", "InputError"):
+            return InputError(text) if kind == "InputError" else StageError(text)
+    silent = [rank for rank in failed if rank.said is None]
+    what = silent[0].ending() if silent else ": ".join(failed[0].said or ())
+    return StageError(
+        f"{label}: {what}. What was finished is kept: the same command goes on from the last "
+        f"checkpoint (machine.processes={len(ranks)})."
+    )
+
+
+class _Hearing:
+    """Hands on what rank 0 writes: a line is a step's numbers, or the progress bar's."""
+
+    def __init__(self, file: Path, shop: Workshop, stack: ExitStack) -> None:
+        self._file = file
+        self._shop = shop
+        self._stack = stack
+        self._bar: Any = None
+        self._read = 0
+
+    def __call__(self) -> None:
+        content = self._file.read_bytes()[self._read :] if self._file.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.splitlines():
+            kind, *values = json.loads(line)
+            if kind == "log":
+                self._shop.log(*values)
+            elif kind == "bar":
+                self._bar = self._stack.enter_context(self._shop.progress(*values))
+            else:
+                self._bar.update(*values)

@@ -1,0 +1,56 @@
+"""A training stage small enough to run under several processes in a test."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from seva_exp.stages import Workshop
+from seva_exp.training import DpoTraining, SftTraining
+from seva_exp.training.dpo import train
+from seva_exp.training.finetune import fine_tune
+
+from .test_finetune import samples
+from .tools import preferences, tiny
+
+ROWS = 11
+"""Two steps of four and one of three, for which two ranks with micro-batches of one need a
+filler."""
+DPO = DpoTraining(
+    loss={"sigmoid": 1.0, "softmax": 0.5, "image": 1.0, "chosen_nll": 0.001},
+    batch_size=4,
+    epochs=2,
+    learning_rate=1e-3,
+    train_projector=True,
+)
+SFT = SftTraining(batch_size=4, learning_rate=1e-3)
+
+
+@dataclass
+class TwoTrainings:
+    """DPO on rows of unlike numbers of answers and views, then fine-tuning. At the step
+    ``dies_at``, rank 1 is killed."""
+
+    pictures: Path
+    dies_at: int | None = None
+    label: str = "align"
+
+    def run(self, work: Path, paths: list[Path], shop: Workshop) -> dict:
+        vlm = tiny()
+        place = shop.placement(work)
+
+        def on_step(step: int, row: dict) -> None:
+            if step == self.dies_at and os.environ.get("RANK") == "1":
+                os.kill(os.getpid(), signal.SIGKILL)
+            shop.log("align", step, row)
+
+        rows = preferences(vlm, ROWS, rejected=(1, 2, 3), views=(2, 0, 1, 1))
+        _, logged = train(vlm, rows, DPO, place, 0, "tiny", on_step)
+        place = replace(place, checkpoint_minutes=None, checkpoints=work / "none")
+        vlm, made = tiny(), samples(self.pictures, ROWS)
+        fine_tune(vlm, made, self.pictures, SFT, place, 0, "tiny", lambda *_: None)
+        tuned = (place.work / "metrics.jsonl").read_text().splitlines()
+        return {"dpo": logged, "sft": [json.loads(line) for line in tuned]}

@@ -1,0 +1,116 @@
+"""All lengths are known before training; a row that does not fit is refused, by name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from seva_exp import StageError
+from seva_exp.images import image_size, load_image
+from seva_exp.records import ImageRef
+from seva_exp.training import DpoTraining
+from seva_exp.training.align import align
+from seva_exp.training.collate import PreferenceCollator
+from seva_exp.training.finetune import fine_tune
+from seva_exp.training.lengths import check_lengths, lengths
+
+from .test_finetune import RECIPE, samples
+from .test_preferences import pair_of
+from .tools import picture, placement, preferences, quiet, tiny
+
+
+@pytest.fixture(scope="module")
+def vlm():
+    return tiny()
+
+
+def test_lengths_are_those_of_the_batches(vlm):
+    rows = preferences(vlm, 6, rejected=(1, 3))
+    for row, found in zip(rows, lengths(vlm, rows), strict=True):
+        batch = PreferenceCollator(vlm, [row])([{"row": 0}])
+        assert found.total == batch["attention_mask"].sum(dim=1).max()
+        assert found.image == (batch["input_ids"][0] == vlm.image_token_id).sum() == 36
+        assert found.answer == batch["completion_mask"].sum(dim=1).max()
+
+
+def test_the_summary_has_the_longest_rows(vlm):
+    rows = preferences(vlm, 6)
+    rows[4] = replace(rows[4], rejected=((5,) * 100,))
+    summary = check_lengths(vlm, rows, "align")
+    totals = sorted(found.total for found in lengths(vlm, rows))
+    assert summary["tokens_longest"] == totals[-1] > 100
+    assert summary["tokens_mean"] == pytest.approx(sum(totals) / 6, abs=0.05)
+    assert summary["tokens_p95"] == totals[-1]
+    assert summary["context"] == 512
+    assert list(summary["longest_rows"].values()) == totals[:0:-1]
+    assert next(iter(summary["longest_rows"])) == "s4"
+    twenty = [replace(rows[0], id=f"r{i}") for i in range(19)] + [rows[4]]
+    assert check_lengths(vlm, twenty, "align")["tokens_p95"] < 100
+
+
+def test_one_picture_of_each_size_is_processed_and_no_other_is_decoded(vlm, monkeypatch):
+    decoded: Counter[str] = Counter()
+
+    def load(name: str):
+        decoded[name] += 1
+        return picture(0).resize((60, 72)) if name in "ab" else picture(0)
+
+    def row(name: str):
+        size = (60, 72) if name in "ab" else (72, 72)
+        [one] = preferences(vlm, 1)
+        return replace(one, id=name, load=partial(load, name), size=lambda: size)
+
+    monkeypatch.setattr(vlm.model, "forward", None)  # the vision tower, or any other part
+    assert len(list(lengths(vlm, [row(name) for name in "abcd"]))) == 4
+    assert decoded == {"a": 1, "c": 1}
+
+
+def test_a_row_that_just_fits_is_taken_and_a_longer_one_refused(vlm):
+    rows = preferences(vlm, 3)
+    [found] = lengths(vlm, rows[1:2])
+    for spare, fits in ((0, True), (1, False)):
+        ids = (5,) * (512 - found.prompt + spare)
+        longer = [rows[0], replace(rows[1], rejected=(ids,)), replace(rows[2], chosen=ids * 2)]
+        if fits:
+            assert check_lengths(vlm, longer[:2], "align")["tokens_longest"] == 512
+            continue
+        with pytest.raises(StageError, match=r"align: 2 of 3 rows .* 512 tokens: s1 \(36 image"):
+            check_lengths(vlm, longer, "align")
+
+
+def test_the_stages_refuse_before_any_training(vlm, tmp_path, monkeypatch):
+    made = samples(saved(tmp_path), 2)
+    long = replace(made[1], response="a red star " * 300)
+    place = placement(tmp_path / "work")
+    with pytest.raises(StageError, match=r"finetune: 1 of 2 rows.*: s1 "):
+        fine_tune(vlm, [made[0], long], tmp_path, RECIPE, place, 0, "tiny", quiet)
+    pairs = [pair_of(made[0]), replace(pair_of(made[1]), chosen="a red star " * 300)]
+    with pytest.raises(StageError, match=r"align: 1 of 2 rows.*: s1 "):
+        align(vlm, pairs, tmp_path, DpoTraining(), place, 0, "tiny", quiet)
+    assert not list(place.work.iterdir())
+
+
+def saved(root: Path) -> Path:
+    for i in range(2):
+        picture(i).save(root / f"{i}.png")
+    return root
+
+
+def test_the_size_is_the_upright_picture_s(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (40, 20), "red").save(tmp_path / "turned.jpg", exif=exif)
+    Image.new("RGB", (40, 20), "red").save(tmp_path / "plain.png")
+    from seva_exp.digests import FileDigests
+
+    digests = FileDigests(tmp_path)
+    for name, size in (("turned.jpg", (20, 40)), ("plain.png", (40, 20))):
+        ref = ImageRef(name, digests(tmp_path / name))
+        assert image_size(tmp_path, ref) == load_image(tmp_path, ref).size == size
+    with pytest.raises(StageError, match="vanished"):
+        image_size(tmp_path, ImageRef("gone.png", "0"))

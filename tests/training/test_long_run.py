@@ -1,0 +1,214 @@
+"""A training that is killed goes on from its checkpoint and ends as an undisturbed one; one that
+diverges says with which samples."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from seva_exp import StageError
+from seva_exp.training import DpoTraining, SftTraining
+from seva_exp.training.align import left_behind
+from seva_exp.training.batches import SeededOrder
+from seva_exp.training.checkpoints import COMPLETE, finish, newest
+from seva_exp.training.dpo import train
+from seva_exp.training.finetune import fine_tune
+from seva_exp.training.steps import StepTrainer
+
+from .test_finetune import samples
+from .tools import picture, placement, preferences, quiet, tiny
+
+ROOT = Path(__file__).parents[2]
+SPEC = DpoTraining(
+    loss={"sigmoid": 1.0, "anchor": 0.5},
+    batch_size=4,
+    epochs=2,
+    learning_rate=1e-3,
+    train_projector=True,
+    projector_learning_rate=1e-4,
+    lora_rank=4,
+)
+ROWS = 10
+"""Three steps an epoch; the third has two rows."""
+
+
+def align(work: Path, on_step=quiet, spec: DpoTraining = SPEC, **changes) -> list[dict]:
+    """Train with a checkpoint after each step, in micro-batches of two."""
+    vlm = tiny()
+    rows = preferences(vlm, ROWS, rejected=(1, 2))
+    changes = {"train_batch_size": 2, "checkpoint_minutes": 0.0} | changes
+    place = placement(work, **changes)
+    return train(vlm, rows, spec, place, 0, "tiny", on_step)[1]
+
+
+def adapter(work: Path) -> bytes:
+    return (work / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    work = tmp_path_factory.mktemp("whole") / "work"
+    return align(work, checkpoint_minutes=None), adapter(work)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.training.test_long_run import align
+
+def on_step(step, row):
+    if step == 6:  # five checkpoints were written; the last lies in the middle of epoch 2
+        os.kill(os.getpid(), signal.SIGKILL)
+
+align(Path(sys.argv[1]), on_step)
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """What a training leaves that was killed in step 6, its fifth checkpoint being whole."""
+    work = tmp_path_factory.mktemp("killed") / "work"
+    command = [sys.executable, "-c", KILLED, str(work)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return work
+
+
+def copied(work: Path, to: Path) -> Path:
+    return Path(shutil.copytree(work, to / "work"))
+
+
+def test_kill_9_in_the_middle_then_the_same_adapter_and_metrics(killed, undisturbed, tmp_path):
+    work = copied(killed, tmp_path)
+    assert [path.name for path in (work / "trainer").glob("checkpoint-*")] == ["checkpoint-5"]
+    told: list[int] = []
+    rows = align(work, lambda step, row: told.append(step))
+    assert rows == undisturbed[0]
+    assert told == [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert adapter(work) == undisturbed[1]
+    # The steps before the kill were not computed again.
+    steps = [json.loads(line)["step"] for line in (work / "throughput.jsonl").open()]
+    assert steps == [1, 2, 3, 4, 5, 6, 6]
+
+
+def test_a_torn_checkpoint_is_not_used(killed, undisturbed, tmp_path):
+    """Killed while checkpoint 6 was being written, and while the fifth was being taken away."""
+    work = copied(killed, tmp_path)
+    torn = work / "trainer" / "checkpoint-6"
+    shutil.copytree(work / "trainer" / "checkpoint-5", torn)
+    (torn / COMPLETE).unlink()
+    (torn / "optimizer.pt").write_bytes(b"half")
+    assert align(work) == undisturbed[0]
+    assert adapter(work) == undisturbed[1]
+    assert not torn.exists()
+
+
+def test_where_no_checkpoint_is_whole_training_begins_anew(killed, undisturbed, tmp_path):
+    work = copied(killed, tmp_path)
+    with (work / "trainer" / "checkpoint-5" / "optimizer.pt").open("r+b") as file:
+        file.truncate(100)
+    assert align(work) == undisturbed[0]
+    assert adapter(work) == undisturbed[1]
+
+
+def test_the_newest_whole_checkpoint_alone_is_kept(tmp_path):
+    for number in (9, 10, 11):
+        (tmp_path / f"checkpoint-{number}").mkdir()
+        (tmp_path / f"checkpoint-{number}" / "weights").write_bytes(b"x" * number)
+    assert newest(tmp_path) is None
+    for number in (10, 9):
+        (tmp_path / f"checkpoint-{number}").mkdir(exist_ok=True)
+        (tmp_path / f"checkpoint-{number}" / "weights").write_bytes(b"x" * number)
+        finish(tmp_path / f"checkpoint-{number}")
+    shutil.copytree(tmp_path / "checkpoint-9", tmp_path / "checkpoint-10")
+    assert newest(tmp_path) == tmp_path / "checkpoint-10"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"]
+
+
+def test_checkpoints_are_gone_when_the_stage_is_done(killed, tmp_path):
+    work = copied(killed, tmp_path)
+    rows = align(work)
+    left_behind(work, work / "adapter", "tiny", rows)
+    names = {path.name for path in work.iterdir()}
+    assert names == {"adapter", "metrics.jsonl", "throughput.jsonl"}
+    assert [json.loads(line) for line in (work / "metrics.jsonl").open()] == rows
+
+
+class Stop(Exception):
+    """Stands for a kill: nothing of the trainer runs after it."""
+
+
+def test_fine_tuning_goes_on_too(tmp_path):
+    for i in range(ROWS):
+        picture(i).save(tmp_path / f"{i}.png")
+    made = samples(tmp_path, ROWS)
+    spec = SftTraining(batch_size=4, learning_rate=1e-3, epochs=2)
+
+    def tuned(work: Path, on_step=quiet) -> tuple[bytes, bytes]:
+        place = placement(work, train_batch_size=2, checkpoint_minutes=0.0)
+        fine_tune(tiny(), made, tmp_path, spec, place, 0, "tiny", on_step)
+        return adapter(work), (work / "metrics.jsonl").read_bytes()
+
+    def stop(step: int, row: dict) -> None:
+        if step == 5:
+            raise Stop
+
+    whole = tuned(tmp_path / "whole")
+    with pytest.raises(Stop):
+        tuned(tmp_path / "cut", stop)
+    assert [p.name for p in (tmp_path / "cut" / "trainer").iterdir()] == ["checkpoint-4"]
+    assert tuned(tmp_path / "cut") == whole
+
+
+def test_divergence_names_the_steps_samples_and_keeps_the_last_good_checkpoint(tmp_path):
+    """The weights become infinite in step 3; its gradient is the first number that is none."""
+    from seva_exp.training import dpo
+
+    real = dpo.PreferenceTrainer._compute_loss
+    seen: list[int] = []
+
+    def spoiled(self, model, inputs, return_outputs):
+        loss = real(self, model, inputs, return_outputs)
+        if self.state.global_step == 2:
+            seen.extend(self.step_rows)
+            return loss * torch.tensor(float("inf"))
+        return loss
+
+    dpo.PreferenceTrainer._compute_loss = spoiled
+    try:
+        with pytest.raises(StageError) as caught:
+            align(tmp_path / "work")
+    finally:
+        dpo.PreferenceTrainer._compute_loss = real
+    said = str(caught.value)
+    assert "at step 3 (samples " in said and "\n" not in said
+    named = said.split("(samples ")[1].split(")")[0].split(", ")
+    assert set(named) == {f"s{row}" for row in seen}
+    assert len(named) == 2  # the last step of the epoch
+    assert "dpo.learning_rate" in said
+    assert newest(tmp_path / "work" / "trainer").name == "checkpoint-2"
+
+
+def test_each_epoch_has_an_order_of_its_own(tmp_path, monkeypatch):
+    seen: list[int] = []
+    real = StepTrainer.get_batch_samples
+
+    def noted(self, *args):
+        found = real(self, *args)
+        seen.extend(self.step_rows)
+        return found
+
+    monkeypatch.setattr(StepTrainer, "get_batch_samples", noted)
+    align(tmp_path / "work")
+    order = SeededOrder([f"s{i}" for i in range(ROWS)], 0)
+    first = list(order)
+    order.set_epoch(1)
+    assert seen == first + list(order)
+    assert first != list(order)
