@@ -96,3 +96,7 @@ class Placement:
     gradient_checkpointing: bool
     progress: Progress
     work: Path
+    vision_cache: int = 0
+    """Bytes of pictures' features that training may keep."""
+    warn: Callable[[str], None] = lambda text: None
+    """Takes one line that a person should read."""

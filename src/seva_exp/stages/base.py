@@ -32,6 +32,7 @@ class Workshop:
     digests: FileDigests
     progress: Progress
     log: Callable[[str, int, Json], None]
+    warn: Callable[[str], None] = lambda text: None
     _loaded: tuple[str, Vlm] | None = None
 
     def model(self, spec: AnyModel, adapter: Path | None = None) -> Vlm:
@@ -58,6 +59,8 @@ class Workshop:
             gradient_checkpointing=machine.gradient_checkpointing,
             progress=self.progress,
             work=work,
+            vision_cache=int(machine.vision_cache * 2**30),
+            warn=self.warn,
         )
 
 

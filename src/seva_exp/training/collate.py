@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from seva_exp.interfaces import Encoded, EncodedImage, VisionLanguageModel
 
@@ -22,10 +23,21 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
+class Reference:
+    """log pi_ref of a preference's answers: ``chosen``, each of ``rejected``, and ``chosen`` with
+    the picture of each of ``views``."""
+
+    chosen: float
+    rejected: tuple[float, ...]
+    views: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Preference:
     """One prompt with its chosen and K >= 1 rejected answers as token ids, how to load the clean
     picture, and how to make the pictures of those negative views that have one (they are made
-    anew from the seed at each use, only where the loss looks at them)."""
+    anew from the seed at each use, only where the loss looks at them). ``reference`` is there
+    where it was computed before."""
 
     id: str
     prompt: str
@@ -33,6 +45,19 @@ class Preference:
     chosen: tuple[int, ...]
     rejected: tuple[tuple[int, ...], ...]
     images: tuple[Callable[[], EncodedImage], ...] = ()
+    reference: Reference | None = None
+    sample_id: str = ""
+    picture_id: str = ""
+
+    @property
+    def sample(self) -> str:
+        """Equal for copies of a preference."""
+        return self.sample_id or self.id
+
+    @property
+    def picture(self) -> str:
+        """Equal for preferences with the same clean picture."""
+        return self.picture_id or self.sample
 
 
 @dataclass(frozen=True)
@@ -43,6 +68,17 @@ class Example:
     prompt: str
     load: Callable[[], Image]
     response: tuple[int, ...]
+
+
+def reference_of(batch: Sequence[Preference]) -> dict[str, Tensor]:
+    """``reference`` [R]: log pi_ref of the rows, where all of the batch know theirs."""
+    if not batch or any(p.reference is None for p in batch):
+        return {}
+    known = [p.reference for p in batch if p.reference is not None]
+    values = [r.chosen for r in known]
+    values += [value for r in known for value in r.rejected]
+    values += [value for r in known for value in r.views]
+    return {"reference": torch.tensor(values, dtype=torch.float32)}
 
 
 class PreferenceCollator:
@@ -56,7 +92,8 @@ class PreferenceCollator:
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """input_ids, attention_mask, completion_mask [R, L], the image inputs of R pictures, and
-        ``rejected_owner`` [M], ``view_owner`` [V]: which preference a row is of."""
+        ``rejected_owner`` [M], ``view_owner`` [V]: which preference a row is of; ``reference`` [R]
+        where it is known."""
         batch = [self._preferences[row["row"]] for row in rows]
         clean = [self._vlm.encode(self._vlm.encode_image(p.load()), p.prompt) for p in batch]
         rejected = [(i, ids) for i, p in enumerate(batch) for ids in p.rejected]
@@ -68,6 +105,7 @@ class PreferenceCollator:
         return model_inputs(self._vlm, prompts, answers) | {
             "rejected_owner": torch.tensor([i for i, _ in rejected], dtype=torch.long),
             "view_owner": torch.tensor([i for i, _ in views], dtype=torch.long),
+            **reference_of(batch),
         }
 
 
