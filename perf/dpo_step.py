@@ -301,9 +301,17 @@ class Bench:
         return loss.item()
 
     def reference(self) -> Any:
-        """log pi_ref of the rows: what the stage ``reference`` does to a batch."""
+        """log pi_ref of the rows as the stage ``reference`` computes it: the head makes
+        log-probabilities and no statistics."""
+        from trl.trainer.utils import add_fused_lm_head
+
         inputs = {k: v for k, v in self.shared.items() if "owner" not in k}
-        return self.trainer._reference(inputs)
+        before = self.vlm.model.forward
+        add_fused_lm_head(self.vlm.model)
+        try:
+            return self.trainer._reference(inputs)
+        finally:
+            self.vlm.model.forward = before
 
     def seconds(self, work: Callable[[], Any]) -> tuple[float, Any]:
         self.model.zero_grad()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from seva_exp.interfaces import Encoded, EncodedImage, VisionLanguageModel
+from seva_exp.training.families import family_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -131,13 +132,15 @@ def model_inputs(
     """One row per prompt and answer, with the picture of each prompt, on the CPU."""
     pixels = vlm.image_inputs([prompt.image for prompt in prompts])
     on_cpu = {key: value.cpu() for key, value in pixels.items()}
-    return right_padded(prompts, answers, vlm.pad_id) | on_cpu
+    family = family_of(vlm)
+    return right_padded(prompts, answers, vlm.pad_id, family.answer_type) | on_cpu
 
 
 def right_padded(
-    prompts: Sequence[Encoded], answers: Sequence[tuple[int, ...]], pad: int
+    prompts: Sequence[Encoded], answers: Sequence[tuple[int, ...]], pad: int, answer_type: int = 0
 ) -> dict[str, torch.Tensor]:
-    """Prompt then answer, padded on the right; completion_mask is 1 on the answer's tokens."""
+    """Prompt then answer, padded on the right; completion_mask is 1 on the answer's tokens;
+    ``answer_type`` is their token_type_id."""
     lengths = [len(p.ids) + len(a) for p, a in zip(prompts, answers, strict=True)]
     width = max(lengths)
 
@@ -151,5 +154,6 @@ def right_padded(
         "completion_mask": table([(0,) * len(p.ids) + (1,) * len(a) for p, a in pairs], 0),
     }
     for key in prompts[0].types:
-        out[key] = table([p.types[key] for p in prompts], 0)
+        kind = answer_type if key == "token_type_ids" else 0
+        out[key] = table([p.types[key] + (kind,) * len(a) for p, a in pairs], 0)
     return out

@@ -41,11 +41,12 @@ start again for several packed sequences: answers would not see their prompt."""
 @dataclass(frozen=True)
 class Family:
     """What differs from a causal model with positions from 0. ``sees_both_ways``: the tokens of a
-    prompt that see each other in both directions."""
+    prompt that see each other in both directions. ``answer_type``: token_type_ids of an answer."""
 
     sees_both_ways: Literal["none", "images", "all"] = "none"
     window_over_blocks: bool = False
     first_position: int = 0
+    answer_type: int = 0
 
     def blocks(self, encoded: Encoded) -> tuple[int, ...]:
         """A number per prompt token, equal for tokens that see each other; -1: causal."""
@@ -63,9 +64,14 @@ class Family:
 
 SPECIAL = {
     "gemma3": Family("images", window_over_blocks=True),
-    "paligemma": Family("all", first_position=1),
+    "paligemma": Family("all", first_position=1, answer_type=1),
 }
 """By ``model_type``; the others have the defaults."""
+
+
+def family_of(vlm: VisionLanguageModel) -> Family:
+    """What is special about this model."""
+    return SPECIAL.get(vlm.model.config.model_type, Family())
 
 
 def refusal(vlm: VisionLanguageModel) -> str:

@@ -16,7 +16,7 @@ from seva_exp.interfaces import Placement, VisionLanguageModel
 from seva_exp.training.collate import IGNORED, Preference, PreferenceCollator
 from seva_exp.training.families import refusal, text_config, trained
 from seva_exp.training.shared_attention import NAME
-from seva_exp.training.shared_row import SharedCollator
+from seva_exp.training.shared_row import SharedCollator, SharedRow
 from seva_exp.training.spec import Fast
 from seva_exp.training.vision import Vision
 
@@ -68,8 +68,8 @@ class PlainForward:
 class SharedForward:
     """Every prompt once, every picture once, the LM head on answers only.
 
-    TRL's fused head does the scoring; two hooks on the model below it put the pictures' features
-    in and take the scored positions out.
+    TRL's fused head does the scoring; hooks on the model below it put the pictures' features in,
+    take the scored places out, and spare the last layer's MLP the others.
     """
 
     said = "shared row"
@@ -81,6 +81,13 @@ class SharedForward:
         self._hooks = [
             inner.register_forward_pre_hook(self._see, with_kwargs=True),
             inner.register_forward_hook(self._pick, with_kwargs=True),
+        ]
+        last = vlm.model.get_decoder().layers[-1]
+        self._row: SharedRow | None = None
+        self._hooks += [
+            last.self_attn.register_forward_pre_hook(self._note, with_kwargs=True),
+            last.mlp.register_forward_pre_hook(self._narrow),
+            last.mlp.register_forward_hook(self._widen),
         ]
         # Until close(): checkpointing calls the layers again in the backward pass.
         self._config = text_config(vlm.model)
@@ -115,6 +122,23 @@ class SharedForward:
         if "shared" in kwargs:
             out.last_hidden_state = out.last_hidden_state[:, kwargs["shared"].scored]
         return out
+
+    # The last layer's MLP is needed where answers are predicted, and nowhere else: no later layer
+    # looks at the other places. Its attention, right before it, tells which row this is.
+    def _note(self, module: Any, args: Any, kwargs: Any) -> None:
+        self._row = kwargs.get("shared")
+
+    def _narrow(self, module: Any, args: Any) -> Any:
+        if self._row is None:
+            return args
+        self._length = args[0].shape[1]
+        return (args[0][:, self._row.places], *args[1:])
+
+    def _widen(self, module: Any, args: Any, out: Tensor) -> Tensor:
+        if self._row is None:
+            return out
+        wide = out.new_zeros(out.shape[0], self._length, out.shape[2])
+        return wide.index_copy(1, self._row.places, out)
 
     def close(self) -> None:
         for hook in self._hooks:

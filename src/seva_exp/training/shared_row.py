@@ -19,7 +19,7 @@ from torch import Tensor
 
 from seva_exp.interfaces import Encoded, VisionLanguageModel
 from seva_exp.training.collate import Preference, reference_of
-from seva_exp.training.families import SPECIAL, Family
+from seva_exp.training.families import family_of
 from seva_exp.training.vision import Picture, Vision
 
 
@@ -54,9 +54,12 @@ class SharedRow:
     masks: dict[Any, list[tuple[Tensor | None, Tensor]]] = field(default_factory=dict)
     """Made by the first layer that needs them, per window."""
 
+    def __post_init__(self) -> None:
+        self.places = self.scored.unique()  # a prompt's last token predicts all its answers' first
+
     def to(self, device: Any, **options: Any) -> SharedRow:
         """Its tensors on ``device`` (called by accelerate); the object itself is changed."""
-        for name in ("ids", "positions", "scored", "labels"):
+        for name in ("ids", "positions", "scored", "labels", "places"):
             setattr(self, name, getattr(self, name).to(device, **options))
         return self
 
@@ -70,7 +73,7 @@ class SharedCollator:
         self._vlm = vlm
         self._preferences = preferences
         self._vision = vision
-        self._family = SPECIAL.get(vlm.model.config.model_type, Family())
+        self._family = family_of(vlm)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """``shared``; for TRL's loss and metrics the answers alone: input_ids, completion_mask
