@@ -223,7 +223,7 @@ def build(name: str, processor: Any) -> BareVlm:
     config = BARE[name].config()
     model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
     with torch.no_grad():  # so that masks and positions matter
-        for key, weight in model.named_parameters():
+        for weight in model.parameters():
             if weight.ndim >= 2:
                 weight.mul_(3.0)
     return BareVlm(model, processor, BARE[name])

@@ -42,6 +42,7 @@ def prepared(
     spec: DpoTraining,
     work: Path,
     checkpointing: bool = False,
+    **changes: int,
 ) -> PreferenceTrainer:
     """A trainer as at its first step, the policy moved."""
     place = placement(work, gradient_checkpointing=checkpointing, train_batch_size=len(preferences))
@@ -61,10 +62,11 @@ def step(
     spec: DpoTraining,
     work: Path,
     checkpointing: bool = False,
+    **changes: int,
 ) -> Step:
     """The first step of all preferences at once."""
     vlm = load()
-    trainer = prepared(vlm, preferences(vlm), spec, work, checkpointing)
+    trainer = prepared(vlm, preferences(vlm), spec, work, checkpointing, **changes)
     batches, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, "cpu")
     loss = trainer.compute_loss(trainer.model, batches[0])
     loss.backward()

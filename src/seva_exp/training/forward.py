@@ -168,8 +168,7 @@ def forward_for(
     why = refusal(vlm)
     if not why:
         plain = _scored(PlainForward(vlm), model, first, placement)
-        projects = any(".modules_to_save." in name for name, _ in trained(vlm))
-        shared = SharedForward(vlm, Vision(vlm, placement.vision_cache, projects))
+        shared = SharedForward(vlm, vision_for(vlm, placement))
         why = _difference(plain, _scored(shared, model, first, placement), vlm.model.dtype)
         if not why:
             return shared
@@ -178,6 +177,14 @@ def forward_for(
         raise StageError(f"dpo.fast=on: {why}. Use dpo.fast=auto or off.")
     placement.warn(f"dpo.fast=auto: the slower plain rows are taken, since {why}")
     return PlainForward(vlm, f"plain rows: {why}")
+
+
+def vision_for(vlm: VisionLanguageModel, placement: Placement) -> Vision:
+    """Features that stages share, where the projector is the base model's own."""
+    projects = any(".modules_to_save." in name for name, _ in trained(vlm))
+    if any(".modules_to_save." in name for name, _ in vlm.model.named_parameters()):
+        return Vision(vlm, placement.vision_cache, projects)
+    return Vision(vlm, placement.vision_cache, kept=placement.features)
 
 
 def _scored(

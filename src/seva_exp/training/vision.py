@@ -21,6 +21,10 @@ ID_BYTES = 40
 """Of a placeholder id kept as a Python number."""
 
 
+Kept = tuple[EncodedImage, Any, int]
+"""A picture without its values, what was computed of it, and its size in bytes."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """``key`` names it; ``image`` is as the processor made it, without pixels if the features of
@@ -39,19 +43,26 @@ class Vision:
     then.
     """
 
-    def __init__(self, vlm: VisionLanguageModel, budget: int, projects: bool = False) -> None:
+    def __init__(
+        self,
+        vlm: VisionLanguageModel,
+        budget: int,
+        projects: bool = False,
+        kept: dict[str, Kept] | None = None,
+    ) -> None:
+        self.kept: dict[str, Kept] = {} if kept is None else kept
+        """By picture; given, it is another stage's, of the same tower and projector."""
         self._vlm = vlm
         self._inner = vlm.model.base_model
-        self._budget = budget
+        self._budget = budget - sum(size for _, _, size in self.kept.values())
         self._projects = projects
         self._tower = next((t for n in TOWERS if (t := getattr(self._inner, n, None))), None)
-        self._kept: dict[str, tuple[EncodedImage, Any]] = {}
 
     def picture(self, preference: Preference, view: int | None = None) -> Picture:
         """The clean picture, or that of negative view number ``view``."""
         key = preference.picture if view is None else f"{preference.sample}/{view}"
-        if key in self._kept:
-            return Picture(key, self._kept[key][0])
+        if key in self.kept:
+            return Picture(key, self.kept[key][0])
         if view is None:
             return Picture(key, self._vlm.encode_image(preference.load()))
         return Picture(key, preference.images[view]())
@@ -71,8 +82,8 @@ class Vision:
     def _see(self, picture: Picture) -> Any:
         """What is kept of a picture. Computed alone, so that it depends on no batch, and without
         gradients: the tower is frozen, and checkpointing would otherwise go back through it."""
-        if picture.key in self._kept:
-            return self._kept[picture.key][1]
+        if picture.key in self.kept:
+            return self.kept[picture.key][1]
         seen: list[Any] = []
         hook = None
         if self._projects:
@@ -108,7 +119,7 @@ class Vision:
         if size <= self._budget:
             self._budget -= size
             hollow = {name: _hollow(value) for name, value in image.pixels.items()}
-            self._kept[picture.key] = (replace(image, pixels=hollow), part)
+            self.kept[picture.key] = (replace(image, pixels=hollow), part, size)
 
 
 def _hollow(pixels: torch.Tensor) -> torch.Tensor:
