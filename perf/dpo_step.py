@@ -69,46 +69,56 @@ CASES = [
 
 
 def operations(case: Case, big: bool) -> dict[str, float]:
-    """Multiply-adds times 2 of one preference's step, by ``stock``, ``ours`` and what comes once.
+    """Multiply-adds times 2 of one preference's step: ``stock``, what is needed for ``ours``, and
+    what comes ``once`` (reference and picture).
 
     Frozen weights: the backward pass costs as much as the forward in linear layers, twice as much
     in attention and, since the fused head computes its logits again, in the head. Checkpointing
     adds a forward pass. Stock TRL encodes the picture for each row and each of policy and
-    reference, and with checkpointing also goes back through the frozen tower.
+    reference, and with checkpointing also goes back through the frozen tower. Needed of the last
+    layer is what answers' places need: their queries, outputs and MLP.
     """
     text, vision = (BIG_TEXT, BIG_VISION) if big else (TEXT, VISION)
-    lm, tower = text, vision[case.vision]
-    width, layers = lm["hidden_size"], lm["num_hidden_layers"]
-    linear = 2 * layers * (4 * width * width + 3 * width * lm["intermediate_size"])
-    seen = IMAGE + PROMPT + 1
-    patches = IMAGE + 1
-    one = tower["hidden_size"]
-    picture = tower["num_hidden_layers"] * (
-        2 * patches * (4 * one * one + 2 * one * tower["intermediate_size"])
-        + 4 * patches * patches * one
-    )
+    tower = vision[case.vision]
+    width, layers = text["hidden_size"], text["num_hidden_layers"]
+    square, mlp = 2 * width * width, 6 * width * text["intermediate_size"]
     head = 2 * width * VOCABULARY * ANSWER
+    again = 1 + case.checkpointing
 
-    def triangle(n: int) -> float:
-        return n * (n + 1) / 2
-
-    def cost(tokens: float, pairs: float, rows: int, backward: bool) -> float:
-        flat, attention = linear * tokens, 4 * pairs * width * layers
+    def cost(tokens: float, seen: float, last: tuple[float, float], rows: int) -> tuple[float, ...]:
+        """Forward alone, forward and backward. ``seen``: pairs of query and key in a layer;
+        ``last``: places and pairs that the last layer computes."""
+        places, pairs = last
+        flat = (layers - 1) * tokens * (4 * square + mlp)
+        flat += 2 * tokens * square + places * (2 * square + mlp)
+        attention = 4 * width * ((layers - 1) * seen + pairs)
         forward = flat + attention + rows * head
-        if not backward:
-            return forward
-        again = case.checkpointing * (flat + attention)
-        return forward + flat + 2 * attention + 2 * rows * head + again
+        back = flat + 2 * attention + 2 * rows * head
+        return forward, forward + back + (again - 1) * (flat + attention)
 
-    rows = 2 * case.negatives  # stock TRL: K pairs
-    length = seen + ANSWER - 1
-    stock = sum(cost(rows * length, rows * triangle(length), rows, back) for back in (True, False))
-    stock += (2 + 2 * case.checkpointing) * rows * picture
-    fed = 1 + case.negatives
-    tokens = seen + fed * (ANSWER - 1)
-    pairs = triangle(seen) + fed * ((ANSWER - 1) * seen + triangle(ANSWER - 1))
-    ours = cost(tokens, pairs, fed, True)
-    return {"stock": stock, "ours": ours, "once": cost(tokens, pairs, fed, False) + picture}
+    prompt = IMAGE + PROMPT + 1
+    rows, fed = 2 * case.negatives, 1 + case.negatives  # stock TRL: K pairs
+    length = prompt + ANSWER - 1
+    all_seen = rows * triangle(length)
+    stock = sum(cost(rows * length, all_seen, (rows * length, all_seen), rows))
+    picture = operations_of_picture(tower)
+    stock += 2 * again * rows * picture
+    answers = fed * ((ANSWER - 1) * prompt + triangle(ANSWER - 1))
+    last = (1 + fed * (ANSWER - 1), prompt + answers)
+    forward, ours = cost(prompt + fed * (ANSWER - 1), triangle(prompt) + answers, last, fed)
+    return {"stock": stock, "ours": ours, "once": forward + picture}
+
+
+def operations_of_picture(tower: dict[str, int]) -> float:
+    """The vision tower's forward pass."""
+    patches, width = IMAGE + 1, tower["hidden_size"]
+    linear = 2 * (4 * width * width + 2 * width * tower["intermediate_size"])
+    return tower["num_hidden_layers"] * (patches * linear + 4 * patches * patches * width)
+
+
+def triangle(n: int) -> float:
+    """Pairs of a query and a key not after it."""
+    return n * (n + 1) / 2
 
 
 def build(case: Case, device: str) -> Any:

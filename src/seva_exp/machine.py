@@ -31,8 +31,8 @@ class Machine(Spec):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     vision_cache: float = Field(2.0, ge=0)
-    """Memory in GiB for the pictures' features that ``reference`` and ``align`` compute once; what
-    does not fit is computed again each time."""
+    """Main memory in GiB for pictures' features, which ``reference`` and ``align`` compute once;
+    what does not fit is computed again each time."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of torch; none leaves torch's own choice."""
     store: str | None = None

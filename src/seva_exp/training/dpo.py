@@ -144,7 +144,8 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         if (far > allowed).any():
             raise StageError(
                 "align: before any training the log-probabilities of policy and reference differ "
-                f"by up to {far.max().item():.4f}: the reference is wrong."
+                f"by up to {far.max().item():.4f}: the reference is wrong. One that was made in "
+                "another number format is made anew by force=[reference]."
             )
 
 

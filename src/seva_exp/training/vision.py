@@ -38,6 +38,8 @@ class Vision:
     """Features by picture. The first pictures that fit into ``budget`` bytes are kept for good:
     an epoch asks for each once, so that throwing one out for another gains nothing.
 
+    They are kept in main memory, also of a model on a GPU.
+
     With ``projects`` (the projector is trained) it is the tower's output that is kept, and the
     projector runs each time. Where tower and projector are one module (Qwen-VL) nothing is kept
     then.
@@ -83,7 +85,7 @@ class Vision:
         """What is kept of a picture. Computed alone, so that it depends on no batch, and without
         gradients: the tower is frozen, and checkpointing would otherwise go back through it."""
         if picture.key in self.kept:
-            return self.kept[picture.key][1]
+            return moved(self.kept[picture.key][1], self._vlm.device)
         seen: list[Any] = []
         hook = None
         if self._projects:
@@ -119,13 +121,24 @@ class Vision:
         if size <= self._budget:
             self._budget -= size
             hollow = {name: _hollow(value) for name, value in image.pixels.items()}
-            self.kept[picture.key] = (replace(image, pixels=hollow), part, size)
+            self.kept[picture.key] = (replace(image, pixels=hollow), moved(part, "cpu"), size)
 
 
 def _hollow(pixels: torch.Tensor) -> torch.Tensor:
     """Of the same shape, without the values (sizes and grids stay): only the tower reads them."""
     small = pixels.ndim < 3 and not pixels.is_floating_point()
     return pixels if small else torch.ones((), dtype=pixels.dtype).expand(pixels.shape)
+
+
+def moved(value: Any, device: Any) -> Any:
+    """Nested lists and outputs of tensors, on ``device``."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return type(value)(**{name: moved(one, device) for name, one in value.items()})
+    if isinstance(value, (list, tuple)):
+        return [moved(one, device) for one in value]
+    return value
 
 
 def tensors(value: Any) -> list[torch.Tensor]:
