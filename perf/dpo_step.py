@@ -495,6 +495,9 @@ def main() -> None:
     parser.add_argument("--raw", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from seva_exp.runtime import settle
+
+    settle()  # as every run does: quiet, and freed memory is kept, for stock and ours alike
     if arguments.device is None:
         import torch
 
