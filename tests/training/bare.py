@@ -140,7 +140,8 @@ def _qwen2_5() -> Qwen2_5_VLConfig:
 
 
 def _gemma3() -> Gemma3Config:
-    text = TEXT | SLIDING | {"head_dim": 16, "sliding_window": 10, "query_pre_attn_scalar": 16}
+    # The window is shorter than a picture's block of 4 tokens, and cuts it.
+    text = TEXT | SLIDING | {"head_dim": 16, "sliding_window": 3, "query_pre_attn_scalar": 16}
     return Gemma3Config(
         text_config=text,
         vision_config=VISION,
@@ -224,7 +225,9 @@ def build(name: str, processor: Any) -> BareVlm:
     model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
     with torch.no_grad():  # so that masks and positions matter
         for weight in model.parameters():
-            if weight.ndim >= 2:
+            if not weight.any() and weight.ndim >= 2:
+                weight.normal_(std=0.1)  # Gemma3's projection begins at zero: no picture at all
+            elif weight.ndim >= 2:
                 weight.mul_(3.0)
     return BareVlm(model, processor, BARE[name])
 
