@@ -43,6 +43,7 @@ SOURCES = {
         "augment", *MODEL,
     ],
     "pairs": ["generation/pairs.py", "generation/filters.py", "randomness.py"],
+    "reference": ["training", "views.py", "augment", *MODEL],
     "align": ["training", "views.py", "augment", *MODEL],
     "infuse": ["methods.py"],
     "finetune": ["training", *MODEL],

@@ -29,7 +29,7 @@ from seva_exp.records import CLEAN, Report, StageResult
 from seva_exp.rundir import RunDir, collect_outcome
 from seva_exp.runtime import settle
 from seva_exp.spec import Json, Spec, digest
-from seva_exp.stages import Align, Pairs, Stage, Trained, Workshop
+from seva_exp.stages import Align, Pairs, Reference, Stage, Trained, Workshop
 from seva_exp.store import Manifest, Store
 from seva_exp.training import DpoTraining, SftTraining
 
@@ -210,7 +210,9 @@ def run(
     plan = replace(plan, dir=folder.path)
     everyone = Listeners([folder, *listeners])
     settle()
-    shop = Workshop(machine, digests, partial(progress, machine.progress), everyone.logged)
+    shop = Workshop(
+        machine, digests, partial(progress, machine.progress), everyone.logged, everyone.warned
+    )
     try:
         everyone.planned(plan)
         done = _do_all(chosen, plan.stages, store, shop, folder, everyone)
@@ -242,7 +244,7 @@ def _do_all(
     skipped: dict[str, str] = {}
     for stage, row in zip(chosen, rows, strict=True):
         why = next((skipped[s.key] for s in stage.inputs if s.key in skipped), "")
-        if not why and isinstance(stage, Align):
+        if not why and isinstance(stage, (Align, Reference)):
             why = _no_pair(stage.pairs, done)
         if why:
             skipped[stage.key] = why
@@ -317,7 +319,7 @@ def _do(
 
 
 def _no_memory(stage: Stage, machine: Machine) -> str:
-    trains = isinstance(stage, Trained)
+    trains = isinstance(stage, (Trained, Reference))
     size = "train_batch_size" if trains else "batch_size"
     return (
         f"{stage.label}: out of memory with machine.{size}={getattr(machine, size)}. Lower it"

@@ -39,7 +39,8 @@ def graph(experiment: Experiment, digests: FileDigests) -> list[Stage]:
         suffix = f".round{number}" if method.rounds > 1 else ""
         pairs = _round(experiment, samples, align, suffix)
         align = Align(pairs, model, experiment.dpo, seed, align, method.reference, suffix)
-        stages += [pairs.clean, *pairs.negatives, pairs, *(base if number == 1 else []), align]
+        stages += [pairs.clean, *pairs.negatives, pairs, *(base if number == 1 else [])]
+        stages += [align.reference, align]
         if number < method.rounds:
             stages += _measured(base, f"round{number}", align)
     assert align is not None

@@ -102,3 +102,9 @@ class Placement:
     """Processes that train together; each has a placement of its own."""
     checkpoints: Path | None = None
     """Where the processes' checkpoints lie; none: in ``work/trainer``."""
+    vision_cache: int = 0
+    """Bytes of pictures' features that training may keep."""
+    features: dict[str, Any] = field(default_factory=dict)
+    """Those that are kept; stages in a row with the same loaded model share them."""
+    warn: Callable[[str], None] = lambda text: None
+    """Takes one line that a person should read."""

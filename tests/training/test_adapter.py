@@ -59,14 +59,14 @@ def test_the_projector_is_trained_and_the_reference_keeps_the_original(once, tmp
         assert (saved - value).abs().max() > 1e-4, name
     trainer, _, batch = first_loss(tmp_path / "x", PROJECTOR, start=once, reference="base")
     inputs = {key: value for key, value in batch.items() if "owner" not in key}
-    policy, reference = trainer._rows(trainer.model, inputs), trainer._reference(inputs)
+    policy, reference = trainer.forward(trainer.model, inputs), trainer._reference(inputs)
     base, aligned = tiny(), tiny(once)
     for number, row in enumerate(trainer.order):
         preference = preferences(base, 6)[row]
         assert reference[number].item() == pytest.approx(
             logprob(base, preference, preference.chosen), abs=1e-3
         )
-        assert policy.log_probs[number].sum().item() == pytest.approx(
+        assert policy["log_probs"][number].sum().item() == pytest.approx(
             logprob(aligned, preference, preference.chosen), abs=1e-3
         )
 
@@ -80,7 +80,7 @@ def test_the_reference_does_not_move_while_the_projector_does(tmp_path):
             if COPY in name:
                 weight.mul_(1.5)
     assert torch.equal(trainer._reference(inputs), before)
-    moved = trainer._rows(trainer.model, inputs).log_probs.sum(1)
+    moved = trainer.forward(trainer.model, inputs)["log_probs"].sum(1)
     assert (moved - before).abs().min() > 1e-3
 
 

@@ -3,7 +3,7 @@
 from seva_exp.stages.base import Stage, Workshop
 from seva_exp.stages.evaluation import Compare, Evaluate, read_deltas, read_scores
 from seva_exp.stages.preferences import Answers, Pairs, Samples
-from seva_exp.stages.training import Align, FineTune, Infuse, Trained
+from seva_exp.stages.training import Align, FineTune, Infuse, Reference, Trained
 
 __all__ = [
     "Align",
@@ -13,6 +13,7 @@ __all__ = [
     "FineTune",
     "Infuse",
     "Pairs",
+    "Reference",
     "Samples",
     "Stage",
     "Trained",

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from seva_exp.digests import FileDigests
 from seva_exp.errors import InputError, StageError
@@ -32,7 +32,9 @@ class Workshop:
     digests: FileDigests
     progress: Progress
     log: Callable[[str, int, Json], None]
+    warn: Callable[[str], None] = lambda text: None
     _loaded: tuple[str, Vlm] | None = None
+    _features: dict[str, Any] = field(default_factory=dict)
 
     def model(self, spec: AnyModel, adapter: Path | None = None) -> Vlm:
         """The loaded model; one is kept, so that stages in a row load it once."""
@@ -45,6 +47,7 @@ class Workshop:
     def release(self) -> None:
         """Forget the loaded model (training changes it in place)."""
         self._loaded = None
+        self._features = {}
 
     def placement(self, work: Path) -> Placement:
         """The machine's numbers for a stage that works in ``work``."""
@@ -59,6 +62,9 @@ class Workshop:
             progress=self.progress,
             work=work,
             checkpoint_minutes=machine.checkpoint_minutes,
+            vision_cache=int(machine.vision_cache * 2**30),
+            features=self._features,
+            warn=self.warn,
         )
 
 

@@ -1,4 +1,4 @@
-"""From preferences and instructions to adapters: align, infuse, fine-tune."""
+"""From preferences and instructions to adapters: reference, align, infuse, fine-tune."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from seva_exp.augment import AnyAugmentation
-from seva_exp.methods import Reference, SticMethod
+from seva_exp.methods import Reference as Against
+from seva_exp.methods import SticMethod
 from seva_exp.models import AnyModel
 from seva_exp.records import Answer, Pair, Sample, read_jsonl, write_jsonl
 from seva_exp.spec import Json
@@ -23,46 +24,108 @@ class Trained(Stage):
 
 
 @dataclass(frozen=True)
-class Align(Trained):
-    """DPO on the pairs: ``adapter/`` (PEFT) and ``metrics.jsonl``. From round 2 on it goes on with
-    the adapter of ``start``."""
+class Alignment(Stage):
+    """What the stages have in common that look at the pairs with a model: ``dpo`` of them from
+    ``start`` on (the adapter of the round before; none in round 1)."""
 
-    name: ClassVar[str] = "align"
-    version: ClassVar[int] = 2
     pairs: Pairs
     model: AnyModel
     dpo: DpoTraining
     seed: int
     start: Align | None = None
-    reference: Reference = "previous"
+    against: Against = "previous"
     suffix: str = ""
 
     @property
     def label(self) -> str:
-        return f"align{self.suffix}"
+        return f"{self.name}{self.suffix}"
 
     @property
-    def inputs(self) -> tuple[Stage, ...]:
-        before = (self.start,) if self.start else ()
-        return (self.pairs, self.pairs.samples, *before)
-
-    @property
-    def _views(self) -> dict[str, AnyAugmentation]:
+    def _augmentations(self) -> dict[str, AnyAugmentation]:
         """The negative views whose pictures the loss looks at."""
         found = {stage.view: stage.augmentation for stage in self.pairs.negatives}
         return {k: v for k, v in found.items() if v} if self.dpo.needs_images else {}
 
+    @property
+    def _views(self) -> dict[str, View]:
+        return {n: View(n, a, self.seed) for n, a in self._augmentations.items()}
+
+    def _pictures(self) -> Json:
+        return {name: view.identity() for name, view in self._augmentations.items()}
+
+
+@dataclass(frozen=True)
+class Reference(Alignment):
+    """log pi_ref of every answer of the pairs: ``reference.jsonl``. No number of ``dpo`` is in its
+    key, so that a sweep over them computes it once; where the loss looks at the views' pictures,
+    these are scored too."""
+
+    name: ClassVar[str] = "reference"
+    version: ClassVar[int] = 1
+
+    @property
+    def _from(self) -> Align | None:
+        return self.start if self.against == "previous" else None
+
+    @property
+    def inputs(self) -> tuple[Stage, ...]:
+        before = (self._from,) if self._from else ()
+        return (self.pairs, self.pairs.samples, *before)
+
     def spec(self) -> Json:
         return {
             "model": self.model.identity(self.pairs.samples.digests),
-            "dpo": self.dpo.to_json(),
-            "reference": self.reference if self.start else None,
-            "pictures": {name: view.identity() for name, view in self._views.items()},
+            "pictures": self._pictures(),
+            "seed": self.seed if self._augmentations else None,
+        }
+
+    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+        from seva_exp.training.reference import score_reference
+
+        return score_reference(
+            shop.model(self.model),
+            list(read_jsonl(paths[0] / "pairs.jsonl", Pair)),
+            self.pairs.samples.data.image_root(paths[1]),
+            self.dpo.fast,
+            shop.placement(work),
+            views=self._views if self.dpo.needs_images else None,
+            samples=list(read_jsonl(paths[1] / "samples.jsonl", Sample)),
+            start=paths[2] / "adapter" if self._from else None,
+        )
+
+
+@dataclass(frozen=True)
+class Align(Alignment, Trained):
+    """DPO on the pairs: ``adapter/`` (PEFT) and ``metrics.jsonl``. From round 2 on it goes on with
+    the adapter of ``start``."""
+
+    name: ClassVar[str] = "align"
+    version: ClassVar[int] = 3
+
+    @property
+    def reference(self) -> Reference:
+        """What this one is held to."""
+        return Reference(
+            self.pairs, self.model, self.dpo, self.seed, self.start, self.against, self.suffix
+        )
+
+    @property
+    def inputs(self) -> tuple[Stage, ...]:
+        before = (self.start,) if self.start else ()
+        return (self.pairs, self.pairs.samples, self.reference, *before)
+
+    def spec(self) -> Json:
+        return {
+            "model": self.model.identity(self.pairs.samples.digests),
+            "dpo": self.dpo.identity(),
+            "reference": self.against if self.start else None,
+            "pictures": self._pictures(),
             "seed": self.seed,
         }
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
         from seva_exp.training.align import align
+        from seva_exp.training.reference import read_reference
 
         if shop.machine.processes > 1:
             return launch(self, work, paths, shop)
@@ -78,10 +141,11 @@ class Align(Trained):
                 self.seed,
                 self.model.location(),
                 lambda step, row: shop.log(self.label, step, row),
-                views={n: View(n, a, self.seed) for n, a in self._views.items()},
+                views=self._views,
                 samples=list(read_jsonl(paths[1] / "samples.jsonl", Sample)),
-                start=paths[2] / "adapter" if self.start else None,
-                reference="start" if self.reference == "previous" else "base",
+                start=paths[3] / "adapter" if self.start else None,
+                reference="start" if self.against == "previous" else "base",
+                references=read_reference(paths[2], pairs),
             )
         finally:
             shop.release()

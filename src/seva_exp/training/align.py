@@ -12,6 +12,7 @@ from seva_exp.digests import FileDigests
 from seva_exp.interfaces import Placement, VisionLanguageModel
 from seva_exp.records import Adapter, Pair, Sample
 from seva_exp.spec import Json, canonical
+from seva_exp.training.collate import Reference
 from seva_exp.training.preferences import preferences_of
 from seva_exp.training.spec import DpoTraining
 from seva_exp.views import View
@@ -33,20 +34,22 @@ def align(
     samples: Sequence[Sample] = (),
     start: Path | None = None,
     reference: Literal["start", "base"] = "start",
+    references: Sequence[Reference] = (),
 ) -> Json:
     """Train; write ``adapter/``, ``metrics.jsonl``; return the first and last numbers.
 
     ``vlm`` is the base model. ``views`` (by the names in the pairs) and ``samples`` (of which some
     views draw partners) are looked at only where ``spec.needs_images``. ``start`` is an adapter to
     go on with: the policy begins there, and the reference is that adapter (``start``) or the base
-    model (``base``).
+    model (``base``). ``references`` are its log-probabilities of the pairs' answers, where they
+    were computed before.
     """
     from seva_exp.training.dpo import train
     from seva_exp.training.lengths import check_lengths
     from seva_exp.training.throughput import summary as throughput
 
     shown = views if spec.needs_images else None
-    preferences = preferences_of(vlm, pairs, root, spec.repeat, shown, samples)
+    preferences = preferences_of(vlm, pairs, root, spec.repeat, shown, samples, references)
     lengths = check_lengths(vlm, preferences, "align")
     folder, rows = train(
         vlm,

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from seva_exp.interfaces import Encoded, EncodedImage, VisionLanguageModel
+from seva_exp.training.families import family_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,10 +24,21 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
+class Reference:
+    """log pi_ref of a preference's answers: ``chosen``, each of ``rejected``, and ``chosen`` with
+    the picture of each of ``views``."""
+
+    chosen: float
+    rejected: tuple[float, ...]
+    views: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Preference:
     """One prompt with its chosen and K >= 1 rejected answers as token ids, how to load the clean
     picture, and how to make the pictures of those negative views that have one (they are made
-    anew from the seed at each use, only where the loss looks at them)."""
+    anew from the seed at each use, only where the loss looks at them). ``reference`` is there
+    where it was computed before."""
 
     id: str
     prompt: str
@@ -35,6 +48,19 @@ class Preference:
     images: tuple[Callable[[], EncodedImage], ...] = ()
     size: Callable[[], tuple[int, int]] | None = None
     """Width and height of the clean picture, where they can be had without decoding it."""
+    reference: Reference | None = None
+    sample_id: str = ""
+    picture_id: str = ""
+
+    @property
+    def sample(self) -> str:
+        """Equal for copies of a preference."""
+        return self.sample_id or self.id
+
+    @property
+    def picture(self) -> str:
+        """Equal for preferences with the same clean picture."""
+        return self.picture_id or self.sample
 
 
 @dataclass(frozen=True)
@@ -48,6 +74,17 @@ class Example:
     size: Callable[[], tuple[int, int]] | None = None
 
 
+def reference_of(batch: Sequence[Preference]) -> dict[str, Tensor]:
+    """``reference`` [R]: log pi_ref of the rows, where all of the batch know theirs."""
+    if not batch or any(p.reference is None for p in batch):
+        return {}
+    known = [p.reference for p in batch if p.reference is not None]
+    values = [r.chosen for r in known]
+    values += [value for r in known for value in r.rejected]
+    values += [value for r in known for value in r.views]
+    return {"reference": torch.tensor(values, dtype=torch.float32)}
+
+
 class PreferenceCollator:
     """Dataset rows ``{"row": i}`` to a batch of R rows: all chosen answers, then all rejected ones,
     both with the clean picture (SeVa 1.1), then each chosen answer with its views' pictures.
@@ -59,7 +96,8 @@ class PreferenceCollator:
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """input_ids, attention_mask, completion_mask [R, L], the image inputs of R pictures, and
-        ``rejected_owner`` [M], ``view_owner`` [V]: which preference a row is of."""
+        ``rejected_owner`` [M], ``view_owner`` [V]: which preference a row is of; ``reference`` [R]
+        where it is known."""
         batch = [self._preferences[row["row"]] for row in rows]
         clean = [self._vlm.encode(self._vlm.encode_image(p.load()), p.prompt) for p in batch]
         rejected = [(i, ids) for i, p in enumerate(batch) for ids in p.rejected]
@@ -71,6 +109,7 @@ class PreferenceCollator:
         return model_inputs(self._vlm, prompts, answers) | {
             "rejected_owner": torch.tensor([i for i, _ in rejected], dtype=torch.long),
             "view_owner": torch.tensor([i for i, _ in views], dtype=torch.long),
+            **reference_of(batch),
         }
 
 
@@ -96,13 +135,15 @@ def model_inputs(
     """One row per prompt and answer, with the picture of each prompt, on the CPU."""
     pixels = vlm.image_inputs([prompt.image for prompt in prompts])
     on_cpu = {key: value.cpu() for key, value in pixels.items()}
-    return right_padded(prompts, answers, vlm.pad_id) | on_cpu
+    family = family_of(vlm)
+    return right_padded(prompts, answers, vlm.pad_id, family.answer_type) | on_cpu
 
 
 def right_padded(
-    prompts: Sequence[Encoded], answers: Sequence[tuple[int, ...]], pad: int
+    prompts: Sequence[Encoded], answers: Sequence[tuple[int, ...]], pad: int, answer_type: int = 0
 ) -> dict[str, torch.Tensor]:
-    """Prompt then answer, padded on the right; completion_mask is 1 on the answer's tokens."""
+    """Prompt then answer, padded on the right; completion_mask is 1 on the answer's tokens;
+    ``answer_type`` is their token_type_id."""
     lengths = [len(p.ids) + len(a) for p, a in zip(prompts, answers, strict=True)]
     width = max(lengths)
 
@@ -116,5 +157,6 @@ def right_padded(
         "completion_mask": table([(0,) * len(p.ids) + (1,) * len(a) for p, a in pairs], 0),
     }
     for key in prompts[0].types:
-        out[key] = table([p.types[key] for p in prompts], 0)
+        kind = answer_type if key == "token_type_ids" else 0
+        out[key] = table([p.types[key] + (kind,) * len(a) for p, a in pairs], 0)
     return out

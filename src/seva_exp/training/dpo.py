@@ -1,7 +1,7 @@
 """The align stage's trainer: TRL's DPOTrainer on our batches, with our losses beside TRL's.
 
-Two halves, kept apart: rows -> log-probabilities (``_rows``, ``_reference``), and log-probabilities
--> loss (TRL's own code on a replay of the rows, and ``losses.py``).
+Two halves, kept apart: rows -> log-probabilities (``forward.py``), and log-probabilities -> loss
+(TRL's own code on a replay of the rows, and ``losses.py``).
 
 Shape legend: N preferences, M rejected answers, V views with a picture, R = N + M + V rows, L
 tokens.
@@ -26,7 +26,8 @@ from seva_exp.interfaces import Placement, VisionLanguageModel
 from seva_exp.spec import Json
 from seva_exp.training.arguments import shared_arguments, vision_rows
 from seva_exp.training.batches import SeededOrder
-from seva_exp.training.collate import IGNORED, Preference, PreferenceCollator
+from seva_exp.training.collate import Preference, PreferenceCollator
+from seva_exp.training.forward import Forward, forward_for
 from seva_exp.training.lora import (
     POLICY,
     add_reference,
@@ -54,20 +55,19 @@ class Replay:
     """Stands in for the model in TRL's loss: gives the rows that are there already, in TRL's
     order, the chosen one repeated for each of its rejected ones."""
 
-    outputs: Any
+    outputs: dict[str, Tensor]
     rows: Tensor
 
     def __call__(self, **_: Any) -> SimpleNamespace:
-        fields = ("log_probs", "entropy", "mean_logits", "is_top1")
-        return SimpleNamespace(**{name: self.outputs[name][self.rows] for name in fields})
+        return SimpleNamespace(**{k: value[self.rows] for k, value in self.outputs.items()})
 
 
 class PreferenceTrainer(StepTrainer, DPOTrainer):
     """TRL's trainer on preferences with any number of rejected answers.
 
-    The model sees each row once. TRL's losses are means over pairs and weighed by the
-    micro-batch's share of the step's pairs, ours over preferences and weighed by its share of
-    those.
+    ``forward`` turns a batch into rows; the model sees each row once. TRL's losses are means over
+    pairs and weighed by the micro-batch's share of the step's pairs, ours over preferences and
+    weighed by its share of those.
     """
 
     unit = "pairs"
@@ -76,6 +76,7 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         super().__init__(projector_rate=spec.projector_learning_rate, **options)
         self._spec = spec
         self._starts_equal = starts_equal
+        self.forward: Forward
         self.precompute_ref_logps = True  # TRL's loss takes the reference from its inputs
 
     def count(self, batch: Any) -> Counter[str]:
@@ -96,8 +97,8 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         owners = {key: inputs[key] for key in OWNERS}
         inputs = {key: value for key, value in inputs.items() if key not in OWNERS}
         reference = self._reference(inputs)
-        outputs = self._rows(model, inputs)
-        policy = outputs.log_probs.sum(dim=1)
+        outputs = self.forward(model, inputs)
+        policy = outputs["log_probs"].sum(dim=1)
         if self._starts_equal and self.state.global_step == 0:
             self._check_start(policy.detach(), reference)
         self._note(inputs["completion_mask"].sum(dim=1), policy.detach(), reference)
@@ -122,15 +123,16 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         metrics["lengths/rejected"].append(lengths[chosen : chosen + pairs].float().mean().item())
         metrics["kl/chosen"].append((drift / self._seen[-1]["chosen_tokens"]).item())
 
-    def _rows(self, model: Any, inputs: Any) -> Any:
-        """TRL's fused output of all rows; per-token fields are [R, L - 1], 0 outside answers."""
-        rows = {key: value for key, value in inputs.items() if key != "completion_mask"}
-        labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, IGNORED)
-        return model(**rows, labels=labels, fused_lm_head=True, use_cache=False)
-
     def _reference(self, inputs: Any) -> Tensor:
-        """log pi_ref of each row [R]: the adapter ``ref`` where there is one, else none."""
-        return torch.cat(self.compute_ref_log_probs(self.model, inputs))
+        """log pi_ref of each row [R]: as it was computed before, or by the adapter ``ref`` where
+        there is one, else by none."""
+        if "reference" in inputs:
+            return inputs["reference"]
+
+        def rows(**_: Any) -> SimpleNamespace:
+            return SimpleNamespace(**self.forward(self.model, inputs))
+
+        return torch.cat(self.compute_ref_log_probs(rows, inputs))
 
     def _trl_loss(self, inputs: Any, outputs: Any, reference: Tensor, owner: Tensor) -> Tensor:
         """TRL's own loss and metrics over the M pairs, from rows that are there already."""
@@ -160,7 +162,8 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         if (far > allowed).any():
             raise StageError(
                 "align: before any training the log-probabilities of policy and reference differ "
-                f"by up to {far.max().item():.4f}: the reference is wrong."
+                f"by up to {far.max().item():.4f}: the reference is wrong. One that was made in "
+                "another number format is made anew by force=[reference]."
             )
 
 
@@ -185,7 +188,10 @@ def train(
     trainer = trainer_for(vlm, preferences, spec, placement, seed, start, reference)
     steps = math.ceil(len(preferences) / spec.batch_size) * spec.epochs
     log = StepLog("align", "dpo", on_step)
-    run(trainer, log, "align", steps, placement)
+    try:
+        run(trainer, log, "align", steps, placement)
+    finally:
+        trainer.forward.close()
     folder = placement.work / "adapter"
     save_adapter(trainer.model, folder, base_name)
     return folder, log.rows
@@ -204,10 +210,11 @@ def trainer_for(
     one to go on with, it would hold a copy as reference, wanted or not."""
     if start is not None:
         check_start(start, spec, "dpo")
+    order = SeededOrder([p.id for p in preferences], seed)
     trainer = PreferenceTrainer(
         spec=spec,
         starts_equal=start is None or reference == "start",
-        order=SeededOrder([p.id for p in preferences], seed),
+        order=order,
         model=vlm.model,
         peft_config=lora_config(vlm, spec, "dpo"),
         args=_arguments(spec, placement, seed),
@@ -218,8 +225,11 @@ def trainer_for(
     keep_projector_in_float32(trainer.model)
     if start is not None:
         load_adapter(trainer.model, start, POLICY)
-        if reference == "start":
+        if reference == "start" and any(p.reference is None for p in preferences):
             add_reference(trainer.model, start)
+    first = [preferences[i] for i in order][: trainer.args.per_device_train_batch_size]
+    forward = forward_for(vlm, trainer.model, first, spec.fast, placement)
+    trainer.forward, trainer.data_collator = forward, forward.collator(preferences)
     return trainer
 
 

@@ -11,7 +11,7 @@ from seva_exp.errors import StageError
 from seva_exp.images import image_size, load_image
 from seva_exp.interfaces import EncodedImage, VisionLanguageModel
 from seva_exp.records import ImageRef, Pair, Sample
-from seva_exp.training.collate import Example, Preference
+from seva_exp.training.collate import Example, Preference, Reference
 from seva_exp.views import Pictures, View
 
 
@@ -22,10 +22,13 @@ def preferences_of(
     repeat: int = 1,
     views: Mapping[str, View] | None = None,
     samples: Sequence[Sample] = (),
+    references: Sequence[Reference] = (),
 ) -> list[Preference]:
     """One preference per pair, listed ``repeat`` times. With ``views``, each preference can make
-    the pictures that its negative views showed; raises StageError where none shows one."""
+    the pictures that its negative views showed; raises StageError where none shows one.
+    ``references``, if there are any, are the pairs', in their order."""
     pictures = Pictures(samples)
+    known: Sequence[Reference | None] = references or [None] * len(pairs)
     once = [
         Preference(
             id=pair.sample_id,
@@ -42,8 +45,11 @@ def preferences_of(
                 if views and changes_picture(views[name])
             ),
             size=partial(image_size, root, pair.image),
+            reference=reference,
+            sample_id=pair.sample_id,
+            picture_id=pair.image.sha256,
         )
-        for pair in pairs
+        for pair, reference in zip(pairs, known, strict=True)
     ]
     if views is not None and not any(preference.images for preference in once):
         raise StageError(

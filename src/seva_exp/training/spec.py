@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from seva_exp.errors import suggest
-from seva_exp.spec import Spec
+from seva_exp.spec import Json, Spec
 
 TrlLoss = Literal[
     "sigmoid",
@@ -38,6 +38,7 @@ OUR_LOSSES: tuple[str, ...] = get_args(OurLoss)
 LOSSES = (*TRL_LOSSES, *OUR_LOSSES)
 SMOOTHED = ("exo_pair", "robust", "aot", "aot_unpaired")
 """The losses that ``label_smoothing`` changes."""
+Fast = Literal["auto", "on", "off"]
 Module = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -105,6 +106,9 @@ class DpoTraining(Training):
     """How often each preference is listed in an epoch; the copies are shuffled apart."""
     batch_size: int = Field(16, ge=1)
     """Preferences (prompts, each with its K rejected answers) per optimizer step."""
+    fast: Fast = "auto"
+    """Prompts and pictures computed once for all answers: ``auto`` where that is exact, ``on``
+    (an error where it is not), ``off``. Results are equal to rounding, so it is in no key."""
 
     @field_validator("loss", mode="before")
     @classmethod
@@ -136,6 +140,10 @@ class DpoTraining(Training):
                 f"{', '.join(SMOOTHED)} are. Set it to 0"
             )
         return self
+
+    def identity(self) -> Json:
+        """What the result depends on."""
+        return {name: value for name, value in self.to_json().items() if name != "fast"}
 
     @property
     def terms(self) -> dict[str, float]:

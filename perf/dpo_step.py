@@ -1,0 +1,524 @@
+"""What a DPO step costs, ours against stock TRL, side by side in one process.
+
+    python perf/dpo_step.py                     every case, a table (under 10 minutes on 2 cores)
+    python perf/dpo_step.py --json rows.json    and the rows for machines
+    python perf/dpo_step.py --case light-4      one case: VISION-BATCH[-checkpointing][-NEGATIVES]
+
+Random weights in LLaVA-1.5's proportions: 576 image tokens, prompt 40, answers 60; a light vision
+tower (5 % of the language model, as LLaVA-1.5's) and a heavy one (as Qwen2.5-VL-3B's). The baseline
+is TRL's own ``_compute_loss`` on its own rows, its LM head on answers' tokens only, as it is on a
+GPU (on a CPU TRL scores every position, which would double our ratios). On a CPU: float32, one
+thread, process CPU time, since other work on the machine would blur the clock; cases run in two
+processes. On a GPU: bfloat16, LLaVA-1.5-7B's shapes, wall-clock time.
+
+A case runs stock, ours, stock, ours ...; its ratio is the median over the pairs, with the range.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+IMAGE, PROMPT, ANSWER, VOCABULARY = 576, 40, 60, 32000
+VISION = {
+    "light": {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 6},
+    "heavy": {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8},
+}
+TEXT = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 8}
+BIG_VISION = {
+    "light": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24},
+    "heavy": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 24},
+}
+BIG_TEXT = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32}
+HEAD = {512: 64, 128: 32, 1024: 64, 4096: 128}
+"""Width of an attention head, by hidden size."""
+
+
+@dataclass(frozen=True)
+class Case:
+    vision: str
+    batch_size: int
+    checkpointing: bool = False
+    negatives: int = 1
+
+    @property
+    def name(self) -> str:
+        parts = [self.vision, str(self.batch_size)]
+        parts += ["checkpointing"] * self.checkpointing
+        return "-".join(parts + [f"{self.negatives}neg"] * (self.negatives > 1))
+
+
+CASES = [
+    *(Case(v, b, c) for v in VISION for b in (1, 4) for c in (False, True)),
+    Case("light", 1, negatives=3),
+    Case("heavy", 1, negatives=3),
+]
+
+
+def operations(case: Case, big: bool) -> dict[str, float]:
+    """Multiply-adds times 2 of one preference's step: ``stock``, what is needed for ``ours``, and
+    what comes ``once`` (reference and picture).
+
+    Frozen weights: the backward pass costs as much as the forward in linear layers, twice as much
+    in attention and, since the fused head computes its logits again, in the head. Checkpointing
+    adds a forward pass. Stock TRL encodes the picture for each row and each of policy and
+    reference, and with checkpointing also goes back through the frozen tower. Needed of the last
+    layer is what answers' places need: their queries, outputs and MLP.
+    """
+    text, vision = (BIG_TEXT, BIG_VISION) if big else (TEXT, VISION)
+    tower = vision[case.vision]
+    width, layers = text["hidden_size"], text["num_hidden_layers"]
+    square, mlp = 2 * width * width, 6 * width * text["intermediate_size"]
+    head = 2 * width * VOCABULARY * ANSWER
+    again = 1 + case.checkpointing
+
+    def cost(tokens: float, seen: float, last: tuple[float, float], rows: int) -> tuple[float, ...]:
+        """Forward alone, forward and backward. ``seen``: pairs of query and key in a layer;
+        ``last``: places and pairs that the last layer computes."""
+        places, pairs = last
+        flat = (layers - 1) * tokens * (4 * square + mlp)
+        flat += 2 * tokens * square + places * (2 * square + mlp)
+        attention = 4 * width * ((layers - 1) * seen + pairs)
+        forward = flat + attention + rows * head
+        back = flat + 2 * attention + 2 * rows * head
+        return forward, forward + back + (again - 1) * (flat + attention)
+
+    prompt = IMAGE + PROMPT + 1
+    rows, fed = 2 * case.negatives, 1 + case.negatives  # stock TRL: K pairs
+    length = prompt + ANSWER - 1
+    all_seen = rows * triangle(length)
+    stock = sum(cost(rows * length, all_seen, (rows * length, all_seen), rows))
+    picture = operations_of_picture(tower)
+    stock += 2 * again * rows * picture
+    answers = fed * ((ANSWER - 1) * prompt + triangle(ANSWER - 1))
+    last = (1 + fed * (ANSWER - 1), prompt + answers)
+    forward, ours = cost(prompt + fed * (ANSWER - 1), triangle(prompt) + answers, last, fed)
+    return {"stock": stock, "ours": ours, "once": forward + picture}
+
+
+def operations_of_picture(tower: dict[str, int]) -> float:
+    """The vision tower's forward pass."""
+    patches, width = IMAGE + 1, tower["hidden_size"]
+    linear = 2 * (4 * width * width + 2 * width * tower["intermediate_size"])
+    return tower["num_hidden_layers"] * (patches * linear + 4 * patches * patches * width)
+
+
+def triangle(n: int) -> float:
+    """Pairs of a query and a key not after it."""
+    return n * (n + 1) / 2
+
+
+def build(case: Case, device: str) -> Any:
+    """The model with a real processor, and the preferences."""
+    import numpy as np
+    import torch
+    from PIL import Image
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import (
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+        PreTrainedTokenizerFast,
+    )
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    from seva_exp.models import HubModel
+    from seva_exp.models.vlm import Vlm
+    from seva_exp.training.collate import Preference
+
+    special = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
+    words = {word: i for i, word in enumerate(special)}
+    words |= {f"w{i}": i for i in range(len(special), VOCABULARY)}
+    core = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    tokens = PreTrainedTokenizerFast(
+        tokenizer_object=core, extra_special_tokens={"image_token": "<image>"}, **names
+    )
+    processor = LlavaProcessor(
+        image_processor=CLIPImageProcessorPil(
+            size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336}
+        ),
+        tokenizer=tokens,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        image_token="<image>",
+        num_additional_image_tokens=1,
+        chat_template="{% for m in messages %}{% for c in m['content'] %}"
+        "{{ '<image> ' if c['type'] == 'image' else c['text'] }}{% endfor %}{% endfor %}",
+    )
+    big = device != "cpu"
+    text, vision = (BIG_TEXT, BIG_VISION) if big else (TEXT, VISION)
+    tower = vision[case.vision]
+    heads = text["hidden_size"] // HEAD[text["hidden_size"]]
+    torch.manual_seed(0)
+    with torch.device(device):
+        config = LlavaConfig(
+            vision_config=CLIPVisionConfig(
+                image_size=336,
+                patch_size=14,
+                num_attention_heads=tower["hidden_size"] // HEAD[tower["hidden_size"]],
+                **tower,
+            ),
+            text_config=LlamaConfig(
+                vocab_size=VOCABULARY,
+                num_attention_heads=heads,
+                num_key_value_heads=heads,
+                max_position_embeddings=4096,
+                pad_token_id=0,
+                bos_token_id=1,
+                eos_token_id=2,
+                **text,
+            ),
+            image_token_index=4,
+            image_seq_length=IMAGE,
+        )
+        dtype = torch.bfloat16 if big else torch.float32
+        model = LlavaForConditionalGeneration._from_config(config, dtype=dtype)
+    vlm = Vlm(model, processor, HubModel(path="random"))
+    rng = random.Random(0)
+
+    def answer() -> tuple[int, ...]:
+        return tuple(rng.randrange(100, VOCABULARY) for _ in range(ANSWER))
+
+    def load(number: int) -> Any:
+        noise = np.random.RandomState(number).randint(0, 255, (24, 32, 3), dtype=np.uint8)
+        return Image.fromarray(noise).resize((640, 480), Image.Resampling.BICUBIC)
+
+    preferences = [
+        Preference(
+            f"s{i}",
+            " ".join(f"w{rng.randrange(100, VOCABULARY)}" for _ in range(PROMPT)),
+            lambda i=i: load(i),
+            answer(),
+            tuple(answer() for _ in range(case.negatives)),
+        )
+        for i in range(case.batch_size)
+    ]
+    return vlm, preferences
+
+
+@contextmanager
+def compact_head() -> Iterator[None]:
+    """TRL's head scores answers' tokens only, as on a GPU. For the baseline alone."""
+    from trl.trainer import utils
+
+    real = utils._use_triton
+    utils._use_triton = lambda device: True
+    try:
+        yield
+    finally:
+        utils._use_triton = real
+
+
+class Bench:
+    """Stock and ours on one model object."""
+
+    def __init__(self, case: Case, device: str, work: Path) -> None:
+        import torch
+
+        from seva_exp.interfaces import Placement
+        from seva_exp.progress import progress
+        from seva_exp.training import DpoTraining
+        from seva_exp.training.collate import PreferenceCollator
+        from seva_exp.training.dpo import trainer_for
+
+        torch.set_num_threads(1)
+        self.torch, self.case, self.device = torch, case, device
+        vlm, self.preferences = build(case, device)
+        self.place = Placement(
+            device, 8, case.batch_size, case.checkpointing,
+            lambda *a: progress("off", *a), work, vision_cache=2**34,
+        )  # fmt: skip
+        spec = DpoTraining(lora_rank=16, lora_alpha=32, batch_size=case.batch_size, fast="off")
+        self.trainer = trainer_for(vlm, self.preferences, spec, self.place, 0)
+        self.trainer._starts_equal = False
+        self.model, self.vlm = self.trainer.model, vlm
+        generator = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if "lora_B" in name:
+                    parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
+        self.model.train()
+        if case.checkpointing:
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
+        pairs = [
+            self._pair(p, k) for k in range(case.negatives) for p in self.preferences
+        ]  # K pairs with one prompt each are K rows of TRL's
+        rows = PreferenceCollator(vlm, pairs)([{"row": i} for i in range(len(pairs))])
+        self.stock_rows = self._placed({k: v for k, v in rows.items() if "owner" not in k})
+
+    def _pair(self, preference: Any, number: int) -> Any:
+        from dataclasses import replace
+
+        return replace(preference, rejected=(preference.rejected[number],))
+
+    def _placed(self, batch: Any) -> Any:
+        return {k: v.to(self.device) for k, v in batch.items()}
+
+    def stock(self, reference: Any = None, features: Any = None, backward: bool = True) -> Any:
+        """TRL's own step, with its reference computed on the way, or given."""
+        from trl import DPOTrainer
+
+        inputs = dict(self.stock_rows)
+        if features is not None:
+            inputs.pop("pixel_values")
+            inputs["mm_encoder_outputs"] = {"image": features()}
+        self.trainer.precompute_ref_logps = reference is not None
+        if reference is not None:
+            inputs["ref_chosen_logps"], inputs["ref_rejected_logps"] = reference.chunk(2)
+        with compact_head():
+            loss = DPOTrainer._compute_loss(self.trainer, self.model, inputs, False)
+        self.trainer.precompute_ref_logps = True
+        loss.backward()
+        return loss.item()
+
+    def open(self, budget: int) -> None:
+        """From here on the shared row, until ``close``."""
+        from seva_exp.training.forward import SharedForward
+        from seva_exp.training.vision import Vision
+
+        self.trainer.forward = SharedForward(self.vlm, Vision(self.vlm, budget))
+        collate = self.trainer.forward.collator(self.preferences)
+        self.shared = self._placed(collate([{"row": i} for i in range(len(self.preferences))]))
+
+    def close(self) -> None:
+        self.trainer.forward.close()
+
+    def ours(self, reference: Any = None) -> Any:
+        inputs = dict(self.shared)
+        if reference is not None:
+            inputs["reference"] = reference
+        self.trainer._step = self.trainer.count(inputs)
+        loss = self.trainer._compute_loss(self.model, inputs, False)
+        self.trainer._seen.clear()
+        loss.backward()
+        return loss.item()
+
+    def reference(self) -> Any:
+        """log pi_ref of the rows as the stage ``reference`` computes it: the head makes
+        log-probabilities and no statistics."""
+        from trl.trainer.utils import add_fused_lm_head
+
+        inputs = {k: v for k, v in self.shared.items() if "owner" not in k}
+        before = self.vlm.model.forward
+        add_fused_lm_head(self.vlm.model)
+        try:
+            return self.trainer._reference(inputs)
+        finally:
+            self.vlm.model.forward = before
+
+    def seconds(self, work: Callable[[], Any]) -> tuple[float, Any]:
+        self.model.zero_grad()
+        gc.collect()
+        on_gpu = self.device != "cpu"
+        if on_gpu:
+            self.torch.cuda.synchronize()
+        clock = time.perf_counter if on_gpu else time.process_time
+        start = clock()
+        value = work()
+        if on_gpu:
+            self.torch.cuda.synchronize()
+        return clock() - start, value
+
+    def saved(self, work: Callable[[], Any]) -> int:
+        """Bytes that a step keeps for its backward pass, parameters left out."""
+        known = {p.untyped_storage().data_ptr() for p in self.model.parameters()}
+        seen: dict[int, int] = {}
+
+        def pack(tensor: Any) -> Any:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in known:
+                seen[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with self.torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            work()
+        return sum(seen.values())
+
+    def gradients(self) -> Any:
+        found = [p.grad.flatten() for p in self.model.parameters() if p.grad is not None]
+        return self.torch.cat(found).float()
+
+
+def measure(case: Case, device: str, rounds: int, parts: bool, work: Path) -> dict[str, Any]:
+    """One case: A B A B."""
+    bench = Bench(case, device, work)
+    bench.open(2**34)
+    reference = bench.reference()
+    memory = [bench.saved(lambda: bench.ours(reference))]
+    ours_grad = bench.gradients()
+    bench.close()
+    bench.model.zero_grad()
+    memory.insert(0, bench.saved(bench.stock))
+    stock_grad = bench.gradients()
+    times: dict[str, list[float]] = {"stock": [], "ours": [], "reference": [], "tower": []}
+    for _ in range(rounds):
+        times["stock"].append(bench.seconds(bench.stock)[0])
+        bench.open(2**34)
+        images = bench.shared["shared"].pictures
+        vision = bench.trainer.forward._vision
+        times["tower"].append(bench.seconds(lambda v=vision, i=images: v.features(i))[0])
+        times["ours"].append(bench.seconds(lambda: bench.ours(reference))[0])
+        times["reference"].append(bench.seconds(bench.reference)[0])
+        bench.close()
+    result = summary(case, times, memory, device != "cpu")
+    result["gradient_difference"] = ((ours_grad - stock_grad).norm() / stock_grad.norm()).item()
+    if device != "cpu":
+        result["peak_memory_gib"] = bench.torch.cuda.max_memory_allocated() / 2**30
+    if parts:
+        result["alone"] = alone(bench, rounds)
+    return result
+
+
+def summary(
+    case: Case, times: dict[str, list[float]], memory: list[int], big: bool
+) -> dict[str, Any]:
+    ratios = [a / b for a, b in zip(times["stock"], times["ours"], strict=True)]
+    epochs = [stock / sum(rest) for stock, *rest in zip(*(times[n] for n in times), strict=True)]
+    ideal = operations(case, big)
+    return {
+        **asdict(case),
+        "ratio": statistics.median(ratios),
+        "low": min(ratios),
+        "high": max(ratios),
+        "epoch_ratio": statistics.median(epochs),
+        "memory_ratio": memory[1] / memory[0],
+        "ideal_ratio": ideal["stock"] / ideal["ours"],
+        "ideal_epoch_ratio": ideal["stock"] / (ideal["ours"] + ideal["once"]),
+        "seconds": {name: statistics.median(values) for name, values in times.items()},
+        "saved_mib": [size / 2**20 for size in memory],
+    }
+
+
+def alone(bench: Bench, rounds: int) -> dict[str, float]:
+    """Each ingredient by itself over stock: median ratio."""
+    from seva_exp.training.vision import Vision
+
+    bench.open(0)
+    pictures = bench.shared["shared"].pictures
+    reference = bench.reference()
+    bench.close()
+    known = reference.repeat_interleave(1)
+    vision = Vision(bench.vlm, 2**34)
+    vision.features(pictures)
+
+    def kept() -> Any:
+        return vision.features(pictures * (2 * bench.case.negatives))
+
+    def shared() -> Any:
+        bench.open(0)
+        try:
+            return bench.seconds(bench.ours)[0]
+        finally:
+            bench.close()
+
+    ways: dict[str, Callable[[], float]] = {
+        "reference known": lambda: bench.seconds(lambda: bench.stock(known))[0],
+        "features kept": lambda: bench.seconds(lambda: bench.stock(features=kept))[0],
+        "shared row": shared,
+    }
+    ratios: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        stock = bench.seconds(bench.stock)[0]
+        for name, way in ways.items():
+            ratios[name].append(stock / way())
+    return {name: statistics.median(values) for name, values in ratios.items()}
+
+
+def run_case(case: Case, arguments: argparse.Namespace) -> subprocess.Popen[str]:
+    command = [sys.executable, __file__, "--case", case.name, "--rounds", str(arguments.rounds)]
+    command += ["--device", arguments.device, "--raw"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Each case in a process of its own, two at a time on a CPU; the largest first."""
+    todo = sorted(CASES, key=lambda c: (c.batch_size, c.vision == "heavy"), reverse=True)
+    waiting, running = list(todo), []
+    done: dict[str, dict[str, Any]] = {}
+    while waiting or running:
+        while waiting and len(running) < arguments.parallel:
+            case = waiting.pop(0)
+            running.append((case, run_case(case, arguments)))
+        case, process = running.pop(0)
+        text, _ = process.communicate()
+        if process.returncode:
+            raise SystemExit(f"{case.name} failed with exit code {process.returncode}")
+        done[case.name] = json.loads(text.splitlines()[-1])
+        print(line(done[case.name]), flush=True)
+    return [done[case.name] for case in CASES]
+
+
+HEADER = (
+    f"{'case':24s} {'ratio':>6s} {'range':>13s} {'ideal':>6s} {'epoch':>6s} {'ideal':>6s} "
+    f"{'memory':>7s} {'stock s':>8s} {'ours s':>7s}"
+)
+
+
+def line(row: dict[str, Any]) -> str:
+    case = Case(row["vision"], row["batch_size"], row["checkpointing"], row["negatives"])
+    spread = f"{row['low']:.2f}-{row['high']:.2f}"
+    text = (
+        f"{case.name:24s} {row['ratio']:6.2f} {spread:>13s} {row['ideal_ratio']:6.2f} "
+        f"{row['epoch_ratio']:6.2f} {row['ideal_epoch_ratio']:6.2f} {row['memory_ratio']:7.2f} "
+        f"{row['seconds']['stock']:8.2f} {row['seconds']['ours']:7.2f}"
+    )
+    if "alone" in row:
+        parts = ", ".join(f"{name} {ratio:.2f}" for name, ratio in row["alone"].items())
+        text += f"\n{'':24s} each alone: {parts}"
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.add_argument("--case", help="one case only, e.g. light-4, heavy-1-checkpointing")
+    parser.add_argument("--rounds", type=int, default=3, help="pairs of runs per case")
+    parser.add_argument("--parallel", type=int, help="cases at once (2 on a CPU, 1 on a GPU)")
+    parser.add_argument("--device", help="cpu or cuda; the GPU where there is one")
+    parser.add_argument("--raw", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from seva_exp.runtime import settle
+
+    settle()  # as every run does: quiet, and freed memory is kept, for stock and ours alike
+    if arguments.device is None:
+        import torch
+
+        arguments.device = "cuda" if torch.cuda.is_available() else "cpu"
+    if arguments.parallel is None:
+        arguments.parallel = 2 if arguments.device == "cpu" else 1
+    if arguments.case:
+        by_name = {case.name: case for case in CASES}
+        if arguments.case not in by_name:
+            parser.error(f"--case {arguments.case}: it is one of {', '.join(by_name)}")
+        case = by_name[arguments.case]
+        with tempfile.TemporaryDirectory() as work:
+            parts = case == Case("light", 1) or case == Case("heavy", 1)
+            rows = [measure(case, arguments.device, arguments.rounds, parts, Path(work))]
+        print(json.dumps(rows[0]) if arguments.raw else f"{HEADER}\n{line(rows[0])}")
+    else:
+        print(HEADER)
+        rows = run_all(arguments)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"rows": rows}, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Preferences to the log-probabilities of their answers, on the shared row or on plain rows.
+
+Shape legend: R rows, L tokens of the longest row, A tokens of the longest answer and one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from seva_exp.errors import StageError
+from seva_exp.interfaces import Placement, VisionLanguageModel
+from seva_exp.training.collate import IGNORED, Preference, PreferenceCollator
+from seva_exp.training.families import refusal, text_config, trained
+from seva_exp.training.shared_attention import NAME
+from seva_exp.training.shared_row import SharedCollator, SharedRow
+from seva_exp.training.spec import Fast
+from seva_exp.training.vision import Vision
+
+Collator = Callable[[list[dict[str, Any]]], dict[str, Any]]
+FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1")
+"""Per token, of TRL's fused LM head."""
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 0.1}
+"""How far the two ways may be apart, in nats per token, mean over an answer: rounding. A wrong mask
+or position is off by 0.05 to 1 in every number format."""
+
+
+class Forward(Protocol):
+    """How a batch becomes rows, and rows log-probabilities."""
+
+    said: str
+    """One line for people: which way, and why not the other."""
+
+    def collator(self, preferences: Sequence[Preference]) -> Collator: ...
+
+    def __call__(self, model: Any, inputs: Any) -> dict[str, Tensor]:
+        """FIELDS, each [R, L - 1] or [R, A - 1], 0 outside answers."""
+        ...
+
+    def close(self) -> None:
+        """Leave the model as it was."""
+        ...
+
+
+class PlainForward:
+    """TRL's way: a whole sequence, with its picture, for every answer."""
+
+    def __init__(self, vlm: VisionLanguageModel, said: str = "plain rows") -> None:
+        self._vlm = vlm
+        self.said = said
+
+    def collator(self, preferences: Sequence[Preference]) -> Collator:
+        return PreferenceCollator(self._vlm, preferences)
+
+    def __call__(self, model: Any, inputs: Any) -> dict[str, Tensor]:
+        rows = {k: v for k, v in inputs.items() if k not in ("completion_mask", "reference")}
+        labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, IGNORED)
+        out = model(**rows, labels=labels, fused_lm_head=True, use_cache=False)
+        return _fields(out)
+
+    def close(self) -> None:
+        """It changes nothing."""
+
+
+class SharedForward:
+    """Every prompt once, every picture once, the LM head on answers only.
+
+    TRL's fused head does the scoring; hooks on the model below it put the pictures' features in,
+    take the scored places out, and spare the last layer's MLP the others.
+    """
+
+    said = "shared row"
+
+    def __init__(self, vlm: VisionLanguageModel, vision: Vision) -> None:
+        self._vlm = vlm
+        self._vision = vision
+        inner = vlm.model.base_model
+        self._hooks = [
+            inner.register_forward_pre_hook(self._see, with_kwargs=True),
+            inner.register_forward_hook(self._pick, with_kwargs=True),
+        ]
+        last = vlm.model.get_decoder().layers[-1]
+        self._row: SharedRow | None = None
+        self._hooks += [
+            last.self_attn.register_forward_pre_hook(self._note, with_kwargs=True),
+            last.mlp.register_forward_pre_hook(self._narrow),
+            last.mlp.register_forward_hook(self._widen),
+        ]
+        # Until close(): checkpointing calls the layers again in the backward pass.
+        self._config = text_config(vlm.model)
+        self._before = self._config._attn_implementation
+        self._config._attn_implementation = NAME
+
+    def collator(self, preferences: Sequence[Preference]) -> Collator:
+        return SharedCollator(self._vlm, preferences, self._vision)
+
+    def __call__(self, model: Any, inputs: Any) -> dict[str, Tensor]:
+        row = inputs["shared"]
+        out = model(
+            input_ids=row.ids,
+            position_ids=row.positions,
+            shift_labels=row.labels,
+            shared=row,
+            fused_lm_head=True,
+            use_cache=False,
+        )
+        mask = inputs["completion_mask"][:, 1:].bool()
+        found = _fields(out).items()
+        return {k: v.new_zeros(mask.shape).masked_scatter(mask, v) for k, v in found}
+
+    def _see(self, module: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        """Inside the model's own forward, where sharded weights are gathered."""
+        if "shared" not in kwargs:
+            return None
+        features = self._vision.features(kwargs["shared"].pictures)
+        return args, {**kwargs, "mm_encoder_outputs": {"image": features}}
+
+    def _pick(self, module: Any, args: Any, kwargs: Any, out: Any) -> Any:
+        if "shared" in kwargs:
+            out.last_hidden_state = out.last_hidden_state[:, kwargs["shared"].scored]
+        return out
+
+    # The last layer's MLP is needed where answers are predicted, and nowhere else: no later layer
+    # looks at the other places. Its attention, right before it, tells which row this is.
+    def _note(self, module: Any, args: Any, kwargs: Any) -> None:
+        self._row = kwargs.get("shared")
+
+    def _narrow(self, module: Any, args: Any) -> Any:
+        if self._row is None:
+            return args
+        self._length = args[0].shape[1]
+        return (args[0][:, self._row.places], *args[1:])
+
+    def _widen(self, module: Any, args: Any, out: Tensor) -> Tensor:
+        if self._row is None:
+            return out
+        wide = out.new_zeros(out.shape[0], self._length, out.shape[2])
+        return wide.index_copy(1, self._row.places, out)
+
+    def close(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._config._attn_implementation = self._before
+
+
+def _fields(out: Any) -> dict[str, Tensor]:
+    """Those of FIELDS that the head was asked for."""
+    return {name: out[name] for name in FIELDS if name in out}
+
+
+def forward_for(
+    vlm: VisionLanguageModel,
+    model: Any,
+    first: Sequence[Preference],
+    fast: Fast,
+    placement: Placement,
+) -> Forward:
+    """The way that ``fast`` asks for. The shared row is compared with plain rows on ``first``
+    before it is taken; raises StageError where ``fast`` is ``on`` and it can't be.
+
+    ``model`` is what is called: ``vlm.model`` with TRL's fused head, or an adapter around it.
+    """
+    if fast == "off":
+        return PlainForward(vlm)
+    why = refusal(vlm)
+    if not why:
+        plain = _scored(PlainForward(vlm), model, first, placement)
+        shared = SharedForward(vlm, vision_for(vlm, placement))
+        why = _difference(plain, _scored(shared, model, first, placement), vlm.model.dtype)
+        if not why:
+            return shared
+        shared.close()
+    if fast == "on":
+        raise StageError(f"dpo.fast=on: {why}. Use dpo.fast=auto or off.")
+    placement.warn(f"dpo.fast=auto: the slower plain rows are taken, since {why}")
+    return PlainForward(vlm, f"plain rows: {why}")
+
+
+def vision_for(vlm: VisionLanguageModel, placement: Placement) -> Vision:
+    """Features that stages share, where the projector is the base model's own."""
+    projects = any(".modules_to_save." in name for name, _ in trained(vlm))
+    if any(".modules_to_save." in name for name, _ in vlm.model.named_parameters()):
+        return Vision(vlm, placement.vision_cache, projects)
+    return Vision(vlm, placement.vision_cache, kept=placement.features)
+
+
+def _scored(
+    forward: Forward, model: Any, first: Sequence[Preference], placement: Placement
+) -> tuple[Tensor, Tensor]:
+    """The answers' log-probabilities [R] and lengths [R] of a batch."""
+    batch = forward.collator(first)([{"row": i} for i in range(len(first))])
+    batch = {key: value.to(placement.device) for key, value in batch.items()}
+    owners = ("rejected_owner", "view_owner")
+    with torch.no_grad():
+        inputs = {key: value for key, value in batch.items() if key not in owners}
+        out = forward(model, inputs)["log_probs"]
+    return out.float().sum(dim=1), batch["completion_mask"].sum(dim=1)
+
+
+def _difference(
+    plain: tuple[Tensor, Tensor], shared: tuple[Tensor, Tensor], dtype: torch.dtype
+) -> str:
+    """What is wrong with the shared row's numbers; empty if nothing is."""
+    (one, length), (other, _) = plain, shared
+    far = ((one - other).abs() / length).max().item()
+    if far <= TOLERANCE[dtype]:  # a number that is not one is not below
+        return ""
+    return f"on the first batch it is {far:.2g} nats per token off the plain rows"

@@ -1,0 +1,117 @@
+"""The reference stage's work: log pi_ref of every answer, batch by batch, resumable. Scored on the
+same path as the policy's (forward.py), and independent of every number of ``dpo``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from trl.trainer.utils import add_fused_lm_head
+
+from seva_exp.interfaces import Placement, VisionLanguageModel
+from seva_exp.records import Pair, Sample
+from seva_exp.spec import Json, canonical
+from seva_exp.store import Journal
+from seva_exp.training.collate import Preference, Reference
+from seva_exp.training.forward import forward_for
+from seva_exp.training.lora import keep_projector_in_float32
+from seva_exp.training.preferences import preferences_of
+from seva_exp.training.spec import Fast
+from seva_exp.views import View
+
+FILE = "reference.jsonl"
+
+
+def score_reference(
+    vlm: VisionLanguageModel,
+    pairs: Sequence[Pair],
+    root: Path,
+    fast: Fast,
+    placement: Placement,
+    *,
+    views: Mapping[str, View] | None = None,
+    samples: Sequence[Sample] = (),
+    start: Path | None = None,
+) -> Json:
+    """Write ``reference.jsonl``, a line per pair in the pairs' order; return the counts.
+
+    The reference is the base model ``vlm``, or the adapter in ``start`` on it. With ``views`` the
+    chosen answer is scored with each view's picture too.
+    """
+    preferences = preferences_of(vlm, pairs, root, 1, views, samples)
+    journal = Journal(placement.work)
+    done = {row["sample_id"] for row in journal.rows}
+    size = placement.train_batch_size
+    batches = [range(i, min(i + size, len(pairs))) for i in range(0, len(pairs), size)]
+    todo = [batch for batch in batches if any(preferences[i].id not in done for i in batch)]
+    said = "nothing left to score"
+    with scoring(vlm, start) as model, placement.progress("reference", len(pairs), "pair") as bar:
+        bar.update(len(pairs) - sum(map(len, todo)))
+        if todo:
+            first = [preferences[i] for i in todo[0]]
+            forward = forward_for(vlm, model, first, fast, placement)
+            said = forward.said
+            collate = forward.collator(preferences)
+            for batch in todo:
+                rows = _scored(forward, model, collate([{"row": i} for i in batch]), placement)
+                found = _references([preferences[i] for i in batch], rows)
+                journal.append(found)
+                bar.update(len(batch))
+            forward.close()
+    by_id = {row["sample_id"]: row for row in journal.rows}
+    lines = "".join(canonical(by_id[preference.id]) + "\n" for preference in preferences)
+    (placement.work / FILE).write_text(lines, encoding="utf-8")
+    answers = sum(1 + len(p.rejected) + len(p.images) for p in preferences)
+    return {"preferences": len(preferences), "answers": answers, "forward": said}
+
+
+def read_reference(artifact: Path, pairs: Sequence[Pair]) -> list[Reference]:
+    """The pairs' references, in the pairs' order."""
+    rows = map(json.loads, (artifact / FILE).read_text(encoding="utf-8").splitlines())
+    found = {row.pop("sample_id"): row for row in rows}
+    return [
+        Reference(row["chosen"], tuple(row["rejected"]), tuple(row["views"]))
+        for row in (found[pair.sample_id] for pair in pairs)
+    ]
+
+
+@contextmanager
+def scoring(vlm: VisionLanguageModel, start: Path | None) -> Iterator[Any]:
+    """The model with TRL's fused head, and with the adapter in ``start``; then as it was."""
+    vlm.model.requires_grad_(False)
+    model = vlm.model
+    if start is not None:
+        model = PeftModel.from_pretrained(vlm.model, str(start))
+        keep_projector_in_float32(model)
+    add_fused_lm_head(vlm.model)
+    try:
+        yield model.eval()
+    finally:
+        del vlm.model.forward
+        if start is not None:
+            model.unload()
+
+
+def _scored(forward: Any, model: Any, batch: Json, placement: Placement) -> Tensor:
+    """[R]"""
+    owners = ("rejected_owner", "view_owner")
+    inputs = {k: v.to(placement.device) for k, v in batch.items() if k not in owners}
+    with torch.no_grad():
+        return forward(model, inputs)["log_probs"].sum(dim=1).cpu()
+
+
+def _references(batch: Sequence[Preference], scores: Tensor) -> list[Json]:
+    """The R rows' scores, preference by preference."""
+    left = iter(scores.tolist())
+    chosen = [next(left) for _ in batch]
+    rejected = [tuple(next(left) for _ in p.rejected) for p in batch]
+    views = [tuple(next(left) for _ in p.images) for p in batch]
+    found = zip(batch, map(Reference, chosen, rejected, views), strict=True)
+    return [{"sample_id": p.id, **asdict(reference)} for p, reference in found]

@@ -1,0 +1,165 @@
+"""The frozen vision tower, run once per picture: its features are kept, up to a number of bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from seva_exp.interfaces import EncodedImage, VisionLanguageModel
+from seva_exp.training.collate import Preference
+
+PARTS = ("pooler_output", "deepstack_features")
+"""What the language model takes of a vision tower's output; lists with an entry per picture, or
+one tensor, or (deepstack) a list of lists, one a layer."""
+TOWERS = ("vision_tower", "vision_model")
+"""The tower where it is apart from the projector."""
+ID_BYTES = 40
+"""Of a placeholder id kept as a Python number."""
+
+
+Kept = tuple[EncodedImage, Any, int]
+"""A picture without its values, what was computed of it, and its size in bytes."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """``key`` names it; ``image`` is as the processor made it, without pixels if the features of
+    ``key`` were kept already."""
+
+    key: str
+    image: EncodedImage
+
+
+class Vision:
+    """Features by picture. The first pictures that fit into ``budget`` bytes are kept for good:
+    an epoch asks for each once, so that throwing one out for another gains nothing.
+
+    They are kept in main memory, also of a model on a GPU.
+
+    With ``projects`` (the projector is trained) it is the tower's output that is kept, and the
+    projector runs each time. Where tower and projector are one module (Qwen-VL) nothing is kept
+    then.
+    """
+
+    def __init__(
+        self,
+        vlm: VisionLanguageModel,
+        budget: int,
+        projects: bool = False,
+        kept: dict[str, Kept] | None = None,
+    ) -> None:
+        self.kept: dict[str, Kept] = {} if kept is None else kept
+        """By picture; given, it is another stage's, of the same tower and projector."""
+        self._vlm = vlm
+        self._inner = vlm.model.base_model
+        self._budget = budget - sum(size for _, _, size in self.kept.values())
+        self._projects = projects
+        self._tower = next((t for n in TOWERS if (t := getattr(self._inner, n, None))), None)
+
+    def picture(self, preference: Preference, view: int | None = None) -> Picture:
+        """The clean picture, or that of negative view number ``view``."""
+        key = preference.picture if view is None else f"{preference.sample}/{view}"
+        if key in self.kept:
+            return Picture(key, self.kept[key][0])
+        if view is None:
+            return Picture(key, self._vlm.encode_image(preference.load()))
+        return Picture(key, preference.images[view]())
+
+    def features(self, pictures: Sequence[Picture]) -> Any:
+        """All pictures' features as one output of ``get_image_features``, in order."""
+        images = {picture.key: picture for picture in pictures}
+        if self._projects and self._tower is None:
+            found = {key: self._project(picture.image) for key, picture in images.items()}
+        else:
+            kept = {key: self._see(picture) for key, picture in images.items()}
+            found = kept
+            if self._projects:
+                found = {k: self._project(images[k].image, tower) for k, tower in kept.items()}
+        return joined([found[picture.key] for picture in pictures])
+
+    def _see(self, picture: Picture) -> Any:
+        """What is kept of a picture. Computed alone, so that it depends on no batch, and without
+        gradients: the tower is frozen, and checkpointing would otherwise go back through it."""
+        if picture.key in self.kept:
+            return moved(self.kept[picture.key][1], self._vlm.device)
+        seen: list[Any] = []
+        hook = None
+        if self._projects:
+            assert self._tower is not None
+            hook = self._tower.register_forward_hook(lambda *call: seen.append(copy(call[-1])))
+        try:
+            with torch.no_grad():
+                out = self._project(picture.image)
+        finally:
+            if hook is not None:
+                hook.remove()
+        part = seen[0] if self._projects else out
+        self._keep(picture, part)
+        return part
+
+    def _project(self, image: EncodedImage, tower: Any = None) -> Any:
+        """``get_image_features``; with ``tower`` the tower's output is given and not computed."""
+        inputs = self._vlm.image_inputs([image])
+        stand_in = self._tower if tower is not None else None
+        if stand_in is not None:
+            stand_in.forward = lambda *_, **__: copy(tower)
+        try:
+            out = self._inner.get_image_features(**inputs, return_dict=True)
+        finally:
+            if stand_in is not None:
+                del stand_in.forward
+        return type(out)(**{name: out[name] for name in PARTS if out.get(name) is not None})
+
+    def _keep(self, picture: Picture, part: Any) -> None:
+        image = picture.image
+        size = sum(t.numel() * t.element_size() for t in tensors(part))
+        size += ID_BYTES * len(image.placeholders) * (1 + len(image.types))
+        if size <= self._budget:
+            self._budget -= size
+            hollow = {name: _hollow(value) for name, value in image.pixels.items()}
+            self.kept[picture.key] = (replace(image, pixels=hollow), moved(part, "cpu"), size)
+
+
+def _hollow(pixels: torch.Tensor) -> torch.Tensor:
+    """Of the same shape, without the values (sizes and grids stay): only the tower reads them."""
+    small = pixels.ndim < 3 and not pixels.is_floating_point()
+    return pixels if small else torch.ones((), dtype=pixels.dtype).expand(pixels.shape)
+
+
+def moved(value: Any, device: Any) -> Any:
+    """Nested lists and outputs of tensors, on ``device``."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return type(value)(**{name: moved(one, device) for name, one in value.items()})
+    if isinstance(value, (list, tuple)):
+        return [moved(one, device) for one in value]
+    return value
+
+
+def tensors(value: Any) -> list[torch.Tensor]:
+    """All tensors in nested lists and outputs."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if value is None:
+        return []
+    inner = value.values() if isinstance(value, dict) else value
+    return [tensor for one in inner for tensor in tensors(one)]
+
+
+def joined(outputs: Sequence[Any]) -> Any:
+    """Outputs of single pictures as the one of a batch."""
+    first = outputs[0]
+    return type(first)(**{name: _join([out[name] for out in outputs], name) for name in first})
+
+
+def _join(parts: list[Any], name: str) -> Any:
+    if isinstance(parts[0], torch.Tensor):
+        return torch.cat(parts)
+    if name == "deepstack_features":
+        return [[one for layer in layers for one in layer] for layers in zip(*parts, strict=True)]
+    return [one for part in parts for one in part]

@@ -1,0 +1,184 @@
+"""The reference stage: the same numbers as on the way, resumable, once for a sweep over dpo.*."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import seva_exp
+from seva_exp import Experiment, Machine, StageError
+from seva_exp.augment import DiffusionNoise
+from seva_exp.benchmarks import ShapesBenchmark
+from seva_exp.data import ShapesData
+from seva_exp.digests import FileDigests
+from seva_exp.graph import graph
+from seva_exp.methods import SevaMethod
+from seva_exp.records import ImageRef, Pair
+from seva_exp.stages import Align
+from seva_exp.training import DpoTraining
+from seva_exp.training import reference as reference_module
+from seva_exp.training.collate import Reference
+from seva_exp.training.dpo import train
+from seva_exp.training.reference import read_reference, score_reference
+
+from .tools import (
+    CHOSEN,
+    QUESTIONS,
+    REJECTED,
+    logprob,
+    picture,
+    placement,
+    preferences,
+    quiet,
+    tiny,
+)
+
+MACHINE = Machine(progress="off")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(5):
+        picture(i).save(folder / f"{i}.png")
+    return folder
+
+
+def pairs(root: Path) -> list[Pair]:
+    digest = FileDigests(root)
+    return [
+        Pair(
+            f"s{i}", ImageRef(f"{i}.png", digest(root / f"{i}.png")), QUESTIONS[i % 3],
+            CHOSEN[i % 3], tuple(REJECTED[i : i + 1 + i % 2]), ("noise",) * (1 + i % 2),
+            (), ((),) * (1 + i % 2),
+        )
+        for i in range(5)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("fast", ["on", "off"])
+def test_each_answer_s_log_probability_under_the_base_model(root, tmp_path, fast):
+    made = pairs(root)
+    vlm = tiny()
+    summary = score_reference(vlm, made, root, fast, placement(tmp_path, train_batch_size=2))
+    assert (summary["preferences"], summary["answers"]) == (5, 12)
+    assert vlm.model.forward.__func__ is type(vlm.model).forward  # left as it was
+    plain = tiny()
+    known = read_reference(tmp_path, made)
+    for row, preference in zip(
+        known, reference_module.preferences_of(plain, made, root), strict=True
+    ):
+        answers = (preference.chosen, *preference.rejected)
+        for value, answer in zip((row.chosen, *row.rejected), answers, strict=True):
+            assert value == pytest.approx(logprob(plain, preference, answer), abs=1e-3)
+
+
+def test_a_killed_stage_goes_on_and_gives_the_same(root, tmp_path, monkeypatch):
+    made = pairs(root)
+    whole = placement(tmp_path / "whole", train_batch_size=2)
+    score_reference(tiny(), made, root, "auto", whole)
+    place = placement(tmp_path / "cut", train_batch_size=2)
+    real, calls = reference_module._scored, []
+
+    def dies(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(reference_module, "_scored", dies)
+    with pytest.raises(KeyboardInterrupt):
+        score_reference(tiny(), made, root, "auto", place)
+    score_reference(tiny(), made, root, "auto", place)
+    assert len(calls) == 2 + 2  # of 3 batches the first was kept
+    assert read_reference(place.work, made) == read_reference(whole.work, made)
+
+
+def test_training_takes_the_reference_that_it_is_given(tmp_path):
+    spec = DpoTraining(batch_size=4, epochs=2, learning_rate=1e-3, lora_rank=4)
+    vlm = tiny()
+    rows = preferences(vlm, 4, (1, 2), (1,))
+    base = tiny()
+    known = [
+        replace(
+            row,
+            reference=Reference(
+                logprob(base, row, row.chosen),
+                tuple(logprob(base, row, ids) for ids in row.rejected),
+                tuple(logprob(base, row, row.chosen, make()) for make in row.images),
+            ),
+        )
+        for row in rows
+    ]
+    _, given = train(vlm, known, spec, placement(tmp_path / "a"), 0, "x", quiet)
+    vlm = tiny()
+    _, found = train(vlm, rows, spec, placement(tmp_path / "b"), 0, "x", quiet)
+    for one, other in zip(given, found, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+    wrong = [replace(row, reference=replace(row.reference, chosen=-1.0)) for row in known]
+    with pytest.raises(StageError, match="the reference is wrong"):
+        train(tiny(), wrong, spec, placement(tmp_path / "c"), 0, "x", quiet)
+
+
+def experiment(**dpo) -> Experiment:
+    return Experiment(
+        aug={"noise": DiffusionNoise(step=800)},
+        data=ShapesData(samples=24),
+        dpo=DpoTraining(batch_size=8, **dpo),
+        benchmark={"shapes": ShapesBenchmark(images=4)},
+    )
+
+
+def stages_of(**changes):
+    method = changes.pop("method", SevaMethod())
+    one = experiment(**changes).model_copy(update={"method": method})
+    found = graph(one, FileDigests(Path("/nowhere")))
+    return {stage.label: stage for stage in found}
+
+
+def test_no_number_of_dpo_is_in_the_key_and_pictures_are():
+    one, other = stages_of(beta=0.1), stages_of(beta=0.2, learning_rate=3e-4, loss="ipo")
+    assert one["reference"].key == other["reference"].key
+    assert one["align"].key != other["align"].key
+    assert [s.label for s in one["align"].inputs] == ["pairs", "samples", "reference"]
+    assert stages_of(loss="image")["reference"].key != one["reference"].key
+    fast = [stages_of(fast=way)["align"].key for way in ("auto", "on", "off")]
+    assert len({*fast}) == 1 and stages_of(fast="off")["reference"].key == one["reference"].key
+
+
+def test_later_rounds_score_with_the_adapter_that_they_are_held_to():
+    def second(reference: str):
+        found = stages_of(method=SevaMethod(rounds=2, reference=reference))
+        align = found["align.round2"]
+        assert isinstance(align, Align)
+        return align, found["reference.round2"]
+
+    align, reference = second("previous")
+    assert align.start in reference.inputs
+    align, reference = second("base")
+    assert align.start not in reference.inputs
+
+
+def test_a_sweep_over_dpo_scores_the_reference_once(tmp_path):
+    machine = MACHINE.model_copy(update={"runs": str(tmp_path)})
+    cached = []
+    for beta in (0.05, 0.1):
+        for rate in (5e-5, 1e-4):
+            report = seva_exp.run(experiment(beta=beta, learning_rate=rate), machine)
+            cached += [stage.cached for stage in report.stages if stage.name == "reference"]
+    assert cached == [False, True, True, True]
+
+
+def test_rounds_and_the_views_pictures_run(tmp_path):
+    machine = MACHINE.model_copy(update={"runs": str(tmp_path)})
+    one = experiment(loss={"sigmoid": 1.0, "image": 1.0}).model_copy(
+        update={"method": SevaMethod(rounds=2), "benchmark": {}}
+    )
+    seva_exp.run(one, machine)
+    for number in (1, 2):
+        [file] = (tmp_path / "latest" / f"reference.round{number}").glob("reference.jsonl")
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        assert rows and all(len(row["views"]) == 1 for row in rows)

@@ -1,0 +1,96 @@
+"""The vision tower runs once per picture, within the memory that it is given, and a trained
+projector still learns."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+
+from seva_exp.training import DpoTraining
+from seva_exp.training.vision import Vision
+
+from .steps import assert_equal, step
+from .tools import placement, preferences, tiny, trained
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How many pictures each call of the tower saw."""
+    from transformers import CLIPVisionModel, SiglipVisionModel
+
+    calls: list[int] = []
+    for kind in (CLIPVisionModel, SiglipVisionModel):
+        real = kind.forward
+
+        def forward(self, pixel_values, *args, real=real, **kwargs):
+            calls.append(len(pixel_values))
+            return real(self, pixel_values, *args, **kwargs)
+
+        monkeypatch.setattr(kind, "forward", forward)
+    return calls
+
+
+def epochs(work, **changes):
+    spec = DpoTraining(batch_size=3, epochs=3, lora_rank=4, repeat=2)
+    return trained(work, spec, n=6, rejected=(2,), **changes)
+
+
+def test_each_picture_is_encoded_once_in_all_epochs(tmp_path, counted):
+    _, rows = epochs(tmp_path / "kept", vision_cache=2**30)
+    compared = 3 * 3  # the first batch on plain rows: 3 preferences of 3 rows
+    assert sum(counted) == compared + 6
+    del counted[:]
+    _, again = epochs(tmp_path / "none", vision_cache=0)
+    assert sum(counted) > compared + 3 * 12
+    assert [row["loss"] for row in rows] == [row["loss"] for row in again]
+
+
+def test_what_is_kept_stays_below_its_budget():
+    vlm = tiny()
+    rows = preferences(vlm, 4)
+    one = Vision(vlm, 2**30)
+    one.features([one.picture(rows[0])])
+    [(_, _, size)] = one.kept.values()
+    few = Vision(vlm, 2 * size + size // 2)
+    expected = one.features([one.picture(row) for row in rows])
+    for _ in range(2):
+        found = few.features([few.picture(row) for row in rows])
+        assert len(few.kept) == 2
+        for a, b in zip(found.pooler_output, expected.pooler_output, strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("cache", [0, 2**30])
+def test_a_trained_projector_gets_trl_s_gradients(tmp_path, cache):
+    spec = partial(DpoTraining, lora_rank=4, batch_size=8, train_projector=True)
+    ways = [
+        step(
+            tiny, partial(preferences, n=3, rejected=(1, 2)), spec(fast=fast), tmp_path / fast,
+            vision_cache=cache,
+        )
+        for fast in ("on", "off")
+    ]  # fmt: skip
+    assert any("modules_to_save" in name for name in ways[0].gradients)
+    assert_equal(*ways)
+
+
+def test_a_trained_projector_runs_on_the_tower_s_kept_output(tmp_path, counted):
+    spec = DpoTraining(batch_size=3, epochs=2, lora_rank=4, train_projector=True)
+    _, kept = trained(tmp_path / "kept", spec, n=6, vision_cache=2**30)
+    assert sum(counted) == 3 * 2 + 6
+    plain = spec.model_copy(update={"fast": "off"})
+    _, rows = trained(tmp_path / "plain", plain, n=6)
+    for one, other in zip(kept, rows, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+
+
+def test_the_budget_comes_from_the_machine(tmp_path):
+    from seva_exp import Machine
+    from seva_exp.digests import FileDigests
+    from seva_exp.stages import Workshop
+
+    shop = Workshop(Machine(vision_cache=0.5), FileDigests(tmp_path), lambda *_: None, print)
+    assert shop.placement(tmp_path).vision_cache == 2**29
+    assert placement(tmp_path).vision_cache == 0
