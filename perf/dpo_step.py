@@ -444,6 +444,7 @@ def alone(bench: Bench, rounds: int) -> dict[str, float]:
 def run_case(case: Case, arguments: argparse.Namespace) -> subprocess.Popen[str]:
     command = [sys.executable, __file__, "--case", case.name, "--rounds", str(arguments.rounds)]
     command += ["--device", arguments.device, "--raw"]
+    command += ["--keep-memory"] * arguments.keep_memory
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -492,12 +493,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="pairs of runs per case")
     parser.add_argument("--parallel", type=int, help="cases at once (2 on a CPU, 1 on a GPU)")
     parser.add_argument("--device", help="cpu or cuda; the GPU where there is one")
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="glibc keeps freed memory, as in our runs"
+    )
     parser.add_argument("--raw", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from seva_exp.runtime import settle
+    from seva_exp.runtime import keep_memory
 
-    settle()  # as every run does: quiet, and freed memory is kept, for stock and ours alike
+    if arguments.keep_memory:
+        keep_memory()
     if arguments.device is None:
         import torch
 

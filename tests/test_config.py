@@ -187,7 +187,7 @@ def test_what_is_shared_by_the_arms_of_an_ablation():
 
     trained = {"align", "evaluate.aligned.shapes", "compare.shapes"}
     assert changed("dpo.beta=0.5") == trained
-    asked = trained | {"answers.diffusion_noise", "pairs"}
+    asked = trained | {"answers.diffusion_noise", "pairs", "reference"}
     assert changed("aug.diffusion_noise.step=700") == asked
     assert changed("seed=1") == asked | {"samples", "answers.clean"}
     assert changed("benchmark.shapes.images=5") == trained - {"align"} | {"evaluate.base.shapes"}

@@ -270,6 +270,7 @@ def test_a_sweep_computes_each_shared_stage_once(cli, tmp_path):
         "answers.diffusion_noise": 3,
         "pairs": 3,
         "evaluate.base.shapes": 1,
+        "reference": 3,
         "align": 6,
         "evaluate.aligned.shapes": 6,
         "compare.shapes": 6,

@@ -167,7 +167,7 @@ def test_the_model_is_left_as_it_was(tmp_path):
         return sum(getattr(hook, "__self__", None) is way for hook in found)
 
     assert vlm.model.get_decoder().config._attn_implementation == shared_attention.NAME
-    assert hooks() == 5
+    assert hooks() == 9
     way.close()
     assert vlm.model.get_decoder().config._attn_implementation == "sdpa"
     assert hooks() == 0

@@ -69,7 +69,7 @@ class SharedForward:
     """Every prompt once, every picture once, the LM head on answers only.
 
     TRL's fused head does the scoring; hooks on the model below it put the pictures' features in,
-    take the scored places out, and spare the last layer's MLP the others.
+    take the scored places out, and spare the last layer the others.
     """
 
     said = "shared row"
@@ -86,8 +86,8 @@ class SharedForward:
         self._row: SharedRow | None = None
         self._hooks += [
             last.self_attn.register_forward_pre_hook(self._note, with_kwargs=True),
-            last.mlp.register_forward_pre_hook(self._narrow),
-            last.mlp.register_forward_hook(self._widen),
+            *(part.register_forward_pre_hook(self._narrow) for part in _parts(last)),
+            *(part.register_forward_hook(self._widen) for part in _parts(last)),
         ]
         # Until close(): checkpointing calls the layers again in the backward pass.
         self._config = text_config(vlm.model)
@@ -123,8 +123,8 @@ class SharedForward:
             out.last_hidden_state = out.last_hidden_state[:, kwargs["shared"].scored]
         return out
 
-    # The last layer's MLP is needed where answers are predicted, and nowhere else: no later layer
-    # looks at the other places. Its attention, right before it, tells which row this is.
+    # The last layer is needed where answers are predicted, but for its keys and values: no later
+    # layer looks at the other places. The call of its attention, first of all, tells the row.
     def _note(self, module: Any, args: Any, kwargs: Any) -> None:
         self._row = kwargs.get("shared")
 
@@ -144,6 +144,11 @@ class SharedForward:
         for hook in self._hooks:
             hook.remove()
         self._config._attn_implementation = self._before
+
+
+def _parts(layer: Any) -> tuple[Any, ...]:
+    """What a decoder layer computes place by place, without keys and values."""
+    return layer.self_attn.q_proj, layer.self_attn.o_proj, layer.mlp
 
 
 def _fields(out: Any) -> dict[str, Tensor]:

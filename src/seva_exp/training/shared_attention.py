@@ -48,10 +48,22 @@ def shared_row_attention(
     ):
         on_prompt, on_all = masks[number]
         k_p, v_p = k[:, :, : prompt.length], v[:, :, : prompt.length]
-        out.append(_attend(queries[2 * number], k_p, v_p, on_prompt, scaling, softcap))
+        q_p = queries[2 * number]
+        if is_last(module):  # of the prompt only the last place is looked at
+            out.append(torch.zeros_like(q_p[:, :, 1:]))
+            q_p = q_p[:, :, -1:]
+            on_prompt = (
+                k_p.new_ones(1, prompt.length).bool() if on_prompt is None else on_prompt[-1:]
+            )
+        out.append(_attend(q_p, k_p, v_p, on_prompt, scaling, softcap))
         if prompt.fed:
             out.append(_attend(queries[2 * number + 1], k, v, on_all, scaling, softcap))
     return torch.cat(out, dim=2).transpose(1, 2), None
+
+
+def is_last(module: Any) -> bool:
+    """Whether no layer comes after this attention's."""
+    return module.layer_idx == module.config.num_hidden_layers - 1
 
 
 def _attend(

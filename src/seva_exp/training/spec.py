@@ -107,8 +107,8 @@ class DpoTraining(Training):
     batch_size: int = Field(16, ge=1)
     """Preferences (prompts, each with its K rejected answers) per optimizer step."""
     fast: Fast = "auto"
-    """Prompts and pictures computed once for all answers: ``auto`` where that is exact, ``on``
-    (an error where it is not), ``off``. Results are equal to rounding, so it is in no key."""
+    """Compute prompts and pictures once: where that is exact (auto), or else stop (on); or not."""
+    # Results are equal to rounding, so it is in no key: see ``identity``.
 
     @field_validator("loss", mode="before")
     @classmethod
