@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import sys
 from collections.abc import Sequence
@@ -65,44 +66,54 @@ def spread(values: Sequence[float], signed: bool = False) -> str:
 
 
 def tables(runs: Sequence[Finished]) -> str:
-    """Markdown: one table per benchmark and protocol, a row a metric, a column pair a group."""
+    """Markdown: one table per benchmark and protocol; a row a metric; the base, and the change of
+    each group. Where groups have different bases, each stands beside its group."""
     grouped = groups(runs)
     scored = [score for run in runs for score in run.scores]
     out = []
     for name, protocol in dict.fromkeys((s["benchmark"], s["protocol"]) for s in scored):
         mine = [s for s in scored if (s["benchmark"], s["protocol"]) == (name, protocol)]
         metrics = dict.fromkeys((s["split"], s["metric"], s["better"]) for s in mine)
-        seeds = [", ".join(str(run.seed) for run in group) for group in grouped]
-        head = ["metric"]
-        for group, of in zip(grouped, seeds, strict=True):
-            head += ["base", f"{group[0].title} (seed {of})"]
-        rows = [_row(key, grouped, name, protocol) for key in metrics]
-        lines = [head, ["---"] * len(head), *rows]
+        cells = {key: [_cells(key, group, name, protocol) for group in grouped] for key in metrics}
+        measured = [i for i in range(len(grouped)) if any(row[i][0] for row in cells.values())]
+        shared = all(len({row[i][0] for i in measured}) == 1 for row in cells.values())
+        lines = [["metric"]] + [[f"{label(k[0], k[1])} {arrow(k[2])}".strip()] for k in cells]
+        for i in measured:
+            base = (
+                []
+                if shared and i != measured[0]
+                else [["base", *(r[i][0] for r in cells.values())]]
+            )
+            change = [_title(grouped[i]), *(row[i][1] for row in cells.values())]
+            for column in (*base, change):
+                for line, cell in zip(lines, column, strict=True):
+                    line.append(cell)
+        lines.insert(1, ["---"] * len(lines[0]))
         out.append(f"{name} ({protocol})\n\n" + "\n".join(f"| {' | '.join(x)} |" for x in lines))
     return "\n\n".join(out)
 
 
-def _row(
-    key: tuple[str, str, str], grouped: Sequence[Sequence[Finished]], name: str, protocol: str
-) -> list[str]:
-    split, metric, better = key
+def _title(group: Sequence[Finished]) -> str:
+    """What the group's runs are called, and their seeds."""
+    name = re.sub(r"_seed=\d+", "", group[0].title)
+    return f"{name} (seed {', '.join(str(run.seed) for run in group)})"
+
+
+def _cells(
+    key: tuple[str, str, str], group: Sequence[Finished], name: str, protocol: str
+) -> tuple[str, str]:
+    """The base's value and the final model's change, over the group's seeds."""
 
     def of(row: Json, model: str) -> bool:
-        return (row["benchmark"], row["split"], row["metric"], row["model"]) == (
-            name, split, metric, model,
-        )  # fmt: skip
+        found = (row["benchmark"], row["split"], row["metric"], row["model"])
+        return found == (name, *key[:2], model)
 
-    cells = [f"{label(split, metric)} {arrow(better)}".strip()]
-    for group in grouped:
-        base = [
-            s["value"]
-            for run in group
-            for s in run.scores
-            if of(s, BASE) and s["protocol"] == protocol
-        ]
-        change = [d["value"] for run in group if base for d in run.deltas if of(d, ALIGNED)]
-        cells += [spread(base) if base else "", spread(change, signed=True) if change else ""]
-    return cells
+    scored = [s for run in group for s in run.scores if s["protocol"] == protocol]
+    base = [s["value"] for s in scored if of(s, BASE)]
+    if not base:
+        return "", ""
+    change = [d["value"] for run in group for d in run.deltas if of(d, ALIGNED)]
+    return spread(base), spread(change, signed=True) if change else ""
 
 
 def main(words: Sequence[str] | None = None) -> int:
