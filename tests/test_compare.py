@@ -75,6 +75,12 @@ def test_different_bases_stand_beside_their_groups(tmp_path):
 def test_a_folder_without_a_finished_run_is_refused(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     assert "holds no finished run" in capsys.readouterr().err
+    odd = finished(tmp_path, 0, -1.0)
+    (odd / "report.json").write_text("[]")
+    assert main([str(odd), str(finished(tmp_path, 1, -1.0))]) == 0, "the others are shown"
+    shown = capsys.readouterr()
+    assert "left out" in shown.err
+    assert "chair_i" in shown.out
 
 
 @pytest.mark.parametrize("words", [["--help"]])

@@ -43,11 +43,14 @@ def read_run(folder: Path) -> Finished:
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: holds no finished run ({error}).") from None
-    variant = canonical({k: v for k, v in config.items() if k not in APART})
-    scores, deltas = tuple(report["scores"]), tuple(report["deltas"])
-    return Finished(report["name"], report["seed"], variant, scores, deltas)
+        variant = canonical({k: v for k, v in config.items() if k not in APART})
+        scores, deltas = tuple(report["scores"]), tuple(report["deltas"])
+        return Finished(report["name"], report["seed"], variant, scores, deltas)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())
+        raise InputError(
+            f"{folder}: holds no finished run ({type(error).__name__}: {why})."
+        ) from None
 
 
 def groups(runs: Sequence[Finished]) -> list[list[Finished]]:
@@ -120,12 +123,15 @@ def main(words: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m seva_exp.compare", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
-    try:
-        print(tables([read_run(folder) for folder in parser.parse_args(words).runs]))
-    except InputError as error:
-        print(f"seva_exp: {error}", file=sys.stderr)
-        return 2
-    return 0
+    runs = []
+    for folder in parser.parse_args(words).runs:
+        try:
+            runs.append(read_run(folder))
+        except InputError as error:  # one that is not finished does not hide the others
+            print(f"seva_exp: left out: {error}", file=sys.stderr)
+    if runs:
+        print(tables(runs))
+    return 0 if runs else 2
 
 
 if __name__ == "__main__":
