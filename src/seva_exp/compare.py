@@ -62,10 +62,12 @@ def groups(runs: Sequence[Finished]) -> list[list[Finished]]:
 
 
 def spread(values: Sequence[float], signed: bool = False) -> str:
-    """The mean, and the standard deviation over seeds where there are several."""
+    """The mean, and the standard deviation over seeds where there are several (a base that is the
+    same for all of them has none)."""
     sign = "+" if signed else ""
     mean = f"{statistics.fmean(values):{sign}.1f}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.1f}"
+    alone = len(values) < 2 or (not signed and len(set(values)) == 1)
+    return mean if alone else f"{mean} ± {statistics.stdev(values):.1f}"
 
 
 def tables(runs: Sequence[Finished]) -> str:
