@@ -37,7 +37,7 @@ format: setup  ## put the code into shape
 	$(BIN)/ruff check --fix src tests
 	$(BIN)/ruff format src tests
 
-tiny: setup  ## train the embedded model anew (about 10 minutes on 2 cores)
+tiny: setup  ## train the embedded model anew (about 15 minutes on 2 cores)
 	$(BIN)/python -m seva_exp.models.tiny_training
 
 augmentations-sheet: setup  ## docs/images/augmentations.png: every negative view on two pictures

@@ -48,26 +48,39 @@ def test_the_seeds_of_a_variant_are_one_group_with_mean_and_deviation(tmp_path):
     spread = f"{statistics.fmean(changes):+.1f} ± {statistics.stdev(changes):.1f}"
     text = tables([read_run(folder) for folder in folders])
     assert cells(text) == ["chair_i ↓", "26.0 ± 1.0", spread]
-    assert "(seed 0, 1, 2)" in text
+    assert "| run (seed 0, 1, 2) |" in text
 
 
 def test_variants_stand_beside_each_other_and_a_seed_counts_once(tmp_path):
     folders = [finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -2.0, beta=0.5)]
     folders.append(finished(tmp_path, 0, -4.0))  # the same run again: the last one counts
     text = tables([read_run(folder) for folder in folders])
-    assert cells(text) == ["chair_i ↓", "25.0", "-4.0", "25.0", "-2.0"]
+    assert cells(text) == ["chair_i ↓", "25.0", "-4.0", "-2.0"], "one base, shown once"
 
 
 def test_two_protocols_are_two_tables(tmp_path):
     folders = [finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -2.0, 0.5, protocol="p2")]
     text = tables([read_run(folder) for folder in folders])
     assert text.count("b (p") == 2
-    assert cells(text) == ["chair_i ↓", "25.0", "-1.0", "", ""]
+    assert cells(text) == ["chair_i ↓", "25.0", "-1.0"]
+    assert cells(text[text.index("b (p2)") :]) == ["chair_i ↓", "25.0", "-2.0"]
+
+
+def test_different_bases_stand_beside_their_groups(tmp_path):
+    folders = [finished(tmp_path, 0, -1.0), finished(tmp_path, 1, -2.0, beta=0.5)]
+    text = tables([read_run(folder) for folder in folders])
+    assert cells(text) == ["chair_i ↓", "25.0", "-1.0", "26.0", "-2.0"]
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     assert "holds no finished run" in capsys.readouterr().err
+    odd = finished(tmp_path, 0, -1.0)
+    (odd / "report.json").write_text("[]")
+    assert main([str(odd), str(finished(tmp_path, 1, -1.0))]) == 0, "the others are shown"
+    shown = capsys.readouterr()
+    assert "left out" in shown.err
+    assert "chair_i" in shown.out
 
 
 @pytest.mark.parametrize("words", [["--help"]])

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from seva_exp import Experiment, InputError, Machine, Options
-from seva_exp.augment import BadPrompt, ColorJitter, DiffusionNoise, LowResolution, Moco
+from seva_exp.augment import (
+    BadPrompt,
+    Blend,
+    ColorJitter,
+    DiffusionNoise,
+    LowResolution,
+    Moco,
+    PlainPrompt,
+)
 from seva_exp.benchmarks import ShapesBenchmark
-from seva_exp.data import FolderData, ShapesData, ShapesInstructData
+from seva_exp.data import FolderData, InstructData, ShapesData, ShapesInstructData
 from seva_exp.experiment import run
+from seva_exp.generation import HfGeneration
+from seva_exp.generation.filters import DownSampleFilter, EqualFilter
+from seva_exp.graph import graph
 from seva_exp.methods import SevaMethod, SticMethod
 from seva_exp.prompts import load_prompts
-from seva_exp.records import Answer, Pair, Sample, read_jsonl
+from seva_exp.records import Answer, Pair, Prediction, Sample, read_jsonl
 from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.views import Asking, Draw
 
@@ -161,15 +175,110 @@ def test_all_negatives_reject_or_one_that_is_drawn(tmp_path, shared_store):
     assert drawn["moco"] > drawn["diffusion_noise"]
 
 
-def test_line_breaks_are_deleted_on_demand(tmp_path, shared_store):
-    from PIL import Image
+def test_fine_tuning_goes_on_from_the_aligned_model(tmp_path, shared_store):
+    """At a learning rate of nearly 0 it ends where it began."""
+    experiment = stic(
+        instructions=ShapesInstructData(samples=16),
+        sft=SftTraining(learning_rate=1e-12, batch_size=8),
+        benchmark={},
+    )
+    done = go(experiment, tmp_path, shared_store)
+    aligned, tuned = (
+        load_file(Path(done.dir) / stage / "adapter/adapter_model.safetensors")
+        for stage in ("align", "finetune")
+    )
+    assert aligned.keys() == tuned.keys()
+    for name, weight in aligned.items():
+        assert torch.allclose(weight, tuned[name], atol=1e-7), name
 
-    Image.new("RGB", (72, 72), "red").save(tmp_path / "a.png")
-    data = FolderData(path=str(tmp_path), prompt="What is\nthis?")
-    for newlines, prompt in (("keep", "What is\nthis?"), ("delete", "What isthis?")):
-        experiment = small(data=data, method=SevaMethod(newlines=newlines), benchmark={})
-        done = go(experiment, tmp_path / newlines, shared_store, stop_after="samples")
-        assert [s.prompt for s in rows(done, "samples/samples.jsonl", Sample)] == [prompt]
+
+def test_every_model_is_measured_with_its_own_adapter(rounds):
+    said = [
+        [
+            p.text
+            for p in rows(rounds["two"], f"evaluate.{which}.shapes/predictions.jsonl", Prediction)
+        ]
+        for which in ("base", "round1", "aligned")
+    ]
+    assert said[0] != said[1] != said[2] != said[0]
+
+
+def labels_changed(one: Experiment, other: Experiment) -> set[str]:
+    keys = {stage.label: stage.key for stage in graph(one, lambda path: "0")}
+    return {s.label for s in graph(other, lambda path: "0") if keys.get(s.label) != s.key}
+
+
+TUNED = {"finetune", "evaluate.aligned.shapes", "compare.shapes"}
+STAGE_1 = TUNED | {
+    "pairs", "align", "evaluate.stage1.shapes", "compare.stage1.shapes", "answers.instructions",
+    "infuse",
+}  # fmt: skip
+DRAWN = {f"answers.{view}" for view in STIC_VIEWS}
+CHANGES = [
+    ({"sft": SftTraining(learning_rate=1e-9)}, TUNED),
+    ({"instructions": ShapesInstructData(samples=3)},
+     TUNED | {"instructions", "answers.instructions", "infuse"}),
+    ({"method": {"infusion": "{question} {description}"}}, TUNED | {"infuse"}),
+    ({"method": {"description": "careful"}}, TUNED | {"answers.instructions", "infuse"}),
+    ({"method": {"newlines": "delete"}}, STAGE_1),
+    ({"method": {"weights": {"bad_prompt": 5}}}, STAGE_1 | DRAWN),
+    ({"method": {"negatives": "all"}}, STAGE_1 | DRAWN),
+    ({"filters": (EqualFilter(),)}, STAGE_1),
+    ({"dpo": DpoTraining(loss="sigmoid")}, STAGE_1 - {"pairs"}),
+    ({"generation": HfGeneration(temperature=0.5)},
+     STAGE_1 | DRAWN | {"answers.clean"}),
+    ({"seed": 1}, STAGE_1 | DRAWN | {"samples", "instructions", "answers.clean"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "expected"), CHANGES, ids=[str(c)[:40] for c, _ in CHANGES])
+def test_a_change_makes_those_stages_new_that_depend_on_it(change, expected):
+    before = stic(sft=SftTraining(), generation=HfGeneration())
+    if isinstance(change.get("method"), dict):
+        change = {"method": before.method.model_copy(update=change["method"])}
+    after = before.model_copy(update=change)
+    unknown = labels_changed(before, after) ^ expected
+    assert not unknown
+
+
+def test_the_seed_is_in_a_key_where_something_is_drawn():
+    def key(seed: int, label: str, **changes) -> str:
+        stages = graph(small(seed=seed, data=data, **changes), lambda path: "0")
+        return next(stage.key for stage in stages if stage.label == label)
+
+    data = FolderData(path=None)  # all of it: nothing is drawn
+    assert key(0, "samples") == key(1, "samples")
+    assert key(0, "answers.clean") == key(1, "answers.clean")
+    assert key(0, "pairs", aug={"x": PlainPrompt()}, filters=(DownSampleFilter(count=3),)) != key(
+        1, "pairs", aug={"x": PlainPrompt()}, filters=(DownSampleFilter(count=3),)
+    )
+    sampled = HfGeneration(temperature=0.5)
+    assert key(0, "answers.clean", generation=sampled) != key(
+        1, "answers.clean", generation=sampled
+    )
+    method = SticMethod(prompts="tiny")
+    assert key(0, "samples", method=method) != key(1, "samples", method=method)
+
+
+def test_the_pictures_that_a_loss_looks_at_are_in_its_key():
+    def align(step: int, loss: str):
+        views = {"diffusion_noise": DiffusionNoise(step=step)}
+        stages = graph(small(aug=views, dpo=DpoTraining(loss=loss)), lambda path: "0")
+        return next(stage for stage in stages if stage.label == "align").spec()["pictures"]
+
+    assert align(300, "image") != align(400, "image")
+    assert align(300, "sigmoid") == align(400, "sigmoid") == {}
+
+
+def test_a_loss_with_pictures_runs_whole(tmp_path, shared_store):
+    """Noise, and a view that needs another picture of the data."""
+    views = {"diffusion_noise": DiffusionNoise(step=700), "blend": Blend()}
+    loss = {"sigmoid": 1.0, "image": 1.0, "anchor": 1.0}
+    experiment = small(aug=views, dpo=DpoTraining(loss=loss), benchmark={})
+    done = go(experiment, tmp_path, shared_store)
+    row = first_step(done, "align")
+    assert row["loss/image"] > 0
+    assert row["loss/anchor"] == pytest.approx(math.log(2), abs=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +351,8 @@ WRONG = [
         "no negative view changes the picture",
     ),
     (lambda: SticMethod(infusion="{description}"), "{question}"),
+    (lambda: small(aug={"instructions": Moco()}), "aug.instructions"),
+    (lambda: stic(sft=SftTraining(), instructions=FolderData(path="x")), "gives no responses"),
     (lambda: SevaMethod(rounds=0), "rounds"),
     (lambda: SevaMethod(weights={"moco": 0}), "moco"),
 ]
@@ -264,6 +375,8 @@ def test_stage_2_needs_instruction_data():
     assert "instructions" in stic(data=data, sft=SftTraining()).lacking()[0]
     assert stic(sft=SftTraining()).lacking() == []
     assert stic(data=data).lacking() == []
+    asked = stic(sft=SftTraining(), instructions=InstructData(samples=5))
+    assert "instructions.path" in asked.lacking()[0], "what was asked for is not replaced"
 
 
 def test_drawing_depends_on_seed_and_sample_alone_and_follows_the_weights():

@@ -6,8 +6,10 @@ import json
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from seva_exp.paths import options_of, sweeps_dir
+from seva_exp.paths import config_dir, options_of, sweeps_dir
 
 SHORT = [
     "model=tiny", "data=shapes", "data.samples=24", "benchmark.shapes.images=4", "tracker=none",
@@ -57,3 +59,37 @@ def test_every_sweep_runs_on_the_embedded_model(cli, tmp_path, shared_store, swe
     reports = list((tmp_path / "runs").glob("2*/report.json"))
     assert len(reports) == runs
     assert len({json.loads(file.read_text())["key"] for file in reports}) == runs
+
+
+STATED = {
+    "seva_7b_paper": {"aug.diffusion_noise.step": 800, "dpo.repeat": 1, "dpo.batch_size": 128,
+                      "dpo.warmup_ratio": 0.0, "dpo.train_projector": False,
+                      "dpo.lora_rank": 1024, "dpo.learning_rate": 2e-6, "method.newlines": "keep"},
+    "seva_13b_paper": {"model.path": "llava-hf/llava-1.5-13b-hf", "aug.diffusion_noise.step": 800},
+    "seva_7b_released": {"dpo.repeat": 2, "dpo.warmup_ratio": 0.03, "dpo.train_projector": True,
+                         "dpo.projector_learning_rate": None, "method.newlines": "delete"},
+    "stic_v15_7b_paper": {"dpo.batch_size": 4, "dpo.learning_rate": 1e-7, "dpo.lora_rank": 128,
+                          "dpo.loss.chosen_nll": 1 / 1024, "dpo.projector_learning_rate": 2e-5,
+                          "sft.batch_size": 64, "sft.learning_rate": 2e-5,
+                          "generation.temperature": 0.2, "generation.max_new_tokens": 1024,
+                          "method.weights.bad_prompt": 2, "method.weights.low_resolution": 1},
+    "stic_v16_7b_paper": {"model.path": "llava-hf/llava-v1.6-mistral-7b-hf", "dpo.batch_size": 4},
+    "stic_v16_7b_released": {"dpo.batch_size": 8, "sft.batch_size": 32,
+                             "method.weights.plain_prompt": 2},
+}  # fmt: skip
+"""What a preset must come to: the numbers of paper and release (facts: seva_stic.md)."""
+
+
+@pytest.mark.parametrize("preset", STATED)
+def test_a_preset_comes_to_its_numbers(preset):
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("config", [f"experiment={preset}"])
+    for field, value in STATED[preset].items():
+        assert OmegaConf.select(config, field) == value, field
+    views = set(config.aug)
+    if preset == "stic_v16_7b_released":
+        assert views == {"bad_prompt", "plain_prompt"}
+    counts = [f.get("count") for f in config.filters if f.kind == "down_sample"]
+    assert counts == {"seva_7b_released": [4300, 6500]}.get(
+        preset, [8000] if "seva" in preset else []
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import sys
 from collections.abc import Sequence
@@ -42,11 +43,14 @@ def read_run(folder: Path) -> Finished:
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: holds no finished run ({error}).") from None
-    variant = canonical({k: v for k, v in config.items() if k not in APART})
-    scores, deltas = tuple(report["scores"]), tuple(report["deltas"])
-    return Finished(report["name"], report["seed"], variant, scores, deltas)
+        variant = canonical({k: v for k, v in config.items() if k not in APART})
+        scores, deltas = tuple(report["scores"]), tuple(report["deltas"])
+        return Finished(report["name"], report["seed"], variant, scores, deltas)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())
+        raise InputError(
+            f"{folder}: holds no finished run ({type(error).__name__}: {why})."
+        ) from None
 
 
 def groups(runs: Sequence[Finished]) -> list[list[Finished]]:
@@ -58,63 +62,78 @@ def groups(runs: Sequence[Finished]) -> list[list[Finished]]:
 
 
 def spread(values: Sequence[float], signed: bool = False) -> str:
-    """The mean, and the standard deviation over seeds where there are several."""
+    """The mean, and the standard deviation over seeds where there are several (a base that is the
+    same for all of them has none)."""
     sign = "+" if signed else ""
     mean = f"{statistics.fmean(values):{sign}.1f}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.1f}"
+    alone = len(values) < 2 or (not signed and len(set(values)) == 1)
+    return mean if alone else f"{mean} ± {statistics.stdev(values):.1f}"
 
 
 def tables(runs: Sequence[Finished]) -> str:
-    """Markdown: one table per benchmark and protocol, a row a metric, a column pair a group."""
+    """Markdown: one table per benchmark and protocol; a row a metric; the base, and the change of
+    each group. Where groups have different bases, each stands beside its group."""
     grouped = groups(runs)
     scored = [score for run in runs for score in run.scores]
     out = []
     for name, protocol in dict.fromkeys((s["benchmark"], s["protocol"]) for s in scored):
         mine = [s for s in scored if (s["benchmark"], s["protocol"]) == (name, protocol)]
         metrics = dict.fromkeys((s["split"], s["metric"], s["better"]) for s in mine)
-        seeds = [", ".join(str(run.seed) for run in group) for group in grouped]
-        head = ["metric"]
-        for group, of in zip(grouped, seeds, strict=True):
-            head += ["base", f"{group[0].title} (seed {of})"]
-        rows = [_row(key, grouped, name, protocol) for key in metrics]
-        lines = [head, ["---"] * len(head), *rows]
+        cells = {key: [_cells(key, group, name, protocol) for group in grouped] for key in metrics}
+        measured = [i for i in range(len(grouped)) if any(row[i][0] for row in cells.values())]
+        shared = all(len({row[i][0] for i in measured}) == 1 for row in cells.values())
+        lines = [["metric"]] + [[f"{label(k[0], k[1])} {arrow(k[2])}".strip()] for k in cells]
+        for i in measured:
+            base = (
+                []
+                if shared and i != measured[0]
+                else [["base", *(r[i][0] for r in cells.values())]]
+            )
+            change = [_title(grouped[i]), *(row[i][1] for row in cells.values())]
+            for column in (*base, change):
+                for line, cell in zip(lines, column, strict=True):
+                    line.append(cell)
+        lines.insert(1, ["---"] * len(lines[0]))
         out.append(f"{name} ({protocol})\n\n" + "\n".join(f"| {' | '.join(x)} |" for x in lines))
     return "\n\n".join(out)
 
 
-def _row(
-    key: tuple[str, str, str], grouped: Sequence[Sequence[Finished]], name: str, protocol: str
-) -> list[str]:
-    split, metric, better = key
+def _title(group: Sequence[Finished]) -> str:
+    """What the group's runs are called, and their seeds."""
+    name = re.sub(r"_seed=\d+", "", group[0].title)
+    return f"{name} (seed {', '.join(str(run.seed) for run in group)})"
+
+
+def _cells(
+    key: tuple[str, str, str], group: Sequence[Finished], name: str, protocol: str
+) -> tuple[str, str]:
+    """The base's value and the final model's change, over the group's seeds."""
 
     def of(row: Json, model: str) -> bool:
-        return (row["benchmark"], row["split"], row["metric"], row["model"]) == (
-            name, split, metric, model,
-        )  # fmt: skip
+        found = (row["benchmark"], row["split"], row["metric"], row["model"])
+        return found == (name, *key[:2], model)
 
-    cells = [f"{label(split, metric)} {arrow(better)}".strip()]
-    for group in grouped:
-        base = [
-            s["value"]
-            for run in group
-            for s in run.scores
-            if of(s, BASE) and s["protocol"] == protocol
-        ]
-        change = [d["value"] for run in group if base for d in run.deltas if of(d, ALIGNED)]
-        cells += [spread(base) if base else "", spread(change, signed=True) if change else ""]
-    return cells
+    scored = [s for run in group for s in run.scores if s["protocol"] == protocol]
+    base = [s["value"] for s in scored if of(s, BASE)]
+    if not base:
+        return "", ""
+    change = [d["value"] for run in group for d in run.deltas if of(d, ALIGNED)]
+    return spread(base), spread(change, signed=True) if change else ""
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m seva_exp.compare", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
-    try:
-        print(tables([read_run(folder) for folder in parser.parse_args(words).runs]))
-    except InputError as error:
-        print(f"seva_exp: {error}", file=sys.stderr)
-        return 2
-    return 0
+    runs = []
+    for folder in parser.parse_args(words).runs:
+        try:
+            runs.append(read_run(folder))
+        except InputError as error:  # one that is not finished does not hide the others
+            print(f"seva_exp: left out: {error}", file=sys.stderr)
+    if runs:
+        print(tables(runs))
+    return 0 if runs else 2
 
 
 if __name__ == "__main__":

@@ -92,7 +92,9 @@ def parse(config: Json) -> RunConfig:
         experiment = Experiment(seed=config.get("seed", 0), **parts)
     except ValidationError as error:
         raise InputError("\n".join([*_faults(parts), _message("", Experiment, error)])) from None
-    return RunConfig(experiment, machine, checked, tracker)
+    # So that a run's config tells what its stage 2 learns from.
+    resolved = experiment.model_copy(update={"instructions": experiment.instruction_data()})
+    return RunConfig(resolved if experiment.sft else experiment, machine, checked, tracker)
 
 
 def _without_missing(values: Any) -> Any:

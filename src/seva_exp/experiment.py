@@ -33,6 +33,9 @@ from seva_exp.stages import Align, Pairs, Reference, Stage, Trained, Workshop
 from seva_exp.store import Manifest, Store
 from seva_exp.training import DpoTraining, SftTraining
 
+TAKEN = {CLEAN, "instructions"}
+"""Names of answers that are no negative view's."""
+
 
 class Experiment(Spec):
     """What is computed. Equal experiments have equal keys, on any machine."""
@@ -65,8 +68,8 @@ class Experiment(Spec):
                 f"aug: method={self.method.kind} needs a negative view, and none is given. "
                 f"Add +aug=NAME with NAME one of: {known}."
             )
-        if CLEAN in self.aug:
-            raise ValueError(f"aug.{CLEAN}: this name is taken by the unchanged view; use another.")
+        for name in TAKEN & self.aug.keys():
+            raise ValueError(f"aug.{name}: this name is taken by a view of our own; use another.")
         for group, names in (("aug", self.aug), ("benchmark", self.benchmark)):
             for name in names:
                 if not re.fullmatch(r"[\w-]+", name, re.ASCII):
@@ -81,23 +84,33 @@ class Experiment(Spec):
                 f"sft: stage 2 is STIC's, and method={self.method.kind} does not describe images. "
                 "Take method=stic, or sft=null."
             )
+        instructions = self.instruction_data()
+        if instructions and not instructions.responds:
+            raise ValueError(
+                f"instructions: kind={instructions.kind} gives no responses to learn from. Take "
+                "data@instructions=instruct, or hf with instructions.response_field."
+            )
         return self
 
     @property
     def title(self) -> str:
-        """The name of a run that is given none."""
-        views = "+".join(sorted(self.aug))
-        return views if isinstance(self.method, SevaMethod) else f"{self.method.kind}_{views}"
+        """The name of a run that is given none: method, views, and what is done beside them."""
+        words: list[str] = [] if isinstance(self.method, SevaMethod) else [self.method.kind]
+        words.append("+".join(sorted(self.aug)))
+        words += ["sft"] if self.sft else []
+        words += [f"rounds={self.method.rounds}"] if self.method.rounds > 1 else []
+        described = any(one.describe_and_respond for one in self.benchmark.values())
+        words += ["dar"] if described else []
+        return "_".join(words)
 
     def instruction_data(self) -> AnyData | None:
-        """What stage 2 learns from; None where there is no such stage. Where nothing, or no path,
-        is given, it is the embedded world's own, if ``data`` is the embedded world's too."""
+        """What stage 2 learns from; None where there is no such stage. Where nothing at all is
+        given, it is the embedded world's own, if ``data`` is the embedded world's too."""
         if self.sft is None:
             return None
         given = self.instructions or InstructData()
-        if given.lacking() and isinstance(self.data, ShapesData):
-            return ShapesInstructData()
-        return given
+        own = given == InstructData() and isinstance(self.data, ShapesData)
+        return ShapesInstructData() if own else given
 
     def lacking(self) -> list[str]:
         """What must still be given before work can start, each with its field."""

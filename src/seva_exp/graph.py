@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def graph(experiment: Experiment, digests: FileDigests) -> list[Stage]:
     """The experiment's stages in the order of work, each after its inputs."""
     seed, model, method = experiment.seed, experiment.model, experiment.method
-    samples = Samples(experiment.data, seed, digests, method.plain, method.newlines)
+    samples = Samples(experiment.data, seed, digests, method.plain)
     base = [Evaluate(model, n, b, digests) for n, b in sorted(experiment.benchmark.items())]
     stages: list[Stage] = [samples]
     align: Align | None = None

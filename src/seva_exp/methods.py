@@ -35,8 +35,8 @@ class Method(Spec):
     unaligned one (``base``)."""
 
     newlines: Literal["keep", "delete"] = "keep"
-    """What becomes of line breaks in questions and, before the filters, in answers: ``delete``
-    takes them out without a blank in their place, as SeVa's released code does."""
+    """What becomes of line breaks in the answers of a pair, behind the filters: ``delete`` takes
+    them out without a blank in their place, as SeVa's released code does."""
 
     @field_validator("weights")
     @classmethod

@@ -17,6 +17,7 @@ from seva_exp.records import Delta, Pair, PairCounts, Report, StageResult, read_
 from seva_exp.redact import hide, without_secrets
 from seva_exp.spec import Json, canonical
 from seva_exp.stages import (
+    Align,
     Compare,
     Evaluate,
     Pairs,
@@ -121,7 +122,7 @@ def collect_outcome(
         seconds = round(manifest.seconds, 3)
         results.append(StageResult(stage.label, stage.key, cached, seconds))
         summaries[stage.label] = manifest.summary
-    pairs = _last(s for s in stages if isinstance(s, Pairs))
+    pairs = _pairs(stages)
     trained = _last(s for s in stages if isinstance(s, Trained))
     counts = summaries[pairs.label] if pairs else None
     links = {"adapter": f"{trained.label}/adapter"} if trained else {}
@@ -159,6 +160,12 @@ def _last(stages: Iterable[Found]) -> Found | None:
     return ([None, *stages])[-1]
 
 
+def _pairs(stages: Sequence[Stage]) -> Pairs | None:
+    """Those that the last alignment learnt from; where there was none, the last that were made."""
+    align = _last(s for s in stages if isinstance(s, Align))
+    return align.pairs if align else _last(s for s in stages if isinstance(s, Pairs))
+
+
 def _deltas(stages: Sequence[Stage], path: dict[str, Path]) -> Iterator[Delta]:
     """Those of the final model first, then those of the models on the way to it."""
     compares = [stage for stage in stages if isinstance(stage, Compare)]
@@ -175,7 +182,7 @@ def _training(stages: Sequence[Stage], path: dict[str, Path]) -> Iterator[Json]:
 
 def _examples(stages: Sequence[Stage], path: dict[str, Path]) -> list[Example]:
     """The first pairs of which every view's picture was kept."""
-    pairs = _last(s for s in stages if isinstance(s, Pairs))
+    pairs = _pairs(stages)
     if pairs is None:
         return []
     previews = {stage.view: _previews(path[stage.label]) for stage in pairs.negatives}

@@ -105,7 +105,7 @@ def test_a_sample_that_no_view_answered_is_a_programmers_error():
         made({"one": {"clean": "a", "v": "b"}, "two": {"clean": "a"}})
 
 
-def test_deleted_newlines_are_judged_and_their_tokens_are_not_trained_on():
+def test_newlines_are_deleted_behind_the_filters_and_such_tokens_are_not_trained_on():
     texts = {
         "one": {"clean": "red\ncat", "v": "redcat", "w": "dog"},
         "two": {"clean": "cat", "v": "red\ndog", "w": "dog"},
@@ -114,10 +114,10 @@ def test_deleted_newlines_are_judged_and_their_tokens_are_not_trained_on():
     assert (pairs[0].chosen, pairs[0].views) == ("red\ncat", ("v", "w"))
     assert pairs[0].chosen_tokens
     pairs, _, removed = made(texts, newlines="delete")
-    assert removed == {"v": {"equal": 1}, "w": {}}
+    assert removed == {"v": {}, "w": {}}, "judged as they were said"
     one, two = pairs
-    assert (one.chosen, one.chosen_tokens, one.views) == ("redcat", (), ("w",))
-    assert one.rejected_tokens == ((0, 1),)
+    assert (one.chosen, one.chosen_tokens, one.views) == ("redcat", (), ("v", "w"))
+    assert one.rejected_tokens == ((0, 1), (0, 1))
     assert two.chosen_tokens == (0, 1)
     assert (two.rejected, two.rejected_tokens) == (("reddog", "dog"), ((), (0, 1)))
 

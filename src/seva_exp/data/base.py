@@ -45,6 +45,11 @@ class DataSource(Spec):
     def seeded(self) -> bool:
         """Whether the run's seed changes the samples."""
 
+    @property
+    def responds(self) -> bool:
+        """Whether the samples have responses (instruction data)."""
+        return False
+
     def lacking(self, where: str = "data") -> str | None:
         """What must still be given before work can start, such as "data.path: must be set ...";
         None when everything is. A dry run prints it beside the plan."""

@@ -81,6 +81,10 @@ class HfData(PathSource):
     )
 
     @property
+    def responds(self) -> bool:
+        return self.response_field is not None
+
+    @property
     def seeded(self) -> bool:
         return self.samples is not None
 

@@ -30,6 +30,10 @@ class InstructData(SampleRows):
         description="a row's key of its unique id; null: row-<number>, as LLaVA's own files need",
     )
 
+    @property
+    def responds(self) -> bool:
+        return True
+
     def _items(self, where: str) -> Iterator[tuple[int, object]]:
         file = self._file()
         yield from elements(file, f"{where}.path") if is_list(file) else lines(file)

@@ -30,6 +30,10 @@ class ShapesInstructData(DataSource):
     )
 
     @property
+    def responds(self) -> bool:
+        return True
+
+    @property
     def seeded(self) -> bool:
         return True
 

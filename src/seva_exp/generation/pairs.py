@@ -30,7 +30,7 @@ def make_pairs(
     were called when the answers were made."""
     samples = list(samples)
     candidates = _candidates(samples, clean, negatives)
-    removals = _filtered(candidates.values(), filters, seed, newlines)
+    removals = _filtered(candidates.values(), filters, seed)
     pairs: list[Pair] = []
     drops: list[Drop] = []
     for sample in samples:
@@ -74,15 +74,11 @@ def _candidates(
 
 
 def _filtered(
-    candidates: Iterable[list[Candidate]], filters: Sequence[Filter], seed: int, newlines: Newlines
+    candidates: Iterable[list[Candidate]], filters: Sequence[Filter], seed: int
 ) -> dict[tuple[str, str], Removal]:
     """(sample id, view) of every candidate that is removed, and why; in the filters' order."""
     removals: dict[tuple[str, str], Removal] = {}
-    left = [
-        replace(one, chosen=_edited(one.chosen, newlines), rejected=_edited(one.rejected, newlines))
-        for group in candidates
-        for one in group
-    ]
+    left = [one for group in candidates for one in group]
     for filter in filters:
         for one, removal in zip(left, filter.removals(left, seed), strict=True):
             if removal:
@@ -99,7 +95,7 @@ def _by_view(removals: Mapping[tuple[str, str], Removal], views: Iterable[str]) 
 
 
 def _edited(answer: Answer, newlines: Newlines) -> Answer:
-    """With the text that is judged and trained on, and the tokens that were generated."""
+    """With the text that is trained on, and the tokens that were generated."""
     if newlines == "keep":
         return answer
     return replace(answer, text=answer.text.replace("\n", ""))

@@ -121,7 +121,8 @@ def _name(group: Any) -> str:
 
 def headline(report: Report, skipped: Sequence[str] = ()) -> str:
     """One plain sentence: what came out. ``skipped`` names stages that had nothing to work on."""
-    if skipped and report.pairs and not report.pairs.kept:
+    trained = {s.model for s in report.scores} - {BASE}
+    if skipped and report.pairs and not report.pairs.kept and not trained:
         measured = "; only the base model was measured" if report.scores else ""
         return f"No pair was left: nothing was aligned{measured}."
     if skipped:

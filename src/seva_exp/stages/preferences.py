@@ -29,8 +29,7 @@ class Samples(Stage):
     """Images with a question each: ``samples.jsonl``, ``drops.jsonl``, ``images/``.
 
     ``plain`` (STIC) takes the place of the data's own questions: then a picture is asked once,
-    however many questions the data has on it. ``newlines="delete"`` takes line breaks out of the
-    questions (SeVa's released code)."""
+    however many questions the data has on it."""
 
     name: ClassVar[str] = "samples"
     version: ClassVar[int] = 2
@@ -38,7 +37,6 @@ class Samples(Stage):
     seed: int
     digests: FileDigests = field(compare=False)
     plain: Asking | None = None
-    newlines: Newlines = "keep"
     where: str = "data"
 
     @property
@@ -50,14 +48,11 @@ class Samples(Stage):
             "data": self.data.identity(self.digests, self.where, self.seed),
             "seed": self.seed if self.data.seeded or self.plain else None,
             "plain": self.plain.to_json() if self.plain else None,
-            "newlines": self.newlines,
         }
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
         made = self.data.build(self.seed, work, shop.digests, self.where)
         samples, again = self._asked_plainly(made.samples) if self.plain else (made.samples, [])
-        if self.newlines == "delete":
-            samples = [replace(s, prompt=s.prompt.replace("\n", "")) for s in samples]
         write_jsonl(work / "samples.jsonl", samples)
         write_jsonl(work / "drops.jsonl", [*made.drops, *again])
         counts = tally(made.drops)
