@@ -210,7 +210,7 @@ def labels_changed(one: Experiment, other: Experiment) -> set[str]:
 
 TUNED = {"finetune", "evaluate.aligned.shapes", "compare.shapes"}
 STAGE_1 = TUNED | {
-    "pairs", "align", "evaluate.stage1.shapes", "compare.stage1.shapes", "answers.instructions",
+    "pairs", "reference", "align", "evaluate.stage1.shapes", "compare.stage1.shapes", "answers.instructions",
     "infuse",
 }  # fmt: skip
 DRAWN = {f"answers.{view}" for view in STIC_VIEWS}
@@ -224,7 +224,7 @@ CHANGES = [
     ({"method": {"weights": {"bad_prompt": 5}}}, STAGE_1 | DRAWN),
     ({"method": {"negatives": "all"}}, STAGE_1 | DRAWN),
     ({"filters": (EqualFilter(),)}, STAGE_1),
-    ({"dpo": DpoTraining(loss="sigmoid")}, STAGE_1 - {"pairs"}),
+    ({"dpo": DpoTraining(loss="sigmoid")}, STAGE_1 - {"pairs", "reference"}),
     ({"generation": HfGeneration(temperature=0.5)},
      STAGE_1 | DRAWN | {"answers.clean"}),
     ({"seed": 1}, STAGE_1 | DRAWN | {"samples", "instructions", "answers.clean"}),
