@@ -353,7 +353,7 @@ def test_ctrl_c_leaves_a_store_that_the_next_run_uses(tmp_path, first):
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     store = tmp_path / "runs" / "store"
     for _ in range(2400):
-        if _lines(store, "answers/*.partial/journal.jsonl") >= 2:
+        if _lines(store, "*/*.partial/journal.jsonl") >= 2:
             break
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)

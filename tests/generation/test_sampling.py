@@ -89,6 +89,8 @@ def probabilities(vlm, request, temperature):
 
 
 DRAWS = 2000
+WARM = 1.0
+"""A temperature at which the model's answer is open."""
 VARIED = [request(number, picture=0, prompt="red or blue or two") for number in range(DRAWS)]
 
 
@@ -100,22 +102,22 @@ def first_tokens(vlm, how):
 
 
 def test_tokens_are_drawn_from_the_softmax(vlm):
-    expected = probabilities(vlm, VARIED[0], 0.7) * DRAWS
+    expected = probabilities(vlm, VARIED[0], WARM) * DRAWS
     common = expected >= 5
     assert common.sum() >= 4, "the test needs a question whose answer is open"
-    counts = first_tokens(vlm, sampling(0.7)).double()
+    counts = first_tokens(vlm, sampling(WARM)).double()
     seen, wanted = ([*x[common].tolist(), x[~common].sum().item()] for x in (counts, expected))
     assert chisquare(seen, wanted).pvalue > 0.001
-    warmer = probabilities(vlm, VARIED[0], 1.0) * DRAWS
+    warmer = probabilities(vlm, VARIED[0], 1.3 * WARM) * DRAWS
     wrong = [*warmer[common].tolist(), warmer[~common].sum().item()]
     assert chisquare(seen, wrong).pvalue < 1e-6, "the test does not see another temperature"
 
 
 def test_top_p_draws_from_the_smallest_set_that_holds_it(vlm):
-    ordered, ids = probabilities(vlm, VARIED[0], 0.7).sort(descending=True)
+    ordered, ids = probabilities(vlm, VARIED[0], WARM).sort(descending=True)
     size = int((ordered.cumsum(0) < 0.9).sum()) + 1
     assert 1 < size < 9
-    counts = first_tokens(vlm, sampling(0.7, top_p=0.9))
+    counts = first_tokens(vlm, sampling(WARM, top_p=0.9))
     assert set(counts.nonzero().flatten().tolist()) == set(ids[:size].tolist())
     wanted = ordered[:size] / ordered[:size].sum() * DRAWS
     assert chisquare(counts[ids[:size]].double().numpy(), wanted.numpy()).pvalue > 0.001
