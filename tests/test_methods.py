@@ -210,8 +210,8 @@ def labels_changed(one: Experiment, other: Experiment) -> set[str]:
 
 TUNED = {"finetune", "evaluate.aligned.shapes", "compare.shapes"}
 STAGE_1 = TUNED | {
-    "pairs", "reference", "align", "evaluate.stage1.shapes", "compare.stage1.shapes", "answers.instructions",
-    "infuse",
+    "pairs", "reference", "align", "evaluate.stage1.shapes", "compare.stage1.shapes",
+    "answers.instructions", "infuse",
 }  # fmt: skip
 DRAWN = {f"answers.{view}" for view in STIC_VIEWS}
 CHANGES = [
