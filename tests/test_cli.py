@@ -103,7 +103,7 @@ def test_a_dry_run_prints_the_plan_with_keys(cli):
     assert done.returncode == 0
     for label in ("samples", "answers.clean", "answers.diffusion_noise", "pairs", "align"):
         assert label in done.stdout
-    assert "8 to do, 0 cached" in done.stdout
+    assert "9 to do, 0 cached" in done.stdout
 
 
 def test_a_prompt_file_with_an_empty_list_is_refused(cli, tmp_path):
@@ -200,7 +200,7 @@ def test_a_sweep_over_sets_of_views_shares_what_it_can(cli, tmp_path):
 def test_overrides_may_stand_on_both_sides_of_the_multirun_flag(cli):
     done = cli("+aug=moco", "-m", "seed=0,1", "dry_run=true")
     assert done.returncode == 0
-    assert done.stdout.count("plan: 8 stages") == 2
+    assert done.stdout.count("plan: 9 stages") == 2
 
 
 def test_the_run_folder_tells_how_to_run_it_again(cli, tmp_path):

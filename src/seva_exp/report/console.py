@@ -15,6 +15,8 @@ from seva_exp.report.verdict import arrow, label, verdict
 from seva_exp.spec import Json
 
 EXAMPLES = 3
+DETAILS = {"longest_rows"}
+"""Parts of a stage's summary that the report page shows and a line has no room for."""
 _COLOURS = {"dim": "2", "bold": "1", "green": "32", "red": "31"}
 
 
@@ -104,6 +106,8 @@ def facts_of(metrics: Json) -> list[tuple[str, object]]:
     """The flat, non-empty numbers of a stage's summary, for one line."""
     out: list[tuple[str, object]] = []
     for name, value in metrics.items():
+        if name in DETAILS:
+            continue
         if isinstance(value, dict):
             counts = [f"{n} {key}" for key, n in value.items() if isinstance(n, int)]
             out += [(name, " ".join(counts))] if counts else []
