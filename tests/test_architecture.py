@@ -45,7 +45,7 @@ SOURCES = {
     "pairs": ["generation/pairs.py", "generation/filters.py", "randomness.py"],
     "reference": ["training", "views.py", "augment", *MODEL],
     "align": ["training", "views.py", "augment", *MODEL],
-    "infuse": ["methods.py"],
+    "infuse": ["prompts.py"],
     "finetune": ["training", *MODEL],
     "evaluate": [
         "benchmarks", "world", "generation/engine.py", "models/vlm.py", "models/pixels.py",

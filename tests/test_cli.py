@@ -49,7 +49,10 @@ MISTAKES = [
     (["+aug=moco", "method.reference=none"], "method.reference=none"),
     (["+aug=moco", "method=stik"], "Did you mean 'stic'"),
     (["method=stic", "aug.low_resolution.side=0"], "aug.low_resolution.side=0"),
-    (["method=stic", "method.infusion=x"], "method.infusion=x: {description}"),
+    (
+        ["method=stic", "method.infusion=x"],
+        "method.infusion=x: must hold both {description} and {question}",
+    ),
     (["method=stic", "+method.weights.bad_promt=2"], "Did you mean 'bad_prompt'"),
     (["+aug=moco", "sft=stic"], "method=stic"),
     (["+aug=moco", "instructions.path=x"], "data@instructions=instruct"),

@@ -390,8 +390,3 @@ def test_drawing_depends_on_seed_and_sample_alone_and_follows_the_weights():
     asking = Asking("p", ("x", "y"))
     assert Counter(asking(0, id) for id in ids)["x"] / 4000 == pytest.approx(0.5, abs=0.03)
     assert [asking(0, i) for i in ids] != [Asking("q", ("x", "y"))(0, i) for i in ids]
-
-
-def test_a_description_with_braces_does_not_eat_the_question():
-    method = SticMethod(infusion="{question} ({description})")
-    assert method.infuse("a {question} sign", "What?") == "What? (a {question} sign)"

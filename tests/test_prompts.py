@@ -9,7 +9,15 @@ import yaml
 from seva_exp import Experiment, InputError, Machine, Options
 from seva_exp.augment import BadPrompt, Moco
 from seva_exp.experiment import graph, run
-from seva_exp.prompts import LISTS, PACKAGED, PromptSet, load_prompts, packaged_sets
+from seva_exp.prompts import (
+    LISTS,
+    PACKAGED,
+    PromptSet,
+    described_template,
+    infuse,
+    load_prompts,
+    packaged_sets,
+)
 from seva_exp.randomness import python_rng
 from seva_exp.world import language
 
@@ -186,3 +194,16 @@ def test_the_manifest_records_the_sentences(tmp_path):
     }  # fmt: skip
     answers = read_jsonl(Path(report.dir) / "answers.bad_prompt" / "answers.jsonl", Answer)
     assert {answer.asked for answer in answers} <= set(language.IMAGINE_PROMPTS)
+
+
+def test_a_description_with_braces_does_not_eat_the_question():
+    said, asked = "a {question} sign {x}", "What is {description}?"
+    filled = infuse("{question} ({description})", said, asked)
+    assert filled == "What is {description}? (a {question} sign {x})"
+
+
+def test_a_template_needs_both_texts_and_takes_a_line_break_from_a_command_line():
+    assert described_template(r"{description}\n{question}") == "{description}\n{question}"
+    for wrong in ("{description}", "{question}", "", "{descripton} {question}"):
+        with pytest.raises(ValueError, match="must hold both"):
+            described_template(wrong)

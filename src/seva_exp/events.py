@@ -61,6 +61,13 @@ class Outcome:
     links: dict[str, str] = field(default_factory=dict)
     """Name in the run's folder -> file of a stage, for what the run is about (adapter, pairs)."""
 
+    @property
+    def pairs_of(self) -> str:
+        """The stage whose pairs are counted and shown where there are several (``pairs.round2``),
+        else empty."""
+        label = self.links.get("pairs.jsonl", "").split("/")[0]
+        return "" if label == "pairs" else label
+
 
 class Listener:
     """Base of everything that watches a run. Override what you need; the rest does nothing."""

@@ -61,7 +61,7 @@ class Experiment(Spec):
     """Benchmarks by name; empty means that nothing is measured."""
 
     @model_validator(mode="after")
-    def _views(self) -> Experiment:
+    def _fits_together(self) -> Experiment:
         if not self.aug:
             known = ", ".join(sorted(AUGMENTATIONS))
             raise ValueError(

@@ -9,12 +9,11 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from seva_exp.errors import InputError, suggest
-from seva_exp.prompts import PromptSet, load_prompts
+from seva_exp.prompts import PromptSet, described_template, load_prompts
 from seva_exp.spec import Spec
 from seva_exp.views import Asking, Draw
 
-Reference = Literal["previous", "base"]
-DESCRIPTION, QUESTION = "{description}", "{question}"
+Against = Literal["previous", "base"]
 
 
 class Method(Spec):
@@ -30,10 +29,9 @@ class Method(Spec):
     rounds: int = Field(1, ge=1)
     """How often to generate, align and measure; each round asks the model that the round before
     has aligned (iterative DPO)."""
-    reference: Reference = "previous"
+    reference: Against = "previous"
     """From round 2 on: the reference of DPO is the model as the round began (``previous``), or the
     unaligned one (``base``)."""
-
     newlines: Literal["keep", "delete"] = "keep"
     """What becomes of line breaks in the answers of a pair, behind the filters: ``delete`` takes
     them out without a blank in their place, as SeVa's released code does."""
@@ -96,10 +94,7 @@ class SticMethod(Method):
     @field_validator("infusion")
     @classmethod
     def _placeholders(cls, text: str) -> str:
-        for name in (DESCRIPTION, QUESTION):
-            if text.count(name) != 1:
-                raise ValueError(f"{name} must stand in it once")
-        return text
+        return described_template(text)
 
     def check(self, views: Collection[str], known: Collection[str]) -> None:
         """Reads the prompt set as well."""
@@ -123,13 +118,6 @@ class SticMethod(Method):
     def describe(self) -> Asking:
         """How stage 2 asks for the description of an instruction's image."""
         return Asking("prompt/describe", getattr(self.prompt_set, self.description))
-
-    def infuse(self, description: str, question: str) -> str:
-        """The prompt that stage 2 trains on."""
-        # In one pass: a description may hold the text "{question}".
-        before, _, after = self.infusion.partition(DESCRIPTION)
-        return "".join((before.replace(QUESTION, question), description,
-                        after.replace(QUESTION, question)))  # fmt: skip
 
 
 AnyMethod = Annotated[SevaMethod | SticMethod, Field(discriminator="kind")]

@@ -1,4 +1,5 @@
-"""Prompt sets: files with careful, plain and bad ways to ask for a description (STIC, appendix B).
+"""Prompt sets: files with careful, plain and bad ways to ask for a description (STIC, appendix B);
+and how a description and a question make one prompt.
 
 A set is a YAML file with the lists ``careful``, ``plain`` and ``bad``, each of at least one text.
 Some are packaged and known by name; a user names a file of their own by its path.
@@ -6,6 +7,7 @@ Some are packaged and known by name; a user names a file of their own by its pat
 
 from __future__ import annotations
 
+import re
 import reprlib
 from pathlib import Path
 from typing import Any
@@ -89,3 +91,22 @@ def _texts(content: dict[Any, Any], name: str, where: str) -> tuple[str, ...]:
                 "(put it in quotes)."
             )
     return tuple(text.strip() for text in texts)
+
+
+PLACEHOLDER = re.compile(r"\{(description|question)\}")
+
+
+def described_template(text: str) -> str:
+    """The layout of a question behind a description. ``\\n`` written out stands for a line break,
+    since a command line keeps it as two characters. Raises ValueError where a placeholder is
+    missing."""
+    if set(PLACEHOLDER.findall(text)) != {"description", "question"}:
+        raise ValueError("must hold both {description} and {question}")
+    return text.replace("\\n", "\n")
+
+
+def infuse(template: str, description: str, question: str) -> str:
+    """The prompt that is sent: STIC puts the description before the question. Braces in the texts
+    and elsewhere in the template stay."""
+    values = {"description": description, "question": question}
+    return PLACEHOLDER.sub(lambda found: values[found[1]], template)

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 from PIL import Image
 
-from seva_exp.data import ShapesData, ShapesInstructData, shapes_instruct
+from seva_exp.data import ShapesData, ShapesInstructData
 from seva_exp.data.shapes import WEIGHTS, draw_qa
 from seva_exp.randomness import python_rng
 from seva_exp.world import UNBIASED, draw, mentions, sample_scene
@@ -108,7 +108,9 @@ def test_shapes_instruct_holds_right_answers(tmp_path):
     assert made.drops == [] and len({s.id for s in made.samples}) == 400
     starts = Counter()
     for sample in made.samples:
-        scene = sample_scene(python_rng(3, shapes_instruct.SCENE, sample.id), UNBIASED)
+        scene = sample_scene(
+            python_rng(3, f"{ShapesInstructData.stream}.scene", sample.id), UNBIASED
+        )
         assert np.array_equal(np.asarray(draw(scene)), pixels(tmp_path, sample))
         assert fits(scene, sample.prompt, sample.response), (sample, scene)
         starts[sample.prompt.split()[0]] += 1

@@ -15,7 +15,8 @@ from PIL import Image
 from seva_exp.events import Example, Outcome, Plan, PlannedStage
 from seva_exp.images import open_image
 from seva_exp.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
-from seva_exp.report.html import HtmlReport, command, curves, marked, picture, render
+from seva_exp.report.gallery import marked, picture
+from seva_exp.report.html import HtmlReport, command, curves, render
 from seva_exp.report.verdict import change, label, number, p_value, share, verdict
 
 EVIL = "<script>alert(1)</script> \"quoted\" 'x' & </p>"

@@ -3,7 +3,6 @@ answers each question with its own description before the question."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,9 +10,8 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from seva_exp.errors import nearest
+from seva_exp.prompts import described_template, infuse
 from seva_exp.spec import Json, Spec, digest
-
-PLACEHOLDER = re.compile(r"\{(description|question)\}")
 
 
 class DescribeAndRespond(Spec):
@@ -33,22 +31,21 @@ class DescribeAndRespond(Spec):
     @field_validator("prompt", "template", mode="after")
     @classmethod
     def _line_breaks(cls, text: str) -> str:
-        text = text.replace("\\n", "\n")
         if not text.strip():
             raise _refusal("must not be blank")
-        return text
+        return text.replace("\\n", "\n")
 
     @field_validator("template", mode="after")
     @classmethod
     def _placeholders(cls, template: str) -> str:
-        if set(PLACEHOLDER.findall(template)) != {"description", "question"}:
-            raise _refusal("must hold both {description} and {question}")
-        return template
+        try:
+            return described_template(template)
+        except ValueError as error:
+            raise _refusal(str(error)) from None
 
     def infuse(self, description: str, question: str) -> str:
-        """The prompt that is sent. Braces in the texts and elsewhere in the template stay."""
-        values = {"description": description, "question": question}
-        return PLACEHOLDER.sub(lambda found: values[found[1]], self.template)
+        """The prompt that is sent."""
+        return infuse(self.template, description, question)
 
     def suffix(self, default: DescribeAndRespond) -> str:
         """What a protocol's name gets: ``+dar``, and a digest of prompt, template and length

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     Asker = Callable[[Scene, random.Random], QA | None]
 
-SCENE, QUESTION = "data.shapes.scene", "data.shapes.question"
-"""Purposes of the random streams; the benchmark's held-out scenes have another."""
 WEIGHTS = {
     "existence": 2,
     "color": 1,
@@ -40,6 +38,10 @@ class ShapesData(DataSource):
     A sample depends on the seed and its number only: a larger set begins with the smaller one.
     """
 
+    stream: ClassVar[str] = "data.shapes"
+    """Of the random choices; the benchmark's held-out scenes have another."""
+    prefix: ClassVar[str] = "shapes"
+    """Of the samples' ids."""
     kind: Literal["shapes"] = "shapes"
     samples: int = Field(600, ge=1, le=1_000_000, description="number of scenes to draw")
 
@@ -59,26 +61,19 @@ class ShapesData(DataSource):
     def build(self, seed: int, root: Path, sha256: Hasher, where: str = "data") -> SampleSet:
         folder = self.image_root(root)
         folder.mkdir(parents=True, exist_ok=True)
-        ids = [f"shapes-{number:06d}" for number in range(self.samples)]
-        return SampleSet([_sample(seed, id, folder, sha256) for id in ids], [])
+        ids = [f"{self.prefix}-{number:06d}" for number in range(self.samples)]
+        return SampleSet([self._sample(seed, id, folder, sha256) for id in ids], [])
 
+    def _sample(self, seed: int, id: str, folder: Path, sha256: Hasher) -> Sample:
+        """A scene of the unbiased world, its picture as ``folder``/ID.png, and a question."""
+        from seva_exp.world import UNBIASED, draw, sample_scene
 
-def _sample(seed: int, id: str, folder: Path, sha256: Hasher) -> Sample:
-    scene, image = draw_scene(seed, SCENE, id, folder, sha256)
-    qa = draw_qa(scene, python_rng(seed, QUESTION, id))
-    return Sample(id, image, qa.question)
-
-
-def draw_scene(
-    seed: int, purpose: str, id: str, folder: Path, sha256: Hasher
-) -> tuple[Scene, ImageRef]:
-    """A scene of the unbiased world, and its picture as ``folder``/ID.png."""
-    from seva_exp.world import UNBIASED, draw, sample_scene
-
-    scene = sample_scene(python_rng(seed, purpose, id), UNBIASED)
-    file = folder / f"{id}.png"
-    draw(scene).save(file)
-    return scene, ImageRef(file.name, sha256(file))
+        scene = sample_scene(python_rng(seed, f"{self.stream}.scene", id), UNBIASED)
+        file = folder / f"{id}.png"
+        draw(scene).save(file)
+        qa = draw_qa(scene, python_rng(seed, f"{self.stream}.question", id))
+        response = qa.answer if self.responds else ""
+        return Sample(id, ImageRef(file.name, sha256(file)), qa.question, response)
 
 
 def draw_qa(scene: Scene, rng: random.Random) -> QA:

@@ -69,7 +69,7 @@ class Console(Listener):
         report = outcome.report
         say("")
         if report.pairs:
-            say(pair_line(report))
+            say(pair_line(report, outcome.pairs_of or "pairs"))
         for example in outcome.examples[:EXAMPLES]:
             say(example_text(example))
         if report.scores:
@@ -139,13 +139,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
     )
 
 
-def pair_line(report: Report) -> str:
+def pair_line(report: Report, label: str = "pairs") -> str:
     """How many pairs were kept, and why others were dropped."""
     pairs = report.pairs
     assert pairs is not None
     share = 100 * pairs.kept / max(1, pairs.sampled)
     why = ", ".join(f"{n} {reason}" for reason, n in pairs.dropped.items()) or "none"
-    return f"pairs: {pairs.kept} of {pairs.sampled} kept ({share:.0f} %); dropped: {why}"
+    return f"{label}: {pairs.kept} of {pairs.sampled} kept ({share:.0f} %); dropped: {why}"
 
 
 def example_text(example: Example) -> str:

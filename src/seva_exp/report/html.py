@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import difflib
-import io
 import math
-import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup, escape
-
-from seva_exp.events import Example, Listener, Outcome, Plan, PlannedStage
-from seva_exp.images import UnusableImage, open_image
+from seva_exp.events import Listener, Outcome, Plan, PlannedStage
 from seva_exp.records import ALIGNED, BASE, Delta, PairCounts, Report, Score
 from seva_exp.redact import hide, without_secrets
 from seva_exp.report import plots
 from seva_exp.report import verdict as words
+from seva_exp.report.gallery import example_card
 from seva_exp.spec import Json
 
-SIDE = 336
-"""Largest side of an inlined picture, in pixels."""
-SMALL = 112
-"""Pictures up to this side keep their pixels: lossless, and enlarged without smoothing."""
 _CURVES = (
     ("Loss", "loss", (math.log(2), "ln 2: no preference")),
     ("Reward margin", "rewards/margins", (0.0, "no preference")),
@@ -82,6 +72,7 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
         plots=_plots(report.final_deltas),
         curves=curves(outcome.training),
         pairs=pair_counts(report.pairs) if report.pairs else None,
+        pairs_of=outcome.pairs_of,
         left_out=left_out(outcome.stage_metrics.get("samples", {})),
         examples=[example_card(example) for example in outcome.examples],
         stages=stage_rows(outcome, skipped),
@@ -354,64 +345,3 @@ def flatten(values: Json, before: str = "") -> Iterable[tuple[str, str]]:
             yield f"{before}{key}", ", ".join(map(str, value))
         else:
             yield f"{before}{key}", str(value)
-
-
-def example_card(example: Example) -> Json:
-    """One pair: the clean answer, and per view what it showed and what was said of it."""
-    pair = example.pair
-    return {
-        "id": pair.sample_id,
-        "question": pair.prompt,
-        "clean": picture(example.clean_image),
-        "chosen": marked(pair.chosen, pair.rejected),
-        "views": [
-            {
-                "name": view,
-                "picture": picture(example.view_images.get(view)),
-                "rejected": marked(text, (pair.chosen,)),
-            }
-            for view, text in zip(pair.views, pair.rejected, strict=True)
-        ],
-    }
-
-
-def marked(text: str, others: Sequence[str]) -> Markup:
-    """``text``, escaped, with the words that one of ``others`` has not in ``<mark>``."""
-    pieces = re.findall(r"\s+|\w+|[^\w\s]", text)
-    keep = [True] * len(pieces)
-    for other in others:
-        common = [False] * len(pieces)
-        matcher = difflib.SequenceMatcher(
-            None, pieces, re.findall(r"\s+|\w+|[^\w\s]", other), autojunk=False
-        )
-        for start, _, size in matcher.get_matching_blocks():
-            common[start : start + size] = [True] * size
-        keep = [a and b for a, b in zip(keep, common, strict=True)]
-    for i, piece in enumerate(pieces):
-        if piece.isspace():
-            keep[i] = i in (0, len(pieces) - 1) or keep[i - 1] or keep[i + 1]
-    parts = []
-    for same, group in groupby(zip(keep, pieces, strict=True), key=lambda item: item[0]):
-        run = "".join(piece for _, piece in group)
-        parts.append(escape(run) if same else Markup("<mark>{}</mark>").format(run))
-    return Markup("").join(parts)
-
-
-def picture(path: Path | None) -> Json | None:
-    """A picture as the model saw it, as a data URI with its size; None when there is none."""
-    if path is None:
-        return None
-    try:
-        image = open_image(path)
-    except (UnusableImage, OSError):
-        return None
-    image.thumbnail((SIDE, SIDE))
-    small = max(image.size) <= SMALL
-    data = io.BytesIO()
-    if small:
-        image.save(data, "PNG", optimize=True)
-    else:
-        image.save(data, "JPEG", quality=85)
-    uri = f"data:image/{'png' if small else 'jpeg'};base64,"
-    uri += base64.b64encode(data.getvalue()).decode()
-    return {"uri": uri, "width": image.width, "height": image.height, "small": small}

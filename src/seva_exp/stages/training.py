@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from seva_exp.augment import AnyAugmentation
-from seva_exp.methods import Reference as Against
-from seva_exp.methods import SticMethod
+from seva_exp.methods import Against, SticMethod
 from seva_exp.models import AnyModel
+from seva_exp.prompts import infuse
 from seva_exp.records import Answer, Pair, Sample, read_jsonl, write_jsonl
 from seva_exp.spec import Json
 from seva_exp.stages.base import Stage, Workshop
@@ -170,9 +170,10 @@ class Infuse(Stage):
         return {"infusion": self.method.infusion}
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+        template = self.method.infusion
         said = {a.sample_id: a.text for a in read_jsonl(paths[1] / "answers.jsonl", Answer)}
         infused = [
-            replace(sample, prompt=self.method.infuse(said[sample.id], sample.prompt))
+            replace(sample, prompt=infuse(template, said[sample.id], sample.prompt))
             for sample in read_jsonl(paths[0] / "samples.jsonl", Sample)
         ]
         write_jsonl(work / "instructions.jsonl", infused)

@@ -4,6 +4,7 @@ dealt to ranks, two learning rates, checkpoints, the log, the run itself."""
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ TOKENS = "num_tokens"
 """TRL's count of all tokens seen so far: the one metric that is no mean."""
 
 
-class StepTrainer(Trainer):
+class StepTrainer(Trainer, ABC):
     """A trainer with our row order, whose steps do not depend on their micro-batches or on ranks.
 
     The Trainer averages the means of a step's micro-batches over accumulation and ranks;
@@ -57,9 +58,9 @@ class StepTrainer(Trainer):
         self._seen: list[Counter[str]] = []
         super().__init__(**options)
 
+    @abstractmethod
     def count(self, batch: Any) -> Counter[str]:
         """How many of each unit a batch holds."""
-        raise NotImplementedError
 
     def unit_of(self, metric: str) -> str:
         """What a logged number is the mean over."""
