@@ -5,7 +5,7 @@ Shape legend: L prompt tokens (image placeholders expanded).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -84,6 +84,25 @@ class Request:
     image_key: str
     load: Callable[[], Image]
     prompt: str
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Generated ids (end-of-sequence included when it came), their text, ``eos`` or ``length``."""
+
+    id: str
+    text: str
+    tokens: tuple[int, ...]
+    stop: str
+
+
+class Asks(Protocol):
+    """An engine: what answers requests."""
+
+    def run(self, requests: Sequence[Request]) -> Iterator[list[Reply]]:
+        """Yield every request's reply, some at a time as they are finished, in any order."""
+        ...
 
 
 @dataclass(frozen=True)

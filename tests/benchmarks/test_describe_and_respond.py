@@ -35,21 +35,19 @@ def vlm():
 
 
 class Recorder:
-    """The real engine; notes what it is asked and is killed before batch number ``kill``."""
+    """The real engine; notes what it answers and is killed before answer number ``kill``."""
 
-    def __init__(self, vlm, kill: int | None = None) -> None:
-        self.engine, self.kill = Engine(vlm), kill
-        self.batches: list[list] = []
+    def __init__(self, vlm, batch_size: int = 8, kill: int | None = None) -> None:
+        self.engine, self.kill = Engine(vlm, batch_size), kill
+        self.asked: list = []
 
-    def run(self, batches, max_new_tokens):
-        if len(self.batches) == self.kill:
-            raise KeyboardInterrupt
-        self.batches += batches
-        yield from self.engine.run(batches, max_new_tokens)
-
-    @property
-    def asked(self) -> list:
-        return [request for batch in self.batches for request in batch]
+    def run(self, requests):
+        by_id = {request.id: request for request in requests}
+        for replies in self.engine.run(requests):
+            if self.kill is not None and len(self.asked) >= self.kill:
+                raise KeyboardInterrupt
+            self.asked += [by_id[reply.id] for reply in replies]
+            yield replies
 
     @property
     def described(self) -> list[str]:
@@ -57,9 +55,9 @@ class Recorder:
         return [request.id for request in self.asked if request.id == request.image_key]
 
 
-def go(benchmark, engine, work: Path, batch_size: int = 8):
+def go(benchmark, engine, work: Path):
     work.mkdir(exist_ok=True)
-    place = Placement("cpu", batch_size, 1, False, partial(progress, "off"), work)
+    place = Placement("cpu", 8, 1, False, partial(progress, "off"), work)
     return evaluate(benchmark, lambda: engine, place, model="base", name="shapes")
 
 
@@ -159,7 +157,7 @@ def test_without_it_questions_are_sent_as_they_are(vlm, tmp_path):
 @pytest.mark.parametrize("batch_size", [1, 64])
 def test_the_batch_size_changes_nothing(undisturbed, vlm, tmp_path, batch_size):
     work, _, _, scores = undisturbed
-    _, ours = go(DAR, Recorder(vlm), tmp_path, batch_size)
+    _, ours = go(DAR, Recorder(vlm, batch_size), tmp_path)
     assert files(tmp_path) == files(work)
     assert ours == scores
 
@@ -168,7 +166,7 @@ def test_the_batch_size_changes_nothing(undisturbed, vlm, tmp_path, batch_size):
 def test_a_killed_evaluation_keeps_its_finished_batches(undisturbed, vlm, tmp_path, kill, left):
     """In the description pass, between the passes, and among the questions; batches of one."""
     with pytest.raises(KeyboardInterrupt):
-        go(DAR, Recorder(vlm, kill), tmp_path, batch_size=1)
+        go(DAR, Recorder(vlm, 1, kill), tmp_path)
     assert not (tmp_path / "predictions.jsonl").exists()
     with (tmp_path / "journal.jsonl").open("a") as file:
         file.write('[{"picture": "torn')

@@ -1,6 +1,7 @@
 """Sampled decoding: the right distribution, and answers that depend on no batch."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,11 +25,11 @@ def vlm():
     return load(TinyModel(), Machine(device="cpu", dtype="float32"))
 
 
-def request(number, picture=None, prompt=None):
+def request(number, picture=None, prompt=None, tokens=24):
     picture = number if picture is None else picture
     scene = sample_scene(random.Random(picture), UNBIASED)
     prompt = prompt or PROMPTS[number % len(PROMPTS)]
-    return Request(f"id{number}", f"picture{picture}", lambda: draw(scene), prompt)
+    return Request(f"id{number}", f"picture{picture}", lambda: draw(scene), prompt, tokens)
 
 
 REQUESTS = [request(number) for number in range(16)]
@@ -40,8 +41,8 @@ def sampling(temperature=0.7, top_p=1.0, seed=0, purpose="sampling/clean"):
 
 def asked(vlm, how, requests=REQUESTS, size=8, tokens=24):
     """id -> reply."""
-    batches = [requests[i : i + size] for i in range(0, len(requests), size)]
-    found = Engine(vlm, sampling=how).run(batches, tokens)
+    requests = [replace(request, max_new_tokens=tokens) for request in requests]
+    found = Engine(vlm, size, sampling=how).run(requests)
     return {reply.id: reply for batch in found for reply in batch}
 
 

@@ -23,7 +23,7 @@ from seva_exp.augment import DiffusionNoise
 from seva_exp.data import FolderData
 from seva_exp.errors import InputError
 from seva_exp.generation import HfGeneration, engine
-from seva_exp.interfaces import EncodedImage, Placement, Request
+from seva_exp.interfaces import EncodedImage, Placement, Reply, Request
 from seva_exp.models import HubModel
 from seva_exp.models.pixels import batch_pixels
 from seva_exp.models.vlm import Vlm, load
@@ -96,13 +96,19 @@ def answer_alone(vlm: Vlm, picture: Image.Image, prompt: str, tokens: int) -> li
     return out[0, inputs["input_ids"].shape[1] :].tolist()
 
 
-def requests() -> list[Request]:
+def requests(tokens: int = 8) -> list[Request]:
     """Pictures of several shapes, one of them asked twice."""
     asked = [(0, 0), (1, 0), (2, 1), (0, 2), (3, 0)]
     return [
-        Request(f"r{i}", f"p{s}", partial(draw, *SIZES[s], s), PROMPTS[p])
+        Request(f"r{i}", f"p{s}", partial(draw, *SIZES[s], s), PROMPTS[p], tokens)
         for i, (s, p) in enumerate(asked)
     ]
+
+
+def replies_of(vlm: Vlm, asked: list[Request]) -> list[Reply]:
+    """In the order of the requests."""
+    found = {r.id: r for some in engine.Engine(vlm, 8).run(asked) for r in some}
+    return [found[request.id] for request in asked]
 
 
 @pytest.mark.parametrize("file", NAMED)
@@ -203,12 +209,11 @@ def test_one_batch_answers_as_one_by_one(name, vlm_of, monkeypatch) -> None:
     monkeypatch.setattr(
         vlm.model, "get_image_features", lambda *a, **k: calls.append(1) or features(*a, **k)
     )
-    [replies] = engine.Engine(vlm).run([batch], 8)
+    replies = replies_of(vlm, batch)
     assert [list(reply.tokens) for reply in replies] == expected
     assert len(calls) == (name == "llava15")
     monkeypatch.setattr(engine, "_shares_features", lambda vlm: False)
-    [plain] = engine.Engine(vlm).run([batch], 8)
-    assert plain == replies
+    assert replies_of(vlm, batch) == replies
 
 
 @each_family
@@ -217,7 +222,7 @@ def test_an_answer_that_ends_early_ends_alike_in_a_batch(name, vlm_of) -> None:
     long = [answer_alone(vlm, request.load(), request.prompt, 8) for request in batch]
     stop = long[0][2]
     vlm.model.generation_config.eos_token_id = [*vlm.eos_ids, stop]
-    [replies] = engine.Engine(vlm).run([batch], 8)
+    replies = replies_of(vlm, batch)
     for reply, tokens in zip(replies, long, strict=True):
         cut = tokens[: tokens.index(stop) + 1] if stop in tokens else tokens
         assert (list(reply.tokens), reply.stop) == (cut, "eos" if stop in tokens else "length")
@@ -226,11 +231,11 @@ def test_an_answer_that_ends_early_ends_alike_in_a_batch(name, vlm_of) -> None:
 
 @each_family
 def test_no_answer_holds_an_image_token(name, vlm_of) -> None:
-    vlm, batch = vlm_of(name), requests()[:1]
-    [[reply]] = engine.Engine(vlm).run([batch], 1)
+    vlm = vlm_of(name)
+    [reply] = replies_of(vlm, requests(1)[:1])
     words = vlm.model.get_output_embeddings().weight.data
     words[vlm.image_token_id] = 2 * words[reply.tokens[0]]  # the likeliest by far
-    [[again]] = engine.Engine(vlm).run([batch], 8)
+    [again] = replies_of(vlm, requests(8)[:1])
     assert again.tokens[0] == reply.tokens[0] and vlm.image_token_id not in again.tokens
 
 
@@ -353,7 +358,7 @@ def test_checkpointing_and_bfloat16_train_and_answer(name, spec_of, tmp_path) ->
     assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-3)
     again = load(spec_of(name), machine, folder)
     assert (logits(again) - base).abs().max() > 0.05
-    [replies] = engine.Engine(again).run([requests()], 3)
+    replies = replies_of(again, requests(3))
     assert all(len(reply.tokens) == 3 for reply in replies)
 
 

@@ -12,7 +12,7 @@ from seva_exp import StageError
 from seva_exp.augment import BadPrompt, Blend, DiffusionNoise, Moco
 from seva_exp.digests import FileDigests
 from seva_exp.generation import answers
-from seva_exp.generation.engine import Engine, cut_batches
+from seva_exp.generation.engine import Engine
 from seva_exp.images import load_image
 from seva_exp.interfaces import Request
 from seva_exp.records import ImageRef, Pair, Sample
@@ -81,11 +81,13 @@ def test_changed_text_is_tokenised_as_the_model_would_have_said_it(tmp_path):
     """What the model really generated, decoded and tokenised again, gives the generated ids."""
     vlm = tiny()
     [sample] = samples(tmp_path, 1)
-    requests = [Request(f"r{i}", f"p{i}", partial(picture, i), QUESTIONS[i % 3]) for i in range(6)]
-    batches = cut_batches(requests, 6)
-    [replies] = Engine(vlm).run(batches, 64)
-    assert {reply.stop for reply in replies} == {"eos"}
-    for request, reply in zip(batches[0], replies, strict=True):
+    requests = [
+        Request(f"r{i}", f"p{i}", partial(picture, i), QUESTIONS[i % 3], 64) for i in range(6)
+    ]
+    replies = {reply.id: reply for some in Engine(vlm, 6).run(requests) for reply in some}
+    assert {reply.stop for reply in replies.values()} == {"eos"}
+    for request in requests:
+        reply = replies[request.id]
         assert vlm.answer_ids(request.prompt, reply.text) == reply.tokens
     pair = pair_of(sample, ("moco", "noise"), tokens=(5, 6, 7))
     [row] = preferences_of(vlm, [pair], tmp_path)

@@ -8,24 +8,18 @@ the questions behind it. Both passes write to one journal.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 from seva_exp.benchmarks.base import Benchmark, Question
 from seva_exp.benchmarks.describe import DescribeAndRespond, Description
 from seva_exp.benchmarks.statistics import scores
-from seva_exp.interfaces import Placement, Request
+from seva_exp.interfaces import Asks, Placement, Reply, Request
 from seva_exp.records import Prediction, Score, from_json, write_jsonl
 from seva_exp.spec import Json
 from seva_exp.store import Journal
-
-
-class Asks(Protocol):
-    """The generation engine, as far as an evaluation needs it."""
-
-    def run(self, batches: list[list[Request]], max_new_tokens: int) -> Iterator[list[Any]]: ...
 
 
 def evaluate(
@@ -72,7 +66,7 @@ def _describe(
         for group in dict.fromkeys(question.group for question in questions)
     ]
 
-    def record(reply: Any) -> Description:
+    def record(reply: Reply) -> Description:
         return Description(reply.id, mode.prompt, reply.text, reply.stop)
 
     asking.run(requests, record, "picture", "description")
@@ -95,7 +89,7 @@ def _answer(
     own = {question.id: question for question in questions}
     prompts = {question.id: question.prompt for question in sent}
 
-    def record(reply: Any) -> Prediction:
+    def record(reply: Reply) -> Prediction:
         return replace(benchmark.predict(own[reply.id], reply.text), prompt=prompts[reply.id])
 
     asked = asking.run(sent, record, "sample_id", "question")
@@ -120,41 +114,25 @@ class _Asking:
     def run(
         self,
         questions: Sequence[Question],
-        record: Callable[[Any], Any],
+        record: Callable[[Reply], Any],
         id_name: str,
         unit: str,
     ) -> int:
         """Ask what the journal does not hold yet; returns how many that were."""
         done = {row[id_name] for row in self.rows(id_name)}
-        work = [
-            (length, batch)
-            for length, batch in cut_by_length(questions, self._placement.batch_size)
-            if not done.issuperset(request.id for request in batch)
-        ]
-        asked = sum(len(batch) for _, batch in work)
-        if not asked:
+        todo = [_request(question) for question in questions if question.id not in done]
+        if not todo:
             return 0
         engine = self._engine()
         with self._placement.progress(self._label, len(questions), unit) as meter:
-            meter.update(len(questions) - asked)
-            for length, batch in work:
-                (replies,) = engine.run([batch], length)
+            meter.update(len(questions) - len(todo))
+            for replies in engine.run(todo):
                 self._journal.append([asdict(record(reply)) for reply in replies])
-                meter.update(len(batch))
-        return asked
-
-
-def cut_by_length(questions: Sequence[Question], size: int) -> list[tuple[int, list[Request]]]:
-    """Batches of questions with one bound on the answer's length, those on a picture together."""
-    batches = []
-    for length in sorted({question.max_new_tokens for question in questions}):
-        requests = sorted(
-            (_request(q) for q in questions if q.max_new_tokens == length),
-            key=lambda request: (request.image_key, request.id),
-        )
-        batches += [(length, requests[i : i + size]) for i in range(0, len(requests), size)]
-    return batches
+                meter.update(len(replies))
+        return len(todo)
 
 
 def _request(question: Question) -> Request:
-    return Request(question.id, question.group, question.load, question.prompt)
+    return Request(
+        question.id, question.group, question.load, question.prompt, question.max_new_tokens
+    )

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from seva_exp.generation.engine import Engine, Reply, cut_batches
+from seva_exp.generation.engine import Engine
 from seva_exp.generation.sampling import Sampling
 from seva_exp.generation.spec import HfGeneration
-from seva_exp.interfaces import Placement, Request, VisionLanguageModel
+from seva_exp.interfaces import Placement, Reply, Request, VisionLanguageModel
 from seva_exp.records import CLEAN, Answer, Sample, from_json, write_jsonl
 from seva_exp.spec import Json
 from seva_exp.store import Journal
@@ -35,20 +35,19 @@ def answer_samples(
     changes no partner. What is sampled draws from the view's seed."""
     journal = Journal(placement.work)
     done = {row["sample_id"] for row in journal.rows}
-    requests = {sample.id: _request(sample, root, view, pictures) for sample in samples}
-    batches = cut_batches(list(requests.values()), placement.batch_size)
-    todo = [batch for batch in batches if not done.issuperset(r.id for r in batch)]
+    length = generation.max_new_tokens
+    requests = {s.id: _request(s, root, view, pictures, length) for s in samples}
+    todo = [request for id, request in requests.items() if id not in done]
     start, tokens = time.monotonic(), 0
     if todo:
-        engine = _engine(load_model(), view, _sampling(generation, view))
+        engine = _engine(load_model(), placement, view, _sampling(generation, view))
         with placement.progress(f"answers.{view.name}", len(samples), "answer") as meter:
-            meter.update(len(samples) - sum(len(batch) for batch in todo))
-            answered = engine.run(todo, generation.max_new_tokens)
-            for batch, replies in zip(todo, answered, strict=True):
-                answers = [_answer(view, r, reply) for r, reply in zip(batch, replies, strict=True)]
-                journal.append([asdict(answer) for answer in answers])
-                tokens += sum(len(answer.tokens) for answer in answers)
-                meter.update(len(batch))
+            meter.update(len(samples) - len(todo))
+            for replies in engine.run(todo):
+                found = [_answer(view, requests[reply.id], reply) for reply in replies]
+                journal.append([asdict(answer) for answer in found])
+                tokens += sum(len(answer.tokens) for answer in found)
+                meter.update(len(found))
     by_id = {row["sample_id"]: from_json(Answer, row) for row in journal.rows}
     answers = [by_id[sample.id] for sample in samples]
     if view.name != CLEAN:
@@ -67,17 +66,25 @@ def _summary(answers: list[Answer], new_tokens: int, seconds: float) -> Json:
     }
 
 
-def _request(sample: Sample, root: Path, view: View, pictures: Pictures) -> Request:
+def _request(
+    sample: Sample, root: Path, view: View, pictures: Pictures, max_new_tokens: int
+) -> Request:
     # A view may differ from sample to sample, so a picture is shared by the clean view only.
     key = sample.image.sha256 if view.augmentation is None else sample.id
     images = [sample.image, *view.partners(sample, pictures)]
     prompt = view.prompt(sample.prompt, sample.id)
-    return Request(sample.id, key, partial(view.picture, root, images, sample.id), prompt)
+    load = partial(view.picture, root, images, sample.id)
+    return Request(sample.id, key, load, prompt, max_new_tokens)
 
 
-def _engine(vlm: VisionLanguageModel, view: View, sampling: Sampling | None = None) -> Engine:
+def _engine(
+    vlm: VisionLanguageModel, placement: Placement, view: View, sampling: Sampling | None
+) -> Engine:
     return Engine(
-        vlm, lambda request, image: view.pixels(vlm, image, request.id), sampling=sampling
+        vlm,
+        placement.batch_size,
+        lambda request, image: view.pixels(vlm, image, request.id),
+        sampling=sampling,
     )
 
 

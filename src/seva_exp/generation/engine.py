@@ -3,68 +3,64 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
 from seva_exp.generation.sampling import Sampling
-from seva_exp.interfaces import Encoded, EncodedImage, Request, VisionLanguageModel
+from seva_exp.interfaces import Encoded, EncodedImage, Reply, Request, VisionLanguageModel
 
 ImageChange = Callable[[Request, EncodedImage], EncodedImage]
 """A pixel-space view of one request's image."""
 
 
-@dataclass(frozen=True)
-class Reply:
-    """Generated ids (end-of-sequence included when it came), their text, ``eos`` or ``length``."""
-
-    id: str
-    text: str
-    tokens: tuple[int, ...]
-    stop: str
-
-
 def cut_batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
-    """Batches in a fixed order that depends on the requests alone, so that a resumed stage cuts the
-    very same ones. Pictures asked several times: their questions together, features computed once.
-    Pictures asked once: like prompts together, since their answers are of like length."""
+    """Batches of one bound on the answer's length. Pictures asked several times: their questions
+    together, features computed once. Pictures asked once: like prompts together, since their
+    answers are of like length."""
     pictures = {request.image_key for request in requests}
-    if len(pictures) < len(requests):
-        ordered = sorted(requests, key=lambda r: (r.image_key, r.id))
-    else:
-        ordered = sorted(requests, key=lambda r: (len(r.prompt), r.prompt, r.id))
-    return [ordered[i : i + size] for i in range(0, len(ordered), size)]
+    shared = len(pictures) < len(requests)
+
+    def place(r: Request) -> tuple[str | int, ...]:
+        return (r.image_key, r.id) if shared else (len(r.prompt), r.prompt, r.id)
+
+    batches = []
+    for length in sorted({r.max_new_tokens for r in requests}):
+        ordered = sorted((r for r in requests if r.max_new_tokens == length), key=place)
+        batches += [ordered[i : i + size] for i in range(0, len(ordered), size)]
+    return batches
 
 
 class Engine:
-    """Generation on one loaded model. ``change`` is a pixel-space view, or None; without
-    ``sampling`` it is greedy."""
+    """Generation on one loaded model, ``batch_size`` requests at once. ``change`` is a pixel-space
+    view, or None; without ``sampling`` it is greedy."""
 
     def __init__(
         self,
         vlm: VisionLanguageModel,
+        batch_size: int,
         change: ImageChange | None = None,
         keep: int = 64,
         sampling: Sampling | None = None,
     ) -> None:
         self._vlm = vlm
+        self._batch_size = batch_size
         self._change = change
         self._sampling = sampling
         self._images: OrderedDict[str, EncodedImage] = OrderedDict()
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._keep = keep
 
-    def run(self, batches: Iterable[list[Request]], max_new_tokens: int) -> Iterator[list[Reply]]:
-        """Yield the replies of one batch at a time, in the batch's order."""
-        for batch in batches:
+    def run(self, requests: Sequence[Request]) -> Iterator[list[Reply]]:
+        """Yield the replies of one batch at a time."""
+        for batch in cut_batches(requests, self._batch_size):
             images = [self.image(request) for request in batch]
             encoded = [
                 self._vlm.encode(image, request.prompt)
                 for image, request in zip(images, batch, strict=True)
             ]
-            tokens = self._generate(batch, encoded, max_new_tokens)
+            tokens = self._generate(batch, encoded)
             yield [self._reply(r, t) for r, t in zip(batch, tokens, strict=True)]
 
     def image(self, request: Request) -> EncodedImage:
@@ -78,9 +74,7 @@ class Engine:
         return self._images[key]
 
     @torch.inference_mode()
-    def _generate(
-        self, batch: list[Request], encoded: list[Encoded], max_new_tokens: int
-    ) -> list[list[int]]:
+    def _generate(self, batch: list[Request], encoded: list[Encoded]) -> list[list[int]]:
         """New ids per row, padding after the end removed."""
         inputs = left_padded(encoded, self._vlm.pad_id, self._vlm.device)
         width = inputs["input_ids"].shape[1]
@@ -88,7 +82,7 @@ class Engine:
         if self._sampling:
             inputs["logits_processor"] = self._sampling.processors([r.id for r in batch])
         out = self._vlm.model.generate(
-            **inputs, do_sample=False, num_beams=1, max_new_tokens=max_new_tokens
+            **inputs, do_sample=False, num_beams=1, max_new_tokens=batch[0].max_new_tokens
         )
         return [self._until_end(row) for row in out[:, width:].tolist()]
 

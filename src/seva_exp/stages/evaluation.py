@@ -57,7 +57,7 @@ class Evaluate(Stage):
         placement = shop.placement(work)
         summary, found = evaluate(
             self.benchmark,
-            lambda: Engine(shop.model(self.model, adapter)),
+            lambda: Engine(shop.model(self.model, adapter), placement.batch_size),
             placement,
             model=self.which,
             name=self.benchmark_name,
