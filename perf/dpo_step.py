@@ -278,8 +278,13 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         while waiting and len(running) < arguments.parallel:
             case = waiting.pop(0)
             running.append((case, run_case(case, arguments)))
-        case, process = running.pop(0)
-        text, _ = process.communicate()
+        ended = [job for job in running if job[1].poll() is not None]
+        if not ended:
+            time.sleep(0.2)
+            continue
+        running.remove(ended[0])
+        case, process = ended[0]
+        text, _ = process.communicate()  # its few lines never fill the pipe
         if process.returncode:
             raise SystemExit(f"{case.name} failed with exit code {process.returncode}")
         done[case.name] = json.loads(text.splitlines()[-1])

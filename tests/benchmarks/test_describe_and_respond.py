@@ -170,8 +170,8 @@ def test_a_killed_evaluation_keeps_its_finished_batches(undisturbed, vlm, tmp_pa
     assert not (tmp_path / "predictions.jsonl").exists()
     with (tmp_path / "journal.jsonl").open("a") as file:
         file.write('[{"picture": "torn')
-    second = Recorder(vlm)
-    summary, scores = go(DAR, second, tmp_path, batch_size=1)
+    second = Recorder(vlm, 1)
+    summary, scores = go(DAR, second, tmp_path)
     assert len(second.described) == left
     assert len(second.asked) == summary["questions"] + PICTURES - kill
     work, _, _, theirs = undisturbed

@@ -236,7 +236,7 @@ def test_the_headline_says_what_changed(tmp_path: Path) -> None:
     assert "length fell by 3.0." in text
     assert change(deltas[3]) == "length fell by 3.0"
     unchanged = parse(render(an_outcome(tmp_path, deltas[2:3]))).text
-    assert "Alignment changed no score significantly." in unchanged
+    assert "Training changed no score significantly." in unchanged
 
 
 def test_missing_parts_leave_a_page(tmp_path: Path) -> None:

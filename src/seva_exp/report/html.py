@@ -135,7 +135,7 @@ def _compared(deltas: Sequence[Delta]) -> str:
     found = [words.verdict(d) for d in deltas if words.is_judged(d)]
     better, worse, total = found.count("better"), found.count("worse"), len(found)
     if not better and not worse:
-        return "Alignment changed no score significantly."
+        return "Training changed no score significantly."
     of = f"{total} {'score' if total == 1 else 'scores'}"
     if not worse:
         parts = f"{better} of {of} {_are(better)} better"
@@ -145,7 +145,7 @@ def _compared(deltas: Sequence[Delta]) -> str:
         parts = f"{better} of {of} {_are(better)} better and {worse} {_are(worse)} worse"
     rest = total - better - worse
     others = f"; the other {rest} did not change significantly" if rest else ""
-    return f"After alignment, {parts}{others}."
+    return f"After training, {parts}{others}."
 
 
 def _are(count: int) -> str:

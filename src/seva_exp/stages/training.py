@@ -100,7 +100,7 @@ class Align(Alignment, Trained):
     the adapter of ``start``."""
 
     name: ClassVar[str] = "align"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     @property
     def reference(self) -> Reference:
@@ -186,7 +186,7 @@ class FineTune(Trained):
     on: ``adapter/`` and ``metrics.jsonl``."""
 
     name: ClassVar[str] = "finetune"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     infused: Infuse
     align: Align
     model: AnyModel

@@ -10,6 +10,9 @@ from seva_exp.randomness import seed_for
 from seva_exp.spec import Json
 from seva_exp.training.spec import Training
 
+SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+"""transformers' names: its ``constant`` has no warm-up."""
+
 
 def shared_arguments(spec: Training, placement: Placement, seed: int) -> Json:
     """What DPOConfig and SFTConfig both take. ``seed`` also draws the new adapter: TRL sets the
@@ -27,7 +30,7 @@ def shared_arguments(spec: Training, placement: Placement, seed: int) -> Json:
     return {
         "output_dir": str(placement.checkpoints or placement.work / "trainer"),
         "learning_rate": spec.learning_rate,
-        "lr_scheduler_type": spec.schedule,
+        "lr_scheduler_type": SCHEDULES[spec.schedule],
         "warmup_steps": spec.warmup_ratio,  # below 1 it is a share of all steps
         "weight_decay": spec.weight_decay,
         "max_grad_norm": spec.max_grad_norm,
