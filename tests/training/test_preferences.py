@@ -66,7 +66,7 @@ def test_the_pictures_in_training_are_those_that_generation_showed(tmp_path):
     ):
         view = VIEWS[name]
         request = answers._request(sample, tmp_path, view, pictures, 8)
-        shown = answers._engine(vlm, view).image(request)
+        shown = answers._engine(vlm, placement(tmp_path), view, None).image(request)
         assert torch.equal(seen[index], shown.pixels["pixel_values"][0]), name
         assert not torch.equal(seen[index], clean[index // 3])
 
