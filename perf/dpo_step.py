@@ -31,7 +31,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dpo_cases import CASES, Case, build, operations
+from dpo_cases import CASES, MORE, Case, build, operations
 
 
 @contextmanager
@@ -336,12 +336,12 @@ def main() -> None:
     if arguments.parallel is None:
         arguments.parallel = 2 if arguments.device == "cpu" else 1
     if arguments.case:
-        by_name = {case.name: case for case in CASES}
+        by_name = {case.name: case for case in [*CASES, *MORE]}
         if arguments.case not in by_name:
             parser.error(f"--case {arguments.case}: it is one of {', '.join(by_name)}")
         case = by_name[arguments.case]
         with tempfile.TemporaryDirectory() as work:
-            parts = case == Case("light", 1) or case == Case("heavy", 1)
+            parts = case == Case("light", 1)
             rows = [measure(case, arguments.device, arguments.rounds, parts, Path(work))]
         print(json.dumps(rows[0]) if arguments.raw else f"{HEADER}\n{line(rows[0])}")
     else:
