@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from seva_exp import Machine
 from seva_exp.errors import InputError
 from seva_exp.store import Journal, Manifest, Store
 
@@ -147,3 +148,13 @@ def test_a_journal_forgets_a_torn_batch_and_keeps_whole_ones(tmp_path):
         again = Journal(tmp_path)
         again.append([{"id": "c"}])
         assert [row["id"] for row in Journal(tmp_path).rows] == ["a", "b", "c"]
+
+
+def test_the_store_s_folder_is_the_field_s_else_the_environment_s_else_in_the_runs(
+    tmp_path, monkeypatch
+):
+    runs = tmp_path / "runs"
+    assert Machine(runs=str(runs)).store_root() == runs / "store"
+    monkeypatch.setenv("SEVA_EXP_STORE", str(tmp_path / "shared"))
+    assert Machine(runs=str(runs)).store_root() == tmp_path / "shared"
+    assert Machine(store=str(tmp_path / "own")).store_root() == tmp_path / "own"
