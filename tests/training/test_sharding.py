@@ -70,7 +70,7 @@ def two(folder: Path, stage: TwoTrainings, **machine) -> dict:
 
 
 def test_fsdp_gives_the_numbers_of_one_process_and_its_adapter(sharded, tmp_path, monkeypatch):
-    parts = two(pictures(tmp_path), ShardedTrainings(tmp_path))
+    parts = two(pictures(tmp_path), ShardedTrainings(tmp_path), checkpoint_minutes=None)
     monkeypatch.undo()
     (one := tmp_path / "one").mkdir()
     whole = TwoTrainings(tmp_path).run(one, [], workshop(tmp_path))
