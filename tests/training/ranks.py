@@ -52,7 +52,7 @@ class TwoTrainings:
         rows = preferences(vlm, ROWS, rejected=(1, 2, 3), views=(2, 0, 1, 1))
         _, logged = train(vlm, rows, DPO, place, 0, "tiny", on_step)
         place = replace(place, checkpoint_minutes=None, checkpoints=work / "none")
-        vlm, made = tiny(), samples(self.pictures, ROWS)
+        vlm, made = tiny(dtype=shop.machine.dtype), samples(self.pictures, ROWS)
         fine_tune(vlm, made, self.pictures, SFT, place, 0, "tiny", lambda *_: None)
         tuned = (place.work / "metrics.jsonl").read_text().splitlines()
         return {"dpo": logged, "sft": [json.loads(line) for line in tuned]}

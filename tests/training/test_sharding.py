@@ -20,6 +20,8 @@ from transformers.training_args import ParallelMode
 
 from seva_exp import Experiment, InputError, Machine, StageError, run
 from seva_exp.augment import DiffusionNoise
+from seva_exp.experiment import _check_processes
+from seva_exp.models import HubModel
 from seva_exp.stages import accelerate_config
 from seva_exp.stages.accelerate_config import FOLDER, config_file, launch_environment
 from seva_exp.stages.processes import check_processes, environments, launch
@@ -80,6 +82,20 @@ def test_fsdp_gives_the_numbers_of_one_process_and_its_adapter(sharded, tmp_path
     assert weights[0].keys() == weights[1].keys()
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow
+def test_fsdp_as_on_a_gpu(sharded, tmp_path):
+    """Weights in bfloat16 beside an adapter in float32, activations recomputed."""
+    machine = {"dtype": "bfloat16", "gradient_checkpointing": True, "checkpoint_minutes": None}
+    parts = two(pictures(tmp_path), ShardedTrainings(tmp_path), **machine)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ACCELERATE_USE_FSDP")
+        (one := tmp_path / "one").mkdir()
+        whole = TwoTrainings(tmp_path).run(one, [], workshop(tmp_path, **machine))
+    for name in ("dpo", "sft"):
+        losses = [[row["loss"] for row in rows[name]] for rows in (parts, whole)]
+        assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
 @pytest.mark.slow
@@ -208,8 +224,13 @@ def test_deepspeed_that_is_not_installed_is_refused(gpus):
         told("zero2")
 
 
+def test_weights_of_4_bits_are_not_shared_out():
+    machine = Machine(processes=2, accelerate="zero2")
+    with pytest.raises(InputError, match=r"accelerate=zero2: weights of model.quantization=nf4"):
+        _check_processes(HubModel(path="a/b", quantization="nf4"), machine)
+
+
 def test_refused_before_anything_is_made(tmp_path):
-    """Also with a model of 4 bits, whose weights are not shared out."""
     views = {"diffusion_noise": DiffusionNoise()}
     machine = Machine(
         device="cpu", processes=2, accelerate="fsdp", runs=str(tmp_path / "runs"), progress="off"
