@@ -72,10 +72,11 @@ def two(folder: Path, stage: TwoTrainings, **machine) -> dict:
 
 
 def test_fsdp_gives_the_numbers_of_one_process_and_its_adapter(sharded, tmp_path, monkeypatch):
-    parts = two(pictures(tmp_path), ShardedTrainings(tmp_path), checkpoint_minutes=None)
+    machine = {"train_batch_size": 2, "checkpoint_minutes": None}
+    parts = two(pictures(tmp_path), ShardedTrainings(tmp_path), **machine)
     monkeypatch.undo()
     (one := tmp_path / "one").mkdir()
-    whole = TwoTrainings(tmp_path).run(one, [], workshop(tmp_path))
+    whole = TwoTrainings(tmp_path).run(one, [], workshop(tmp_path, **machine))
     same(whole["dpo"], parts["dpo"])
     same(whole["sft"], parts["sft"])
     weights = [load_file(d / "adapter/adapter_model.safetensors") for d in (one, tmp_path / "two")]
@@ -99,13 +100,16 @@ def test_fsdp_as_on_a_gpu(sharded, tmp_path):
 
 
 @pytest.mark.slow
-def test_fsdp_goes_on_from_a_checkpoint(sharded, tmp_path):
-    undisturbed = two(pictures(tmp_path), ShardedTrainings(tmp_path))
-    (again := tmp_path / "again").mkdir()
+def test_fsdp_goes_on_from_a_checkpoint(sharded, tmp_path, monkeypatch):
     with pytest.raises(StageError, match=r"process 1 died \(SIGKILL\)"):
-        two(again, ShardedTrainings(tmp_path, dies_at=5))
-    assert [p.name for p in (again / "two/trainer").glob("checkpoint-*")] == ["checkpoint-4"]
-    same(undisturbed["dpo"], two(again, ShardedTrainings(tmp_path))["dpo"])
+        two(pictures(tmp_path), ShardedTrainings(tmp_path, dies_at=5))
+    left = [path.name for path in (tmp_path / "two/trainer").glob("checkpoint-*")]
+    assert left == ["checkpoint-4"]
+    parts = two(tmp_path, ShardedTrainings(tmp_path))
+    monkeypatch.undo()
+    (one := tmp_path / "one").mkdir()
+    whole = TwoTrainings(tmp_path).run(one, [], workshop(tmp_path))
+    same(whole["dpo"], parts["dpo"])
 
 
 def test_fsdp_as_we_mean_it(gpus):
