@@ -30,6 +30,7 @@ from seva_exp.rundir import RunDir, collect_outcome
 from seva_exp.runtime import settle
 from seva_exp.spec import Json, Spec, digest
 from seva_exp.stages import Align, Pairs, Reference, Stage, Trained, Workshop
+from seva_exp.stages.processes import check_processes
 from seva_exp.store import Manifest, Store
 from seva_exp.training import DpoTraining, SftTraining
 
@@ -217,6 +218,8 @@ def run(
         if machine.device != "auto":
             settle()
             resolve_device(machine)
+        if machine.processes > 1 or machine.accelerate:
+            _check_processes(experiment.model, machine)
     store = Store(machine.store_root()).create()
     digests.save()
     folder = RunDir.create(plan)
@@ -241,6 +244,18 @@ def run(
                 error.add_note(f"and {type(listener).__name__}.failed raised {second!r}")
         raise
     return outcome.report
+
+
+def _check_processes(model: AnyModel, machine: Machine) -> None:
+    """Raises InputError where training cannot have the processes that it will ask for."""
+    if machine.accelerate and model.quantization:
+        raise InputError(
+            f"machine.accelerate={machine.accelerate}: weights of model.quantization="
+            f"{model.quantization} are not shared out. Take machine.accelerate=null: each process "
+            "then has all of them."
+        )
+    settle()
+    check_processes(machine)
 
 
 def _do_all(

@@ -37,6 +37,9 @@ class Machine(Spec):
     processes: int = Field(1, ge=1)
     """Processes that train together (DDP; one GPU each, or all on the CPU); everything else runs in
     one. The rows of an optimizer step are dealt to them, so a step stays what it is."""
+    accelerate: str | None = None
+    """How these processes share out weights, gradients and optimizer: ``fsdp``, ``zero2``,
+    ``zero3``, or a config file of ``accelerate launch``. None: they do not (DDP)."""
     vision_cache: float = Field(2.0, ge=0)
     """Main memory in GiB for pictures' features, which ``reference`` and ``align`` compute once;
     what does not fit is computed again each time."""

@@ -23,6 +23,7 @@ from typing import Any
 from seva_exp.errors import InputError, StageError
 from seva_exp.machine import Machine, resolve_device
 from seva_exp.spec import Json
+from seva_exp.stages.accelerate_config import launch_environment
 from seva_exp.stages.base import Stage, Workshop
 
 JOB, EVENTS, RESULT = "job.pickle", "events.jsonl", "result.json"
@@ -33,13 +34,13 @@ POLL = 0.1
 def launch(stage: Stage, work: Path, paths: list[Path], shop: Workshop) -> Json:
     """Run the stage's work in ``machine.processes`` processes; its summary. Raises the error of a
     rank that stops, and StageError for one that dies."""
-    device = device_of_ranks(shop.machine)
+    device, told = check_processes(shop.machine)
     with tempfile.TemporaryDirectory(prefix="seva_exp-") as folder, ExitStack() as stack:
         scratch = Path(folder)
         (scratch / JOB).write_bytes(pickle.dumps((stage, work, paths, shop.machine, device)))
         ranks = [
             stack.enter_context(_Rank(number, environment, scratch))
-            for number, environment in enumerate(environments(shop.machine, device))
+            for number, environment in enumerate(environments(shop.machine, device, told))
         ]
         hear = _Hearing(scratch / EVENTS, shop, stack)
         while any(rank.running for rank in ranks):
@@ -52,6 +53,12 @@ def launch(stage: Stage, work: Path, paths: list[Path], shop: Workshop) -> Json:
         if failed := [rank for rank in ranks if rank.failed]:
             raise _why(stage.label, failed, ranks)
         return json.loads((scratch / RESULT).read_text(encoding="utf-8"))
+
+
+def check_processes(machine: Machine) -> tuple[str, dict[str, str]]:
+    """The ranks' device, and what accelerate is told. Raises InputError where it cannot be."""
+    told = launch_environment(machine)
+    return device_of_ranks(machine), told
 
 
 def device_of_ranks(machine: Machine) -> str:
@@ -72,13 +79,14 @@ def device_of_ranks(machine: Machine) -> str:
     return kind
 
 
-def environments(machine: Machine, device: str) -> list[dict[str, str]]:
-    """What torch.distributed and accelerate read, for each rank."""
+def environments(machine: Machine, device: str, told: dict[str, str]) -> list[dict[str, str]]:
+    """What torch.distributed and accelerate read, for each rank. ``told``: by its config."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     count = machine.processes
     shared = {
+        **told,
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
