@@ -68,6 +68,11 @@ TYPES = {
 }
 QWENS = ["qwen25_vl", "qwen3_vl"]
 each_family = pytest.mark.parametrize("name", FAMILIES)
+QUICK = ("gemma3", "llava15", "paligemma2")
+"""The most unlike; the others go through whole runs in the slow suite."""
+each_family_slowly = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in FAMILIES]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -184,11 +189,10 @@ def test_a_missing_package_is_named(spec_of, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_model_without_chat_template_is_refused(spec_of, tmp_path: Path) -> None:
-    spec = spec_of("llava15")
-    shutil.copytree(spec.path, tmp_path / "base")
+    spec = changed(spec_of("llava15"), tmp_path / "base", system_prompt=None)
     (tmp_path / "base" / "chat_template.json").unlink()
     with pytest.raises(InputError, match=r"model\.path=.*no chat template"):
-        load(spec.model_copy(update={"path": str(tmp_path / "base")}), MACHINE)
+        load(spec, MACHINE)
 
 
 @each_family
@@ -213,12 +217,101 @@ def test_encoding_equals_the_processors(name, vlm_of) -> None:
         assert encoded.ids.count(vlm.processor.tokenizer.bos_token_id) == 1
 
 
+def changed(spec: HubModel, folder: Path, **changes: object) -> HubModel:
+    """A copy of the checkpoint, asked otherwise."""
+    shutil.copytree(spec.path, folder)
+    return spec.model_copy(update={"path": str(folder), **changes})
+
+
+@each_family
+def test_an_answer_ends_as_the_template_ends_it(name, vlm_of) -> None:
+    vlm = vlm_of(name)
+    tokens = vlm.processor.tokenizer
+    ends = FAMILIES[name].ends or (tokens.eos_token,)
+    assert vlm.eos_ids == set(tokens.convert_tokens_to_ids(ends))
+    prompt = tokens.decode(vlm.encode(vlm.encode_image(draw(60, 30)), "What?").ids)
+    ids = vlm.answer_ids("What?", "A red square.")
+    assert tokens.decode(ids).lstrip() == f"A red square.{ends[0]}"
+    blank = "" if prompt.endswith("\n") else " "
+    assert tokens.decode(ids)[: len(blank) + 1] == f"{blank}A"
+    assert vlm.decode(ids) == "A red square."
+
+
+@each_family
+def test_a_system_prompt_is_asked_or_refused(name, spec_of) -> None:
+    asked = spec_of(name).model_copy(update={"system_prompt": "Be brief."})
+    if name == "paligemma2":
+        with pytest.raises(InputError, match=r"model\.system_prompt='Be brief\.'.*no system turn"):
+            load(asked, MACHINE)
+        return
+    vlm = load(asked, MACHINE)
+    picture = draw(60, 30)
+    ids = vlm.encode(vlm.encode_image(picture), "What?").ids
+    assert list(ids) == published(vlm, picture, "What?")["input_ids"][0].tolist()
+    text = vlm.processor.tokenizer.decode(ids)
+    assert text.count("Be brief.") == 1 and "You are a helpful" not in text
+
+
+def test_a_template_that_refuses_a_system_turn_is_named(spec_of, tmp_path) -> None:
+    spec = changed(spec_of("llava15"), tmp_path / "copy", system_prompt="Be brief.")
+    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
+    template = {"chat_template": refusing + FAMILIES["llava15"].template}
+    (tmp_path / "copy" / "chat_template.json").write_text(json.dumps(template), encoding="utf-8")
+    with pytest.raises(InputError, match=r"model\.system_prompt='Be brief\.'.*no system turn"):
+        load(spec, MACHINE)
+
+
+def test_paligemma_is_asked_as_its_card_asks_it(vlm_of) -> None:
+    vlm = vlm_of("paligemma2")
+    ids = vlm.encode(vlm.encode_image(draw(60, 30)), "answer en What?").ids
+    text = vlm.processor.tokenizer.decode(ids)
+    assert text == "<image>" * 16 + "<bos>answer en What?\n"
+
+
+def test_a_fine_tuned_paligemma_may_have_a_chat_template(spec_of, tmp_path) -> None:
+    spec = changed(spec_of("paligemma2"), tmp_path / "copy")
+    template = "{% for m in messages %}<image>{{ m['content'][1]['text'] }} said{% endfor %}"
+    values = json.dumps({"chat_template": template})
+    (tmp_path / "copy" / "chat_template.json").write_text(values, encoding="utf-8")
+    vlm = load(spec, MACHINE)
+    ids = vlm.encode(vlm.encode_image(draw(60, 30)), "What?").ids
+    assert vlm.processor.tokenizer.decode(ids) == "<image>" * 16 + "<bos>What? said\n"
+
+
+@pytest.mark.parametrize("name", ["llava15", "llava16_mistral", "llava16_vicuna"])
+def test_older_llavas_have_no_processor_config(name, spec_of, vlm_of, tmp_path) -> None:
+    spec = changed(spec_of(name), tmp_path / "copy")
+    (tmp_path / "copy" / "processor_config.json").unlink()
+    old, new = load(spec, MACHINE), vlm_of(name)
+    picture = draw(60, 30)
+    assert old.encode_image(picture).placeholders == new.encode_image(picture).placeholders
+
+
+@pytest.mark.parametrize("name", QWENS)
+def test_a_bound_on_pixels_bounds_the_tokens(name, spec_of, vlm_of) -> None:
+    wide = draw(150, 90)
+    free = vlm_of(name).encode_image(wide)
+    bound = load(spec_of(name).model_copy(update={"max_pixels": 32 * 48}), MACHINE)
+    image = bound.encode_image(wide)
+    assert len(image.placeholders) <= 32 * 48 // 16**2 < len(free.placeholders)
+    assert bound.to_picture(image).size == (48, 16)
+    small = draw(32, 32)
+    assert bound.encode_image(small).placeholders == vlm_of(name).encode_image(small).placeholders
+    with pytest.raises(InputError, match=r"model\.max_pixels=100: .*Take at least 1024"):
+        load(spec_of(name).model_copy(update={"max_pixels": 100}), MACHINE)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in QWENS])
+def test_a_bound_on_pixels_is_refused_where_it_means_nothing(name, spec_of) -> None:
+    with pytest.raises(InputError, match=r"model\.max_pixels=4096: .*only Qwen-VL"):
+        load(spec_of(name).model_copy(update={"max_pixels": 4096}), MACHINE)
+
+
 def test_a_template_that_writes_the_first_token_does_not_double_it(spec_of, tmp_path) -> None:
-    spec = spec_of("llava16_mistral")  # its tokenizer writes one as well
-    shutil.copytree(spec.path, tmp_path / "copy")
+    spec = changed(spec_of("llava16_mistral"), tmp_path / "copy")  # its tokenizer writes one too
     template = {"chat_template": "{{ bos_token }}" + FAMILIES["llava16_mistral"].template}
     (tmp_path / "copy" / "chat_template.json").write_text(json.dumps(template), encoding="utf-8")
-    vlm = load(spec.model_copy(update={"path": str(tmp_path / "copy")}), MACHINE)
+    vlm = load(spec, MACHINE)
     ids = vlm.encode(vlm.encode_image(draw(60, 30)), "What?").ids
     assert list(ids) == published(vlm, draw(60, 30), "What?")["input_ids"][0].tolist()
     assert ids.count(vlm.processor.tokenizer.bos_token_id) == 1
@@ -313,9 +406,9 @@ def test_the_picture_comes_back(name, vlm_of) -> None:
         picture = draw(*size)
         image = vlm.encode_image(picture)
         seen = vlm.to_picture(image)
-        expected = shown(vlm, picture).resize(seen.size, Image.Resampling.BICUBIC)
+        expected = shown(vlm, picture).resize(seen.size, vlm.processor.image_processor.resample)
         near = distance(seen, expected)
-        assert near < 4
+        assert near < 5.5  # the Idefics line resizes twice
         assert distance(seen, ImageOps.mirror(expected)) > 5 * near
         assert distance(seen, ImageOps.flip(expected)) > 5 * near
         assert near < distance(vlm.to_picture(noised(vlm, image, 300)), expected)
@@ -367,7 +460,7 @@ def test_two_steps_train_the_language_model_only(name, vlm_of, spec_of, tmp_path
     assert (after - base).abs().max() > 0.05
 
 
-@each_family
+@each_family_slowly
 def test_checkpointing_and_bfloat16_train_and_answer(name, spec_of, tmp_path) -> None:
     machine = MACHINE.model_copy(update={"dtype": "bfloat16"})
     vlm = load(spec_of(name), machine)
@@ -380,7 +473,7 @@ def test_checkpointing_and_bfloat16_train_and_answer(name, spec_of, tmp_path) ->
     assert all(len(reply.tokens) == 3 for reply in replies)
 
 
-@each_family
+@each_family_slowly
 def test_a_whole_run_on_a_folder_of_pictures(name, spec_of, tmp_path) -> None:
     (tmp_path / "pictures").mkdir()
     for turn in range(6):

@@ -20,8 +20,9 @@ from .tools import first_loss, logprob, placement, preferences, quiet, tiny, tra
 RECIPE = DpoTraining(batch_size=6, learning_rate=1e-3, warmup_ratio=0.0)
 PROJECTOR = RECIPE.model_copy(update={"train_projector": True})
 EXPECTED = {
-    "llava15": ["model.multi_modal_projector"],
-    "llava16_mistral": ["model.multi_modal_projector"],
+    **dict.fromkeys(FAMILIES, ["model.multi_modal_projector"]),
+    "idefics3": ["model.connector"],
+    "qwen25_vl": ["model.visual.merger"],
     "qwen3_vl": ["model.visual.merger", "model.visual.deepstack_merger_list.0"],
     "smolvlm2": ["model.connector"],
 }
