@@ -34,7 +34,7 @@ from seva_exp.training import DpoTraining
 from seva_exp.training.collate import Preference
 from seva_exp.training.dpo import train
 
-from .families import FAMILIES, build, draw
+from .families import FAMILIES, build, draw, each_family, slow_but
 
 MACHINE = Machine(device="cpu", dtype="float32")
 SIZES = [(60, 30), (32, 32), (27, 75), (150, 90)]
@@ -67,12 +67,6 @@ TYPES = {
     "qwen3_vl": ["mm_token_type_ids"],
 }
 QWENS = ["qwen25_vl", "qwen3_vl"]
-each_family = pytest.mark.parametrize("name", FAMILIES)
-QUICK = ("gemma3", "llava15", "paligemma2")
-"""The most unlike; the others go through whole runs in the slow suite."""
-each_family_slowly = pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in FAMILIES]
-)
 
 
 @pytest.fixture(autouse=True)
@@ -318,6 +312,16 @@ def test_a_template_that_writes_the_first_token_does_not_double_it(spec_of, tmp_
 
 
 @each_family
+def test_a_picture_may_be_padded_to_a_square(name, spec_of) -> None:
+    vlm = load(spec_of(name).model_copy(update={"pad_to_square": True}), MACHINE)
+    for size in SIZES:
+        expected = published(vlm, draw(*size), "What?")
+        encoded = vlm.encode(vlm.encode_image(draw(*size)), "What?")
+        assert list(encoded.ids) == expected["input_ids"][0].tolist()
+        assert torch.equal(encoded.image.pixels["pixel_values"], expected["pixel_values"])
+
+
+@each_family
 def test_one_batch_answers_as_one_by_one(name, vlm_of) -> None:
     vlm, batch = vlm_of(name), requests()
     expected = [answer_alone(vlm, request.load(), request.prompt, 8) for request in batch]
@@ -460,7 +464,7 @@ def test_two_steps_train_the_language_model_only(name, vlm_of, spec_of, tmp_path
     assert (after - base).abs().max() > 0.05
 
 
-@each_family_slowly
+@slow_but("gemma3", "llava15", "paligemma2")
 def test_checkpointing_and_bfloat16_train_and_answer(name, spec_of, tmp_path) -> None:
     machine = MACHINE.model_copy(update={"dtype": "bfloat16"})
     vlm = load(spec_of(name), machine)
@@ -473,7 +477,7 @@ def test_checkpointing_and_bfloat16_train_and_answer(name, spec_of, tmp_path) ->
     assert all(len(reply.tokens) == 3 for reply in replies)
 
 
-@each_family_slowly
+@slow_but("gemma3", "llava15", "paligemma2")
 def test_a_whole_run_on_a_folder_of_pictures(name, spec_of, tmp_path) -> None:
     (tmp_path / "pictures").mkdir()
     for turn in range(6):
