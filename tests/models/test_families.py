@@ -1,46 +1,29 @@
-"""Every family that conf/model names works from load to trained adapter: transformers' own classes
-and processors, tiny random weights (tests/models/families.py)."""
+"""Every family that conf/model names is asked as its own processor asks it: transformers' own
+classes and processors, tiny random weights (tests/models/families.py)."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import math
-import shutil
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from PIL import Image, ImageChops, ImageOps, ImageStat
-from safetensors.torch import load_file
 from transformers import AutoImageProcessor
 
-import seva_exp
-from seva_exp import Experiment, Machine
 from seva_exp.augment import DiffusionNoise
-from seva_exp.data import FolderData
 from seva_exp.errors import InputError
-from seva_exp.generation import HfGeneration
 from seva_exp.generation.engine import Engine
-from seva_exp.interfaces import EncodedImage, Placement, Reply, Request
+from seva_exp.interfaces import EncodedImage, Reply, Request
 from seva_exp.models import HubModel
 from seva_exp.models.pixels import batch_pixels
 from seva_exp.models.vlm import Vlm, load
-from seva_exp.progress import progress
 from seva_exp.randomness import torch_rng
-from seva_exp.training import DpoTraining
-from seva_exp.training.collate import Preference
-from seva_exp.training.dpo import train
 
-from .families import FAMILIES, build, draw, each_family, slow_but
+from .asking import BROKEN, MACHINE, PROMPTS, SHAPES, SIZES, published, shown
+from .families import FAMILIES, draw, each_family
 
-MACHINE = Machine(device="cpu", dtype="float32")
-SIZES = [(60, 30), (32, 32), (27, 75), (150, 90)]
-SHAPES = [*SIZES, (9, 7), (320, 50)]
-PROMPTS = ["Describe the image.", "What is\nin it?  ", "日本 ünï <b>?", ""]
-BROKEN = "\n\nAfter empty lines.\n"
 CONF = Path(__file__).parents[2] / "conf" / "model"
 NAMED = {
     "gemma3_4b": "gemma3",
@@ -67,52 +50,6 @@ TYPES = {
     "qwen3_vl": ["mm_token_type_ids"],
 }
 QWENS = ["qwen25_vl", "qwen3_vl"]
-
-
-@pytest.fixture(autouse=True)
-def numbers_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SmolVLM's processor insists on a package that spells numbers in video prompts."""
-    if importlib.util.find_spec("num2words") is None:
-        from transformers.models.smolvlm import processing_smolvlm
-
-        monkeypatch.setattr(processing_smolvlm, "num2words", str)
-
-
-@pytest.fixture(scope="module")
-def spec_of(tmp_path_factory: pytest.TempPathFactory):
-    root = tmp_path_factory.mktemp("checkpoints")
-    return cache(lambda name: build(name, root / name))
-
-
-@pytest.fixture
-def vlm_of(spec_of):
-    """A loaded model per family; loaded anew in each test, since training changes it."""
-    return cache(lambda name: load(spec_of(name), MACHINE))
-
-
-def shown(vlm: Vlm, picture: Image.Image) -> Image.Image:
-    """The picture as the original code gives it to the processor."""
-    if not vlm.spec.pad_to_square:
-        return picture
-    mean = tuple(int(255 * value) for value in vlm.processor.image_processor.image_mean)
-    return ImageOps.pad(picture, (max(picture.size),) * 2, color=mean)
-
-
-def published(vlm: Vlm, picture: Image.Image, prompt: str) -> dict[str, torch.Tensor]:
-    """Inputs made the way a model card shows it: by the processor alone."""
-    if vlm.processor.chat_template is None:
-        text = f"<image>{prompt}"
-        out = dict(vlm.processor(images=shown(vlm, picture), text=text, return_tensors="pt"))
-        assert (out.pop("labels") == -100).all()
-        return out
-    image = {"type": "image", "image": shown(vlm, picture)}
-    messages = [{"role": "user", "content": [image, {"type": "text", "text": prompt}]}]
-    if vlm.spec.system_prompt:
-        system = {"type": "text", "text": vlm.spec.system_prompt}
-        messages.insert(0, {"role": "system", "content": [system]})
-    return vlm.processor.apply_chat_template(
-        messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-    )
 
 
 def answer_alone(vlm: Vlm, picture: Image.Image, prompt: str, tokens: int) -> list[int]:
@@ -173,22 +110,6 @@ def test_loads_the_real_processor_with_pil_pixels(name, vlm_of, tmp_path, monkey
     assert torch.equal(first.image.pixels["pixel_values"], second.image.pixels["pixel_values"])
 
 
-def test_a_missing_package_is_named(spec_of, monkeypatch: pytest.MonkeyPatch) -> None:
-    from transformers.models.smolvlm import processing_smolvlm
-
-    spec = spec_of("smolvlm2")
-    monkeypatch.setattr(processing_smolvlm, "num2words", None)
-    with pytest.raises(InputError, match=r"model\.path=.*pip install num2words"):
-        load(spec, MACHINE)
-
-
-def test_a_model_without_chat_template_is_refused(spec_of, tmp_path: Path) -> None:
-    spec = changed(spec_of("llava15"), tmp_path / "base", system_prompt=None)
-    (tmp_path / "base" / "chat_template.json").unlink()
-    with pytest.raises(InputError, match=r"model\.path=.*no chat template"):
-        load(spec, MACHINE)
-
-
 @each_family
 def test_encoding_equals_the_processors(name, vlm_of) -> None:
     vlm = vlm_of(name)
@@ -209,12 +130,6 @@ def test_encoding_equals_the_processors(name, vlm_of) -> None:
     assert [*image.types] == TYPES.get(name, [])
     if vlm.processor.tokenizer.bos_token:
         assert encoded.ids.count(vlm.processor.tokenizer.bos_token_id) == 1
-
-
-def changed(spec: HubModel, folder: Path, **changes: object) -> HubModel:
-    """A copy of the checkpoint, asked otherwise."""
-    shutil.copytree(spec.path, folder)
-    return spec.model_copy(update={"path": str(folder), **changes})
 
 
 @each_family
@@ -244,71 +159,6 @@ def test_a_system_prompt_is_asked_or_refused(name, spec_of) -> None:
     assert list(ids) == published(vlm, picture, "What?")["input_ids"][0].tolist()
     text = vlm.processor.tokenizer.decode(ids)
     assert text.count("Be brief.") == 1 and "You are a helpful" not in text
-
-
-def test_a_template_that_refuses_a_system_turn_is_named(spec_of, tmp_path) -> None:
-    spec = changed(spec_of("llava15"), tmp_path / "copy", system_prompt="Be brief.")
-    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
-    template = {"chat_template": refusing + FAMILIES["llava15"].template}
-    (tmp_path / "copy" / "chat_template.json").write_text(json.dumps(template), encoding="utf-8")
-    with pytest.raises(InputError, match=r"model\.system_prompt='Be brief\.'.*no system turn"):
-        load(spec, MACHINE)
-
-
-def test_paligemma_is_asked_as_its_card_asks_it(vlm_of) -> None:
-    vlm = vlm_of("paligemma2")
-    ids = vlm.encode(vlm.encode_image(draw(60, 30)), "answer en What?").ids
-    text = vlm.processor.tokenizer.decode(ids)
-    assert text == "<image>" * 16 + "<bos>answer en What?\n"
-
-
-def test_a_fine_tuned_paligemma_may_have_a_chat_template(spec_of, tmp_path) -> None:
-    spec = changed(spec_of("paligemma2"), tmp_path / "copy")
-    template = "{% for m in messages %}<image>{{ m['content'][1]['text'] }} said{% endfor %}"
-    values = json.dumps({"chat_template": template})
-    (tmp_path / "copy" / "chat_template.json").write_text(values, encoding="utf-8")
-    vlm = load(spec, MACHINE)
-    ids = vlm.encode(vlm.encode_image(draw(60, 30)), "What?").ids
-    assert vlm.processor.tokenizer.decode(ids) == "<image>" * 16 + "<bos>What? said\n"
-
-
-@pytest.mark.parametrize("name", ["llava15", "llava16_mistral", "llava16_vicuna"])
-def test_older_llavas_have_no_processor_config(name, spec_of, vlm_of, tmp_path) -> None:
-    spec = changed(spec_of(name), tmp_path / "copy")
-    (tmp_path / "copy" / "processor_config.json").unlink()
-    old, new = load(spec, MACHINE), vlm_of(name)
-    picture = draw(60, 30)
-    assert old.encode_image(picture).placeholders == new.encode_image(picture).placeholders
-
-
-@pytest.mark.parametrize("name", QWENS)
-def test_a_bound_on_pixels_bounds_the_tokens(name, spec_of, vlm_of) -> None:
-    wide = draw(150, 90)
-    free = vlm_of(name).encode_image(wide)
-    bound = load(spec_of(name).model_copy(update={"max_pixels": 32 * 48}), MACHINE)
-    image = bound.encode_image(wide)
-    assert len(image.placeholders) <= 32 * 48 // 16**2 < len(free.placeholders)
-    assert bound.to_picture(image).size == (48, 16)
-    small = draw(32, 32)
-    assert bound.encode_image(small).placeholders == vlm_of(name).encode_image(small).placeholders
-    with pytest.raises(InputError, match=r"model\.max_pixels=100: .*Take at least 1024"):
-        load(spec_of(name).model_copy(update={"max_pixels": 100}), MACHINE)
-
-
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in QWENS])
-def test_a_bound_on_pixels_is_refused_where_it_means_nothing(name, spec_of) -> None:
-    with pytest.raises(InputError, match=r"model\.max_pixels=4096: .*only Qwen-VL"):
-        load(spec_of(name).model_copy(update={"max_pixels": 4096}), MACHINE)
-
-
-def test_a_template_that_writes_the_first_token_does_not_double_it(spec_of, tmp_path) -> None:
-    spec = changed(spec_of("llava16_mistral"), tmp_path / "copy")  # its tokenizer writes one too
-    template = {"chat_template": "{{ bos_token }}" + FAMILIES["llava16_mistral"].template}
-    (tmp_path / "copy" / "chat_template.json").write_text(json.dumps(template), encoding="utf-8")
-    vlm = load(spec, MACHINE)
-    ids = vlm.encode(vlm.encode_image(draw(60, 30)), "What?").ids
-    assert list(ids) == published(vlm, draw(60, 30), "What?")["input_ids"][0].tolist()
-    assert ids.count(vlm.processor.tokenizer.bos_token_id) == 1
 
 
 @each_family
@@ -417,86 +267,3 @@ def test_the_picture_comes_back(name, vlm_of) -> None:
         assert distance(seen, ImageOps.flip(expected)) > 5 * near
         assert near < distance(vlm.to_picture(noised(vlm, image, 300)), expected)
         assert distance(vlm.to_picture(noised(vlm, image, 999)), expected) > 40
-
-
-def preferences() -> list[Preference]:
-    """Ids as a model could have generated them, of several lengths."""
-    return [
-        Preference(
-            f"s{i}",
-            PROMPTS[i],
-            partial(draw, *SIZES[i], i),
-            tuple(range(10 + i, 18 + 2 * i)),
-            (tuple(range(40, 43 + i)),),
-        )
-        for i in range(4)
-    ]
-
-
-def trained(vlm: Vlm, work: Path, checkpointing: bool = False) -> tuple[Path, list[dict]]:
-    placement = Placement("cpu", 4, 2, checkpointing, partial(progress, "off"), work)
-    training = DpoTraining(batch_size=2, learning_rate=1e-2, warmup_ratio=0.0, lora_rank=4)
-    return train(vlm, preferences(), training, placement, 0, "base", lambda step, row: None)
-
-
-def logits(vlm: Vlm) -> torch.Tensor:
-    with torch.inference_mode():
-        return vlm.model(**published(vlm, draw(60, 30), "What?")).logits[0, -1].float()
-
-
-@each_family
-def test_two_steps_train_the_language_model_only(name, vlm_of, spec_of, tmp_path) -> None:
-    vlm = vlm_of(name)
-    allowed = set(vlm.language_modules())
-    inside = [module for module in allowed if ".layers." in module]
-    assert len(inside) == len(allowed) == 7 * 3
-    assert not any(word in module for module in allowed for word in ("vis", "connector", "lm_head"))
-    base = logits(vlm)
-    folder, rows = trained(vlm, tmp_path)
-    assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-5) and len(rows) == 2
-    assert rows[1]["loss"] != pytest.approx(math.log(2), abs=1e-4)
-    names = [*load_file(folder / "adapter_model.safetensors")]
-    parts = [name.removeprefix("base_model.model.").split(".lora_") for name in names]
-    assert {module for module, _ in parts} == allowed and len(parts) == 2 * len(allowed)
-    vlm.model.eval()
-    after = logits(load(spec_of(name), MACHINE, folder))
-    assert torch.allclose(after, logits(vlm), atol=1e-4)  # what was trained is what is loaded
-    assert (after - base).abs().max() > 0.05
-
-
-@slow_but("gemma3", "llava15", "paligemma2")
-def test_checkpointing_and_bfloat16_train_and_answer(name, spec_of, tmp_path) -> None:
-    machine = MACHINE.model_copy(update={"dtype": "bfloat16"})
-    vlm = load(spec_of(name), machine)
-    base = logits(vlm)
-    folder, rows = trained(vlm, tmp_path, checkpointing=True)
-    assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-3)
-    again = load(spec_of(name), machine, folder)
-    assert (logits(again) - base).abs().max() > 0.05
-    replies = replies_of(again, requests(3))
-    assert all(len(reply.tokens) == 3 for reply in replies)
-
-
-@slow_but("gemma3", "llava15", "paligemma2")
-def test_a_whole_run_on_a_folder_of_pictures(name, spec_of, tmp_path) -> None:
-    (tmp_path / "pictures").mkdir()
-    for turn in range(6):
-        draw(*SIZES[turn % 4], turn).save(tmp_path / "pictures" / f"{turn}.png")
-    experiment = Experiment(
-        aug={"noise": DiffusionNoise(step=999)},
-        model=spec_of(name),
-        data=FolderData(path=str(tmp_path / "pictures")),
-        generation=HfGeneration(max_new_tokens=8),
-        dpo=DpoTraining(batch_size=2),
-        benchmark={},
-    )
-    machine = MACHINE.model_copy(
-        update={"runs": str(tmp_path / "runs"), "batch_size": 4, "progress": "off"}
-    )
-    report = seva_exp.run(experiment, machine)
-    [adapter] = (tmp_path / "runs").rglob("adapter_model.safetensors")
-    assert "align" in {stage.name for stage in report.stages}
-    stored = load(spec_of(name), machine, adapter.parent)
-    assert (logits(stored) - logits(load(spec_of(name), machine))).abs().max() > 0
-    previews = sorted((tmp_path / "runs").rglob("previews/*.png"))
-    assert len({path.name for path in previews}) == 6
