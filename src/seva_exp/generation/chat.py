@@ -110,7 +110,7 @@ def said(response: Response) -> str:
 
 
 def _shortened(value: object) -> str:
-    text = " ".join((value if isinstance(value, str) else json.dumps(value)).split())
+    text = " ".join((value if isinstance(value, str) else json.dumps(value)).split()).rstrip(" .")
     return text if len(text) <= LONGEST_SAID else f"{text[:LONGEST_SAID]} ..."
 
 

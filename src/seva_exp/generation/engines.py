@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import singledispatch
 
-from seva_exp.generation.engine import Engine
-from seva_exp.generation.sampling import Sampling
 from seva_exp.generation.spec import Generation, HfGeneration, ServerGeneration
 from seva_exp.interfaces import Asks, ModelSource, Placement, VisionLanguageModel
 from seva_exp.records import CLEAN
@@ -35,6 +33,9 @@ def _in_process(
     placement: Placement,
     view: View,
 ) -> Asks:
+    from seva_exp.generation.engine import Engine
+    from seva_exp.generation.sampling import Sampling
+
     vlm = load_model()
     sampling = None
     if generation.seeded:

@@ -107,7 +107,7 @@ class ServerEngine:
         limits = httpx2.Limits(max_connections=several, max_keepalive_connections=several)
         client = httpx2.AsyncClient(**client_options(self._server), limits=limits)
         async with client, asyncio.TaskGroup() as group:
-            for _ in range(min(several, len(requests))):
+            for _ in range(several):
                 group.create_task(self._ask_in_turn(client, waiting, events))
 
     async def _ask_in_turn(
