@@ -108,4 +108,4 @@ def _listed(server: Server) -> list[str]:
 def _grey() -> Image:
     from PIL import Image
 
-    return Image.new("RGB", (448, 336), "grey")
+    return Image.new("RGB", (336, 336), "grey")
