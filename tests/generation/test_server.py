@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import signal
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -271,6 +273,16 @@ def test_who_stops_listening_stops_the_work():
         time.sleep(0.4)
         assert len(endpoint.asked) == seen < N
     assert {t.name for t in threads() - before if "_work" in t.name} == set()
+
+
+def test_ctrl_c_is_heard_while_nothing_comes():
+    with Misbehaving() as endpoint:
+        endpoint.always = slow(8)
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        begun = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            asked(endpoint)
+        assert time.monotonic() - begun < 6
 
 
 # --- the answers stage

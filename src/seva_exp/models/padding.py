@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+_ONE_AT_A_TIME = Lock()
+"""transformers cannot be imported by several threads at once."""
 
 
 def padded(image: Image, mean: Sequence[float]) -> Image:
@@ -26,7 +30,9 @@ def squared(image: Image, location: str, revision: str) -> Image:
     """``padded``, of a model that is not loaded."""
     if image.width == image.height:
         return image
-    return padded(image, image_mean(location, revision))
+    with _ONE_AT_A_TIME:
+        mean = image_mean(location, revision)
+    return padded(image, mean)
 
 
 @cache
