@@ -204,3 +204,16 @@ def slow(seconds) -> Fault:
         return False
 
     return fault
+
+
+def dripping(handler):
+    """The reply comes byte by byte, for 15 seconds; no wait for one of them is long."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    with suppress(OSError):
+        for _ in range(75):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+            time.sleep(0.2)
+    return dropped(handler)

@@ -29,7 +29,7 @@ from seva_exp.records import CLEAN, Answer, read_jsonl
 from seva_exp.store import Journal
 from seva_exp.views import Pictures, View
 
-from .serving import Misbehaving, completion, cut, dropped, reply, slow, status
+from .serving import Misbehaving, completion, cut, dripping, dropped, reply, slow, status
 
 GENERATION = ServerGeneration(served_model="served", max_new_tokens=8)
 N = 12
@@ -150,6 +150,7 @@ FAULTS = {
     "no choices": reply({"choices": []}),
     "another shape": reply([1, 2]),
     "slow": slow(3.0),
+    "dripping": dripping,
 }
 
 
@@ -157,8 +158,10 @@ FAULTS = {
 def test_a_fault_that_passes_changes_nothing(undisturbed, name):
     heard = []
     with Misbehaving({2: FAULTS[name], 7: FAULTS[name]}) as endpoint:
-        limit = 1.5 if name == "slow" else 20.0
+        limit = 1.5 if name in ("slow", "dripping") else 20.0
+        begun = time.monotonic()
         assert asked(endpoint, warn=heard.append, timeout_seconds=limit) == undisturbed
+        assert time.monotonic() - begun < 10
         assert len(endpoint.asked) == N + 2
         assert len(set(endpoint.asked)) == N
     assert len(heard) == 1, "one line for a person, however many faults"
@@ -346,12 +349,12 @@ def test_what_was_answered_is_never_asked_again(world, tmp_path, how):
     with Misbehaving() as endpoint:
         whole, _ = answered(endpoint, world, tmp_path / "whole")
     with Misbehaving({7: status(400, "no") if how == "refused" else None}) as endpoint:
-        endpoint.always = None if how == "refused" else slow(0.05)
+        endpoint.always = None if how == "refused" else slow(0.1)
         meter = Meter(None if how == "refused" else 5)
         with pytest.raises(StageError if how == "refused" else KeyboardInterrupt):
             answered(endpoint, world, tmp_path / "cut", meter, concurrency=1)
         kept = journalled(tmp_path / "cut")
-        assert len(kept) == (7 if how == "refused" else 5)
+        assert len(kept) == 7 if how == "refused" else 5 <= len(kept) < N
         before = set(endpoint.asked[: len(kept)])
         endpoint.always, endpoint.faults, endpoint.asked = None, {}, []
         after, _ = answered(endpoint, world, tmp_path / "cut")
