@@ -35,11 +35,12 @@ LEVELS = [
 from within its own package (the ground levels may import each other)."""
 GROUND = 3
 
-MODEL = ["models/vlm.py", "models/pixels.py", "images.py", "randomness.py"]
+MODEL = ["models/vlm.py", "models/pixels.py", "models/padding.py", "images.py", "randomness.py"]
 SOURCES = {
     "samples": ["data", "world", "images.py", "randomness.py", "views.py"],
     "answers": [
-        "generation/answers.py", "generation/engine.py", "generation/sampling.py", "views.py",
+        "generation/answers.py", "generation/engines.py", "generation/engine.py",
+        "generation/sampling.py", "generation/chat.py", "generation/server.py", "views.py",
         "augment", *MODEL,
     ],
     "pairs": ["generation/pairs.py", "generation/filters.py", "randomness.py"],
@@ -49,7 +50,7 @@ SOURCES = {
     "finetune": ["training", *MODEL],
     "evaluate": [
         "benchmarks", "world", "generation/engine.py", "models/vlm.py", "models/pixels.py",
-        "randomness.py",
+        "models/padding.py", "randomness.py",
     ],
     "compare": ["benchmarks/statistics.py", "benchmarks/base.py", "randomness.py"],
 }  # fmt: skip
@@ -113,6 +114,7 @@ def test_importing_loads_nothing_heavy(module: str):
         "wandb",
         "kornia",
         "datasets",
+        "httpx2",
         "hydra",
         "rapidfuzz",
     ]

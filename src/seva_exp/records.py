@@ -39,7 +39,8 @@ class Sample:
 @dataclass(frozen=True)
 class Answer:
     """What the model said. ``asked`` is the prompt really sent, ``tokens`` the generated ids
-    (end-of-sequence included when it was produced), ``stop`` is ``eos`` or ``length``."""
+    (end-of-sequence included when it was produced; none from a server), ``stop`` is ``eos`` or
+    ``length``."""
 
     sample_id: str
     view: str
@@ -55,7 +56,8 @@ class Pair:
 
     ``views[k]`` names the negative view that gave ``rejected[k]``. The token ids are those that
     were generated, so that training never re-tokenises an answer; ``()`` stands for an answer
-    whose text was changed after it was generated, which training tokenises."""
+    whose text alone is known (changed after it was generated, or a server's): training tokenises
+    it."""
 
     sample_id: str
     image: ImageRef

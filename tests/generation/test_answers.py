@@ -58,7 +58,9 @@ def answered(world, work, load_model, view, generation, samples=None, size=4, me
     place = Placement("cpu", size, size, False, meter or Meter(), work)
     chosen = everyone if samples is None else samples
     pictures = Pictures(everyone)
-    summary = answer_samples(load_model, chosen, pictures, root, view, generation, place, 3)
+    summary = answer_samples(
+        TinyModel(), load_model, chosen, pictures, root, view, generation, place, 3
+    )
     answers = list(read_jsonl(work / "answers.jsonl", Answer))
     assert [answer.sample_id for answer in answers] == [sample.id for sample in chosen]
     return {answer.sample_id: answer for answer in answers}, summary

@@ -11,10 +11,12 @@ import torch
 from seva_exp import StageError
 from seva_exp.augment import BadPrompt, Blend, DiffusionNoise, Moco
 from seva_exp.digests import FileDigests
-from seva_exp.generation import answers
+from seva_exp.generation import HfGeneration, answers
 from seva_exp.generation.engine import Engine
+from seva_exp.generation.engines import engine_of
 from seva_exp.images import load_image
 from seva_exp.interfaces import Request
+from seva_exp.models import TinyModel
 from seva_exp.records import ImageRef, Pair, Sample
 from seva_exp.training import DpoTraining
 from seva_exp.training.align import align
@@ -66,7 +68,9 @@ def test_the_pictures_in_training_are_those_that_generation_showed(tmp_path):
     ):
         view = VIEWS[name]
         request = answers._request(sample, tmp_path, view, pictures, 8)
-        shown = answers._engine(vlm, placement(tmp_path), view, None).image(request)
+        place = placement(tmp_path)
+        engine = engine_of(HfGeneration(), TinyModel(), lambda: vlm, place, view)
+        shown = engine.image(request)
         assert torch.equal(seen[index], shown.pixels["pixel_values"][0]), name
         assert not torch.equal(seen[index], clean[index // 3])
 

@@ -8,10 +8,9 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from seva_exp.generation.engine import Engine
-from seva_exp.generation.sampling import Sampling
-from seva_exp.generation.spec import HfGeneration
-from seva_exp.interfaces import Placement, Reply, Request, VisionLanguageModel
+from seva_exp.generation.engines import engine_of
+from seva_exp.generation.spec import Generation
+from seva_exp.interfaces import ModelSource, Placement, Reply, Request, VisionLanguageModel
 from seva_exp.records import CLEAN, Answer, Sample, from_json, write_jsonl
 from seva_exp.spec import Json
 from seva_exp.store import Journal
@@ -21,12 +20,13 @@ PREVIEW_SIDE = 336
 
 
 def answer_samples(
+    source: ModelSource,
     load_model: Callable[[], VisionLanguageModel],
     samples: Sequence[Sample],
     pictures: Pictures,
     root: Path,
     view: View,
-    generation: HfGeneration,
+    generation: Generation,
     placement: Placement,
     previews: int,
 ) -> Json:
@@ -40,7 +40,7 @@ def answer_samples(
     todo = [request for id, request in requests.items() if id not in done]
     start, tokens = time.monotonic(), 0
     if todo:
-        engine = _engine(load_model(), placement, view, _sampling(generation, view))
+        engine = engine_of(generation, source, load_model, placement, view)
         with placement.progress(f"answers.{view.name}", len(samples), "answer") as meter:
             meter.update(len(samples) - len(todo))
             for replies in engine.run(todo):
@@ -57,11 +57,14 @@ def answer_samples(
 
 
 def _summary(answers: list[Answer], new_tokens: int, seconds: float) -> Json:
-    lengths = [len(answer.tokens) for answer in answers]
+    lengths = [len(answer.tokens) for answer in answers if answer.tokens]  # a server's have none
+    cut = sum(answer.stop == "length" for answer in answers)
+    if answers and not lengths:
+        return {"answers": len(answers), "cut_at_max_new_tokens": cut}
     return {
         "answers": len(answers),
         "mean_tokens": round(sum(lengths) / max(1, len(lengths)), 2),
-        "cut_at_max_new_tokens": sum(answer.stop == "length" for answer in answers),
+        "cut_at_max_new_tokens": cut,
         "tokens_per_second": round(new_tokens / max(seconds, 1e-9), 1),
     }
 
@@ -75,25 +78,6 @@ def _request(
     prompt = view.prompt(sample.prompt, sample.id)
     load = partial(view.picture, root, images, sample.id)
     return Request(sample.id, key, load, prompt, max_new_tokens)
-
-
-def _engine(
-    vlm: VisionLanguageModel, placement: Placement, view: View, sampling: Sampling | None
-) -> Engine:
-    return Engine(
-        vlm,
-        placement.batch_size,
-        lambda request, image: view.pixels(vlm, image, request.id),
-        sampling=sampling,
-    )
-
-
-def _sampling(generation: HfGeneration, view: View) -> Sampling | None:
-    """The view's kind is in the purpose, never its name: two names of one view share answers."""
-    if not generation.seeded:
-        return None
-    kind = view.augmentation.kind if view.augmentation else CLEAN
-    return Sampling(generation.temperature, generation.top_p, view.seed, f"sampling/{kind}")
 
 
 def _answer(view: View, request: Request, reply: Reply) -> Answer:

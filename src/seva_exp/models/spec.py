@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,9 @@ from seva_exp.errors import InputError, nearest
 from seva_exp.images import IMAGE_SUFFIXES
 from seva_exp.paths import MARKER
 from seva_exp.spec import Json, Spec
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 NO_PART = IMAGE_SUFFIXES | {".md"}
 """Endings (lower case) of files in a checkpoint folder that only people read."""
@@ -85,6 +88,12 @@ class HubModel(Spec):
             del values["revision"]
         return values
 
+    def squared(self, image: Image) -> Image:
+        """The picture as it goes to the processor: with ``pad_to_square`` on a square."""
+        from seva_exp.models.padding import squared
+
+        return squared(image, self.location(), self.revision) if self.pad_to_square else image
+
     def location(self) -> str:
         """What ``from_pretrained`` takes."""
         folder = Path(self.path).expanduser()
@@ -127,6 +136,12 @@ class TinyModel(Spec):
     def identity(self, sha256: Callable[[Path], str]) -> Json:
         """The contents of the checkpoint's files."""
         return {"kind": self.kind, "path": checkpoint_digest(TINY_CHECKPOINT, sha256)}
+
+    def squared(self, image: Image) -> Image:
+        """The picture as it goes to the processor: on a square."""
+        from seva_exp.models.padding import squared
+
+        return squared(image, self.location(), self.revision)
 
     def location(self) -> str:
         """The checkpoint's folder in the package."""

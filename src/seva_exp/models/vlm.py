@@ -12,6 +12,7 @@ from seva_exp.errors import InputError, StageError
 from seva_exp.interfaces import Encoded, EncodedImage
 from seva_exp.machine import Machine, resolve_device, resolve_dtype
 from seva_exp.models.families import family_of
+from seva_exp.models.padding import padded
 from seva_exp.models.pixels import batch_pixels, map_pixel_values, whole_view
 from seva_exp.models.processor import load_processor
 from seva_exp.runtime import hush
@@ -99,7 +100,8 @@ class Vlm:
     def encode_image(self, image: Image) -> EncodedImage:
         """Run the processor on one picture; learn which ids stand for it in a prompt."""
         text = self._asked("?")
-        picture = self._padded(image) if self.spec.pad_to_square else image
+        square = self.spec.pad_to_square
+        picture = padded(image, self.processor.image_processor.image_mean) if square else image
         out = self.processor(
             text=[text], images=[picture], return_tensors="pt", **self._text_options(text)
         )
@@ -112,18 +114,6 @@ class Vlm:
             if key in rest
         }
         return EncodedImage(pixels=rest, placeholders=tuple(ids[start:end]), types=types)
-
-    def _padded(self, image: Image) -> Image:
-        """Centred on a square of the processor's mean colour (LLaVA-1.5, ``pad`` aspect ratio)."""
-        from PIL import Image as Pillow
-
-        if image.width == image.height:
-            return image
-        side = max(image.size)
-        mean = self.processor.image_processor.image_mean
-        square = Pillow.new("RGB", (side, side), tuple(int(255 * value) for value in mean))
-        square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-        return square
 
     def _tokenize(self, text: str) -> list[int]:
         return self.processor.tokenizer(text, **self._text_options(text))["input_ids"]

@@ -65,6 +65,7 @@ class Workshop:
             vision_cache=int(machine.vision_cache * 2**30),
             features=self._features,
             warn=self.warn,
+            server=machine.server,
         )
 
 

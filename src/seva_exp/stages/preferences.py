@@ -136,6 +136,7 @@ class Answers(Stage):
             asked = [s for s in everyone if self.draw(self.seed, s.id) == self.view]
         adapter = paths[1] / "adapter" if self.adapter else None
         return answer_samples(
+            self.model,
             lambda: shop.model(self.model, adapter),
             asked,
             Pictures(everyone),
