@@ -30,6 +30,7 @@ from seva_exp.rundir import RunDir, collect_outcome
 from seva_exp.runtime import settle
 from seva_exp.spec import Json, Spec, digest
 from seva_exp.stages import Align, Pairs, Reference, Stage, Trained, Workshop
+from seva_exp.stages.processes import device_of_ranks
 from seva_exp.store import Manifest, Store
 from seva_exp.training import DpoTraining, SftTraining
 
@@ -214,7 +215,10 @@ def run(
         return Report(plan.key, plan.name, plan.seed, "", results)
     if not all(row.cached for row in plan.stages):
         experiment.model.prepare()
-        if machine.device != "auto":
+        if machine.processes > 1:
+            settle()
+            device_of_ranks(machine)
+        elif machine.device != "auto":
             settle()
             resolve_device(machine)
     store = Store(machine.store_root()).create()
