@@ -76,21 +76,30 @@ def answer_shards(
     return the number of generated tokens."""
     before, tokens = shards.before(), 0
     while taken := shards.take(left, rank, ranks):
-        journal = shards.journal(rank)
-        samples = {shard: shards.read(shard) for shard in taken}
-        done = {row["sample_id"]: row for shard in taken for row in before.pop(shard.number, ())}
-        meter.update(len(done))
-        todo = {s.id: shard for shard in taken for s in samples[shard] if s.id not in done}
-        requests = [asker.request(s) for found in samples.values() for s in found if s.id in todo]
-        for found in _answered(requests, asker):
-            rows = [asdict(answer) for answer in found]
-            done.update((row["sample_id"], row) for row in rows)
-            journal.append([row | {"shard": todo[row["sample_id"]].number} for row in rows])
-            tokens += sum(len(answer.tokens) for answer in found)
-            meter.update(len(found))
-        for shard in taken:
-            shards.finish(shard, (from_json(Answer, done[s.id]) for s in samples[shard]))
-        journal.path.unlink(missing_ok=True)
+        rows = [row for shard in taken for row in before.pop(shard.number, ())]
+        tokens += _answer_claim(shards, taken, rows, asker, meter, rank)
+    return tokens
+
+
+def _answer_claim(
+    shards: Shards, taken: list[Shard], known: list[Json], asker: Asker, meter: Meter, rank: int
+) -> int:
+    """Shards that are asked together; ``known`` answers to some of their samples are there."""
+    journal, tokens = shards.journal(rank), 0
+    done = {row["sample_id"]: row for row in known}
+    meter.update(len(done))
+    samples = {shard: shards.read(shard) for shard in taken}
+    todo = {s.id: shard for shard in taken for s in samples[shard] if s.id not in done}
+    requests = [asker.request(s) for found in samples.values() for s in found if s.id in todo]
+    for answers in _answered(requests, asker):
+        rows = [asdict(answer) for answer in answers]
+        done.update((row["sample_id"], row) for row in rows)
+        journal.append([row | {"shard": todo[row["sample_id"]].number} for row in rows])
+        tokens += sum(len(answer.tokens) for answer in answers)
+        meter.update(len(answers))
+    for shard in taken:
+        shards.finish(shard, (from_json(Answer, done[s.id]) for s in samples[shard]))
+    journal.path.unlink(missing_ok=True)
     return tokens
 
 
