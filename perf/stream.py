@@ -139,13 +139,19 @@ class Watch(threading.Thread):
 
 
 def quarters(seen: Sequence[tuple[float, int]]) -> list[float]:
-    """Peak in MiB of each quarter of the time; values are (seconds, bytes)."""
+    """Peak in MiB of each quarter of the time, 0 where nothing was seen; values are (seconds,
+    bytes)."""
     first, last = seen[0][0], seen[-1][0]
     peaks = [0.0] * 4
     for moment, size in seen:
         quarter = min(3, int(4 * (moment - first) / (last - first or 1)))
         peaks[quarter] = max(peaks[quarter], size / 2**20)
     return [round(peak, 1) for peak in peaks]
+
+
+def grew(peaks: Sequence[float]) -> bool:
+    """Whether the last quarter's peak is above the first's by more than is allowed."""
+    return peaks[-1] > ALLOWED * peaks[0]
 
 
 def stream(samples: int, processes: int, work: Path) -> dict[str, Any]:
@@ -217,7 +223,7 @@ def main() -> int:
     print(f"last quarter to first: {found['last_to_first']}")
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return int(last > ALLOWED * first)
+    return int(grew(found["quarters_mib"]))
 
 
 if __name__ == "__main__":
