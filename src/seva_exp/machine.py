@@ -64,10 +64,11 @@ class Machine(Spec):
     one (0: after each step); the same command goes on from it after a kill. None: no checkpoints.
     """
     processes: int = Field(1, ge=1)
-    """Processes that train together (DDP; one GPU each, or all on the CPU); everything else runs in
-    one. The rows of an optimizer step are dealt to them, so a step stays what it is."""
+    """Processes that share the samples of ``answers`` and the pictures of ``evaluate``, and train
+    together (DDP): one GPU each, or all on the CPU; everything else runs in one. The rows of an
+    optimizer step are dealt to them, so a step stays what it is. Results do not change."""
     accelerate: str | None = None
-    """How these processes share out weights, gradients and optimizer: ``fsdp``, ``zero2``,
+    """How processes that train share out weights, gradients and optimizer: ``fsdp``, ``zero2``,
     ``zero3``, or a config file of ``accelerate launch``. None: they do not (DDP)."""
     vision_cache: float = Field(2.0, ge=0)
     """Main memory in GiB for pictures' features, which ``reference`` and ``align`` compute once;
