@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from seva_exp.interfaces import Encoded, EncodedImage, VisionLanguageModel
-from seva_exp.training.families import family_of
+from seva_exp.models.families import family_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
