@@ -39,7 +39,8 @@ class Sample:
 @dataclass(frozen=True)
 class Answer:
     """What the model said. ``asked`` is the prompt really sent, ``tokens`` the generated ids
-    (end-of-sequence included when it was produced), ``stop`` is ``eos`` or ``length``."""
+    (end-of-sequence included when it was produced), ``stop`` is ``eos`` or ``length``;
+    ``logprobs`` are the tokens' log-probabilities, where ``generation.logprobs`` kept them."""
 
     sample_id: str
     view: str
@@ -47,6 +48,7 @@ class Answer:
     text: str
     tokens: tuple[int, ...]
     stop: str
+    logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

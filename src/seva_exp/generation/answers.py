@@ -40,7 +40,7 @@ def answer_samples(
     todo = [request for id, request in requests.items() if id not in done]
     start, tokens = time.monotonic(), 0
     if todo:
-        engine = _engine(load_model(), placement, view, _sampling(generation, view))
+        engine = _engine(load_model(), placement, view, generation)
         with placement.progress(f"answers.{view.name}", len(samples), "answer") as meter:
             meter.update(len(samples) - len(todo))
             for replies in engine.run(todo):
@@ -78,13 +78,16 @@ def _request(
 
 
 def _engine(
-    vlm: VisionLanguageModel, placement: Placement, view: View, sampling: Sampling | None
+    vlm: VisionLanguageModel, placement: Placement, view: View, generation: HfGeneration
 ) -> Engine:
     return Engine(
         vlm,
         placement.batch_size,
         lambda request, image: view.pixels(vlm, image, request.id),
-        sampling=sampling,
+        sampling=_sampling(generation, view),
+        tokens=placement.generation_tokens,
+        logprobs=generation.logprobs,
+        warn=placement.warn,
     )
 
 
@@ -97,7 +100,8 @@ def _sampling(generation: HfGeneration, view: View) -> Sampling | None:
 
 
 def _answer(view: View, request: Request, reply: Reply) -> Answer:
-    return Answer(reply.id, view.name, request.prompt, reply.text, reply.tokens, reply.stop)
+    said = (reply.text, reply.tokens, reply.stop, reply.logprobs)
+    return Answer(reply.id, view.name, request.prompt, *said)
 
 
 def _write_previews(

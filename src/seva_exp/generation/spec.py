@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from seva_exp.spec import Spec
+from seva_exp.spec import Json, Spec
 
 Newlines = Literal["keep", "delete"]
 """What becomes of line breaks in a pair's answers. SeVa's released code deletes them, which glues
@@ -25,6 +25,10 @@ class HfGeneration(Spec):
     top_p: float = Field(1.0, gt=0, le=1)
     """Tokens are drawn from the smallest set that holds this probability; 1 is all (STIC)."""
 
+    logprobs: bool = False
+    """Keep the log-probability of every token of an answer, by the model as it is (temperature 1,
+    no top_p)."""
+
     @model_validator(mode="after")
     def _top_p_needs_a_temperature(self) -> HfGeneration:
         if self.top_p < 1 and not self.seeded:
@@ -33,6 +37,13 @@ class HfGeneration(Spec):
                 "set temperature above 0 or leave top_p at 1."
             )
         return self
+
+    def identity(self) -> Json:
+        """What decides the answers and what is kept of them."""
+        values = self.to_json()
+        if not self.logprobs:  # such answers keep the key they had before these could be kept
+            del values["logprobs"]
+        return values
 
     @property
     def seeded(self) -> bool:

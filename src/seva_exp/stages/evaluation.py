@@ -57,7 +57,12 @@ class Evaluate(Stage):
         placement = shop.placement(work)
         summary, found = evaluate(
             self.benchmark,
-            lambda: Engine(shop.model(self.model, adapter), placement.batch_size),
+            lambda: Engine(
+                shop.model(self.model, adapter),
+                placement.batch_size,
+                tokens=placement.generation_tokens,
+                warn=placement.warn,
+            ),
             placement,
             model=self.which,
             name=self.benchmark_name,
