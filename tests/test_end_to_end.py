@@ -331,8 +331,8 @@ def test_finished_batches_are_not_asked_again(tmp_path, monkeypatch):
     asked: list[int] = []
     real = stage.Engine.run
 
-    def counting(self, batches, max_new_tokens):
-        for count, replies in enumerate(real(self, batches, max_new_tokens)):
+    def counting(self, requests):
+        for count, replies in enumerate(real(self, requests)):
             if not asked_before and count == 2:
                 raise RuntimeError("killed")
             asked.append(len(replies))
@@ -342,7 +342,7 @@ def test_finished_batches_are_not_asked_again(tmp_path, monkeypatch):
     asked_before = False
     with pytest.raises(RuntimeError):
         go(small(), tmp_path, stop_after="answers.clean", batch_size=8)
-    assert asked == [8, 8]
+    assert len(asked) == 2 and 0 < sum(asked) < SAMPLES
     asked_before = True
     go(small(), tmp_path, stop_after="answers.clean", batch_size=8)
     assert sum(asked) == SAMPLES
