@@ -76,7 +76,7 @@ def test_the_pictures_in_training_are_those_that_generation_showed(tmp_path):
         [(s, n) for s in kept for n in ("blend", "moco", "noise")]
     ):
         view = VIEWS[name]
-        request = answers._request(sample, tmp_path, view, pictures)
+        request = answers._request(sample, tmp_path, view, pictures, 1)
         assert torch.equal(seen[index], shown(vlm, request, view, tmp_path)), name
         assert not torch.equal(seen[index], clean[index // 3])
 
