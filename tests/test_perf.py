@@ -1,4 +1,5 @@
-"""The speed script runs and its row has what readers of ``--json`` look for. No time is tested."""
+"""The speed scripts run and their rows have what readers of ``--json`` look for. No time is
+tested."""
 
 from __future__ import annotations
 
@@ -36,3 +37,30 @@ def test_a_case_that_is_none_is_refused():
     )
     assert done.returncode == 2
     assert "light-7: it is one of light-1, " in done.stderr
+
+
+GENERATION = SCRIPT.with_name("generation.py")
+
+
+@pytest.mark.parametrize("pattern", ["pairs", "evaluation"])
+def test_generation_gives_a_row_and_the_same_answers(tmp_path, pattern):
+    file = tmp_path / "rows.json"
+    command = [sys.executable, GENERATION, "--case", f"tiny-{pattern}", "--rounds", "1"]
+    command += ["--device", "cpu", "--scale", "0.07", "--json", file]
+    source = str(SCRIPT.parents[1] / "src")
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": source})
+    [row] = json.loads(file.read_text())["rows"]
+    assert (row["pattern"], row["model"], row["equal_answers"]) == (pattern, "tiny", True)
+    assert row["low"] <= row["ratio"] <= row["high"]
+    assert row["tokens"] >= row["answers"] == (4 if pattern == "pairs" else 25)
+
+
+@pytest.mark.slow
+def test_generation_in_llava_s_proportions(tmp_path):
+    file = tmp_path / "rows.json"
+    command = [sys.executable, GENERATION, "--case", "llava-evaluation", "--rounds", "1"]
+    command += ["--device", "cpu", "--scale", "0.34", "--json", file]
+    source = str(SCRIPT.parents[1] / "src")
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": source})
+    [row] = json.loads(file.read_text())["rows"]
+    assert row["equal_answers"] and row["answers"] == 18

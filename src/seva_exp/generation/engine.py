@@ -13,9 +13,6 @@ from seva_exp.generation.sampling import Sampling
 from seva_exp.interfaces import Asks, Reply, Request, VisionLanguageModel
 from seva_exp.models.families import unproven
 
-PART = 4
-"""Replies are handed out when a quarter of ``batch_size`` has come together."""
-
 
 class Engine:
     """Generation on one loaded model, up to ``batch_size`` rows at once and within ``tokens`` of
@@ -69,8 +66,8 @@ class Continuous:
         self._budget = Budget(vlm, tokens)
 
     def run(self, requests: Sequence[Request]) -> Iterator[list[Reply]]:
-        """Yield some replies at a time. When memory runs out, what was not finished is done again
-        within half the tokens; the engine keeps to them."""
+        """Yield replies when ``batch_size`` have come together. When memory runs out, what was not
+        finished is done again within half the tokens; the engine keeps to them."""
         ahead = Ahead(self._vlm, requests, self._change)
         loop = Loop(
             self._vlm, ahead, self._batch_size, self._budget, self._sampling, self._logprobs
@@ -78,7 +75,7 @@ class Continuous:
         try:
             while not loop.done:
                 loop.advance()
-                if loop.replies and (loop.done or len(loop.replies) * PART >= self._batch_size):
+                if loop.replies and (loop.done or len(loop.replies) >= self._batch_size):
                     yield loop.taken()
         finally:
             ahead.close()
