@@ -8,7 +8,6 @@ Shape legend: R rows, V vocabulary, T tokens of a step, A axes of positions.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +37,7 @@ PREFILL = 2048
 PROMISED = 128
 """Tokens of an answer for which a row that comes in must find room; a longer one takes what is
 free, or the place of the row that came last."""
-FILL = 7, 8
+FILL = 3, 4
 """New rows come in when no more than this share of the last filling is left."""
 
 
@@ -130,12 +129,17 @@ class Loop:
         alone."""
         found: list[Joining] = []
         fed, limit = 0, min(PREFILL, self._budget.tokens)
+        need = self._need()
         while len(self._rows) < self._most_rows and (group := self._next()):
             row = group.waiting[0]
             new = group.slot is None
             fed += len(row.end) + (len(group.ids) if new else 0)
-            if (found and fed > limit) or not self._has_room(group, row):
+            wider = need.with_one(len(group.ids) if new else 0, self._promised(row))
+            if wider.tokens > self._budget.tokens and not self._rows:
+                raise does_not_fit(row.request, wider.tokens, self._budget.tokens)
+            if (found and fed > limit) or wider.tokens > self._budget.tokens:
                 break
+            need = wider
             if new:
                 group.slot = len(self._groups)
                 self._groups.append(group)
@@ -160,18 +164,15 @@ class Loop:
             self._queue.extend(self._ahead.take())
         return self._queue[0] if self._queue else None
 
-    def _has_room(self, group: Group, row: Row) -> bool:
-        lengths = [row.kept + 1 for row, _ in self._rows]
-        lengths.append(min(row.most, len(row.end) + (PROMISED if lengths else 1)))
-        groups = self._groups if group in self._groups else [*self._groups, group]
-        need = _extent(groups, lengths)
-        if need.tokens > self._budget.tokens and not self._rows:
-            raise does_not_fit(row.request, need.tokens, self._budget.tokens)
-        return need.tokens <= self._budget.tokens
+    def _promised(self, row: Row) -> int:
+        """Places of its own for which a row that comes in must find room."""
+        return min(row.most, len(row.end) + (PROMISED if self._rows else 1))
 
     def _need(self) -> Extent:
         """For the next token of every row."""
-        return _extent(self._groups, [row.kept + 1 for row, _ in self._rows])
+        prefix = max((len(group.ids) for group in self._groups), default=0)
+        longest = max((row.kept + 1 for row, _ in self._rows), default=0)
+        return Extent(len(self._groups), prefix, len(self._rows), longest)
 
     def _make_room(self) -> None:
         """For the next token of every row; those that came last are put back if need be."""
@@ -299,11 +300,6 @@ class Loop:
             if row.tokens[-1] in self._vlm.eos_ids or len(row.tokens) == row.request.max_new_tokens:
                 self._leave(slot)
                 self.replies.append(self._ahead.reply(row.request, row.tokens, row.logprobs))
-
-
-def _extent(groups: Sequence[Group], lengths: Sequence[int]) -> Extent:
-    prefix = max((len(group.ids) for group in groups), default=0)
-    return Extent(len(groups), prefix, len(lengths), max(lengths, default=0))
 
 
 def _part(joining: Joining) -> Part:

@@ -33,6 +33,15 @@ class Extent:
         """Whether ``other`` has room in it."""
         return all(a >= b for a, b in zip(astuple(self), astuple(other), strict=True))
 
+    def with_one(self, prefix: int, own: int) -> Extent:
+        """And one more row, behind a new prefix of that length (0: behind one that is there)."""
+        return Extent(
+            self.prefixes + (prefix > 0),
+            max(self.prefix_length, prefix),
+            self.rows + 1,
+            max(self.row_length, own),
+        )
+
     def roomy(self, other: Extent, rows: int) -> Extent:
         """This one grown to hold ``other`` and some more, so that it is not soon grown again."""
         return Extent(
