@@ -52,7 +52,11 @@ class Machine(Spec):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """``auto``: bfloat16 on a GPU that has it, float16 on one that has not, else float32."""
     batch_size: int = Field(64, ge=1)
-    """Sequences generated at once."""
+    """Most rows (questions) generated at once."""
+    generation_tokens: int | None = Field(None, ge=1)
+    """Tokens of which keys and values are held at once in generation: a picture's prefix counts
+    once, a row with what it has of its own. None: as many as the device's free memory takes. When
+    memory runs out it is halved and the work goes on."""
     train_batch_size: int = Field(16, ge=1)
     """Preferences (or instructions) per forward pass, each a row for the chosen answer, for every
     rejected one and, with the loss term ``image``, for every view's picture. ``batch_size`` of

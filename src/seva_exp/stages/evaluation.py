@@ -72,7 +72,12 @@ class Evaluate(Stage):
         placement = shop.placement(work)
 
         def engine() -> Engine:
-            return Engine(shop.model(self.model, adapter), placement.batch_size)
+            return Engine(
+                shop.model(self.model, adapter),
+                placement.batch_size,
+                tokens=placement.generation_tokens,
+                warn=placement.warn,
+            )
 
         return {"asked": ask(self.benchmark, engine, placement, self.label, shop.rank, shop.ranks)}
 
