@@ -173,10 +173,7 @@ class StepTrainer(Trainer, ABC):
             write_adapter(self.model, Path(output_dir or self.args.output_dir), weights)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # sharded: theirs
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            load_adapter(self.model, Path(resume_from_checkpoint), POLICY)
+        load_adapter(self.model, Path(resume_from_checkpoint), POLICY)
 
 
 class _Rows(Dataset[int]):
@@ -283,12 +280,26 @@ def run(trainer: StepTrainer, log: StepLog, label: str, steps: int, placement: P
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_Epochs(trainer.order))
     log.watch(trainer, placement)
-    if placement.checkpoint_minutes is not None:
-        trainer.add_callback(CheckpointClock(placement.checkpoint_minutes))
-    last = newest(Path(trainer.args.output_dir))
+    last = _checkpointed(trainer, label, placement)
     with placement.progress(label, steps, "step") as bar:
         trainer.add_callback(_Bar(bar))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
+
+
+def _checkpointed(trainer: StepTrainer, label: str, placement: Placement) -> Path | None:
+    """See to the checkpoints; the last one, if there is one to go on from. With weights shared out
+    there are none: two processes that loaded one by FSDP2 waited for each other for ever."""
+    minutes = placement.checkpoint_minutes
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        if minutes is not None:
+            placement.warn(
+                f"{label}: with weights shared out (machine.accelerate) no checkpoints are saved; "
+                "a training that is stopped begins anew"
+            )
+        return None
+    if minutes is not None:
+        trainer.add_callback(CheckpointClock(minutes))
+    return newest(Path(trainer.args.output_dir))
 
 
 class _Epochs(TrainerCallback):
