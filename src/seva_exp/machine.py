@@ -42,7 +42,7 @@ class Machine(Spec):
     ``zero3``, or a config file of ``accelerate launch``. None: they do not (DDP)."""
     vision_cache: float = Field(2.0, ge=0)
     """Main memory in GiB for pictures' features, which ``reference`` and ``align`` compute once;
-    what does not fit is computed again each time."""
+    what does not fit is computed again each time. Training processes share it evenly."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of torch; none leaves torch's own choice."""
     store: str | None = None

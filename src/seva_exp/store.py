@@ -2,8 +2,9 @@
 
 ``<root>/<stage>/<key>/`` holds one finished artifact; it exists if and only if it is complete.
 ``<root>/<stage>/<key>.partial/`` is work in progress: a killed run leaves it, the next one goes on
-in it. ``<root>/locks/`` holds one lock file per artifact, released by the system when a process
-dies.
+in it. What only the work in progress needs lies in its folder ``parts/`` or in its journal, and is
+deleted with the last step. ``<root>/locks/`` holds one lock file per artifact, released by the
+system when a process dies.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from seva_exp.spec import Json
 
 MANIFEST = "manifest.json"
 JOURNAL = "journal.jsonl"
+PARTS = "parts"
 KEY_LENGTH = 20
 """Hex characters of the key in folder names (80 bits); the manifest holds all 64."""
 
@@ -121,6 +123,7 @@ class Store:
         partial.rename(final)
         shutil.rmtree(old, ignore_errors=True)
         (final / JOURNAL).unlink(missing_ok=True)  # only now is it not needed any more
+        shutil.rmtree(final / PARTS, ignore_errors=True)
 
     @contextmanager
     def _locked(self, stage: str, key: str, on_wait: Callable[[], None]) -> Iterator[None]:

@@ -3,6 +3,7 @@ command goes on."""
 
 from __future__ import annotations
 
+import pickle
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from seva_exp.digests import FileDigests
 from seva_exp.progress import progress
 from seva_exp.stages import Workshop
 from seva_exp.stages.processes import device_of_ranks, launch
+from seva_exp.stages.worker import portable
 from seva_exp.training import DpoTraining
 from seva_exp.training.arguments import shared_arguments
 from seva_exp.training.batches import SeededOrder, StepBatches
 
 from .ranks import ROWS, TwoTrainings
-from .refusing import Refusing
+from .refusing import Odd, OutOfMemory, Refusing, Telling
 from .tools import picture, placement
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +62,7 @@ def test_two_processes_are_one_with_twice_the_accumulation(tmp_path, monkeypatch
     same(whole["dpo"], parts["dpo"])
     same(whole["sft"], parts["sft"])
     assert told == [1, 2, 3, 4, 5, 6]
-    assert {path.name for path in two.iterdir()} - {"none"} == {
+    assert {path.name for path in two.iterdir()} - {"none", "parts"} == {
         "adapter",
         "metrics.jsonl",
         "throughput.jsonl",
@@ -69,8 +71,41 @@ def test_two_processes_are_one_with_twice_the_accumulation(tmp_path, monkeypatch
 
 def test_the_error_of_a_rank_is_the_stage_s(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(InputError, match=r"^dpo\.batch_size=5: not this one\.$"):
+    with pytest.raises(InputError) as caught:
         launch(Refusing(), tmp_path, [], workshop(tmp_path, processes=2))
+    assert str(caught.value) == "dpo.batch_size=5: not this one."
+    assert any("refusing.py" in note for note in caught.value.__notes__)  # the rank's traceback
+
+
+def test_the_first_error_is_raised_as_it_was(tmp_path, monkeypatch):
+    """The one that a rank raises because it lost another comes later."""
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        launch(OutOfMemory(), tmp_path, [], workshop(tmp_path, processes=2))
+    assert "OutOfMemoryError" in (tmp_path / "parts/ranks/rank-1.log").read_text()
+
+
+def test_an_error_that_no_pickle_holds_is_still_told():
+    error = pickle.loads(portable(Odd(1, 2), 3))
+    assert type(error) is RuntimeError
+    assert str(error) == "Odd: 1 and 2"
+    assert "In process 3" in error.__notes__[0]
+
+
+def test_ranks_warn_once_share_the_vision_cache_and_leave_nothing_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "parts/ranks").mkdir(parents=True)
+    (tmp_path / "parts/ranks/events.jsonl").write_text('["warn", "by one that was killed"]\n')
+    warned: list[str] = []
+    shop = workshop(tmp_path, processes=2, vision_cache=1.0)
+    shop.warn = warned.append
+    shop._features["a"] = object()
+    assert launch(Telling(), tmp_path, [], shop) == {"vision_cache": 2**29}
+    assert warned == ["said by 0"]
+    assert not shop._features  # nor the model: the ranks need the memory
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 @pytest.mark.parametrize(("size", "accumulation", "ranks"), [(1, 2, 2), (2, 1, 3), (3, 1, 1)])

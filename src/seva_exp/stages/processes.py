@@ -1,7 +1,8 @@
 """A training stage under several processes: started, listened to, and ended together.
 
 Each process runs the stage's own work (``stages/worker.py``) as one rank of torch.distributed.
-Rank 0 works in the stage's folder, the others in scratch folders of their own.
+Rank 0 works in the stage's folder, the others in scratch folders of their own, which lie in it:
+what a kill leaves, or the logs after an error, are there until the stage is done.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,11 @@ from seva_exp.machine import Machine, resolve_device
 from seva_exp.spec import Json
 from seva_exp.stages.accelerate_config import launch_environment
 from seva_exp.stages.base import Stage, Workshop
+from seva_exp.store import PARTS
 
-JOB, EVENTS, RESULT = "job.pickle", "events.jsonl", "result.json"
+JOB, EVENTS, RESULT, ERROR = "job.pickle", "events.jsonl", "result.json", "error-{}.pickle"
+SCRATCH = "ranks"
+"""Folder of the ranks' files, in the work's ``parts``."""
 POLL = 0.1
 """Seconds between two looks at the processes."""
 
@@ -35,8 +40,11 @@ def launch(stage: Stage, work: Path, paths: list[Path], shop: Workshop) -> Json:
     """Run the stage's work in ``machine.processes`` processes; its summary. Raises the error of a
     rank that stops, and StageError for one that dies."""
     device, told = check_processes(shop.machine)
-    with tempfile.TemporaryDirectory(prefix="seva_exp-") as folder, ExitStack() as stack:
-        scratch = Path(folder)
+    shop.release()
+    scratch = work / PARTS / SCRATCH
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    with ExitStack() as stack:
         (scratch / JOB).write_bytes(pickle.dumps((stage, work, paths, shop.machine, device)))
         ranks = [
             stack.enter_context(_Rank(number, environment, scratch))
@@ -105,7 +113,7 @@ class _Rank:
     def __init__(self, number: int, environment: dict[str, str], scratch: Path) -> None:
         self.number = number
         self._log = scratch / f"rank-{number}.log"
-        self._error = scratch / f"error-{number}.json"
+        self._error = scratch / ERROR.format(number)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "seva_exp.stages.worker", str(scratch)],
@@ -131,12 +139,11 @@ class _Rank:
         return self._process.poll() not in (None, 0)
 
     @property
-    def said(self) -> tuple[str, str] | None:
-        """Type and text of the error with which it stopped; None if it was killed."""
+    def error(self) -> tuple[int, Exception] | None:
+        """When it stopped with an error, and which; None if it was killed."""
         if not self._error.exists():
             return None
-        kind, text = json.loads(self._error.read_text(encoding="utf-8"))
-        return kind, text
+        return self._error.stat().st_mtime_ns, pickle.loads(self._error.read_bytes())
 
     def ending(self) -> str:
         """How it died, and the last that it said."""
@@ -144,26 +151,30 @@ class _Rank:
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-        return f"process {self.number} died ({how}): {last[:300]}"
+        return f"process {self.number} died ({how}): {last[:300]} (all of it: {self._log})"
 
 
 def _why(label: str, failed: Sequence[_Rank], ranks: Sequence[_Rank]) -> Exception:
     """The error to raise: one of ours if a rank raised it; else the death of the rank that said
-    nothing (the others only lost it), else the first one's error."""
-    said = [rank.said for rank in ranks if rank.said]
-    for kind, text in said:
-        if kind in ("StageError", "InputError"):
-            return InputError(text) if kind == "InputError" else StageError(text)
-    silent = [rank for rank in failed if rank.said is None]
-    what = silent[0].ending() if silent else ": ".join(failed[0].said or ())
+    nothing (the others only lost it), else the first error of all."""
+    raised = [
+        found[1] for found in sorted(filter(None, (r.error for r in ranks)), key=itemgetter(0))
+    ]
+    for error in raised:
+        if isinstance(error, (StageError, InputError)):
+            return error
+    silent = [rank for rank in failed if rank.error is None]
+    if not silent:
+        return raised[0]
     return StageError(
-        f"{label}: {what}. What was finished is kept: the same command goes on from the last "
-        f"checkpoint (machine.processes={len(ranks)})."
+        f"{label}: {silent[0].ending()}. What was finished is kept: the same command goes on from "
+        f"the last checkpoint, if there is one (machine.processes={len(ranks)})."
     )
 
 
 class _Hearing:
-    """Hands on what rank 0 writes: a line is a step's numbers, or the progress bar's."""
+    """Hands on what rank 0 writes: a line is a step's numbers, a warning, or the progress
+    bar's."""
 
     def __init__(self, file: Path, shop: Workshop, stack: ExitStack) -> None:
         self._file = file
@@ -180,6 +191,8 @@ class _Hearing:
             kind, *values = json.loads(line)
             if kind == "log":
                 self._shop.log(*values)
+            elif kind == "warn":
+                self._shop.warn(*values)
             elif kind == "bar":
                 self._bar = self._stack.enter_context(self._shop.progress(*values))
             else:
