@@ -118,7 +118,7 @@ def test_with_weights_shared_out_no_checkpoint_is_saved_nor_gone_on_from(tmp_pat
     trainer = trainer_for(vlm, preferences(vlm, 2), spec, place, 0)
     trainer.forward.close()
     (left := tmp_path / "trainer/checkpoint-1").mkdir(parents=True)
-    finish(left)
+    finish(left, torch.float32)
     assert _checkpointed(trainer, "align", place) == left
     clocks = [CheckpointClock in map(type, trainer.callback_handler.callbacks)]
     trainer.remove_callback(CheckpointClock)
