@@ -247,6 +247,17 @@ def test_weights_that_are_no_numbers_stop_the_step_that_made_them(tmp_path):
     assert not (tmp_path / "work" / "adapter").exists()
 
 
+def test_a_step_that_is_cut_unevenly_is_the_same_step(tmp_path):
+    """Five rows in micro-batches of at most four: three and two."""
+    spec = SPEC.model_copy(update={"batch_size": 5, "epochs": 1})
+    ways = [{"train_batch_size": most, "checkpoint_minutes": None} for most in (4, 5)]
+    uneven, whole = (align(tmp_path / str(i), spec=spec, **way) for i, way in enumerate(ways))
+    assert len(whole) == 2
+    for one, other in zip(uneven, whole, strict=True):
+        for name in ("loss", "grad_norm", "rewards/margins", "lengths/rejected", "num_tokens"):
+            assert one[name] == pytest.approx(other[name], rel=1e-4, abs=1e-6), name
+
+
 def test_each_epoch_has_an_order_of_its_own(tmp_path, monkeypatch):
     seen: list[int] = []
     real = StepTrainer.get_batch_samples

@@ -74,10 +74,10 @@ def device_of_ranks(machine: Machine) -> str:
     import torch
 
     kind, many = resolve_device(machine).type, f"machine.processes={machine.processes}"
-    if kind == "mps" or ":" in machine.device:
+    if kind == "mps":
         raise InputError(
-            f"{many}: each process needs a device of its own, and machine.device={machine.device} "
-            "is one. Take machine.device=cuda or cpu, or machine.processes=1."
+            f"{many}: each process needs a device of its own, and this machine has one. Take "
+            "machine.device=cpu, or machine.processes=1."
         )
     if kind == "cuda" and machine.processes > torch.cuda.device_count():
         raise InputError(

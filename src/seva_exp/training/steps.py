@@ -53,8 +53,11 @@ class StepTrainer(Trainer, ABC):
     _total_train_tokens: int
     """TRL's count."""
 
-    def __init__(self, *, order: SeededOrder, projector_rate: float | None, **options: Any) -> None:
+    def __init__(
+        self, *, order: SeededOrder, batch_size: int, projector_rate: float | None, **options: Any
+    ) -> None:
         self.order = order
+        self._batch_size = batch_size
         self.step_rows: list[int] = []
         """Row numbers of the current optimizer step, of all ranks."""
         self.rows_before: list[int] = []
@@ -80,7 +83,7 @@ class StepTrainer(Trainer, ABC):
         batches = StepBatches(
             self.order,
             args.per_device_train_batch_size,
-            args.gradient_accumulation_steps,
+            self._batch_size,
             args.process_index,
             args.world_size,
         )
