@@ -16,7 +16,7 @@ from seva_exp.spec import Json
 
 EXAMPLES = 3
 DETAILS = {"longest_rows"}
-"""Parts of a stage's summary that the report page shows and a line has no room for."""
+"""Parts of a stage's summary that have a line of their own."""
 _COLOURS = {"dim": "2", "bold": "1", "green": "32", "red": "31"}
 
 
@@ -61,6 +61,9 @@ class Console(Listener):
         if not result.cached:
             facts = ", ".join(f"{name} {short(value)}" for name, value in facts_of(metrics))
             say(f"{result.name}: {result.seconds:.1f} s" + (f"  ({facts})" if facts else ""))
+        if longest := metrics.get("longest_rows") if not result.cached else None:
+            rows = ", ".join(f"{name} {tokens}" for name, tokens in longest.items())
+            say(f"  longest rows in tokens: {rows} (context: {metrics['context'] or 'unknown'})")
         for line in metrics.get("left_out", []):
             say(f"  left out: {line}")
 
