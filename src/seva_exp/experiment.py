@@ -33,6 +33,7 @@ from seva_exp.stages import Align, Pairs, Reference, Stage, Trained, Workshop
 from seva_exp.stages.processes import check_processes
 from seva_exp.store import Manifest, Store
 from seva_exp.training import DpoTraining, SftTraining
+from seva_exp.training.families import unproven
 
 TAKEN = {CLEAN, "instructions"}
 """Names of answers that are no negative view's."""
@@ -220,6 +221,9 @@ def run(
             resolve_device(machine)
         if machine.processes > 1 or machine.accelerate:
             _check_processes(experiment.model, machine)
+    todo = {row.key for row in plan.stages if not row.cached}
+    if any(isinstance(stage, (Reference, Align)) and stage.key in todo for stage in chosen):
+        _check_fast(experiment.dpo, experiment.model)
     store = Store(machine.store_root()).create()
     digests.save()
     folder = RunDir.create(plan)
@@ -256,6 +260,21 @@ def _check_processes(model: AnyModel, machine: Machine) -> None:
         )
     settle()
     check_processes(machine)
+
+
+def _check_fast(dpo: DpoTraining, model: AnyModel) -> None:
+    """Raises InputError where ``dpo.fast=on`` is given for a family that cannot have it."""
+    if dpo.fast != "on":
+        return
+    settle()
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(model.location(), revision=model.revision)
+    except (OSError, ValueError):  # loading the model tells it
+        return
+    if why := unproven(config):
+        raise InputError(f"dpo.fast=on: {why}. Use dpo.fast=auto or off.")
 
 
 def _do_all(

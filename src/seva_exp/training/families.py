@@ -74,14 +74,19 @@ def family_of(vlm: VisionLanguageModel) -> Family:
     return SPECIAL.get(vlm.model.config.model_type, Family())
 
 
-def refusal(vlm: VisionLanguageModel) -> str:
-    """Why this model cannot take the shared row; empty if it can."""
-    config = vlm.model.config
-    text = config.get_text_config()
+def unproven(config: Any) -> str:
+    """Why no model of this config can take the shared row; empty if it may."""
     if config.model_type not in FAMILIES:
         return f"the family {config.model_type} is not proven"
-    if text.model_type not in LANGUAGE_MODELS:
-        return f"the language model {text.model_type} is not proven"
+    kind = config.get_text_config().model_type
+    return "" if kind in LANGUAGE_MODELS else f"the language model {kind} is not proven"
+
+
+def refusal(vlm: VisionLanguageModel) -> str:
+    """Why this model cannot take the shared row; empty if it can."""
+    text = vlm.model.config.get_text_config()
+    if why := unproven(vlm.model.config):
+        return why
     if text._attn_implementation not in KERNELS:
         return (
             f"the attention {text._attn_implementation} would take the answers for separate "
