@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -52,8 +53,11 @@ def test_how_many_pairs_were_kept_and_why_others_were_dropped():
 def test_the_longest_rows_are_named(capsys):
     result = StageResult("reference", "0" * 20, False, 1.0)
     metrics = {"tokens_longest": 91, "context": 512, "longest_rows": {"s4": 91, "s2": 87}}
-    Console().stage_finished(result, metrics)
+    console = Console()
+    console.stage_finished(result, metrics)
     told = capsys.readouterr().out.splitlines()
+    console.stage_finished(replace(result, name="align"), metrics)
+    assert len(capsys.readouterr().out.splitlines()) == 1
     assert told[1:] == ["  longest rows in tokens: s4 91, s2 87 (context: 512)"]
 
 

@@ -263,7 +263,7 @@ class StepLog(TrainerCallback):
         row = _row(state.global_step, logs)
         wrong = [name for name, value in row.items() if not math.isfinite(value)]
         if wrong:
-            if state.is_world_process_zero:
+            if self._trainer and state.is_world_process_zero:
                 distrust(Path(args.output_dir), row["step"] - 1)
             name = next((name for name in FIRST if name in wrong), wrong[0])
             raise StageError(self._not_finite(name, row[name], row["step"]))
