@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from seva_exp.errors import InputError
 from seva_exp.spec import Spec
@@ -70,13 +70,14 @@ class Machine(Spec):
     processes: int = Field(1, ge=1)
     """Processes that share the samples of ``answers`` and the pictures of ``evaluate``, and train
     together (DDP): one GPU each, or all on the CPU; everything else runs in one. The rows of an
-    optimizer step are dealt to them, so a step stays what it is. Results do not change."""
+    optimizer step are dealt to them, so a step stays what it is, and results do not
+    change. N need not divide ``batch_size``, but those that get fewer rows wait for the others."""
     accelerate: str | None = None
     """How processes that train share out weights, gradients and optimizer: ``fsdp``, ``zero2``,
     ``zero3``, or a config file of ``accelerate launch``. None: they do not (DDP)."""
     vision_cache: float = Field(2.0, ge=0)
     """Main memory in GiB for pictures' features, which ``reference`` and ``align`` compute once;
-    what does not fit is computed again each time."""
+    what does not fit is computed again each time. Training processes share it evenly."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of torch; none leaves torch's own choice."""
     server: Server = Server()
@@ -87,6 +88,15 @@ class Machine(Spec):
     """Folder in which each run makes its own."""
     progress: Literal["auto", "bar", "lines", "off"] = "auto"
     """``auto``: a bar on a terminal, a line now and then in a log file."""
+
+    @model_validator(mode="after")
+    def _each_process_has_a_device(self) -> Machine:
+        if self.processes > 1 and (self.device == "mps" or ":" in self.device):
+            raise ValueError(
+                f"processes={self.processes}: each process needs a device of its own, and "
+                f"device={self.device} is one. Take device=cuda or cpu, or processes=1"
+            )
+        return self
 
     def store_root(self) -> Path:
         """The store's folder, from the field, the environment or the default."""

@@ -77,14 +77,19 @@ def attention_of(vlm: VisionLanguageModel) -> Attention:
     return SPECIAL.get(vlm.model.config.model_type, Attention())
 
 
-def unproven(vlm: VisionLanguageModel) -> str:
-    """Why our attention cannot stand in for this model's; empty if it can."""
-    config = vlm.model.config
-    text = config.get_text_config()
+def unproven_family(config: Any) -> str:
+    """Why our attention cannot stand in for that of any model of this config; empty if it may."""
     if config.model_type not in PROVEN:
         return f"the family {config.model_type} is not proven"
-    if text.model_type not in LANGUAGE_MODELS:
-        return f"the language model {text.model_type} is not proven"
+    kind = config.get_text_config().model_type
+    return "" if kind in LANGUAGE_MODELS else f"the language model {kind} is not proven"
+
+
+def unproven(vlm: VisionLanguageModel) -> str:
+    """Why our attention cannot stand in for this model's; empty if it can."""
+    if why := unproven_family(vlm.model.config):
+        return why
+    text = vlm.model.config.get_text_config()
     if text._attn_implementation not in KERNELS:
         return (
             f"the attention {text._attn_implementation} would take the answers for separate "
