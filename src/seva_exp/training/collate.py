@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """The label of a token that is no part of the loss."""
+OWNERS = ("rejected_owner", "view_owner")
+"""What a batch holds that says which preference a row is of: nothing that a model takes."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from seva_exp.interfaces import Placement, VisionLanguageModel
 from seva_exp.spec import Json
 from seva_exp.training.arguments import OneDevice, on_its_device, shared_arguments, vision_rows
 from seva_exp.training.batches import SeededOrder
-from seva_exp.training.collate import Preference, PreferenceCollator
+from seva_exp.training.collate import OWNERS, Preference, PreferenceCollator
 from seva_exp.training.forward import Forward, forward_for
 from seva_exp.training.lora import (
     POLICY,
@@ -47,8 +47,6 @@ START_TOLERANCE = 1e-2
 OURS_PREFIX = "loss/"
 UNITS = {"lengths/chosen": "preferences", "kl/chosen": "chosen_tokens"}
 """What those of our metrics are means over that are no loss and no mean over pairs."""
-OWNERS = ("rejected_owner", "view_owner")
-"""What a batch holds besides the model's inputs and the completion mask."""
 
 
 @dataclass(frozen=True)
