@@ -81,7 +81,7 @@ def test_a_killed_stage_goes_on_and_gives_the_same(root, tmp_path, monkeypatch):
     whole = placement(tmp_path / "whole", train_batch_size=2)
     score_reference(tiny(), made, root, "auto", whole)
     place = placement(tmp_path / "cut", train_batch_size=2)
-    real, calls = reference_module._scored, []
+    real, calls = reference_module.scored, []
 
     def dies(*arguments):
         calls.append(1)
@@ -89,9 +89,11 @@ def test_a_killed_stage_goes_on_and_gives_the_same(root, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(reference_module, "_scored", dies)
+    monkeypatch.setattr(reference_module, "scored", dies)
+    vlm = tiny()
     with pytest.raises(KeyboardInterrupt):
-        score_reference(tiny(), made, root, "auto", place)
+        score_reference(vlm, made, root, "auto", place)
+    assert vlm.model.get_decoder().config._attn_implementation == "sdpa"  # left as it was
     score_reference(tiny(), made, root, "auto", place)
     assert len(calls) == 2 + 2  # of 3 batches the first was kept
     assert read_reference(place.work, made) == read_reference(whole.work, made)

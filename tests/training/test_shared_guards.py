@@ -13,6 +13,7 @@ from seva_exp.training import dpo as dpo_module
 from seva_exp.training import forward as forward_module
 from seva_exp.training.dpo import trainer_for
 from seva_exp.training.forward import PlainForward, SharedForward
+from seva_exp.training.vision import Vision
 
 from . import bare
 from .steps import prepared
@@ -154,23 +155,24 @@ def test_no_cache_of_keys_and_values_under_checkpointing(tmp_path):
     assert len(caches) > len(vlm.model.get_decoder().layers) and set(caches) == {None}
 
 
+def hooks_of(vlm) -> int:
+    """How many hooks of ours the model's modules have."""
+    found = [
+        hook
+        for module in vlm.model.modules()
+        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    ]
+    return sum(isinstance(getattr(hook, "__self__", None), SharedForward) for hook in found)
+
+
 def test_the_model_is_left_as_it_was(tmp_path):
     vlm = tiny()
     way = trainer_for(vlm, preferences(vlm, 2), spec("on"), placement(tmp_path), 0).forward
-
-    def hooks() -> int:
-        found = [
-            hook
-            for module in vlm.model.modules()
-            for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
-        ]
-        return sum(getattr(hook, "__self__", None) is way for hook in found)
-
     assert vlm.model.get_decoder().config._attn_implementation == shared_attention.NAME
-    assert hooks() == 9
+    assert hooks_of(vlm) == 9
     way.close()
     assert vlm.model.get_decoder().config._attn_implementation == "sdpa"
-    assert hooks() == 0
+    assert hooks_of(vlm) == 0
 
 
 def test_a_number_that_is_not_one_is_no_agreement():
@@ -179,3 +181,15 @@ def test_a_number_that_is_not_one_is_no_agreement():
     assert forward_module._difference(far, far, torch.float32) == ""
     assert forward_module._difference(far, nan, torch.float32)
     assert forward_module._difference(nan, nan, torch.float32)
+
+
+def test_an_error_in_the_comparison_leaves_the_model_as_it_was(tmp_path, monkeypatch):
+    def out_of_memory(self, pictures):
+        raise torch.OutOfMemoryError
+
+    vlm = tiny()
+    monkeypatch.setattr(Vision, "features", out_of_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer_for(vlm, preferences(vlm, 2), spec("auto"), placement(tmp_path), 0)
+    assert vlm.model.get_decoder().config._attn_implementation == "sdpa"
+    assert hooks_of(vlm) == 0

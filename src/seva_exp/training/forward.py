@@ -6,6 +6,7 @@ Shape legend: R rows, L tokens of the longest row, A tokens of the longest answe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from seva_exp.errors import StageError
 from seva_exp.interfaces import Placement, VisionLanguageModel
-from seva_exp.training.collate import IGNORED, Preference, PreferenceCollator
+from seva_exp.training.collate import IGNORED, OWNERS, Preference, PreferenceCollator
 from seva_exp.training.families import refusal, text_config, trained
 from seva_exp.training.sharding import refuses_shared_row
 from seva_exp.training.shared_attention import NAME
@@ -173,12 +174,14 @@ def forward_for(
         return PlainForward(vlm)
     why = refusal(vlm) or refuses_shared_row()
     if not why:
-        plain = _scored(PlainForward(vlm), model, first, placement)
-        shared = SharedForward(vlm, vision_for(vlm, placement))
-        why = _difference(plain, _scored(shared, model, first, placement), vlm.model.dtype)
-        if not why:
-            return shared
-        shared.close()
+        plain = _first(PlainForward(vlm), model, first, placement)
+        with ExitStack() as undo:
+            shared = SharedForward(vlm, vision_for(vlm, placement))
+            undo.callback(shared.close)
+            why = _difference(plain, _first(shared, model, first, placement), vlm.model.dtype)
+            if not why:
+                undo.pop_all()
+                return shared
     if fast == "on":
         raise StageError(f"dpo.fast=on: {why}. Use dpo.fast=auto or off.")
     placement.warn(f"dpo.fast=auto: the slower plain rows are taken, since {why}")
@@ -193,17 +196,22 @@ def vision_for(vlm: VisionLanguageModel, placement: Placement) -> Vision:
     return Vision(vlm, placement.vision_cache, kept=placement.features)
 
 
-def _scored(
+def _first(
     forward: Forward, model: Any, first: Sequence[Preference], placement: Placement
 ) -> tuple[Tensor, Tensor]:
-    """The answers' log-probabilities [R] and lengths [R] of a batch."""
     batch = forward.collator(first)([{"row": i} for i in range(len(first))])
-    batch = {key: value.to(placement.device) for key, value in batch.items()}
-    owners = ("rejected_owner", "view_owner")
+    return scored(forward, model, batch, placement)
+
+
+def scored(
+    forward: Forward, model: Any, batch: dict[str, Any], placement: Placement
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities [R] of a collated batch's answers, without gradients, and their lengths
+    [R] in tokens."""
+    inputs = {k: v.to(placement.device) for k, v in batch.items() if k not in OWNERS}
     with torch.no_grad():
-        inputs = {key: value for key, value in batch.items() if key not in owners}
-        out = forward(model, inputs)["log_probs"]
-    return out.float().sum(dim=1), batch["completion_mask"].sum(dim=1)
+        found = forward(model, inputs)["log_probs"].float().sum(dim=1)
+    return found.cpu(), inputs["completion_mask"].sum(dim=1).cpu()
 
 
 def _difference(
