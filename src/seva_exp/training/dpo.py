@@ -32,7 +32,7 @@ from seva_exp.training.lora import (
     POLICY,
     add_reference,
     check_start,
-    keep_projector_in_float32,
+    keep_in_float32,
     load_adapter,
     lora_config,
     save_adapter,
@@ -227,7 +227,7 @@ def trainer_for(
         processing_class=vlm.processor,
         data_collator=PreferenceCollator(vlm, preferences),
     )
-    keep_projector_in_float32(trainer.model)
+    keep_in_float32(trainer.model)
     if start is not None:
         load_adapter(trainer.model, start, POLICY)
         if reference == "start" and any(p.reference is None for p in preferences):

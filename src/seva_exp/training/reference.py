@@ -20,7 +20,7 @@ from seva_exp.spec import Json, canonical
 from seva_exp.store import Journal
 from seva_exp.training.collate import Preference, Reference
 from seva_exp.training.forward import forward_for, scored
-from seva_exp.training.lora import keep_projector_in_float32
+from seva_exp.training.lora import keep_in_float32
 from seva_exp.training.preferences import preferences_of
 from seva_exp.training.spec import Fast
 from seva_exp.views import View
@@ -88,7 +88,7 @@ def scoring(vlm: VisionLanguageModel, start: Path | None) -> Iterator[Any]:
     model = vlm.model
     if start is not None:
         model = PeftModel.from_pretrained(vlm.model, str(start))
-        keep_projector_in_float32(model)
+        keep_in_float32(model)
     add_fused_lm_head(vlm.model)
     try:
         yield model.eval()
