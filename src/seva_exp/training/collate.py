@@ -48,6 +48,8 @@ class Preference:
     chosen: tuple[int, ...]
     rejected: tuple[tuple[int, ...], ...]
     images: tuple[Callable[[], EncodedImage], ...] = ()
+    image_views: tuple[str, ...] = ()
+    """The views that ``images`` are of."""
     size: Callable[[], tuple[int, int]] | None = None
     """Width and height of the clean picture, where they can be had without decoding it."""
     reference: Reference | None = None

@@ -29,6 +29,9 @@ def preferences_of(
     ``references``, if there are any, are the pairs', in their order."""
     pictures = Pictures(samples)
     known: Sequence[Reference | None] = references or [None] * len(pairs)
+    shown = [
+        [name for name in pair.views if views and changes_picture(views[name])] for pair in pairs
+    ]
     once = [
         Preference(
             id=pair.sample_id,
@@ -40,16 +43,15 @@ def preferences_of(
                 for ids, text in zip(pair.rejected_tokens, pair.rejected, strict=True)
             ),
             images=tuple(
-                partial(shown_image, vlm, views[name], pair, root, pictures)
-                for name in pair.views
-                if views and changes_picture(views[name])
+                partial(shown_image, vlm, views[name], pair, root, pictures) for name in names
             ),
+            image_views=tuple(names),
             size=partial(image_size, root, pair.image),
             reference=reference,
             sample_id=pair.sample_id,
             picture_id=pair.image.sha256,
         )
-        for pair, reference in zip(pairs, known, strict=True)
+        for pair, names, reference in zip(pairs, shown, known, strict=True)
     ]
     if views is not None and not any(preference.images for preference in once):
         raise StageError(
