@@ -171,10 +171,12 @@ def test_checkpointing_does_not_go_back_through_the_frozen_tower(tmp_path):
     assert tower_backwards("on", tmp_path / "on") == 0
 
 
-def test_no_cache_of_keys_and_values_under_checkpointing(tmp_path):
-    """It would be dropped in silence, and answers would not see their prompt."""
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_no_cache_of_keys_and_values(checkpointing, tmp_path, monkeypatch):
+    """Under checkpointing it would be dropped in silence, and answers would not see their prompt.
+    One that is asked for all the same is refused."""
     vlm, caches = tiny(), []
-    trainer = prepared(vlm, preferences(vlm, 2), spec("on"), tmp_path, checkpointing=True)
+    trainer = prepared(vlm, preferences(vlm, 2), spec("on"), tmp_path, checkpointing=checkpointing)
     for layer in vlm.model.get_decoder().layers:
         layer.self_attn.register_forward_pre_hook(
             lambda module, args, kwargs: caches.append(kwargs.get("past_key_values")),
@@ -182,7 +184,14 @@ def test_no_cache_of_keys_and_values_under_checkpointing(tmp_path):
         )
     batches, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, "cpu")
     trainer.compute_loss(trainer.model, batches[0]).backward()
-    assert len(caches) > len(vlm.model.get_decoder().layers) and set(caches) == {None}
+    assert len(caches) >= len(vlm.model.get_decoder().layers) and set(caches) == {None}
+    vlm.model.eval()  # else checkpointing takes it away before it is seen
+    vlm.model.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: (args, kwargs | {"use_cache": True}), with_kwargs=True
+    )
+    with pytest.raises(AssertionError, match="in silence"):
+        trainer.compute_loss(trainer.model, batches[0])
+    assert caches[-1] is not None
 
 
 def hooks_of(vlm) -> int:

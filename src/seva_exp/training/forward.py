@@ -60,7 +60,7 @@ class PlainForward:
     def __call__(self, model: Any, inputs: Any) -> dict[str, Tensor]:
         rows = {k: v for k, v in inputs.items() if k not in ("completion_mask", "reference")}
         labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, IGNORED)
-        out = model(**rows, labels=labels, fused_lm_head=True, use_cache=False)
+        out = model(**rows, labels=labels, fused_lm_head=True)
         return _fields(out)
 
     def close(self) -> None:
@@ -106,8 +106,7 @@ class SharedForward:
             position_ids=row.positions,
             shift_labels=row.labels,
             shared=row,
-            fused_lm_head=True,
-            use_cache=False,
+            fused_lm_head=True,  # which asks for no cache of keys and values
         )
         mask = inputs["completion_mask"][:, 1:].bool()
         found = _fields(out).items()
@@ -128,6 +127,7 @@ class SharedForward:
     # The last layer is needed where answers are predicted, but for its keys and values: no later
     # layer looks at the other places. The call of its attention, first of all, tells the row.
     def _note(self, module: Any, args: Any, kwargs: Any) -> None:
+        assert kwargs.get("past_key_values") is None, "checkpointing would drop it in silence"
         self._row = kwargs.get("shared")
 
     def _narrow(self, module: Any, args: Any) -> Any:
