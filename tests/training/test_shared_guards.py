@@ -123,7 +123,7 @@ def test_attention_that_would_split_the_row_is_refused(kernel, tmp_path):
     assert_falls_back(loaded, preferences(tiny(), 2), tmp_path, kernel)
 
 
-def test_unproven_families_are_refused(tmp_path):
+def test_unproven_models_are_refused(tmp_path):
     def of(change):
         vlm = tiny()
         change(vlm.model.config)
@@ -136,6 +136,11 @@ def test_unproven_families_are_refused(tmp_path):
             lambda config: setattr(config.get_text_config(), "model_type", "qwen3_5_text"),
             "qwen3_5_text is not proven",
         ),
+        (
+            lambda config: setattr(config.get_text_config(), "attention_dropout", 0.1),
+            "attention_dropout=0.1",
+        ),
+        (lambda config: setattr(config.vision_config, "attention_dropout", 0.2), "dropout=0.2"),
     ):
         assert_falls_back(lambda change=change: of(change), rows, tmp_path, why)
 

@@ -22,7 +22,6 @@ FAMILIES = (
 )
 """transformers' ``model_type``."""
 LANGUAGE_MODELS = (
-    "gemma",
     "gemma2",
     "gemma3_text",
     "llama",
@@ -40,12 +39,11 @@ start again for several packed sequences: answers would not see their prompt."""
 
 @dataclass(frozen=True)
 class Family:
-    """What differs from a causal model with positions from 0. ``sees_both_ways``: the tokens of a
-    prompt that see each other in both directions. ``answer_type``: token_type_ids of an answer."""
+    """What differs from a causal model. ``sees_both_ways``: the tokens of a prompt that see each
+    other in both directions. ``answer_type``: token_type_ids of an answer."""
 
     sees_both_ways: Literal["none", "images", "all"] = "none"
     window_over_blocks: bool = False
-    first_position: int = 0
     answer_type: int = 0
 
     def blocks(self, encoded: Encoded) -> tuple[int, ...]:
@@ -64,7 +62,7 @@ class Family:
 
 SPECIAL = {
     "gemma3": Family("images", window_over_blocks=True),
-    "paligemma": Family("all", first_position=1, answer_type=1),
+    "paligemma": Family("all", answer_type=1),
 }
 """By ``model_type``; the others have the defaults."""
 
@@ -87,6 +85,9 @@ def refusal(vlm: VisionLanguageModel) -> str:
             f"the attention {text._attn_implementation} would take the answers for separate "
             "sequences"
         )
+    for part in (text, getattr(config, "vision_config", None)):
+        if dropout := getattr(part, "attention_dropout", 0.0):
+            return f"attention_dropout={dropout} of its config would be left out"
     return _trained_vision(vlm)
 
 

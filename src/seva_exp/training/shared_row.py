@@ -166,7 +166,7 @@ class SharedCollator:
         inner = self._vlm.model.base_model
         find: Callable[..., Any] | None = getattr(inner, "get_rope_index", None)
         if find is None:
-            return self._family.first_position + torch.arange(len(encoded.ids))[None]
+            return torch.arange(len(encoded.ids))[None]  # rotary: where they begin is no matter
         types = torch.tensor([encoded.types["mm_token_type_ids"]])
         grid = encoded.image.pixels["image_grid_thw"].cpu()
         found, _ = find(torch.tensor([encoded.ids]), mm_token_type_ids=types, image_grid_thw=grid)
