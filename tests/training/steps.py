@@ -16,7 +16,7 @@ from seva_exp.training.dpo import PreferenceTrainer, trainer_for
 
 from .tools import placement
 
-OWN = {"lengths/chosen", "lengths/rejected", "kl/chosen", "num_tokens"}
+OWN = {"lengths/chosen", "lengths/rejected", "kl_k1/chosen", "num_tokens"}
 """Metrics that stock TRL lacks, or counts otherwise."""
 
 

@@ -46,7 +46,7 @@ START_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3
 """How far (``apart``) policy and reference may be apart before training: both are rounded, perhaps
 in other batches or on the other way (forward.py), and a micro-batch may be a few tokens."""
 OURS_PREFIX = "loss/"
-UNITS = {"lengths/chosen": "preferences", "kl/chosen": "chosen_tokens"}
+UNITS = {"lengths/chosen": "preferences", "kl_k1/chosen": "chosen_tokens"}
 """What those of our metrics are means over that are no loss and no mean over pairs."""
 
 
@@ -125,7 +125,7 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         metrics, drift = self._metrics["train"], (policy - reference)[:chosen].sum()
         metrics["lengths/chosen"].append(lengths[:chosen].float().mean().item())
         metrics["lengths/rejected"].append(lengths[chosen : chosen + pairs].float().mean().item())
-        metrics["kl/chosen"].append((drift / self._seen[-1]["chosen_tokens"]).item())
+        metrics["kl_k1/chosen"].append((drift / self._seen[-1]["chosen_tokens"]).item())
 
     def _reference(self, inputs: Any) -> Tensor:
         """log pi_ref of each row [R]: as it was computed before, or by the adapter ``ref`` where
