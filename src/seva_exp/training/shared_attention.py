@@ -1,4 +1,5 @@
-"""Attention over a shared row: no mask of all tokens by all tokens, no key or value copied.
+"""Attention over a shared row: no mask of all tokens by all tokens, no prompt's keys and values
+copied for its answers.
 
 A function without state under a name of our own in transformers' register, so that it works under
 activation checkpointing, which a cache of keys and values does not.
@@ -33,11 +34,8 @@ def shared_row_attention(
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """``query``, ``key``, ``value`` [1, H, T, D] in, [1, T, H, D] out."""
+    """``query`` [1, H, T, D], ``key``, ``value`` [1, H or fewer, T, D] in, [1, T, H, D] out."""
     assert attention_mask is None, "the shared row brings its own masks"
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     sizes = [size for p in shared.prompts for size in (p.length, p.fed)]
     queries = query.split(sizes, dim=2)
     whole = [p.length + p.fed for p in shared.prompts]
@@ -74,10 +72,23 @@ def _attend(
     scaling: float | None,
     softcap: float | None,
 ) -> Tensor:
-    """Without a mask: causal. ``softcap`` (Gemma2) is what torch's kernels do not know."""
+    """Without a mask: causal. ``softcap`` (Gemma2) is what torch's kernels do not know. Keys and
+    values that groups of heads share are copied for each head where these kernels would not
+    take them: on a GPU they would fall back to scores of all tokens by all tokens."""
+    groups = query.shape[1] // key.shape[1]
+    shared = query.is_cpu or (mask is None and query.dtype != torch.float32)
+    if groups > 1 and (softcap is not None or not shared):
+        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+        groups = 1
     if softcap is None:
         return scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            is_causal=mask is None,
+            scale=scaling,
+            enable_gqa=groups > 1,
         )
     assert scaling is not None
     scores = (query @ key.transpose(2, 3)) * scaling
