@@ -29,9 +29,8 @@ def preferences_of(
     ``references``, if there are any, are the pairs', in their order."""
     pictures = Pictures(samples)
     known: Sequence[Reference | None] = references or [None] * len(pairs)
-    shown = [
-        [name for name in pair.views if views and changes_picture(views[name])] for pair in pairs
-    ]
+    shown = {name: view for name, view in (views or {}).items() if changes_picture(view)}
+    names = [tuple(name for name in pair.views if name in shown) for pair in pairs]
     once = [
         Preference(
             id=pair.sample_id,
@@ -42,16 +41,14 @@ def preferences_of(
                 ids or vlm.answer_ids(pair.prompt, text)
                 for ids, text in zip(pair.rejected_tokens, pair.rejected, strict=True)
             ),
-            images=tuple(
-                partial(shown_image, vlm, views[name], pair, root, pictures) for name in names
-            ),
-            image_views=tuple(names),
+            images=tuple(partial(shown_image, vlm, shown[n], pair, root, pictures) for n in own),
+            image_views=own,
             size=partial(image_size, root, pair.image),
             reference=reference,
             sample_id=pair.sample_id,
             picture_id=pair.image.sha256,
         )
-        for pair, names, reference in zip(pairs, shown, known, strict=True)
+        for pair, own, reference in zip(pairs, names, known, strict=True)
     ]
     if views is not None and not any(preference.images for preference in once):
         raise StageError(
