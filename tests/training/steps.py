@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from trl import DPOTrainer
 
 from seva_exp.models.vlm import Vlm
 from seva_exp.training import DpoTraining
-from seva_exp.training.collate import Preference
+from seva_exp.training.collate import OWNERS, Preference, PreferenceCollator
 from seva_exp.training.dpo import PreferenceTrainer, trainer_for
 
 from .tools import placement
+
+OWN = {"lengths/chosen", "lengths/rejected", "kl_k1/chosen", "num_tokens"}
+"""Metrics that stock TRL lacks, or counts otherwise."""
 
 
 @dataclass
@@ -44,8 +48,11 @@ def prepared(
     checkpointing: bool = False,
     **changes: int,
 ) -> PreferenceTrainer:
-    """A trainer as at its first step, the policy moved."""
-    place = placement(work, gradient_checkpointing=checkpointing, train_batch_size=len(preferences))
+    """A trainer as at its first step, the policy moved; all preferences are one micro-batch."""
+    size = len(preferences)
+    spec = spec.model_copy(update={"batch_size": size})
+    changes = {"gradient_checkpointing": checkpointing, "train_batch_size": size, **changes}
+    place = placement(work, **changes)
     trainer = trainer_for(vlm, preferences, spec, place, 0)
     moved(trainer)
     trainer._starts_equal = False
@@ -68,25 +75,54 @@ def step(
     vlm = load()
     trainer = prepared(vlm, preferences(vlm), spec, work, checkpointing, **changes)
     batches, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, "cpu")
-    loss = trainer.compute_loss(trainer.model, batches[0])
+    [batch] = batches
+    assert trainer.count(batch)["preferences"] == len(trainer.order)
+    loss = trainer.compute_loss(trainer.model, batch)
+    return _step(trainer, loss, trainer.forward.said)
+
+
+def stock_step(
+    load: Callable[[], Vlm],
+    preferences: Callable[[Vlm], Sequence[Preference]],
+    spec: DpoTraining,
+    work: Path,
+    checkpointing: bool = False,
+) -> Step:
+    """The same by TRL alone: the DPOTrainer's own loss, which runs policy and reference itself, on
+    a row of TRL's for each pair."""
+    vlm = load()
+    rows = preferences(vlm)
+    off = spec.model_copy(update={"fast": "off"})
+    trainer = prepared(vlm, rows, off, work, checkpointing)
+    pairs = [replace(row, rejected=(ids,)) for row in rows for ids in row.rejected]
+    batch = PreferenceCollator(vlm, pairs)([{"row": i} for i in range(len(pairs))])
+    trainer.precompute_ref_logps = False
+    inputs = {key: value for key, value in batch.items() if key not in OWNERS}
+    loss = DPOTrainer._compute_loss(trainer, trainer.model, inputs, False)
+    made = _step(trainer, loss, "stock")
+    del made.metrics["num_tokens"]  # it repeats the chosen answer for each rejected one
+    return made
+
+
+def _step(trainer: PreferenceTrainer, loss: torch.Tensor, said: str) -> Step:
     loss.backward()
     trainer.forward.close()
     named = trainer.model.named_parameters()
     gradients = {name: p.grad for name, p in named if p.grad is not None}
-    return Step(loss.item(), gradients, dict(trainer._metrics["train"]), trainer.forward.said)
+    return Step(loss.item(), gradients, dict(trainer._metrics["train"]), said)
 
 
 def assert_equal(fast: Step, plain: Step) -> None:
     """Loss to 1e-5, every gradient to 1e-4 (relative), metrics to rounding."""
     assert fast.said == "shared row"
-    assert plain.said == "plain rows"
+    assert plain.said in ("plain rows", "stock")
     assert abs(fast.loss - plain.loss) <= 1e-5 * abs(plain.loss), (fast.loss, plain.loss)
     assert fast.gradients.keys() == plain.gradients.keys()
     assert plain.gradients
     for name, expected in plain.gradients.items():
         far = (fast.gradients[name] - expected).norm() / expected.norm()
         assert far <= 1e-4, (name, far.item())
-    assert fast.metrics.keys() == plain.metrics.keys()
+    assert fast.metrics.keys() == plain.metrics.keys() | (OWN if plain.said == "stock" else set())
     for name, values in plain.metrics.items():
         for one, other in zip(fast.metrics[name], values, strict=True):
             assert abs(one - other) <= 1e-4 * max(1.0, abs(other)), name

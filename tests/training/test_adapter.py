@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from seva_exp import Machine, StageError
 from seva_exp.models.vlm import load
 from seva_exp.training import DpoTraining
-from seva_exp.training.dpo import train
+from seva_exp.training.dpo import train, trainer_for
 from seva_exp.training.steps import COPY
 
 from ..models.families import FAMILIES, build, slow_but
@@ -130,6 +130,16 @@ def test_the_projector_has_its_own_learning_rate(tmp_path):
     key = "base_model.model.model.multi_modal_projector.linear_1.weight"
     slow, fast = ((one[key] - original).abs().max().item() for one in step)
     assert slow == pytest.approx(1e-5, rel=0.1) and fast == pytest.approx(1e-3, rel=0.1)
+
+
+def test_lora_over_a_quantized_model_is_float32(tmp_path):
+    """TRL makes it bfloat16 there: a step of 1e-5 would be lost beside a weight of 0.1."""
+    vlm = tiny(dtype="bfloat16")
+    vlm.model.is_loaded_in_4bit = True
+    trainer = trainer_for(vlm, preferences(vlm, 2), PROJECTOR, placement(tmp_path), 0)
+    kinds = {p.dtype for p in trainer.model.parameters() if p.requires_grad}
+    trainer.forward.close()
+    assert kinds == {torch.float32}
 
 
 def test_half_precision_trains_the_projector_in_float32(tmp_path):

@@ -52,10 +52,10 @@ def test_lengths_and_drift_are_logged_beside_trl_s_metrics(tmp_path):
     folder, _ = trained(tmp_path / "one", one, rejected=rejected)
     base, policy = tiny(), tiny(folder)
     data = preferences(base, 6, rejected)
-    assert first["kl/chosen"] == pytest.approx(0, abs=1e-6)
+    assert first["kl_k1/chosen"] == pytest.approx(0, abs=1e-6)
     drift = sum(logprob(policy, p, p.chosen) - logprob(base, p, p.chosen) for p in data)
     tokens = sum(len(p.chosen) for p in data)
-    assert second["kl/chosen"] == pytest.approx(drift / tokens, rel=1e-3)
+    assert second["kl_k1/chosen"] == pytest.approx(drift / tokens, rel=1e-3)
     assert second["lengths/chosen"] == pytest.approx(tokens / 6)
     wrong = [len(ids) for p in data for ids in p.rejected]
     assert second["lengths/rejected"] == pytest.approx(sum(wrong) / len(wrong))
@@ -113,7 +113,7 @@ def test_gradient_accumulation_gives_the_same_steps(tmp_path, loss, rejected, vi
     data = {"n": 11, "rejected": rejected, "views": views}
     _, whole = trained(tmp_path / "a", spec, **data)
     compared = {"loss", "grad_norm", "rewards/margins", "rewards/accuracies"}
-    compared |= {name for name in whole[0] if name.startswith(("loss/", "lengths/", "kl/"))}
+    compared |= {name for name in whole[0] if name.startswith(("loss/", "lengths/", "kl_k1/"))}
     assert len(compared) == (11 if loss is SUMS else 7)
     for size in sizes:
         _, parts = trained(tmp_path / str(size), spec, **data, train_batch_size=size)

@@ -14,6 +14,7 @@ from seva_exp import StageError
 from seva_exp.digests import FileDigests
 from seva_exp.records import ImageRef, Sample
 from seva_exp.training import DpoTraining, SftTraining
+from seva_exp.training import finetune as finetune_module
 from seva_exp.training.collate import ExampleCollator, Preference
 from seva_exp.training.finetune import fine_tune
 from seva_exp.training.preferences import examples_of
@@ -134,3 +135,19 @@ def test_a_number_that_is_not_finite_stops_it(pictures, tmp_path):
     spec = RECIPE.model_copy(update={"learning_rate": 1e38, "epochs": 3})
     with pytest.raises(StageError, match=r"sft\.learning_rate"):
         tuned(tmp_path / "x", pictures, spec)
+
+
+def test_lora_over_a_quantized_model_is_float32(pictures, tmp_path, monkeypatch):
+    """As it is when training begins (which needs bitsandbytes)."""
+    vlm, kinds = tiny(dtype="bfloat16"), []
+    vlm.model.is_loaded_in_4bit = True
+
+    def begins(trainer, *_):
+        kinds.extend(p.dtype for p in trainer.model.parameters() if p.requires_grad)
+        raise InterruptedError
+
+    monkeypatch.setattr(finetune_module, "run", begins)
+    made = samples(pictures, 2)
+    with pytest.raises(InterruptedError):
+        fine_tune(vlm, made, pictures, RECIPE, placement(tmp_path), 0, "tiny", quiet)
+    assert set(kinds) == {torch.float32}

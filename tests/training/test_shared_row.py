@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+import torch
 
+from seva_exp.models import branches
 from seva_exp.training import DpoTraining
 from seva_exp.training.spec import OUR_LOSSES, TRL_LOSSES
 
@@ -44,3 +46,22 @@ def test_numbers_of_answers_and_preferences(tmp_path, n, rejected, checkpointing
 
 def test_our_losses_and_the_views_pictures(tmp_path):
     assert_equal(*both_ways(tmp_path, EVERY, n=3, rejected=(1, 2), views=(2, 0, 1)))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_keys_and_values_that_heads_share_are_not_copied(masked):
+    """What is kept for the backward pass are the two themselves."""
+    rng = torch.Generator().manual_seed(0)
+    query, key, value = (
+        torch.randn(1, heads, 40, 16, generator=rng, requires_grad=True) for heads in (8, 2, 2)
+    )
+    mask = torch.ones(40, 40).tril(5).bool() if masked else None
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda x: kept.append(x.data_ptr()) or x, lambda x: x
+    ):
+        out = branches.attend(query, key, value, mask, None, None)
+    assert {key.data_ptr(), value.data_ptr()} <= set(kept)
+    copied = (x.repeat_interleave(4, dim=1) for x in (key, value))
+    expected = branches.attend(query, *copied, mask, None, None)
+    torch.testing.assert_close(out, expected)

@@ -3,12 +3,15 @@ projector still learns."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
 from seva_exp.training import DpoTraining
+from seva_exp.training.forward import forward_for
+from seva_exp.training.reference import scoring
 from seva_exp.training.vision import Vision
 
 from .steps import assert_equal, step
@@ -111,3 +114,31 @@ def test_features_are_kept_as_long_as_the_model_is(tmp_path):
     shop.release()
     assert shop.placement(tmp_path).features == {}
     assert shop.model(TinyModel()) is not model
+
+
+def test_a_view_s_features_are_known_by_its_name():
+    """In another round a sample may have lost its first view; the second is then at its place."""
+    vlm = tiny()
+    [both] = preferences(vlm, 1, views=(2,))
+    second = replace(both, images=both.images[1:], image_views=both.image_views[1:])
+    kept = Vision(vlm, 2**30)
+    one, other, clean = (kept.picture(both, view) for view in (0, 1, None))
+    expected = kept.features([other]).pooler_output[0]
+    kept.features([one, clean])
+    found = kept.features([kept.picture(second, 0)]).pooler_output[0]
+    assert torch.equal(found, expected) and len(kept.kept) == 3
+
+
+def test_a_trained_projector_does_not_take_features_that_were_projected(tmp_path):
+    """The features that stages share are behind the base model's projector."""
+    place, losses = placement(tmp_path, vision_cache=2**30), []
+    vlm = tiny()
+    rows = preferences(vlm, 3)
+    with scoring(vlm, None) as model:
+        forward_for(vlm, model, rows, "on", place).close()
+    assert len(place.features) == 3
+    spec = DpoTraining(batch_size=3, epochs=2, lora_rank=4, train_projector=True)
+    for known in (place.features, {}):
+        _, steps = trained(tmp_path, spec, n=3, vision_cache=2**30, features=known)
+        losses.append([step["loss"] for step in steps])
+    assert losses[0] == losses[1]

@@ -37,7 +37,7 @@ def preferences(vlm: Vlm, n: int, rejected: Sequence[int] = (1,), views: Sequenc
     """``n`` preferences; number i has rejected[i] answers and views[i] pictures (cyclically)."""
 
     def made(i: int) -> Preference:
-        question = QUESTIONS[i % 3]
+        question, shown = QUESTIONS[i % 3], range(views[i % len(views)])
         wrong = [REJECTED[(i + k) % len(REJECTED)] for k in range(rejected[i % len(rejected)])]
         return Preference(
             f"s{i}",
@@ -45,7 +45,8 @@ def preferences(vlm: Vlm, n: int, rejected: Sequence[int] = (1,), views: Sequenc
             partial(picture, i),
             vlm.answer_ids(question, CHOSEN[i % 3]),
             tuple(vlm.answer_ids(question, text) for text in wrong),
-            tuple(partial(view, vlm, i, k) for k in range(views[i % len(views)])),
+            tuple(partial(view, vlm, i, k) for k in shown),
+            tuple(f"view{k}" for k in shown),
         )
 
     return [made(i) for i in range(n)]

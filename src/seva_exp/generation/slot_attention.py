@@ -137,9 +137,6 @@ class Prefill:
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, manner: Manner) -> Tensor:
-    groups = q.shape[1] // k.shape[1]
-    if groups > 1:
-        k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))
     return attend(q, k, v, mask, manner.scaling, manner.softcap)
 
 

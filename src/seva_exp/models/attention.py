@@ -25,7 +25,6 @@ PROVEN = (
 )
 """transformers' ``model_type``."""
 LANGUAGE_MODELS = (
-    "gemma",
     "gemma2",
     "gemma3_text",
     "llama",
@@ -43,12 +42,11 @@ start again for several packed sequences: answers would not see their prompt."""
 
 @dataclass(frozen=True)
 class Attention:
-    """What differs from a causal model with positions from 0. ``sees_both_ways``: the tokens of a
+    """What differs from a causal model. ``sees_both_ways``: the tokens of a
     prompt that see each other in both directions. ``answer_type``: token_type_ids of an answer."""
 
     sees_both_ways: Literal["none", "images", "all"] = "none"
     window_over_blocks: bool = False
-    first_position: int = 0
     answer_type: int = 0
 
     def blocks(self, encoded: Encoded) -> tuple[int, ...]:
@@ -67,7 +65,7 @@ class Attention:
 
 SPECIAL = {
     "gemma3": Attention("images", window_over_blocks=True),
-    "paligemma": Attention("all", first_position=1, answer_type=1),
+    "paligemma": Attention("all", answer_type=1),
 }
 """By ``model_type``; the others have the defaults."""
 
@@ -109,7 +107,7 @@ def positions_of(vlm: VisionLanguageModel, encoded: Encoded) -> torch.Tensor:
     inner = vlm.model.base_model
     find: Callable[..., Any] | None = getattr(inner, "get_rope_index", None)
     if find is None:
-        return attention_of(vlm).first_position + torch.arange(len(encoded.ids))[None]
+        return torch.arange(len(encoded.ids))[None]  # rotary: where they begin is no matter
     types = torch.tensor([encoded.types["mm_token_type_ids"]])
     grid = encoded.image.pixels["image_grid_thw"].cpu()
     found, _ = find(torch.tensor([encoded.ids]), mm_token_type_ids=types, image_grid_thw=grid)

@@ -36,11 +36,24 @@ def attend(
     scaling: float | None,
     softcap: float | None,
 ) -> Tensor:
-    """All [1, H, tokens, D]. Without a mask: causal. ``softcap`` (Gemma2) is what torch's kernels
-    do not know."""
+    """``query`` [1, H, tokens, D], ``key`` and ``value`` with H heads or fewer. Without a mask:
+    causal. ``softcap`` (Gemma2) is what torch's kernels do not know. Keys and values that groups of
+    heads share are copied for each head where these kernels would not take them: on a GPU they
+    would fall back to scores of all tokens by all tokens."""
+    groups = query.shape[1] // key.shape[1]
+    shared = query.is_cpu or (mask is None and query.dtype != torch.float32)
+    if groups > 1 and (softcap is not None or not shared):
+        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+        groups = 1
     if softcap is None:
         return scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            is_causal=mask is None,
+            scale=scaling,
+            enable_gqa=groups > 1,
         )
     assert scaling is not None
     scores = (query @ key.transpose(2, 3)) * scaling

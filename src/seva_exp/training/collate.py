@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """The label of a token that is no part of the loss."""
+OWNERS = ("rejected_owner", "view_owner")
+"""What a batch holds that says which preference a row is of: nothing that a model takes."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Preference:
     chosen: tuple[int, ...]
     rejected: tuple[tuple[int, ...], ...]
     images: tuple[Callable[[], EncodedImage], ...] = ()
+    image_views: tuple[str, ...] = ()
+    """The views that ``images`` are of."""
     size: Callable[[], tuple[int, int]] | None = None
     """Width and height of the clean picture, where they can be had without decoding it."""
     reference: Reference | None = None

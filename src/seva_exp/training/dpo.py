@@ -26,13 +26,13 @@ from seva_exp.interfaces import Placement, VisionLanguageModel
 from seva_exp.spec import Json
 from seva_exp.training.arguments import OneDevice, on_its_device, shared_arguments, vision_rows
 from seva_exp.training.batches import SeededOrder
-from seva_exp.training.collate import Preference, PreferenceCollator
-from seva_exp.training.forward import Forward, forward_for
+from seva_exp.training.collate import OWNERS, Preference, PreferenceCollator
+from seva_exp.training.forward import Forward, apart, forward_for
 from seva_exp.training.lora import (
     POLICY,
     add_reference,
     check_start,
-    keep_projector_in_float32,
+    keep_in_float32,
     load_adapter,
     lora_config,
     save_adapter,
@@ -42,13 +42,12 @@ from seva_exp.training.sharding import share_out
 from seva_exp.training.spec import DpoTraining
 from seva_exp.training.steps import OnStep, StepLog, StepTrainer, run
 
-START_TOLERANCE = 1e-2
-"""In nats, for a whole answer; rounding of the model's number format comes on top."""
+START_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
+"""How far (``apart``) policy and reference may be apart before training: both are rounded, perhaps
+in other batches or on the other way (forward.py), and a micro-batch may be a few tokens."""
 OURS_PREFIX = "loss/"
-UNITS = {"lengths/chosen": "preferences", "kl/chosen": "chosen_tokens"}
+UNITS = {"lengths/chosen": "preferences", "kl_k1/chosen": "chosen_tokens"}
 """What those of our metrics are means over that are no loss and no mean over pairs."""
-OWNERS = ("rejected_owner", "view_owner")
-"""What a batch holds besides the model's inputs and the completion mask."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +103,10 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         inputs = {key: value for key, value in inputs.items() if key not in OWNERS}
         reference = self._reference(inputs)
         outputs = self.forward(model, inputs)
-        policy = outputs["log_probs"].sum(dim=1)
+        policy, lengths = outputs["log_probs"].sum(dim=1), inputs["completion_mask"].sum(dim=1)
         if self._starts_equal and self.state.global_step == 0:
-            self._check_start(policy.detach(), reference)
-        self._note(inputs["completion_mask"].sum(dim=1), policy.detach(), reference)
+            self._check_start(policy.detach(), reference, lengths)
+        self._note(lengths, policy.detach(), reference)
         # Also asked for where its loss has no part: the metrics are made there.
         loss = self._trl_loss(inputs, outputs, reference, owners["rejected_owner"])
         loss = loss * self.share("pairs") if self._spec.trl_terms else torch.zeros_like(loss)
@@ -127,7 +126,7 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         metrics, drift = self._metrics["train"], (policy - reference)[:chosen].sum()
         metrics["lengths/chosen"].append(lengths[:chosen].float().mean().item())
         metrics["lengths/rejected"].append(lengths[chosen : chosen + pairs].float().mean().item())
-        metrics["kl/chosen"].append((drift / self._seen[-1]["chosen_tokens"]).item())
+        metrics["kl_k1/chosen"].append((drift / self._seen[-1]["chosen_tokens"]).item())
 
     def _reference(self, inputs: Any) -> Tensor:
         """log pi_ref of each row [R]: as it was computed before, or by the adapter ``ref`` where
@@ -161,15 +160,16 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         logprob = policy[: sizes[0]]
         return Scores(logprob, chosen, rejected, rejected_owner, views, view_owner)
 
-    def _check_start(self, policy: Tensor, reference: Tensor) -> None:
+    def _check_start(self, policy: Tensor, reference: Tensor, lengths: Tensor) -> None:
         """Before the first step, policy and reference must be the same function."""
-        far = (policy - reference).abs()
-        allowed = START_TOLERANCE + torch.finfo(self.model.dtype).eps * reference.abs()
-        if (far > allowed).any():
+        dtype = self.model.dtype
+        far = apart(policy, reference, lengths)
+        if not far <= START_TOLERANCE[dtype]:
             raise StageError(
                 "align: before any training the log-probabilities of policy and reference differ "
-                f"by up to {far.max().item():.4f}: the reference is wrong. One that was made in "
-                "another number format is made anew by force=[reference]."
+                f"by {far:.2g} nats per root of a token, which rounding in {dtype} does not "
+                "explain: the reference is wrong, or was made in another number format. "
+                "force=[reference] makes it anew."
             )
 
 
@@ -228,7 +228,7 @@ def trainer_for(
         processing_class=vlm.processor,
         data_collator=PreferenceCollator(vlm, preferences),
     )
-    keep_projector_in_float32(trainer.model)
+    keep_in_float32(trainer.model)
     if start is not None:
         load_adapter(trainer.model, start, POLICY)
         if reference == "start" and any(p.reference is None for p in preferences):

@@ -10,12 +10,20 @@ from seva_exp.models.attention import unproven
 
 def refusal(vlm: VisionLanguageModel) -> str:
     """Why this model cannot take the shared row; empty if it can."""
-    return unproven(vlm) or _trained_vision(vlm)
+    return unproven(vlm) or _dropout(vlm.model.config) or _trained_vision(vlm)
 
 
 def trained(vlm: VisionLanguageModel) -> list[tuple[str, Any]]:
     """Names and parameters that learn."""
     return [(n, p) for n, p in vlm.model.named_parameters() if p.requires_grad]
+
+
+def _dropout(config: Any) -> str:
+    """Ours has none."""
+    for part in (config.get_text_config(), getattr(config, "vision_config", None)):
+        if dropout := getattr(part, "attention_dropout", 0.0):
+            return f"attention_dropout={dropout} of its config would be left out"
+    return ""
 
 
 def _trained_vision(vlm: VisionLanguageModel) -> str:

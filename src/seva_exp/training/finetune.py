@@ -25,7 +25,7 @@ from seva_exp.training.lengths import check_lengths
 from seva_exp.training.lora import (
     POLICY,
     config_of,
-    keep_projector_in_float32,
+    keep_in_float32,
     load_adapter,
     lora_config,
     projectors,
@@ -92,7 +92,7 @@ def fine_tune(
         processing_class=vlm.processor,
         data_collator=ExampleCollator(vlm, examples),
     )
-    keep_projector_in_float32(trainer.model)
+    keep_in_float32(trainer.model)
     if start is not None:
         load_adapter(trainer.model, start, POLICY)
     if not spec.train_projector:

@@ -99,10 +99,14 @@ def projectors(model: PeftModel) -> list[ModulesToSaveWrapper]:
     return [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
 
 
-def keep_projector_in_float32(model: PeftModel) -> None:
+def keep_in_float32(model: PeftModel) -> None:
     """In half precision AdamW's small steps would round to nothing: PEFT keeps LoRA's weights in
-    float32, and so do we the projector's. The original is converted too (which is exact), so that
-    policy and reference are the same function before the first step."""
+    float32, except that TRL makes them bfloat16 over a quantized model; we keep all that is
+    trained in float32. A projector's original is converted too (which is exact), so that policy
+    and reference are the same function before the first step."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
     dtype = model.get_base_model().dtype
     if dtype == torch.float32:
         return

@@ -31,6 +31,8 @@ def preferences_of(
     mixes = any(view.mixes for view in (views or {}).values())
     pictures = Pictures(samples if mixes else ())
     known: Sequence[Reference | None] = references or [None] * len(pairs)
+    shown = {name: view for name, view in (views or {}).items() if changes_picture(view)}
+    names = [tuple(name for name in pair.views if name in shown) for pair in pairs]
     once = [
         Preference(
             id=pair.sample_id,
@@ -41,17 +43,14 @@ def preferences_of(
                 ids or vlm.answer_ids(pair.prompt, text)
                 for ids, text in zip(pair.rejected_tokens, pair.rejected, strict=True)
             ),
-            images=tuple(
-                partial(shown_image, vlm, views[name], pair, root, pictures)
-                for name in pair.views
-                if views and changes_picture(views[name])
-            ),
+            images=tuple(partial(shown_image, vlm, shown[n], pair, root, pictures) for n in own),
+            image_views=own,
             size=partial(image_size, root, pair.image),
             reference=reference,
             sample_id=pair.sample_id,
             picture_id=pair.image.sha256,
         )
-        for pair, reference in zip(pairs, known, strict=True)
+        for pair, own, reference in zip(pairs, names, known, strict=True)
     ]
     if views is not None and not any(preference.images for preference in once):
         raise StageError(

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftModel
 from torch import Tensor
 from trl.trainer.utils import add_fused_lm_head
@@ -20,9 +19,9 @@ from seva_exp.records import Pair, Sample
 from seva_exp.spec import Json, canonical
 from seva_exp.store import Journal
 from seva_exp.training.collate import Preference, Reference
-from seva_exp.training.forward import forward_for
+from seva_exp.training.forward import forward_for, scored
 from seva_exp.training.lengths import check_lengths
-from seva_exp.training.lora import keep_projector_in_float32
+from seva_exp.training.lora import keep_in_float32
 from seva_exp.training.preferences import preferences_of
 from seva_exp.training.spec import Fast
 from seva_exp.views import View
@@ -62,12 +61,12 @@ def score_reference(
             forward = forward_for(vlm, model, first, fast, placement)
             said = forward.said
             collate = forward.collator(preferences)
-            for batch in todo:
-                rows = _scored(forward, model, collate([{"row": i} for i in batch]), placement)
-                found = _references([preferences[i] for i in batch], rows)
-                journal.append(found)
-                bar.update(len(batch))
-            forward.close()
+            with closing(forward):
+                for batch in todo:
+                    rows = collate([{"row": i} for i in batch])
+                    scores, _ = scored(forward, model, rows, placement)
+                    journal.append(_references([preferences[i] for i in batch], scores))
+                    bar.update(len(batch))
     by_id = {row["sample_id"]: row for row in journal.rows}
     lines = "".join(canonical(by_id[preference.id]) + "\n" for preference in preferences)
     (placement.work / FILE).write_text(lines, encoding="utf-8")
@@ -92,7 +91,7 @@ def scoring(vlm: VisionLanguageModel, start: Path | None) -> Iterator[Any]:
     model = vlm.model
     if start is not None:
         model = PeftModel.from_pretrained(vlm.model, str(start))
-        keep_projector_in_float32(model)
+        keep_in_float32(model)
     add_fused_lm_head(vlm.model)
     try:
         yield model.eval()
@@ -100,14 +99,6 @@ def scoring(vlm: VisionLanguageModel, start: Path | None) -> Iterator[Any]:
         del vlm.model.forward
         if start is not None:
             model.unload()
-
-
-def _scored(forward: Any, model: Any, batch: Json, placement: Placement) -> Tensor:
-    """[R]"""
-    owners = ("rejected_owner", "view_owner")
-    inputs = {k: v.to(placement.device) for k, v in batch.items() if k not in owners}
-    with torch.no_grad():
-        return forward(model, inputs)["log_probs"].sum(dim=1).cpu()
 
 
 def _references(batch: Sequence[Preference], scores: Tensor) -> list[Json]:

@@ -1,4 +1,5 @@
-"""Attention over a shared row: no mask of all tokens by all tokens, no key or value copied.
+"""Attention over a shared row: no mask of all tokens by all tokens, no prompt's keys and values
+copied for its answers.
 
 A function without state under a name of our own in transformers' register, so that it works under
 activation checkpointing, which a cache of keys and values does not.
@@ -33,11 +34,8 @@ def shared_row_attention(
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """``query``, ``key``, ``value`` [1, H, T, D] in, [1, T, H, D] out."""
+    """``query`` [1, H, T, D], ``key``, ``value`` [1, H or fewer, T, D] in, [1, T, H, D] out."""
     assert attention_mask is None, "the shared row brings its own masks"
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     sizes = [size for p in shared.prompts for size in (p.length, p.fed)]
     queries = query.split(sizes, dim=2)
     whole = [p.length + p.fed for p in shared.prompts]

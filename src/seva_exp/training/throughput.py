@@ -31,7 +31,8 @@ class Throughput:
         self._tokens, self._time = tokens, time.monotonic()
 
     def step(self, step: int, tokens: float) -> Json:
-        """A step is done; ``tokens`` the model has seen in all (TRL's ``num_tokens``, all ranks):
+        """A step is done; ``tokens`` of data were trained on in all (TRL's ``num_tokens``, all
+        ranks: those of plain rows, also where a shared row computes fewer):
         ``tokens_per_second``, and ``peak_memory_gib`` of this process since it began."""
         now = time.monotonic()
         rate = (tokens - self._tokens) / max(now - self._time, 1e-9)

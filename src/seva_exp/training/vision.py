@@ -60,7 +60,9 @@ class Vision:
 
     def picture(self, preference: Preference, view: int | None = None) -> Picture:
         """The clean picture, or that of negative view number ``view``."""
-        key = preference.picture if view is None else f"{preference.sample}/{view}"
+        key = preference.picture
+        if view is not None:
+            key = f"{preference.sample}/{preference.image_views[view]}"
         if key in self.kept:
             return Picture(key, self.kept[key][0])
         if view is None:
