@@ -17,7 +17,7 @@ PINS = Path(__file__).parent / "stage_versions.json"
 
 LEVELS = [
     {"errors", "spec", "runtime", "paths", "redact"},
-    {"randomness", "records", "digests", "progress", "images", "world"},
+    {"randomness", "records", "digests", "progress", "images", "world", "fields", "given", "json_rows"},
     {"store", "events", "interfaces", "machine", "prompts", "views"},
     {"augment", "models", "data", "generation", "training", "benchmarks"},
     {"methods"},
@@ -37,7 +37,10 @@ GROUND = 3
 
 MODEL = ["models/vlm.py", "models/pixels.py", "images.py", "randomness.py"]
 SOURCES = {
-    "samples": ["data", "world", "images.py", "randomness.py", "views.py"],
+    "samples": [
+        "data", "world", "images.py", "randomness.py", "views.py", "fields.py", "given.py",
+        "json_rows.py",
+    ],
     "answers": [
         "generation/answers.py", "generation/engine.py", "generation/sampling.py", "views.py",
         "augment", *MODEL,

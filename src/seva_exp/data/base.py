@@ -115,12 +115,6 @@ def placeholder_in(text: str) -> str | None:
     return found[0] if found else None
 
 
-def printable(text: str) -> str:
-    """``text`` with that escaped which is no text: bytes of a file name, halves of a surrogate
-    pair. It can be encoded as UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def hash_or_none(path: Path, sha256: Hasher) -> str | None:
     """The file's hash; None where there is no file to read."""
     try:
