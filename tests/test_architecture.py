@@ -17,7 +17,17 @@ PINS = Path(__file__).parent / "stage_versions.json"
 
 LEVELS = [
     {"errors", "spec", "runtime", "paths", "redact"},
-    {"randomness", "records", "digests", "progress", "images", "world", "fields", "given", "json_rows"},
+    {
+        "randomness",
+        "records",
+        "digests",
+        "progress",
+        "images",
+        "world",
+        "fields",
+        "given",
+        "json_rows",
+    },
     {"store", "events", "interfaces", "machine", "prompts", "views"},
     {"augment", "models", "data", "generation", "training", "benchmarks"},
     {"methods"},

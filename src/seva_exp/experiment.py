@@ -5,10 +5,12 @@ Free of Hydra, W&B and torch at import; torch is loaded by the first stage that 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from pydantic import Field, model_validator
 
@@ -20,6 +22,7 @@ from seva_exp.environment import describe_environment
 from seva_exp.errors import InputError, StageError
 from seva_exp.events import Listener, Listeners, Plan, PlannedStage
 from seva_exp.generation import AnyFilter, AnyGeneration, EqualFilter, HfGeneration
+from seva_exp.given import existing_folder
 from seva_exp.graph import forced_keys, graph, matching, with_inputs
 from seva_exp.machine import Machine, resolve_device
 from seva_exp.methods import AnyMethod, SevaMethod, SticMethod
@@ -33,8 +36,14 @@ from seva_exp.stages import Align, Pairs, Reference, Stage, Trained, Workshop
 from seva_exp.store import Manifest, Store
 from seva_exp.training import DpoTraining, SftTraining
 
+DATA_ROOT = "SEVA_EXP_DATA"
+"""The environment variable of the data root."""
 TAKEN = {CLEAN, "instructions"}
 """Names of answers that are no negative view's."""
+
+
+def _shapes() -> dict[str, AnyBenchmark]:
+    return {"shapes": ShapesBenchmark()}
 
 
 class Experiment(Spec):
@@ -55,9 +64,7 @@ class Experiment(Spec):
     dpo: DpoTraining = DpoTraining()
     sft: SftTraining | None = None
     """STIC's stage 2: how the aligned model is fine-tuned on infused instructions; none: not."""
-    benchmark: dict[str, AnyBenchmark] = Field(
-        default_factory=lambda: {"shapes": ShapesBenchmark()}
-    )
+    benchmark: dict[str, AnyBenchmark] = Field(default_factory=_shapes)
     """Benchmarks by name; empty means that nothing is measured."""
 
     @model_validator(mode="after")
@@ -112,16 +119,18 @@ class Experiment(Spec):
         own = given == InstructData() and isinstance(self.data, ShapesData)
         return ShapesInstructData() if own else given
 
-    def lacking(self) -> list[str]:
-        """What must still be given before work can start, each with its field."""
+    def lacking(self, data_root: Path | None = None) -> list[str]:
+        """What must still be given before work can start, each with its field. ``data_root`` is
+        where official benchmarks lie."""
         instructions = self.instruction_data()
         said = [
             self.data.lacking("data"),
             instructions.lacking("instructions") if instructions else None,
+            *(benchmark.lacking(data_root) for benchmark in self.benchmark.values()),
         ]
-        return [one for one in said if one]
+        return list(dict.fromkeys(one for one in said if one))
 
-    def check(self) -> None:
+    def check(self, data_root: Path | None = None) -> None:
         """Everything that can be checked before work starts. Raises InputError."""
         if not self.data.lacking():
             self.data.check("data")
@@ -132,8 +141,15 @@ class Experiment(Spec):
         self.method.check(self.aug, AUGMENTATIONS)
         for name, augmentation in self.aug.items():
             augmentation.check(f"aug.{name}")
+        faults = []
         for benchmark in self.benchmark.values():
-            benchmark.check()
+            try:
+                if not benchmark.lacking(data_root):
+                    benchmark.check(data_root)
+            except InputError as error:  # all of a suite's missing files at once
+                faults.append(str(error))
+        if faults:
+            raise InputError("\n".join(faults))
 
 
 class Options(Spec):
@@ -147,6 +163,15 @@ class Options(Spec):
     """Run the stage of this name and what it needs, and no more."""
     force: tuple[str, ...] = ()
     """Stages to compute anew, with everything that follows from them."""
+    data_root: str | None = None
+    """Folder of the benchmarks' official files; none means $SEVA_EXP_DATA. Where files are read is
+    no part of a key, their content is."""
+
+    def data_root_path(self) -> Path | None:
+        """The folder, from the field or the environment; None where neither is set."""
+        given = self.data_root or os.environ.get(DATA_ROOT)
+        field = "data_root" if self.data_root else f"${DATA_ROOT}"
+        return existing_folder(field, given).absolute() if given else None
 
 
 def plan_run(
@@ -157,11 +182,12 @@ def plan_run(
     digests: FileDigests,
 ) -> tuple[Plan, list[Stage]]:
     """What would be done: keys, and what the store holds already. Loads no model."""
-    experiment.check()
-    lacking = experiment.lacking()
+    root = options.data_root_path()
+    experiment.check(root)
+    lacking = experiment.lacking(root)
     if lacking and not options.dry_run:
         raise InputError("\n".join(lacking))
-    all_stages = graph(experiment, digests)
+    all_stages = graph(experiment, digests, root)
     if options.stop_after:
         keys = with_inputs(matching("stop_after", options.stop_after, all_stages))
         chosen = [stage for stage in all_stages if stage.key in keys]

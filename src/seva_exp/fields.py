@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import reprlib
 
 from seva_exp.errors import suggest
 from seva_exp.records import Drop
 from seva_exp.spec import Json
+
+_PLACEHOLDER = re.compile(
+    r"<\|?/?([\w-]*[_-])?(image|img)([_-][\w-]*|\d+)?\|?>|<\|vision_\w+\|>|\[img(_break|_end)?\]",
+    re.IGNORECASE,
+)
+REMOVE_PLACEHOLDER = "remove it: the picture is placed by the model's template"
 
 
 class BadRow(ValueError):
@@ -73,3 +80,17 @@ def printable(text: str) -> str:
     """``text`` with that escaped which is no text: bytes of a file name, halves of a surrogate
     pair. It can be encoded as UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def spoken(text: str, field: str) -> str:
+    """``text`` if no token in it stands for a picture."""
+    if token := placeholder_in(text):
+        raise BadRow(f"image placeholder {token}", REMOVE_PLACEHOLDER, field)
+    return text
+
+
+def placeholder_in(text: str) -> str | None:
+    """The first token in ``text`` that stands for a picture in some model's prompts, such as
+    ``<image>``, ``<|image_pad|>``, ``<image_soft_token>``, ``<|vision_start|>`` or ``[IMG]``."""
+    found = _PLACEHOLDER.search(text)
+    return found[0] if found else None

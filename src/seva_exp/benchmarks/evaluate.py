@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from seva_exp.benchmarks.base import Benchmark, Question
@@ -29,10 +30,12 @@ def evaluate(
     *,
     model: str,
     name: str,
+    root: Path | None = None,
 ) -> tuple[Json, list[Score]]:
     """Write ``predictions.jsonl`` (in the questions' order) and, with describe-and-respond,
-    ``descriptions.jsonl``; return a summary and the scores."""
-    questions = list(benchmark.questions())
+    ``descriptions.jsonl``; return a summary and the scores. ``root`` is the data
+    root."""
+    questions = list(benchmark.questions(root))
     asking = _Asking(cache(engine), placement, f"evaluate.{model}.{name}")
     start = time.monotonic()
     summary: Json = {"questions": len(questions)}
@@ -46,11 +49,11 @@ def evaluate(
     predictions, asked = _answer(benchmark, questions, sent, asking)
     write_jsonl(placement.work / "predictions.jsonl", predictions)
     found = scores(
-        benchmark.metrics(),
+        benchmark.metrics,
         predictions,
         model=model,
         benchmark=name,
-        protocol=benchmark.protocol,
+        protocol=benchmark.protocol_name,
     )
     summary["questions_per_second"] = round(asked / (time.monotonic() - start), 1)
     return summary, found

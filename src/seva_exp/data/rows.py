@@ -11,15 +11,7 @@ from typing import Literal, NoReturn
 
 from pydantic import Field
 
-from seva_exp.data.base import (
-    REMOVE_PLACEHOLDER,
-    Hasher,
-    PathSource,
-    SampleSet,
-    hash_or_none,
-    placeholder_in,
-    tally,
-)
+from seva_exp.data.base import Hasher, PathSource, SampleSet, hash_or_none, tally
 from seva_exp.data.draw import collect, draw
 from seva_exp.errors import InputError
 from seva_exp.fields import BadRow, text_of, value_of
@@ -234,13 +226,6 @@ def row_name(number: int) -> str:
 
 def _number(name: str) -> int:
     return int(name.removeprefix("row-"))
-
-
-def spoken(text: str, field: str) -> str:
-    """``text`` if no token in it stands for a picture."""
-    if token := placeholder_in(text):
-        raise BadRow(f"image placeholder {token}", REMOVE_PLACEHOLDER, field)
-    return text
 
 
 def image_of(values: Json, field: str, root: str) -> str:
