@@ -5,7 +5,6 @@ Free of Hydra, W&B and torch at import; torch is loaded by the first stage that 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +21,7 @@ from seva_exp.environment import describe_environment
 from seva_exp.errors import InputError, StageError
 from seva_exp.events import Listener, Listeners, Plan, PlannedStage
 from seva_exp.generation import AnyFilter, AnyGeneration, EqualFilter, HfGeneration
-from seva_exp.given import existing_folder
+from seva_exp.given import data_root
 from seva_exp.graph import forced_keys, graph, matching, with_inputs
 from seva_exp.machine import Machine, resolve_device
 from seva_exp.methods import AnyMethod, SevaMethod, SticMethod
@@ -36,8 +35,6 @@ from seva_exp.stages import Align, Pairs, Reference, Stage, Trained, Workshop
 from seva_exp.store import Manifest, Store
 from seva_exp.training import DpoTraining, SftTraining
 
-DATA_ROOT = "SEVA_EXP_DATA"
-"""The environment variable of the data root."""
 TAKEN = {CLEAN, "instructions"}
 """Names of answers that are no negative view's."""
 
@@ -169,9 +166,7 @@ class Options(Spec):
 
     def data_root_path(self) -> Path | None:
         """The folder, from the field or the environment; None where neither is set."""
-        given = self.data_root or os.environ.get(DATA_ROOT)
-        field = "data_root" if self.data_root else f"${DATA_ROOT}"
-        return existing_folder(field, given).absolute() if given else None
+        return data_root(self.data_root)
 
 
 def plan_run(

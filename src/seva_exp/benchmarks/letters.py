@@ -16,6 +16,7 @@ _NAMED = re.compile(
     rf"(?:应该是|应为|是|为)?\s*[:：]?\s*{_OPEN}*([A-Z])(?![A-Za-z])",
     re.IGNORECASE,
 )
+_HEDGED = re.compile(rf"(?:\bor\b|[/或])\s*{_OPEN}*([A-Z])(?![A-Za-z])")
 _BRACKETED = re.compile(r"[(（\[]([A-Z])[)）\]]")
 
 
@@ -64,7 +65,9 @@ def the_answer_is(text: str, options: Options) -> str:
 def letter_or_text(text: str, options: Options) -> str:
     """A letter that leads the answer (``B``, ``(B)``, ``B. text``, ``B、``); else the only letter
     that is named as the answer (``the answer is B``, ``答案是B``), or that stands in brackets; else
-    the one option whose text the answer is. "A dog" is no letter."""
+    the one option whose text the answer is. "A dog" is no letter, and "A or B" is none of both."""
+    if any(letter in options for letter in _HEDGED.findall(text)):
+        return ""
     if (found := _LEADING.match(text)) and found[1] in options:
         return found[1]
     for pattern in (_NAMED, _BRACKETED):

@@ -153,11 +153,16 @@ class Official(Benchmark):
             _LOADED[key] = self._load(Shelf(root))
         return _LOADED[key]
 
+    def present(self, root: Path) -> bool:
+        """Whether the first of its files is below ``root``."""
+        shelf = Shelf(root)
+        return any(shelf.find(candidates) for candidates in (*self.layout[:1], self.tables))
+
     def _load(self, shelf: Shelf) -> Loaded:
         official = bool(self.layout) and shelf.find(self.layout[0]) is not None
         if not official and not shelf.find(self.tables):
             raise InputError(
-                f"benchmark.{self.kind}: its files are not there. {self.goes(shelf.root)}"
+                f"benchmark.{self.kind}: its files are not there. Put\n{self.goes(shelf.root)}"
             )
         items = list(self.official_items(shelf) if official else self.table_items(shelf))
         if not items:
@@ -178,11 +183,11 @@ class Official(Benchmark):
         return Loaded(items, list(shelf.files), shelf.stamps)
 
     def goes(self, root: Path) -> str:
-        """Exactly where what is needed goes."""
-        needed = ", ".join(str(root / candidates[0]) for candidates in self.layout)
-        table = f"put {root / self.tables[0]} (VLMEvalKit's table)" if self.tables else ""
-        said = " or ".join(x for x in (f"put {needed}" if needed else "", table) if x)
-        return f"{said[0].upper()}{said[1:]}. Source: {self.source}."
+        """Exactly where what is needed goes, a line each."""
+        lines = [f"  {root / candidates[0]}" for candidates in self.layout]
+        if self.tables:
+            lines += [f"  {'or ' if lines else ''}{root / self.tables[0]} (VLMEvalKit's table)"]
+        return "\n".join([*lines, f"  from {self.source}"])
 
     def questions(self, root: Path | None = None) -> Iterator[Question]:
         """Every question, in the files' order."""

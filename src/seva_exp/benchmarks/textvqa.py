@@ -28,7 +28,7 @@ class TextvqaBenchmark(Official):
     """A protocol whose prompt has ``{ocr}`` reads the OCR tokens from LLaVA-1.5's question file;
     without them scores are lower by far (58.2 or 46 for the same model)."""
 
-    layout = (("textvqa/TextVQA_0.5.1_val.json",), ("textvqa/train_images",))
+    layout = (("textvqa/TextVQA_0.5.1_val.json",), ("textvqa/train_images",), OCR)
     tables = ("textvqa/TextVQA_VAL.tsv", "TextVQA_VAL.tsv")
     source = "textvqa.org/dataset; LLaVA-1.5's eval.zip for the OCR tokens"
     rules: ClassVar[Mapping[str, Rule]] = {"soft": soft}
@@ -48,7 +48,7 @@ class TextvqaBenchmark(Official):
         if "ocr" in self.asked.placeholders():
             raise InputError(
                 f"benchmark.textvqa: protocol {self.protocol} needs OCR tokens, which a table has "
-                f"not. Take benchmark.textvqa.protocol=vlmevalkit, or the official files: "
+                f"not. Take benchmark.textvqa.protocol=vlmevalkit, or put the official files:\n"
                 f"{self.goes(shelf.root)}"
             )
         for row in shelf.table(self.tables):
