@@ -1,4 +1,4 @@
-"""MMBench, ScienceQA and SEED-Bench: how letters are read, by hand-worked cases; circular scores."""
+"""MMBench, ScienceQA, SEED-Bench: how letters are read, by hand-worked cases; circular scores."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ MMBENCH = [
     ("Cat", "B"), ("cat.", "B"), ("“Cat”", "B"), ("$1,200", "C"), ("12 %", "D"), ("12%", ""),
     ("A dog", "A"), ("a dog", "A"), ("A dog is there", ""), ("", ""), ("E", ""), ("F. five", ""),
     ("not sure, yes", ""), ("two", ""), ("No</s>", ""), ("The answer is E.", ""), ("b", ""),
-    ("The answer is C or D", ""), ("Because", ""), ("A/B", ""), ("A或B", ""), ("Both A and B are right", ""),
+    ("The answer is C or D", ""), ("Because", ""), ("A/B", ""), ("A或B", ""),
+    ("Both A and B are right", ""),
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from seva_exp.benchmarks.base import Better, Formula, Metric, ratio
 from seva_exp.benchmarks.coco_objects import Objects, read_synonyms
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored
-from seva_exp.benchmarks.shelf import Shelf
+from seva_exp.benchmarks.shelf import Row, Shelf
 from seva_exp.errors import InputError
 from seva_exp.randomness import python_rng
 from seva_exp.spec import Json
@@ -66,7 +66,11 @@ class ChairBenchmark(Official):
         objects = self._objects(shelf)
         there = self._annotated(shelf, objects)
         pictures = shelf.folder(self.layout[3])
-        rows = {row.text("id"): row for row in shelf.in_list(self.layout[0], "images")}
+        rows: dict[str, Row] = {}
+        for row in shelf.in_list(self.layout[0], "images"):
+            if first := rows.get(row.text("id")):
+                row.refuse(f"duplicate id {row.text('id')!r}, as in {first.place}")
+            rows[row.text("id")] = row
         names = sorted(rows)
         rng = python_rng(self.seed, "chair-benchmark", "draw")
         for name in sorted(rng.sample(names, min(self.images, len(names)))):

@@ -159,6 +159,7 @@ class Shelf:
         self.root = root
         self.stamps: Stamps = {}
         self.files: dict[Path, None] = {}
+        self._parsed: dict[Path, Any] = {}
 
     def find(self, candidates: Candidates) -> Path | None:
         """The first that exists."""
@@ -184,15 +185,19 @@ class Shelf:
     def json(self, candidates: Candidates) -> tuple[Path, Any]:
         """A whole JSON file; refuses one that is cut off, or that names a key twice."""
         path = self._read(candidates)
+        if path in self._parsed:
+            return path, self._parsed[path]
         try:
             content = path.read_text(encoding="utf-8-sig")
-            return path, json.loads(content, object_pairs_hook=lambda pairs: _once(path, pairs))
+            found = json.loads(content, object_pairs_hook=lambda pairs: _once(path, pairs))
         except (ValueError, RecursionError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(
                 f"{path}: is cut off or no valid JSON: {error}. Get the file again."
             ) from error
+        self._parsed[path] = found
+        return path, found
 
     def by_key(self, candidates: Candidates) -> Iterator[tuple[str, Row]]:
         """The entries of a JSON object whose values are objects."""
