@@ -192,11 +192,17 @@ def _member(path: str, name: Any, node: Any, classes: Classes) -> Spec:
             wrong = [key for key in node if key not in fields] if isinstance(node, dict) else []
             raise InputError(
                 f"{where}: fields of it are set, but this {path} is not in the config. "
-                f"Add +{path}={name}."
+                f"{how_to_add(path, name)}"
                 + "".join(f" {key}: no such field.{suggest(key, fields)}" for key in wrong)
             )
         raise InputError(f"{where}: no such {path}.{suggest(name, known)}")
     return _one_of(where, node, classes)
+
+
+def how_to_add(group: str, name: str) -> str:
+    """What to write so that a view or a benchmark is in the config: views are added to, benchmarks
+    are a list."""
+    return f"Add +aug={name}." if group == "aug" else f"Choose it: benchmark=[shapes,{name}], say."
 
 
 def _validate(path: str, node: Any, cls: type[Spec]) -> Any:
