@@ -7,6 +7,7 @@ import shutil
 import time
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -15,6 +16,7 @@ from omegaconf import OmegaConf
 from seva_exp import Options, run
 from seva_exp.benchmarks import OFFICIAL
 from seva_exp.benchmarks.evaluate import evaluate
+from seva_exp.benchmarks.official import Scored
 from seva_exp.benchmarks.statistics import scores
 from seva_exp.config import parse
 from seva_exp.data.__main__ import main as data_command
@@ -102,6 +104,27 @@ def test_the_embedded_model_answers_the_samples(kind, vlm, samples, tmp_path):
         assert score.protocol == benchmark.protocol_name
     names = {"model": "base", "benchmark": kind, "protocol": benchmark.protocol_name}
     assert scores(benchmark.metrics, predictions[::-1], **names) == found
+
+
+def test_what_a_judge_has_to_score_is_kept_and_enters_no_metric(vlm, samples, tmp_path):
+    class Judged(OFFICIAL["gqa"]):
+        """No rule scores its answers."""
+
+        rules: ClassVar = {"exact": lambda text, target, details: Scored("", None, {})}
+
+    place = Placement("cpu", 64, 1, False, partial(progress, "off"), tmp_path)
+    _, found = evaluate(
+        Judged(kind="gqa", protocol="tiny"),
+        lambda: Engine(vlm, 64),
+        place,
+        model="base",
+        name="gqa",
+        root=samples,
+    )
+    assert found == []
+    predictions = list(read_jsonl(tmp_path / "predictions.jsonl", Prediction))
+    assert {one.score for one in predictions} == {None}
+    assert all(one.text for one in predictions)
 
 
 def test_a_suite_loads_the_model_once_and_reports_every_benchmark(samples, tmp_path, monkeypatch):

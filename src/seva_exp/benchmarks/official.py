@@ -26,10 +26,11 @@ from seva_exp.spec import Json, digest
 
 @dataclass(frozen=True)
 class Scored:
-    """What a rule makes of an answer. ``counts`` are what the metrics add up."""
+    """What a rule makes of an answer. ``counts`` are what the metrics add up. Without a score (and
+    counts) a judge has to say."""
 
     extracted: str
-    score: float
+    score: float | None
     counts: dict[str, float]
 
 
