@@ -37,8 +37,9 @@ POPE = [  # what was said; POPE's own rule; lmms-eval's; VLMEvalKit's
     ("I know", "yes", "", ""),
     ("B", "yes", "", ""),
     ("不是", "yes", "", ""),
-    ("no。", "yes", "", "no"),
+    ("no。", "yes", "", ""),
     ("1.5 dogs, no", "yes", "", "no"),
+    ("answer:no", "yes", "", ""),
     ("No,", "no", "", "no"),
 ]
 

@@ -49,12 +49,14 @@ def normalise(text: str) -> str:
     """The form in which an answer is compared."""
     text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's")
     text = text.replace("\n", " ").replace("\t", " ").strip()
-    words = (NUMBERS.get(word, word) for word in _unpunctuated(text).split())
+    words = (NUMBERS.get(word, word) for word in unpunctuated(text).split())
     kept = (word for word in words if word not in ARTICLES)
     return " ".join(CONTRACTIONS.get(word, word) for word in kept)
 
 
-def _unpunctuated(text: str) -> str:
+def unpunctuated(text: str) -> str:
+    """A mark goes where it touches a blank somewhere in the text (or a comma stands between
+    digits), else it becomes a blank; full stops go but before a digit."""
     found = text
     for mark in PUNCTUATION:
         loose = f"{mark} " in text or f" {mark}" in text or DIGIT_COMMA.search(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from seva_exp.benchmarks.vqa_text import unpunctuated
 
 
 def first_sentence(text: str) -> str:
@@ -20,8 +20,9 @@ def exact(text: str) -> str:
 
 
 def one_of_both(text: str) -> str:
-    """VLMEvalKit's rule: of the words yes and no, without punctuation, exactly one occurs."""
-    found = set(re.sub(r"[^\w\s]", " ", text.lower()).split()) & {"yes", "no"}
+    """VLMEvalKit's rule (YOrN_Extraction): of the words yes and no, without the punctuation that
+    the VQA evaluation knows, exactly one occurs."""
+    found = set(unpunctuated(text.lower()).split()) & {"yes", "no"}
     return found.pop() if len(found) == 1 else ""
 
 
