@@ -206,6 +206,27 @@ def test_the_samples_are_whole_and_questions_travel(kind, samples):
     assert len({q.id for q in questions}) == len(questions)
 
 
+@pytest.mark.parametrize("kind", ["mmbench_en", "mmbench_cn"])
+def test_rotations_of_a_question_are_one_group_on_one_picture(kind, samples):
+    questions = list(OFFICIAL[kind](kind=kind).questions(samples))
+    groups: dict[str, list] = {}
+    for question in questions:
+        groups.setdefault(question.group, []).append(question)
+    for rotations in groups.values():
+        assert len(rotations) == 4
+        assert {q.target for q in rotations} == set("ABCD")
+        assert len({q.details["options"][q.target] for q in rotations}) == 1
+        assert len({q.load.__self__ for q in rotations}) == 1
+
+
+def test_questions_on_one_picture_are_one_group(samples):
+    pictures: dict[str, set] = {}
+    for question in OFFICIAL["pope"](kind="pope").questions(samples):
+        pictures.setdefault(question.group, set()).add(question.load.__self__)
+    assert len(pictures) == 12
+    assert all(len(found) == 1 for found in pictures.values())
+
+
 def test_what_is_no_question_on_an_image_is_left_out(samples):
     seed = [q.id for q in OFFICIAL["seed"](kind="seed").questions(samples)]
     science = [q.id for q in OFFICIAL["scienceqa"](kind="scienceqa").questions(samples)]

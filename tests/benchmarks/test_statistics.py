@@ -112,3 +112,37 @@ def test_resamples_are_the_same_for_every_model_and_sum_to_the_sample():
     assert np.array_equal(weights, resampling_weights(20))
     assert (weights.sum(axis=1) == 20).all()
     assert abs(weights.mean() - 1) < 1e-9
+
+
+def test_sums_are_the_same_to_the_last_bit_in_any_order():
+    rng = random.Random(2)
+    rows = []
+    for i in range(300):
+        counts = {"correct": rng.choice((0.1, 0.3, 0.6, 0.9)), "asked": 1.0}
+        rows.append(Prediction(f"{i:03d}", str(i % 3), "t", "q", "a", "a", "t", 0.0, counts))
+    want = GroupSums(rows).sums(("t",), "correct")
+    for _ in range(5):
+        rng.shuffle(rows)
+        assert np.array_equal(GroupSums(rows).sums(("t",), "correct"), want)
+
+
+def test_a_group_is_whole_where_each_of_its_answers_has_the_count():
+    rows = [
+        prediction(0, 1), prediction(0, 1), prediction(1, 1), prediction(1, 0), prediction(2, 1),
+        prediction(2, 0, "other"),
+    ]  # fmt: skip
+    whole = Metric(
+        "all", "whole", lambda sums: 100 * sums.whole("correct") / sums.groups(), (("t",),),
+        unit="group",
+    )  # fmt: skip
+    table = GroupSums(rows)
+    assert table.value(whole) == pytest.approx(200 / 3), "other types do not count"
+    assert table.count(whole) == 3
+
+
+def test_a_total_adds_its_parts_and_needs_all_of_them():
+    rows = [prediction(0, 1, "a"), prediction(1, 0, "b"), prediction(2, 1, "b")]
+    parts = (("a",), ("b",))
+    total = Metric("all", "sum", accuracy, parts, total=True)
+    assert GroupSums(rows).value(total) == pytest.approx(150)
+    assert GroupSums(rows[:1]).value(total) is None

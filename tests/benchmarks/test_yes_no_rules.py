@@ -108,6 +108,24 @@ def test_the_released_predictions_of_seva_give_its_table():
     assert found["random", "recall"] == 85.80
 
 
+def test_an_answer_that_is_neither_misses_a_yes_and_is_no_false_alarm():
+    rule = OFFICIAL["pope"].rules["exact"]
+    kept = ("correct", "yes", "tp", "fp", "fn", "unparsed")
+    found = {
+        (target, text): [rule(text, target, {}).counts[name] for name in kept]
+        for target in ("yes", "no")
+        for text in ("yes", "no", "Perhaps")
+    }
+    assert found == {
+        ("yes", "yes"): [1, 1, 1, 0, 0, 0],
+        ("yes", "no"): [0, 0, 0, 0, 1, 0],
+        ("yes", "Perhaps"): [0, 0, 0, 0, 1, 1],
+        ("no", "yes"): [0, 1, 0, 1, 0, 0],
+        ("no", "no"): [1, 0, 0, 0, 0, 0],
+        ("no", "Perhaps"): [0, 0, 0, 0, 0, 1],
+    }
+
+
 def test_a_model_that_never_says_yes_has_no_precision():
     found = table(
         "pope", asked("pope", [("a", "random", "yes", "no"), ("b", "random", "no", "no")])
