@@ -45,14 +45,15 @@ LEVELS = [
 from within its own package (the ground levels may import each other)."""
 GROUND = 3
 
-MODEL = ["models/vlm.py", "models/pixels.py", "images.py", "randomness.py"]
+MODEL = ["models/vlm.py", "models/pixels.py", "models/padding.py", "images.py", "randomness.py"]
 SOURCES = {
     "samples": [
         "data", "world", "images.py", "randomness.py", "views.py", "fields.py", "given.py",
         "json_rows.py",
     ],
     "answers": [
-        "generation/answers.py", "generation/engine.py", "generation/sampling.py", "views.py",
+        "generation/answers.py", "generation/engines.py", "generation/engine.py",
+        "generation/sampling.py", "generation/chat.py", "generation/server.py", "views.py",
         "augment", *MODEL,
     ],
     "pairs": ["generation/pairs.py", "generation/filters.py", "randomness.py"],
@@ -62,7 +63,7 @@ SOURCES = {
     "finetune": ["training", *MODEL],
     "evaluate": [
         "benchmarks", "world", "generation/engine.py", "models/vlm.py", "models/pixels.py",
-        "images.py", "randomness.py", "fields.py", "json_rows.py",
+        "models/padding.py", "images.py", "randomness.py", "fields.py", "json_rows.py",
     ],
     "compare": ["benchmarks", "randomness.py"],
 }  # fmt: skip
@@ -128,6 +129,7 @@ def test_importing_loads_nothing_heavy(module: str):
         "wandb",
         "kornia",
         "datasets",
+        "httpx2",
         "hydra",
         "rapidfuzz",
     ]

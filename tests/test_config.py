@@ -137,6 +137,10 @@ WRONG = [
     ({"model": {"kind": "hub"}}, "model.path: must be set"),
     ({"machine": {"batch_size": 0}}, "machine.batch_size=0"),
     ({"machine": {"device": "gpu"}}, "machine.device=gpu"),
+    ({"machine": {"server": {"ur": "x"}}}, "machine.server.ur: no such field. Did you mean 'url'"),
+    ({"machine": {"server": {"url": "localhost:8000"}}}, "(Base address, mostly ending in /v1"),
+    ({"machine": {"server": {"url": "http://me:word@host/v1"}}}, "url=http://***@host/v1"),
+    ({"machine": {"server": {"retries": -1}}}, "machine.server.retries=-1"),
     ({"force": "align"}, "force=align"),
     ({"dry_run": "yes"}, "dry_run=yes"),
     ({"benchmark": {"shapes": {"kind": "shapes", "images": 0}}}, "benchmark.shapes.images=0"),
@@ -171,7 +175,10 @@ def test_every_field_matters_for_some_key_and_the_machine_for_none():
     ):  # fmt: skip
         other = {s.key for s in graph(parse(composed("+aug=moco", override)).experiment, str)}
         assert other != keys, override
-    for override in ("machine.batch_size=1", "machine.runs=elsewhere", "name=x", "tracker=none"):
+    for override in (
+        "machine.batch_size=1", "machine.runs=elsewhere", "name=x", "tracker=none",
+        "machine.server.url=http://127.0.0.1:8000/v1", "machine.server.concurrency=2",
+    ):  # fmt: skip
         other = {s.key for s in graph(parse(composed("+aug=moco", override)).experiment, str)}
         assert other == keys, override
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickle
 import shutil
 import sqlite3
 
@@ -140,3 +141,18 @@ def test_a_cache_that_cannot_be_used_is_done_without(tmp_path, capfd):
     error = capfd.readouterr().err
     assert error.count("\n") == 1 and "digests.sqlite is not used" in error
     assert (tmp_path / "digests.sqlite").is_dir()
+
+
+def test_of_many_files_few_digests_are_held(tmp_path, reads, monkeypatch):
+    """The others are in the store, which a process that is started with them reads too."""
+    monkeypatch.setattr("seva_exp.digests.HELD", 8)
+    digests, files = FileDigests(tmp_path), [tmp_path / f"{i}" for i in range(30)]
+    for file in files:
+        file.write_text(file.name)
+        assert digests(file) == sha256(file.name)
+        assert len(pickle.dumps(digests)) < 500
+    assert len(digests._new) == 6
+    assert [digests(file) for file in files] == [sha256(file.name) for file in files]
+    assert len(reads) == 30
+    pickle.loads(pickle.dumps(digests))(files[0])
+    assert len(reads) == 30

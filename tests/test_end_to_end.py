@@ -290,7 +290,10 @@ def _lines(folder: Path, pattern: str) -> int:
 
 @pytest.mark.parametrize(
     ("moment", "least"),
-    [("answers/*.partial/journal.jsonl", 3), ("evaluate/*.partial/journal.jsonl", 5)],
+    [
+        ("answers/*.partial/parts/journal-0.jsonl", 3),
+        ("evaluate/*.partial/parts/journal-0.jsonl", 5),
+    ],
 )
 def test_kill_9_then_the_same_command_goes_on(first, tmp_path, moment, least):
     """A killed run keeps its finished batches, and ends as an undisturbed one does."""
@@ -331,8 +334,8 @@ def test_finished_batches_are_not_asked_again(tmp_path, monkeypatch):
     asked: list[int] = []
     real = stage.Engine.run
 
-    def counting(self, batches, max_new_tokens):
-        for count, replies in enumerate(real(self, batches, max_new_tokens)):
+    def counting(self, requests):
+        for count, replies in enumerate(real(self, requests)):
             if not asked_before and count == 2:
                 raise RuntimeError("killed")
             asked.append(len(replies))
@@ -353,7 +356,7 @@ def test_ctrl_c_leaves_a_store_that_the_next_run_uses(tmp_path, first):
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     store = tmp_path / "runs" / "store"
     for _ in range(2400):
-        if _lines(store, "*/*.partial/journal.jsonl") >= 2:
+        if _lines(store, "*/*.partial/parts/journal-0.jsonl") >= 2:
             break
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)

@@ -1,9 +1,11 @@
-"""The speed script runs and its row has what readers of ``--json`` look for. No time is tested."""
+"""The scripts of perf/ run and their figures have what readers of ``--json`` look for. No time is
+tested."""
 
 from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "perf" / "dpo_step.py"
+STREAM = SCRIPT.with_name("stream.py")
 KEYS = [
     *("vision", "batch_size", "checkpointing", "negatives", "ratio", "low", "high"),
     *("epoch_ratio", "memory_ratio", "ideal_ratio"),
@@ -36,3 +39,24 @@ def test_a_case_that_is_none_is_refused():
     )
     assert done.returncode == 2
     assert "light-7: it is one of light-1, " in done.stderr
+
+
+@pytest.mark.slow
+def test_samples_stream_through_and_memory_is_told(tmp_path):
+    """Of so few samples it proves nothing; the test of shards counts objects."""
+    file = tmp_path / "memory.json"
+    command = [sys.executable, STREAM, "--samples", "500", "--processes", "2", "--json", file]
+    source = str(STREAM.parents[1] / "src")
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": source}, capture_output=True)
+    found = json.loads(file.read_text())
+    assert found["samples"] == 500
+    assert found["stages"].keys() == {"samples", "answers.clean", "answers.flip", "pairs"}
+    assert len(found["quarters_mib"]) == 4
+    assert done.returncode == int(found["quarters_mib"][3] > 1.05 * found["quarters_mib"][0])
+
+
+def test_memory_that_grows_is_told():
+    stream = runpy.run_path(str(STREAM))
+    peaks = stream["quarters"]([(i, i * 2**20) for i in range(100, 201)])
+    assert peaks == [124.0, 149.0, 174.0, 200.0]
+    assert stream["grew"](peaks) and not stream["grew"]([100.0, 300.0, 300.0, 104.9])

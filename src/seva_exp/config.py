@@ -26,6 +26,7 @@ from seva_exp.machine import Machine
 from seva_exp.methods import METHODS
 from seva_exp.models import MODELS
 from seva_exp.paths import options_of, sweeps_dir
+from seva_exp.redact import hide
 from seva_exp.spec import Json, Spec
 from seva_exp.tracking import AnyTracker, NoTracker, WandbTracker
 from seva_exp.training import DpoTraining, SftTraining
@@ -221,6 +222,8 @@ def _message(path: str, cls: type[BaseModel], error: ValidationError) -> str:
 def _line(path: str, cls: type[BaseModel], detail: Any) -> str:
     inner = [str(part) for part in detail["loc"]]
     where = ".".join(part for part in (path, *inner) if part)
+    while len(inner) > 1 and (part := _part(cls, inner[0])):
+        cls, inner = part, inner[1:]
     if detail["type"] == "extra_forbidden":
         return f"{where}: no such field.{suggest(inner[-1], cls.model_fields)}"
     if detail["type"] == "missing":
@@ -236,8 +239,15 @@ def _line(path: str, cls: type[BaseModel], detail: Any) -> str:
     return f"{where}={_shown(detail['input'])}: {said}.{hint}{_described(cls, inner)}"
 
 
+def _part(cls: type[BaseModel], name: str) -> type[Spec] | None:
+    """The class of a field that is a config of its own (``machine.server``)."""
+    field = cls.model_fields.get(name)
+    kind = field.annotation if field else None
+    return kind if isinstance(kind, type) and issubclass(kind, Spec) else None
+
+
 def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return hide(value) if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _described(cls: type[BaseModel], loc: list[str]) -> str:
@@ -262,13 +272,23 @@ def _literals(annotation: Any) -> list[Any]:
     return []
 
 
+def _names(path: str, cls: type[Spec]) -> list[str]:
+    """Dotted names of a class's fields, with those of the configs inside it."""
+    found = []
+    for name in cls.model_fields:
+        part = _part(cls, name)
+        found += [f"{path}.{name}", *(_names(f"{path}.{name}", part) if part else [])]
+    return found
+
+
 def known_fields() -> list[str]:
     """Every dotted field name that an override may have, for suggestions."""
     plain = {name: {"": cls} for name, cls in {**PLAIN, **MAYBE}.items()}
     groups = {**ONE_OF, **plain, "instructions": DATA}
     names = [*Options.model_fields, *OTHERS, "experiment", *groups, *MANY_OF]
     for group, classes in groups.items():
-        names += [f"{group}.{field}" for cls in classes.values() for field in cls.model_fields]
+        for cls in classes.values():
+            names += _names(group, cls)
     names += [f"benchmark.{field}" for field in (*Mode.model_fields, "protocol")]
     for group, classes in MANY_OF.items():
         for kind, cls in classes.items():

@@ -6,11 +6,14 @@ import hashlib
 import os
 import sqlite3
 import sys
-from contextlib import closing
 from pathlib import Path
 
 # The path as bytes, since a file name need not be text.
 _TABLE = "CREATE TABLE IF NOT EXISTS digests (path BLOB PRIMARY KEY, stamp TEXT, sha256 TEXT)"
+
+
+HELD = 10_000
+"""Digests that are held until they are written to the store."""
 
 
 class FileDigests:
@@ -23,53 +26,66 @@ class FileDigests:
     def __init__(self, root: Path) -> None:
         self._file = root / "digests.sqlite"
         self._new: dict[bytes, tuple[str, str]] = {}
-        self._known: dict[bytes, tuple[str, str]] | None = None
+        self._open: sqlite3.Connection | None = None
+        self._usable = True
         self._warned = False
+
+    def __reduce__(self) -> tuple[type[FileDigests], tuple[Path]]:
+        return FileDigests, (self._file.parent,)
 
     def __call__(self, path: Path) -> str:
         stamp = _stamp(path)
         name = os.fsencode(path.absolute())
-        known = self._load().get(name)
+        known = self._new.get(name) or self._kept(name)
         if known and known[0] == stamp:
             return known[1]
         with path.open("rb") as file:
             value = hashlib.file_digest(file, "sha256").hexdigest()
-        self._load()[name] = self._new[name] = (stamp, value)
+        self._new[name] = (stamp, value)
+        if len(self._new) % HELD == 0 and self._file.parent.is_dir():
+            self.save()
         return value
 
     def save(self) -> None:
         """Write what was newly read to the store."""
-        if not self._new:
+        if not self._new or not self._usable:
             return
         for _ in range(2):  # the second time in place of a damaged file
             try:
                 self._write()
+                self._new.clear()
                 break
             except sqlite3.DatabaseError as error:
                 if not self._mend(error):
                     break
-        self._new.clear()
 
-    def _load(self) -> dict[bytes, tuple[str, str]]:
-        if self._known is None:
-            try:
-                self._known = self._read()
-            except sqlite3.DatabaseError as error:
-                self._mend(error)
-                self._known = {}
-        return self._known
-
-    def _read(self) -> dict[bytes, tuple[str, str]]:
-        if not os.path.exists(self._file):
-            return {}
-        with closing(self._connect()) as database:
-            rows = database.execute("SELECT path, stamp, sha256 FROM digests")
-            return {name: (stamp, sha256) for name, stamp, sha256 in rows}
+    def _kept(self, name: bytes) -> tuple[str, str] | None:
+        if not self._usable or not (self._open or self._file.exists()):
+            return None
+        try:
+            found = self._database().execute(
+                "SELECT stamp, sha256 FROM digests WHERE path = ?", (name,)
+            )
+            return found.fetchone()
+        except sqlite3.DatabaseError as error:
+            self._mend(error)
+            return None
 
     def _write(self) -> None:
         rows = [(name, *values) for name, values in self._new.items()]
-        with closing(self._connect()) as database, database:
+        self._close()  # another process may have put a new file in its place
+        with self._database() as database:
             database.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", rows)
+
+    def _database(self) -> sqlite3.Connection:
+        if self._open is None:
+            self._open = self._connect()
+        return self._open
+
+    def _close(self) -> None:
+        if self._open:
+            self._open.close()
+            self._open = None
 
     def _connect(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._file, timeout=60)
@@ -84,6 +100,7 @@ class FileDigests:
         """Delete a damaged file. False: it is not damaged, but locked or not to be written to."""
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         damaged = not isinstance(error, sqlite3.OperationalError) or code == sqlite3.SQLITE_ERROR
+        self._close()
         if damaged:
             # The journals go first: SQLite would write them into the file that comes next.
             for suffix in ("-journal", "-wal", "-shm", ""):
@@ -91,6 +108,7 @@ class FileDigests:
                     self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
                 except OSError:
                     damaged = False
+        self._usable = damaged
         if not self._warned:
             self._warned = True
             then = "begun anew" if damaged else "not used"

@@ -13,14 +13,20 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from seva_exp.augment import AUGMENTATIONS, AnyAugmentation
+from seva_exp.augment import AUGMENTATIONS, AnyAugmentation, PixelAugmentation
 from seva_exp.benchmarks import AnyBenchmark, ShapesBenchmark
 from seva_exp.data import AnyData, InstructData, ShapesData, ShapesInstructData
 from seva_exp.digests import FileDigests
 from seva_exp.environment import describe_environment
 from seva_exp.errors import InputError, StageError
 from seva_exp.events import Listener, Listeners, Plan, PlannedStage
-from seva_exp.generation import AnyFilter, AnyGeneration, EqualFilter, HfGeneration
+from seva_exp.generation import (
+    AnyFilter,
+    AnyGeneration,
+    EqualFilter,
+    HfGeneration,
+    LengthRatioFilter,
+)
 from seva_exp.given import data_root
 from seva_exp.graph import forced_keys, graph, matching, with_inputs
 from seva_exp.machine import Machine, resolve_device
@@ -31,7 +37,8 @@ from seva_exp.records import CLEAN, Report, StageResult
 from seva_exp.rundir import RunDir, collect_outcome
 from seva_exp.runtime import settle
 from seva_exp.spec import Json, Spec, digest
-from seva_exp.stages import Align, Pairs, Reference, Stage, Trained, Workshop
+from seva_exp.stages import Align, Answers, Pairs, Reference, Stage, Trained, Workshop
+from seva_exp.stages.processes import check_processes
 from seva_exp.store import Manifest, Store
 from seva_exp.training import DpoTraining, SftTraining
 
@@ -93,6 +100,33 @@ class Experiment(Spec):
             raise ValueError(
                 f"instructions: kind={instructions.kind} gives no responses to learn from. Take "
                 "data@instructions=instruct, or hf with instructions.response_field."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Experiment:
+        """A model that is not loaded here sees pictures and text, and is never aligned."""
+        if self.generation.in_process:
+            return self
+        asked = f"generation={self.generation.kind}"
+        for name, augmentation in self.aug.items():
+            if isinstance(augmentation, PixelAugmentation):
+                twin = augmentation.image_twin
+                raise ValueError(
+                    f"aug.{name}: kind={augmentation.kind} changes pixels behind the model's "
+                    f"processor, where {asked} does not reach. Take its twin on the picture "
+                    f"itself, +aug={twin} (another view, with a key of its own), or generation=hf."
+                )
+        for number, rule in enumerate(self.filters):
+            if isinstance(rule, LengthRatioFilter) and rule.unit == "tokens":
+                raise ValueError(
+                    f"filters.{number}.unit=tokens: {asked} tells no tokens. Take unit=words."
+                )
+        if self.method.rounds > 1 or self.sft is not None:
+            field = "sft" if self.sft else f"method.rounds={self.method.rounds}"
+            raise ValueError(
+                f"{field}: asks the model that this run has aligned, and {asked} asks another. "
+                f"Take {'sft=null' if self.sft else 'method.rounds=1'}, or generation=hf."
             )
         return self
 
@@ -179,9 +213,15 @@ def plan_run(
     """What would be done: keys, and what the store holds already. Loads no model."""
     root = options.data_root_path()
     experiment.check(root)
-    lacking = experiment.lacking(root)
+    generation = experiment.generation
+    lacking = experiment.lacking(root) + generation.lacking(machine.server)
     if lacking and not options.dry_run:
         raise InputError("\n".join(lacking))
+    if options.dry_run:
+        lacking += generation.asked_later()
+    else:
+        resolved = generation.resolved(machine.server)
+        experiment = experiment.model_copy(update={"generation": resolved})
     all_stages = graph(experiment, digests, root)
     if options.stop_after:
         keys = with_inputs(matching("stop_after", options.stop_after, all_stages))
@@ -235,9 +275,12 @@ def run(
         return Report(plan.key, plan.name, plan.seed, "", results)
     if not all(row.cached for row in plan.stages):
         experiment.model.prepare()
+        _prepare_to_ask(chosen, plan.stages, machine)
         if machine.device != "auto":
             settle()
             resolve_device(machine)
+        if machine.processes > 1 or machine.accelerate:
+            _check_processes(experiment.model, machine)
     store = Store(machine.store_root()).create()
     digests.save()
     folder = RunDir.create(plan)
@@ -262,6 +305,28 @@ def run(
                 error.add_note(f"and {type(listener).__name__}.failed raised {second!r}")
         raise
     return outcome.report
+
+
+def _check_processes(model: AnyModel, machine: Machine) -> None:
+    """Raises InputError where training cannot have the processes that it will ask for."""
+    if machine.accelerate and model.quantization:
+        raise InputError(
+            f"machine.accelerate={machine.accelerate}: weights of model.quantization="
+            f"{model.quantization} are not shared out. Take machine.accelerate=null: each process "
+            "then has all of them."
+        )
+    settle()
+    check_processes(machine)
+
+
+def _prepare_to_ask(
+    chosen: Sequence[Stage], rows: Sequence[PlannedStage], machine: Machine
+) -> None:
+    """Once, where any question is to be asked."""
+    for stage, row in zip(chosen, rows, strict=True):
+        if isinstance(stage, Answers) and not row.cached:
+            stage.generation.prepare(machine.server, stage.model)
+            return
 
 
 def _do_all(

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+    from seva_exp.machine import Server
+
     Pixels = dict[str, torch.Tensor]
 
 
@@ -72,6 +74,17 @@ class VisionLanguageModel(Protocol):
     def projector_modules(self) -> list[str]: ...
 
 
+class ModelSource(Protocol):
+    """Which model, before it is loaded, and how it is asked."""
+
+    @property
+    def system_prompt(self) -> str | None: ...
+
+    def squared(self, image: Image) -> Image:
+        """The picture as it goes to the processor: on a square, where the model is shown such."""
+        ...
+
+
 Progress = Callable[[str, int, str], Any]
 """``progress(label, total, unit)`` gives a context manager whose value has ``update(n)``."""
 
@@ -89,7 +102,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """Generated ids (end-of-sequence included when it came), their text, ``eos`` or ``length``."""
+    """Generated ids (end-of-sequence included when it came; none from a server), their text,
+    ``eos`` or ``length``."""
 
     id: str
     text: str
@@ -127,3 +141,5 @@ class Placement:
     """Those that are kept; stages in a row with the same loaded model share them."""
     warn: Callable[[str], None] = lambda text: None
     """Takes one line that a person should read."""
+    server: Server | None = None
+    """The server that answers, where one does."""

@@ -15,6 +15,35 @@ if TYPE_CHECKING:
     import torch
 
 
+class Server(Spec):
+    """The OpenAI-compatible endpoint that ``generation=server`` asks, and how."""
+
+    url: str | None = Field(None, pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")
+    """Base address, mostly ending in /v1, e.g. http://127.0.0.1:8000/v1; no user, no password."""
+    concurrency: int = Field(64, ge=1)
+    """Questions under way at once; one that answers a question at a time wants few of them."""
+    timeout_seconds: float = Field(600.0, gt=0)
+    """Longest wait for one reply, the server's queue included; then it is asked again."""
+    retries: int = Field(8, ge=0)
+    """How often a question is asked again after a fault that may pass (HTTP 408, 409, 429 and 5xx,
+    a lost connection, no reply in time); 8 take about two minutes."""
+    api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """The environment variable that holds the API key; none: no key is sent."""
+
+    def api_key(self) -> str | None:
+        """The key. Raises InputError when the variable is not set."""
+        if self.api_key_env is None:
+            return None
+        key = os.environ.get(self.api_key_env, "").strip()
+        if key.isascii() and key.isprintable() and key:
+            return key
+        fault = "holds what no key is made of" if key else "is not set"
+        raise InputError(
+            f"machine.server.api_key_env={self.api_key_env}: this environment variable {fault}. "
+            "Put the server's API key into it, or set api_key_env=null if it wants none."
+        )
+
+
 class Machine(Spec):
     """Devices, batch sizes and folders."""
 
@@ -35,13 +64,19 @@ class Machine(Spec):
     one (0: after each step); the same command goes on from it after a kill. None: no checkpoints.
     """
     processes: int = Field(1, ge=1)
-    """Processes that train together (DDP; one GPU each, or all on the CPU); everything else runs in
-    one. The rows of an optimizer step are dealt to them, so a step stays what it is."""
+    """Processes that share the samples of ``answers`` and the pictures of ``evaluate``, and train
+    together (DDP): one GPU each, or all on the CPU; everything else runs in one. The rows of an
+    optimizer step are dealt to them, so a step stays what it is. Results do not change."""
+    accelerate: str | None = None
+    """How processes that train share out weights, gradients and optimizer: ``fsdp``, ``zero2``,
+    ``zero3``, or a config file of ``accelerate launch``. None: they do not (DDP)."""
     vision_cache: float = Field(2.0, ge=0)
     """Main memory in GiB for pictures' features, which ``reference`` and ``align`` compute once;
     what does not fit is computed again each time."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of torch; none leaves torch's own choice."""
+    server: Server = Server()
+    """The server that answers with ``generation=server``."""
     store: str | None = None
     """Folder of the artifacts; none means $SEVA_EXP_STORE, else ``<runs>/store``."""
     runs: str = "runs"

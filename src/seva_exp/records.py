@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from seva_exp.spec import Json, canonical
 
@@ -39,7 +40,8 @@ class Sample:
 @dataclass(frozen=True)
 class Answer:
     """What the model said. ``asked`` is the prompt really sent, ``tokens`` the generated ids
-    (end-of-sequence included when it was produced), ``stop`` is ``eos`` or ``length``."""
+    (end-of-sequence included when it was produced; none from a server), ``stop`` is ``eos`` or
+    ``length``."""
 
     sample_id: str
     view: str
@@ -55,7 +57,8 @@ class Pair:
 
     ``views[k]`` names the negative view that gave ``rejected[k]``. The token ids are those that
     were generated, so that training never re-tokenises an answer; ``()`` stands for an answer
-    whose text was changed after it was generated, which training tokenises."""
+    whose text alone is known (changed after it was generated, or a server's): training tokenises
+    it."""
 
     sample_id: str
     image: ImageRef
@@ -176,14 +179,6 @@ class Report:
         return asdict(self)
 
 
-def tally(drops: Iterable[Drop]) -> dict[str, int]:
-    """How many were left out for each reason, in the order of first occurrence."""
-    counts: dict[str, int] = {}
-    for drop in drops:
-        counts[drop.reason] = counts.get(drop.reason, 0) + 1
-    return counts
-
-
 Record = TypeVar("Record")
 
 
@@ -192,18 +187,29 @@ def to_line(record: Any) -> str:
     return canonical(asdict(record)) + "\n"
 
 
-def write_jsonl(path: Path, records: Iterable[Any]) -> int:
-    """Write one record a line, atomically (temporary file, flush to disk, rename). Returns n."""
-    count = 0
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that is there when all of it is: temporary file, flush to disk, rename."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(to_line(record))
-            count += 1
+    with temporary.open("wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    return count
+
+
+@contextmanager
+def jsonl_writer(path: Path) -> Iterator[Callable[[Any], object]]:
+    """A function that writes one record as a line of a ``whole_file``."""
+    with whole_file(path) as file:
+        yield lambda record: file.write(to_line(record).encode())
+
+
+def write_jsonl(path: Path, records: Iterable[Any]) -> None:
+    """Write one record a line, atomically."""
+    with jsonl_writer(path) as write:
+        for record in records:
+            write(record)
 
 
 def read_jsonl(path: Path, kind: type[Record]) -> Iterator[Record]:

@@ -2,8 +2,9 @@
 
 ``<root>/<stage>/<key>/`` holds one finished artifact; it exists if and only if it is complete.
 ``<root>/<stage>/<key>.partial/`` is work in progress: a killed run leaves it, the next one goes on
-in it. ``<root>/locks/`` holds one lock file per artifact, released by the system when a process
-dies.
+in it. What only the work in progress needs lies in its folder ``parts/`` or in its journal, and is
+deleted with the last step. ``<root>/locks/`` holds one lock file per artifact, released by the
+system when a process dies.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from seva_exp.spec import Json
 
 MANIFEST = "manifest.json"
 JOURNAL = "journal.jsonl"
+PARTS = "parts"
+RANK_LOCK = "rank-{}.lock"
+"""In ``parts``: held by a process of several that do a stage's work together."""
 KEY_LENGTH = 20
 """Hex characters of the key in folder names (80 bits); the manifest holds all 64."""
 
@@ -104,6 +108,7 @@ class Store:
             # A forced attempt has a folder of its own: it goes on in no other attempt's work.
             partial = self.path(stage, key).with_suffix(".forced" if force else ".partial")
             partial.mkdir(parents=True, exist_ok=True)
+            _outlive(partial / PARTS)
             start = time.monotonic()
             summary = work(partial)
             done = manifest(time.monotonic() - start, summary)
@@ -121,6 +126,7 @@ class Store:
         partial.rename(final)
         shutil.rmtree(old, ignore_errors=True)
         (final / JOURNAL).unlink(missing_ok=True)  # only now is it not needed any more
+        shutil.rmtree(final / PARTS, ignore_errors=True)
 
     @contextmanager
     def _locked(self, stage: str, key: str, on_wait: Callable[[], None]) -> Iterator[None]:
@@ -138,6 +144,15 @@ class Store:
             lock.release()
 
 
+def _outlive(parts: Path) -> None:
+    """Waits for processes of a killed run that have not noticed yet that it was."""
+    from filelock import FileLock
+
+    for file in parts.glob(RANK_LOCK.format("*")):
+        with FileLock(file):
+            continue
+
+
 def file_sizes(artifact: Path) -> dict[str, int]:
     """Name -> bytes of the files whose damage would be silent (no pictures, no bookkeeping)."""
     found = [*artifact.glob("*.json*"), *artifact.glob("adapter/*")]
@@ -149,20 +164,12 @@ class Journal:
     """An append-only file of finished batches. One line is one batch, so a kill loses at most the
     batch that was being written; a torn last line is cut off when the journal is opened again."""
 
-    def __init__(self, work: Path) -> None:
-        self.path = work / JOURNAL
-        self.rows = list(self._recover())
-
-    def _recover(self) -> Iterator[Json]:
-        if not self.path.exists():
-            return
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
+    def __init__(self, work: Path, name: str = JOURNAL) -> None:
+        self.path = work / name
+        self.rows = list(read_journal(self.path))
+        if self.path.exists():
             with self.path.open("r+b") as file:
-                file.truncate(len(whole))
-        for line in whole.splitlines():
-            yield from json.loads(line)
+                file.truncate(len(_whole(file.read())))
 
     def append(self, rows: list[Json]) -> None:
         """Add one finished batch and flush it to disk."""
@@ -172,6 +179,18 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
         self.rows.extend(rows)
+
+
+def read_journal(path: Path) -> Iterator[Json]:
+    """The rows of a journal that another process may be writing; none where there is no file."""
+    if path.exists():
+        for line in _whole(path.read_bytes()).splitlines():
+            yield from json.loads(line)
+
+
+def _whole(content: bytes) -> bytes:
+    """Without a torn last line."""
+    return content[: content.rfind(b"\n") + 1]
 
 
 def _write_json(path: Path, value: Json) -> None:

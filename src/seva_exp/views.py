@@ -3,6 +3,7 @@ augmentation to the image, its pixels or the prompt."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,22 +21,23 @@ if TYPE_CHECKING:
 
 
 class Pictures:
-    """The different pictures of a data set, of which some views draw partners. Equal sets give
-    equal partners, in whatever order the samples come."""
+    """The different pictures of a data set, of which some views draw partners: two texts each.
+    Equal sets give equal partners, in whatever order the samples come."""
 
     def __init__(self, samples: Iterable[Sample]) -> None:
-        by_content = {sample.image.sha256: sample.image for sample in samples}
-        self._pictures = [by_content[sha256] for sha256 in sorted(by_content)]
-        self._number = {image.sha256: i for i, image in enumerate(self._pictures)}
+        paths = {sample.image.sha256: sample.image.path for sample in samples}
+        self._contents = sorted(paths)
+        self._paths = [paths[sha256] for sha256 in self._contents]
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._contents)
 
     def others(self, own: ImageRef, count: int, seed: int, purpose: str, id: str) -> list[ImageRef]:
         """``count`` different pictures, drawn by (seed, purpose, id); none is ``own``."""
-        drawn = python_rng(seed, purpose, id).sample(range(len(self._pictures) - 1), count)
-        skipped = self._number[own.sha256]
-        return [self._pictures[i + (i >= skipped)] for i in drawn]
+        drawn = python_rng(seed, purpose, id).sample(range(len(self) - 1), count)
+        skipped = bisect_left(self._contents, own.sha256)
+        places = (i + (i >= skipped) for i in drawn)
+        return [ImageRef(self._paths[i], self._contents[i]) for i in places]
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,18 @@ class View:
     def _purpose(self) -> str:
         return f"view/{self.augmentation.kind}"
 
+    @property
+    def _partners(self) -> int:
+        return self.augmentation.partners if self._space == "image" else 0
+
+    @property
+    def mixes(self) -> bool:
+        """Whether it takes other pictures of the data set."""
+        return self._partners > 0
+
     def partners(self, sample: Sample, pictures: Pictures) -> list[ImageRef]:
         """The other pictures that ``image`` takes for this sample; mostly none."""
-        count = self.augmentation.partners if self._space == "image" else 0
+        count = self._partners
         if not count:
             return []
         if count >= len(pictures):

@@ -12,8 +12,16 @@ import yaml
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from seva_exp.augment import AUGMENTATIONS, AnyAugmentation, DiffusionNoise, operations
+from seva_exp.augment import (
+    AUGMENTATIONS,
+    AnyAugmentation,
+    DiffusionNoise,
+    DiffusionNoiseImage,
+    operations,
+)
+from seva_exp.augment.diffusion_noise_image import CLIP_MEAN, CLIP_STD
 from seva_exp.augment.families import RandomlyApplied
+from seva_exp.models.padding import padded
 from seva_exp.randomness import python_rng, torch_rng
 
 CONF = Path(__file__).parents[2] / "conf" / "aug"
@@ -37,7 +45,7 @@ STEADY = {*APPLIED, "low_resolution", "grayscale", "pad", "center_crop"}
 """Views that, applied, are the same for every sample."""
 SQUARE = {
     "moco": 224, "byol": 224, "simclr": 224, "random_resized_crop": 224, "random_crop": 224,
-    "center_crop": 128,
+    "center_crop": 128, "diffusion_noise_image": 336,
 }  # fmt: skip
 """Sides of the views that give a square."""
 FILES = {
@@ -129,6 +137,41 @@ def test_noise_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
     DiffusionNoise()(torch.zeros(50), torch_rng(0, "t"))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def normalised(image):
+    """[H, W, 3] as CLIP's processor makes them; ranges of 8 bits are lost nowhere else."""
+    return (np.asarray(image) / 255 - np.array(CLIP_MEAN)) / np.array(CLIP_STD)
+
+
+@pytest.mark.parametrize("step", [200, 400])
+def test_noise_on_the_picture_is_that_of_the_pixel_values(step):
+    """At steps at which a gray picture is hardly clipped."""
+    x = Image.new("RGB", (200, 200), (128, 118, 105))
+    out = normalised(DiffusionNoiseImage(step=step, size=200)(x, random.Random(0)))
+    signal, noise = COEFFICIENTS[step]
+    clean = normalised(x)[0, 0]
+    assert np.abs(out.mean((0, 1)) - signal * clean).max() < 5 * noise / 200
+    assert np.abs(out.std((0, 1)) / noise - 1).max() < 0.02
+    eps = out - out.mean((0, 1))
+    assert abs((eps[:, 1:] * eps[:, :-1]).mean()) < 0.02 * noise**2, (
+        "each value has noise of its own"
+    )
+
+
+def test_noise_on_the_picture_is_clipped():
+    x = Image.new("RGB", (64, 64), "white")
+    out = np.asarray(DiffusionNoiseImage(step=999, size=64)(x, random.Random(0)))
+    assert 0.003 < (out == 0).mean() < 0.03, "a normal tail beyond 2.4 standard deviations"
+    assert 0.03 < (out == 255).mean() < 0.1, "and beyond 1.6"
+
+
+def test_almost_no_noise_leaves_the_picture_on_a_square():
+    x = picture(90, 60)
+    out = DiffusionNoiseImage(step=0, size=90)(x, random.Random(0))
+    square = padded(x, CLIP_MEAN)
+    difference = np.abs(np.asarray(out).astype(int) - np.asarray(square).astype(int))
+    assert difference.max() <= 2
 
 
 @pytest.mark.parametrize("step", [-1, 1000, 500.5, "500", True])

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from seva_exp.benchmarks import BENCHMARKS, DescribeAndRespond, ShapesBenchmark
-from seva_exp.benchmarks.evaluate import evaluate
+from seva_exp.benchmarks.evaluate import ask, conclude
 from seva_exp.config import parse
 from seva_exp.errors import InputError
 from seva_exp.experiment import graph
@@ -58,7 +58,8 @@ class Recorder:
 def go(benchmark, engine, work: Path):
     work.mkdir(exist_ok=True)
     place = Placement("cpu", 8, 1, False, partial(progress, "off"), work)
-    return evaluate(benchmark, lambda: engine, place, model="base", name="shapes")
+    ask(benchmark, lambda: engine, place, "evaluate")
+    return conclude(benchmark, work, model="base", name="shapes")
 
 
 def rows(work: Path, name: str) -> list[dict]:
@@ -168,7 +169,7 @@ def test_a_killed_evaluation_keeps_its_finished_batches(undisturbed, vlm, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         go(DAR, Recorder(vlm, 1, kill), tmp_path)
     assert not (tmp_path / "predictions.jsonl").exists()
-    with (tmp_path / "journal.jsonl").open("a") as file:
+    with (tmp_path / "parts" / "journal-0.jsonl").open("a") as file:
         file.write('[{"picture": "torn')
     second = Recorder(vlm, 1)
     summary, scores = go(DAR, second, tmp_path)
@@ -186,7 +187,8 @@ def test_a_finished_evaluation_makes_no_engine(undisturbed, vlm, tmp_path):
         raise AssertionError("nothing is left to ask")
 
     place = Placement("cpu", 8, 1, False, partial(progress, "off"), tmp_path)
-    _, scores = evaluate(DAR, no_engine, place, model="base", name="shapes")
+    assert ask(DAR, no_engine, place, "evaluate") == 0
+    _, scores = conclude(DAR, tmp_path, model="base", name="shapes")
     assert scores == undisturbed[3]
 
 

@@ -28,10 +28,12 @@ def test_no_packaged_part_is_of_an_unknown_benchmark():
 
 def test_a_line_without_content_is_left_out_and_braces_stay():
     protocol = Protocol(
-        prompt="{hint}\n{question}\nA {hint}\n{options}", rule="r", max_new_tokens=1
+        prompt="Context: {hint}\n{question}{hint}\nAnswer:\n{hint}\n{options}",
+        rule="r",
+        max_new_tokens=1,
     )
     texts = {"hint": "", "question": "What is {hint}?", "options": "A. {x}"}
-    assert protocol.render(texts) == "What is {hint}?\nA \nA. {x}"
+    assert protocol.render(texts) == "What is {hint}?\nAnswer:\nA. {x}"
 
 
 def test_llava15_sends_what_its_evaluation_sends(samples):
@@ -49,6 +51,11 @@ def test_llava15_sends_what_its_evaluation_sends(samples):
     assert (hint, again) == ("Look at the picture,", "then answer.")
     assert [line[:3] for line in options] == ["A. ", "B. ", "C. ", "D. "]
     assert letter == LETTER
+    context, asked, listed, letter = first("scienceqa").split("\n")
+    assert (context, letter) == ("Context: N/A", LETTER)
+    assert asked.startswith("Question: ")
+    assert listed.startswith("Options: (A) ")
+    assert " (D) " in listed
     assert first("mmbench_cn").endswith("\n请直接回答选项字母。")
     assert first("mathvista").startswith("Question: ")
     assert first("chair") == "Please describe this image in detail."

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from seva_exp import Options, run
 from seva_exp.benchmarks import OFFICIAL
-from seva_exp.benchmarks.evaluate import evaluate
+from seva_exp.benchmarks.evaluate import ask, conclude
 from seva_exp.benchmarks.official import Scored
 from seva_exp.benchmarks.statistics import scores
 from seva_exp.config import parse
@@ -27,7 +27,7 @@ from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
 from seva_exp.paths import config_dir
 from seva_exp.progress import progress
-from seva_exp.records import Prediction, read_jsonl
+from seva_exp.records import Prediction, Score, read_jsonl
 from seva_exp.stages import base
 
 SEVA = {"pope", "mmbench_en", "mmbench_cn", "seed", "scienceqa", "gqa", "textvqa", "mme", "chair"}
@@ -74,13 +74,16 @@ LEAST = {
 """Far above chance: the embedded model can answer its samples, and the rules read what it says."""
 
 
+def evaluated(benchmark, vlm, root: Path, work: Path) -> list[Score]:
+    place = Placement("cpu", 64, 1, False, partial(progress, "off"), work)
+    ask(benchmark, lambda: Engine(vlm, 64), place, "evaluate", root=root)
+    return conclude(benchmark, work, model="base", name=benchmark.kind, root=root)[1]
+
+
 @pytest.mark.parametrize("kind", sorted(OFFICIAL))
 def test_the_embedded_model_answers_the_samples(kind, vlm, samples, tmp_path):
     benchmark = OFFICIAL[kind](kind=kind, protocol="tiny")
-    place = Placement("cpu", 64, 1, False, partial(progress, "off"), tmp_path)
-    _, found = evaluate(
-        benchmark, lambda: Engine(vlm, 64), place, model="base", name=kind, root=samples
-    )
+    found = evaluated(benchmark, vlm, samples, tmp_path)
     values = {(score.split, score.metric): score for score in found}
     split, metric, least = LEAST[kind]
     assert values[split, metric].value >= least
@@ -112,15 +115,7 @@ def test_what_a_judge_has_to_score_is_kept_and_enters_no_metric(vlm, samples, tm
 
         rules: ClassVar = {"exact": lambda text, target, details: Scored("", None, {})}
 
-    place = Placement("cpu", 64, 1, False, partial(progress, "off"), tmp_path)
-    _, found = evaluate(
-        Judged(kind="gqa", protocol="tiny"),
-        lambda: Engine(vlm, 64),
-        place,
-        model="base",
-        name="gqa",
-        root=samples,
-    )
+    found = evaluated(Judged(kind="gqa", protocol="tiny"), vlm, samples, tmp_path)
     assert found == []
     predictions = list(read_jsonl(tmp_path / "predictions.jsonl", Prediction))
     assert {one.score for one in predictions} == {None}

@@ -1,7 +1,6 @@
 """The answers stage's work: subsets of the samples, sampled answers, what a kill leaves."""
 
 import json
-from contextlib import contextmanager
 
 import pytest
 
@@ -10,12 +9,13 @@ from seva_exp.augment import Blend, DiffusionNoise, HorizontalFlip
 from seva_exp.data import ShapesData
 from seva_exp.digests import FileDigests
 from seva_exp.generation import HfGeneration
-from seva_exp.generation.answers import answer_samples
+from seva_exp.generation.answers import Asker, answer_shards, summarize, write_previews
+from seva_exp.generation.shards import Shards
 from seva_exp.interfaces import Placement
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
-from seva_exp.records import CLEAN, Answer, read_jsonl
-from seva_exp.views import Pictures, View
+from seva_exp.records import CLEAN, Answer, read_jsonl, write_jsonl
+from seva_exp.views import View
 
 SAMPLED = HfGeneration(max_new_tokens=16, temperature=0.7)
 GREEDY = HfGeneration(max_new_tokens=16)
@@ -46,21 +46,22 @@ class Meter:
         if len(self.seen) - 1 == self._limit:  # the first update tells what was there before
             raise KeyboardInterrupt
 
-    @contextmanager
-    def __call__(self, label, total, unit):
-        yield self
-
 
 def answered(world, work, load_model, view, generation, samples=None, size=4, meter=None):
-    """(sample id -> answer, summary)."""
+    """(sample id -> answer, summary) of one process; of the ``samples`` only."""
     everyone, root = world
     work.mkdir(exist_ok=True)
-    place = Placement("cpu", size, size, False, meter or Meter(), work)
+    write_jsonl(work / "samples.jsonl", everyone)
     chosen = everyone if samples is None else samples
-    pictures = Pictures(everyone)
-    summary = answer_samples(load_model, chosen, pictures, root, view, generation, place, 3)
+    shards = Shards(work / "samples.jsonl", lambda sample: sample in chosen, work)
+    place = Placement("cpu", size, size, False, meter or Meter(), work)
+    asker = Asker(TinyModel(), load_model, lambda: iter(everyone), root, view, generation, place)
+    tokens = answer_shards(shards, shards.begin(), asker, place.progress, 0, 1)
+    write_previews(asker, shards.samples(), 3)
+    shards.merge(work / "answers.jsonl")
     answers = list(read_jsonl(work / "answers.jsonl", Answer))
     assert [answer.sample_id for answer in answers] == [sample.id for sample in chosen]
+    summary = summarize(work / "answers.jsonl", tokens, 1.0)
     return {answer.sample_id: answer for answer in answers}, summary
 
 

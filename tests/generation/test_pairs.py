@@ -14,8 +14,8 @@ from seva_exp.generation.filters import (
     SimilarityFilter,
     UnfinishedFilter,
 )
-from seva_exp.generation.pairs import make_pairs, summarize
-from seva_exp.records import Answer, ImageRef, Sample
+from seva_exp.generation.pairs import Tally, grouped, make_pairs
+from seva_exp.records import Answer, Drop, ImageRef, Pair, Sample
 
 
 def sample(id):
@@ -36,11 +36,25 @@ def made(texts, filters=EQUAL, **options):
     negatives = {
         view: [answer(id, row[view]) for id, row in texts.items() if view in row] for view in views
     }
-    return make_pairs([sample(id) for id in texts], clean, negatives, filters, 0, **options)
+    return paired([sample(id) for id in texts], clean, negatives, filters, 0, **options)
+
+
+def paired(samples, clean, negatives, filters, seed, newlines="keep"):
+    """(pairs, drops, the stage's summary)."""
+
+    def groups():
+        return grouped(samples, clean, negatives)
+
+    tally, results = Tally(negatives), []
+    for one in make_pairs(groups, filters, seed, newlines):
+        tally.add(one)
+        results.append(one.result)
+    pairs, drops = ([r for r in results if isinstance(r, kind)] for kind in (Pair, Drop))
+    return pairs, drops, tally.summary()
 
 
 def test_each_negative_is_judged_on_its_own():
-    pairs, drops, removed = made(
+    pairs, drops, summary = made(
         {
             "one": {"clean": "a cat", "v": "a dog", "w": "a cat"},
             "two": {"clean": "a cat", "v": "a cat", "w": "a cat"},
@@ -52,8 +66,7 @@ def test_each_negative_is_judged_on_its_own():
         ("three", ("v", "w"), ("a cow", "a hen")),
     ]
     assert [(d.sample_id, d.reason, d.detail) for d in drops] == [("two", "equal", "a cat")]
-    assert removed == {"v": {"equal": 1}, "w": {"equal": 2}}
-    assert summarize(pairs, drops, removed) == {
+    assert summary == {
         "sampled": 3,
         "kept": 2,
         "dropped": {"equal": 1},
@@ -71,10 +84,10 @@ def test_a_pair_holds_the_sample_and_what_was_generated():
 
 def test_the_first_views_reason_stands_for_the_sample_and_the_detail_tells_all():
     texts = {"one": {"clean": "a cat", "v": "", "w": "a cat"}}
-    _, [drop], removed = made(texts, [EqualFilter(), EmptyFilter()])
+    _, [drop], summary = made(texts, [EqualFilter(), EmptyFilter()])
     assert drop.reason == "empty"
     assert drop.detail == "v: empty (rejected); w: equal (a cat)"
-    assert removed == {"v": {"empty": 1}, "w": {"equal": 1}}
+    assert summary["removed_by_view"] == {"v": {"empty": 1}, "w": {"equal": 1}}
 
 
 def test_filters_run_in_the_lists_order():
@@ -94,10 +107,10 @@ def test_a_view_may_have_answered_some_samples_only():
         "two": {"clean": "a", "w": "b"},
         "three": {"clean": "a", "w": "a"},
     }
-    pairs, drops, removed = made(texts)
+    pairs, drops, summary = made(texts)
     assert [(p.sample_id, p.views) for p in pairs] == [("one", ("v",)), ("two", ("w",))]
     assert [d.sample_id for d in drops] == ["three"]
-    assert removed == {"v": {}, "w": {"equal": 1}}
+    assert summary["removed_by_view"] == {"v": {}, "w": {"equal": 1}}
 
 
 def test_a_sample_that_no_view_answered_is_a_programmers_error():
@@ -113,8 +126,8 @@ def test_newlines_are_deleted_behind_the_filters_and_such_tokens_are_not_trained
     pairs, _, _ = made(texts)
     assert (pairs[0].chosen, pairs[0].views) == ("red\ncat", ("v", "w"))
     assert pairs[0].chosen_tokens
-    pairs, _, removed = made(texts, newlines="delete")
-    assert removed == {"v": {}, "w": {}}, "judged as they were said"
+    pairs, _, summary = made(texts, newlines="delete")
+    assert summary["removed_by_view"] == {"v": {}, "w": {}}, "judged as they were said"
     one, two = pairs
     assert (one.chosen, one.chosen_tokens, one.views) == ("redcat", (), ("v", "w"))
     assert one.rejected_tokens == ((0, 1), (0, 1))
@@ -157,31 +170,47 @@ def random_input(rng):
 
 
 @pytest.mark.parametrize("number", range(300))
-def test_nothing_is_lost_and_the_answers_order_does_not_matter(number):
+def test_nothing_is_lost_and_the_samples_order_does_not_matter(number):
     rng = random.Random(number)
     samples, clean, negatives, *rest = random_input(rng)
-    found = make_pairs(samples, clean, negatives, *rest)
-    pairs, drops, removed = found
+    pairs, drops, told = paired(samples, clean, negatives, *rest)
     assert sorted(x.sample_id for x in [*pairs, *drops]) == sorted(s.id for s in samples)
-    told = summarize(*found)
     assert told["kept"] + sum(told["dropped"].values()) == told["sampled"] == len(samples)
+    removed = told["removed_by_view"]
     assert list(removed) == list(told["kept_by_view"]) == list(negatives)
     for view, answers in negatives.items():
         assert told["kept_by_view"][view] + sum(removed[view].values()) == len(answers)
     assert all(len(p.views) == len(p.rejected) == len(p.rejected_tokens) > 0 for p in pairs)
-    shuffled = {view: rng.sample(answers, len(answers)) for view, answers in negatives.items()}
-    again = make_pairs(samples, rng.sample(clean, len(clean)), shuffled, *rest)
-    assert again == found
-    others = make_pairs(rng.sample(samples, len(samples)), clean, negatives, *rest)
+    order = {id: i for i, id in enumerate(rng.sample([s.id for s in samples], len(samples)))}
+    others = paired(
+        sorted(samples, key=lambda s: order[s.id]),
+        sorted(clean, key=lambda a: order[a.sample_id]),
+        {v: sorted(said, key=lambda a: order[a.sample_id]) for v, said in negatives.items()},
+        *rest,
+    )
     assert sorted(others[0], key=lambda p: p.sample_id) == sorted(pairs, key=lambda p: p.sample_id)
+    assert others[2] == told
+
+
+def test_answers_in_another_order_make_no_pairs():
+    samples, said = [sample("one"), sample("two")], [answer("two", "a"), answer("one", "a")]
+    with pytest.raises(AssertionError, match="did not answer sample one in its turn"):
+        paired(samples, said, {"v": said}, EQUAL, 0)
+    right = [answer("one", "b"), answer("two", "b")]
+    with pytest.raises(AssertionError, match="no negative view answered sample one"):
+        paired(samples, right, {"v": said}, EQUAL, 0)
+    with pytest.raises(AssertionError, match="answers to no sample"):
+        paired(samples, right, {"v": [*right, answer("three", "c")]}, EQUAL, 0)
 
 
 @pytest.mark.parametrize("number", range(60))
 def test_where_one_sample_is_missing_no_other_pair_is_lost(number):
     rng = random.Random(number)
     samples, clean, negatives, *rest = random_input(rng)
-    before = {p.sample_id: p for p in make_pairs(samples, clean, negatives, *rest)[0]}
+    before = {p.sample_id: p for p in paired(samples, clean, negatives, *rest)[0]}
     for gone in samples:
         left = [s for s in samples if s.id != gone.id]
-        now = {p.sample_id: p for p in make_pairs(left, clean, negatives, *rest)[0]}
+        best = [a for a in clean if a.sample_id != gone.id]
+        others = {v: [a for a in n if a.sample_id != gone.id] for v, n in negatives.items()}
+        now = {p.sample_id: p for p in paired(left, best, others, *rest)[0]}
         assert all(now[id] == pair for id, pair in before.items() if id != gone.id)

@@ -103,6 +103,13 @@ def test_hub_id_is_its_own_identity():
     assert (values["path"], values["revision"]) == ("org/name", "abc")
 
 
+def test_a_bound_on_pixels_is_part_of_the_identity_when_set():
+    free = HubModel(path="org/name").identity(sha256)
+    assert "max_pixels" not in free
+    bound = HubModel(path="org/name", max_pixels=4096).identity(sha256)
+    assert bound == {**free, "max_pixels": 4096}
+
+
 def test_identity_of_the_embedded_model():
     TinyModel().check()
     files = {file.name: sha256(file) for file in TINY_CHECKPOINT.iterdir()}

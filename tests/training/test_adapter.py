@@ -14,14 +14,15 @@ from seva_exp.training import DpoTraining
 from seva_exp.training.dpo import train
 from seva_exp.training.steps import COPY
 
-from ..models.families import FAMILIES, build
+from ..models.families import FAMILIES, build, slow_but
 from .tools import first_loss, logprob, placement, preferences, quiet, tiny, trained
 
 RECIPE = DpoTraining(batch_size=6, learning_rate=1e-3, warmup_ratio=0.0)
 PROJECTOR = RECIPE.model_copy(update={"train_projector": True})
 EXPECTED = {
-    "llava15": ["model.multi_modal_projector"],
-    "llava16_mistral": ["model.multi_modal_projector"],
+    **{name: ["model.multi_modal_projector"] for name in FAMILIES},
+    "idefics3": ["model.connector"],
+    "qwen25_vl": ["model.visual.merger"],
     "qwen3_vl": ["model.visual.merger", "model.visual.deepstack_merger_list.0"],
     "smolvlm2": ["model.connector"],
 }
@@ -201,7 +202,7 @@ def test_an_adapter_of_other_modules_is_refused(plain, tmp_path):
             trained(tmp_path / "x", spec, start=plain)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@slow_but("gemma3", "internvl3", "llava15", "qwen3_vl", "smolvlm2")
 def test_every_family_s_projector_is_found_and_trains(name, tmp_path, monkeypatch):
     """In half precision, with checkpointing; policy and reference are equal before."""
     if importlib.util.find_spec("num2words") is None:

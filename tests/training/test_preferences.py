@@ -11,16 +11,18 @@ import torch
 from seva_exp import StageError
 from seva_exp.augment import BadPrompt, Blend, DiffusionNoise, Moco
 from seva_exp.digests import FileDigests
-from seva_exp.generation import answers
+from seva_exp.generation import HfGeneration
+from seva_exp.generation.answers import Asker
 from seva_exp.generation.engine import Engine
 from seva_exp.images import load_image
 from seva_exp.interfaces import Request
+from seva_exp.models import TinyModel
 from seva_exp.records import ImageRef, Pair, Sample
 from seva_exp.training import DpoTraining
 from seva_exp.training.align import align
 from seva_exp.training.collate import PreferenceCollator
 from seva_exp.training.preferences import preferences_of
-from seva_exp.views import Pictures, View
+from seva_exp.views import View
 
 from .tools import CHOSEN, QUESTIONS, REJECTED, picture, placement, quiet, tiny
 
@@ -53,7 +55,6 @@ def test_the_pictures_in_training_are_those_that_generation_showed(tmp_path):
     """Not only alike: the same values, of image-space views (with partners) and pixel-space ones,
     though training sees fewer samples, in another order."""
     vlm, made = tiny(), samples(tmp_path, 5)
-    pictures = Pictures(made)
     kept = [made[3], made[1]]
     pairs = [pair_of(sample, ("blend", "moco", "noise", "prompt")) for sample in kept]
     rows = preferences_of(vlm, pairs, tmp_path, views=VIEWS, samples=made[::-1])
@@ -65,8 +66,10 @@ def test_the_pictures_in_training_are_those_that_generation_showed(tmp_path):
         [(s, n) for s in kept for n in ("blend", "moco", "noise")]
     ):
         view = VIEWS[name]
-        request = answers._request(sample, tmp_path, view, pictures, 8)
-        shown = answers._engine(vlm, placement(tmp_path), view, None).image(request)
+        asker = Asker(
+            TinyModel(), lambda: vlm, lambda: iter(made), tmp_path, view, HfGeneration(), None
+        )
+        shown = view.pixels(vlm, vlm.encode_image(asker.request(sample).load()), sample.id)
         assert torch.equal(seen[index], shown.pixels["pixel_values"][0]), name
         assert not torch.equal(seen[index], clean[index // 3])
 

@@ -13,7 +13,7 @@ from seva_exp import InputError, Machine, StageError
 from seva_exp.digests import FileDigests
 from seva_exp.progress import progress
 from seva_exp.stages import Workshop
-from seva_exp.stages.processes import device_of_ranks, launch
+from seva_exp.stages.processes import Job, device_of_ranks, launch
 from seva_exp.training import DpoTraining
 from seva_exp.training.arguments import shared_arguments
 from seva_exp.training.batches import SeededOrder, StepBatches
@@ -28,6 +28,10 @@ ROOT = Path(__file__).parents[2]
 def workshop(folder: Path, log=lambda *_: None, **machine) -> Workshop:
     values = {"device": "cpu", "train_batch_size": 1, "checkpoint_minutes": 0.0} | machine
     return Workshop(Machine(**values), FileDigests(folder), partial(progress, "off"), log)
+
+
+def job(stage, work: Path) -> Job:
+    return Job(stage.run, stage.label, work, [])
 
 
 def same(one: list[dict], other: list[dict]) -> None:
@@ -52,15 +56,15 @@ def test_two_processes_are_one_with_twice_the_accumulation(tmp_path, monkeypatch
     told: list[int] = []
     shop = workshop(tmp_path, lambda label, step, row: told.append(step), processes=2)
     with pytest.raises(StageError, match=r"align: process 1 died \(SIGKILL\).*the same command"):
-        launch(TwoTrainings(tmp_path, dies_at=5), two, [], shop)
+        launch(job(TwoTrainings(tmp_path, dies_at=5), two), shop)
     left = [path.name for path in (two / "trainer").glob("checkpoint-*")]
     assert left == ["checkpoint-4"]
     told.clear()
-    parts = launch(TwoTrainings(tmp_path), two, [], shop)
+    parts, _ = launch(job(TwoTrainings(tmp_path), two), shop)
     same(whole["dpo"], parts["dpo"])
     same(whole["sft"], parts["sft"])
     assert told == [1, 2, 3, 4, 5, 6]
-    assert {path.name for path in two.iterdir()} - {"none"} == {
+    assert {path.name for path in two.iterdir()} - {"none", "parts"} == {
         "adapter",
         "metrics.jsonl",
         "throughput.jsonl",
@@ -70,7 +74,7 @@ def test_two_processes_are_one_with_twice_the_accumulation(tmp_path, monkeypatch
 def test_the_error_of_a_rank_is_the_stage_s(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(InputError, match=r"^dpo\.batch_size=5: not this one\.$"):
-        launch(Refusing(), tmp_path, [], workshop(tmp_path, processes=2))
+        launch(job(Refusing(), tmp_path), workshop(tmp_path, processes=2))
 
 
 @pytest.mark.parametrize(("size", "accumulation", "ranks"), [(1, 2, 2), (2, 1, 3), (3, 1, 1)])

@@ -14,7 +14,6 @@ from seva_exp.training import DpoTraining
 from seva_exp.training.collate import Preference
 
 from ..models import families
-from . import bare
 from .steps import assert_equal, step
 
 MACHINE = Machine(device="cpu", dtype="float32")
@@ -35,19 +34,10 @@ def loader(tmp_path_factory: pytest.TempPathFactory):
     """``loader(name)()`` is a model of the family, new each time."""
     root = tmp_path_factory.mktemp("checkpoints")
     spec_of = cache(lambda name: families.build(name, root / name))
-    processor = cache(lambda: load(spec_of("llava15"), MACHINE).processor)
-
-    def of(name: str):
-        if name in families.FAMILIES:
-            return partial(load, spec_of(name), MACHINE)
-        return lambda: bare.build(name, processor())
-
-    return of
+    return lambda name: partial(load, spec_of(name), MACHINE)
 
 
-def preferences(name: str, n: int, rejected: tuple[int, ...]) -> list[Preference]:
-    if name in bare.BARE:
-        return bare.preferences(n, rejected)
+def preferences(n: int, rejected: tuple[int, ...]) -> list[Preference]:
     return [
         Preference(
             f"s{i}",
@@ -62,14 +52,14 @@ def preferences(name: str, n: int, rejected: tuple[int, ...]) -> list[Preference
 
 def both_ways(loader, name, tmp_path, n, rejected, checkpointing):
     specs = (DpoTraining(lora_rank=4, batch_size=8, fast=fast) for fast in ("on", "off"))
-    rows = preferences(name, n, rejected)
+    rows = preferences(n, rejected)
     return [
         step(loader(name), lambda vlm: rows, spec, tmp_path / spec.fast, checkpointing)
         for spec in specs
     ]
 
 
-EVERY = [*families.FAMILIES, *bare.BARE]
+EVERY = [*families.FAMILIES, *families.VARIANTS]
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -7,14 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from seva_exp import StageError
+from seva_exp import Machine, StageError
+from seva_exp.models.vlm import load
 from seva_exp.training import DpoTraining, shared_attention
 from seva_exp.training import dpo as dpo_module
 from seva_exp.training import forward as forward_module
 from seva_exp.training.dpo import trainer_for
 from seva_exp.training.forward import PlainForward, SharedForward
 
-from . import bare
+from ..models import families
 from .steps import prepared
 from .tools import placement, preferences, tiny
 
@@ -54,15 +55,16 @@ def test_auto_takes_the_shared_row_and_says_nothing(tmp_path):
 def test_naive_masks_are_seen_on_the_first_batch(name, tmp_path, monkeypatch):
     """Windows and blocks of tokens that see each other, both forgotten: wrong by tenths of a nat,
     without any error."""
-    processor = tiny().processor
+    model = families.build(name, tmp_path / "model")
 
     def naive(shared, window, device):
         prompts = [replace(p, blocks=()) for p in shared.prompts]
         return [(None, shared_attention.answer_mask(prompt, None, device)) for prompt in prompts]
 
     monkeypatch.setattr(shared_attention, "masks_of", naive)
-    rows = bare.preferences(3, (1, 2))
-    assert_falls_back(lambda: bare.build(name, processor), rows, tmp_path, "off the plain rows")
+    machine = Machine(device="cpu", dtype="float32")
+    rows = preferences(load(model, machine), 3, (1, 2))
+    assert_falls_back(lambda: load(model, machine), rows, tmp_path, "off the plain rows")
 
 
 def test_positions_that_do_not_start_again_are_seen(tmp_path, monkeypatch):

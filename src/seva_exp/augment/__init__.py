@@ -19,6 +19,7 @@ from seva_exp.augment.byol import Byol
 from seva_exp.augment.center_crop import CenterCrop
 from seva_exp.augment.color_jitter import ColorJitter
 from seva_exp.augment.diffusion_noise import DiffusionNoise
+from seva_exp.augment.diffusion_noise_image import DiffusionNoiseImage
 from seva_exp.augment.gaussian_blur import GaussianBlur
 from seva_exp.augment.grayscale import Grayscale
 from seva_exp.augment.horizontal_flip import HorizontalFlip
@@ -50,6 +51,7 @@ _Union = (
     | CenterCrop
     | ColorJitter
     | DiffusionNoise
+    | DiffusionNoiseImage
     | GaussianBlur
     | Grayscale
     | HorizontalFlip
@@ -92,6 +94,7 @@ __all__ = [
     "CenterCrop",
     "ColorJitter",
     "DiffusionNoise",
+    "DiffusionNoiseImage",
     "GaussianBlur",
     "Grayscale",
     "HorizontalFlip",

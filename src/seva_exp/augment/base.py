@@ -53,6 +53,8 @@ class PixelAugmentation(Augmentation):
     """Changes the normalised pixel values after the model's processor."""
 
     space: ClassVar[Space] = "pixels"
+    image_twin: ClassVar[str]
+    """Kind of the view that does about the same to the picture, for a model that is not here."""
 
     @abstractmethod
     def __call__(self, x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:

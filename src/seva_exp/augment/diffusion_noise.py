@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -36,6 +36,7 @@ class DiffusionNoise(PixelAugmentation):
     """
 
     kind: Literal["diffusion_noise"] = "diffusion_noise"
+    image_twin: ClassVar[str] = "diffusion_noise_image"
     step: int = Field(
         500,
         ge=0,

@@ -38,7 +38,7 @@ class Choices(Official):
     """Base of the benchmarks whose answer is a letter."""
 
     rules = RULES
-    placeholders = ("question", "hint", "options")
+    placeholders = ("question", "hint", "hint_or_na", "options", "inline_options")
 
     def choice(
         self,
@@ -55,7 +55,13 @@ class Choices(Official):
         """One question; refuses an answer that is none of the options."""
         if answer not in options:
             row.refuse(f"the answer {answer!r} is none of the choices {', '.join(options)}")
-        texts = {"question": row.text("question"), "hint": hint, "options": listing(options)}
+        texts = {
+            "question": row.text("question"),
+            "hint": hint,
+            "hint_or_na": hint or "N/A",
+            "options": listing(options),
+            "inline_options": " ".join(f"({letter}) {text}" for letter, text in options.items()),
+        }
         return Item(row, id, group, type, texts, answer, picture, {"options": options})
 
     def table_options(self, row: Row) -> dict[str, str]:

@@ -2,13 +2,13 @@
 
 With describe-and-respond there are two passes: one description a picture, which all the questions
 on it share (it does not depend on the question, so to describe once is to describe the same), then
-the questions behind it. Both passes write to one journal.
+the questions behind it. Both passes write to one journal. Several processes share the pictures: a
+picture's description and its questions are one process's, in a journal of its own.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -20,49 +20,67 @@ from seva_exp.benchmarks.statistics import scores
 from seva_exp.interfaces import Asks, Placement, Reply, Request
 from seva_exp.records import Prediction, Score, from_json, write_jsonl
 from seva_exp.spec import Json
-from seva_exp.store import Journal
+from seva_exp.store import PARTS, Journal, read_journal
 
 
-def evaluate(
+def ask(
     benchmark: Benchmark,
     engine: Callable[[], Asks],
     placement: Placement,
-    *,
-    model: str,
-    name: str,
+    label: str,
+    rank: int = 0,
+    ranks: int = 1,
     root: Path | None = None,
-) -> tuple[Json, list[Score]]:
-    """Write ``predictions.jsonl`` (in the questions' order) and, with describe-and-respond,
-    ``descriptions.jsonl``; return a summary and the scores. ``root`` is the data
-    root."""
+) -> int:
+    """Ask what no journal in ``placement.work`` holds yet of every ``ranks``-th picture; return how
+    many questions that were, without descriptions. ``root`` is the data root."""
     questions = list(benchmark.questions(root))
-    asking = _Asking(cache(engine), placement, f"evaluate.{model}.{name}")
-    start = time.monotonic()
-    summary: Json = {"questions": len(questions)}
-    sent = questions
+    pictures = list(dict.fromkeys(question.group for question in questions))
+    own = {*pictures[rank::ranks]}
+    mine = [question for question in questions if question.group in own]
+    asking = _Asking(cache(engine), placement, label, rank)
+    sent = mine
     if mode := benchmark.describe_and_respond:
-        described = _describe(mode, questions, asking)
-        write_jsonl(placement.work / "descriptions.jsonl", described.values())
-        sent = [_behind(mode, described[question.group], question) for question in questions]
-        cut = sum(description.stop == "length" for description in described.values())
+        _describe(mode, mine, len(pictures), asking)
+        texts = {row["picture"]: row["text"] for row in asking.rows if "picture" in row}
+        sent = [_behind(mode, texts[question.group], question) for question in mine]
+    scored = {question.id: question for question in mine}
+    prompts = {question.id: question.prompt for question in sent}
+
+    def record(reply: Reply) -> Prediction:
+        # Scoring sees the benchmark's own question, not the one that the model got.
+        return replace(benchmark.predict(scored[reply.id], reply.text), prompt=prompts[reply.id])
+
+    return asking.run(sent, len(questions), record, "sample_id", "question")
+
+
+def conclude(
+    benchmark: Benchmark, work: Path, *, model: str, name: str, root: Path | None = None
+) -> tuple[Json, list[Score]]:
+    """When everything is asked: write ``predictions.jsonl`` (in the questions' order) and, with
+    describe-and-respond, ``descriptions.jsonl``; return a summary and the scores."""
+    questions = list(benchmark.questions(root))
+    summary: Json = {"questions": len(questions)}
+    rows = list(_journaled(work))
+    if benchmark.describe_and_respond:
+        said = {row["picture"]: Description(**row) for row in rows if "picture" in row}
+        described = [said[group] for group in dict.fromkeys(q.group for q in questions)]
+        write_jsonl(work / "descriptions.jsonl", described)
+        cut = sum(description.stop == "length" for description in described)
         summary |= {"descriptions": len(described), "descriptions_cut_at_max_new_tokens": cut}
-    predictions, asked = _answer(benchmark, questions, sent, asking)
-    write_jsonl(placement.work / "predictions.jsonl", predictions)
-    found = scores(
-        benchmark.metrics,
-        predictions,
-        model=model,
-        benchmark=name,
-        protocol=benchmark.protocol_name,
+    found = {row["sample_id"]: row for row in rows if "sample_id" in row}
+    predictions = [from_json(Prediction, found[question.id]) for question in questions]
+    write_jsonl(work / "predictions.jsonl", predictions)
+    protocol = benchmark.protocol_name
+    return summary, scores(
+        benchmark.metrics, predictions, model=model, benchmark=name, protocol=protocol
     )
-    summary["questions_per_second"] = round(asked / (time.monotonic() - start), 1)
-    return summary, found
 
 
 def _describe(
-    mode: DescribeAndRespond, questions: Sequence[Question], asking: _Asking
-) -> dict[str, Description]:
-    """The description of every picture, in the order in which the questions come to it."""
+    mode: DescribeAndRespond, questions: Sequence[Question], total: int, asking: _Asking
+) -> None:
+    """A description of every picture, in the order in which the questions come to it."""
     first = {question.group: question for question in reversed(questions)}
     requests = [
         replace(first[group], id=group, prompt=mode.prompt, max_new_tokens=mode.max_new_tokens)
@@ -72,67 +90,53 @@ def _describe(
     def record(reply: Reply) -> Description:
         return Description(reply.id, mode.prompt, reply.text, reply.stop)
 
-    asking.run(requests, record, "picture", "description")
-    by_picture = {row["picture"]: Description(**row) for row in asking.rows("picture")}
-    return {request.id: by_picture[request.id] for request in requests}
+    asking.run(requests, total, record, "picture", "description")
 
 
-def _behind(mode: DescribeAndRespond, description: Description, question: Question) -> Question:
-    return replace(question, prompt=mode.infuse(description.text, question.prompt))
-
-
-def _answer(
-    benchmark: Benchmark,
-    questions: Sequence[Question],
-    sent: Sequence[Question],
-    asking: _Asking,
-) -> tuple[list[Prediction], int]:
-    """The scored answers and how many were asked now. ``sent`` are the questions as the model gets
-    them; scoring sees the benchmark's own."""
-    own = {question.id: question for question in questions}
-    prompts = {question.id: question.prompt for question in sent}
-
-    def record(reply: Reply) -> Prediction:
-        return replace(benchmark.predict(own[reply.id], reply.text), prompt=prompts[reply.id])
-
-    asked = asking.run(sent, record, "sample_id", "question")
-    by_id = {row["sample_id"]: from_json(Prediction, row) for row in asking.rows("sample_id")}
-    return [by_id[question.id] for question in questions], asked
+def _behind(mode: DescribeAndRespond, description: str, question: Question) -> Question:
+    return replace(question, prompt=mode.infuse(description, question.prompt))
 
 
 class _Asking:
     """Questions to the engine, finished batches into the journal. The engine is made when there is
     something to ask. Rows of one kind are told by the name of their id."""
 
-    def __init__(self, engine: Callable[[], Asks], placement: Placement, label: str) -> None:
+    def __init__(
+        self, engine: Callable[[], Asks], placement: Placement, label: str, rank: int
+    ) -> None:
         self._engine = engine
-        self._placement = placement
+        self._progress = placement.progress
         self._label = label
-        self._journal = Journal(placement.work)
-
-    def rows(self, id_name: str) -> list[Json]:
-        """What is journaled under this id."""
-        return [row for row in self._journal.rows if id_name in row]
+        (placement.work / PARTS).mkdir(exist_ok=True)
+        self._journal = Journal(placement.work / PARTS, f"journal-{rank}.jsonl")
+        self.rows = list(_journaled(placement.work))
 
     def run(
         self,
         questions: Sequence[Question],
+        total: int,
         record: Callable[[Reply], Any],
         id_name: str,
         unit: str,
     ) -> int:
-        """Ask what the journal does not hold yet; returns how many that were."""
-        done = {row[id_name] for row in self.rows(id_name)}
+        """Ask what the journals do not hold yet; returns how many that were. ``total`` is the
+        number of all processes' questions."""
+        done = {row[id_name] for row in self.rows if id_name in row}
         todo = [_request(question) for question in questions if question.id not in done]
-        if not todo:
-            return 0
-        engine = self._engine()
-        with self._placement.progress(self._label, len(questions), unit) as meter:
+        with self._progress(self._label, total, unit) as meter:
             meter.update(len(questions) - len(todo))
-            for replies in engine.run(todo):
-                self._journal.append([asdict(record(reply)) for reply in replies])
+            for replies in self._engine().run(todo) if todo else ():
+                rows = [asdict(record(reply)) for reply in replies]
+                self._journal.append(rows)
+                self.rows += rows
                 meter.update(len(replies))
         return len(todo)
+
+
+def _journaled(work: Path) -> Iterator[Json]:
+    """What is in the journals of all processes, those of killed ones too."""
+    for file in sorted((work / PARTS).glob("journal-*.jsonl")):
+        yield from read_journal(file)
 
 
 def _request(question: Question) -> Request:

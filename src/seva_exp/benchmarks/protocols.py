@@ -25,8 +25,8 @@ class Protocol(Spec):
     """One benchmark's part of a protocol."""
 
     prompt: str = Field(min_length=1)
-    """What is sent. ``{question}`` and others are filled in; a line that is nothing but a
-    placeholder without content is left out."""
+    """What is sent. ``{question}`` and others are filled in; a line of whose placeholders none has
+    content is left out."""
     rule: str
     """How an answer is read and scored: one of the benchmark's rules."""
     max_new_tokens: int = Field(ge=1)
@@ -38,8 +38,8 @@ class Protocol(Spec):
         """The prompt with its placeholders filled in, once: braces in the texts stay."""
         kept = []
         for line in self.prompt.split("\n"):
-            alone = PLACEHOLDER.fullmatch(line)
-            if not alone or texts[alone[1]]:
+            names = PLACEHOLDER.findall(line)
+            if not names or any(texts[name] for name in names):
                 kept.append(PLACEHOLDER.sub(lambda found: texts[found[1]], line))
         return "\n".join(kept)
 

@@ -25,8 +25,8 @@ def soft(text: str, target: str, details: Json) -> Scored:
 
 
 class TextvqaBenchmark(Official):
-    """A protocol whose prompt has ``{ocr}`` reads the OCR tokens from LLaVA-1.5's question file;
-    without them scores are lower by far (58.2 or 46 for the same model)."""
+    """A protocol whose prompt has ``{ocr}`` takes the line with the reference OCR tokens from
+    LLaVA-1.5's question file; without them scores are lower by far (for one model 46, not 58.2)."""
 
     layout = (("textvqa/TextVQA_0.5.1_val.json",), ("textvqa/train_images",), OCR)
     tables = ("textvqa/TextVQA_VAL.tsv", "TextVQA_VAL.tsv")
@@ -78,12 +78,12 @@ class TextvqaBenchmark(Official):
         return Item(row, id, group, "all", texts, most, picture, {"answers": answers})
 
     def _tokens(self, shelf: Shelf) -> dict[tuple[str, str], str]:
-        """The OCR tokens by picture and question (lower case)."""
+        """The line with the OCR tokens by picture and question (lower case)."""
         if "ocr" not in self.asked.placeholders():
             return {}
         found = {}
         for row in shelf.lines(OCR):
             question, *rest = row.text("text").split("\n")
-            marked = [line.removeprefix(MARK).strip() for line in rest if line.startswith(MARK)]
+            marked = [line for line in rest if line.startswith(MARK)]
             found[row.text("question_id"), question.lower()] = marked[0] if marked else ""
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -66,8 +66,22 @@ class DataSource(Spec):
         holds one holds the seed too."""
 
     @abstractmethod
+    def read(
+        self, seed: int, root: Path, sha256: Hasher, where: str = "data"
+    ) -> Iterator[Sample | Drop]:
+        """The samples in a fixed order, and what is left out. What is drawn by the seed may be held
+        in memory, a source of which everything is taken is not. Pictures that are made are written
+        below ``root/images``. Raises InputError where there is no sample."""
+
     def build(self, seed: int, root: Path, sha256: Hasher, where: str = "data") -> SampleSet:
-        """The samples; pictures that are made are written below ``root/images``."""
+        """All of it at once, for sets that fit into memory."""
+        made = SampleSet([], [])
+        for one in self.read(seed, root, sha256, where):
+            if isinstance(one, Sample):
+                made.samples.append(one)
+            else:
+                made.drops.append(one)
+        return made
 
     @abstractmethod
     def image_root(self, root: Path) -> Path:
@@ -111,7 +125,20 @@ def hash_or_none(path: Path, sha256: Hasher) -> str | None:
         return None
 
 
-def tally(drops: Iterable[Drop]) -> str:
-    """Counted reasons, such as "3 not an image, 1 empty file", the most frequent first."""
-    counts = Counter(drop.reason for drop in drops)
-    return ", ".join(f"{n} {reason}" for reason, n in counts.most_common())
+def some(
+    made: Iterable[Sample | Drop], field: str, path: str | None, what: str, things: str
+) -> Iterator[Sample | Drop]:
+    """``made``; where no sample is in it, InputError: of ``things`` (such as rows) none is a usable
+    ``what``, and why: the reasons counted, the most frequent first."""
+    reasons: Counter[str] = Counter()
+    found = False
+    for one in made:
+        if isinstance(one, Sample):
+            found = True
+        elif not found:
+            reasons[one.reason] += 1
+        yield one
+    if not found:
+        counted = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
+        why = f"{reasons.total()} {things}: {counted}" if reasons else f"no {things[:-1]}"
+        raise InputError(f"{field}: there is no usable {what} in {path!r} ({why}).")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -69,3 +69,15 @@ def collect(
             found[name] = made
     reason = NOT_DRAWN if len(found) == drawn.wanted else NOT_REACHED
     return found, drops | {name: Drop(name, reason) for name in drawn.rest}
+
+
+def in_order(
+    names: Iterable[str], drawn: Draw, make: Callable[[str], Made | Drop]
+) -> Iterator[Made | Drop]:
+    """What became of each of ``names``, in their order. Where all are wanted, each is made when its
+    turn comes; else what was drawn is held."""
+    if drawn.wanted == len(drawn.tried) and not drawn.rest:
+        yield from map(make, names)
+        return
+    found, drops = collect(drawn, make)
+    yield from (found[name] if name in found else drops[name] for name in names)

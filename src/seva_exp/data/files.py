@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from pydantic import Field
@@ -11,12 +12,11 @@ from pydantic import Field
 from seva_exp.data.base import (
     Hasher,
     PathSource,
-    SampleSet,
     hash_or_none,
     refuse_placeholder,
-    tally,
+    some,
 )
-from seva_exp.data.draw import Draw, collect, draw
+from seva_exp.data.draw import Draw, draw, in_order
 from seva_exp.errors import InputError
 from seva_exp.fields import printable
 from seva_exp.given import existing_folder, walk
@@ -83,15 +83,15 @@ class PictureFiles(PathSource):
     def image_root(self, root: Path) -> Path:
         return Path(self.given("data")).expanduser().absolute()
 
-    def build(self, seed: int, root: Path, sha256: Hasher, where: str = "data") -> SampleSet:
+    def read(
+        self, seed: int, root: Path, sha256: Hasher, where: str = "data"
+    ) -> Iterator[Sample | Drop]:
         folder = self._folder(where)
         listing = self._listing(folder, where)
         make = self._maker(folder, listing, sha256, where)
-        found, drops = collect(self._draw(listing, seed), make)
-        left_out = listing.drops + [drops[name] for name in listing.names if name in drops]
-        if not found:
-            raise InputError(self._nothing(where, left_out))
-        return SampleSet([found[name] for name in listing.names if name in found], left_out)
+        made = in_order(listing.names, self._draw(listing, seed), make)
+        every = chain(listing.drops, made)
+        return some(every, f"{where}.path", self.path, "picture", "files")
 
     def _listing(self, folder: Path, where: str) -> Listing:
         """The candidates. A file name that is no text is none that a record can hold."""
@@ -119,7 +119,3 @@ class PictureFiles(PathSource):
 
     def _folder(self, where: str) -> Path:
         return existing_folder(f"{where}.path", self.given(where))
-
-    def _nothing(self, where: str, drops: list[Drop]) -> str:
-        why = f"{len(drops)} files: {tally(drops)}" if drops else "no file"
-        return f"{where}.path: there is no usable picture in {self.path!r} ({why})."

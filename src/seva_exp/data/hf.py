@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,14 +14,13 @@ from pydantic import Field
 from seva_exp.data.base import (
     Hasher,
     PathSource,
-    SampleSet,
     hash_or_none,
     refuse_placeholder,
-    tally,
+    some,
 )
-from seva_exp.data.draw import collect, draw
+from seva_exp.data.draw import draw, in_order
 from seva_exp.data.hf_pictures import Written, stored
-from seva_exp.data.rows import row_name, stop
+from seva_exp.data.rows import row_name, row_number, stop
 from seva_exp.errors import InputError, suggest
 from seva_exp.fields import BadRow, as_text, spoken
 from seva_exp.given import existing_folder
@@ -127,28 +127,27 @@ class HfData(PathSource):
     def image_root(self, root: Path) -> Path:
         return root / "images"
 
-    def build(self, seed: int, root: Path, sha256: Hasher, where: str = "data") -> SampleSet:
+    def read(
+        self, seed: int, root: Path, sha256: Hasher, where: str = "data"
+    ) -> Iterator[Sample | Drop]:
         table = self._table(where)
         folder = self.image_root(root)
         folder.mkdir(parents=True, exist_ok=True)
         pictures = Written(folder, self._base(where), self.image_field)
-        numbers = {row_name(number): number for number in range(1, len(table) + 1)}
 
         def make(name: str) -> Sample | Drop:
+            number = row_number(name)
             try:
-                return self._sample(name, table[numbers[name] - 1], pictures)
+                return self._sample(name, table[number - 1], pictures)
             except BadRow as error:
                 if self.on_error == "skip":
                     return error.drop(name)
-                stop(where, self.path, numbers[name], error)
+                stop(where, self.path, number, error)
 
-        drawn = draw(list(numbers), self.samples, seed, DRAW, self.on_error == "skip")
-        found, drops = collect(drawn, make)
-        if not found:
-            why = f"{len(drops)} rows: {tally(drops.values())}" if drops else "no row"
-            raise InputError(f"{where}.path: there is no usable row in {self.path!r} ({why}).")
-        samples = [found[name] for name in numbers if name in found]
-        return SampleSet(samples, [drops[name] for name in numbers if name in drops])
+        names = [row_name(number) for number in range(1, len(table) + 1)]
+        drawn = draw(names, self.samples, seed, DRAW, self.on_error == "skip")
+        made = in_order(names, drawn, make)
+        yield from some(made, f"{where}.path", self.path, "row", "rows")
 
     def _sample(self, name: str, values: Json, pictures: Written) -> Sample:
         prompt, response = self.prompt, ""
@@ -242,10 +241,10 @@ class HfData(PathSource):
                 return []
         elif not _any_by_path(table, self.image_field):
             return []
-        numbers = {row_name(number): number - 1 for number in range(1, len(table) + 1)}
-        drawn = draw(list(numbers), self.samples, seed, DRAW, self.on_error == "skip")
+        names = [row_name(number) for number in range(1, len(table) + 1)]
+        drawn = draw(names, self.samples, seed, DRAW, self.on_error == "skip")
         rows = table.select_columns([self.image_field])
-        found = (stored(rows[numbers[name]][self.image_field]) for name in drawn.tried)
+        found = (stored(rows[row_number(name) - 1][self.image_field]) for name in drawn.tried)
         return sorted({item for item in found if isinstance(item, str)})
 
 

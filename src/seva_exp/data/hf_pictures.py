@@ -6,14 +6,15 @@ import hashlib
 from io import BytesIO
 from pathlib import Path
 
+from seva_exp.data.rows import REMEMBERED
 from seva_exp.fields import BadRow, as_text
 from seva_exp.images import NO_FILE, SUFFIXES_OF_FORMAT, UNREADABLE, UnusableImage, open_image
 from seva_exp.records import ImageRef
 
 
 class Written:
-    """Pictures that become files of ``folder``, named by content: each is written and decoded
-    once."""
+    """Pictures that become files of ``folder``, named by content: of the last ones each is written
+    and decoded once."""
 
     def __init__(self, folder: Path, base: Path, field: str) -> None:
         self.folder = folder
@@ -28,6 +29,8 @@ class Written:
         if sha256 not in self.seen:
             self.seen[sha256] = self._write(content, sha256)
         result = self.seen[sha256]
+        if len(self.seen) > REMEMBERED:
+            del self.seen[next(iter(self.seen))]
         if isinstance(result, UnusableImage):
             raise BadRow(result.reason, result.detail or f"{len(content)} bytes", self.field)
         return result

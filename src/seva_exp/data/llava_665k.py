@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from seva_exp.data.base import NOT_DRAWN, Hasher, SampleSet
+from seva_exp.data.base import NOT_DRAWN, Hasher, some
 from seva_exp.data.conversation import TURNS, said, speaker, turns_of
 from seva_exp.data.draw import Draw, collect, draw
 from seva_exp.data.rows import Pictures, Refuse, RowFile, image_of, row_name
@@ -86,27 +86,29 @@ class Llava665kData(RowFile):
         tried = {p for name in found.subsets for p in self._draw(found, name, seed).tried}
         return self._identity(sha256, where, tried)
 
-    def build(self, seed: int, root: Path, sha256: Hasher, where: str = "data") -> SampleSet:
+    def read(
+        self, seed: int, root: Path, sha256: Hasher, where: str = "data"
+    ) -> Iterator[Sample | Drop]:
+        """What is drawn depends on all of the file, so all of its questions are held."""
         existing_file(f"{where}.path", self.given(where))
 
         def refuse(number: int, error: BadRow) -> Drop:
             return self._refuse(where, number, error)
 
         found = self._read(where, refuse)
-        pictures = Pictures(self.image_root(root), sha256)
-        samples: list[Sample] = []
-        drops = found.drops
-        for name, subset in found.subsets.items():
-            images, undrawn = self._images(name, found, seed, pictures, refuse)
-            drops += undrawn
-            for path in subset:
-                if path in images:
-                    asked, unasked = self._ask(seed, name, images[path], subset[path])
-                    samples += asked
-                    drops += unasked
-        if not samples:
-            raise self._nothing(where, drops)
-        return SampleSet(samples, drops + _others(found.others))
+        pictures = Pictures(Path(self._root()), sha256)
+
+        def made() -> Iterator[Sample | Drop]:
+            yield from found.drops
+            for name, subset in found.subsets.items():
+                images, undrawn = self._images(name, found, seed, pictures, refuse)
+                yield from undrawn
+                for path in subset:
+                    if path in images:
+                        yield from self._ask(seed, name, images[path], subset[path])
+
+        yield from some(made(), f"{where}.path", self.path, "row", "rows")
+        yield from _others(found.others)
 
     def _items(self, where: str) -> Iterator[tuple[int, object]]:
         yield from elements(self._file(), f"{where}.path")
@@ -185,17 +187,16 @@ class Llava665kData(RowFile):
 
     def _ask(
         self, seed: int, subset: str, image: ImageRef, asked: Asked
-    ) -> tuple[list[Sample], list[Drop]]:
-        """The questions of a picture that are drawn, and those that are not."""
+    ) -> Iterator[Sample | Drop]:
+        """The questions of a picture that are drawn, then those that are not."""
         wanted = self.ocr_questions if subset == OCR else 1
         # Unlike pictures, questions cannot turn out to be unusable: so there are no spares.
         drawn = draw(asked.questions, wanted, seed, f"{QUESTIONS}.{image.path}", spares=False)
         ids = {text: f"{image.path}#{place}" for place, text in enumerate(asked.questions, 1)}
-        samples = [Sample(ids[text], image, text) for text in ids if text in drawn.tried]
-        drops = [Drop(ids[text], NOT_DRAWN) for text in ids if text in drawn.rest]
-        if len(samples) < wanted:
-            drops.append(Drop(image.path, FEWER_QUESTIONS, f"{len(samples)} of {wanted}"))
-        return samples, drops
+        yield from (Sample(ids[text], image, text) for text in ids if text in drawn.tried)
+        yield from (Drop(ids[text], NOT_DRAWN) for text in ids if text in drawn.rest)
+        if len(drawn.tried) < wanted:
+            yield Drop(image.path, FEWER_QUESTIONS, f"{len(drawn.tried)} of {wanted}")
 
 
 def _subset(item: object) -> str:

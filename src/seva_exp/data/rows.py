@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NoReturn
 
 from pydantic import Field
 
-from seva_exp.data.base import Hasher, PathSource, SampleSet, hash_or_none, tally
-from seva_exp.data.draw import collect, draw
+from seva_exp.data.base import Hasher, PathSource, hash_or_none, some
+from seva_exp.data.draw import Draw, collect, draw
 from seva_exp.errors import InputError
 from seva_exp.fields import BadRow, text_of, value_of
 from seva_exp.given import existing_file, existing_folder, inside
@@ -33,6 +35,8 @@ class Row:
     response: str = ""
 
 
+Rows = Iterator[tuple[str, Row | Drop]]
+"""By name, those that are not well-formed as drops."""
 Refuse = Callable[[int, BadRow], Drop]
 """What is done with the bad row of this number."""
 
@@ -96,10 +100,6 @@ class RowFile(PathSource):
         fields = self.model_dump(mode="json", exclude={"path", "image_folder"})
         return fields | {"rows": sha256(file), "images": len(images), "contents": digest(contents)}
 
-    def _nothing(self, where: str, drops: list[Drop]) -> InputError:
-        why = f"{len(drops)} rows: {tally(drops)}" if drops else "no row"
-        return InputError(f"{where}.path: there is no usable row in {self.path!r} ({why}).")
-
 
 class SampleRows(RowFile):
     """Rows that give one sample each."""
@@ -119,34 +119,61 @@ class SampleRows(RowFile):
         if self.path is None:
             return self.to_json()
         existing_file(f"{where}.path", self.path)
-        rows, _ = self._read(where, lambda number, error: error.drop(row_name(number)))
-        drawn = draw(list(rows), self.samples, seed, self._purpose(), self.on_error == "skip")
-        return self._identity(sha256, where, {rows[name].image for name in drawn.tried})
 
-    def build(self, seed: int, root: Path, sha256: Hasher, where: str = "data") -> SampleSet:
+        def rows() -> Rows:
+            return self._rows(where, lambda number, error: error.drop(row_name(number)))
+
+        drawn = self._draw(rows(), seed) if seed is not None and self.samples else None
+        tried = {*drawn.tried} if drawn else None
+        images = {
+            row.image
+            for name, row in rows()
+            if isinstance(row, Row) and (tried is None or name in tried)
+        }
+        return self._identity(sha256, where, images)
+
+    def read(
+        self, seed: int, root: Path, sha256: Hasher, where: str = "data"
+    ) -> Iterator[Sample | Drop]:
+        """Every row has been looked at before the first picture is opened. Of the rows only those
+        are held that are drawn."""
         existing_file(f"{where}.path", self.given(where))
 
         def refuse(number: int, error: BadRow) -> Drop:
             return self._refuse(where, number, error)
 
-        rows, bad = self._read(where, refuse)
+        def rows() -> Rows:
+            return self._rows(where, refuse)
+
+        drawn = self._draw(rows(), seed)
         pictures = Pictures(self.image_root(root), sha256)
 
-        def sample(name: str) -> Sample | Drop:
-            row = rows[name]
+        def look(row: Row) -> Sample | Drop:
             try:
                 image = pictures.ref(row.image, self._image_key())
             except BadRow as error:
                 return refuse(row.number, error)
             return Sample(row.id, image, row.prompt, row.response)
 
-        drawn = draw(list(rows), self.samples, seed, self._purpose(), self.on_error == "skip")
-        found, drops = collect(drawn, sample)
-        drops |= bad
-        left_out = [drops[name] for name in sorted(drops, key=_number)]
-        if not found:
-            raise self._nothing(where, left_out)
-        return SampleSet([found[name] for name in rows if name in found], left_out)
+        def made() -> Iterator[Sample | Drop]:
+            if drawn is None:
+                yield from (row if isinstance(row, Drop) else look(row) for _, row in rows())
+                return
+            tried = {*drawn.tried}
+            held = {name: row for name, row in rows() if isinstance(row, Row) and name in tried}
+            found, drops = collect(drawn, lambda name: look(held[name]))
+            for name, row in rows():
+                yield row if isinstance(row, Drop) else found.get(name) or drops[name]
+
+        return some(made(), f"{where}.path", self.path, "row", "rows")
+
+    def _draw(self, rows: Rows, seed: int) -> Draw | None:
+        """What is drawn of the well-formed ones, after all have been looked at; None: all."""
+        if self.samples is None:
+            deque(rows, maxlen=0)
+            return None
+        names = [name for name, row in rows if isinstance(row, Row)]
+        return draw(names, self.samples, seed, self._purpose(), self.on_error == "skip")
 
     def _purpose(self) -> str:
         return f"data.{self.kind}.draw"
@@ -159,23 +186,25 @@ class SampleRows(RowFile):
     def _look_at(self, number: int, item: object, root: str) -> Row:
         """The row; raises BadRow if it is not well-formed."""
 
-    def _read(self, where: str, refuse: Refuse) -> tuple[dict[str, Row], dict[str, Drop]]:
-        """The well-formed rows and those that are not, both by row name."""
-        rows: dict[str, Row] = {}
-        drops: dict[str, Drop] = {}
-        owners: dict[str, str] = {}
+    def _rows(self, where: str, refuse: Refuse) -> Rows:
+        """The rows one after the other; of those before, only their ids are held, where they have
+        some of their own."""
+        owners: dict[str, int] = {}
         root = self._root()
         for number, item in self._items(where):
             name = row_name(number)
             try:
                 row = self._look_at(number, item, root)
                 if row.id in owners:
-                    detail = f"{row.id!r}, as in {owners[row.id]}; id_field=null takes the number"
+                    first = row_name(owners[row.id])
+                    detail = f"{row.id!r}, as in {first}; id_field=null takes the number"
                     raise BadRow("duplicate id", detail, self.id_field or "")
-                owners[row.id], rows[name] = name, row
             except BadRow as error:
-                drops[name] = refuse(number, error)
-        return rows, drops
+                yield name, refuse(number, error)
+                continue
+            if self.id_field is not None:
+                owners[row.id] = number
+            yield name, row
 
     def _id(self, number: int, values: Json) -> str:
         if self.id_field is None:
@@ -193,19 +222,22 @@ def stop(where: str, path: str | None, number: int, error: BadRow, more: str = "
     )
 
 
+REMEMBERED = 1 << 16
+"""Pictures of which it is remembered what was found: rows on one picture mostly stand together."""
+
+
 class Pictures:
-    """The pictures below a folder, each opened and hashed once however many rows name it."""
+    """The pictures below a folder; of the last ones each is opened and hashed once however many
+    rows name it."""
 
     def __init__(self, folder: Path, sha256: Hasher) -> None:
         self.folder = folder
         self.sha256 = sha256
-        self.seen: dict[str, ImageRef | UnusableImage] = {}
+        self._found = lru_cache(REMEMBERED)(self._look)
 
     def ref(self, path: str, field: str) -> ImageRef:
         """Raises BadRow, which names ``field``, if there is no usable picture at ``path``."""
-        if path not in self.seen:
-            self.seen[path] = self._look(path)
-        result = self.seen[path]
+        result = self._found(path)
         if isinstance(result, UnusableImage):
             detail = f"{path!r} ({result.detail})" if result.detail else repr(path)
             raise BadRow(result.reason, detail, field, of_image=True)
@@ -224,7 +256,8 @@ def row_name(number: int) -> str:
     return f"row-{number:06d}"
 
 
-def _number(name: str) -> int:
+def row_number(name: str) -> int:
+    """The number of row-000012 is 12."""
     return int(name.removeprefix("row-"))
 
 

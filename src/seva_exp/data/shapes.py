@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from seva_exp.data.base import DataSource, Hasher, SampleSet
+from seva_exp.data.base import DataSource, Hasher
 from seva_exp.randomness import python_rng
-from seva_exp.records import ImageRef, Sample
+from seva_exp.records import Drop, ImageRef, Sample
 from seva_exp.spec import Json
 
 if TYPE_CHECKING:
@@ -58,11 +58,13 @@ class ShapesData(DataSource):
     def image_root(self, root: Path) -> Path:
         return root / "images"
 
-    def build(self, seed: int, root: Path, sha256: Hasher, where: str = "data") -> SampleSet:
+    def read(
+        self, seed: int, root: Path, sha256: Hasher, where: str = "data"
+    ) -> Iterator[Sample | Drop]:
         folder = self.image_root(root)
         folder.mkdir(parents=True, exist_ok=True)
-        ids = [f"{self.prefix}-{number:06d}" for number in range(self.samples)]
-        return SampleSet([self._sample(seed, id, folder, sha256) for id in ids], [])
+        for number in range(self.samples):
+            yield self._sample(seed, f"{self.prefix}-{number:06d}", folder, sha256)
 
     def _sample(self, seed: int, id: str, folder: Path, sha256: Hasher) -> Sample:
         """A scene of the unbiased world, its picture as ``folder``/ID.png, and a question."""

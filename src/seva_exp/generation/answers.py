@@ -1,127 +1,146 @@
-"""The answers stage's work: one view's answer to every sample, batch by batch, resumable."""
+"""The answers stage's work: one view's answer to every sample, shard by shard, resumable."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from functools import partial
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 
-from seva_exp.generation.engine import Engine
-from seva_exp.generation.sampling import Sampling
-from seva_exp.generation.spec import HfGeneration
-from seva_exp.interfaces import Placement, Reply, Request, VisionLanguageModel
-from seva_exp.records import CLEAN, Answer, Sample, from_json, write_jsonl
+from seva_exp.generation.engines import engine_of
+from seva_exp.generation.shards import Shard, Shards
+from seva_exp.generation.spec import Generation
+from seva_exp.interfaces import (
+    Asks,
+    ModelSource,
+    Placement,
+    Reply,
+    Request,
+    VisionLanguageModel,
+)
+from seva_exp.progress import Meter
+from seva_exp.records import CLEAN, Answer, Sample, from_json, whole_file
 from seva_exp.spec import Json
-from seva_exp.store import Journal
 from seva_exp.views import Pictures, View
 
 PREVIEW_SIDE = 336
 
 
-def answer_samples(
-    load_model: Callable[[], VisionLanguageModel],
-    samples: Sequence[Sample],
-    pictures: Pictures,
-    root: Path,
-    view: View,
-    generation: HfGeneration,
-    placement: Placement,
-    previews: int,
-) -> Json:
-    """Write ``answers.jsonl`` (in the samples' order); return counts and rates. ``samples`` may be
-    some of the data set's only, or none; ``pictures`` are those of all of it, so that a subset
-    changes no partner. What is sampled draws from the view's seed."""
-    journal = Journal(placement.work)
-    done = {row["sample_id"] for row in journal.rows}
-    length = generation.max_new_tokens
-    requests = {s.id: _request(s, root, view, pictures, length) for s in samples}
-    todo = [request for id, request in requests.items() if id not in done]
-    start, tokens = time.monotonic(), 0
-    if todo:
-        engine = _engine(load_model(), placement, view, _sampling(generation, view))
-        with placement.progress(f"answers.{view.name}", len(samples), "answer") as meter:
-            meter.update(len(samples) - len(todo))
-            for replies in engine.run(todo):
-                found = [_answer(view, requests[reply.id], reply) for reply in replies]
-                journal.append([asdict(answer) for answer in found])
-                tokens += sum(len(answer.tokens) for answer in found)
-                meter.update(len(found))
-    by_id = {row["sample_id"]: from_json(Answer, row) for row in journal.rows}
-    answers = [by_id[sample.id] for sample in samples]
-    if view.name != CLEAN:
-        _write_previews(load_model, samples[:previews], requests, view, placement.work)
-    write_jsonl(placement.work / "answers.jsonl", answers)
-    return _summary(answers, tokens, time.monotonic() - start)
+@dataclass
+class Asker:
+    """How one view asks: of which model, below which ``root`` the pictures lie, and where it is
+    computed. What is sampled draws from the view's seed. ``everyone`` reads all samples of the data
+    set, whichever are asked, so that a subset changes no partner."""
+
+    source: ModelSource
+    load_model: Callable[[], VisionLanguageModel]
+    everyone: Callable[[], Iterator[Sample]]
+    root: Path
+    view: View
+    generation: Generation
+    placement: Placement
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """Of which partners are drawn; empty where the view takes none."""
+        return Pictures(self.everyone() if self.view.mixes else ())
+
+    @cached_property
+    def engine(self) -> Asks:
+        """Made, and the model loaded, when there is something to ask."""
+        return engine_of(self.generation, self.source, self.load_model, self.placement, self.view)
+
+    def request(self, sample: Sample) -> Request:
+        """What the engine is asked."""
+        view = self.view
+        # A view may differ from sample to sample, so a picture is shared by the clean view only.
+        key = sample.image.sha256 if view.augmentation is None else sample.id
+        images = [sample.image, *view.partners(sample, self.pictures)]
+        prompt = view.prompt(sample.prompt, sample.id)
+        load = partial(view.picture, self.root, images, sample.id)
+        return Request(sample.id, key, load, prompt, self.generation.max_new_tokens)
 
 
-def _summary(answers: list[Answer], new_tokens: int, seconds: float) -> Json:
-    lengths = [len(answer.tokens) for answer in answers]
-    return {
-        "answers": len(answers),
-        "mean_tokens": round(sum(lengths) / max(1, len(lengths)), 2),
-        "cut_at_max_new_tokens": sum(answer.stop == "length" for answer in answers),
-        "tokens_per_second": round(new_tokens / max(seconds, 1e-9), 1),
-    }
+def answer_shards(
+    shards: Shards, left: Sequence[Shard], asker: Asker, meter: Meter, rank: int, ranks: int
+) -> int:
+    """Answer shards of ``left`` that no other of the ``ranks`` processes takes, until none is left;
+    return the number of generated tokens."""
+    before, tokens = shards.before(), 0
+    while taken := shards.take(left, rank, ranks):
+        rows = [row for shard in taken for row in before.pop(shard.number, ())]
+        tokens += _answer_claim(shards, taken, rows, asker, meter, rank)
+    return tokens
 
 
-def _request(
-    sample: Sample, root: Path, view: View, pictures: Pictures, max_new_tokens: int
-) -> Request:
-    # A view may differ from sample to sample, so a picture is shared by the clean view only.
-    key = sample.image.sha256 if view.augmentation is None else sample.id
-    images = [sample.image, *view.partners(sample, pictures)]
-    prompt = view.prompt(sample.prompt, sample.id)
-    load = partial(view.picture, root, images, sample.id)
-    return Request(sample.id, key, load, prompt, max_new_tokens)
+def _answer_claim(
+    shards: Shards, taken: list[Shard], known: list[Json], asker: Asker, meter: Meter, rank: int
+) -> int:
+    """Shards that are asked together; ``known`` answers to some of their samples are there."""
+    journal, tokens = shards.journal(rank), 0
+    done = {row["sample_id"]: row for row in known}
+    meter.update(len(done))
+    samples = {shard: shards.read(shard) for shard in taken}
+    todo = {s.id: shard for shard in taken for s in samples[shard] if s.id not in done}
+    requests = [asker.request(s) for found in samples.values() for s in found if s.id in todo]
+    for answers in _answered(requests, asker):
+        rows = [asdict(answer) for answer in answers]
+        done.update((row["sample_id"], row) for row in rows)
+        journal.append([row | {"shard": todo[row["sample_id"]].number} for row in rows])
+        tokens += sum(len(answer.tokens) for answer in answers)
+        meter.update(len(answers))
+    for shard in taken:
+        shards.finish(shard, (from_json(Answer, done[s.id]) for s in samples[shard]))
+    journal.path.unlink(missing_ok=True)
+    return tokens
 
 
-def _engine(
-    vlm: VisionLanguageModel, placement: Placement, view: View, sampling: Sampling | None
-) -> Engine:
-    return Engine(
-        vlm,
-        placement.batch_size,
-        lambda request, image: view.pixels(vlm, image, request.id),
-        sampling=sampling,
-    )
+def _answered(requests: Sequence[Request], asker: Asker) -> Iterator[list[Answer]]:
+    if requests:
+        asked = {request.id: request.prompt for request in requests}
+        for replies in asker.engine.run(requests):
+            yield [_answer(asker.view, asked[reply.id], reply) for reply in replies]
 
 
-def _sampling(generation: HfGeneration, view: View) -> Sampling | None:
-    """The view's kind is in the purpose, never its name: two names of one view share answers."""
-    if not generation.seeded:
-        return None
-    kind = view.augmentation.kind if view.augmentation else CLEAN
-    return Sampling(generation.temperature, generation.top_p, view.seed, f"sampling/{kind}")
+def _answer(view: View, asked: str, reply: Reply) -> Answer:
+    return Answer(reply.id, view.name, asked, reply.text, reply.tokens, reply.stop)
 
 
-def _answer(view: View, request: Request, reply: Reply) -> Answer:
-    return Answer(reply.id, view.name, request.prompt, reply.text, reply.tokens, reply.stop)
+def summarize(answers: Path, new_tokens: int, seconds: float) -> Json:
+    """The answers stage's summary, from its file. A server's answers have no tokens to count."""
+    count = counted = tokens = cut = 0
+    with answers.open("rb") as lines:
+        for row in map(json.loads, lines):
+            count += 1
+            counted += bool(row["tokens"])
+            tokens += len(row["tokens"])
+            cut += row["stop"] == "length"
+    summary: Json = {"answers": count, "cut_at_max_new_tokens": cut}
+    if counted or not count:
+        summary |= {
+            "mean_tokens": round(tokens / max(1, counted), 2),
+            "tokens_per_second": round(new_tokens / max(seconds, 1e-9), 1),
+        }
+    return summary
 
 
-def _write_previews(
-    load_model: Callable[[], VisionLanguageModel],
-    samples: Sequence[Sample],
-    requests: dict[str, Request],
-    view: View,
-    work: Path,
-) -> None:
-    """Pictures of what the model was shown, for the report: the first few samples."""
-    folder = work / "previews"
+def write_previews(asker: Asker, samples: Iterator[Sample], count: int) -> None:
+    """Pictures of what the model was shown, for the report: the first ``count`` samples."""
+    view, folder = asker.view, asker.placement.work / "previews"
+    index = folder / "index.json"
+    if view.name == CLEAN or index.exists():
+        return
     folder.mkdir(exist_ok=True)
-    for index, sample in enumerate(samples):
-        picture = requests[sample.id].load()
+    names = []
+    for number, sample in enumerate(islice(samples, count)):
+        picture = asker.request(sample).load()
         if view.augmentation.space == "pixels":
-            vlm = load_model()
+            vlm = asker.load_model()
             picture = vlm.to_picture(view.pixels(vlm, vlm.encode_image(picture), sample.id))
         picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-        picture.save(folder / f"{index:03d}.png")
-    names = [{"sample_id": sample.id, "file": f"{i:03d}.png"} for i, sample in enumerate(samples)]
-    (folder / "index.json").write_text(_json(names), encoding="utf-8")
-
-
-def _json(value: object) -> str:
-    import json
-
-    return json.dumps(value, ensure_ascii=False, indent=1)
+        picture.save(folder / f"{number:03d}.png")
+        names.append({"sample_id": sample.id, "file": f"{number:03d}.png"})
+    with whole_file(index) as file:
+        file.write(json.dumps(names, ensure_ascii=False, indent=1).encode())

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import unicodedata
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from heapq import nsmallest
+from itertools import groupby
 from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -39,6 +41,12 @@ class Removal:
     detail: str
 
 
+Judge = Callable[[Candidate], Removal | None]
+"""Says of a candidate why it is removed, or None."""
+Candidates = Callable[[], Iterator[Candidate]]
+"""Reads candidates anew at each call, those of one sample next to each other."""
+
+
 class Filter(Spec):
     """Says of every candidate why it is removed, or None. Filters run in the list's order, each on
     what those before it left."""
@@ -48,15 +56,16 @@ class Filter(Spec):
     """Whether the run's seed changes what is removed."""
 
     @abstractmethod
-    def removals(self, candidates: Sequence[Candidate], seed: int) -> list[Removal | None]:
-        """One entry per candidate; their order changes no entry."""
+    def judge_of(self, candidates: Candidates, seed: int) -> Judge:
+        """What judges each of ``candidates``: those that the filters before left. A filter that
+        must have seen all of them before it can judge reads them here, and keeps few."""
 
 
 class EachFilter(Filter):
     """A filter that looks at one candidate at a time."""
 
-    def removals(self, candidates: Sequence[Candidate], seed: int) -> list[Removal | None]:
-        return [self.judge(one.chosen, one.rejected) for one in candidates]
+    def judge_of(self, candidates: Candidates, seed: int) -> Judge:
+        return lambda one: self.judge(one.chosen, one.rejected)
 
     @abstractmethod
     def judge(self, chosen: Answer, rejected: Answer) -> Removal | None:
@@ -183,13 +192,28 @@ class DownSampleFilter(Filter):
     prefix: str = ""
     """Only samples whose id begins so are counted and removed, e.g. ``ocr_vqa/``; empty: all."""
 
-    def removals(self, candidates: Sequence[Candidate], seed: int) -> list[Removal | None]:
-        ids = {c.sample_id for c in candidates if c.sample_id.startswith(self.prefix)}
-        ranked = sorted(ids, key=lambda id: (seed_for(seed, "down_sample", id), id))
-        left_out = set(ranked[self.count :])
+    def judge_of(self, candidates: Candidates, seed: int) -> Judge:
+        def place(id: str) -> tuple[int, str]:
+            return seed_for(seed, "down_sample", id), id
+
+        total = 0
+
+        def places() -> Iterator[tuple[int, str]]:
+            nonlocal total
+            for id, _ in groupby(one.sample_id for one in candidates()):
+                if id.startswith(self.prefix):
+                    total += 1
+                    yield place(id)
+
+        kept = nsmallest(self.count, places())
         of = f" {self.prefix}" if self.prefix else ""
-        removal = Removal("down_sample", f"not among {self.count} of {len(ids)}{of}")
-        return [removal if c.sample_id in left_out else None for c in candidates]
+        removal = Removal("down_sample", f"not among {self.count} of {total}{of}")
+
+        def judge(one: Candidate) -> Removal | None:
+            id = one.sample_id
+            return removal if id.startswith(self.prefix) and place(id) > kept[-1] else None
+
+        return judge
 
 
 def normalised(text: str) -> str:

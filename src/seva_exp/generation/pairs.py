@@ -1,97 +1,134 @@
-"""The pairs stage's work: clean and augmented answers to preferences. SeVa 1.1 and 1.2: the answer
-to the clean image is preferred; what the filters remove is counted with its reason."""
+"""The pairs stage's work: clean and augmented answers to preferences, read side by side. SeVa 1.1
+and 1.2: the answer to the clean image is preferred; what the filters remove is counted with its
+reason."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
-from seva_exp.generation.filters import Candidate, Filter, Removal
+from seva_exp.generation.filters import Candidate, Filter, Judge, Removal
 from seva_exp.generation.spec import Newlines
 from seva_exp.records import Answer, Drop, Pair, Sample
 from seva_exp.spec import Json
 
-RemovedByView = dict[str, dict[str, int]]
-"""view -> reason -> how many of its answers make no pair."""
+
+@dataclass(frozen=True)
+class Group:
+    """A sample and its candidates, in the order of the views."""
+
+    sample: Sample
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a sample, and why each view's answer that makes no pair makes none."""
+
+    result: Pair | Drop
+    removed: dict[str, Removal]
+
+
+def grouped(
+    samples: Iterable[Sample], clean: Iterable[Answer], negatives: Mapping[str, Iterable[Answer]]
+) -> Iterator[Group]:
+    """Answers beside their samples; all stand in the samples' order. A view may have answered some
+    of the samples only; each sample needs one negative answer at least. The views are called as in
+    this run, whatever they were called when the answers were made."""
+    chosen, rejected = _Answers(clean), {v: _Answers(said) for v, said in negatives.items()}
+    for sample in samples:
+        best = chosen.to(sample)
+        assert best, f"the clean view did not answer sample {sample.id} in its turn"
+        found = [
+            Candidate(sample.id, view, best, answer)
+            for view, said in rejected.items()
+            if (answer := said.to(sample))
+        ]
+        assert found, f"no negative view answered sample {sample.id} in its turn"
+        yield Group(sample, tuple(found))
+    assert not any(left.next for left in (chosen, *rejected.values())), "answers to no sample"
+
+
+class _Answers:
+    """Answers of which each waits until its sample comes."""
+
+    def __init__(self, answers: Iterable[Answer]) -> None:
+        self._answers = iter(answers)
+        self.next = next(self._answers, None)
+
+    def to(self, sample: Sample) -> Answer | None:
+        """The answer to this sample; None if the next one is another's."""
+        found = self.next
+        if found is None or found.sample_id != sample.id:
+            return None
+        self.next = next(self._answers, None)
+        return found
 
 
 def make_pairs(
-    samples: Iterable[Sample],
-    clean: Sequence[Answer],
-    negatives: Mapping[str, Sequence[Answer]],
+    groups: Callable[[], Iterator[Group]],
     filters: Sequence[Filter],
     seed: int,
     newlines: Newlines = "keep",
-) -> tuple[list[Pair], list[Drop], RemovedByView]:
-    """One pair per sample of which the filters leave at least one negative answer. A view may have
-    answered some of the samples only; each sample needs one negative answer at least. Answers are
-    found by sample id, never by their order; the views are called as in this run, whatever they
-    were called when the answers were made."""
-    samples = list(samples)
-    candidates = _candidates(samples, clean, negatives)
-    removals = _filtered(candidates.values(), filters, seed)
-    pairs: list[Pair] = []
-    drops: list[Drop] = []
-    for sample in samples:
-        group = candidates[sample.id]
-        kept = [one for one in group if (sample.id, one.view) not in removals]
-        if kept:
-            pairs.append(_pair(sample, kept, newlines))
-        else:
-            drops.append(_drop(sample, {c.view: removals[sample.id, c.view] for c in group}))
-    return pairs, drops, _by_view(removals, negatives)
-
-
-def summarize(pairs: Sequence[Pair], drops: Sequence[Drop], removed: RemovedByView) -> Json:
-    """The pairs stage's summary. ``sampled`` = ``kept`` + the sum of ``dropped`` (samples by
-    reason); an answer of a view is in ``kept_by_view`` or once in ``removed_by_view``."""
-    return {
-        "sampled": len(pairs) + len(drops),
-        "kept": len(pairs),
-        "dropped": dict(Counter(drop.reason for drop in drops)),
-        "kept_by_view": {view: sum(view in pair.views for pair in pairs) for view in removed},
-        "removed_by_view": removed,
-    }
-
-
-def _candidates(
-    samples: Sequence[Sample], clean: Sequence[Answer], negatives: Mapping[str, Sequence[Answer]]
-) -> dict[str, list[Candidate]]:
-    """By sample id, in the order of the views."""
-    chosen = {answer.sample_id: answer for answer in clean}
-    rejected = {view: {a.sample_id: a for a in answers} for view, answers in negatives.items()}
-    found = {}
-    for sample in samples:
-        id = sample.id
-        found[id] = [
-            Candidate(id, view, chosen[id], answers[id])
-            for view, answers in rejected.items()
-            if id in answers
-        ]
-        assert found[id], f"no negative view answered sample {id}"
-    return found
-
-
-def _filtered(
-    candidates: Iterable[list[Candidate]], filters: Sequence[Filter], seed: int
-) -> dict[tuple[str, str], Removal]:
-    """(sample id, view) of every candidate that is removed, and why; in the filters' order."""
-    removals: dict[tuple[str, str], Removal] = {}
-    left = [one for group in candidates for one in group]
+) -> Iterator[Made]:
+    """One pair per sample of which the filters leave at least one negative answer, else a drop.
+    ``groups`` reads them anew at each call: once here, and once for each filter that must have seen
+    all before it judges."""
+    judges: list[Judge] = []
     for filter in filters:
-        for one, removal in zip(left, filter.removals(left, seed), strict=True):
-            if removal:
-                removals[one.sample_id, one.view] = removal
-        left = [one for one in left if (one.sample_id, one.view) not in removals]
-    return removals
+        judges.append(filter.judge_of(partial(_left, groups, tuple(judges)), seed))
+    for group in groups():
+        removed = {
+            one.view: why for one in group.candidates if (why := _removal(one, judges)) is not None
+        }
+        kept = [one for one in group.candidates if one.view not in removed]
+        result = _pair(group.sample, kept, newlines) if kept else _drop(group.sample, removed)
+        yield Made(result, removed)
 
 
-def _by_view(removals: Mapping[tuple[str, str], Removal], views: Iterable[str]) -> RemovedByView:
-    table: RemovedByView = {view: {} for view in views}
-    for (_, view), removal in removals.items():
-        table[view][removal.reason] = table[view].get(removal.reason, 0) + 1
-    return table
+def _left(groups: Callable[[], Iterator[Group]], judges: Sequence[Judge]) -> Iterator[Candidate]:
+    """The candidates that the judges leave."""
+    every = (one for group in groups() for one in group.candidates)
+    return (one for one in every if _removal(one, judges) is None)
+
+
+def _removal(one: Candidate, judges: Iterable[Judge]) -> Removal | None:
+    """The first judge's that removes it."""
+    return next((why for judge in judges if (why := judge(one))), None)
+
+
+class Tally:
+    """Counts what is made. ``sampled`` = ``kept`` + the sum of ``dropped`` (samples by reason); an
+    answer of a view is in ``kept_by_view`` or once in ``removed_by_view``."""
+
+    def __init__(self, views: Iterable[str]) -> None:
+        self._dropped: Counter[str] = Counter()
+        self._kept = 0
+        self._kept_by_view = dict.fromkeys(views, 0)
+        self._removed_by_view = {view: Counter[str]() for view in self._kept_by_view}
+
+    def add(self, made: Made) -> None:
+        """Count one sample."""
+        if isinstance(made.result, Drop):
+            self._dropped[made.result.reason] += 1
+        else:
+            self._kept += 1
+            for view in made.result.views:
+                self._kept_by_view[view] += 1
+        for view, removal in made.removed.items():
+            self._removed_by_view[view][removal.reason] += 1
+
+    def summary(self) -> Json:
+        """The pairs stage's summary."""
+        return {
+            "sampled": self._kept + self._dropped.total(),
+            "kept": self._kept,
+            "dropped": dict(self._dropped),
+            "kept_by_view": self._kept_by_view,
+            "removed_by_view": {v: dict(counts) for v, counts in self._removed_by_view.items()},
+        }
 
 
 def _edited(answer: Answer, newlines: Newlines) -> Answer:

@@ -24,9 +24,9 @@ def map_pixel_values(
 ) -> Pixels:
     """A copy of one image's processor output with ``change`` applied to its image values.
 
-    Layouts: [1, 3, H, W] LLaVA and Gemma crops; [1, T, 3, H, W] LLaVA-NeXT and Idefics3 tiles,
-    where padding tiles and masked pixels stay zero; [N, C*F*P*P] Qwen-VL patches, whose F temporal
-    copies get the same values.
+    Layouts: [1, 3, H, W] LLaVA and Gemma; [T, 3, H, W] InternVL tiles; [1, T, 3, H, W] LLaVA-NeXT
+    and Idefics3 tiles, where padding tiles and masked pixels stay zero; [N, C*F*P*P] Qwen-VL
+    patches, whose F temporal copies get the same values.
     """
     values = pixels[PIXEL_KEY]
     if values.ndim == 2:
@@ -80,19 +80,17 @@ def _pad(tensor: torch.Tensor, shape: list[int]) -> torch.Tensor:
     return torch.nn.functional.pad(tensor, widths)
 
 
-def whole_view(pixels: Pixels, temporal_copies: int = 1, merge: int = 2) -> torch.Tensor:
+def whole_view(
+    pixels: Pixels, temporal_copies: int = 1, merge: int = 2, whole: int = 0
+) -> torch.Tensor:
     """[3, H, W] of what the model saw, for a person to look at: the picture, or the tile that shows
-    all of it. Qwen's patches are put back in place (blocks of ``merge`` x ``merge`` patches)."""
+    all of it, number ``whole``. Qwen's patches are put back in place (blocks of ``merge`` x
+    ``merge`` patches)."""
     values = pixels[PIXEL_KEY].float()
     if values.ndim == 2:
         grid = pixels["image_grid_thw"][0].tolist()
         return _unpatch(values, grid, temporal_copies, merge)
-    if values.ndim == 5:
-        # LLaVA-NeXT puts the whole picture before its parts; Idefics3's line (the one whose tiles
-        # have masks) puts it after them.
-        last = "pixel_attention_mask" in pixels
-        return values[0, -1 if last else 0]
-    return values[0]
+    return values.flatten(0, -4)[whole]
 
 
 def _unpatch(values: torch.Tensor, grid: list[int], copies: int, merge: int) -> torch.Tensor:

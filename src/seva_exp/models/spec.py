@@ -7,12 +7,17 @@ import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from seva_exp.errors import InputError, nearest
 from seva_exp.images import IMAGE_SUFFIXES
 from seva_exp.paths import MARKER
 from seva_exp.spec import Json, Spec
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 NO_PART = IMAGE_SUFFIXES | {".md"}
 """Endings (lower case) of files in a checkpoint folder that only people read."""
@@ -34,6 +39,10 @@ class HubModel(Spec):
     """``nf4``: the language model's frozen weights in 4 bits (QLoRA, arXiv 2305.14314), double
     quantization, computing in ``machine.dtype``; vision tower, projector and LM head stay whole.
     Needs bitsandbytes and a CUDA device. None: every weight in ``machine.dtype``."""
+    max_pixels: Annotated[int, Field(gt=0)] | None = None
+    """Larger pictures are made smaller by the processor (height x width, aspect ratio kept). Only
+    for models of native resolution: Qwen2.5-VL spends a token on 28x28 pixels, Qwen3-VL on 32x32.
+    None: the checkpoint's own bound."""
 
     def check(self) -> None:
         """Cheap checks that need no network. Raises InputError naming ``model.path``."""
@@ -71,12 +80,19 @@ class HubModel(Spec):
         """What decides the model's answers: the id and revision, or the folder's contents."""
         folder = Path(self.path).expanduser()
         values = self.to_json()
-        if self.quantization is None:  # a model of whole weights keeps the key it had before 4 bits
-            del values["quantization"]
+        for later in ("quantization", "max_pixels"):  # unset, it keeps the key it had before them
+            if values[later] is None:
+                del values[later]
         if folder.is_dir():
             values["path"] = checkpoint_digest(folder, sha256)
             del values["revision"]
         return values
+
+    def squared(self, image: Image) -> Image:
+        """The picture as it goes to the processor: with ``pad_to_square`` on a square."""
+        from seva_exp.models.padding import squared
+
+        return squared(image, self.location(), self.revision) if self.pad_to_square else image
 
     def location(self) -> str:
         """What ``from_pretrained`` takes."""
@@ -105,6 +121,10 @@ class TinyModel(Spec):
     def quantization(self) -> None:
         return None
 
+    @property
+    def max_pixels(self) -> None:
+        return None
+
     def check(self) -> None:
         """Raises InputError when the package lost its checkpoint."""
         if not (TINY_CHECKPOINT / "model.safetensors").is_file():
@@ -116,6 +136,12 @@ class TinyModel(Spec):
     def identity(self, sha256: Callable[[Path], str]) -> Json:
         """The contents of the checkpoint's files."""
         return {"kind": self.kind, "path": checkpoint_digest(TINY_CHECKPOINT, sha256)}
+
+    def squared(self, image: Image) -> Image:
+        """The picture as it goes to the processor: on a square."""
+        from seva_exp.models.padding import squared
+
+        return squared(image, self.location(), self.revision)
 
     def location(self) -> str:
         """The checkpoint's folder in the package."""

@@ -11,7 +11,10 @@ import torch
 from seva_exp.errors import InputError, StageError
 from seva_exp.interfaces import Encoded, EncodedImage
 from seva_exp.machine import Machine, resolve_device, resolve_dtype
+from seva_exp.models.families import family_of
+from seva_exp.models.padding import padded
 from seva_exp.models.pixels import batch_pixels, map_pixel_values, whole_view
+from seva_exp.models.processor import load_processor
 from seva_exp.runtime import hush
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     from seva_exp.models.spec import HubModel, TinyModel
 
-_TEXT_KEYS = ("input_ids", "attention_mask")
+_TEXT_KEYS = ("input_ids", "attention_mask", "labels")
 _PROJECTOR = re.compile(
     r"(.*\.)?(multi_modal_projector|connector|visual\.(merger|deepstack_merger_list\.\d+))"
 )
@@ -37,7 +40,19 @@ class Vlm:
         self.model = model.eval()
         self.processor = processor
         self.spec = spec
+        self._family = family_of(model.config)
+        self.end_id = self._end()
         self._clean_generation_config()
+
+    def _end(self) -> int:
+        """What a whole answer ends in."""
+        tokenizer = self.processor.tokenizer
+        if token := self._family.end_token(self.processor):
+            return tokenizer.convert_tokens_to_ids(token)
+        ids = self.model.generation_config.eos_token_id
+        known = ids if isinstance(ids, list) else [ids]
+        end = tokenizer.eos_token_id
+        return end if end in known or known == [None] else min(known)
 
     def _clean_generation_config(self) -> None:
         """Keep the special ids only: a hub model's sampling defaults must not leak into ours. No
@@ -46,14 +61,13 @@ class Vlm:
 
         old = self.model.generation_config
         tokenizer = self.processor.tokenizer
-        eos = tokenizer.eos_token_id if old.eos_token_id is None else old.eos_token_id
+        known = old.eos_token_id if isinstance(old.eos_token_id, list) else [old.eos_token_id]
+        ends = {*known, tokenizer.eos_token_id, self.end_id} - {None}
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else old.pad_token_id
-        if pad is None:
-            pad = eos[0] if isinstance(eos, list) else eos
         self.model.generation_config = GenerationConfig(
             bos_token_id=old.bos_token_id,
-            eos_token_id=eos,
-            pad_token_id=pad,
+            eos_token_id=sorted(ends),
+            pad_token_id=self.end_id if pad is None else pad,
             suppress_tokens=[self.image_token_id],
         )
 
@@ -70,13 +84,13 @@ class Vlm:
         ids = self.model.generation_config.eos_token_id
         return frozenset(ids if isinstance(ids, list) else [ids])
 
+    def _asked(self, prompt: str) -> str:
+        """The prompt as the processor takes it, one image before the text."""
+        return self._family.asked(self.processor, self.spec.system_prompt, prompt)
+
     def chat(self, prompt: str) -> str:
-        """The prompt in the model's own chat template, one image before the text."""
-        messages: list[dict[str, Any]] = []
-        if self.spec.system_prompt:
-            messages.append(_turn("system", [_text(self.spec.system_prompt)]))
-        messages.append(_turn("user", [{"type": "image"}, _text(prompt)]))
-        return self.processor.apply_chat_template(messages, add_generation_prompt=True)
+        """The prompt in the model's own words, as it is tokenised, one image token in it."""
+        return self._family.written(self.processor, self._asked(prompt))
 
     def _text_options(self, text: str) -> dict[str, bool]:
         """Many templates write the begin-of-sequence token themselves: never add it twice."""
@@ -85,13 +99,14 @@ class Vlm:
 
     def encode_image(self, image: Image) -> EncodedImage:
         """Run the processor on one picture; learn which ids stand for it in a prompt."""
-        text = self.chat("?")
-        picture = self._padded(image) if self.spec.pad_to_square else image
+        text = self._asked("?")
+        square = self.spec.pad_to_square
+        picture = padded(image, self.processor.image_processor.image_mean) if square else image
         out = self.processor(
             text=[text], images=[picture], return_tensors="pt", **self._text_options(text)
         )
         ids = out["input_ids"][0].tolist()
-        start, end = _expanded(self._tokenize(text), ids, self.image_token_id)
+        start, end = _expanded(self._tokenize(self.chat("?")), ids, self.image_token_id)
         rest = {key: value for key, value in out.items() if key not in _TEXT_KEYS}
         types = {
             key: tuple(rest.pop(key)[0, start:end].tolist())
@@ -99,18 +114,6 @@ class Vlm:
             if key in rest
         }
         return EncodedImage(pixels=rest, placeholders=tuple(ids[start:end]), types=types)
-
-    def _padded(self, image: Image) -> Image:
-        """Centred on a square of the processor's mean colour (LLaVA-1.5, ``pad`` aspect ratio)."""
-        from PIL import Image as Pillow
-
-        if image.width == image.height:
-            return image
-        side = max(image.size)
-        mean = self.processor.image_processor.image_mean
-        square = Pillow.new("RGB", (side, side), tuple(int(255 * value) for value in mean))
-        square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-        return square
 
     def _tokenize(self, text: str) -> list[int]:
         return self.processor.tokenizer(text, **self._text_options(text))["input_ids"]
@@ -131,8 +134,8 @@ class Vlm:
 
     @property
     def image_token_id(self) -> int:
-        """The id that one image is before expansion."""
-        token = getattr(self.processor, "image_token", None) or self.processor.tokenizer.image_token
+        """The id that becomes an image's features."""
+        token = self._family.image_token(self.processor)
         return self.processor.tokenizer.convert_tokens_to_ids(token)
 
     def answer_ids(self, prompt: str, text: str) -> tuple[int, ...]:
@@ -148,8 +151,7 @@ class Vlm:
         ids = ids[len(before) :]
         if self.image_token_id in ids:
             raise StageError(f"The answer {text!r} holds the model's image token.")
-        end = self.processor.tokenizer.eos_token_id
-        return (*ids, end if end in self.eos_ids else min(self.eos_ids))
+        return (*ids, self.end_id)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of generated ids, special tokens and outer blanks removed."""
@@ -181,7 +183,7 @@ class Vlm:
 
         processor = self.processor.image_processor
         merge = getattr(processor, "merge_size", None) or 1  # Qwen's alone
-        values = whole_view(image.pixels, self._temporal_copies, merge)
+        values = whole_view(image.pixels, self._temporal_copies, merge, self._family.whole)
         mean = torch.tensor(processor.image_mean)[:, None, None]
         std = torch.tensor(processor.image_std)[:, None, None]
         shown = ((values * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
@@ -220,18 +222,7 @@ def load(spec: HubModel | TinyModel, machine: Machine, adapter: Path | None = No
         torch.set_num_threads(machine.threads)
     device = resolve_device(machine)
     dtype = resolve_dtype(machine, device)
-    try:
-        processor = _load_processor(spec)
-    except ImportError as error:  # for example SmolVLM's, which wants num2words
-        raise InputError(
-            f"model.path={spec.location()}: its processor needs a package that is not installed: "
-            f"{' '.join(str(error).split())}"
-        ) from None
-    if not processor.chat_template:
-        raise InputError(
-            f"model.path={spec.location()}: it has no chat template, so it cannot be asked. "
-            "Take the instruct or chat version of this model."
-        )
+    processor = load_processor(spec)
     options: dict[str, Any] = {}
     if spec.quantization and device.type != "cuda":
         raise InputError(
@@ -266,48 +257,6 @@ def four_bits(dtype: torch.dtype) -> Any:
         bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=[_WHOLE],  # also read for 4 bits
     )
-
-
-def _load_processor(spec: HubModel | TinyModel) -> Any:
-    """The model's own processor on the PIL backend, so that pixels are the same with and without
-    torchvision."""
-    from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-    from transformers.video_processing_utils import BaseVideoProcessor
-
-    where, options = spec.location(), {"revision": spec.revision}
-    kind = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(where, **options)), None)
-    if kind is None or "video_processor" not in kind.get_attributes():
-        return AutoProcessor.from_pretrained(where, backend="pil", **options)
-    # Video processors have no PIL backend: AutoProcessor fails here, with and without torchvision.
-    # No video is ever shown, so an empty one takes the place.
-    parts = {
-        "image_processor": AutoImageProcessor.from_pretrained(where, backend="pil", **options),
-        "tokenizer": AutoTokenizer.from_pretrained(where, **options),
-        "video_processor": BaseVideoProcessor(num_frames=None, fps=None),
-    }
-    settings, _ = kind.get_processor_dict(where, **options)
-    arguments = [parts[name] for name in kind.get_attributes()]
-    return _any_video_processor(kind).from_args_and_dict(arguments, settings)
-
-
-def _any_video_processor(kind: Any) -> Any:
-    """The processor class ``kind``, not looking at the type of its video processor: transformers
-    compares it with a class that it hides when torchvision is not there."""
-
-    def check(self: Any, name: str, value: Any) -> None:
-        if name != "video_processor":
-            kind.check_argument_for_proper_class(self, name, value)
-
-    return type(kind.__name__, (kind,), {"check_argument_for_proper_class": check})
-
-
-def _turn(role: str, content: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"role": role, "content": content}
-
-
-def _text(value: str) -> dict[str, str]:
-    return {"type": "text", "text": value}
 
 
 def _expanded(short: list[int], long: list[int], token: int) -> tuple[int, int]:

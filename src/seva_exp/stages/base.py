@@ -33,6 +33,9 @@ class Workshop:
     progress: Progress
     log: Callable[[str, int, Json], None]
     warn: Callable[[str], None] = lambda text: None
+    rank: int = 0
+    """Which of the ``ranks`` processes this is that do one stage's work."""
+    ranks: int = 1
     _loaded: tuple[str, Vlm] | None = None
     _features: dict[str, Any] = field(default_factory=dict)
 
@@ -65,6 +68,7 @@ class Workshop:
             vision_cache=int(machine.vision_cache * 2**30),
             features=self._features,
             warn=self.warn,
+            server=machine.server,
         )
 
 

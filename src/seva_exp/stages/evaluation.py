@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -12,6 +13,7 @@ from seva_exp.models import AnyModel
 from seva_exp.records import BASE, Delta, Prediction, Score, read_jsonl, write_jsonl
 from seva_exp.spec import Json
 from seva_exp.stages.base import Stage, Workshop
+from seva_exp.stages.processes import Job, launch
 from seva_exp.stages.training import Trained
 
 
@@ -52,21 +54,32 @@ class Evaluate(Stage):
         }
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
-        from seva_exp.benchmarks.evaluate import evaluate
+        from seva_exp.benchmarks.evaluate import conclude
+
+        job, start = Job(self.share, self.label, work, paths, together=False), time.monotonic()
+        several = shop.machine.processes > 1
+        done = launch(job, shop) if several else [job.task(work, paths, shop)]
+        seconds = time.monotonic() - start
+        summary, found = conclude(
+            self.benchmark, work, model=self.which, name=self.benchmark_name, root=self.root
+        )
+        write_jsonl(work / "scores.jsonl", found)
+        asked = sum(one["asked"] for one in done)
+        return {**summary, "questions_per_second": round(asked / seconds, 1)}
+
+    def share(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+        """What one process does: it asks the questions on its share of the pictures."""
+        from seva_exp.benchmarks.evaluate import ask
         from seva_exp.generation.engine import Engine
 
         adapter = paths[0] / "adapter" if paths else None
         placement = shop.placement(work)
-        summary, found = evaluate(
-            self.benchmark,
-            lambda: Engine(shop.model(self.model, adapter), placement.batch_size),
-            placement,
-            model=self.which,
-            name=self.benchmark_name,
-            root=self.root,
-        )
-        write_jsonl(work / "scores.jsonl", found)
-        return summary
+
+        def engine() -> Engine:
+            return Engine(shop.model(self.model, adapter), placement.batch_size)
+
+        asked = ask(self.benchmark, engine, placement, self.label, shop.rank, shop.ranks, self.root)
+        return {"asked": asked}
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from seva_exp.augment import AnyAugmentation
 from seva_exp.data import NOT_DRAWN, AnyData
 from seva_exp.digests import FileDigests
 from seva_exp.generation import AnyFilter, AnyGeneration, Newlines
+from seva_exp.generation.shards import Shard, Shards
 from seva_exp.models import AnyModel
-from seva_exp.records import CLEAN, Answer, Drop, Sample, read_jsonl, tally, write_jsonl
+from seva_exp.records import CLEAN, Answer, Drop, Sample, jsonl_writer, read_jsonl
 from seva_exp.spec import Json
 from seva_exp.stages.base import Stage, Workshop
-from seva_exp.views import Asking, Draw, Pictures, View
+from seva_exp.stages.processes import Job, launch
+from seva_exp.views import Asking, Draw, View
+
+if TYPE_CHECKING:
+    from seva_exp.generation.pairs import Group
 
 TOLD = 20
 """Unusable samples that are named on the console; drops.jsonl names all."""
@@ -51,33 +59,43 @@ class Samples(Stage):
         }
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
-        made = self.data.build(self.seed, work, shop.digests, self.where)
-        samples, again = self._asked_plainly(made.samples) if self.plain else (made.samples, [])
-        write_jsonl(work / "samples.jsonl", samples)
-        write_jsonl(work / "drops.jsonl", [*made.drops, *again])
-        counts = tally(made.drops)
-        not_drawn = counts.pop(NOT_DRAWN, 0)
-        unusable = [drop for drop in made.drops if drop.reason != NOT_DRAWN]
+        made = self.data.read(self.seed, work, shop.digests, self.where)
+        samples, reasons = 0, Counter[str]()
+        left_out: list[str] = []
+        with (
+            jsonl_writer(work / "samples.jsonl") as sample,
+            jsonl_writer(work / "drops.jsonl") as drop,
+        ):
+            for one in self._asked_plainly(made) if self.plain else made:
+                if isinstance(one, Sample):
+                    samples += 1
+                    sample(one)
+                    continue
+                drop(one)
+                reasons[one.reason] += 1
+                if one.reason not in (NOT_DRAWN, ANOTHER_ON_IT) and len(left_out) < TOLD:
+                    left_out.append(told(one))
+        not_drawn, again = reasons.pop(NOT_DRAWN, 0), reasons.pop(ANOTHER_ON_IT, 0)
         return {
-            "samples": len(samples),
+            "samples": samples,
             "not_drawn": not_drawn,
-            **({"asked_already": len(again)} if again else {}),
-            "unusable": counts,
-            "left_out": [told(drop) for drop in unusable[:TOLD]],
+            **({"asked_already": again} if again else {}),
+            "unusable": dict(reasons),
+            "left_out": left_out,
         }
 
-    def _asked_plainly(self, samples: Iterable[Sample]) -> tuple[list[Sample], list[Drop]]:
+    def _asked_plainly(self, made: Iterable[Sample | Drop]) -> Iterator[Sample | Drop]:
         """Every picture once, its question replaced."""
         assert self.plain
-        kept: dict[str, Sample] = {}
-        again: list[Drop] = []
-        for sample in samples:
-            if first := kept.get(sample.image.sha256):
-                again.append(Drop(sample.id, ANOTHER_ON_IT, f"as {first.id}"))
+        kept: dict[str, str] = {}
+        for one in made:
+            if isinstance(one, Drop):
+                yield one
+            elif first := kept.get(one.image.sha256):
+                yield Drop(one.id, ANOTHER_ON_IT, f"as {first}")
             else:
-                question = self.plain(self.seed, sample.id)
-                kept[sample.image.sha256] = replace(sample, prompt=question)
-        return list(kept.values()), again
+                kept[one.image.sha256] = one.id
+                yield replace(one, prompt=self.plain(self.seed, one.id))
 
 
 @dataclass(frozen=True)
@@ -128,23 +146,48 @@ class Answers(Stage):
         }
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
-        from seva_exp.generation.answers import answer_samples
+        from seva_exp.generation.answers import summarize
 
-        everyone = list(read_jsonl(paths[0] / "samples.jsonl", Sample))
-        asked = everyone
-        if self.draw:
-            asked = [s for s in everyone if self.draw(self.seed, s.id) == self.view]
+        shards = self._shards(work, paths)
+        left, start = shards.begin(), time.monotonic()
+        job = Job(partial(self.share, left), self.label, work, paths, together=False)
+        if left and shop.machine.processes > 1 and self.generation.in_process:
+            done = launch(job, shop, shards.told)
+        else:
+            done = [job.task(work, paths, shop)]
+        seconds = time.monotonic() - start
+        shards.merge(work / "answers.jsonl")
+        return summarize(work / "answers.jsonl", sum(one["tokens"] for one in done), seconds)
+
+    def share(self, left: list[Shard], work: Path, paths: list[Path], shop: Workshop) -> Json:
+        """What one process does: it answers shards of ``left`` while there are some."""
+        from seva_exp.generation.answers import Asker, answer_shards, write_previews
+
+        shards = self._shards(work, paths)
         adapter = paths[1] / "adapter" if self.adapter else None
-        return answer_samples(
+        asker = Asker(
+            self.model,
             lambda: shop.model(self.model, adapter),
-            asked,
-            Pictures(everyone),
+            lambda: read_jsonl(paths[0] / "samples.jsonl", Sample),
             self.samples.data.image_root(paths[0]),
             View(self.view, self.augmentation, self.seed, self.asking),
             self.generation,
             shop.placement(work),
-            PREVIEWS,
         )
+        total, todo = (sum(s.asked for s in of) for of in (shards.all, left))
+        with shop.progress(f"answers.{self.view}", total, "answer") as meter:
+            if shop.rank == 0:
+                meter.update(total - todo)
+            tokens = answer_shards(shards, left, asker, meter, shop.rank, shop.ranks)
+        if shop.rank == 0:
+            write_previews(asker, shards.samples(), PREVIEWS)
+        return {"tokens": tokens}
+
+    def _shards(self, work: Path, paths: list[Path]) -> Shards:
+        return Shards(paths[0] / "samples.jsonl", self._asks, work)
+
+    def _asks(self, sample: Sample) -> bool:
+        return self.draw is None or self.draw(self.seed, sample.id) == self.view
 
 
 @dataclass(frozen=True)
@@ -179,17 +222,23 @@ class Pairs(Stage):
         }
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
-        from seva_exp.generation.pairs import make_pairs, summarize
+        from seva_exp.generation.pairs import Tally, grouped, make_pairs
 
-        samples = list(read_jsonl(paths[0] / "samples.jsonl", Sample))
-        clean, *negatives = ([*read_jsonl(p / "answers.jsonl", Answer)] for p in paths[1:])
-        answers = {stage.view: a for stage, a in zip(self.negatives, negatives, strict=True)}
-        pairs, drops, removed = make_pairs(
-            samples, clean, answers, self.filters, self.seed, self.newlines
-        )
-        write_jsonl(work / "pairs.jsonl", pairs)
-        write_jsonl(work / "drops.jsonl", drops)
-        return summarize(pairs, drops, removed)
+        def groups() -> Iterator[Group]:
+            samples = read_jsonl(paths[0] / "samples.jsonl", Sample)
+            clean, *negatives = (read_jsonl(p / "answers.jsonl", Answer) for p in paths[1:])
+            views = (stage.view for stage in self.negatives)
+            return grouped(samples, clean, dict(zip(views, negatives, strict=True)))
+
+        tally = Tally([stage.view for stage in self.negatives])
+        with (
+            jsonl_writer(work / "pairs.jsonl") as pair,
+            jsonl_writer(work / "drops.jsonl") as drop,
+        ):
+            for made in make_pairs(groups, self.filters, self.seed, self.newlines):
+                tally.add(made)
+                (drop if isinstance(made.result, Drop) else pair)(made.result)
+        return tally.summary()
 
 
 def told(drop: Drop) -> str:

@@ -1,7 +1,8 @@
-"""A training stage under several processes: started, listened to, and ended together.
+"""A stage under several processes: started, listened to, and ended together.
 
-Each process runs the stage's own work (``stages/worker.py``) as one rank of torch.distributed.
-Rank 0 works in the stage's folder, the others in scratch folders of their own.
+A training's processes (``stages/worker.py``) are the ranks of one torch.distributed group: rank 0
+works in the stage's folder and speaks for all, the others work in scratch folders of their own.
+Generation's share the samples instead, all in the stage's folder, and need nothing of each other.
 """
 
 from __future__ import annotations
@@ -15,43 +16,69 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seva_exp.errors import InputError, StageError
 from seva_exp.machine import Machine, resolve_device
 from seva_exp.spec import Json
-from seva_exp.stages.base import Stage, Workshop
+from seva_exp.stages.accelerate_config import launch_environment
+from seva_exp.stages.base import Workshop
+from seva_exp.store import PARTS
 
-JOB, EVENTS, RESULT = "job.pickle", "events.jsonl", "result.json"
+JOB, EVENTS, RESULT = "job.pickle", "events-{}.jsonl", "result-{}.json"
 POLL = 0.1
 """Seconds between two looks at the processes."""
 
 
-def launch(stage: Stage, work: Path, paths: list[Path], shop: Workshop) -> Json:
-    """Run the stage's work in ``machine.processes`` processes; its summary. Raises the error of a
-    rank that stops, and StageError for one that dies."""
-    device = device_of_ranks(shop.machine)
+@dataclass(frozen=True)
+class Job:
+    """The work of one process: ``task(work, paths, shop)`` of the stage called ``label``."""
+
+    task: Callable[[Path, list[Path], Workshop], Json]
+    label: str
+    work: Path
+    paths: list[Path]
+    together: bool = True
+    """Whether the processes are one training; else each works for itself."""
+
+
+def launch(job: Job, shop: Workshop, told: Callable[[int], str] = lambda rank: "") -> list[Json]:
+    """Do the job in ``machine.processes`` processes; what each returns. Raises the error of a rank
+    that stops, and StageError for one that dies, with ``told(rank)``: what it was working on."""
+    device, config = check_processes(shop.machine)
+    if not job.together:
+        config = {}
+    shop.release()
     with tempfile.TemporaryDirectory(prefix="seva_exp-") as folder, ExitStack() as stack:
         scratch = Path(folder)
-        (scratch / JOB).write_bytes(pickle.dumps((stage, work, paths, shop.machine, device)))
+        (scratch / JOB).write_bytes(pickle.dumps((job, shop.machine, device)))
+        (job.work / PARTS).mkdir(exist_ok=True)
         ranks = [
             stack.enter_context(_Rank(number, environment, scratch))
-            for number, environment in enumerate(environments(shop.machine, device))
+            for number, environment in enumerate(environments(shop.machine, device, config))
         ]
-        hear = _Hearing(scratch / EVENTS, shop, stack)
+        hear = _Hearing(scratch, len(ranks), shop, stack)
         while any(rank.running for rank in ranks):
             hear()
             if failed := [rank for rank in ranks if rank.failed]:
                 time.sleep(POLL)  # the others say what they have to say of it
-                raise _why(stage.label, failed, ranks)
+                raise _why(job, failed, ranks, told)
             time.sleep(POLL)
         hear()
         if failed := [rank for rank in ranks if rank.failed]:
-            raise _why(stage.label, failed, ranks)
-        return json.loads((scratch / RESULT).read_text(encoding="utf-8"))
+            raise _why(job, failed, ranks, told)
+        files = (scratch / RESULT.format(rank.number) for rank in ranks)
+        return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def check_processes(machine: Machine) -> tuple[str, dict[str, str]]:
+    """The ranks' device, and what accelerate is told. Raises InputError where it cannot be."""
+    config = launch_environment(machine)
+    return device_of_ranks(machine), config
 
 
 def device_of_ranks(machine: Machine) -> str:
@@ -72,13 +99,14 @@ def device_of_ranks(machine: Machine) -> str:
     return kind
 
 
-def environments(machine: Machine, device: str) -> list[dict[str, str]]:
-    """What torch.distributed and accelerate read, for each rank."""
+def environments(machine: Machine, device: str, config: dict[str, str]) -> list[dict[str, str]]:
+    """What torch.distributed and accelerate read, for each rank. ``config``: of accelerate."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     count = machine.processes
     shared = {
+        **config,
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
@@ -139,7 +167,9 @@ class _Rank:
         return f"process {self.number} died ({how}): {last[:300]}"
 
 
-def _why(label: str, failed: Sequence[_Rank], ranks: Sequence[_Rank]) -> Exception:
+def _why(
+    job: Job, failed: Sequence[_Rank], ranks: Sequence[_Rank], told: Callable[[int], str]
+) -> Exception:
     """The error to raise: one of ours if a rank raised it; else the death of the rank that said
     nothing (the others only lost it), else the first one's error."""
     said = [rank.said for rank in ranks if rank.said]
@@ -148,31 +178,50 @@ def _why(label: str, failed: Sequence[_Rank], ranks: Sequence[_Rank]) -> Excepti
             return InputError(text) if kind == "InputError" else StageError(text)
     silent = [rank for rank in failed if rank.said is None]
     what = silent[0].ending() if silent else ": ".join(failed[0].said or ())
+    doing = told((silent or failed)[0].number)
+    then = (
+        f"the same command goes on from the last checkpoint (machine.processes={len(ranks)})."
+        if job.together
+        else "the same command goes on, with any number of processes."
+    )
     return StageError(
-        f"{label}: {what}. What was finished is kept: the same command goes on from the last "
-        f"checkpoint (machine.processes={len(ranks)})."
+        f"{job.label}: {what}{doing and f'; it was {doing}'}. What was finished is kept: {then}"
     )
 
 
 class _Hearing:
-    """Hands on what rank 0 writes: a line is a step's numbers, or the progress bar's."""
+    """Hands on what the ranks write: a line is a step's numbers, a warning, or a progress bar's.
+    Bars of one name are one: it counts what all ranks do."""
 
-    def __init__(self, file: Path, shop: Workshop, stack: ExitStack) -> None:
-        self._file = file
+    def __init__(self, scratch: Path, ranks: int, shop: Workshop, stack: ExitStack) -> None:
+        self._read = dict.fromkeys([scratch / EVENTS.format(rank) for rank in range(ranks)], 0)
         self._shop = shop
         self._stack = stack
-        self._bar: Any = None
-        self._read = 0
+        self._bars: dict[str, Any] = {}
 
     def __call__(self) -> None:
-        content = self._file.read_bytes()[self._read :] if self._file.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        self._read += len(whole)
-        for line in whole.splitlines():
-            kind, *values = json.loads(line)
-            if kind == "log":
-                self._shop.log(*values)
-            elif kind == "bar":
-                self._bar = self._stack.enter_context(self._shop.progress(*values))
-            else:
-                self._bar.update(*values)
+        for file, read in self._read.items():
+            if not file.exists():
+                continue
+            with file.open("rb") as lines:
+                lines.seek(read)
+                content = lines.read()
+            whole = content[: content.rfind(b"\n") + 1]
+            self._read[file] = read + len(whole)
+            for line in whole.splitlines():
+                self._hear(*json.loads(line))
+
+    def _hear(self, kind: str, *values: Any) -> None:
+        if kind == "log":
+            self._shop.log(*values)
+        elif kind == "warn":
+            self._shop.warn(*values)
+        elif kind == "bar":
+            label, total, unit = values
+            if unit not in self._bars:
+                self._bars[unit] = self._stack.enter_context(
+                    self._shop.progress(label, total, unit)
+                )
+        else:
+            unit, count = values
+            self._bars[unit].update(count)

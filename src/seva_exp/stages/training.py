@@ -10,11 +10,11 @@ from seva_exp.augment import AnyAugmentation
 from seva_exp.methods import Against, SticMethod
 from seva_exp.models import AnyModel
 from seva_exp.prompts import infuse
-from seva_exp.records import Answer, Pair, Sample, read_jsonl, write_jsonl
+from seva_exp.records import Answer, Pair, Sample, jsonl_writer, read_jsonl
 from seva_exp.spec import Json
 from seva_exp.stages.base import Stage, Workshop
 from seva_exp.stages.preferences import Answers, Pairs, Samples
-from seva_exp.stages.processes import launch
+from seva_exp.stages.processes import Job, launch
 from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.views import View
 
@@ -89,7 +89,7 @@ class Reference(Alignment):
             self.dpo.fast,
             shop.placement(work),
             views=self._views if self.dpo.needs_images else None,
-            samples=list(read_jsonl(paths[1] / "samples.jsonl", Sample)),
+            samples=read_jsonl(paths[1] / "samples.jsonl", Sample),
             start=paths[2] / "adapter" if self._from else None,
         )
 
@@ -128,7 +128,7 @@ class Align(Alignment, Trained):
         from seva_exp.training.reference import read_reference
 
         if shop.machine.processes > 1:
-            return launch(self, work, paths, shop)
+            return launch(Job(self.run, self.label, work, paths), shop)[0]
         pairs = list(read_jsonl(paths[0] / "pairs.jsonl", Pair))
         vlm = shop.model(self.model)
         try:
@@ -142,7 +142,7 @@ class Align(Alignment, Trained):
                 self.model.location(),
                 lambda step, row: shop.log(self.label, step, row),
                 views=self._views,
-                samples=list(read_jsonl(paths[1] / "samples.jsonl", Sample)),
+                samples=read_jsonl(paths[1] / "samples.jsonl", Sample),
                 start=paths[3] / "adapter" if self.start else None,
                 reference="start" if self.against == "previous" else "base",
                 references=read_reference(paths[2], pairs),
@@ -171,13 +171,15 @@ class Infuse(Stage):
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
         template = self.method.infusion
-        said = {a.sample_id: a.text for a in read_jsonl(paths[1] / "answers.jsonl", Answer)}
-        infused = [
-            replace(sample, prompt=infuse(template, said[sample.id], sample.prompt))
-            for sample in read_jsonl(paths[0] / "samples.jsonl", Sample)
-        ]
-        write_jsonl(work / "instructions.jsonl", infused)
-        return {"instructions": len(infused)}
+        count = 0
+        samples = read_jsonl(paths[0] / "samples.jsonl", Sample)
+        answers = read_jsonl(paths[1] / "answers.jsonl", Answer)
+        with jsonl_writer(work / "instructions.jsonl") as write:
+            for sample, said in zip(samples, answers, strict=True):
+                assert said.sample_id == sample.id, "answers stand in the samples' order"
+                write(replace(sample, prompt=infuse(template, said.text, sample.prompt)))
+                count += 1
+        return {"instructions": count}
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ class FineTune(Trained):
         from seva_exp.training.finetune import fine_tune
 
         if shop.machine.processes > 1:
-            return launch(self, work, paths, shop)
+            return launch(Job(self.run, self.label, work, paths), shop)[0]
         samples = list(read_jsonl(paths[0] / "instructions.jsonl", Sample))
         vlm = shop.model(self.model)
         try:

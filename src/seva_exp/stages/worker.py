@@ -1,4 +1,4 @@
-"""One rank of a training stage: ``python -m seva_exp.stages.worker SCRATCH``, started by
+"""One rank of a stage: ``python -m seva_exp.stages.worker SCRATCH``, started by
 ``processes.launch`` alone."""
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from seva_exp.digests import FileDigests
 from seva_exp.interfaces import Placement
 from seva_exp.machine import Machine
 from seva_exp.runtime import settle
 from seva_exp.stages.base import Workshop
 from seva_exp.stages.processes import EVENTS, JOB, RESULT
+from seva_exp.store import PARTS, RANK_LOCK
 
 
 @dataclass
-class RankWorkshop(Workshop):
-    """The workshop of one rank: its placement knows of the others. ``folder`` is its own."""
+class TrainingWorkshop(Workshop):
+    """The workshop of one rank of a training: its placement knows of the others. ``folder`` is its
+    own."""
 
-    ranks: int = 1
     folder: Path = Path()
 
     def placement(self, work: Path) -> Placement:
@@ -39,49 +42,63 @@ class RankWorkshop(Workshop):
 
 
 class Events:
-    """What rank 0 tells the process that started it, line by line; the other ranks tell nothing."""
+    """What a rank tells the process that started it, line by line."""
 
-    def __init__(self, file: Path, rank: int) -> None:
+    def __init__(self, file: Path, silent: bool) -> None:
         self._file = file
-        self._rank = rank
+        self._silent = silent
 
     def say(self, *words: Any) -> None:
-        if self._rank == 0:
+        if not self._silent:
             with self._file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(words) + "\n")
 
     def log(self, label: str, step: int, row: Any) -> None:
         self.say("log", label, step, row)
 
+    def warn(self, text: str) -> None:
+        self.say("warn", text)
+
     @contextmanager
-    def progress(self, label: str, total: int, unit: str) -> Iterator[Events]:
+    def progress(self, label: str, total: int, unit: str) -> Iterator[Bar]:
         self.say("bar", label, total, unit)
-        yield self
+        yield Bar(self, unit)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A progress bar of the process that started this one, known by its unit."""
+
+    events: Events
+    unit: str
 
     def update(self, count: int) -> None:
-        self.say("update", count)
+        self.events.say("update", self.unit, count)
 
 
 def main(scratch: Path) -> None:
-    """Do the stage's work as the rank that the environment says."""
+    """Do the job as the rank that the environment says."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     settle()
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    stage, work, paths, machine, device = pickle.loads((scratch / JOB).read_bytes())
-    events = Events(scratch / EVENTS, rank)
+    job, machine, device = pickle.loads((scratch / JOB).read_bytes())
+    # Of one training only rank 0 speaks.
+    events = Events(scratch / EVENTS.format(rank), silent=job.together and rank > 0)
     try:
         own = _machine(machine, device, rank)
-        folder = work if rank == 0 else scratch / f"rank-{rank}"
-        folder.mkdir(exist_ok=True)
-        digests = FileDigests(scratch)
-        shop = RankWorkshop(own, digests, events.progress, events.log, ranks=ranks, folder=folder)
-        summary = stage.run(work, paths, shop)
+        shop = Workshop(own, FileDigests(scratch), events.progress, events.log, events.warn)
+        if job.together:
+            folder = job.work if rank == 0 else scratch / f"rank-{rank}"
+            folder.mkdir(exist_ok=True)
+            shop = TrainingWorkshop(**vars(shop), folder=folder)
+        shop = replace(shop, rank=rank, ranks=ranks)
+        with FileLock(job.work / PARTS / RANK_LOCK.format(rank)):
+            summary = job.task(job.work, job.paths, shop)
     except Exception as error:
-        said = [type(error).__name__, " ".join(str(error).split())]
-        (scratch / f"error-{rank}.json").write_text(json.dumps(said), encoding="utf-8")
+        text = [type(error).__name__, " ".join(str(error).split())]
+        (scratch / f"error-{rank}.json").write_text(json.dumps(text), encoding="utf-8")
         raise
-    if rank == 0:
-        (scratch / RESULT).write_text(json.dumps(summary), encoding="utf-8")
+    (scratch / RESULT.format(rank)).write_text(json.dumps(summary), encoding="utf-8")
 
 
 def _machine(machine: Machine, device: str, rank: int) -> Machine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -31,7 +31,7 @@ def align(
     on_step: Callable[[int, Json], None],
     *,
     views: Mapping[str, View] = NO_VIEWS,
-    samples: Sequence[Sample] = (),
+    samples: Iterable[Sample] = (),
     start: Path | None = None,
     reference: Literal["start", "base"] = "start",
     references: Sequence[Reference] = (),

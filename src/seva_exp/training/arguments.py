@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from seva_exp.errors import InputError
 from seva_exp.interfaces import Placement
@@ -12,6 +12,36 @@ from seva_exp.training.spec import Training
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 """transformers' names: its ``constant`` has no warm-up."""
+
+Made = TypeVar("Made")
+
+
+class OneDevice:
+    """In front of TRL's arguments: a process trains on its own device. The Trainer would take all
+    GPUs that one process sees (DataParallel, which TRL refuses), and begin with the first."""
+
+    distributed_state: Any
+
+    @property
+    def n_gpu(self) -> int:
+        return min(1, super().n_gpu)  # type: ignore[misc]
+
+    @property
+    def device(self) -> Any:
+        super().device  # type: ignore[misc]  # noqa: B018  (finds out the state)
+        return self.distributed_state.device
+
+
+def on_its_device(kind: type[Made], placement: Placement, **values: Any) -> Made:
+    """Arguments of this kind, which take the placement's device for theirs."""
+    import torch
+    from accelerate.utils import patch_environment
+
+    with patch_environment(ACCELERATE_TORCH_DEVICE=placement.device):
+        made = kind(**values)
+    if placement.device.startswith("cuda"):
+        torch.cuda.set_device(placement.device)  # the Trainer's setup went to the first
+    return made
 
 
 def shared_arguments(spec: Training, placement: Placement, seed: int) -> Json:

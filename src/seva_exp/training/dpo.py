@@ -24,7 +24,7 @@ from trl import DPOConfig, DPOTrainer
 from seva_exp.errors import StageError
 from seva_exp.interfaces import Placement, VisionLanguageModel
 from seva_exp.spec import Json
-from seva_exp.training.arguments import shared_arguments, vision_rows
+from seva_exp.training.arguments import OneDevice, on_its_device, shared_arguments, vision_rows
 from seva_exp.training.batches import SeededOrder
 from seva_exp.training.collate import Preference, PreferenceCollator
 from seva_exp.training.forward import Forward, forward_for
@@ -38,6 +38,7 @@ from seva_exp.training.lora import (
     save_adapter,
 )
 from seva_exp.training.losses import OURS, Scores
+from seva_exp.training.sharding import share_out
 from seva_exp.training.spec import DpoTraining
 from seva_exp.training.steps import OnStep, StepLog, StepTrainer, run
 
@@ -60,6 +61,10 @@ class Replay:
 
     def __call__(self, **_: Any) -> SimpleNamespace:
         return SimpleNamespace(**{k: value[self.rows] for k, value in self.outputs.items()})
+
+
+class DpoArguments(OneDevice, DPOConfig):
+    """TRL's, for a process with a device of its own."""
 
 
 class PreferenceTrainer(StepTrainer, DPOTrainer):
@@ -228,6 +233,7 @@ def trainer_for(
         if reference == "start" and any(p.reference is None for p in preferences):
             add_reference(trainer.model, start)
     first = [preferences[i] for i in order][: trainer.args.per_device_train_batch_size]
+    share_out(vlm, trainer.accelerator)
     forward = forward_for(vlm, trainer.model, first, spec.fast, placement)
     trainer.forward, trainer.data_collator = forward, forward.collator(preferences)
     return trainer
@@ -235,7 +241,9 @@ def trainer_for(
 
 def _arguments(spec: DpoTraining, placement: Placement, seed: int) -> DPOConfig:
     terms = spec.trl_terms or {"sigmoid": 0.0}  # its metrics are logged even so
-    return DPOConfig(
+    return on_its_device(
+        DpoArguments,
+        placement,
         **shared_arguments(spec, placement, seed),
         beta=spec.beta,
         loss_type=[*terms],

@@ -18,7 +18,7 @@ from seva_exp.interfaces import Placement, VisionLanguageModel
 from seva_exp.records import Sample
 from seva_exp.spec import Json
 from seva_exp.training.align import left_behind
-from seva_exp.training.arguments import shared_arguments, vision_rows
+from seva_exp.training.arguments import OneDevice, on_its_device, shared_arguments, vision_rows
 from seva_exp.training.batches import SeededOrder
 from seva_exp.training.collate import IGNORED, ExampleCollator
 from seva_exp.training.lengths import check_lengths
@@ -32,9 +32,14 @@ from seva_exp.training.lora import (
     save_adapter,
 )
 from seva_exp.training.preferences import examples_of
+from seva_exp.training.sharding import share_out
 from seva_exp.training.spec import SftTraining
 from seva_exp.training.steps import OnStep, StepLog, StepTrainer, run
 from seva_exp.training.throughput import summary as throughput
+
+
+class SftArguments(OneDevice, SFTConfig):
+    """TRL's, for a process with a device of its own."""
 
 
 class ResponseTrainer(StepTrainer, SFTTrainer):
@@ -81,7 +86,7 @@ def fine_tune(
         projector_rate=spec.projector_learning_rate,
         model=vlm.model,
         peft_config=config_of(start, vlm, spec) if start else lora_config(vlm, spec, "sft"),
-        args=SFTConfig(**shared_arguments(spec, placement, seed)),
+        args=on_its_device(SftArguments, placement, **shared_arguments(spec, placement, seed)),
         train_dataset=vision_rows(len(examples)),
         processing_class=vlm.processor,
         data_collator=ExampleCollator(vlm, examples),
@@ -92,6 +97,7 @@ def fine_tune(
     if not spec.train_projector:
         for module in projectors(trainer.model):
             module.requires_grad_(False)
+    share_out(vlm, trainer.accelerator)
     log = StepLog("finetune", "sft", on_step)
     steps = math.ceil(len(examples) / spec.batch_size) * spec.epochs
     run(trainer, log, "finetune", steps, placement)

@@ -15,6 +15,7 @@ from seva_exp.errors import StageError
 from seva_exp.interfaces import Placement, VisionLanguageModel
 from seva_exp.training.collate import IGNORED, Preference, PreferenceCollator
 from seva_exp.training.families import refusal, text_config, trained
+from seva_exp.training.sharding import refuses_shared_row
 from seva_exp.training.shared_attention import NAME
 from seva_exp.training.shared_row import SharedCollator, SharedRow
 from seva_exp.training.spec import Fast
@@ -170,7 +171,7 @@ def forward_for(
     """
     if fast == "off":
         return PlainForward(vlm)
-    why = refusal(vlm)
+    why = refusal(vlm) or refuses_shared_row()
     if not why:
         plain = _scored(PlainForward(vlm), model, first, placement)
         shared = SharedForward(vlm, vision_for(vlm, placement))

@@ -18,6 +18,7 @@ from peft.utils.other import ModulesToSaveWrapper
 
 from seva_exp.errors import StageError
 from seva_exp.interfaces import VisionLanguageModel
+from seva_exp.training.sharding import adapter_weights
 from seva_exp.training.spec import Training
 
 POLICY, REFERENCE = "default", "ref"
@@ -121,6 +122,17 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
 
 
 def save_adapter(model: PeftModel, folder: Path, base_name: str) -> None:
-    """One adapter over the base model, in PEFT's layout; a reference is not part of it."""
+    """One adapter over the base model, in PEFT's layout; a reference is not part of it. Every rank
+    must ask for it."""
     model.peft_config[POLICY].base_model_name_or_path = base_name
-    model.save_pretrained(str(folder), save_embedding_layers=False, selected_adapters=[POLICY])
+    write_adapter(model, folder, adapter_weights(model))
+
+
+def write_adapter(model: PeftModel, folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    """The policy's part of ``weights`` (by their names in the model) and its config."""
+    model.save_pretrained(
+        str(folder),
+        state_dict=weights,
+        save_embedding_layers=False,
+        selected_adapters=[POLICY],
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,15 @@ def preferences_of(
     root: Path,
     repeat: int = 1,
     views: Mapping[str, View] | None = None,
-    samples: Sequence[Sample] = (),
+    samples: Iterable[Sample] = (),
     references: Sequence[Reference] = (),
 ) -> list[Preference]:
     """One preference per pair, listed ``repeat`` times. With ``views``, each preference can make
     the pictures that its negative views showed; raises StageError where none shows one.
-    ``references``, if there are any, are the pairs', in their order."""
-    pictures = Pictures(samples)
+    ``samples`` are gone through only where a view takes partners from them. ``references``, if
+    there are any, are the pairs', in their order."""
+    mixes = any(view.mixes for view in (views or {}).values())
+    pictures = Pictures(samples if mixes else ())
     known: Sequence[Reference | None] = references or [None] * len(pairs)
     once = [
         Preference(

@@ -4,7 +4,7 @@ same path as the policy's (forward.py), and independent of every number of ``dpo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -37,7 +37,7 @@ def score_reference(
     placement: Placement,
     *,
     views: Mapping[str, View] | None = None,
-    samples: Sequence[Sample] = (),
+    samples: Iterable[Sample] = (),
     start: Path | None = None,
 ) -> Json:
     """Write ``reference.jsonl``, a line per pair in the pairs' order; return the counts.

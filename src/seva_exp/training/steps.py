@@ -21,7 +21,8 @@ from seva_exp.interfaces import Placement
 from seva_exp.spec import Json
 from seva_exp.training.batches import SeededOrder, StepBatches
 from seva_exp.training.checkpoints import CheckpointClock, finish, newest
-from seva_exp.training.lora import POLICY, load_adapter
+from seva_exp.training.lora import POLICY, load_adapter, write_adapter
+from seva_exp.training.sharding import adapter_weights
 from seva_exp.training.throughput import Throughput
 
 OnStep = Callable[[int, Json], None]
@@ -165,14 +166,11 @@ class StepTrainer(Trainer, ABC):
         if self.args.should_save:
             finish(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Of the model, a checkpoint holds what is trained."""
-        self.model.save_pretrained(
-            output_dir,
-            state_dict=state_dict,
-            save_embedding_layers=False,
-            selected_adapters=[POLICY],
-        )
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Of the model, a checkpoint holds what is trained; rank 0 writes it."""
+        weights = adapter_weights(self.model)
+        if self.args.should_save:
+            write_adapter(self.model, Path(output_dir or self.args.output_dir), weights)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # sharded: theirs

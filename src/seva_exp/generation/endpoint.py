@@ -1,0 +1,111 @@
+"""The server's address: how it is spoken to, and what is looked at before any work starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+
+from seva_exp.errors import InputError, suggest
+from seva_exp.generation.chat import PATH, Chat, PassingFault, Refusal, reply_of
+from seva_exp.generation.spec import ServerGeneration
+from seva_exp.interfaces import ModelSource, Request
+from seva_exp.machine import Server
+from seva_exp.redact import HIDDEN
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+JSON = {"Content-Type": "application/json"}
+LISTING_SECONDS = 20.0
+
+
+def client_options(server: Server) -> dict[str, Any]:
+    """What an ``httpx2`` client of this server takes: address, key, time limit."""
+    key = server.api_key()
+    return {
+        "base_url": f"{(server.url or '').rstrip('/')}/",
+        "headers": {"Authorization": f"Bearer {key}"} if key else {},
+        "timeout": server.timeout_seconds,
+    }
+
+
+def without_key(server: Server, text: str) -> str:
+    """``text``, which may be the server's, with the API key hidden."""
+    key = server.api_key()
+    return text.replace(key, HIDDEN) if key else text
+
+
+def transport_fault(error: httpx2.RequestError) -> str:
+    """Why no whole reply came."""
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def only_model(server: Server) -> str:
+    """The name of the one model that the server lists. Raises InputError where it lists another
+    number of them or cannot be asked."""
+    try:
+        names = _listed(server)
+    except (httpx2.RequestError, ValueError) as error:
+        why = transport_fault(error) if isinstance(error, httpx2.RequestError) else str(error)
+        raise InputError(
+            f"machine.server.url={server.url}: its list of models cannot be had "
+            f"({without_key(server, why)}). Start the server or correct the address (it mostly "
+            "ends in /v1); or set generation.served_model."
+        ) from None
+    if len(names) == 1:
+        return names[0]
+    raise InputError(
+        f"generation.served_model: must be set, since the server lists {len(names)} models."
+        f"{suggest('', names)}"
+    )
+
+
+def check(server: Server, generation: ServerGeneration, source: ModelSource) -> None:
+    """Ask for one token about a grey picture. Raises InputError where that is not answered: the
+    server is not there, has no such model, or it takes no pictures."""
+    body = Chat(generation, source, 0, "check").body(
+        Request("check", "check", _grey, "What is in this picture?", 1)
+    )
+    try:
+        with httpx2.Client(**client_options(server)) as client:
+            reply_of("check", client.post(PATH, content=body, headers=JSON))
+    except httpx2.RequestError as error:
+        raise InputError(
+            f"machine.server.url={server.url}: no answer "
+            f"({without_key(server, transport_fault(error))}). Start the server, or correct the "
+            "address (docs/served_models.md)."
+        ) from None
+    except (Refusal, PassingFault) as error:
+        raise InputError(
+            f"machine.server.url={server.url}, generation.served_model={generation.served_model}: "
+            "the server does not answer a question about a picture: "
+            f"{without_key(server, str(error))}.{_hint(server)}"
+        ) from None
+
+
+def _hint(server: Server) -> str:
+    try:
+        names = _listed(server)
+    except (httpx2.RequestError, ValueError):
+        return " Does the address end in /v1? Is machine.server.api_key_env needed?"
+    return f" Models that it lists: {', '.join(names) or 'none'}."
+
+
+def _listed(server: Server) -> list[str]:
+    """Names of the server's models. Raises ValueError for a reply that is no list of them."""
+    options = client_options(server) | {"timeout": LISTING_SECONDS}
+    with httpx2.Client(**options) as client:
+        response = client.get("models")
+    if not response.is_success:
+        raise ValueError(f"HTTP {response.status_code}")
+    try:
+        return sorted(str(model["id"]) for model in response.json()["data"])
+    except (LookupError, TypeError):
+        raise ValueError("the reply is no list of models") from None
+
+
+def _grey() -> Image:
+    from PIL import Image
+
+    return Image.new("RGB", (336, 336), "grey")

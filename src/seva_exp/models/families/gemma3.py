@@ -1,0 +1,24 @@
+"""Gemma 3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seva_exp.models.families.base import Family
+
+
+class Gemma3(Family):
+    """The prompt's image token marks where a picture begins; other tokens become its features, and
+    newlines around them melt into those of the prompt. Pan-and-scan is off, as the processor has
+    it."""
+
+    def written(self, processor: Any, asked: str) -> str:
+        begin, end = processor.tokenizer.boi_token, processor.tokenizer.eoi_token
+        picture = f"\n\n{begin}{self.image_token(processor)}{end}\n\n"
+        return asked.replace(begin, picture)
+
+    def image_token(self, processor: Any) -> str:
+        return processor.tokenizer.image_token
+
+    def end_token(self, processor: Any) -> str:
+        return "<end_of_turn>"

@@ -1,0 +1,24 @@
+"""PaliGemma and PaliGemma 2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seva_exp.models.families.base import Family
+
+
+class PaliGemma(Family):
+    """Not a chat model: picture, begin-of-sequence token, prompt, newline, answer. Prompts of the
+    ``mix`` checkpoints begin with a task (``answer en ...``, ``caption en``)."""
+
+    needs_template = False
+
+    def asked(self, processor: Any, system: str | None, prompt: str) -> str:
+        if processor.chat_template:  # a fine-tuned one that has got a chat template
+            return super().asked(processor, system, prompt)
+        return f"{processor.image_token}{prompt}"
+
+    def written(self, processor: Any, asked: str) -> str:
+        token = processor.image_token
+        behind = asked.rfind(token) + len(token)
+        return f"{asked[:behind]}{processor.tokenizer.bos_token}{asked[behind:]}\n"

@@ -1,0 +1,386 @@
+"""The engine that asks a server: what it sends, and what it makes of every kind of fault."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import signal
+import threading
+import time
+from contextlib import closing, contextmanager
+from email.utils import formatdate
+
+import pytest
+from PIL import Image
+
+from seva_exp.data import ShapesData
+from seva_exp.digests import FileDigests
+from seva_exp.errors import InputError, StageError
+from seva_exp.generation import ServerGeneration, server
+from seva_exp.generation.answers import answer_samples
+from seva_exp.generation.chat import Chat
+from seva_exp.generation.server import ServerEngine
+from seva_exp.interfaces import Placement, Request
+from seva_exp.machine import Server
+from seva_exp.models import HubModel, TinyModel
+from seva_exp.records import CLEAN, Answer, read_jsonl
+from seva_exp.store import Journal
+from seva_exp.views import Pictures, View
+
+from .serving import Misbehaving, completion, cut, dripping, dropped, reply, slow, status
+
+GENERATION = ServerGeneration(served_model="served", max_new_tokens=8)
+N = 12
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    monkeypatch.setattr(server, "FIRST_WAIT", 0.02)
+
+
+def request(number):
+    picture = Image.new("RGB", (9, 7), (number, 2 * number, 3 * number))
+    return Request(f"id{number}", f"id{number}", lambda: picture, f"What is {number}?", 8)
+
+
+REQUESTS = [request(number) for number in range(N)]
+
+
+def chat(generation=GENERATION, source=None, seed=0, purpose="sampling/clean"):
+    return Chat(generation, source or TinyModel(), seed, purpose)
+
+
+def engine(endpoint, warn=lambda text: None, **options):
+    options = {"concurrency": 3, "retries": 3, "timeout_seconds": 20.0} | options
+    return ServerEngine(Server(url=endpoint.url, **options), chat(), warn)
+
+
+def asked(endpoint, requests=REQUESTS, **options):
+    """id -> text."""
+    replies = [r for some in engine(endpoint, **options).run(requests) for r in some]
+    assert len({reply.id for reply in replies}) == len(replies)
+    return {reply.id: reply.text for reply in replies}
+
+
+def threads():
+    return {thread for thread in threading.enumerate() if thread.name.startswith("Thread-")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    with Misbehaving() as endpoint:
+        return asked(endpoint)
+
+
+# --- what is sent and received
+
+
+def test_every_question_has_the_reply_that_was_given_to_it(undisturbed):
+    assert sorted(undisturbed) == sorted(request.id for request in REQUESTS)
+    assert len(set(undisturbed.values())) == N
+
+
+def test_a_question_is_one_user_turn_with_the_picture_as_it_is_before_the_text():
+    body = json.loads(chat().body(REQUESTS[5]))
+    (turn,) = body["messages"]
+    picture, text = turn["content"]
+    assert turn["role"] == "user"
+    assert text == {"type": "text", "text": "What is 5?"}
+    kind, _, content = picture["image_url"]["url"].partition(",")
+    assert (picture["type"], kind) == ("image_url", "data:image/png;base64")
+    sent = Image.open(io.BytesIO(base64.b64decode(content)))
+    square = Image.new("RGB", (9, 9), (122, 116, 104))  # model=tiny: padded, CLIP's mean
+    square.paste(REQUESTS[5].load(), (0, 1))
+    assert (sent.mode, sent.size, sent.tobytes()) == ("RGB", (9, 9), square.tobytes())
+    assert (body["model"], body["max_tokens"]) == ("served", 8)
+    assert (body["temperature"], body["top_p"]) == (0, 1)
+    assert "seed" not in body
+
+
+def test_a_model_that_pads_nothing_is_shown_the_picture_at_its_size_and_told_its_system_prompt():
+    source = HubModel(path="x/y", system_prompt="Be brief.")
+    body = json.loads(chat(source=source).body(REQUESTS[5]))
+    first, second = body["messages"]
+    assert first == {"role": "system", "content": "Be brief."}
+    content = second["content"][0]["image_url"]["url"].partition(",")[2]
+    sent = Image.open(io.BytesIO(base64.b64decode(content)))
+    assert sent.tobytes() == REQUESTS[5].load().tobytes()
+    assert sent.size == (9, 7)
+
+
+def test_a_sampled_question_has_a_seed_of_run_view_and_sample():
+    sampled = GENERATION.model_copy(update={"temperature": 0.7})
+
+    def seed(number=1, **options):
+        return json.loads(chat(sampled, **options).body(REQUESTS[number]))["seed"]
+
+    assert seed() == seed()
+    others = [seed(2), seed(seed=1), seed(purpose="sampling/moco")]
+    assert len({seed(), *others}) == 4
+    assert all(0 <= value < 2**31 for value in others)
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (completion(" two words\n"), ("two words", "eos")),
+        (completion("cut off", "length"), ("cut off", "length")),
+        (completion(None), ("", "eos")),
+    ],
+)
+def test_text_and_ending_of_a_reply(content, wanted):
+    with Misbehaving({0: reply(content)}) as endpoint:
+        ((found,),) = engine(endpoint).run(REQUESTS[:1])
+    assert (found.text, found.stop, found.tokens) == (*wanted, ())
+
+
+# --- faults that pass
+
+FAULTS = {
+    "500": status(500),
+    "503": status(503),
+    "408": status(408),
+    "409": status(409),
+    "429": status(429, Retry_After="0"),
+    "dropped": dropped,
+    "cut": cut,
+    "no JSON": reply(b"{not json"),
+    "no choices": reply({"choices": []}),
+    "another shape": reply([1, 2]),
+    "slow": slow(3.0),
+    "dripping": dripping,
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_that_passes_changes_nothing(undisturbed, name):
+    heard = []
+    with Misbehaving({2: FAULTS[name], 7: FAULTS[name]}) as endpoint:
+        limit = 1.5 if name in ("slow", "dripping") else 20.0
+        begun = time.monotonic()
+        assert asked(endpoint, warn=heard.append, timeout_seconds=limit) == undisturbed
+        assert time.monotonic() - begun < 10
+        assert len(endpoint.asked) == N + 2
+        assert len(set(endpoint.asked)) == N
+    assert len(heard) == 1, "one line for a person, however many faults"
+    assert "asked again" in heard[0]
+
+
+def in_a_second():
+    return formatdate(time.time() + 2, usegmt=True)  # whole seconds: 1 to 2 of them
+
+
+@pytest.mark.parametrize("when", [lambda: "1", in_a_second], ids=["seconds", "date"])
+def test_retry_after_is_heeded(undisturbed, when):
+    busy = status(429, Retry_After=when())
+    with Misbehaving({0: busy}) as endpoint:
+        assert asked(endpoint, REQUESTS[:1]) == {"id0": undisturbed["id0"]}
+        first, second = endpoint.times
+    assert 0.9 < second - first < 4
+
+
+def test_waits_grow_and_are_not_the_same_for_all(monkeypatch):
+    monkeypatch.setattr(server, "FIRST_WAIT", 0.5)
+    with Misbehaving() as endpoint:
+        waits = [[engine(endpoint)._wait(attempt, None) for _ in range(50)] for attempt in range(9)]
+    for attempt, drawn in enumerate(waits):
+        most = min(60.0, 0.5 * 2**attempt)
+        assert most / 2 <= min(drawn) < max(drawn) <= most
+
+
+# --- faults that do not
+
+
+@contextmanager
+def closed():
+    """An address at which nobody listens."""
+    with Misbehaving() as endpoint:
+        pass
+    yield endpoint
+
+
+@pytest.mark.parametrize(
+    ("always", "said"), [(status(503, "loading"), "HTTP 503: loading"), (None, "ConnectError")]
+)
+def test_a_question_without_an_answer_is_asked_so_often_and_no_more(always, said):
+    with Misbehaving() if always else closed() as endpoint:
+        endpoint.always = always
+        with pytest.raises(StageError, match=f"sample id0: no answer, asked 3 times.*{said}"):
+            asked(endpoint, REQUESTS[:1], retries=2)
+        assert len(endpoint.asked) == (3 if always else 0)
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 422, 307])
+def test_a_refused_question_ends_the_work_at_once_with_the_servers_words(code):
+    with Misbehaving({0: status(code, "picture too large")}) as endpoint:
+        wanted = f"sample id0: the server refuses .*HTTP {code}: picture too large .*{endpoint.url}"
+        with pytest.raises(StageError, match=wanted):
+            asked(endpoint, concurrency=1)
+        assert len(endpoint.asked) == 1
+
+
+def test_an_answer_that_ended_in_another_way_is_none():
+    filtered = reply(completion("I", "content_filter"))
+    with (
+        Misbehaving({0: filtered}) as endpoint,
+        pytest.raises(StageError, match="finish_reason=content_filter"),
+    ):
+        asked(endpoint, concurrency=1)
+
+
+def test_a_picture_that_is_gone_ends_the_work():
+    def gone():
+        raise StageError("x.png: vanished")
+
+    broken = Request("id", "id", gone, "What?", 8)
+    with Misbehaving() as endpoint, pytest.raises(StageError, match=r"x\.png: vanished"):
+        asked(endpoint, [*REQUESTS, broken])
+
+
+# --- many at once
+
+
+def test_so_many_are_under_way_and_no_more():
+    with Misbehaving() as endpoint:
+        endpoint.always = slow(0.05)
+        asked(endpoint, concurrency=4)
+        assert endpoint.most_under_way == 4
+
+
+def test_replies_come_while_others_are_under_way(undisturbed):
+    release = threading.Event()
+
+    def held(handler):
+        release.wait(20)
+        return False
+
+    with Misbehaving({0: held}) as endpoint:
+        found = {}
+        for replies in engine(endpoint).run(REQUESTS):
+            found |= {reply.id: reply.text for reply in replies}
+            if len(found) == N - 1:
+                release.set()
+        assert release.is_set()
+        assert found == undisturbed
+
+
+def test_who_stops_listening_stops_the_work():
+    before = threads()
+    with Misbehaving() as endpoint:
+        endpoint.always = slow(0.1)
+        with closing(engine(endpoint).run(REQUESTS)) as replies:
+            next(replies)
+        seen = len(endpoint.asked)
+        time.sleep(0.4)
+        assert len(endpoint.asked) == seen < N
+    assert {t.name for t in threads() - before if "_work" in t.name} == set()
+
+
+def test_ctrl_c_is_heard_while_nothing_comes():
+    with Misbehaving() as endpoint:
+        endpoint.always = slow(8)
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        begun = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            asked(endpoint)
+        assert time.monotonic() - begun < 6
+
+
+# --- the answers stage
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    data = ShapesData(samples=N)
+    made = data.build(0, folder, FileDigests(folder / "store"))
+    return made.samples, data.image_root(folder)
+
+
+class Meter:
+    """Raises after ``limit`` answers, as Ctrl-C would."""
+
+    def __init__(self, limit=None):
+        self.seen, self._limit = 0, limit
+
+    def update(self, n):
+        self.seen += n
+        if self._limit is not None and self.seen >= self._limit:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def __call__(self, label, total, unit):
+        yield self
+
+
+def no_model():
+    raise AssertionError("the model is loaded for nothing")
+
+
+def answered(endpoint, world, work, meter=None, **options):
+    samples, root = world
+    work.mkdir(exist_ok=True)
+    options = {"concurrency": 2, "retries": 1} | options
+    place = Placement("cpu", 4, 4, False, meter or Meter(), work)
+    place = Placement(**{**vars(place), "server": Server(url=endpoint.url, **options)})
+    view = View(CLEAN, None, 0)
+    summary = answer_samples(
+        TinyModel(), no_model, samples, Pictures(samples), root, view, GENERATION, place, 0
+    )
+    return list(read_jsonl(work / "answers.jsonl", Answer)), summary
+
+
+def journalled(work):
+    return {row["sample_id"] for row in Journal(work).rows}
+
+
+def test_answers_are_in_the_samples_order_and_have_no_tokens(world, tmp_path):
+    with Misbehaving() as endpoint:
+        answers, summary = answered(endpoint, world, tmp_path / "a", concurrency=5)
+    assert [answer.sample_id for answer in answers] == [sample.id for sample in world[0]]
+    assert {answer.tokens for answer in answers} == {()}
+    assert summary == {"answers": N, "cut_at_max_new_tokens": 0}
+
+
+@pytest.mark.parametrize("how", ["refused", "Ctrl-C"])
+def test_what_was_answered_is_never_asked_again(world, tmp_path, how):
+    with Misbehaving() as endpoint:
+        whole, _ = answered(endpoint, world, tmp_path / "whole")
+    with Misbehaving({7: status(400, "no") if how == "refused" else None}) as endpoint:
+        endpoint.always = None if how == "refused" else slow(0.1)
+        meter = Meter(None if how == "refused" else 5)
+        with pytest.raises(StageError if how == "refused" else KeyboardInterrupt):
+            answered(endpoint, world, tmp_path / "cut", meter, concurrency=1)
+        kept = journalled(tmp_path / "cut")
+        assert len(kept) == 7 if how == "refused" else 5 <= len(kept) < N
+        before = set(endpoint.asked[: len(kept)])
+        endpoint.always, endpoint.faults, endpoint.asked = None, {}, []
+        after, _ = answered(endpoint, world, tmp_path / "cut")
+        assert len(endpoint.asked) == N - len(kept)
+        assert not before & set(endpoint.asked)
+    assert after == whole
+
+
+def test_the_key_is_sent_and_never_told(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("A_KEY", "sk-very-secret")
+    with Misbehaving({1: status(401, "bad key: Bearer sk-very-secret")}) as endpoint:
+        with pytest.raises(StageError, match=r"bad key: Bearer \*\*\*") as caught:
+            answered(endpoint, world, tmp_path / "key", concurrency=1, api_key_env="A_KEY")
+        assert {head["Authorization"] for head in endpoint.headers} == {"Bearer sk-very-secret"}
+    assert "sk-very" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    for file in tmp_path.rglob("*"):
+        assert file.is_dir() or b"sk-very" not in file.read_bytes()
+
+
+@pytest.mark.parametrize("value", [None, "", "two\nlines", "schlüssel"])
+def test_a_key_that_is_none_is_refused_without_being_shown(monkeypatch, value):
+    if value is None:
+        monkeypatch.delenv("A_KEY", raising=False)
+    else:
+        monkeypatch.setenv("A_KEY", value)
+    with pytest.raises(InputError, match=r"machine\.server\.api_key_env=A_KEY") as caught:
+        Server(api_key_env="A_KEY").api_key()
+    assert not value or value not in str(caught.value)
