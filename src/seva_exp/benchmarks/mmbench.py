@@ -27,9 +27,6 @@ class _Mmbench(Choices):
 
     source = "opencompass.openxlab.space/utils/VLMEval, or MMBench's own release"
 
-    def official_items(self, shelf: Shelf) -> Iterator[Item]:
-        raise NotImplementedError("the official file is the table")
-
     def table_items(self, shelf: Shelf) -> Iterator[Item]:
         for row in shelf.table(self.tables):
             columns(row, ("index", "image", "question", "A", "B", "answer"))
