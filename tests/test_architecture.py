@@ -29,7 +29,8 @@ LEVELS = [
         "json_rows",
     },
     {"store", "events", "interfaces", "machine", "prompts", "views"},
-    {"augment", "models", "data", "generation", "training", "benchmarks"},
+    {"models"},
+    {"augment", "data", "generation", "training", "benchmarks"},
     {"methods"},
     {"stages", "environment", "sheet"},
     {"graph"},
@@ -46,24 +47,29 @@ from within its own package (the ground levels may import each other)."""
 GROUND = 3
 
 MODEL = ["models/vlm.py", "models/pixels.py", "models/padding.py", "images.py", "randomness.py"]
+ATTENTION = ["models/branches.py", "models/attention.py", "models/vision.py"]
+ENGINE = [
+    *(f"generation/{name}.py" for name in ("engine", "loop", "rows", "ahead", "batches")),
+    *("generation/slots.py", "generation/slot_attention.py", "generation/sampling.py"),
+    *ATTENTION,
+]
 SOURCES = {
     "samples": [
         "data", "world", "images.py", "randomness.py", "views.py", "fields.py", "given.py",
         "json_rows.py",
     ],
     "answers": [
-        "generation/answers.py", "generation/engines.py", "generation/engine.py",
-        "generation/sampling.py", "generation/chat.py", "generation/server.py", "views.py",
-        "augment", *MODEL,
+        "generation/answers.py", "generation/engines.py", *ENGINE, "generation/chat.py",
+        "generation/server.py", "views.py", "augment", *MODEL,
     ],
     "pairs": ["generation/pairs.py", "generation/filters.py", "randomness.py"],
-    "reference": ["training", "views.py", "augment", *MODEL],
-    "align": ["training", "views.py", "augment", *MODEL],
+    "reference": ["training", "views.py", "augment", *MODEL, *ATTENTION],
+    "align": ["training", "views.py", "augment", *MODEL, *ATTENTION],
     "infuse": ["prompts.py"],
-    "finetune": ["training", *MODEL],
+    "finetune": ["training", *MODEL, *ATTENTION],
     "evaluate": [
-        "benchmarks", "world", "generation/engine.py", "models/vlm.py", "models/pixels.py",
-        "models/padding.py", "images.py", "randomness.py", "fields.py", "json_rows.py",
+        "benchmarks", "world", *ENGINE, "models/vlm.py", "models/pixels.py", "models/padding.py",
+        "images.py", "randomness.py", "fields.py", "json_rows.py",
     ],
     "compare": ["benchmarks", "randomness.py"],
 }  # fmt: skip

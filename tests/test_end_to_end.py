@@ -345,7 +345,7 @@ def test_finished_batches_are_not_asked_again(tmp_path, monkeypatch):
     asked_before = False
     with pytest.raises(RuntimeError):
         go(small(), tmp_path, stop_after="answers.clean", batch_size=8)
-    assert asked == [8, 8]
+    assert len(asked) == 2 and 0 < sum(asked) < SAMPLES
     asked_before = True
     go(small(), tmp_path, stop_after="answers.clean", batch_size=8)
     assert sum(asked) == SAMPLES

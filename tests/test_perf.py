@@ -60,3 +60,30 @@ def test_memory_that_grows_is_told():
     peaks = stream["quarters"]([(i, i * 2**20) for i in range(100, 201)])
     assert peaks == [124.0, 149.0, 174.0, 200.0]
     assert stream["grew"](peaks) and not stream["grew"]([100.0, 300.0, 300.0, 104.9])
+
+
+GENERATION = SCRIPT.with_name("generation.py")
+
+
+@pytest.mark.parametrize("pattern", ["pairs", "evaluation"])
+def test_generation_gives_a_row_and_the_same_answers(tmp_path, pattern):
+    file = tmp_path / "rows.json"
+    command = [sys.executable, GENERATION, "--case", f"tiny-{pattern}", "--rounds", "1"]
+    command += ["--device", "cpu", "--scale", "0.07", "--json", file]
+    source = str(SCRIPT.parents[1] / "src")
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": source})
+    [row] = json.loads(file.read_text())["rows"]
+    assert (row["pattern"], row["model"], row["equal_answers"]) == (pattern, "tiny", True)
+    assert row["low"] <= row["ratio"] <= row["high"]
+    assert row["tokens"] >= row["answers"] == (4 if pattern == "pairs" else 25)
+
+
+@pytest.mark.slow
+def test_generation_in_llava_s_proportions(tmp_path):
+    file = tmp_path / "rows.json"
+    command = [sys.executable, GENERATION, "--case", "llava-evaluation", "--rounds", "1"]
+    command += ["--device", "cpu", "--scale", "0.34", "--json", file]
+    source = str(SCRIPT.parents[1] / "src")
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": source})
+    [row] = json.loads(file.read_text())["rows"]
+    assert row["equal_answers"] and row["answers"] == 18

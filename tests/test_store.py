@@ -43,6 +43,21 @@ def test_work_is_done_once_and_found_again(tmp_path):
     assert (store.path("stage", KEY) / "result.txt").read_text() == "first"
 
 
+def test_what_only_the_work_needs_is_gone_with_its_end(tmp_path):
+    store = Store(tmp_path).create()
+
+    def work(folder: Path) -> dict:
+        (folder / "parts" / "ranks").mkdir(parents=True)
+        (folder / "parts" / "ranks" / "rank-0.log").write_text("said")
+        return write("done")(folder)
+
+    make(store, work)
+    assert sorted(p.name for p in store.path("stage", KEY).iterdir()) == [
+        "manifest.json",
+        "result.txt",
+    ]
+
+
 def test_a_failed_attempt_is_no_artifact_and_its_files_are_found_again(tmp_path):
     store = Store(tmp_path).create()
 

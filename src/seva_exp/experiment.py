@@ -281,6 +281,9 @@ def run(
             resolve_device(machine)
         if machine.processes > 1 or machine.accelerate:
             _check_processes(experiment.model, machine)
+    todo = {row.key for row in plan.stages if not row.cached}
+    if any(isinstance(stage, (Reference, Align)) and stage.key in todo for stage in chosen):
+        _check_fast(experiment.dpo, experiment.model)
     store = Store(machine.store_root()).create()
     digests.save()
     folder = RunDir.create(plan)
@@ -327,6 +330,23 @@ def _prepare_to_ask(
         if isinstance(stage, Answers) and not row.cached:
             stage.generation.prepare(machine.server, stage.model)
             return
+
+
+def _check_fast(dpo: DpoTraining, model: AnyModel) -> None:
+    """Raises InputError where ``dpo.fast=on`` is given for a family that cannot have it."""
+    if dpo.fast != "on":
+        return
+    settle()
+    from transformers import AutoConfig
+
+    from seva_exp.models.attention import unproven_family
+
+    try:
+        config = AutoConfig.from_pretrained(model.location(), revision=model.revision)
+    except (OSError, ValueError):  # loading the model tells it
+        return
+    if why := unproven_family(config):
+        raise InputError(f"dpo.fast=on: {why}. Use dpo.fast=auto or off.")
 
 
 def _do_all(

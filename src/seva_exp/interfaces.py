@@ -103,12 +103,14 @@ class Request:
 @dataclass(frozen=True)
 class Reply:
     """Generated ids (end-of-sequence included when it came; none from a server), their text,
-    ``eos`` or ``length``."""
+    ``eos`` or ``length``; where asked for, the ids' log-probabilities by the model as it is (no
+    temperature)."""
 
     id: str
     text: str
     tokens: tuple[int, ...]
     stop: str
+    logprobs: tuple[float, ...] = ()
 
 
 class Asks(Protocol):
@@ -135,6 +137,8 @@ class Placement:
     """Processes that train together; each has a placement of its own."""
     checkpoints: Path | None = None
     """Where the processes' checkpoints lie; none: in ``work/trainer``."""
+    generation_tokens: int | None = None
+    """Tokens of which generation holds keys and values at once; none: what memory allows."""
     vision_cache: int = 0
     """Bytes of pictures' features that training may keep."""
     features: dict[str, Any] = field(default_factory=dict)

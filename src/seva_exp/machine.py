@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from seva_exp.errors import InputError
 from seva_exp.spec import Spec
@@ -52,7 +52,11 @@ class Machine(Spec):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """``auto``: bfloat16 on a GPU that has it, float16 on one that has not, else float32."""
     batch_size: int = Field(64, ge=1)
-    """Sequences generated at once."""
+    """Most rows (questions) generated at once."""
+    generation_tokens: int | None = Field(None, ge=1)
+    """Tokens of which keys and values are held at once in generation: a picture's prefix counts
+    once, a row with what it has of its own. None: as many as the device's free memory takes. When
+    memory runs out it is halved and the work goes on."""
     train_batch_size: int = Field(16, ge=1)
     """Preferences (or instructions) per forward pass, each a row for the chosen answer, for every
     rejected one and, with the loss term ``image``, for every view's picture. ``batch_size`` of
@@ -66,13 +70,14 @@ class Machine(Spec):
     processes: int = Field(1, ge=1)
     """Processes that share the samples of ``answers`` and the pictures of ``evaluate``, and train
     together (DDP): one GPU each, or all on the CPU; everything else runs in one. The rows of an
-    optimizer step are dealt to them, so a step stays what it is. Results do not change."""
+    optimizer step are dealt to them, so a step stays what it is, and results do not
+    change. N need not divide ``batch_size``, but those that get fewer rows wait for the others."""
     accelerate: str | None = None
     """How processes that train share out weights, gradients and optimizer: ``fsdp``, ``zero2``,
     ``zero3``, or a config file of ``accelerate launch``. None: they do not (DDP)."""
     vision_cache: float = Field(2.0, ge=0)
     """Main memory in GiB for pictures' features, which ``reference`` and ``align`` compute once;
-    what does not fit is computed again each time."""
+    what does not fit is computed again each time. Training processes share it evenly."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of torch; none leaves torch's own choice."""
     server: Server = Server()
@@ -83,6 +88,15 @@ class Machine(Spec):
     """Folder in which each run makes its own."""
     progress: Literal["auto", "bar", "lines", "off"] = "auto"
     """``auto``: a bar on a terminal, a line now and then in a log file."""
+
+    @model_validator(mode="after")
+    def _each_process_has_a_device(self) -> Machine:
+        if self.processes > 1 and (self.device == "mps" or ":" in self.device):
+            raise ValueError(
+                f"processes={self.processes}: each process needs a device of its own, and "
+                f"device={self.device} is one. Take device=cuda or cpu, or processes=1"
+            )
+        return self
 
     def store_root(self) -> Path:
         """The store's folder, from the field, the environment or the default."""

@@ -41,7 +41,8 @@ class Sample:
 class Answer:
     """What the model said. ``asked`` is the prompt really sent, ``tokens`` the generated ids
     (end-of-sequence included when it was produced; none from a server), ``stop`` is ``eos`` or
-    ``length``."""
+    ``length``; ``logprobs`` are the tokens' log-probabilities, where ``generation.logprobs`` kept
+    them."""
 
     sample_id: str
     view: str
@@ -49,6 +50,7 @@ class Answer:
     text: str
     tokens: tuple[int, ...]
     stop: str
+    logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from scipy.stats import chisquare
 
 from seva_exp import Machine
 from seva_exp.generation import HfGeneration
-from seva_exp.generation.engine import Engine, left_padded
+from seva_exp.generation.batches import left_padded
+from seva_exp.generation.engine import Engine
 from seva_exp.generation.sampling import Sampling
 from seva_exp.interfaces import Request
 from seva_exp.models import TinyModel

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,6 @@ from seva_exp.augment import DiffusionNoise, DiffusionNoiseImage, LowResolution
 from seva_exp.data import ShapesData
 from seva_exp.digests import FileDigests
 from seva_exp.generation import HfGeneration, LengthRatioFilter, ServerGeneration
-from seva_exp.generation.answers import answer_samples
 from seva_exp.graph import graph
 from seva_exp.interfaces import Placement
 from seva_exp.machine import Server
@@ -29,10 +29,11 @@ from seva_exp.methods import SevaMethod
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
 from seva_exp.progress import progress
-from seva_exp.records import CLEAN, Answer, Pair, read_jsonl
-from seva_exp.views import Pictures, View
+from seva_exp.records import CLEAN, Pair, read_jsonl
+from seva_exp.views import View
 
 from .serving import Misbehaving, status, transformers_serve
+from .stage import answer_all
 
 SERVED = ServerGeneration(max_new_tokens=48)
 VIEWS = {"low_resolution": LowResolution(), "noisy": DiffusionNoiseImage(step=600, size=72)}
@@ -91,16 +92,12 @@ def vlm():
 @pytest.mark.parametrize("name", [CLEAN, *VIEWS])
 def test_greedy_answers_are_those_of_this_process(real, world, vlm, tmp_path, name):
     url, model = real
-    samples, root = world
     view = View(name, VIEWS.get(name), 0)
 
     def ask(work, generation):
-        work.mkdir()
-        place = Placement("cpu", 8, 8, False, lambda *words: progress("off", *words), work)
+        place = Placement("cpu", 8, 8, False, partial(progress, "off"), work)
         place = replace(place, server=Server(url=url, concurrency=4))
-        shown = Pictures(samples)
-        answer_samples(TinyModel(), lambda: vlm, samples, shown, root, view, generation, place, 2)
-        found = list(read_jsonl(work / "answers.jsonl", Answer))
+        found, _ = answer_all(world, work, lambda: vlm, view, generation, place, previews=2)
         return [replace(answer, tokens=()) for answer in found]
 
     served = ask(tmp_path / "served", SERVED.model_copy(update={"served_model": model}))
@@ -175,7 +172,7 @@ def test_kill_in_the_middle_then_the_same_command(front, tmp_path):
         time.sleep(0.02)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
-    (journal,) = (tmp_path / "store" / "answers").glob("*.partial/journal.jsonl")
+    (journal,) = (tmp_path / "store" / "answers").glob("*.partial/parts/journal-0.jsonl")
     lines = journal.read_bytes().splitlines()
     kept = sum(len(json.loads(line)) for line in lines if line.endswith(b"]"))
     assert 0 < kept <= 10

@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import closing, contextmanager
 from email.utils import formatdate
+from functools import partial
 
 import pytest
 from PIL import Image
@@ -19,17 +20,18 @@ from seva_exp.data import ShapesData
 from seva_exp.digests import FileDigests
 from seva_exp.errors import InputError, StageError
 from seva_exp.generation import ServerGeneration, server
-from seva_exp.generation.answers import answer_samples
 from seva_exp.generation.chat import Chat
 from seva_exp.generation.server import ServerEngine
 from seva_exp.interfaces import Placement, Request
 from seva_exp.machine import Server
 from seva_exp.models import HubModel, TinyModel
-from seva_exp.records import CLEAN, Answer, read_jsonl
-from seva_exp.store import Journal
-from seva_exp.views import Pictures, View
+from seva_exp.progress import progress
+from seva_exp.records import CLEAN
+from seva_exp.store import PARTS, Journal
+from seva_exp.views import View
 
 from .serving import Misbehaving, completion, cut, dripping, dropped, reply, slow, status
+from .stage import answer_all
 
 GENERATION = ServerGeneration(served_model="served", max_new_tokens=8)
 N = 12
@@ -310,30 +312,21 @@ class Meter:
         if self._limit is not None and self.seen >= self._limit:
             raise KeyboardInterrupt
 
-    @contextmanager
-    def __call__(self, label, total, unit):
-        yield self
-
 
 def no_model():
     raise AssertionError("the model is loaded for nothing")
 
 
 def answered(endpoint, world, work, meter=None, **options):
-    samples, root = world
-    work.mkdir(exist_ok=True)
     options = {"concurrency": 2, "retries": 1} | options
-    place = Placement("cpu", 4, 4, False, meter or Meter(), work)
+    place = Placement("cpu", 4, 4, False, partial(progress, "off"), work)
     place = Placement(**{**vars(place), "server": Server(url=endpoint.url, **options)})
     view = View(CLEAN, None, 0)
-    summary = answer_samples(
-        TinyModel(), no_model, samples, Pictures(samples), root, view, GENERATION, place, 0
-    )
-    return list(read_jsonl(work / "answers.jsonl", Answer)), summary
+    return answer_all(world, work, no_model, view, GENERATION, place, previews=0, meter=meter)
 
 
 def journalled(work):
-    return {row["sample_id"] for row in Journal(work).rows}
+    return {row["sample_id"] for row in Journal(work / PARTS, "journal-0.jsonl").rows}
 
 
 def test_answers_are_in_the_samples_order_and_have_no_tokens(world, tmp_path):

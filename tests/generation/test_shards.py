@@ -21,6 +21,7 @@ from seva_exp.generation.pairs import Tally, grouped, make_pairs
 from seva_exp.generation.shards import LARGEST, SMALLEST, Shards, cut
 from seva_exp.interfaces import Placement, Reply
 from seva_exp.machine import Machine
+from seva_exp.models import TinyModel
 from seva_exp.progress import progress
 from seva_exp.records import (
     CLEAN,
@@ -114,7 +115,7 @@ def answered(file: Path, work: Path, engine: Stub, view: str = CLEAN, rank=0, ra
     shards = Shards(file, everyone, work)
     place = Placement("cpu", 8, 8, False, partial(progress, "off"), work)
     generation = HfGeneration()
-    asker = Asker(None, everyone, file.parent, View(view, None, 0), generation, place)  # type: ignore
+    asker = Asker(TinyModel(), None, everyone, file.parent, View(view, None, 0), generation, place)  # type: ignore
     asker.engine = engine
     with place.progress("", 0, "") as meter:
         return shards, partial(answer_shards, shards, shards.begin(), asker, meter, rank, ranks)

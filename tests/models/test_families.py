@@ -14,7 +14,7 @@ from transformers import AutoImageProcessor
 
 from seva_exp.augment import DiffusionNoise
 from seva_exp.errors import InputError
-from seva_exp.generation.engine import Engine
+from seva_exp.generation import engine, loop
 from seva_exp.interfaces import EncodedImage, Reply, Request
 from seva_exp.models import HubModel
 from seva_exp.models.pixels import batch_pixels
@@ -69,7 +69,7 @@ def requests(tokens: int = 8) -> list[Request]:
 
 def replies_of(vlm: Vlm, asked: list[Request]) -> list[Reply]:
     """In the order of the requests."""
-    found = {r.id: r for some in Engine(vlm, 8).run(asked) for r in some}
+    found = {r.id: r for some in engine.Engine(vlm, 8).run(asked) for r in some}
     return [found[request.id] for request in asked]
 
 
@@ -172,13 +172,20 @@ def test_a_picture_may_be_padded_to_a_square(name, spec_of) -> None:
 
 
 @each_family
-def test_one_batch_answers_as_one_by_one(name, vlm_of) -> None:
+def test_one_batch_answers_as_one_by_one(name, vlm_of, monkeypatch) -> None:
     vlm, batch = vlm_of(name), requests()
     expected = [answer_alone(vlm, request.load(), request.prompt, 8) for request in batch]
     same_prompt = [tuple(expected[i]) for i in (0, 1, 4)]
     assert len(set(same_prompt)) > 1  # the picture matters
+    seen, features = [], loop.features_of
+    monkeypatch.setattr(
+        loop, "features_of", lambda vlm, images: seen.extend(images) or features(vlm, images)
+    )
     replies = replies_of(vlm, batch)
     assert [list(reply.tokens) for reply in replies] == expected
+    assert len(seen) == 4  # each picture once
+    monkeypatch.setattr(engine, "unproven", lambda vlm: "of the test")
+    assert replies_of(vlm, batch) == replies
 
 
 @each_family

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 
 from seva_exp.events import Example
 from seva_exp.progress import progress
-from seva_exp.records import Delta, ImageRef, Pair, PairCounts, Report, Score
-from seva_exp.report.console import example_text, pair_line, score_table
+from seva_exp.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
+from seva_exp.report.console import Console, example_text, pair_line, score_table
 
 
 def score(model: str, value: float, better: str = "higher") -> Score:
@@ -47,6 +48,17 @@ def test_scores_without_a_second_model_are_shown_alone():
 def test_how_many_pairs_were_kept_and_why_others_were_dropped():
     report = Report("k", "n", 0, ".", (), PairCounts(10, 7, {"equal": 2, "empty": 1}))
     assert pair_line(report) == "pairs: 7 of 10 kept (70 %); dropped: 2 equal, 1 empty"
+
+
+def test_the_longest_rows_are_named(capsys):
+    result = StageResult("reference", "0" * 20, False, 1.0)
+    metrics = {"tokens_longest": 91, "context": 512, "longest_rows": {"s4": 91, "s2": 87}}
+    console = Console()
+    console.stage_finished(result, metrics)
+    told = capsys.readouterr().out.splitlines()
+    console.stage_finished(replace(result, name="align"), metrics)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert told[1:] == ["  longest rows in tokens: s4 91, s2 87 (context: 512)"]
 
 
 def test_an_example_shows_both_answers_side_by_side(tmp_path, monkeypatch):

@@ -18,16 +18,15 @@ from .test_finetune import samples
 from .tools import preferences, tiny
 
 ROWS = 11
-"""Two steps of four and one of three, for which two ranks with micro-batches of one need a
-filler."""
+"""Two steps of five and one of one, for which two ranks with micro-batches of one need fillers."""
 DPO = DpoTraining(
     loss={"sigmoid": 1.0, "softmax": 0.5, "image": 1.0, "chosen_nll": 0.001},
-    batch_size=4,
+    batch_size=5,
     epochs=2,
     learning_rate=1e-3,
     train_projector=True,
 )
-SFT = SftTraining(batch_size=4, learning_rate=1e-3)
+SFT = SftTraining(batch_size=5, learning_rate=1e-3)
 
 
 @dataclass

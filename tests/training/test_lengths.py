@@ -18,6 +18,7 @@ from seva_exp.training.align import align
 from seva_exp.training.collate import PreferenceCollator
 from seva_exp.training.finetune import fine_tune
 from seva_exp.training.lengths import check_lengths, lengths
+from seva_exp.training.reference import score_reference
 
 from .test_finetune import RECIPE, samples
 from .test_preferences import pair_of
@@ -92,7 +93,34 @@ def test_the_stages_refuse_before_any_training(vlm, tmp_path, monkeypatch):
     pairs = [pair_of(made[0]), replace(pair_of(made[1]), chosen="a red star " * 300)]
     with pytest.raises(StageError, match=r"align: 1 of 2 rows.*: s1 "):
         align(vlm, pairs, tmp_path, DpoTraining(), place, 0, "tiny", quiet)
+    with pytest.raises(StageError, match=r"reference: 1 of 2 rows.*: s1 "):
+        score_reference(vlm, pairs, tmp_path, "auto", place)
     assert not list(place.work.iterdir())
+
+
+def test_a_view_s_picture_may_be_longer_than_the_clean_one(vlm, monkeypatch):
+    """A processor that makes tokens by size: 36 for a clean picture, 500 for the view's."""
+    real = vlm.encode_image
+
+    def by_size(image):
+        encoded = real(image)
+        return replace(encoded, placeholders=encoded.placeholders[:1] * (image.size[0] // 2))
+
+    monkeypatch.setattr(vlm, "encode_image", by_size)
+    [row] = preferences(vlm, 1)
+    row = replace(row, images=(lambda: vlm.encode_image(picture(0).resize((1000, 72))),))
+    [alone] = lengths(vlm, [replace(row, images=())])
+    [found] = lengths(vlm, [row])
+    assert found.image == 500
+    assert found.total == alone.prompt + 464 + len(row.chosen)
+    with pytest.raises(StageError, match=r"reference: 1 of 1 rows.*: s0 \(500 image"):
+        check_lengths(vlm, [row], "reference")
+
+
+def test_views_are_not_made_where_all_pictures_have_one_length(vlm):
+    [row] = preferences(vlm, 1, views=(2,))
+    unmade = replace(row, images=(lambda: pytest.fail("made"),))
+    assert list(lengths(vlm, [unmade])) == list(lengths(vlm, [row]))
 
 
 def saved(root: Path) -> Path:

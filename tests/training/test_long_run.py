@@ -9,15 +9,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from seva_exp import StageError
-from seva_exp.training import DpoTraining, SftTraining
+from seva_exp.training import DpoTraining, SftTraining, checkpoints
 from seva_exp.training.align import left_behind
 from seva_exp.training.batches import SeededOrder
-from seva_exp.training.checkpoints import COMPLETE, finish, newest
+from seva_exp.training.checkpoints import COMPLETE, CheckpointClock, finish, newest
 from seva_exp.training.dpo import train
 from seva_exp.training.finetune import fine_tune
 from seva_exp.training.steps import StepTrainer
@@ -81,13 +82,17 @@ def killed(tmp_path_factory):
     return work
 
 
+def left_in(work: Path) -> list[str]:
+    return sorted(path.name for path in (work / "trainer").glob("checkpoint-*"))
+
+
 def copied(work: Path, to: Path) -> Path:
     return Path(shutil.copytree(work, to / "work"))
 
 
 def test_kill_9_in_the_middle_then_the_same_adapter_and_metrics(killed, undisturbed, tmp_path):
     work = copied(killed, tmp_path)
-    assert [path.name for path in (work / "trainer").glob("checkpoint-*")] == ["checkpoint-5"]
+    assert left_in(work) == ["checkpoint-4", "checkpoint-5"]
     told: list[int] = []
     rows = align(work, lambda step, row: told.append(step))
     assert rows == undisturbed[0]
@@ -112,24 +117,47 @@ def test_a_torn_checkpoint_is_not_used(killed, undisturbed, tmp_path):
 
 def test_where_no_checkpoint_is_whole_training_begins_anew(killed, undisturbed, tmp_path):
     work = copied(killed, tmp_path)
-    with (work / "trainer" / "checkpoint-5" / "optimizer.pt").open("r+b") as file:
-        file.truncate(100)
+    for name in left_in(work):
+        with (work / "trainer" / name / "optimizer.pt").open("r+b") as file:
+            file.truncate(100)
     assert align(work) == undisturbed[0]
     assert adapter(work) == undisturbed[1]
 
 
-def test_the_newest_whole_checkpoint_alone_is_kept(tmp_path):
+def test_the_last_two_whole_checkpoints_are_kept(tmp_path):
     for number in (9, 10, 11):
         (tmp_path / f"checkpoint-{number}").mkdir()
         (tmp_path / f"checkpoint-{number}" / "weights").write_bytes(b"x" * number)
-    assert newest(tmp_path) is None
-    for number in (10, 9):
+    assert newest(tmp_path, torch.float32) is None
+    for number in (10, 9, 8):
         (tmp_path / f"checkpoint-{number}").mkdir(exist_ok=True)
         (tmp_path / f"checkpoint-{number}" / "weights").write_bytes(b"x" * number)
-        finish(tmp_path / f"checkpoint-{number}")
-    shutil.copytree(tmp_path / "checkpoint-9", tmp_path / "checkpoint-10")
-    assert newest(tmp_path) == tmp_path / "checkpoint-10"
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"]
+        finish(tmp_path / f"checkpoint-{number}", torch.float32)
+    assert newest(tmp_path, torch.float32) == tmp_path / "checkpoint-10"
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-9", "checkpoint-10"}
+
+
+def test_a_checkpoint_of_another_number_format_is_not_gone_on_with(tmp_path):
+    """The reference would stay the other format's, and no first step would show it."""
+    (tmp_path / "checkpoint-3").mkdir()
+    finish(tmp_path / "checkpoint-3", torch.bfloat16)
+    assert newest(tmp_path, torch.bfloat16) == tmp_path / "checkpoint-3"
+    assert newest(tmp_path, torch.float32) is None
+
+
+def test_a_checkpoint_is_saved_when_it_is_time(monkeypatch, tmp_path):
+    now = [0.0]
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    args, state = SimpleNamespace(world_size=1), SimpleNamespace(global_step=1, max_steps=9)
+    clock = CheckpointClock(10)
+    now[0] = 100.0
+    clock.on_train_begin(args, state, None)
+    saved = []
+    for now[0] in (150.0, 699.0, 700.0, 750.0, 1299.0, 1301.0):
+        control = SimpleNamespace(should_save=False)
+        clock.on_step_end(args, state, control)
+        saved.append(control.should_save)
+    assert saved == [False, False, True, False, False, True]
 
 
 def test_checkpoints_are_gone_when_the_stage_is_done(killed, tmp_path):
@@ -163,7 +191,7 @@ def test_fine_tuning_goes_on_too(tmp_path):
     whole = tuned(tmp_path / "whole")
     with pytest.raises(Stop):
         tuned(tmp_path / "cut", stop)
-    assert [p.name for p in (tmp_path / "cut" / "trainer").iterdir()] == ["checkpoint-4"]
+    assert left_in(tmp_path / "cut") == ["checkpoint-3", "checkpoint-4"]
     assert tuned(tmp_path / "cut") == whole
 
 
@@ -189,11 +217,45 @@ def test_divergence_names_the_steps_samples_and_keeps_the_last_good_checkpoint(t
         dpo.PreferenceTrainer._compute_loss = real
     said = str(caught.value)
     assert "at step 3 (samples " in said and "\n" not in said
+    assert ", after the update of step 2 (samples " in said
+    assert "machine.dtype" not in said  # it is float32 already
     named = said.split("(samples ")[1].split(")")[0].split(", ")
     assert set(named) == {f"s{row}" for row in seen}
     assert len(named) == 2  # the last step of the epoch
     assert "dpo.learning_rate" in said
-    assert newest(tmp_path / "work" / "trainer").name == "checkpoint-2"
+    # The second may hold the weights that are to blame; after the first a step went well.
+    assert left_in(tmp_path / "work") == ["checkpoint-1"]
+
+
+def test_weights_that_a_step_broke_are_not_gone_on_with(tmp_path):
+    """They are numbers still, but nothing that is computed with them is one."""
+    spec = SPEC.model_copy(update={"learning_rate": 1e18, "warmup_ratio": 0.5})
+    told: list[int] = []
+    for _ in range(2):  # step 1 has a learning rate of 0; step 2 is the one to blame
+        with pytest.raises(StageError, match=r"align: loss is nan at step 3 .*update of step 2"):
+            align(tmp_path / "work", lambda step, row: told.append(step), spec)
+        assert left_in(tmp_path / "work") == ["checkpoint-1"]
+    assert told == [1, 2, 1, 2]
+
+
+def test_weights_that_are_no_numbers_stop_the_step_that_made_them(tmp_path):
+    """Also the last one, of which there is no next loss to show it."""
+    spec = SPEC.model_copy(update={"learning_rate": 1e39, "warmup_ratio": 0.0, "epochs": 1})
+    with pytest.raises(StageError, match=r"not finite after the update of step 1 \(samples s\d"):
+        align(tmp_path / "work", spec=spec)
+    assert not left_in(tmp_path / "work")
+    assert not (tmp_path / "work" / "adapter").exists()
+
+
+def test_a_step_that_is_cut_unevenly_is_the_same_step(tmp_path):
+    """Five rows in micro-batches of at most four: three and two."""
+    spec = SPEC.model_copy(update={"batch_size": 5, "epochs": 1})
+    ways = [{"train_batch_size": most, "checkpoint_minutes": None} for most in (4, 5)]
+    uneven, whole = (align(tmp_path / str(i), spec=spec, **way) for i, way in enumerate(ways))
+    assert len(whole) == 2
+    for one, other in zip(uneven, whole, strict=True):
+        for name in ("loss", "grad_norm", "rewards/margins", "lengths/rejected", "num_tokens"):
+            assert one[name] == pytest.approx(other[name], rel=1e-4, abs=1e-6), name
 
 
 def test_each_epoch_has_an_order_of_its_own(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from seva_exp.digests import FileDigests
 from seva_exp.generation import HfGeneration
 from seva_exp.generation.answers import Asker
 from seva_exp.generation.engine import Engine
+from seva_exp.generation.engines import engine_of
 from seva_exp.images import load_image
 from seva_exp.interfaces import Request
 from seva_exp.models import TinyModel
@@ -51,6 +52,18 @@ def pair_of(sample: Sample, views: tuple[str, ...] = ("moco",), tokens=()) -> Pa
     return Pair(sample.id, sample.image, sample.prompt, CHOSEN[0], rejected, views, tokens, empty)
 
 
+def shown(vlm, request, view, work):
+    """The pixel values that generation gave to the vision tower."""
+    values = []
+    tower = vlm.model.base_model.vision_tower
+    hook = tower.register_forward_pre_hook(lambda *call: values.append(call[1][0]))
+    asked = HfGeneration(max_new_tokens=1)
+    engine = engine_of(asked, TinyModel(), lambda: vlm, placement(work), view)
+    list(engine.run([request]))
+    hook.remove()
+    return values[0][0]
+
+
 def test_the_pictures_in_training_are_those_that_generation_showed(tmp_path):
     """Not only alike: the same values, of image-space views (with partners) and pixel-space ones,
     though training sees fewer samples, in another order."""
@@ -67,10 +80,15 @@ def test_the_pictures_in_training_are_those_that_generation_showed(tmp_path):
     ):
         view = VIEWS[name]
         asker = Asker(
-            TinyModel(), lambda: vlm, lambda: iter(made), tmp_path, view, HfGeneration(), None
+            TinyModel(),
+            lambda: vlm,
+            lambda: iter(made),
+            tmp_path,
+            view,
+            HfGeneration(max_new_tokens=1),
+            None,
         )
-        shown = view.pixels(vlm, vlm.encode_image(asker.request(sample).load()), sample.id)
-        assert torch.equal(seen[index], shown.pixels["pixel_values"][0]), name
+        assert torch.equal(seen[index], shown(vlm, asker.request(sample), view, tmp_path)), name
         assert not torch.equal(seen[index], clean[index // 3])
 
 

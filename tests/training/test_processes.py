@@ -3,6 +3,7 @@ command goes on."""
 
 from __future__ import annotations
 
+import pickle
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from seva_exp.digests import FileDigests
 from seva_exp.progress import progress
 from seva_exp.stages import Workshop
 from seva_exp.stages.processes import Job, device_of_ranks, launch
+from seva_exp.stages.worker import portable
 from seva_exp.training import DpoTraining
 from seva_exp.training.arguments import shared_arguments
-from seva_exp.training.batches import SeededOrder, StepBatches
+from seva_exp.training.batches import SeededOrder, StepBatches, cut
 
 from .ranks import ROWS, TwoTrainings
-from .refusing import Refusing
+from .refusing import Odd, OutOfMemory, Refusing, Telling
 from .tools import picture, placement
 
 ROOT = Path(__file__).parents[2]
@@ -57,8 +59,8 @@ def test_two_processes_are_one_with_twice_the_accumulation(tmp_path, monkeypatch
     shop = workshop(tmp_path, lambda label, step, row: told.append(step), processes=2)
     with pytest.raises(StageError, match=r"align: process 1 died \(SIGKILL\).*the same command"):
         launch(job(TwoTrainings(tmp_path, dies_at=5), two), shop)
-    left = [path.name for path in (two / "trainer").glob("checkpoint-*")]
-    assert left == ["checkpoint-4"]
+    left = {path.name for path in (two / "trainer").glob("checkpoint-*")}
+    assert left == {"checkpoint-3", "checkpoint-4"}
     told.clear()
     parts, _ = launch(job(TwoTrainings(tmp_path), two), shop)
     same(whole["dpo"], parts["dpo"])
@@ -73,24 +75,64 @@ def test_two_processes_are_one_with_twice_the_accumulation(tmp_path, monkeypatch
 
 def test_the_error_of_a_rank_is_the_stage_s(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(InputError, match=r"^dpo\.batch_size=5: not this one\.$"):
+    with pytest.raises(InputError) as caught:
         launch(job(Refusing(), tmp_path), workshop(tmp_path, processes=2))
+    assert str(caught.value) == "dpo.batch_size=5: not this one."
+    assert any("refusing.py" in note for note in caught.value.__notes__)  # the rank's traceback
 
 
-@pytest.mark.parametrize(("size", "accumulation", "ranks"), [(1, 2, 2), (2, 1, 3), (3, 1, 1)])
-def test_every_row_is_dealt_once_and_every_rank_has_equally_many(size, accumulation, ranks):
-    step = size * accumulation * ranks
+def test_the_first_error_is_raised_as_it_was(tmp_path, monkeypatch):
+    """The one that a rank raises because it lost another comes later."""
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        launch(job(OutOfMemory(), tmp_path), workshop(tmp_path, processes=2))
+    assert "OutOfMemoryError" in (tmp_path / "parts/ranks/rank-1.log").read_text()
+
+
+def test_an_error_that_no_pickle_holds_is_still_told():
+    error = pickle.loads(portable(Odd(1, 2), 3))
+    assert type(error) is RuntimeError
+    assert str(error) == "Odd: 1 and 2"
+    assert "In process 3" in error.__notes__[0]
+
+
+def test_ranks_warn_once_share_the_vision_cache_and_leave_nothing_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "parts/ranks").mkdir(parents=True)
+    (tmp_path / "parts/ranks/events.jsonl").write_text('["warn", "by one that was killed"]\n')
+    warned: list[str] = []
+    shop = workshop(tmp_path, processes=2, vision_cache=1.0)
+    shop.warn = warned.append
+    shop._features["a"] = object()
+    assert launch(job(Telling(), tmp_path), shop)[0] == {"vision_cache": 2**29}
+    assert warned == ["said by 0"]
+    assert not shop._features  # nor the model: the ranks need the memory
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("step", "ranks", "most"),
+    [(4, 2, 1), (6, 3, 2), (3, 1, 3), (7, 1, 4), (11, 2, 3), (4, 3, 8), (2, 3, 1), (13, 4, 2)],
+)
+def test_every_row_is_dealt_once_and_every_rank_has_equally_many(step, ranks, most):
+    size, accumulation = cut(step, ranks, most)
+    assert size <= most
     for rows in range(1, 20):
         order = SeededOrder([f"s{i}" for i in range(rows)], 0)
-        dealt = [[*StepBatches(order, size, accumulation, r, ranks)] for r in range(ranks)]
+        dealt = [[*StepBatches(order, size, step, r, ranks)] for r in range(ranks)]
         assert {len(batches) for batches in dealt} == {
-            len(StepBatches(order, size, accumulation, 0, ranks))
+            len(StepBatches(order, size, step, 0, ranks))
         }
         in_turn = [batch for together in zip(*dealt, strict=True) for batch in together]
         assert [i for batch in in_turn for i in batch if i >= 0] == list(order)
         fillers = [batch for batch in in_turn if batch[0] < 0]
         assert all(len(batch) == 1 and 0 <= ~batch[0] < rows for batch in fillers)
-        assert len(fillers) < ranks
+        steps = [*range(0, rows, step)]
+        assert len(fillers) < ranks * len(steps)
+        # The Trainer takes so many micro-batches for a step, and the rest for the last one.
+        assert -(-len(dealt[0]) // accumulation) == len(steps)
         per_step = [i for batch in in_turn[: accumulation * ranks] for i in batch if i >= 0]
         assert per_step == list(order)[:step]
 
@@ -102,8 +144,15 @@ def test_a_step_s_rows_are_dealt_to_the_ranks_and_accumulated(tmp_path):
     sizes = found["per_device_train_batch_size"], found["gradient_accumulation_steps"]
     assert sizes == (3, 2)
     assert found["ddp_find_unused_parameters"] is False
-    with pytest.raises(InputError, match=r"machine.processes=5: the batch_size=12 rows"):
-        shared_arguments(spec, placement(tmp_path, processes=5), 0)
+
+
+@pytest.mark.parametrize(
+    ("step", "ranks", "most", "size", "count"),
+    [(16, 1, 16, 16, 1), (7, 1, 4, 4, 2), (17, 1, 16, 9, 2), (12, 5, 4, 3, 1), (2, 4, 8, 1, 1)],
+)
+def test_micro_batches_are_as_large_as_they_may_be(step, ranks, most, size, count):
+    """Also where the rows of a step are a prime number, or fewer than processes."""
+    assert cut(step, ranks, most) == (size, count)
 
 
 def test_processes_that_cannot_be_had_are_refused(monkeypatch):
@@ -112,5 +161,10 @@ def test_processes_that_cannot_be_had_are_refused(monkeypatch):
     assert device_of_ranks(Machine(processes=2)) == "cuda"
     with pytest.raises(InputError, match=r"machine.processes=3: this machine has 2 GPUs"):
         device_of_ranks(Machine(processes=3))
-    with pytest.raises(InputError, match=r"machine.device=cuda:1 is one"):
-        device_of_ranks(Machine(processes=2, device="cuda:1"))
+    for device in ("cuda:1", "mps"):
+        with pytest.raises(ValueError, match=f"processes=2: each .*, and device={device} is one"):
+            Machine(processes=2, device=device)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(InputError, match=r"machine.processes=2: .* this machine has one"):
+        device_of_ranks(Machine(processes=2))

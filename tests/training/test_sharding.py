@@ -26,12 +26,14 @@ from seva_exp.stages import accelerate_config
 from seva_exp.stages.accelerate_config import FOLDER, config_file, launch_environment
 from seva_exp.stages.processes import check_processes, environments, launch
 from seva_exp.training import DpoTraining
-from seva_exp.training.dpo import _arguments
+from seva_exp.training.checkpoints import CheckpointClock, finish
+from seva_exp.training.dpo import _arguments, trainer_for
+from seva_exp.training.steps import _checkpointed
 
 from .on_cpu import ShardedTrainings
 from .ranks import ROWS, TwoTrainings
-from .test_processes import ROOT, same, workshop
-from .tools import picture, placement
+from .test_processes import ROOT, job, same, workshop
+from .tools import picture, placement, preferences, tiny
 
 TRL_CONFIGS = Path(trl.__file__).parent / "accelerate_configs"
 
@@ -68,7 +70,8 @@ def pictures(folder: Path) -> Path:
 
 def two(folder: Path, stage: TwoTrainings, **machine) -> dict:
     (folder / "two").mkdir(exist_ok=True)
-    return launch(stage, folder / "two", [], workshop(folder, processes=2, **machine))
+    made = job(stage, folder / "two")
+    return launch(made, workshop(folder, processes=2, **machine))[0]
 
 
 @pytest.mark.slow
@@ -101,16 +104,33 @@ def test_fsdp_as_on_a_gpu(sharded, tmp_path):
 
 
 @pytest.mark.slow
-def test_fsdp_goes_on_from_a_checkpoint(sharded, tmp_path, monkeypatch):
+def test_fsdp_that_is_killed_leaves_no_checkpoint(sharded, tmp_path):
     with pytest.raises(StageError, match=r"process 1 died \(SIGKILL\)"):
-        two(pictures(tmp_path), ShardedTrainings(tmp_path, dies_at=5))
-    left = [path.name for path in (tmp_path / "two/trainer").glob("checkpoint-*")]
-    assert left == ["checkpoint-4"]
-    parts = two(tmp_path, ShardedTrainings(tmp_path))
-    monkeypatch.undo()
-    (one := tmp_path / "one").mkdir()
-    whole = TwoTrainings(tmp_path).run(one, [], workshop(tmp_path))
-    same(whole["dpo"], parts["dpo"])
+        two(pictures(tmp_path), ShardedTrainings(tmp_path, dies_at=2))
+    assert not list((tmp_path / "two/trainer").glob("checkpoint-*"))
+
+
+def test_with_weights_shared_out_no_checkpoint_is_saved_nor_gone_on_from(tmp_path):
+    """Loading one by accelerate's FSDP2 did not end: one rank broadcast, the other did not."""
+    warned: list[str] = []
+    place = placement(tmp_path, checkpoint_minutes=0.0, warn=warned.append)
+    vlm = tiny()
+    spec = DpoTraining(batch_size=2)
+    trainer = trainer_for(vlm, preferences(vlm, 2), spec, place, 0)
+    trainer.forward.close()
+    (left := tmp_path / "trainer/checkpoint-1").mkdir(parents=True)
+    finish(left, torch.float32)
+    assert _checkpointed(trainer, "align", place) == left
+    clocks = [CheckpointClock in map(type, trainer.callback_handler.callbacks)]
+    trainer.remove_callback(CheckpointClock)
+    trainer.is_fsdp_enabled = True
+    assert _checkpointed(trainer, "align", place) is None
+    clocks.append(CheckpointClock in map(type, trainer.callback_handler.callbacks))
+    assert clocks == [True, False]
+    assert warned == [
+        "align: with weights shared out (machine.accelerate) no checkpoints are saved; a training "
+        "that is stopped begins anew"
+    ]
 
 
 def test_fsdp_as_we_mean_it(gpus):

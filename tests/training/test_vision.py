@@ -94,3 +94,20 @@ def test_the_budget_comes_from_the_machine(tmp_path):
     shop = Workshop(Machine(vision_cache=0.5), FileDigests(tmp_path), lambda *_: None, print)
     assert shop.placement(tmp_path).vision_cache == 2**29
     assert placement(tmp_path).vision_cache == 0
+
+
+def test_features_are_kept_as_long_as_the_model_is(tmp_path):
+    """Another model's pictures have other features, under the same names."""
+    from seva_exp import Machine
+    from seva_exp.digests import FileDigests
+    from seva_exp.models import TinyModel
+    from seva_exp.stages import Workshop
+
+    shop = Workshop(Machine(device="cpu"), FileDigests(tmp_path), lambda *_: None, print)
+    model = shop.model(TinyModel())
+    shop.placement(tmp_path).features["a"] = "of the first model"
+    assert shop.model(TinyModel()) is model
+    assert shop.placement(tmp_path).features == {"a": "of the first model"}
+    shop.release()
+    assert shop.placement(tmp_path).features == {}
+    assert shop.model(TinyModel()) is not model

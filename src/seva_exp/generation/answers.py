@@ -105,7 +105,8 @@ def _answered(requests: Sequence[Request], asker: Asker) -> Iterator[list[Answer
 
 
 def _answer(view: View, asked: str, reply: Reply) -> Answer:
-    return Answer(reply.id, view.name, asked, reply.text, reply.tokens, reply.stop)
+    said = (reply.text, reply.tokens, reply.stop, reply.logprobs)
+    return Answer(reply.id, view.name, asked, *said)
 
 
 def summarize(answers: Path, new_tokens: int, seconds: float) -> Json:

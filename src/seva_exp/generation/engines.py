@@ -45,6 +45,9 @@ def _in_process(
         placement.batch_size,
         lambda request, image: view.pixels(vlm, image, request.id),
         sampling=sampling,
+        tokens=placement.generation_tokens,
+        logprobs=generation.logprobs,
+        warn=placement.warn,
     )
 
 

@@ -33,10 +33,23 @@ class Sampling:
 
     def processors(self, ids: Sequence[str]) -> LogitsProcessorList:
         """For one ``generate`` call with ``do_sample=False``; ``ids`` are its rows' requests."""
+        return self._steps([self.generator(id) for id in ids])
+
+    def generator(self, id: str) -> torch.Generator:
+        """One request's, from its beginning."""
+        return torch_rng(self.seed, self.purpose, id)
+
+    def scores(self, scores: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
+        """Scores [B, V] whose largest are the drawn tokens; each row's generator moves on."""
+        for step in self._steps(generators):
+            scores = step(None, scores)
+        return scores
+
+    def _steps(self, generators: Sequence[torch.Generator]) -> LogitsProcessorList:
         steps = LogitsProcessorList([_Temperature(self.temperature)])
         if self.top_p < 1:
             steps.append(TopPLogitsWarper(top_p=self.top_p))
-        steps.append(_Gumbel([torch_rng(self.seed, self.purpose, id) for id in ids]))
+        steps.append(_Gumbel(generators))
         return steps
 
 

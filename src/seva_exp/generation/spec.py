@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from seva_exp.spec import Spec
+from seva_exp.spec import Json, Spec
 
 if TYPE_CHECKING:
     from seva_exp.interfaces import ModelSource
@@ -40,6 +40,10 @@ class Generation(Spec):
             )
         return self
 
+    def identity(self) -> Json:
+        """What decides the answers and what is kept of them."""
+        return self.to_json()
+
     @property
     def seeded(self) -> bool:
         """Whether the run's seed changes the answers of every view, the clean one included."""
@@ -67,6 +71,15 @@ class HfGeneration(Generation):
 
     in_process: ClassVar[bool] = True
     kind: Literal["hf"] = "hf"
+    logprobs: bool = False
+    """Keep the log-probability of every token of an answer, by the model as it is (temperature 1,
+    no top_p)."""
+
+    def identity(self) -> Json:
+        values = self.to_json()
+        if not self.logprobs:  # such answers keep the key they had before these could be kept
+            del values["logprobs"]
+        return values
 
 
 class ServerGeneration(Generation):

@@ -16,7 +16,7 @@ from seva_exp.spec import Json
 
 EXAMPLES = 3
 DETAILS = {"longest_rows"}
-"""Parts of a stage's summary that the report page shows and a line has no room for."""
+"""Parts of a stage's summary that have a line of their own."""
 _COLOURS = {"dim": "2", "bold": "1", "green": "32", "red": "31"}
 
 
@@ -25,6 +25,7 @@ class Console(Listener):
 
     def __init__(self) -> None:
         self._plan: Plan | None = None
+        self._longest: Json = {}
 
     def planned(self, plan: Plan) -> None:
         """The plan: stages, cached or not."""
@@ -61,6 +62,11 @@ class Console(Listener):
         if not result.cached:
             facts = ", ".join(f"{name} {short(value)}" for name, value in facts_of(metrics))
             say(f"{result.name}: {result.seconds:.1f} s" + (f"  ({facts})" if facts else ""))
+        longest = metrics.get("longest_rows")
+        if longest and longest != self._longest and not result.cached:
+            self._longest = longest  # reference and align have the same
+            rows = ", ".join(f"{name} {tokens}" for name, tokens in longest.items())
+            say(f"  longest rows in tokens: {rows} (context: {metrics['context'] or 'unknown'})")
         for line in metrics.get("left_out", []):
             say(f"  left out: {line}")
 

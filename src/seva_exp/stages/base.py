@@ -65,6 +65,7 @@ class Workshop:
             progress=self.progress,
             work=work,
             checkpoint_minutes=machine.checkpoint_minutes,
+            generation_tokens=machine.generation_tokens,
             vision_cache=int(machine.vision_cache * 2**30),
             features=self._features,
             warn=self.warn,

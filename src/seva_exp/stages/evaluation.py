@@ -76,7 +76,12 @@ class Evaluate(Stage):
         placement = shop.placement(work)
 
         def engine() -> Engine:
-            return Engine(shop.model(self.model, adapter), placement.batch_size)
+            return Engine(
+                shop.model(self.model, adapter),
+                placement.batch_size,
+                tokens=placement.generation_tokens,
+                warn=placement.warn,
+            )
 
         asked = ask(self.benchmark, engine, placement, self.label, shop.rank, shop.ranks, self.root)
         return {"asked": asked}

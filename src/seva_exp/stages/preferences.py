@@ -138,7 +138,7 @@ class Answers(Stage):
         augmentation = self.augmentation
         return {
             "model": self.model.identity(self.samples.digests),
-            "generation": self.generation.to_json(),
+            "generation": self.generation.identity(),
             "view": augmentation.identity() if augmentation else CLEAN,
             "asking": self.asking.to_json() if self.asking else None,
             "drawn": {"as": self.view, "of": self.draw.to_json()} if self.draw else None,

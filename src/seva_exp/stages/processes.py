@@ -3,6 +3,7 @@
 A training's processes (``stages/worker.py``) are the ranks of one torch.distributed group: rank 0
 works in the stage's folder and speaks for all, the others work in scratch folders of their own.
 Generation's share the samples instead, all in the stage's folder, and need nothing of each other.
+What a kill leaves, or the logs after an error, lie in the stage's folder until it is done.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,9 @@ from seva_exp.stages.base import Workshop
 from seva_exp.store import PARTS
 
 JOB, EVENTS, RESULT = "job.pickle", "events-{}.jsonl", "result-{}.json"
+ERROR = "error-{}.pickle"
+SCRATCH = "ranks"
+"""Folder of the ranks' files, in the work's ``parts``."""
 POLL = 0.1
 """Seconds between two looks at the processes."""
 
@@ -49,17 +54,17 @@ class Job:
 def launch(job: Job, shop: Workshop, told: Callable[[int], str] = lambda rank: "") -> list[Json]:
     """Do the job in ``machine.processes`` processes; what each returns. Raises the error of a rank
     that stops, and StageError for one that dies, with ``told(rank)``: what it was working on."""
-    device, config = check_processes(shop.machine)
-    if not job.together:
-        config = {}
+    device, accelerate = check_processes(shop.machine)
     shop.release()
-    with tempfile.TemporaryDirectory(prefix="seva_exp-") as folder, ExitStack() as stack:
-        scratch = Path(folder)
+    scratch = job.work / PARTS / SCRATCH
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    each = environments(shop.machine, device, accelerate if job.together else {})
+    with ExitStack() as stack:
         (scratch / JOB).write_bytes(pickle.dumps((job, shop.machine, device)))
-        (job.work / PARTS).mkdir(exist_ok=True)
         ranks = [
             stack.enter_context(_Rank(number, environment, scratch))
-            for number, environment in enumerate(environments(shop.machine, device, config))
+            for number, environment in enumerate(each)
         ]
         hear = _Hearing(scratch, len(ranks), shop, stack)
         while any(rank.running for rank in ranks):
@@ -77,8 +82,8 @@ def launch(job: Job, shop: Workshop, told: Callable[[int], str] = lambda rank: "
 
 def check_processes(machine: Machine) -> tuple[str, dict[str, str]]:
     """The ranks' device, and what accelerate is told. Raises InputError where it cannot be."""
-    config = launch_environment(machine)
-    return device_of_ranks(machine), config
+    told = launch_environment(machine)
+    return device_of_ranks(machine), told
 
 
 def device_of_ranks(machine: Machine) -> str:
@@ -86,10 +91,10 @@ def device_of_ranks(machine: Machine) -> str:
     import torch
 
     kind, many = resolve_device(machine).type, f"machine.processes={machine.processes}"
-    if kind == "mps" or ":" in machine.device:
+    if kind == "mps":
         raise InputError(
-            f"{many}: each process needs a device of its own, and machine.device={machine.device} "
-            "is one. Take machine.device=cuda or cpu, or machine.processes=1."
+            f"{many}: each process needs a device of its own, and this machine has one. Take "
+            "machine.device=cpu, or machine.processes=1."
         )
     if kind == "cuda" and machine.processes > torch.cuda.device_count():
         raise InputError(
@@ -99,14 +104,14 @@ def device_of_ranks(machine: Machine) -> str:
     return kind
 
 
-def environments(machine: Machine, device: str, config: dict[str, str]) -> list[dict[str, str]]:
-    """What torch.distributed and accelerate read, for each rank. ``config``: of accelerate."""
+def environments(machine: Machine, device: str, told: dict[str, str]) -> list[dict[str, str]]:
+    """What torch.distributed and accelerate read, for each rank. ``told``: by its config."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     count = machine.processes
     shared = {
-        **config,
+        **told,
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
@@ -125,7 +130,7 @@ class _Rank:
     def __init__(self, number: int, environment: dict[str, str], scratch: Path) -> None:
         self.number = number
         self._log = scratch / f"rank-{number}.log"
-        self._error = scratch / f"error-{number}.json"
+        self._error = scratch / ERROR.format(number)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "seva_exp.stages.worker", str(scratch)],
@@ -151,12 +156,11 @@ class _Rank:
         return self._process.poll() not in (None, 0)
 
     @property
-    def said(self) -> tuple[str, str] | None:
-        """Type and text of the error with which it stopped; None if it was killed."""
+    def error(self) -> tuple[int, Exception] | None:
+        """When it stopped with an error, and which; None if it was killed."""
         if not self._error.exists():
             return None
-        kind, text = json.loads(self._error.read_text(encoding="utf-8"))
-        return kind, text
+        return self._error.stat().st_mtime_ns, pickle.loads(self._error.read_bytes())
 
     def ending(self) -> str:
         """How it died, and the last that it said."""
@@ -164,28 +168,33 @@ class _Rank:
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-        return f"process {self.number} died ({how}): {last[:300]}"
+        return f"process {self.number} died ({how}): {last[:300]} (all of it: {self._log})"
 
 
 def _why(
     job: Job, failed: Sequence[_Rank], ranks: Sequence[_Rank], told: Callable[[int], str]
 ) -> Exception:
     """The error to raise: one of ours if a rank raised it; else the death of the rank that said
-    nothing (the others only lost it), else the first one's error."""
-    said = [rank.said for rank in ranks if rank.said]
-    for kind, text in said:
-        if kind in ("StageError", "InputError"):
-            return InputError(text) if kind == "InputError" else StageError(text)
-    silent = [rank for rank in failed if rank.said is None]
-    what = silent[0].ending() if silent else ": ".join(failed[0].said or ())
-    doing = told((silent or failed)[0].number)
+    nothing (the others only lost it), else the first error of all."""
+    raised = [
+        found[1] for found in sorted(filter(None, (r.error for r in ranks)), key=itemgetter(0))
+    ]
+    for error in raised:
+        if isinstance(error, (StageError, InputError)):
+            return error
+    silent = [rank for rank in failed if rank.error is None]
+    if not silent:
+        return raised[0]
+    doing = told(silent[0].number)
     then = (
-        f"the same command goes on from the last checkpoint (machine.processes={len(ranks)})."
+        "the same command goes on from the last checkpoint, if there is one "
+        f"(machine.processes={len(ranks)})."
         if job.together
         else "the same command goes on, with any number of processes."
     )
     return StageError(
-        f"{job.label}: {what}{doing and f'; it was {doing}'}. What was finished is kept: {then}"
+        f"{job.label}: {silent[0].ending()}{doing and f'; it was {doing}'}. What was finished is "
+        f"kept: {then}"
     )
 
 

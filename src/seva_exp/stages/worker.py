@@ -8,6 +8,7 @@ import os
 import pickle
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from seva_exp.interfaces import Placement
 from seva_exp.machine import Machine
 from seva_exp.runtime import settle
 from seva_exp.stages.base import Workshop
-from seva_exp.stages.processes import EVENTS, JOB, RESULT
+from seva_exp.stages.processes import ERROR, EVENTS, JOB, RESULT
 from seva_exp.store import PARTS, RANK_LOCK
 
 
@@ -33,11 +34,14 @@ class TrainingWorkshop(Workshop):
     folder: Path = Path()
 
     def placement(self, work: Path) -> Placement:
-        """Rank 0 writes in ``work``; checkpoints lie there for all."""
+        """Rank 0 writes in ``work``; checkpoints lie there for all. Each keeps pictures' features
+        of its own, in its share of the memory."""
+        alone = super().placement(self.folder)
         return replace(
-            super().placement(self.folder),
+            alone,
             processes=self.ranks,
             checkpoints=work / "trainer",
+            vision_cache=alone.vision_cache // self.ranks,
         )
 
 
@@ -95,10 +99,25 @@ def main(scratch: Path) -> None:
         with FileLock(job.work / PARTS / RANK_LOCK.format(rank)):
             summary = job.task(job.work, job.paths, shop)
     except Exception as error:
-        text = [type(error).__name__, " ".join(str(error).split())]
-        (scratch / f"error-{rank}.json").write_text(json.dumps(text), encoding="utf-8")
+        unfinished = scratch / f"{ERROR.format(rank)}.part"
+        unfinished.write_bytes(portable(error, rank))
+        unfinished.rename(scratch / ERROR.format(rank))
         raise
     (scratch / RESULT.format(rank)).write_text(json.dumps(summary), encoding="utf-8")
+
+
+def portable(error: Exception, rank: int) -> bytes:
+    """The error as a pickle, its traceback as a note. One that cannot be made again of its pickle
+    becomes a RuntimeError."""
+    error.add_note(f"In process {rank}:\n" + "".join(traceback.format_exception(error)))
+    try:
+        content = pickle.dumps(error)
+        pickle.loads(content)
+    except Exception:  # whatever a class of its own does with its arguments
+        known = RuntimeError(f"{type(error).__name__}: {error}")
+        known.__notes__ = error.__notes__
+        content = pickle.dumps(known)
+    return content
 
 
 def _machine(machine: Machine, device: str, rank: int) -> Machine:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from seva_exp.errors import InputError
 from seva_exp.interfaces import Placement
 from seva_exp.randomness import seed_for
 from seva_exp.spec import Json
+from seva_exp.training.batches import cut
 from seva_exp.training.spec import Training
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
@@ -47,15 +47,7 @@ def on_its_device(kind: type[Made], placement: Placement, **values: Any) -> Made
 def shared_arguments(spec: Training, placement: Placement, seed: int) -> Json:
     """What DPOConfig and SFTConfig both take. ``seed`` also draws the new adapter: TRL sets the
     global state from it right before."""
-    share, rest = divmod(spec.batch_size, placement.processes)
-    if rest:
-        raise InputError(
-            f"machine.processes={placement.processes}: the batch_size={spec.batch_size} rows of an "
-            "optimizer step cannot be dealt to them evenly. Take a number that divides it."
-        )
-    size = min(placement.train_batch_size, share)
-    while share % size:
-        size -= 1
+    size, count = cut(spec.batch_size, placement.processes, placement.train_batch_size)
     device = placement.device
     return {
         "output_dir": str(placement.checkpoints or placement.work / "trainer"),
@@ -66,7 +58,7 @@ def shared_arguments(spec: Training, placement: Placement, seed: int) -> Json:
         "max_grad_norm": spec.max_grad_norm,
         "num_train_epochs": spec.epochs,
         "per_device_train_batch_size": size,
-        "gradient_accumulation_steps": share // size,
+        "gradient_accumulation_steps": count,
         "activation_checkpointing": placement.gradient_checkpointing,
         "max_length": None,  # truncation would cut image tokens
         "router_aux_loss_coef": 0.0,  # a statistic of the micro-batch

@@ -9,6 +9,14 @@ from torch.utils.data import Sampler
 from seva_exp.randomness import seed_for
 
 
+def cut(step: int, ranks: int, most: int) -> tuple[int, int]:
+    """How a step of so many rows is cut: rows of a micro-batch (at most ``most``, and of nearly one
+    size), and micro-batches of each rank."""
+    share = -(-step // ranks)
+    count = -(-share // most)
+    return -(-share // count), count
+
+
 class SeededOrder(Sampler[int]):
     """Row order that depends on (seed, epoch, row id) alone: a dropped row moves no other."""
 
@@ -32,18 +40,17 @@ class SeededOrder(Sampler[int]):
 
 
 class StepBatches(Sampler[list[int]]):
-    """The micro-batches of one rank. A step's rows are cut into micro-batches of ``size``, and
-    these are dealt to the ranks in turn.
+    """The micro-batches of one rank. The ``step`` rows of a step are cut into micro-batches of
+    ``size``, and these are dealt to the ranks in turn.
 
-    Every rank has equally many in every step: where the last step of an epoch has too few, a rank
-    gets the step's first row once more, marked as a filler (``~row``, a negative number), which
-    must weigh nothing.
+    Every rank has equally many in every step: where there are too few, a rank gets the step's first
+    row once more, marked as a filler (``~row``, a negative number), which must weigh nothing.
     """
 
-    def __init__(self, order: SeededOrder, size: int, accumulation: int, rank: int, ranks: int):
+    def __init__(self, order: SeededOrder, size: int, step: int, rank: int, ranks: int):
         self._order = order
         self._size = size
-        self._step = size * accumulation * ranks
+        self._step = step
         self._rank = rank
         self._ranks = ranks
 

@@ -1,4 +1,4 @@
-"""Checkpoints inside a training stage: written whole or not used, the last one kept."""
+"""Checkpoints inside a training stage: written whole or not used, the last two kept."""
 
 from __future__ import annotations
 
@@ -13,41 +13,52 @@ from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 
 COMPLETE = "complete.json"
-"""Written last into a checkpoint: the sizes in bytes of its files. Without it, or where a size
-differs, the checkpoint was being written when the process was killed."""
+"""Written last into a checkpoint: the sizes in bytes of its files, and the model's number format.
+Without it, or where a size differs, the checkpoint was being written when the process was killed.
+"""
+KEPT = 2
+"""Checkpoints that are kept. Whether the last one is any good shows in the step after it."""
 
 
-def finish(checkpoint: Path) -> None:
-    """Mark a written checkpoint as whole, and take the older ones away."""
+def finish(checkpoint: Path, dtype: Any) -> None:
+    """Mark a written checkpoint as whole, and take all but the one before it away."""
     files = [file for file in sorted(checkpoint.rglob("*")) if file.is_file()]
     for file in files:
         _flush(file)
     sizes = {str(file.relative_to(checkpoint)): file.stat().st_size for file in files}
-    (checkpoint / COMPLETE).write_text(json.dumps(sizes), encoding="utf-8")
+    facts = {"dtype": str(dtype), "sizes": sizes}
+    (checkpoint / COMPLETE).write_text(json.dumps(facts), encoding="utf-8")
     _flush(checkpoint / COMPLETE)
-    _keep_only(checkpoint, checkpoint.parent)
+    newest(checkpoint.parent, dtype)
 
 
-def newest(folder: Path) -> Path | None:
-    """The last whole checkpoint in ``folder``, or None; what else lies there is taken away."""
-    whole = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
-    last = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-    _keep_only(last, folder)
-    return last
+def newest(folder: Path, dtype: Any) -> Path | None:
+    """The last whole checkpoint in ``folder``, or None; what is not kept is taken away.
 
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        sizes = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
-        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError):
-        return False
-
-
-def _keep_only(kept: Path | None, folder: Path) -> None:
+    One of a model in another number format is not gone on with: the reference that its first steps
+    were held to is not that of the others.
+    """
+    whole = [path for path in folder.glob("checkpoint-*") if _is_whole(path, str(dtype))]
+    kept = sorted(whole, key=lambda path: int(path.name.rpartition("-")[2]))[-KEPT:]
     for path in folder.glob("checkpoint-*"):
-        if path != kept:
+        if path not in kept:
             shutil.rmtree(path, ignore_errors=True)
+    return kept[-1] if kept else None
+
+
+def distrust(folder: Path, step: int) -> None:
+    """The step after this one went wrong: its checkpoint, if there is one, is taken away."""
+    shutil.rmtree(folder / f"checkpoint-{step}", ignore_errors=True)
+
+
+def _is_whole(checkpoint: Path, dtype: str) -> bool:
+    try:
+        facts = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
+        files = facts["sizes"].items()
+        whole = all((checkpoint / name).stat().st_size == size for name, size in files)
+    except (OSError, ValueError, KeyError):
+        return False
+    return whole and facts["dtype"] == dtype
 
 
 def _flush(file: Path) -> None:

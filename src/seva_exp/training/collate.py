@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from seva_exp.interfaces import Encoded, EncodedImage, VisionLanguageModel
-from seva_exp.training.families import family_of
+from seva_exp.models.attention import attention_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -135,7 +135,7 @@ def model_inputs(
     """One row per prompt and answer, with the picture of each prompt, on the CPU."""
     pixels = vlm.image_inputs([prompt.image for prompt in prompts])
     on_cpu = {key: value.cpu() for key, value in pixels.items()}
-    family = family_of(vlm)
+    family = attention_of(vlm)
     return right_padded(prompts, answers, vlm.pad_id, family.answer_type) | on_cpu
 
 

@@ -78,7 +78,8 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
     unit = "pairs"
 
     def __init__(self, *, spec: DpoTraining, starts_equal: bool, **options: Any) -> None:
-        super().__init__(projector_rate=spec.projector_learning_rate, **options)
+        rate = spec.projector_learning_rate
+        super().__init__(batch_size=spec.batch_size, projector_rate=rate, **options)
         self._spec = spec
         self._starts_equal = starts_equal
         self.forward: Forward

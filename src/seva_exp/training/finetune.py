@@ -83,6 +83,7 @@ def fine_tune(
     lengths = check_lengths(vlm, examples, "finetune")
     trainer = ResponseTrainer(
         order=SeededOrder([example.id for example in examples], seed),
+        batch_size=spec.batch_size,
         projector_rate=spec.projector_learning_rate,
         model=vlm.model,
         peft_config=config_of(start, vlm, spec) if start else lora_config(vlm, spec, "sft"),

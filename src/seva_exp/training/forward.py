@@ -13,8 +13,9 @@ from torch import Tensor
 
 from seva_exp.errors import StageError
 from seva_exp.interfaces import Placement, VisionLanguageModel
+from seva_exp.models.attention import text_config
 from seva_exp.training.collate import IGNORED, Preference, PreferenceCollator
-from seva_exp.training.families import refusal, text_config, trained
+from seva_exp.training.families import refusal, trained
 from seva_exp.training.sharding import refuses_shared_row
 from seva_exp.training.shared_attention import NAME
 from seva_exp.training.shared_row import SharedCollator, SharedRow

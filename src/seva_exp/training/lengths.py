@@ -15,6 +15,8 @@ from seva_exp.training.collate import Example, Preference
 
 LONGEST = 5
 """Rows that a summary names."""
+PROBES = ((64, 64), (1280, 320), (1280, 1280))
+"""Sizes in pixels that no family which looks at size takes for one."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,12 @@ def check_lengths(
 
 
 def lengths(vlm: VisionLanguageModel, rows: Iterable[Preference | Example]) -> Iterable[Length]:
-    """One per row. The processor sees one picture of each size; the vision tower none. A negative
-    view's picture is taken to be as long as the clean one."""
+    """One per row: of its answers with the clean picture, and of the chosen one with those of its
+    negative views, the longest. The processor sees one clean picture of each size, and the
+    views' where a picture's tokens depend on its size; the vision tower none."""
     image_of_size: dict[tuple[int, int], EncodedImage] = {}
     prompts: dict[tuple[str, tuple[int, int]], int] = {}
+    same = not depends_on_size(vlm)
     for row in rows:
         size = row.size() if row.size else row.load().size
         if size not in image_of_size:
@@ -78,7 +82,20 @@ def lengths(vlm: VisionLanguageModel, rows: Iterable[Preference | Example]) -> I
             prompts[row.prompt, size] = len(vlm.encode(image, row.prompt).ids)
         answers = (row.response,) if isinstance(row, Example) else (row.chosen, *row.rejected)
         longest = max(map(len, answers))
-        yield Length(row.id, prompts[row.prompt, size], len(image.placeholders), longest)
+        found = [Length(row.id, prompts[row.prompt, size], len(image.placeholders), longest)]
+        if isinstance(row, Preference) and not same:
+            for shown in (make() for make in row.images):
+                prompt = len(vlm.encode(shown, row.prompt).ids)
+                found.append(Length(row.id, prompt, len(shown.placeholders), len(row.chosen)))
+        yield max(found, key=attrgetter("total"))
+
+
+def depends_on_size(vlm: VisionLanguageModel) -> bool:
+    """Whether a picture's number of tokens depends on its size or shape."""
+    from PIL import Image
+
+    blank = (Image.new("RGB", size) for size in PROBES)
+    return len({len(vlm.encode_image(picture).placeholders) for picture in blank}) > 1
 
 
 def context_of(vlm: VisionLanguageModel) -> int | None:

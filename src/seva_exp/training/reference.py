@@ -21,6 +21,7 @@ from seva_exp.spec import Json, canonical
 from seva_exp.store import Journal
 from seva_exp.training.collate import Preference, Reference
 from seva_exp.training.forward import forward_for
+from seva_exp.training.lengths import check_lengths
 from seva_exp.training.lora import keep_projector_in_float32
 from seva_exp.training.preferences import preferences_of
 from seva_exp.training.spec import Fast
@@ -42,10 +43,12 @@ def score_reference(
 ) -> Json:
     """Write ``reference.jsonl``, a line per pair in the pairs' order; return the counts.
 
-    The reference is the base model ``vlm``, or the adapter in ``start`` on it. With ``views`` the
+    Raises StageError for answers that do not fit the model's context, before any is scored. The
+    reference is the base model ``vlm``, or the adapter in ``start`` on it. With ``views`` the
     chosen answer is scored with each view's picture too.
     """
     preferences = preferences_of(vlm, pairs, root, 1, views, samples)
+    lengths = check_lengths(vlm, preferences, "reference")
     journal = Journal(placement.work)
     done = {row["sample_id"] for row in journal.rows}
     size = placement.train_batch_size
@@ -69,7 +72,7 @@ def score_reference(
     lines = "".join(canonical(by_id[preference.id]) + "\n" for preference in preferences)
     (placement.work / FILE).write_text(lines, encoding="utf-8")
     answers = sum(1 + len(p.rejected) + len(p.images) for p in preferences)
-    return {"preferences": len(preferences), "answers": answers, "forward": said}
+    return {"preferences": len(preferences), "answers": answers, "forward": said, **lengths}
 
 
 def read_reference(artifact: Path, pairs: Sequence[Pair]) -> list[Reference]:

@@ -59,6 +59,11 @@ def adapter_weights(model: PeftModel) -> dict[str, torch.Tensor]:
         return {k: _whole(v) for k, v in model.state_dict().items() if _of_adapter(k)}
 
 
+def local(value: torch.Tensor) -> torch.Tensor:
+    """This rank's part of a weight."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
 def _of_adapter(name: str) -> bool:
     return any(part in name for part in TRAINED)
 

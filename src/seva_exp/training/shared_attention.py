@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from seva_exp.training.shared_row import Prompt, SharedRow
+from seva_exp.models.branches import answer_mask, attend, prompt_mask
+from seva_exp.training.shared_row import SharedRow
 
 NAME = "seva_exp_shared_row"
 
@@ -55,38 +55,15 @@ def shared_row_attention(
             on_prompt = (
                 k_p.new_ones(1, prompt.length).bool() if on_prompt is None else on_prompt[-1:]
             )
-        out.append(_attend(q_p, k_p, v_p, on_prompt, scaling, softcap))
+        out.append(attend(q_p, k_p, v_p, on_prompt, scaling, softcap))
         if prompt.fed:
-            out.append(_attend(queries[2 * number + 1], k, v, on_all, scaling, softcap))
+            out.append(attend(queries[2 * number + 1], k, v, on_all, scaling, softcap))
     return torch.cat(out, dim=2).transpose(1, 2), None
 
 
 def is_last(module: Any) -> bool:
     """Whether no layer comes after this attention's."""
     return module.layer_idx == module.config.num_hidden_layers - 1
-
-
-def _attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    scaling: float | None,
-    softcap: float | None,
-) -> Tensor:
-    """Without a mask: causal. ``softcap`` (Gemma2) is what torch's kernels do not know."""
-    if softcap is None:
-        return scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling
-        )
-    assert scaling is not None
-    scores = (query @ key.transpose(2, 3)) * scaling
-    scores = torch.tanh(scores / softcap) * softcap
-    if mask is None:
-        rows = torch.arange(query.shape[2], device=query.device)
-        mask = rows[:, None] >= rows
-    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype) @ value
 
 
 def masks_of(
@@ -102,38 +79,6 @@ def masks_of(
             for p in shared.prompts
         ]
     return shared.masks[kind]
-
-
-def prompt_mask(
-    prompt: Prompt, window: int | None, window_over_blocks: bool, device: torch.device
-) -> Tensor | None:
-    """Causal within the window; tokens of one block see each other."""
-    narrow = window is not None and window < prompt.length
-    if not prompt.blocks and not narrow:
-        return None
-    at = torch.arange(prompt.length, device=device)
-    near = at > at[:, None] - window if narrow and window is not None else torch.ones_like(at) > 0
-    seen = at <= at[:, None]
-    if not prompt.blocks:
-        return seen & near
-    block = torch.tensor(prompt.blocks, device=device)
-    together = (block == block[:, None]) & (block >= 0)
-    return near & (seen | together) if window_over_blocks else (near & seen) | together
-
-
-def answer_mask(prompt: Prompt, window: int | None, device: torch.device) -> Tensor:
-    """The whole prompt and the answer's own beginning; the window counts from where a token would
-    stand if its answer were the only one."""
-    lengths = torch.tensor(prompt.answers, device=device)
-    answer = torch.arange(len(lengths), device=device).repeat_interleave(lengths)
-    start = (lengths.cumsum(0) - lengths)[answer]
-    alone = prompt.length + torch.arange(prompt.fed, device=device) - start
-    own = (answer == answer[:, None]) & (alone <= alone[:, None])
-    seen = torch.cat([own.new_ones(prompt.fed, prompt.length), own], dim=1)
-    if window is not None:
-        at = torch.cat([torch.arange(prompt.length, device=device), alone])
-        seen = seen & (at > alone[:, None] - window)
-    return seen
 
 
 AttentionInterface.register(NAME, shared_row_attention)

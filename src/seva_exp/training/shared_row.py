@@ -10,7 +10,7 @@ collate.py), T tokens of the shared row, S scored tokens (all answers').
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,24 +18,10 @@ import torch
 from torch import Tensor
 
 from seva_exp.interfaces import Encoded, VisionLanguageModel
+from seva_exp.models.attention import attention_of, positions_of
+from seva_exp.models.branches import Prompt
 from seva_exp.training.collate import Preference, reference_of
-from seva_exp.training.families import family_of
 from seva_exp.training.vision import Picture, Vision
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt in the shared row: its length and the fed lengths of its answers (an answer's last
-    token is predicted, not fed). Tokens of one ``block`` (0 and up; -1: none) see each other."""
-
-    length: int
-    answers: tuple[int, ...]
-    blocks: tuple[int, ...] = ()
-
-    @property
-    def fed(self) -> int:
-        """Tokens of all its answers."""
-        return sum(self.answers)
 
 
 @dataclass
@@ -73,7 +59,7 @@ class SharedCollator:
         self._vlm = vlm
         self._preferences = preferences
         self._vision = vision
-        self._family = family_of(vlm)
+        self._family = attention_of(vlm)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """``shared``; for TRL's loss and metrics the answers alone: input_ids, completion_mask
@@ -133,7 +119,7 @@ class SharedCollator:
         laid: list[Prompt] = []
         scored: list[list[int]] = [[] for _ in answers]
         for number, (encoded, _) in enumerate(prompts):
-            at = self._positions(encoded)
+            at = positions_of(self._vlm, encoded)
             ids += encoded.ids
             positions.append(at)
             last, after = len(ids) - 1, int(at.max()) + 1
@@ -160,14 +146,3 @@ class SharedCollator:
             pictures=tuple(picture for _, picture in prompts),
             window_over_blocks=self._family.window_over_blocks,
         )
-
-    def _positions(self, encoded: Encoded) -> Tensor:
-        """[1, P], or [3, P] (time, height, width) for the Qwen-VL line."""
-        inner = self._vlm.model.base_model
-        find: Callable[..., Any] | None = getattr(inner, "get_rope_index", None)
-        if find is None:
-            return self._family.first_position + torch.arange(len(encoded.ids))[None]
-        types = torch.tensor([encoded.types["mm_token_type_ids"]])
-        grid = encoded.image.pixels["image_grid_thw"].cpu()
-        found, _ = find(torch.tensor([encoded.ids]), mm_token_type_ids=types, image_grid_thw=grid)
-        return found[:, 0]

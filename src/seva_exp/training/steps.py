@@ -6,11 +6,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback
@@ -20,9 +21,9 @@ from seva_exp.errors import StageError
 from seva_exp.interfaces import Placement
 from seva_exp.spec import Json
 from seva_exp.training.batches import SeededOrder, StepBatches
-from seva_exp.training.checkpoints import CheckpointClock, finish, newest
+from seva_exp.training.checkpoints import CheckpointClock, distrust, finish, newest
 from seva_exp.training.lora import POLICY, load_adapter, write_adapter
-from seva_exp.training.sharding import adapter_weights
+from seva_exp.training.sharding import adapter_weights, local
 from seva_exp.training.throughput import Throughput
 
 OnStep = Callable[[int, Json], None]
@@ -30,6 +31,10 @@ COPY = ".modules_to_save."
 """Part of the name of each parameter that PEFT trains as a whole: here, the projector's."""
 ROWS = "rows"
 """What a batch holds besides its tensors until it is weighed: its row numbers."""
+FIRST = ("loss", "grad_norm")
+"""Of several numbers that are none, the one to tell."""
+ANEW = {"dpo": "force=[reference]", "sft": "force=[finetune]"}
+"""What else is given to compute a training, and what it is held to, in another number format."""
 TOKENS = "num_tokens"
 """TRL's count of all tokens seen so far: the one metric that is no mean."""
 
@@ -48,10 +53,15 @@ class StepTrainer(Trainer, ABC):
     _total_train_tokens: int
     """TRL's count."""
 
-    def __init__(self, *, order: SeededOrder, projector_rate: float | None, **options: Any) -> None:
+    def __init__(
+        self, *, order: SeededOrder, batch_size: int, projector_rate: float | None, **options: Any
+    ) -> None:
         self.order = order
+        self._batch_size = batch_size
         self.step_rows: list[int] = []
         """Row numbers of the current optimizer step, of all ranks."""
+        self.rows_before: list[int] = []
+        """Those of the step before, since training began or went on."""
         self._projector_rate = projector_rate
         self._real: list[bool] = []
         self._filler = False
@@ -73,7 +83,7 @@ class StepTrainer(Trainer, ABC):
         batches = StepBatches(
             self.order,
             args.per_device_train_batch_size,
-            args.gradient_accumulation_steps,
+            self._batch_size,
             args.process_index,
             args.world_size,
         )
@@ -95,8 +105,18 @@ class StepTrainer(Trainer, ABC):
         real = [(self.count(b), r) for b, r in zip(batches, rows, strict=True) if r[0] >= 0]
         everyone = self._of_all_ranks(real)
         self._step = sum((counts for counts, _ in everyone), Counter())
+        self.rows_before = self.step_rows
         self.step_rows = [row for _, numbers in everyone for row in numbers]
         return batches, items
+
+    def named(self, rows: Sequence[int]) -> str:
+        """``(samples a, b)``"""
+        return f"(samples {', '.join(str(self.order.ids[row]) for row in rows)})"
+
+    def weights_are_finite(self) -> bool:
+        """Of those that are trained, so far as they lie on this rank."""
+        own = [local(p.detach()) for p in self.model.parameters() if p.requires_grad]
+        return bool(torch.stack([weight.isfinite().all() for weight in own]).all())
 
     def _of_all_ranks(self, values: list[Any]) -> list[Any]:
         return gather_object(values) if self.args.world_size > 1 else values
@@ -164,7 +184,8 @@ class StepTrainer(Trainer, ABC):
         Trainer._save_checkpoint(self, model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            finish(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            finish(folder, self.model.dtype)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Of the model, a checkpoint holds what is trained; rank 0 writes it."""
@@ -173,10 +194,7 @@ class StepTrainer(Trainer, ABC):
             write_adapter(self.model, Path(output_dir or self.args.output_dir), weights)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # sharded: theirs
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            load_adapter(self.model, Path(resume_from_checkpoint), POLICY)
+        load_adapter(self.model, Path(resume_from_checkpoint), POLICY)
 
 
 class _Rows(Dataset[int]):
@@ -239,13 +257,22 @@ class StepLog(TrainerCallback):
             self._throughput.start(tokens)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Called by the trainer after each logged step, before it saves a checkpoint."""
+        """Called by the trainer after each step's update, before it saves a checkpoint."""
         if "loss" not in logs:
             return
         row = _row(state.global_step, logs)
-        for name, value in row.items():
-            if not math.isfinite(value):
-                raise StageError(self._not_finite(name, value, row["step"]))
+        wrong = [name for name, value in row.items() if not math.isfinite(value)]
+        if wrong:
+            if self._trainer and state.is_world_process_zero:
+                distrust(Path(args.output_dir), row["step"] - 1)
+            name = next((name for name in FIRST if name in wrong), wrong[0])
+            raise StageError(self._not_finite(name, row[name], row["step"]))
+        if self._trainer and not self._trainer.weights_are_finite():
+            rows = self._trainer.named(self._trainer.step_rows)
+            raise StageError(
+                f"{self._label}: the weights are not finite after the update of step "
+                f"{row['step']} {rows}. {self._advice()}"
+            )
         self.rows.append(row)
         measured = self._throughput.step(row["step"], row[TOKENS]) if self._throughput else {}
         self._on_step(row["step"], row | measured)
@@ -253,12 +280,18 @@ class StepLog(TrainerCallback):
     def _not_finite(self, name: str, value: float, step: int) -> str:
         said = f"{self._label}: {name} is {value} at step {step}"
         if trainer := self._trainer:
-            ids = [str(trainer.order.ids[row]) for row in trainer.step_rows]
-            said += f" (samples {', '.join(ids)})"
+            said += f" {trainer.named(trainer.step_rows)}"
+            if before := trainer.rows_before:
+                said += f", after the update of step {step - 1} {trainer.named(before)}"
+        return f"{said}. {self._advice()}"
+
+    def _advice(self) -> str:
+        half = self._trainer is not None and self._trainer.model.dtype != torch.float32
         return (
-            f"{said}. Lower {self._group}.learning_rate (that is another key, and begins anew), or "
-            "look at these samples. The last checkpoint before it is kept: the same command goes on"
-            " from it, to the same end unless machine.dtype=float32 gives it more digits."
+            f"Lower {self._group}.learning_rate (that is another key, and begins anew), or look at "
+            "these samples. The last checkpoint that a good step followed is kept: the same command"
+            " goes on from it, to the same end."
+            + (f" More digits: machine.dtype=float32 {ANEW[self._group]}." if half else "")
         )
 
 
@@ -283,12 +316,26 @@ def run(trainer: StepTrainer, log: StepLog, label: str, steps: int, placement: P
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_Epochs(trainer.order))
     log.watch(trainer, placement)
-    if placement.checkpoint_minutes is not None:
-        trainer.add_callback(CheckpointClock(placement.checkpoint_minutes))
-    last = newest(Path(trainer.args.output_dir))
+    last = _checkpointed(trainer, label, placement)
     with placement.progress(label, steps, "step") as bar:
         trainer.add_callback(_Bar(bar))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
+
+
+def _checkpointed(trainer: StepTrainer, label: str, placement: Placement) -> Path | None:
+    """See to the checkpoints; the last one, if there is one to go on from. With weights shared out
+    there are none: two processes that loaded one by FSDP2 waited for each other for ever."""
+    minutes = placement.checkpoint_minutes
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        if minutes is not None:
+            placement.warn(
+                f"{label}: with weights shared out (machine.accelerate) no checkpoints are saved; "
+                "a training that is stopped begins anew"
+            )
+        return None
+    if minutes is not None:
+        trainer.add_callback(CheckpointClock(minutes))
+    return newest(Path(trainer.args.output_dir), trainer.model.dtype)
 
 
 class _Epochs(TrainerCallback):

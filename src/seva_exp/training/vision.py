@@ -10,11 +10,9 @@ from typing import Any
 import torch
 
 from seva_exp.interfaces import EncodedImage, VisionLanguageModel
+from seva_exp.models.vision import joined, moved, tensors, wanted
 from seva_exp.training.collate import Preference
 
-PARTS = ("pooler_output", "deepstack_features")
-"""What the language model takes of a vision tower's output; lists with an entry per picture, or
-one tensor, or (deepstack) a list of lists, one a layer."""
 TOWERS = ("vision_tower", "vision_model")
 """The tower where it is apart from the projector."""
 ID_BYTES = 40
@@ -112,7 +110,7 @@ class Vision:
         finally:
             if stand_in is not None:
                 del stand_in.forward
-        return type(out)(**{name: out[name] for name in PARTS if out.get(name) is not None})
+        return wanted(out)
 
     def _keep(self, picture: Picture, part: Any) -> None:
         image = picture.image
@@ -128,38 +126,3 @@ def _hollow(pixels: torch.Tensor) -> torch.Tensor:
     """Of the same shape, without the values (sizes and grids stay): only the tower reads them."""
     small = pixels.ndim < 3 and not pixels.is_floating_point()
     return pixels if small else torch.ones((), dtype=pixels.dtype).expand(pixels.shape)
-
-
-def moved(value: Any, device: Any) -> Any:
-    """Nested lists and outputs of tensors, on ``device``."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return type(value)(**{name: moved(one, device) for name, one in value.items()})
-    if isinstance(value, (list, tuple)):
-        return [moved(one, device) for one in value]
-    return value
-
-
-def tensors(value: Any) -> list[torch.Tensor]:
-    """All tensors in nested lists and outputs."""
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if value is None:
-        return []
-    inner = value.values() if isinstance(value, dict) else value
-    return [tensor for one in inner for tensor in tensors(one)]
-
-
-def joined(outputs: Sequence[Any]) -> Any:
-    """Outputs of single pictures as the one of a batch."""
-    first = outputs[0]
-    return type(first)(**{name: _join([out[name] for out in outputs], name) for name in first})
-
-
-def _join(parts: list[Any], name: str) -> Any:
-    if isinstance(parts[0], torch.Tensor):
-        return torch.cat(parts)
-    if name == "deepstack_features":
-        return [[one for layer in layers for one in layer] for layers in zip(*parts, strict=True)]
-    return [one for part in parts for one in part]

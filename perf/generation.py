@@ -1,0 +1,222 @@
+"""What an answer costs, ours against the loop of the papers' releases, side by side in one process.
+
+    python perf/generation.py                     every case, a table (under 10 minutes on 2 cores)
+    python perf/generation.py --json rows.json    and the rows for machines
+    python perf/generation.py --case tiny-pairs   one case: MODEL-PATTERN
+
+The baseline is what SeVa's and STIC's released code does: picture by picture, question by question,
+the processor and ``model.generate`` on a batch of one. Patterns: ``pairs`` (one question a picture,
+answers of 40 to 60 tokens) and ``evaluation`` (18 questions a picture, answers of 1 to 3 tokens).
+Models: ``llava``, random weights in LLaVA-1.5's proportions (576 image tokens, dpo_cases.py), and
+``tiny``, the embedded model on its own questions, with its own ends of answers. Answers must be
+equal, token for token, where the numbers are float32.
+
+On a CPU: float32, one thread, process CPU time, since other work on the machine would blur the
+clock; with ``--threads 2`` or more, wall-clock time. On a GPU: bfloat16, LLaVA-1.5-7B's shapes,
+wall-clock time. A case runs loop, ours, loop, ours ...; its ratio is the median over the pairs of
+runs, with the range.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dpo_cases import Case, noise, processor, random_model
+
+PATTERNS = ("pairs", "evaluation")
+PICTURES = {
+    ("llava", "pairs"): 16,
+    ("llava", "evaluation"): 3,
+    ("tiny", "pairs"): 64,
+    ("tiny", "evaluation"): 32,
+}
+QUESTIONS = 18
+"""A picture, in the pattern ``evaluation`` of ``llava`` (POPE's number)."""
+CASES = [f"{model}-{pattern}" for model in ("llava", "tiny") for pattern in PATTERNS]
+
+
+def llava(pattern: str, pictures: int, folder: Path, device: str) -> tuple[Any, list[Any]]:
+    """The mid-size model and requests on noise, saved as files as a data set's are."""
+    from seva_exp.interfaces import Request
+    from seva_exp.models import HubModel
+    from seva_exp.models.vlm import Vlm
+
+    rng = random.Random(0)
+    length = (40, 60) if pattern == "pairs" else (1, 3)
+    requests = []
+    for number in range(pictures):
+        file = folder / f"{number}.jpg"
+        noise(number).save(file)
+        for question in range(1 if pattern == "pairs" else QUESTIONS):
+            words = " ".join(f"w{rng.randrange(100, 32000)}" for _ in range(rng.randint(8, 16)))
+            name = f"{number}/{question}"
+            bound = rng.randint(*length)
+            requests.append(Request(name, str(number), partial(opened, file), words, bound))
+    model = random_model(Case("light", 1), device)
+    return Vlm(model, processor(), HubModel(path="random")), requests
+
+
+def tiny(pattern: str, pictures: int, folder: Path, device: str) -> tuple[Any, list[Any]]:
+    """The embedded model: descriptions, or its benchmark's questions on each picture."""
+    from seva_exp import Machine
+    from seva_exp.benchmarks import ShapesBenchmark
+    from seva_exp.interfaces import Request
+    from seva_exp.models import TinyModel
+    from seva_exp.models.vlm import load
+    from seva_exp.world.language import PLAIN_PROMPTS
+
+    asked = {}
+    for question in ShapesBenchmark(images=pictures).questions():
+        asked.setdefault(question.group, []).append(question)
+    requests = []
+    for number, (group, questions) in enumerate(asked.items()):
+        file = folder / f"{number}.png"
+        questions[0].load().save(file)
+        show = partial(opened, file)
+        if pattern == "pairs":
+            prompt = PLAIN_PROMPTS[number % len(PLAIN_PROMPTS)]
+            requests.append(Request(group, group, show, prompt, 64))
+        else:
+            requests += [Request(q.id, group, show, q.prompt, 3) for q in questions]
+    return load(TinyModel(), Machine(device=device)), requests
+
+
+def opened(file: Path) -> Any:
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        return picture.convert("RGB")
+
+
+def one_by_one(vlm: Any, requests: Sequence[Any]) -> dict[str, tuple[int, ...]]:
+    """The releases' loop."""
+    found = {}
+    for request in requests:
+        text = vlm.chat(request.prompt)
+        inputs = vlm.processor(
+            text=[text], images=[request.load()], return_tensors="pt", **vlm._text_options(text)
+        ).to(vlm.device, vlm.model.dtype)
+        out = vlm.model.generate(**inputs, do_sample=False, max_new_tokens=request.max_new_tokens)
+        found[request.id] = tuple(out[0, inputs["input_ids"].shape[1] :].tolist())
+    return found
+
+
+def ours(vlm: Any, requests: Sequence[Any], rows: int) -> dict[str, tuple[int, ...]]:
+    from seva_exp.generation.engine import Engine
+
+    replies = Engine(vlm, rows).run(requests)
+    return {reply.id: reply.tokens for some in replies for reply in some}
+
+
+def timed(work: Callable[[], Any], clock: Callable[[], float], device: str) -> tuple[float, Any]:
+    import torch
+
+    start = clock()
+    with torch.inference_mode():
+        found = work()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return clock() - start, found
+
+
+def measure(case: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One case: A B A B."""
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    model, pattern = case.split("-")
+    wall = arguments.threads > 1 or arguments.device != "cpu"
+    clock = time.perf_counter if wall else time.process_time
+    seconds: dict[str, list[float]] = {"loop": [], "ours": []}
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = max(1, int(PICTURES[model, pattern] * arguments.scale))
+        build = {"llava": llava, "tiny": tiny}[model]
+        vlm, requests = build(pattern, pictures, Path(folder), arguments.device)
+        ways = {
+            "loop": partial(one_by_one, vlm, requests),
+            "ours": partial(ours, vlm, requests, arguments.rows),
+        }
+        for way in (one_by_one, partial(ours, rows=arguments.rows)):
+            way(vlm, requests[:2])  # first calls load and compile things
+        equal = []
+        for _ in range(arguments.rounds):
+            found = {}
+            for name, way in ways.items():
+                spent, found[name] = timed(way, clock, arguments.device)
+                seconds[name].append(spent)
+            equal.append(found["loop"] == found["ours"])
+    float32 = vlm.model.dtype == torch.float32
+    assert all(equal) or not float32, f"{case}: the answers differ"
+    tokens = sum(map(len, found["ours"].values()))
+    ratios = [a / b for a, b in zip(seconds["loop"], seconds["ours"], strict=True)]
+    middle = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        "pattern": pattern,
+        "model": model,
+        "ratio": statistics.median(ratios),
+        "low": min(ratios),
+        "high": max(ratios),
+        "equal_answers": all(equal),
+        "answers": len(requests),
+        "tokens": tokens,
+        "answers_per_second": {name: len(requests) / spent for name, spent in middle.items()},
+        "tokens_per_second": {name: tokens / spent for name, spent in middle.items()},
+        "clock": "wall" if wall else "cpu",
+    }
+
+
+HEADER = (
+    f"{'case':18s} {'ratio':>6s} {'range':>13s} {'answers/s':>17s} {'tokens/s':>17s} {'equal':>6s}"
+)
+
+
+def line(row: dict[str, Any]) -> str:
+    def both(values: dict[str, float]) -> str:
+        return f"{values['loop']:7.1f} ->{values['ours']:7.1f}"
+
+    spread = f"{row['low']:.2f}-{row['high']:.2f}"
+    return (
+        f"{row['model'] + '-' + row['pattern']:18s} {row['ratio']:6.2f} {spread:>13s} "
+        f"{both(row['answers_per_second'])} {both(row['tokens_per_second'])} "
+        f"{'yes' if row['equal_answers'] else 'no':>6s}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.add_argument("--case", choices=CASES, help="one case only")
+    parser.add_argument("--rounds", type=int, default=3, help="pairs of runs per case")
+    parser.add_argument("--rows", type=int, default=64, help="machine.batch_size of ours")
+    parser.add_argument("--threads", type=int, default=1, help="of torch, on a CPU")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the pictures")
+    parser.add_argument("--device", help="cpu or cuda; the GPU where there is one")
+    arguments = parser.parse_args()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from seva_exp.runtime import settle
+
+    settle()
+    import torch
+
+    arguments.device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    print(HEADER)
+    rows = []
+    for case in [arguments.case] if arguments.case else CASES:
+        rows.append(measure(case, arguments))
+        print(line(rows[-1]), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"rows": rows}, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,309 @@
+"""The decoding loop: which rows come in, one forward pass at a time, which go out.
+
+Which rows run together depends on the requests and the budget alone, never on time.
+
+Shape legend: R rows, V vocabulary, T tokens of a step, A axes of positions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seva_exp.generation.ahead import Ahead
+from seva_exp.generation.budget import Budget, does_not_fit, out_of_memory
+from seva_exp.generation.rows import Group, Row, Seen
+from seva_exp.generation.sampling import Sampling
+from seva_exp.generation.slot_attention import (
+    Decode,
+    Layout,
+    Part,
+    Prefill,
+    Step,
+    over_slots,
+)  # fmt: skip
+from seva_exp.generation.slots import Extent, Slots
+from seva_exp.interfaces import Reply, VisionLanguageModel
+from seva_exp.models.attention import attention_of
+from seva_exp.models.branches import Prompt
+from seva_exp.models.vision import features_of, joined
+
+PREFILL = 2048
+"""Tokens of questions and pictures in one forward pass, unless one alone has more."""
+PROMISED = 128
+"""Tokens of an answer for which a row that comes in must find room; a longer one takes what is
+free, or the place of the row that came last."""
+FILL = 3, 4
+"""New rows come in when no more than this share of the last filling is left."""
+
+
+@dataclass(frozen=True)
+class Joining:
+    """Rows that come in behind one prefix, which is run now if it is ``new``."""
+
+    group: Group
+    new: bool
+    rows: list[Row]
+
+
+class Loop:
+    """One run over some requests. ``replies`` are those that were not handed out yet."""
+
+    def __init__(
+        self,
+        vlm: VisionLanguageModel,
+        ahead: Ahead,
+        most_rows: int,
+        budget: Budget,
+        sampling: Sampling | None,
+        logprobs: bool,
+    ) -> None:
+        self.replies: list[Reply] = []
+        self._vlm = vlm
+        self._ahead = ahead
+        self._most_rows = most_rows
+        self._budget = budget
+        self._sampling = sampling
+        self._logprobs = logprobs
+        suppressed = vlm.model.generation_config.suppress_tokens or []
+        self._suppressed = torch.tensor(suppressed, dtype=torch.long, device=vlm.device)
+        self._over_blocks = attention_of(vlm).window_over_blocks
+        self._begin()
+
+    def _begin(self) -> None:
+        self._slots = Slots()
+        self._queue: deque[Group] = deque()  # the first ones' rows come in next
+        self._rows: list[tuple[Row, Group]] = []  # by slot
+        self._groups: list[Group] = []  # by slot
+        self._layout: Layout | None = None
+        self._full = 0
+        self._filling = True
+
+    @property
+    def done(self) -> bool:
+        """Whether every request has its reply."""
+        return not (self._rows or self._queue or len(self._ahead))
+
+    def taken(self) -> list[Reply]:
+        """The replies, which are then handed out."""
+        replies, self.replies = self.replies, []
+        return replies
+
+    @torch.inference_mode()
+    def advance(self) -> None:
+        """One forward pass: new rows where there is room, else a token of each row. If memory runs
+        out, what runs is put back, to be done again within half the tokens."""
+        left, of = FILL
+        joining: list[Joining] = []
+        if self._filling or len(self._rows) * of <= self._full * left:
+            joining = self._admit()
+            self._filling = bool(joining)
+        try:
+            if joining:
+                return self._prefill(joining)
+            self._full = len(self._rows)
+            return self._decode() if self._rows else None
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+        self._again()  # outside of the handler, which keeps the failed pass's tensors
+
+    def _again(self) -> None:
+        used = max(self._need().tokens, self._slots.extent.tokens)
+        waiting = [row for group in self._queue for row in group.waiting]
+        back = [row.request for row in [*(row for row, _ in self._rows), *waiting]]
+        self._begin()
+        self._budget.halve(used)
+        self._ahead.put_back(back)
+        if self._vlm.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    # Coming in and going out
+
+    def _admit(self) -> list[Joining]:
+        """What the next pass takes in, in order. Raises StageError for a row that has no room even
+        alone."""
+        found: list[Joining] = []
+        fed, limit = 0, min(PREFILL, self._budget.tokens)
+        need = self._need()
+        while len(self._rows) < self._most_rows and (group := self._next()):
+            row = group.waiting[0]
+            new = group.slot is None
+            fed += len(row.end) + (len(group.ids) if new else 0)
+            wider = need.with_one(len(group.ids) if new else 0, self._promised(row))
+            if wider.tokens > self._budget.tokens and not self._rows:
+                raise does_not_fit(row.request, wider.tokens, self._budget.tokens)
+            if (found and fed > limit) or wider.tokens > self._budget.tokens:
+                break
+            need = wider
+            if new:
+                group.slot = len(self._groups)
+                self._groups.append(group)
+            if new or not found or found[-1].group is not group:
+                found.append(Joining(group, new, []))
+            found[-1].rows.append(group.waiting.popleft())
+            self._join(row, group)
+        return found
+
+    def _join(self, row: Row, group: Group) -> None:
+        self._rows.append((row, group))
+        self._layout = None
+        group.running += 1
+        if self._sampling:
+            row.rng = self._sampling.generator(row.request.id)
+
+    def _next(self) -> Group | None:
+        """The first group with a waiting row."""
+        while self._queue and not self._queue[0].waiting:
+            self._queue.popleft()
+        if not self._queue and len(self._ahead):
+            self._queue.extend(self._ahead.take())
+        return self._queue[0] if self._queue else None
+
+    def _promised(self, row: Row) -> int:
+        """Places of its own for which a row that comes in must find room."""
+        return min(row.most, len(row.end) + (PROMISED if self._rows else 1))
+
+    def _need(self) -> Extent:
+        """For the next token of every row."""
+        prefix = max((len(group.ids) for group in self._groups), default=0)
+        longest = max((row.kept + 1 for row, _ in self._rows), default=0)
+        return Extent(len(self._groups), prefix, len(self._rows), longest)
+
+    def _make_room(self) -> None:
+        """For the next token of every row; those that came last are put back if need be."""
+        while (need := self._need()).tokens > self._budget.tokens:
+            row, _ = self._rows[-1]
+            if len(self._rows) == 1:
+                raise does_not_fit(row.request, need.tokens, self._budget.tokens)
+            self._leave(len(self._rows) - 1)
+            self._ahead.put_back([row.request])
+            self._full = len(self._rows)
+        self._slots.fit(need, self._budget.tokens, self._most_rows)
+
+    def _leave(self, slot: int) -> None:
+        """The last row takes the place; a prefix that nobody needs is given up likewise."""
+        _, group = self._rows[slot]
+        last = self._rows.pop()
+        if slot < len(self._rows):
+            self._rows[slot] = last
+            self._slots.move(self._slots.own, len(self._rows), slot, last[0].kept)
+        self._layout = None
+        group.running -= 1
+        if group.running or group.waiting:
+            return
+        assert group.slot is not None
+        other = self._groups.pop()
+        if other is not group:
+            self._groups[group.slot] = other
+            self._slots.move(self._slots.prefixes, len(self._groups), group.slot, len(other.ids))
+            other.slot = group.slot
+        group.slot = None
+
+    # Forward passes
+
+    def _prefill(self, joining: list[Joining]) -> None:
+        """New prefixes and the ends of the questions behind them; each row's first token."""
+        self._slots.fit(self._need(), self._budget.tokens, self._most_rows)
+        ids: list[int] = []
+        positions: list[Tensor] = []
+        places: list[int] = []  # of T, where a first token is predicted
+        ends: list[tuple[int, int, int]] = []  # place of T, row, place in it
+        slot = len(self._rows) - sum(len(some.rows) for some in joining)
+        for some in joining:
+            if some.new:
+                ids += some.group.ids
+                positions.append(some.group.positions)
+            for row in some.rows:
+                ends += [(len(ids) + i, slot, i) for i in range(len(row.end))]
+                ids += row.end
+                positions.append(row.positions)
+                places.append(len(ids) - 1)
+                slot += 1
+        found = torch.tensor(ends, dtype=torch.long).reshape(-1, 3).T.to(self._vlm.device)
+        parts = [_part(some) for some in joining]
+        ends_at, own, at = found
+        step = Prefill(self._slots, parts, ends_at, own, at, self._over_blocks)
+        pictures = [some.group.picture for some in joining if some.new]
+        logits = self._forward(
+            torch.tensor([ids]),
+            torch.cat(positions, dim=1),
+            step,
+            mm_encoder_outputs=self._features(pictures),
+            logits_to_keep=torch.tensor(places, device=self._vlm.device),
+        )
+        for picture in pictures:
+            picture.used()
+        self._choose([row for some in joining for row in some.rows], logits)
+
+    def _features(self, pictures: list[Seen]) -> dict[str, Any] | None:
+        """What stands for the placeholders, picture by picture; each is computed once."""
+        if not pictures:
+            return None
+        missing = [p for p in dict.fromkeys(pictures) if p.features is None]
+        images = [picture.image for picture in missing if picture.image is not None]
+        if missing:
+            for picture, features in zip(missing, features_of(self._vlm, images), strict=True):
+                picture.features = features
+        return {"image": joined([picture.features for picture in pictures])}
+
+    def _decode(self) -> None:
+        """The next token of every row."""
+        self._make_room()
+        rows = [row for row, _ in self._rows]
+        if self._layout is None:
+            owners = [group.slot or 0 for _, group in self._rows]
+            self._layout = Layout(owners, len(self._groups), self._vlm.device)
+        table = [
+            [row.tokens[-1] for row in rows],
+            [row.first_position + len(row.tokens) - 1 for row in rows],
+            [len(group.ids) for _, group in self._rows],
+            [row.kept for row in rows],
+        ]
+        ids, positions, before, at = torch.tensor(table).to(self._vlm.device)
+        need = self._need()
+        step = Decode(self._slots, self._layout, before, at, need.prefix_length, need.row_length)
+        axes = len(rows[0].positions)
+        self._choose(rows, self._forward(ids[None], positions.expand(axes, -1), step))
+
+    def _forward(self, ids: Tensor, positions: Tensor, step: Step, **more: Any) -> Tensor:
+        """``ids`` [1, T], ``positions`` [A, T] in, float32 logits out."""
+        device = self._vlm.device
+        with over_slots(self._vlm.model):
+            out = self._vlm.model(
+                input_ids=ids.to(device),
+                position_ids=(positions if len(positions) == 1 else positions[:, None]).to(device),
+                step=step,
+                use_cache=False,
+                **more,
+            )
+        return out.logits[0].float()
+
+    def _choose(self, rows: list[Row], logits: Tensor) -> None:
+        """Each row's next token from ``logits`` [R, V]; rows that are finished leave."""
+        scores = logits.index_fill(1, self._suppressed, -torch.inf)
+        if self._sampling:
+            scores = self._sampling.scores(scores, [row.rng for row in rows if row.rng])
+        chosen = scores.argmax(dim=-1)
+        if self._logprobs:
+            taken = logits.log_softmax(dim=-1).gather(1, chosen[:, None])[:, 0].tolist()
+            for row, logprob in zip(rows, taken, strict=True):
+                row.logprobs.append(logprob)
+        for row, token in zip(rows, chosen.tolist(), strict=True):
+            row.tokens.append(token)
+        for slot in reversed(range(len(self._rows))):
+            row, _ = self._rows[slot]
+            if row.tokens[-1] in self._vlm.eos_ids or len(row.tokens) == row.request.max_new_tokens:
+                self._leave(slot)
+                self.replies.append(self._ahead.reply(row.request, row.tokens, row.logprobs))
+
+
+def _part(joining: Joining) -> Part:
+    group = joining.group
+    assert group.slot is not None
+    ends = tuple(len(row.end) for row in joining.rows)
+    return Part(group.slot, joining.new, Prompt(len(group.ids), ends, group.blocks))

@@ -1,0 +1,114 @@
+"""Where keys and values lie during generation: the prefix of each picture once, and behind it what
+each row has of its own.
+
+Two buffers a layer, grown when needed and dense: what leaves is overwritten by the last one, so
+that a step reads no dead slot.
+
+Shape legend: S prefixes, P places for each, R rows, O places for each, K key heads, D their width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of the buffers is needed, or there."""
+
+    prefixes: int = 0
+    prefix_length: int = 0
+    rows: int = 0
+    row_length: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """What it holds in all."""
+        return self.prefixes * self.prefix_length + self.rows * self.row_length
+
+    def covers(self, other: Extent) -> bool:
+        """Whether ``other`` has room in it."""
+        return all(a >= b for a, b in zip(astuple(self), astuple(other), strict=True))
+
+    def with_one(self, prefix: int, own: int) -> Extent:
+        """And one more row, behind a new prefix of that length (0: behind one that is there)."""
+        return Extent(
+            self.prefixes + (prefix > 0),
+            max(self.prefix_length, prefix),
+            self.rows + 1,
+            max(self.row_length, own),
+        )
+
+    def roomy(self, other: Extent, rows: int) -> Extent:
+        """This one grown to hold ``other`` and some more, so that it is not soon grown again."""
+        return Extent(
+            max(self.prefixes, other.prefixes, min(rows, _power(other.prefixes))),
+            max(self.prefix_length, _rounded(other.prefix_length, 16)),
+            max(self.rows, min(rows, _power(other.rows))),
+            max(self.row_length, _rounded(other.row_length, 32)),
+        )
+
+
+def _power(n: int) -> int:
+    return 1 << max(0, n - 1).bit_length()
+
+
+def _rounded(n: int, step: int) -> int:
+    return -(-n // step) * step
+
+
+class Slots:
+    """``prefixes[layer]`` [2, S, K, P, D] and ``own[layer]`` [2, R, K, O, D]: keys, then values.
+    Never written places are 0: a weight of 0 times what is no number would be no number."""
+
+    def __init__(self) -> None:
+        self.extent = Extent()
+        self.prefixes: dict[int, Tensor] = {}
+        self.own: dict[int, Tensor] = {}
+
+    def fit(self, need: Extent, budget: int, rows: int) -> None:
+        """Make room for ``need``, which is within ``budget`` tokens; ``rows`` bounds the slots."""
+        if self.extent.covers(need):
+            return
+        roomy = self.extent.roomy(need, rows)
+        self.extent = roomy if roomy.tokens <= budget else need
+        e = self.extent
+        for buffers, count, length in (
+            (self.prefixes, e.prefixes, e.prefix_length),
+            (self.own, e.rows, e.row_length),
+        ):
+            for layer, old in buffers.items():
+                if (old.shape[1], old.shape[3]) != (count, length):
+                    buffers[layer] = _resized(old, count, length)
+
+    def layer(self, index: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """A layer's buffers, made at its first call for keys ``like`` [1, K, any, D]."""
+        if index not in self.own:
+            e, (_, heads, _, width) = self.extent, like.shape
+            shape = (e.prefixes, heads, e.prefix_length, width)
+            self.prefixes[index] = like.new_zeros(2, *shape)
+            self.own[index] = like.new_zeros(2, e.rows, heads, e.row_length, width)
+        return self.prefixes[index], self.own[index]
+
+    def move(self, buffers: dict[int, Tensor], source: int, target: int, length: int) -> None:
+        """The first ``length`` places of slot ``source`` to slot ``target``."""
+        for buffer in buffers.values():
+            buffer[:, target, :, :length] = buffer[:, source, :, :length]
+
+
+def _resized(old: Tensor, count: int, length: int) -> Tensor:
+    new = old.new_zeros(2, count, old.shape[2], length, old.shape[4])
+    n, long = min(count, old.shape[1]), min(length, old.shape[3])
+    new[:, :n, :, :long] = old[:, :n, :, :long]
+    return new
+
+
+def bytes_per_token(model: Any) -> int:
+    """Of keys and values in all layers, by the language model's config."""
+    config = model.get_decoder().config
+    heads = config.num_key_value_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
