@@ -13,7 +13,7 @@ import pytest
 # Before torch is imported anywhere: two test processes on two cores must not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["WANDB_MODE"] = "offline"
-for name in ("WANDB_API_KEY", "SEVA_EXP_STORE"):
+for name in ("WANDB_API_KEY", "SEVA_EXP_STORE", "SEVA_EXP_DATA"):
     os.environ.pop(name, None)
 
 ROOT = Path(__file__).parents[1]

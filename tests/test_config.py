@@ -221,6 +221,6 @@ def test_version_seed_and_protocol_are_in_the_keys(monkeypatch):
     assert replace(negative, seed=1).key != negative.key
     assert replace(clean, seed=1).key == clean.key
     specs = {label: stage.spec() for label, stage in stages().items()}
-    monkeypatch.setattr(ShapesBenchmark, "protocol", "another")
+    monkeypatch.setattr(ShapesBenchmark, "protocol_name", "another")
     for label in ("evaluate.base.shapes", "compare.shapes"):
         assert stages()[label].spec() != specs[label], label

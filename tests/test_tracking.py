@@ -158,9 +158,12 @@ def test_scores_pictures_and_stages_are_there(tmp_path: Path) -> None:
     play(a_plan(tmp_path / "run"), tmp_path / "store", live=5)
     rows = records(tmp_path / "run")
     values = summary(rows)
-    assert values["score/shapes/all/CHAIRi/base"] == 26
-    assert values["score/shapes/all/CHAIRi/aligned/low"] == 24
-    assert values["delta/shapes/all/CHAIRi"] == -1 and values["delta/shapes/all/CHAIRi/p"] == 0.01
+    assert values["score/shapes@p1/all/CHAIRi/base"] == 26
+    assert values["score/shapes@p1/all/CHAIRi/aligned/low"] == 24
+    assert (
+        values["delta/shapes@p1/all/CHAIRi"] == -1
+        and values["delta/shapes@p1/all/CHAIRi/p"] == 0.01
+    )
     assert values["stage/answers.clean/rate"] == 2.5
     assert values["stage/align/dropped/equal"] == 3
     assert values["pairs/dropped/equal"] == 3

@@ -162,6 +162,8 @@ def _explain(error: Exception) -> str:
     if found := re.search(r"Cannot find primary config '([^']+)'", text):
         names = sorted(file.stem for file in sweeps_dir().glob("*.yaml"))
         return f"-cn {found[1]}: no such sweep.{suggest(found[1], names)}"
+    if found := re.search(r"Multiple values for (\w+)", text):
+        return f"{found[1]}: is chosen already; write it without '+', several as a list: [A,B]."
     if found := re.search(r"An item is already at '([^']+)'", text):
         return f"{found[1]}: is in the config already; write it without '+'."
     if "Config group override must be" in text:
@@ -180,13 +182,13 @@ def _explain(error: Exception) -> str:
 
 def _explain_key(key: str) -> str:
     """Why ``key=value`` fits nothing in the config."""
-    from seva_exp.config import known_fields
+    from seva_exp.config import how_to_add, known_fields
     from seva_exp.paths import options_of
 
     group, *rest = key.split(".")
     fields = known_fields()
     if group in ("aug", "benchmark") and rest and rest[0] in options_of(group) and key in fields:
-        return f"{key}: this {group} is not in the config. Add +{group}={rest[0]}."
+        return f"{key}: this {group} is not in the config. {how_to_add(group, rest[0])}"
     if key == "aug":
         return f"aug: negative views are added: write +aug=NAME.{suggest('', options_of('aug'))}"
     if key in fields and group == "instructions":

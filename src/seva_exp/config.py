@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from seva_exp.augment import AUGMENTATIONS
-from seva_exp.benchmarks import BENCHMARKS, Mode
+from seva_exp.benchmarks import BENCHMARKS, OFFICIAL, Mode
 from seva_exp.data import DATA
 from seva_exp.errors import InputError, nearest, suggest
 from seva_exp.experiment import Experiment, Options
@@ -162,16 +162,21 @@ def _many_of(path: str, node: Any, classes: Classes) -> dict[str, Spec]:
 
 def _benchmarks(node: Any, classes: Classes) -> dict[str, Spec]:
     """``benchmark.NAME`` holds the benchmarks; a field of ``Mode`` beside them
-    (``benchmark.describe_and_respond``) is for all of them, null for each one's own."""
+    (``benchmark.describe_and_respond``) is for all of them, null for each one's own.
+    ``benchmark.protocol`` is that of each official one that names none itself."""
     if not isinstance(node, dict):
         return _many_of("benchmark", node, classes)
     shared = {name: node[name] for name in Mode.model_fields if node.get(name) is not None}
     _validate("benchmark", shared, Mode)
-    named = {name: child for name, child in node.items() if name not in Mode.model_fields}
+    protocol = node.get("protocol")
+    known = {*Mode.model_fields, "protocol"}
+    named = {name: child for name, child in node.items() if name not in known}
     for name, child in named.items():
         if isinstance(child, dict) and "kind" in child:
-            named[name] = child | shared
-        elif match := nearest(str(name), Mode.model_fields):
+            own = {key: value for key, value in child.items() if (key, value) != ("protocol", None)}
+            default = {"protocol": protocol} if protocol and child["kind"] in OFFICIAL else {}
+            named[name] = default | own | shared
+        elif match := nearest(str(name), known):
             raise InputError(
                 f"benchmark.{name}: no such benchmark or field. Did you mean '{match}'?"
             )
@@ -188,11 +193,17 @@ def _member(path: str, name: Any, node: Any, classes: Classes) -> Spec:
             wrong = [key for key in node if key not in fields] if isinstance(node, dict) else []
             raise InputError(
                 f"{where}: fields of it are set, but this {path} is not in the config. "
-                f"Add +{path}={name}."
+                f"{how_to_add(path, name)}"
                 + "".join(f" {key}: no such field.{suggest(key, fields)}" for key in wrong)
             )
         raise InputError(f"{where}: no such {path}.{suggest(name, known)}")
     return _one_of(where, node, classes)
+
+
+def how_to_add(group: str, name: str) -> str:
+    """What to write so that a view or a benchmark is in the config: views are added to, benchmarks
+    are a list."""
+    return f"Add +aug={name}." if group == "aug" else f"Choose it: benchmark=[shapes,{name}], say."
 
 
 def _validate(path: str, node: Any, cls: type[Spec]) -> Any:
@@ -278,7 +289,7 @@ def known_fields() -> list[str]:
     for group, classes in groups.items():
         for cls in classes.values():
             names += _names(group, cls)
-    names += [f"benchmark.{field}" for field in Mode.model_fields]
+    names += [f"benchmark.{field}" for field in (*Mode.model_fields, "protocol")]
     for group, classes in MANY_OF.items():
         for kind, cls in classes.items():
             names += [f"{group}.{kind}.{field}" for field in cls.model_fields]

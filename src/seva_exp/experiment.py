@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from pydantic import Field, model_validator
 
@@ -26,6 +27,7 @@ from seva_exp.generation import (
     HfGeneration,
     LengthRatioFilter,
 )
+from seva_exp.given import data_root
 from seva_exp.graph import forced_keys, graph, matching, with_inputs
 from seva_exp.machine import Machine, resolve_device
 from seva_exp.methods import AnyMethod, SevaMethod, SticMethod
@@ -42,6 +44,10 @@ from seva_exp.training import DpoTraining, SftTraining
 
 TAKEN = {CLEAN, "instructions"}
 """Names of answers that are no negative view's."""
+
+
+def _shapes() -> dict[str, AnyBenchmark]:
+    return {"shapes": ShapesBenchmark()}
 
 
 class Experiment(Spec):
@@ -62,9 +68,7 @@ class Experiment(Spec):
     dpo: DpoTraining = DpoTraining()
     sft: SftTraining | None = None
     """STIC's stage 2: how the aligned model is fine-tuned on infused instructions; none: not."""
-    benchmark: dict[str, AnyBenchmark] = Field(
-        default_factory=lambda: {"shapes": ShapesBenchmark()}
-    )
+    benchmark: dict[str, AnyBenchmark] = Field(default_factory=_shapes)
     """Benchmarks by name; empty means that nothing is measured."""
 
     @model_validator(mode="after")
@@ -146,16 +150,18 @@ class Experiment(Spec):
         own = given == InstructData() and isinstance(self.data, ShapesData)
         return ShapesInstructData() if own else given
 
-    def lacking(self) -> list[str]:
-        """What must still be given before work can start, each with its field."""
+    def lacking(self, data_root: Path | None = None) -> list[str]:
+        """What must still be given before work can start, each with its field. ``data_root`` is
+        where official benchmarks lie."""
         instructions = self.instruction_data()
         said = [
             self.data.lacking("data"),
             instructions.lacking("instructions") if instructions else None,
+            *(benchmark.lacking(data_root) for benchmark in self.benchmark.values()),
         ]
-        return [one for one in said if one]
+        return list(dict.fromkeys(one for one in said if one))
 
-    def check(self) -> None:
+    def check(self, data_root: Path | None = None) -> None:
         """Everything that can be checked before work starts. Raises InputError."""
         if not self.data.lacking():
             self.data.check("data")
@@ -166,8 +172,15 @@ class Experiment(Spec):
         self.method.check(self.aug, AUGMENTATIONS)
         for name, augmentation in self.aug.items():
             augmentation.check(f"aug.{name}")
+        faults = []
         for benchmark in self.benchmark.values():
-            benchmark.check()
+            try:
+                if not benchmark.lacking(data_root):
+                    benchmark.check(data_root)
+            except InputError as error:  # all of a suite's missing files at once
+                faults.append(str(error))
+        if faults:
+            raise InputError("\n".join(faults))
 
 
 class Options(Spec):
@@ -181,6 +194,13 @@ class Options(Spec):
     """Run the stage of this name and what it needs, and no more."""
     force: tuple[str, ...] = ()
     """Stages to compute anew, with everything that follows from them."""
+    data_root: str | None = None
+    """Folder of the benchmarks' official files; none means $SEVA_EXP_DATA. Where files are read is
+    no part of a key, their content is."""
+
+    def data_root_path(self) -> Path | None:
+        """The folder, from the field or the environment; None where neither is set."""
+        return data_root(self.data_root)
 
 
 def plan_run(
@@ -191,9 +211,10 @@ def plan_run(
     digests: FileDigests,
 ) -> tuple[Plan, list[Stage]]:
     """What would be done: keys, and what the store holds already. Loads no model."""
-    experiment.check()
+    root = options.data_root_path()
+    experiment.check(root)
     generation = experiment.generation
-    lacking = experiment.lacking() + generation.lacking(machine.server)
+    lacking = experiment.lacking(root) + generation.lacking(machine.server)
     if lacking and not options.dry_run:
         raise InputError("\n".join(lacking))
     if options.dry_run:
@@ -201,7 +222,7 @@ def plan_run(
     else:
         resolved = generation.resolved(machine.server)
         experiment = experiment.model_copy(update={"generation": resolved})
-    all_stages = graph(experiment, digests)
+    all_stages = graph(experiment, digests, root)
     if options.stop_after:
         keys = with_inputs(matching("stop_after", options.stop_after, all_stages))
         chosen = [stage for stage in all_stages if stage.key in keys]

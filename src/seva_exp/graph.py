@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seva_exp.digests import FileDigests
@@ -28,11 +29,17 @@ if TYPE_CHECKING:
     from seva_exp.experiment import Experiment
 
 
-def graph(experiment: Experiment, digests: FileDigests) -> list[Stage]:
-    """The experiment's stages in the order of work, each after its inputs."""
+def graph(
+    experiment: Experiment, digests: FileDigests, data_root: Path | None = None
+) -> list[Stage]:
+    """The experiment's stages in the order of work, each after its inputs. ``data_root`` is where
+    official benchmarks lie."""
     seed, model, method = experiment.seed, experiment.model, experiment.method
     samples = Samples(experiment.data, seed, digests, method.plain)
-    base = [Evaluate(model, n, b, digests) for n, b in sorted(experiment.benchmark.items())]
+    base = [
+        Evaluate(model, name, benchmark, digests, root=data_root)
+        for name, benchmark in sorted(experiment.benchmark.items())
+    ]
     stages: list[Stage] = [samples]
     align: Align | None = None
     for number in range(1, method.rounds + 1):

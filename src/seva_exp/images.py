@@ -75,7 +75,7 @@ def open_image(path: Path | str) -> Image.Image:
     except OSError as error:
         raise UnusableImage(UNREADABLE, error.strerror or str(error)) from error
     with file:
-        return _picture(file)
+        return read_image(file)
 
 
 def load_image(root: Path, ref: ImageRef) -> Image.Image:
@@ -92,7 +92,7 @@ def load_image(root: Path, ref: ImageRef) -> Image.Image:
     if hashlib.sha256(content).hexdigest() != ref.sha256:
         raise _not_as_it_was(path, "changed")
     try:
-        return _picture(BytesIO(content))
+        return read_image(BytesIO(content))
     except UnusableImage as error:
         raise StageError(f"{path}: no picture can be made of this file here: {error}.") from error
 
@@ -129,7 +129,8 @@ def _not_as_it_was(path: Path, what: str) -> StageError:
     )
 
 
-def _picture(file: IO[bytes]) -> Image.Image:
+def read_image(file: IO[bytes]) -> Image.Image:
+    """As ``open_image``, from an open file."""
     with warnings.catch_warnings():  # Pillow warns of what is judged here, and of odd metadata
         warnings.simplefilter("ignore")
         with _open(file) as image:

@@ -92,7 +92,8 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One scored answer of a benchmark. ``group`` is the unit that is resampled (the image)."""
+    """One answer of a benchmark. ``group`` is the unit that is resampled (the image). ``score`` is
+    None, and ``counts`` is empty, until a judge has scored it: then it enters no metric."""
 
     sample_id: str
     group: str
@@ -101,7 +102,7 @@ class Prediction:
     text: str
     extracted: str
     target: str
-    score: float
+    score: float | None
     counts: dict[str, float] = field(default_factory=dict)
 
 

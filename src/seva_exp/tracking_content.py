@@ -17,15 +17,16 @@ PICTURE_SIDE = 672
 
 
 def score_summary(report: Report) -> Json:
-    """``score/<benchmark>/<split>/<metric>/<model>`` and ``delta/...`` of the final model (others
-    with ``/<model>``), with ``/low`` etc."""
+    """``score/<benchmark>@<protocol>/<split>/<metric>/<model>``, ``delta/...`` of the final model
+    (others with ``/<model>``), with ``/low`` etc.: two protocols are never one column of runs."""
     values: Json = {}
+    column = {s.benchmark: f"{s.benchmark}@{s.protocol}" for s in report.scores}
     for s in report.scores:
-        name = f"score/{s.benchmark}/{s.split}/{s.metric}/{s.model}"
+        name = f"score/{column[s.benchmark]}/{s.split}/{s.metric}/{s.model}"
         values |= {name: s.value, f"{name}/low": s.low, f"{name}/high": s.high}
     for d in report.deltas:
         way = "" if d.model == ALIGNED else f"/{d.model}"
-        name = f"delta/{d.benchmark}/{d.split}/{d.metric}{way}"
+        name = f"delta/{column[d.benchmark]}/{d.split}/{d.metric}{way}"
         values |= {name: d.value, f"{name}/low": d.low, f"{name}/high": d.high, f"{name}/p": d.p}
     if report.pairs:
         values |= {"pairs/sampled": report.pairs.sampled, "pairs/kept": report.pairs.kept}

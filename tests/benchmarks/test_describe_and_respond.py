@@ -122,7 +122,7 @@ def test_another_picture_changes_the_description(undisturbed, vlm, tmp_path):
     class Swapped(ShapesBenchmark):
         """Questions on the first two pictures are shown each other's."""
 
-        def questions(self):
+        def questions(self, root=None):
             for index in (1, 0):
                 scene = next(self._of_picture(index)).load
                 for question in self._of_picture(1 - index):
@@ -253,7 +253,7 @@ def test_every_benchmark_has_it_and_true_is_its_written_out_default(cls):
 @pytest.mark.parametrize("cls", BENCHMARKS.values())
 def test_each_way_to_ask_is_a_protocol_of_its_own(cls):
     ways = [None, True, {"template": "{description} {question}"}, {"prompt": "Say."}]
-    protocols = [cls(describe_and_respond=way).protocol for way in ways]
+    protocols = [cls(describe_and_respond=way).protocol_name for way in ways]
     assert protocols[:2] == [cls().plain_protocol, f"{cls().plain_protocol}+dar"]
     assert len(set(protocols)) == len(ways)
     assert all(name.startswith(f"{protocols[1]}.") for name in protocols[2:])
@@ -352,7 +352,7 @@ def test_without_a_benchmark_the_switch_measures_nothing(gone):
 def test_a_preset_keeps_its_values_beside_the_switch():
     found = experiment("experiment=quick", "benchmark.describe_and_respond=true").benchmark
     assert found["shapes"].images == 40
-    assert found["shapes"].protocol.endswith("+dar")
+    assert found["shapes"].protocol_name.endswith("+dar")
 
 
 def test_a_misspelt_switch_is_named():

@@ -24,8 +24,8 @@ from seva_exp.data import (
     JsonlData,
     ShapesData,
 )
-from seva_exp.data.base import placeholder_in
 from seva_exp.errors import InputError
+from seva_exp.fields import placeholder_in
 from seva_exp.paths import MARKER
 from seva_exp.spec import canonical
 

@@ -1,10 +1,59 @@
-"""Benchmarks: questions with known answers, scoring rules, and statistics."""
+"""Benchmarks: questions with known answers, scoring rules, and statistics. A new one adds its line
+to the union."""
 
+from __future__ import annotations
+
+from typing import Annotated, get_args
+
+from pydantic import Field
+
+from seva_exp.benchmarks.chair import ChairBenchmark
+from seva_exp.benchmarks.chartqa import ChartqaBenchmark
 from seva_exp.benchmarks.describe import DescribeAndRespond, Mode
+from seva_exp.benchmarks.gqa import GqaBenchmark
+from seva_exp.benchmarks.mathvista import MathvistaBenchmark
+from seva_exp.benchmarks.mmbench import MmbenchCnBenchmark, MmbenchEnBenchmark
+from seva_exp.benchmarks.mme import MmeBenchmark
+from seva_exp.benchmarks.official import Official
+from seva_exp.benchmarks.pope import PopeBenchmark
+from seva_exp.benchmarks.scienceqa import ScienceqaBenchmark
+from seva_exp.benchmarks.seed import SeedBenchmark
 from seva_exp.benchmarks.shapes import ShapesBenchmark
+from seva_exp.benchmarks.textvqa import TextvqaBenchmark
 from seva_exp.spec import Spec
 
-BENCHMARKS: dict[str, type[Spec]] = {"shapes": ShapesBenchmark}
-AnyBenchmark = ShapesBenchmark
+_Union = (
+    ChairBenchmark
+    | ChartqaBenchmark
+    | GqaBenchmark
+    | MathvistaBenchmark
+    | MmbenchCnBenchmark
+    | MmbenchEnBenchmark
+    | MmeBenchmark
+    | PopeBenchmark
+    | ScienceqaBenchmark
+    | SeedBenchmark
+    | ShapesBenchmark
+    | TextvqaBenchmark
+)
 
-__all__ = ["BENCHMARKS", "AnyBenchmark", "DescribeAndRespond", "Mode", "ShapesBenchmark"]
+AnyBenchmark = Annotated[_Union, Field(discriminator="kind")]
+"""The field type of a config that holds a benchmark."""
+BENCHMARKS: dict[str, type[Spec]] = {
+    cls.model_fields["kind"].default: cls for cls in get_args(_Union)
+}
+"""kind -> class."""
+OFFICIAL: dict[str, type[Official]] = {
+    kind: cls for kind, cls in BENCHMARKS.items() if issubclass(cls, Official)
+}
+"""Those that read files below the data root."""
+
+__all__ = [
+    "BENCHMARKS",
+    "OFFICIAL",
+    "AnyBenchmark",
+    "DescribeAndRespond",
+    "Mode",
+    "Official",
+    "ShapesBenchmark",
+]

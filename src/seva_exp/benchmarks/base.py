@@ -1,25 +1,31 @@
-"""What every benchmark is: questions, a score per answer, and metrics that are ratios of sums."""
+"""What every benchmark is: questions, a score per answer, and metrics on summed counts."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from seva_exp.benchmarks.describe import Mode
 from seva_exp.records import Prediction
+from seva_exp.spec import Json
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
 
 Better = Literal["higher", "lower", "neutral"]
+Hasher = Callable[[Path], str]
+"""A file's SHA-256 (hex)."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question of a benchmark. ``group`` names its picture; ``max_new_tokens`` bounds the
-    answer."""
+    """One question of a benchmark. ``group`` names what is resampled together and shows one
+    picture; ``max_new_tokens`` bounds the answer; ``details`` is what the scoring rule reads
+    beside the target (choices, a unit)."""
 
     id: str
     group: str
@@ -28,32 +34,56 @@ class Question:
     target: str
     max_new_tokens: int
     load: Callable[[], Image]
+    details: Json = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """``100 * sum(numerator) / sum(denominator)`` over the predictions of ``types``; both name a
-    count of ``Prediction.counts``. ``scale`` replaces the 100."""
+class Totals(Protocol):
+    """The counts of some answers, added up over resampled groups; every value is ``[R]``."""
 
-    types: tuple[str, ...]
-    numerator: str
-    denominator: str
-    scale: float = 100.0
+    def __call__(self, count: str) -> np.ndarray:
+        """The sum of a count of ``Prediction.counts`` (0 where no answer has it)."""
+        ...
+
+    def whole(self, count: str) -> np.ndarray:
+        """How many groups have this count 1 in each of their answers."""
+        ...
+
+    def groups(self) -> np.ndarray:
+        """How many groups have an answer."""
+        ...
+
+
+Formula = Callable[[Totals], "np.ndarray"]
+"""A metric's value from summed counts; 0 / 0 is no value."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: the mean of one or several ratios."""
+    """A metric: ``formula`` on the counts of each part's answers (a part is some question types,
+    added up), and the mean over the parts, or their ``total``. ``unit`` is what ``n`` counts."""
 
     split: str
     name: str
-    terms: tuple[Ratio, ...]
+    formula: Formula
+    parts: tuple[tuple[str, ...], ...]
     better: Better = "higher"
+    total: bool = False
+    unit: Literal["answer", "group"] = "answer"
+
+
+def ratio(above: str, below: str = "asked", scale: float = 100.0) -> Formula:
+    """``scale * sum(above) / sum(below)``."""
+    return lambda sums: scale * sums(above) / sums(below)
+
+
+accuracy = ratio("correct")
+"""Right answers in percent."""
 
 
 class Benchmark(Mode):
     """Base of the benchmarks: questions that are asked as they are, or behind the model's own
-    description of the picture (``describe_and_respond``)."""
+    description of the picture (``describe_and_respond``). ``root`` is the data root, where a run
+    reads official files; a benchmark that makes its questions needs none."""
 
     @property
     @abstractmethod
@@ -61,16 +91,26 @@ class Benchmark(Mode):
         """Names prompt, extraction and scoring rule, the questions asked as they are."""
 
     @property
-    def protocol(self) -> str:
+    def protocol_name(self) -> str:
         """The protocol's name: numbers of two protocols are never put in one column."""
         mode = self.describe_and_respond
         return self.plain_protocol + (mode.suffix(self.described) if mode else "")
 
-    def check(self) -> None:
-        """Cheap checks before anything runs. Raises InputError naming the field."""
+    def lacking(self, root: Path | None) -> str | None:
+        """What must still be given before work can start; None when everything is."""
+        return None
+
+    def check(self, root: Path | None) -> None:
+        """What can be checked before anything runs: structure, ids, that pictures exist. Raises
+        InputError naming file and row. Never called while something is lacking."""
+
+    def identity(self, sha256: Hasher, root: Path | None) -> Json:
+        """What questions and scores depend on: fields and the contents of files, by hash. Never a
+        path of this machine. While something is lacking: the fields."""
+        return self.to_json()
 
     @abstractmethod
-    def questions(self) -> Iterator[Question]:
+    def questions(self, root: Path | None = None) -> Iterator[Question]:
         """Every question, in a fixed order."""
 
     @abstractmethod
@@ -78,5 +118,6 @@ class Benchmark(Mode):
         """Extract the answer from what the model said and score it."""
 
     @abstractmethod
-    def metrics(self) -> Sequence[Metric]:
-        """The metrics of the benchmark, in the order in which a table shows them."""
+    def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
+        """The metrics, in the order in which a table shows them, of predictions of these types
+        (sorted)."""

@@ -30,10 +30,11 @@ def ask(
     label: str,
     rank: int = 0,
     ranks: int = 1,
+    root: Path | None = None,
 ) -> int:
     """Ask what no journal in ``placement.work`` holds yet of every ``ranks``-th picture; return how
-    many questions that were, without descriptions."""
-    questions = list(benchmark.questions())
+    many questions that were, without descriptions. ``root`` is the data root."""
+    questions = list(benchmark.questions(root))
     pictures = list(dict.fromkeys(question.group for question in questions))
     own = {*pictures[rank::ranks]}
     mine = [question for question in questions if question.group in own]
@@ -54,11 +55,11 @@ def ask(
 
 
 def conclude(
-    benchmark: Benchmark, work: Path, *, model: str, name: str
+    benchmark: Benchmark, work: Path, *, model: str, name: str, root: Path | None = None
 ) -> tuple[Json, list[Score]]:
     """When everything is asked: write ``predictions.jsonl`` (in the questions' order) and, with
     describe-and-respond, ``descriptions.jsonl``; return a summary and the scores."""
-    questions = list(benchmark.questions())
+    questions = list(benchmark.questions(root))
     summary: Json = {"questions": len(questions)}
     rows = list(_journaled(work))
     if benchmark.describe_and_respond:
@@ -70,9 +71,9 @@ def conclude(
     found = {row["sample_id"]: row for row in rows if "sample_id" in row}
     predictions = [from_json(Prediction, found[question.id]) for question in questions]
     write_jsonl(work / "predictions.jsonl", predictions)
-    protocol = benchmark.protocol
+    protocol = benchmark.protocol_name
     return summary, scores(
-        benchmark.metrics(), predictions, model=model, benchmark=name, protocol=protocol
+        benchmark.metrics, predictions, model=model, benchmark=name, protocol=protocol
     )
 
 

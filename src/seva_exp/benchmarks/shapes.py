@@ -11,11 +11,12 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from seva_exp.benchmarks.base import Benchmark, Metric, Question, Ratio
+from seva_exp.benchmarks.base import Benchmark, Better, Formula, Metric, Question, accuracy, ratio
 from seva_exp.benchmarks.describe import DescribeAndRespond
 from seva_exp.randomness import python_rng
 from seva_exp.records import Prediction
@@ -63,7 +64,7 @@ class ShapesBenchmark(Benchmark):
         rng = python_rng(self.seed, "shapes-benchmark", str(index))
         return sample_scene(rng, UNBIASED), rng
 
-    def questions(self) -> Iterator[Question]:
+    def questions(self, root: Path | None = None) -> Iterator[Question]:
         """Existence, visual and description questions of every picture."""
         for index in range(self.images):
             yield from self._of_picture(index)
@@ -124,44 +125,35 @@ class ShapesBenchmark(Benchmark):
             counts=counts,
         )
 
-    def metrics(self) -> Sequence[Metric]:
+    def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
         """POPE, VQA and CHAIR, each split by split and together."""
         pope = tuple(f"pope_{split}" for split in POPE_SPLITS)
-        vqa = tuple(_accuracy((type_,)) for type_ in VQA_TYPES)
+        vqa = tuple(f"vqa_{type_}" for type_ in VQA_TYPES)
         return (
-            Metric("pope", "accuracy", (_accuracy(pope),)),
-            Metric("pope", "f1", (Ratio(pope, "twice_hits", "f1_below"),)),
-            Metric("pope", "yes_rate", (Ratio(pope, "yes", "asked"),), "neutral"),
+            Metric("pope", "accuracy", accuracy, (pope,)),
+            Metric("pope", "f1", ratio("twice_hits", "f1_below"), (pope,)),
+            Metric("pope", "yes_rate", ratio("yes"), (pope,), "neutral"),
+            *(Metric(split, "accuracy", accuracy, ((split,),)) for split in pope),
+            Metric("vqa", "mean", accuracy, tuple((type_,) for type_ in VQA_TYPES)),
             *(
-                Metric(f"pope_{split}", "accuracy", (_accuracy((f"pope_{split}",)),))
-                for split in POPE_SPLITS
+                Metric(split, "accuracy", accuracy, ((type_,),))
+                for split, type_ in zip(vqa, VQA_TYPES, strict=True)
             ),
-            Metric("vqa", "mean", vqa),
-            *(
-                Metric(f"vqa_{type_}", "accuracy", (term,))
-                for type_, term in zip(VQA_TYPES, vqa, strict=True)
-            ),
-            Metric("chair", "chair_i", (_described("wrong", "mentions"),), "lower"),
-            Metric("chair", "chair_s", (_described("any_wrong", "asked"),), "lower"),
-            Metric("chair", "recall", (_described("found", "present"),)),
-            Metric(
-                "chair", "words", (Ratio(("describe",), "words", "asked", scale=1.0),), "neutral"
-            ),
+            _described("chair_i", ratio("wrong", "mentions"), "lower"),
+            _described("chair_s", ratio("any_wrong"), "lower"),
+            _described("recall", ratio("found", "present"), "higher"),
+            _described("words", ratio("words", scale=1.0), "neutral"),
         )
+
+
+def _described(name: str, formula: Formula, better: Better) -> Metric:
+    return Metric("chair", name, formula, (("describe",),), better)
 
 
 def _draw(scene: Scene) -> Image:
     from seva_exp.world import draw
 
     return draw(scene)
-
-
-def _accuracy(types: tuple[str, ...]) -> Ratio:
-    return Ratio(types, "correct", "asked")
-
-
-def _described(numerator: str, denominator: str) -> Ratio:
-    return Ratio(("describe",), numerator, denominator)
 
 
 def normalise(text: str) -> str:

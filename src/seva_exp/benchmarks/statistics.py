@@ -5,11 +5,12 @@ Shape legend: G groups, R resamples, M metrics.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from seva_exp.benchmarks.base import Metric, Ratio
+from seva_exp.benchmarks.base import Metric
 from seva_exp.randomness import seed_for
 from seva_exp.records import Delta, Prediction, Score
 
@@ -17,8 +18,12 @@ RESAMPLES = 2000
 INTERVAL = (2.5, 97.5)
 
 
+Metrics = Callable[[Sequence[str]], Sequence[Metric]]
+"""The metrics of predictions of some types."""
+
+
 def scores(
-    metrics: Sequence[Metric],
+    metrics: Metrics,
     predictions: Sequence[Prediction],
     *,
     model: str,
@@ -30,7 +35,7 @@ def scores(
     table = GroupSums(predictions)
     weights = resampling_weights(len(table.groups))
     out = []
-    for metric in metrics:
+    for metric in metrics(table.types):
         if (value := table.value(metric)) is None:
             continue
         low, high = np.nanpercentile(table.values(metric, weights), INTERVAL)
@@ -40,9 +45,9 @@ def scores(
                 benchmark,
                 metric.split,
                 metric.name,
-                value,
-                float(low),
-                float(high),
+                _rounded(value),
+                _rounded(low),
+                _rounded(high),
                 table.count(metric),
                 protocol,
                 metric.better,
@@ -52,7 +57,7 @@ def scores(
 
 
 def deltas(
-    metrics: Sequence[Metric],
+    metrics: Metrics,
     base: Sequence[Prediction],
     aligned: Sequence[Prediction],
     *,
@@ -66,7 +71,7 @@ def deltas(
     before, after = GroupSums(base), GroupSums(aligned)
     weights = resampling_weights(len(before.groups))
     out = []
-    for metric in metrics:
+    for metric in metrics(before.types):
         old, new = before.value(metric), after.value(metric)
         if old is None or new is None:
             continue
@@ -79,14 +84,19 @@ def deltas(
                 benchmark,
                 metric.split,
                 metric.name,
-                new - old,
-                float(low),
-                float(high),
+                _rounded(new - old),
+                _rounded(low),
+                _rounded(high),
                 p,
                 metric.better,
             )
         )
     return out
+
+
+def _rounded(value: float) -> float:
+    """Without the last bits, in which a matrix product on two machines may differ."""
+    return round(float(value), 9)
 
 
 def _two_sided(change: np.ndarray) -> float:
@@ -104,23 +114,31 @@ def resampling_weights(groups: int) -> np.ndarray:
 
 
 class GroupSums:
-    """Sums of every count by picture and question type, so that a resample is a matrix product."""
+    """Counts by picture and question type, so that a resample is a matrix product. Sums do not
+    depend on the predictions' order."""
 
     def __init__(self, predictions: Sequence[Prediction]) -> None:
         self.groups = sorted({prediction.group for prediction in predictions})
         index = {group: i for i, group in enumerate(self.groups)}
         self._sums: dict[tuple[str, str], np.ndarray] = {}
-        self._counts: dict[str, int] = {}
-        for prediction in predictions:
-            self._counts[prediction.type] = self._counts.get(prediction.type, 0) + 1
+        self._answers: dict[str, np.ndarray] = {}
+        zeros = np.zeros(len(self.groups))
+        for prediction in sorted(predictions, key=lambda prediction: prediction.sample_id):
+            at = index[prediction.group]
+            self._answers.setdefault(prediction.type, zeros.copy())[at] += 1
             for name, value in prediction.counts.items():
-                sums = self._sums.setdefault((prediction.type, name), np.zeros(len(self.groups)))
-                sums[index[prediction.group]] += value
+                self._sums.setdefault((prediction.type, name), zeros.copy())[at] += value
+
+    @property
+    def types(self) -> list[str]:
+        """The question types that there are answers to."""
+        return sorted(self._answers)
 
     def count(self, metric: Metric) -> int:
-        """How many answers the metric rests on."""
-        types = {type_ for term in metric.terms for type_ in term.types}
-        return sum(self._counts.get(type_, 0) for type_ in types)
+        """How many answers (or groups) the metric rests on."""
+        types = {type_ for part in metric.parts for type_ in part}
+        answers = self.answers(types)
+        return int((answers > 0).sum() if metric.unit == "group" else answers.sum())
 
     def value(self, metric: Metric) -> float | None:
         """The metric on the sample itself; None when nothing was asked that it needs."""
@@ -129,14 +147,36 @@ class GroupSums:
 
     def values(self, metric: Metric, weights: np.ndarray) -> np.ndarray:
         """[R]: the metric on each resample; NaN where a denominator is 0."""
-        return np.mean([self._ratio(term, weights) for term in metric.terms], axis=0)
-
-    def _ratio(self, term: Ratio, weights: np.ndarray) -> np.ndarray:
-        above = weights @ self._sum(term.types, term.numerator)
-        below = weights @ self._sum(term.types, term.denominator)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(below > 0, term.scale * above / below, np.nan)
+            found = [metric.formula(_Part(self, part, weights)) for part in metric.parts]
+        return np.sum(found, axis=0) / (1 if metric.total else len(found))
 
-    def _sum(self, types: Sequence[str], name: str) -> np.ndarray:
+    def answers(self, types: Iterable[str]) -> np.ndarray:
+        """[G]: how many answers of these types each group has."""
         zeros = np.zeros(len(self.groups))
-        return sum((self._sums.get((type_, name), zeros) for type_ in types), zeros)
+        return sum((self._answers.get(type_, zeros) for type_ in sorted(types)), zeros)
+
+    def sums(self, types: Iterable[str], name: str) -> np.ndarray:
+        """[G]: the sum of a count over each group's answers of these types."""
+        zeros = np.zeros(len(self.groups))
+        return sum((self._sums.get((type_, name), zeros) for type_ in sorted(types)), zeros)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The ``Totals`` of the answers of some types."""
+
+    table: GroupSums
+    types: tuple[str, ...]
+    weights: np.ndarray
+
+    def __call__(self, count: str) -> np.ndarray:
+        return self.weights @ self.table.sums(self.types, count)
+
+    def whole(self, count: str) -> np.ndarray:
+        answers = self.table.answers(self.types)
+        whole = (answers > 0) & (self.table.sums(self.types, count) == answers)
+        return self.weights @ whole.astype(np.float64)
+
+    def groups(self) -> np.ndarray:
+        return self.weights @ (self.table.answers(self.types) > 0).astype(np.float64)

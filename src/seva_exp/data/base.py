@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from seva_exp.errors import InputError
+from seva_exp.fields import REMOVE_PLACEHOLDER, placeholder_in
 from seva_exp.records import Drop, Sample
 from seva_exp.spec import Json, Spec
 
@@ -20,11 +20,6 @@ Hasher = Callable[[Path], str]
 """A file's SHA-256 (hex). Whoever calls may remember results for files that did not change."""
 NOT_DRAWN = "not drawn"
 """The reason of a `Drop` that fell to `samples`, not to a fault."""
-_PLACEHOLDER = re.compile(
-    r"<\|?/?([\w-]*[_-])?(image|img)([_-][\w-]*|\d+)?\|?>|<\|vision_\w+\|>|\[img(_break|_end)?\]",
-    re.IGNORECASE,
-)
-REMOVE_PLACEHOLDER = "remove it: the picture is placed by the model's template"
 
 
 @dataclass(frozen=True)
@@ -120,19 +115,6 @@ def refuse_placeholder(field: str, text: str) -> None:
         raise InputError(
             f"{field}: {text!r} holds the image placeholder {token}; {REMOVE_PLACEHOLDER}."
         )
-
-
-def placeholder_in(text: str) -> str | None:
-    """The first token in ``text`` that stands for a picture in some model's prompts, such as
-    ``<image>``, ``<|image_pad|>``, ``<image_soft_token>``, ``<|vision_start|>`` or ``[IMG]``."""
-    found = _PLACEHOLDER.search(text)
-    return found[0] if found else None
-
-
-def printable(text: str) -> str:
-    """``text`` with that escaped which is no text: bytes of a file name, halves of a surrogate
-    pair. It can be encoded as UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def hash_or_none(path: Path, sha256: Hasher) -> str | None:

@@ -10,12 +10,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from seva_exp.data.base import Hasher, hash_or_none, printable
+from seva_exp.data.base import Hasher, hash_or_none
 from seva_exp.data.files import BAD_NAME, Listing, PictureFiles
-from seva_exp.data.json_rows import elements, is_list, lines
-from seva_exp.data.paths import existing_file, inside
 from seva_exp.errors import InputError
+from seva_exp.fields import printable
+from seva_exp.given import existing_file, inside
 from seva_exp.images import NO_FILE
+from seva_exp.json_rows import elements, is_list, lines
 from seva_exp.records import Drop, Sample
 from seva_exp.spec import Json
 

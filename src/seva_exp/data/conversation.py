@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seva_exp.data.rows import BadRow, as_text, object_of, spoken, value_of
+from seva_exp.fields import BadRow, as_text, object_of, spoken, value_of
 from seva_exp.spec import Json
 
 TURNS = "conversations"

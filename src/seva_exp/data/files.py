@@ -13,13 +13,13 @@ from seva_exp.data.base import (
     Hasher,
     PathSource,
     hash_or_none,
-    printable,
     refuse_placeholder,
     some,
 )
 from seva_exp.data.draw import Draw, draw, in_order
-from seva_exp.data.paths import existing_folder, walk
 from seva_exp.errors import InputError
+from seva_exp.fields import printable
+from seva_exp.given import existing_folder, walk
 from seva_exp.images import UnusableImage, open_image
 from seva_exp.records import Drop, ImageRef, Sample
 from seva_exp.spec import Json, digest

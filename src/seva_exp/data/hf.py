@@ -20,9 +20,10 @@ from seva_exp.data.base import (
 )
 from seva_exp.data.draw import draw, in_order
 from seva_exp.data.hf_pictures import Written, stored
-from seva_exp.data.paths import existing_folder
-from seva_exp.data.rows import BadRow, as_text, row_name, row_number, spoken, stop
+from seva_exp.data.rows import row_name, row_number, stop
 from seva_exp.errors import InputError, suggest
+from seva_exp.fields import BadRow, as_text, spoken
+from seva_exp.given import existing_folder
 from seva_exp.records import Drop, Sample
 from seva_exp.spec import Json, digest
 

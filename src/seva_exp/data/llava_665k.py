@@ -10,12 +10,13 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from seva_exp.data.base import NOT_DRAWN, Hasher, printable, some
+from seva_exp.data.base import NOT_DRAWN, Hasher, some
 from seva_exp.data.conversation import TURNS, said, speaker, turns_of
 from seva_exp.data.draw import Draw, collect, draw
-from seva_exp.data.json_rows import elements
-from seva_exp.data.paths import existing_file
-from seva_exp.data.rows import BadRow, Pictures, Refuse, RowFile, image_of, object_of, row_name
+from seva_exp.data.rows import Pictures, Refuse, RowFile, image_of, row_name
+from seva_exp.fields import BadRow, object_of, printable
+from seva_exp.given import existing_file
+from seva_exp.json_rows import elements
 from seva_exp.records import Drop, ImageRef, Sample
 from seva_exp.spec import Json
 

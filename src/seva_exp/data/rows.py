@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import reprlib
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,18 +13,11 @@ from typing import Literal, NoReturn
 
 from pydantic import Field
 
-from seva_exp.data.base import (
-    REMOVE_PLACEHOLDER,
-    Hasher,
-    PathSource,
-    hash_or_none,
-    placeholder_in,
-    printable,
-    some,
-)
+from seva_exp.data.base import Hasher, PathSource, hash_or_none, some
 from seva_exp.data.draw import Draw, collect, draw
-from seva_exp.data.paths import existing_file, existing_folder, inside
-from seva_exp.errors import InputError, suggest
+from seva_exp.errors import InputError
+from seva_exp.fields import BadRow, text_of, value_of
+from seva_exp.given import existing_file, existing_folder, inside
 from seva_exp.images import UnusableImage, open_image
 from seva_exp.records import Drop, ImageRef, Sample
 from seva_exp.spec import Json, digest
@@ -42,26 +33,6 @@ class Row:
     image: str
     prompt: str
     response: str = ""
-
-
-class BadRow(ValueError):
-    """A row that gives no sample: a reason that can be counted, and what exactly was found.
-    ``field`` is the row's key at fault, "" for the row as a whole. All of it can be encoded.
-    ``of_image``: the fault is the picture's path or file."""
-
-    def __init__(self, reason: str, detail: str, field: str = "", of_image: bool = False) -> None:
-        detail = printable(detail)
-        where = f"field '{printable(field)}': " if field else ""
-        super().__init__(f"{where}{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
-        self.field = field
-        self.of_image = of_image
-
-    def drop(self, name: str) -> Drop:
-        """What the samples stage keeps of it."""
-        detail = f"{self.field}: {self.detail}" if self.field else self.detail
-        return Drop(name, self.reason, printable(detail))
 
 
 Rows = Iterator[tuple[str, Row | Drop]]
@@ -288,52 +259,6 @@ def row_name(number: int) -> str:
 def row_number(name: str) -> int:
     """The number of row-000012 is 12."""
     return int(name.removeprefix("row-"))
-
-
-def parsed(line: bytes) -> object:
-    """The JSON value of one line."""
-    try:
-        return json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise BadRow("not JSON", str(error)) from error
-
-
-def object_of(item: object) -> Json:
-    """The row as an object."""
-    if not isinstance(item, dict):
-        raise BadRow("not a JSON object", f"a {type(item).__name__}")
-    return item
-
-
-def value_of(values: Json, field: str) -> object:
-    """What the row holds under ``field``."""
-    if field not in values:
-        hint = suggest(field, values).strip().rstrip(".") or "the row is empty"
-        raise BadRow("missing", hint, field)
-    return values[field]
-
-
-def text_of(values: Json, field: str) -> str:
-    """The text under ``field``: not blank, and without half a character."""
-    return as_text(value_of(values, field), field)
-
-
-def as_text(value: object, field: str) -> str:
-    """``value`` if it is a usable text; ``field`` says where it stands in the row."""
-    if not isinstance(value, str):
-        raise BadRow("wrong type", f"{reprlib.repr(value)}, a text is needed", field)
-    if not value.strip():
-        raise BadRow("empty", repr(value), field)
-    if "\0" in value or value.encode("utf-8", "replace").decode() != value:
-        raise BadRow("not text", reprlib.repr(value), field)
-    return value
-
-
-def spoken(text: str, field: str) -> str:
-    """``text`` if no token in it stands for a picture."""
-    if token := placeholder_in(text):
-        raise BadRow(f"image placeholder {token}", REMOVE_PLACEHOLDER, field)
-    return text
 
 
 def image_of(values: Json, field: str, root: str) -> str:

@@ -29,6 +29,8 @@ class Evaluate(Stage):
     benchmark: AnyBenchmark
     digests: FileDigests = field(compare=False)
     trained: Trained | None = None
+    root: Path | None = field(default=None, compare=False)
+    """The data root: where a run reads, no part of what it computes."""
     which: str = BASE
 
     @property
@@ -47,8 +49,8 @@ class Evaluate(Stage):
     def spec(self) -> Json:
         return {
             "model": self.model.identity(self.digests),
-            "benchmark": self.benchmark.to_json(),
-            "protocol": self.benchmark.protocol,
+            "benchmark": self.benchmark.identity(self.digests, self.root),
+            "protocol": self.benchmark.protocol_name,
         }
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
@@ -58,7 +60,9 @@ class Evaluate(Stage):
         several = shop.machine.processes > 1
         done = launch(job, shop) if several else [job.task(work, paths, shop)]
         seconds = time.monotonic() - start
-        summary, found = conclude(self.benchmark, work, model=self.which, name=self.benchmark_name)
+        summary, found = conclude(
+            self.benchmark, work, model=self.which, name=self.benchmark_name, root=self.root
+        )
         write_jsonl(work / "scores.jsonl", found)
         asked = sum(one["asked"] for one in done)
         return {**summary, "questions_per_second": round(asked / seconds, 1)}
@@ -79,7 +83,8 @@ class Evaluate(Stage):
                 warn=placement.warn,
             )
 
-        return {"asked": ask(self.benchmark, engine, placement, self.label, shop.rank, shop.ranks)}
+        asked = ask(self.benchmark, engine, placement, self.label, shop.rank, shop.ranks, self.root)
+        return {"asked": asked}
 
 
 @dataclass(frozen=True)
@@ -109,13 +114,13 @@ class Compare(Stage):
         return [replace(delta, benchmark=name, model=self.after.which) for delta in found]
 
     def spec(self) -> Json:
-        return {"protocol": self.base.benchmark.protocol}
+        return {"protocol": self.base.benchmark.protocol_name}
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
         from seva_exp.benchmarks.statistics import deltas
 
         before, after = (list(read_jsonl(p / "predictions.jsonl", Prediction)) for p in paths)
-        metrics = self.base.benchmark.metrics()
+        metrics = self.base.benchmark.metrics
         found = deltas(metrics, before, after, benchmark=self.base.benchmark_name)
         write_jsonl(work / "deltas.jsonl", found)
         return {"metrics": len(found)}

@@ -9,6 +9,17 @@ from pathlib import Path
 from seva_exp.errors import InputError, nearest
 from seva_exp.paths import MARKER
 
+DATA_ROOT = "SEVA_EXP_DATA"
+"""The environment variable that names the folder of the benchmarks' official files."""
+
+
+def data_root(given: str | None) -> Path | None:
+    """The folder of the benchmarks' official files: the one given, else the environment's; None
+    where neither is set."""
+    text = given or os.environ.get(DATA_ROOT)
+    field = "data_root" if given else f"${DATA_ROOT}"
+    return existing_folder(field, text).absolute() if text else None
+
 
 def existing_folder(field: str, text: str) -> Path:
     """The folder; ``field`` (such as ``data.path``) is named in the error."""

@@ -1,0 +1,127 @@
+"""CHAIR (Rohrbach et al. 2018, arXiv:1809.02156): objects that a description makes up.
+
+Pictures are drawn from COCO val2014. An object is there if it is annotated, or if one of the five
+people who described the picture mentions it. The synonyms are the official file's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from seva_exp.benchmarks.base import Better, Formula, Metric, ratio
+from seva_exp.benchmarks.coco_objects import Objects, read_synonyms
+from seva_exp.benchmarks.official import Item, Official, Rule, Scored
+from seva_exp.benchmarks.shelf import Row, Shelf
+from seva_exp.errors import InputError
+from seva_exp.randomness import python_rng
+from seva_exp.spec import Json
+
+
+def chair(text: str, target: str, details: Json) -> Scored:
+    """Mentions of what is not there (CHAIRi), descriptions with any (CHAIRs), what is found of what
+    is there, words."""
+    said = details["objects"].mentions(text)
+    there = set(details["there"])
+    wrong = sum(name not in there for name in said)
+    counts = {
+        "asked": 1.0,
+        "mentions": float(len(said)),
+        "wrong": float(wrong),
+        "any_wrong": float(wrong > 0),
+        "found": float(len(there & set(said))),
+        "present": float(len(there)),
+        "words": float(len(text.split())),
+    }
+    return Scored(", ".join(said), float(wrong == 0), counts)
+
+
+class ChairBenchmark(Official):
+    """A description of each picture. The draw is part of the protocol's name: other pictures give
+    other numbers."""
+
+    layout = (
+        ("coco/annotations/instances_val2014.json",),
+        ("coco/annotations/captions_val2014.json",),
+        ("chair/synonyms.txt",),
+        ("coco/val2014",),
+    )
+    source = "COCO 2014 (cocodataset.org); github.com/LisaAnne/Hallucination, data/synonyms.txt"
+    rules: ClassVar[Mapping[str, Rule]] = {"chair": chair}
+    placeholders = ()
+
+    kind: Literal["chair"] = "chair"
+    images: int = Field(500, ge=1)
+    """Pictures that are drawn; papers take 500."""
+    seed: int = Field(0, ge=0)
+    """Seed of the draw, apart from the run's."""
+
+    @property
+    def plain_protocol(self) -> str:
+        return f"{super().plain_protocol}+{self.images}.seed{self.seed}"
+
+    def official_items(self, shelf: Shelf) -> Iterator[Item]:
+        objects = self._objects(shelf)
+        there = self._annotated(shelf, objects)
+        pictures = shelf.folder(self.layout[3])
+        rows: dict[str, Row] = {}
+        for row in shelf.in_list(self.layout[0], "images"):
+            if first := rows.get(row.text("id")):
+                row.refuse(f"duplicate id {row.text('id')!r}, as in {first.place}")
+            rows[row.text("id")] = row
+        names = sorted(rows)
+        rng = python_rng(self.seed, "chair-benchmark", "draw")
+        for name in sorted(rng.sample(names, min(self.images, len(names)))):
+            row = rows[name]
+            file = row.text("file_name")
+            found = sorted(there.get(name, ()))
+            yield Item(
+                row,
+                id=name,
+                group=file,
+                type="describe",
+                texts={},
+                target=", ".join(found),
+                picture=pictures.picture(row, file),
+                details={"objects": objects, "there": tuple(found)},
+            )
+
+    def _objects(self, shelf: Shelf) -> Objects:
+        path = shelf.need(self.layout[2])
+        shelf.files[path] = None
+        found = read_synonyms(path.read_text(encoding="utf-8")) if path.stat().st_size else None
+        if not found or not found.names:
+            raise InputError(f"{path}: holds no synonyms.")
+        return found
+
+    def _annotated(self, shelf: Shelf, objects: Objects) -> dict[str, set[str]]:
+        """The objects of each picture, by its id."""
+        categories = {}
+        for row in shelf.in_list(self.layout[0], "categories"):
+            name = row.text("name")
+            if name not in objects.names:
+                row.refuse(f"the category {name!r} is not in {self.layout[2][0]}")
+            categories[row.text("id")] = objects.names[name]
+        there: dict[str, set[str]] = {}
+        for row in shelf.in_list(self.layout[0], "annotations"):
+            name = categories[row.one_of("category_id", categories)]
+            there.setdefault(row.text("image_id"), set()).add(name)
+        for row in shelf.in_list(self.layout[1], "annotations"):
+            named = objects.mentions(row.text("caption"))
+            there.setdefault(row.text("image_id"), set()).update(named)
+        return there
+
+    def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
+        """A model that says less makes up less: recall and length stand beside."""
+
+        def described(name: str, formula: Formula, better: Better) -> Metric:
+            return Metric("all", name, formula, (("describe",),), better)
+
+        return [
+            described("chair_i", ratio("wrong", "mentions"), "lower"),
+            described("chair_s", ratio("any_wrong"), "lower"),
+            described("recall", ratio("found", "present"), "higher"),
+            described("words", ratio("words", scale=1.0), "neutral"),
+        ]

@@ -1,0 +1,73 @@
+"""What benchmarks of multiple-choice questions share: options, their letter as the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from seva_exp.benchmarks.letters import (
+    Options,
+    exact,
+    first_character,
+    letter_or_text,
+    listing,
+    prefixed,
+    the_answer_is,
+)
+from seva_exp.benchmarks.official import Item, Official, Rule, Scored, right_or_wrong
+from seva_exp.benchmarks.shelf import Picture, Row
+from seva_exp.spec import Json
+
+
+def scored(read: Callable[[str, Options], str], text: str, target: str, details: Json) -> Scored:
+    """The letter that was read against the right one."""
+    letter = read(text, details["options"])
+    return right_or_wrong(letter, letter == target, bool(letter))
+
+
+RULES: dict[str, Rule] = {
+    "exact": partial(scored, exact),
+    "first_character": partial(scored, first_character),
+    "prefixed": partial(scored, prefixed),
+    "the_answer_is": partial(scored, the_answer_is),
+    "letter_or_text": partial(scored, letter_or_text),
+}
+
+
+class Choices(Official):
+    """Base of the benchmarks whose answer is a letter."""
+
+    rules = RULES
+    placeholders = ("question", "hint", "hint_or_na", "options", "inline_options")
+
+    def choice(
+        self,
+        row: Row,
+        *,
+        id: str,
+        group: str,
+        type: str,
+        hint: str,
+        options: dict[str, str],
+        answer: str,
+        picture: Picture,
+    ) -> Item:
+        """One question; refuses an answer that is none of the options."""
+        if answer not in options:
+            row.refuse(f"the answer {answer!r} is none of the choices {', '.join(options)}")
+        texts = {
+            "question": row.text("question"),
+            "hint": hint,
+            "hint_or_na": hint or "N/A",
+            "options": listing(options),
+            "inline_options": " ".join(f"({letter}) {text}" for letter, text in options.items()),
+        }
+        return Item(row, id, group, type, texts, answer, picture, {"options": options})
+
+    def table_options(self, row: Row) -> dict[str, str]:
+        """The columns A, B, C ... that hold something."""
+        found = {letter: row.maybe(letter) for letter in "ABCDEFGH"}
+        options = {letter: text for letter, text in found.items() if text}
+        if len(options) < 2:
+            row.refuse("fewer than two choices: columns A, B, ... are needed")
+        return options

@@ -1,0 +1,101 @@
+"""COCO's objects in a text, by CHAIR's synonyms (Rohrbach et al. 2018, arXiv:1809.02156).
+
+The official code singularises with nltk and pattern; here a few rules do, bound to the synonyms'
+own words. The compounds follow the official rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+ANIMALS = (
+    "bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "animal",
+    "cub",
+)  # fmt: skip
+"""A baby or an adult one is still the animal, no person."""
+VEHICLES = ("jet", "train")
+"""A passenger jet is a jet, no person."""
+NO_OBJECTS = ("home plate", "train track")
+"""Compounds in which the second or first word is no object."""
+IRREGULAR = {
+    "men": "man", "women": "woman", "children": "child", "people": "person", "mice": "mouse",
+    "geese": "goose", "feet": "foot", "teeth": "tooth", "knives": "knife", "calves": "calf",
+    "loaves": "loaf", "leaves": "leaf", "shelves": "shelf", "wives": "wife",
+    "policemen": "policeman",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Objects:
+    """``names`` maps every synonym (one or more words) to its object."""
+
+    names: dict[str, str]
+    words: frozenset[str] = field(init=False, compare=False)
+    longest: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        words = frozenset(word for name in self.names for word in name.split())
+        object.__setattr__(self, "words", words)
+        object.__setattr__(self, "longest", max(len(name.split()) for name in self.names))
+
+    def mentions(self, text: str) -> list[str]:
+        """The object of each mention, in order, repeats included."""
+        words = [self.singular(word) for word in re.findall(r"[a-z]+", text.lower())]
+        names = list(self._names(words))
+        if "toilet" in names and "seat" in names:
+            names = [name for name in names if name != "seat"]
+        return [self.names[name] for name in names if name in self.names]
+
+    def _names(self, words: list[str]) -> Iterator[str]:
+        """The words, compounds as one."""
+        at = 0
+        while at < len(words):
+            for length in range(min(self.longest, len(words) - at), 0, -1):
+                phrase = " ".join(words[at : at + length])
+                if length == 1 or phrase in self.names or phrase in COMPOUNDS:
+                    yield COMPOUNDS.get(phrase, phrase)
+                    at += length
+                    break
+
+    def singular(self, word: str) -> str:
+        """The word if the synonyms have it so; else the singular that they have; else a likely
+        one."""
+        if word in self.words:
+            return word
+        guesses = list(_singulars(word))
+        return next((guess for guess in guesses if guess in self.words), guesses[0])
+
+
+COMPOUNDS = (
+    {f"{age} {animal}": animal for age in ("baby", "adult") for animal in ANIMALS}
+    | {f"passenger {vehicle}": vehicle for vehicle in VEHICLES}
+    | {name: name for name in NO_OBJECTS}
+    | {"bow tie": "tie", "toilet seat": "toilet"}
+)
+
+
+def _singulars(word: str) -> Iterator[str]:
+    """What the word may be a plural of, the likeliest first; at last the word itself."""
+    if word in IRREGULAR:
+        yield IRREGULAR[word]
+    if word.endswith("ies") and len(word) > 4:
+        yield word[:-3] + "y"
+    if word.endswith("ves"):
+        yield word[:-3] + "f"
+        yield word[:-3] + "fe"
+    if word.endswith(("ses", "xes", "zes", "ches", "shes", "oes")):
+        yield word[:-2]
+    if word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        yield word[:-1]
+    yield word
+
+
+def read_synonyms(text: str) -> Objects:
+    """The official synonyms.txt: a line an object, its name first, commas between."""
+    names: dict[str, str] = {}
+    for line in text.splitlines():
+        words = [word.strip().lower() for word in line.split(",") if word.strip()]
+        names.update({word: words[0] for word in words})
+    return Objects(names)

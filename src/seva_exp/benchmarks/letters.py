@@ -1,0 +1,84 @@
+"""How the chosen letter of a multiple-choice answer is read: one function a harness. "" stands for
+an answer that the rule does not parse. ``options`` are the texts by their letters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from string import ascii_uppercase
+
+Options = Mapping[str, str]
+
+_OPEN, _CLOSE = r"[(\[（【「\"'“‘*]", r"[)\]）】」\"'”’*]"
+_LEADING = re.compile(rf"\s*{_OPEN}*([A-Z])(?:{_CLOSE}+|\s*[.．。:：,，、;；!！]|\s*$)")
+_NAMED = re.compile(
+    r"(?:\b(?:answer|option|choice)\b(?:\s+(?:is|would be|should be))?|答案|选项|选择|选)"
+    rf"(?:应该是|应为|是|为)?\s*[:：]?\s*{_OPEN}*([A-Z])(?![A-Za-z])",
+    re.IGNORECASE,
+)
+_HEDGED = re.compile(rf"(?:\bor\b|[/或])\s*{_OPEN}*([A-Z])(?![A-Za-z])")
+_BRACKETED = re.compile(r"[(（\[]([A-Z])[)）\]]")
+
+
+def lettered(texts: list[str]) -> dict[str, str]:
+    """The texts by letter, A first."""
+    return dict(zip(ascii_uppercase, texts, strict=False))
+
+
+def listing(options: Options) -> str:
+    """The options as prompts show them: ``A. text``, a line each."""
+    return "\n".join(f"{letter}. {text}" for letter, text in options.items())
+
+
+def exact(text: str, options: Options) -> str:
+    """SEED-Bench under LLaVA-1.5: the letter and nothing else."""
+    said = text.strip()
+    return said if said in options else ""
+
+
+def first_character(text: str, options: Options) -> str:
+    """lmms-eval's SEED-Bench: the first character."""
+    said = text.strip()[:1]
+    return said if said in options else ""
+
+
+def prefixed(text: str, options: Options) -> str:
+    """lmms-eval's ScienceQA: the letter, or the letter and a full stop first."""
+    said = text.strip()
+    found = said if len(said) == 1 else said[0] if said[1:2] == "." else ""
+    return found if found in options else ""
+
+
+def the_answer_is(text: str, options: Options) -> str:
+    """ScienceQA under LLaVA-1.5 (eval_science_qa.py): ``B``; ``B. text``; or just one "The answer
+    is B" and one more character."""
+    said = text.strip()
+    if len(said) == 1:
+        found = [said]
+    elif said[1:3] == ". ":
+        found = [said[0]]
+    else:
+        found = re.findall(r"The answer is ([A-Z]).", said)
+    return found[0] if len(found) == 1 and found[0] in options else ""
+
+
+def letter_or_text(text: str, options: Options) -> str:
+    """A letter that leads the answer (``B``, ``(B)``, ``B. text``, ``B、``); else the only letter
+    that is named as the answer (``the answer is B``, ``答案是B``), or that stands in brackets; else
+    the one option whose text the answer is. "A dog" is no letter, and "A or B" is none of both."""
+    if any(letter in options for letter in _HEDGED.findall(text)):
+        return ""
+    if (found := _LEADING.match(text)) and found[1] in options:
+        return found[1]
+    for pattern in (_NAMED, _BRACKETED):
+        letters = {letter for letter in pattern.findall(text) if letter in options}
+        if len(letters) == 1:
+            return letters.pop()
+    said = _plain(text)
+    same = [letter for letter, option in options.items() if said and _plain(option) == said]
+    return same[0] if len(same) == 1 else ""
+
+
+def _plain(text: str) -> str:
+    """Lower case, single blanks, without what surrounds the words."""
+    return " ".join(text.lower().split()).strip(" .．。,，、;；:：!！?？\"'“”‘’()（）[]【】*")

@@ -1,0 +1,150 @@
+"""MathVista (Lu et al. 2023, arXiv:2310.02255), testmini: mathematics with pictures.
+
+The official extraction asks GPT wherever its rules fail. Here only rules extract; what none of them
+parses is wrong, and reported as ``unparsed``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from seva_exp.benchmarks.base import Metric
+from seva_exp.benchmarks.letters import letter_or_text, lettered
+from seva_exp.benchmarks.official import Item, Official, Rule, Scored, accuracies, right_or_wrong
+from seva_exp.benchmarks.shelf import Picture, Row, Shelf, columns
+from seva_exp.spec import Json
+
+ANSWER_TYPES = ("text", "integer", "float", "list")
+QUESTION_TYPES = ("multi_choice", "free_form")
+_QUOTED = re.compile(r'The answer is "(.*)"\.')
+
+
+def official(text: str, target: str, details: Json) -> Scored:
+    """Extract by rules, normalise as calculate_score.py does, compare as texts."""
+    found = extract(text, details["choices"], details["answer_type"])
+    if found is None:
+        return right_or_wrong("", False, parsed=False)
+    said = normalise(found, details["choices"], details["answer_type"], details["precision"])
+    return right_or_wrong(said or "", said == target)
+
+
+def extract(text: str, choices: Sequence[str], answer_type: str) -> str | None:
+    """The answer that rules find (extract_answer.py): a choice or a number that is the whole text,
+    ``The answer is "..."``; and of a multiple choice the letter that is named. None: no rule fits.
+    """
+    said = text.strip()
+    if said in choices:
+        return said
+    read = {"integer": int, "float": float}.get(answer_type)
+    if read and not choices:
+        try:
+            return str(read(said))
+        except ValueError:
+            pass
+    if found := _QUOTED.search(said):
+        return found[1]
+    if choices and (letter := letter_or_text(said, lettered(list(choices)))):
+        return f"({letter})"
+    return None
+
+
+def normalise(
+    found: str, choices: Sequence[str], answer_type: str, precision: int | None
+) -> str | None:
+    """The extracted answer in the target's form: a choice (by letter, else the nearest by edit
+    distance), a whole number, a number of ``precision`` decimals."""
+    if choices:
+        letters = re.findall(r"\(([a-zA-Z])\)", found)
+        by_letter = lettered(list(choices))
+        letter = letters[0].upper() if letters else found.strip()
+        return by_letter.get(letter) or nearest(letter, choices)
+    try:
+        if answer_type == "integer":
+            return str(int(float(found)))
+        if answer_type == "float":
+            return str(round(float(found), precision if precision is not None else 2))
+    except (ValueError, OverflowError):
+        return None
+    return found
+
+
+def nearest(text: str, choices: Sequence[str]) -> str:
+    """The choice of the least edit distance, the first of equal ones."""
+    from rapidfuzz.distance import Levenshtein
+
+    return min(choices, key=lambda choice: Levenshtein.distance(text, choice))
+
+
+class MathvistaBenchmark(Official):
+    """Accuracy over all problems, and by task."""
+
+    layout = (("mathvista/testmini.json", "mathvista/data/testmini.json"), ("mathvista/images",))
+    tables = ("mathvista/MathVista_MINI.tsv", "MathVista_MINI.tsv")
+    source = "github.com/lupantech/MathVista (data/testmini.json, query.json), images.zip"
+    rules: ClassVar[Mapping[str, Rule]] = {"official": official}
+    placeholders = ("query", "question")
+
+    kind: Literal["mathvista"] = "mathvista"
+
+    def official_items(self, shelf: Shelf) -> Iterator[Item]:
+        folder = self.layout[1][0].rpartition("/")[0]
+        queries = self._queries(shelf)
+        for pid, row in shelf.by_key(self.layout[0]):
+            image = row.text("image")
+            pictures = shelf.folder([folder])
+            if queries and pid not in queries:
+                row.refuse("query.json has no query of this entry")
+            query = queries[pid] if queries else row.text("query")
+            task = row.child("metadata").text("task")
+            texts = {"query": query, "question": row.text("question")}
+            yield self._item(row, pid, texts, task, image, pictures.picture(row, image))
+
+    def table_items(self, shelf: Shelf) -> Iterator[Item]:
+        for row in shelf.table(self.tables):
+            columns(row, ("index", "image", "question", "answer", "question_type", "answer_type"))
+            task, image = row.maybe("task") or "all", row.shown
+            texts = dict.fromkeys(self.placeholders, row.text("question"))
+            yield self._item(row, row.text("index"), texts, task, image.sha256, image)
+
+    def _item(
+        self, row: Row, id: str, texts: dict[str, str], task: str, group: str, picture: Picture
+    ) -> Item:
+        answer = row.text("answer")
+        choices: tuple[str, ...] = ()
+        if row.one_of("question_type", QUESTION_TYPES) == "multi_choice":
+            choices = row.texts("choices")
+            if answer not in choices:
+                row.refuse(f"the answer {answer!r} is none of the choices {', '.join(choices)}")
+        details = {
+            "choices": choices,
+            "answer_type": row.one_of("answer_type", ANSWER_TYPES),
+            "precision": _decimals(row, answer),
+        }
+        return Item(row, id, group, task, texts, answer, picture, details)
+
+    def _queries(self, shelf: Shelf) -> dict[str, str]:
+        """``query.json``, where there is one; else the rows hold their queries."""
+        names = [name.replace("testmini.json", "query.json") for name in self.layout[0]]
+        if not shelf.find(names):
+            return {}
+        file, content = shelf.json(names)
+        if not isinstance(content, dict) or not all(isinstance(x, str) for x in content.values()):
+            Row(file, "the file", {}).refuse("an object of texts by problem is needed")
+        return content
+
+    def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
+        """All, by task, and what no rule could read."""
+        return accuracies(types, unparsed=True)
+
+
+def _decimals(row: Row, answer: str) -> int | None:
+    """How many decimals the answer has: ``precision``, or as many as it is written with."""
+    given: Any = row.values.get("precision")
+    if row.maybe("precision"):
+        try:
+            return int(float(given))
+        except (TypeError, ValueError):
+            row.refuse(f"field 'precision': {given!r} is no number")
+    return len(answer.partition(".")[2]) if "." in answer else None

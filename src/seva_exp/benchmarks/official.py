@@ -1,0 +1,237 @@
+"""A benchmark of official files below the data root: read offline, asked and scored by a protocol.
+
+Files are looked at whole before any model is loaded; what is wrong in them is refused with file and
+row. Their content is part of the key, where they lie is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from seva_exp.benchmarks.base import Benchmark, Hasher, Metric, Question, accuracy, ratio
+from seva_exp.benchmarks.protocols import Protocol, load_protocol
+from seva_exp.benchmarks.shelf import Candidates, FilePicture, Picture, Row, Shelf, Stamps, stamp
+from seva_exp.errors import InputError
+from seva_exp.fields import BadRow, spoken
+from seva_exp.records import Prediction
+from seva_exp.spec import Json, digest
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a rule makes of an answer. ``counts`` are what the metrics add up. Without a score (and
+    counts) a judge has to say."""
+
+    extracted: str
+    score: float | None
+    counts: dict[str, float]
+
+
+Rule = Callable[[str, str, Json], Scored]
+"""(what the model said, the target, the question's details) -> score; a pure function."""
+
+
+def right_or_wrong(extracted: str, correct: bool, parsed: bool = True) -> Scored:
+    """One answer of those that are just right or wrong. What no rule parses is wrong, and counted
+    apart; never guessed."""
+    counts = {"asked": 1.0, "correct": float(correct), "unparsed": float(not parsed)}
+    return Scored(extracted, float(correct), counts)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A row that was found whole: the texts of its prompt, its target, its picture."""
+
+    row: Row
+    id: str
+    group: str
+    type: str
+    texts: dict[str, str]
+    target: str
+    picture: Picture
+    details: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was read, from which files, and how to tell whether they are still the same."""
+
+    items: list[Item]
+    files: list[Path]
+    stamps: Stamps
+
+    @property
+    def pictures(self) -> list[FilePicture]:
+        """The picture files, each once."""
+        found = {
+            i.picture.name: i.picture for i in self.items if isinstance(i.picture, FilePicture)
+        }
+        return [found[name] for name in sorted(found)]
+
+
+_LOADED: dict[str, Loaded] = {}
+"""By benchmark and data root: a run reads the same files several times over."""
+
+
+class Official(Benchmark):
+    """Base of the official benchmarks. A subclass tells where its files lie, and turns rows into
+    items."""
+
+    layout: ClassVar[tuple[Candidates, ...]] = ()
+    """The files and folders of the official layout, below the data root."""
+    tables: ClassVar[Candidates] = ()
+    """VLMEvalKit's table, which is read where the official layout's first file is not there."""
+    source: ClassVar[str]
+    """Where the files are to be had."""
+    rules: ClassVar[Mapping[str, Rule]]
+    """What a protocol's ``rule`` can be."""
+    placeholders: ClassVar[tuple[str, ...]] = ("question",)
+    """What a protocol's ``prompt`` can fill in."""
+
+    kind: str
+    protocol: str = Field("llava15", min_length=1)
+    """How it is asked and scored: a packaged protocol's name, or a file of one's own."""
+
+    def official_items(self, shelf: Shelf) -> Iterator[Item]:
+        """The items of the official layout, for a benchmark that has one (``layout``)."""
+        return iter(())
+
+    def table_items(self, shelf: Shelf) -> Iterator[Item]:
+        """The items of VLMEvalKit's table, for a benchmark that has one (``tables``)."""
+        return iter(())
+
+    def verify(self, items: Sequence[Item]) -> None:
+        """What must hold of all items together. Raises InputError."""
+
+    @cached_property
+    def _protocol(self) -> tuple[str, Protocol]:
+        where = f"benchmark.{self.kind}.protocol"
+        return load_protocol(self.protocol, self.kind, self.rules, self.placeholders, where)
+
+    @property
+    def asked(self) -> Protocol:
+        """The protocol's part for this benchmark."""
+        return self._protocol[1]
+
+    @property
+    def plain_protocol(self) -> str:
+        return self._protocol[0]
+
+    def lacking(self, root: Path | None) -> str | None:
+        if root is not None:
+            return None
+        return (
+            "data_root: must be set (data_root=DIR, or $SEVA_EXP_DATA): the folder of the "
+            "benchmarks' official files; `python -m seva_exp.data check` tells which they are."
+        )
+
+    def check(self, root: Path | None) -> None:
+        self.load(root)
+
+    def identity(self, sha256: Hasher, root: Path | None) -> Json:
+        fields = self.to_json() | {"protocol": self.asked.to_json()}
+        if root is None:
+            return fields
+        loaded = self.load(root)
+        files = sorted([path.name, sha256(path)] for path in loaded.files)
+        pictures = [[picture.name, sha256(picture.path)] for picture in loaded.pictures]
+        return fields | {"files": files, "pictures": digest(pictures)}
+
+    def load(self, root: Path | None) -> Loaded:
+        """All items, read once until a file or a folder's listing changes."""
+        if root is None:
+            raise InputError(str(self.lacking(root)))
+        key = digest([self.to_json(), self.asked.to_json(), str(root)])
+        known = _LOADED.get(key)
+        if known is None or any(stamp(path) != was for path, was in known.stamps.items()):
+            _LOADED[key] = self._load(Shelf(root))
+        return _LOADED[key]
+
+    def present(self, root: Path) -> bool:
+        """Whether the first of its files is below ``root``."""
+        shelf = Shelf(root)
+        return any(shelf.find(candidates) for candidates in (*self.layout[:1], self.tables))
+
+    def _load(self, shelf: Shelf) -> Loaded:
+        official = bool(self.layout) and shelf.find(self.layout[0]) is not None
+        if not official and not shelf.find(self.tables):
+            raise InputError(
+                f"benchmark.{self.kind}: its files are not there. Put\n{self.goes(shelf.root)}"
+            )
+        items = list(self.official_items(shelf) if official else self.table_items(shelf))
+        if not items:
+            raise InputError(
+                f"benchmark.{self.kind}: there is no question in {next(iter(shelf.files))}."
+            )
+        owners: dict[str, Row] = {}
+        for item in items:
+            if first := owners.get(item.id):
+                item.row.refuse(f"duplicate id {item.id!r}, as in {first.file}, {first.place}")
+            owners[item.id] = item.row
+            for text in item.texts.values():
+                try:
+                    spoken(text, "prompt")
+                except BadRow as error:
+                    item.row.refuse(str(error))
+        self.verify(items)
+        return Loaded(items, list(shelf.files), shelf.stamps)
+
+    def goes(self, root: Path) -> str:
+        """Exactly where what is needed goes, a line each."""
+        lines = [f"  {root / candidates[0]}" for candidates in self.layout]
+        if self.tables:
+            lines += [f"  {'or ' if lines else ''}{root / self.tables[0]} (VLMEvalKit's table)"]
+        return "\n".join([*lines, f"  from {self.source}"])
+
+    def questions(self, root: Path | None = None) -> Iterator[Question]:
+        """Every question, in the files' order."""
+        for item in self.load(root).items:
+            yield Question(
+                id=item.id,
+                group=item.group,
+                type=item.type,
+                prompt=self.asked.render(item.texts),
+                target=item.target,
+                max_new_tokens=self.asked.max_new_tokens,
+                load=item.picture.load,
+                details=item.details,
+            )
+
+    def predict(self, question: Question, text: str) -> Prediction:
+        """Score one answer by the protocol's rule."""
+        scored = self.rules[self.asked.rule](text, question.target, question.details)
+        return Prediction(
+            sample_id=question.id,
+            group=question.group,
+            type=question.type,
+            prompt=question.prompt,
+            text=text,
+            extracted=scored.extracted,
+            target=question.target,
+            score=scored.score,
+            counts=scored.counts,
+        )
+
+    def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
+        """Accuracy of all and by type."""
+        return accuracies(types)
+
+
+UNPARSED = ratio("unparsed")
+"""Answers that no rule could read, in percent: they count as wrong."""
+
+
+def accuracies(types: Sequence[str], unparsed: bool = False) -> list[Metric]:
+    """Accuracy over all answers and, where there are several types, of each; what no rule could
+    read."""
+    every = (tuple(types),)
+    found = [Metric("all", "accuracy", accuracy, every)]
+    if len(types) > 1:
+        found += [Metric(type_, "accuracy", accuracy, ((type_,),)) for type_ in types]
+    return found + ([Metric("all", "unparsed", UNPARSED, every, "lower")] if unparsed else [])

@@ -1,0 +1,107 @@
+"""Protocols: how official benchmarks are asked and scored, each a YAML file with a few lines a
+benchmark.
+
+Some are packaged and known by name; a user names a file of their own by its path. A number never
+stands without its protocol's name; that of a file of one's own ends in a digest of its content.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from seva_exp.errors import InputError, suggest
+from seva_exp.spec import Spec, digest
+
+PACKAGED = Path(__file__).parent / "protocols"
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+class Protocol(Spec):
+    """One benchmark's part of a protocol."""
+
+    prompt: str = Field(min_length=1)
+    """What is sent. ``{question}`` and others are filled in; a line of whose placeholders none has
+    content is left out."""
+    rule: str
+    """How an answer is read and scored: one of the benchmark's rules."""
+    max_new_tokens: int = Field(ge=1)
+    """Longest answer in tokens."""
+    circular: bool = False
+    """A question counts once, and only where every rotation of its options is answered right."""
+
+    def render(self, texts: dict[str, str]) -> str:
+        """The prompt with its placeholders filled in, once: braces in the texts stay."""
+        kept = []
+        for line in self.prompt.split("\n"):
+            names = PLACEHOLDER.findall(line)
+            if not names or any(texts[name] for name in names):
+                kept.append(PLACEHOLDER.sub(lambda found: texts[found[1]], line))
+        return "\n".join(kept)
+
+    def placeholders(self) -> set[str]:
+        """The names that the prompt fills in."""
+        return set(PLACEHOLDER.findall(self.prompt))
+
+
+def packaged_protocols(kind: str | None = None) -> list[str]:
+    """Names of the protocols that come with the package (for one benchmark)."""
+    files = sorted(PACKAGED.glob("*.yaml"))
+    return [file.stem for file in files if kind is None or kind in _content(file, "protocol")]
+
+
+def load_protocol(
+    protocol: str, kind: str, rules: Collection[str], texts: Collection[str], field: str
+) -> tuple[str, Protocol]:
+    """The name that scores bear, and how the benchmark ``kind`` is asked and scored. ``rules`` and
+    ``texts`` (placeholders) are those that it has; ``field`` is named in the InputError that says
+    what is wrong."""
+    packaged = protocol in packaged_protocols()
+    file = PACKAGED / f"{protocol}.yaml" if packaged else _own_file(protocol, kind, field)
+    where = f"{field}: {str(file)!r}"
+    content = _content(file, where)
+    if kind not in content:
+        others = packaged_protocols(kind)
+        raise InputError(
+            f"{field}={protocol}: says nothing about {kind}. {kind} has: {', '.join(others)}."
+        )
+    try:
+        found = Protocol.model_validate(content[kind])
+    except ValidationError as error:
+        detail = error.errors()[0]
+        path = ".".join([kind, *map(str, detail["loc"])])
+        said = detail["msg"]
+        raise InputError(f"{where}: {path}: {said[0].lower()}{said[1:]}.") from None
+    if found.rule not in rules:
+        raise InputError(
+            f"{where}: {kind}.rule={found.rule}: no such rule.{suggest(found.rule, rules)}"
+        )
+    for name in sorted(found.placeholders() - set(texts)):
+        raise InputError(f"{where}: {kind}.prompt: no text {{{name}}}.{suggest(name, texts)}")
+    return (protocol if packaged else f"{file.stem}.{digest(found.to_json())[:8]}"), found
+
+
+def _own_file(protocol: str, kind: str, field: str) -> Path:
+    file = Path(protocol).expanduser()
+    if file.is_file():
+        return file
+    raise InputError(
+        f"{field}={protocol}: no such protocol.{suggest(protocol, packaged_protocols(kind))} "
+        "A file of your own is named by its path."
+    )
+
+
+def _content(file: Path, where: str) -> dict[Any, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{where}: cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{where}: a mapping from benchmarks to prompt, rule ... is needed.")
+    return content

@@ -1,0 +1,33 @@
+"""Small benchmarks of every kind in their official formats, made of the embedded world: for tests,
+and for a newcomer without a download. The embedded model can answer them as they are
+(``protocol=tiny``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seva_exp.benchmarks.samples import choices, described, short, yes_no
+from seva_exp.benchmarks.samples.cases import Case, cases
+from seva_exp.errors import InputError
+
+PICTURES = 12
+
+
+def make_samples(root: Path) -> None:
+    """Write one of each kind below ``root``, which is made; the same on every machine. Raises
+    InputError where something lies there."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if any(root.iterdir()):
+            raise InputError(f"{root}: is not empty. Give a new folder for the samples.")
+    except OSError as error:
+        raise InputError(f"{root}: cannot be written to ({error.strerror}).") from error
+    plain, carded = cases(PICTURES), cases(PICTURES, with_text=True)
+    for write in (yes_no.pope, yes_no.mme, described.chair, short.gqa, short.chartqa):
+        write(root, plain)
+    for write in (choices.mmbench, choices.seed, choices.scienceqa, choices.mathvista):
+        write(root, plain)
+    short.textvqa(root, carded)
+
+
+__all__ = ["Case", "make_samples"]

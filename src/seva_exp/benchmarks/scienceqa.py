@@ -1,0 +1,73 @@
+"""ScienceQA-IMG (Lu et al. 2022, arXiv:2209.09513): the test questions that have a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from seva_exp.benchmarks.base import Metric
+from seva_exp.benchmarks.choices import Choices
+from seva_exp.benchmarks.letters import lettered
+from seva_exp.benchmarks.official import Item, accuracies
+from seva_exp.benchmarks.shelf import Shelf, columns
+from seva_exp.errors import InputError
+
+
+class ScienceqaBenchmark(Choices):
+    """Accuracy over the questions with a picture, and by subject."""
+
+    layout = (
+        ("scienceqa/problems.json",),
+        ("scienceqa/pid_splits.json",),
+        ("scienceqa/images/test", "scienceqa/test"),
+    )
+    tables = ("scienceqa/ScienceQA_TEST.tsv", "ScienceQA_TEST.tsv")
+    source = "github.com/lupantech/ScienceQA"
+
+    kind: Literal["scienceqa"] = "scienceqa"
+
+    def official_items(self, shelf: Shelf) -> Iterator[Item]:
+        problems = dict(shelf.by_key(self.layout[0]))
+        file, splits = shelf.json(self.layout[1])
+        pictures = shelf.folder(self.layout[2])
+        names = splits.get("test") if isinstance(splits, dict) else None
+        if not isinstance(names, list):
+            raise InputError(f"{file}: the list 'test' is missing.")
+        for pid in names:
+            if pid not in problems:
+                raise InputError(f"{file}: 'test' names {pid!r}, which problems.json has not.")
+            row = problems[pid]
+            if not row.maybe("image"):
+                continue
+            options = lettered(list(row.texts("choices")))
+            answer = row.value("answer")
+            if not isinstance(answer, int) or not 0 <= answer < len(options):
+                row.refuse(f"field 'answer': {answer!r} is no place in the list of choices")
+            yield self.choice(
+                row,
+                id=pid,
+                group=pid,
+                type=row.maybe("subject") or "all",
+                hint=row.maybe("hint"),
+                options=options,
+                answer=list(options)[answer],
+                picture=pictures.picture(row, f"{pid}/{row.text('image')}"),
+            )
+
+    def table_items(self, shelf: Shelf) -> Iterator[Item]:
+        for row in shelf.table(self.tables):
+            columns(row, ("index", "image", "question", "A", "B", "answer"))
+            yield self.choice(
+                row,
+                id=row.text("index"),
+                group=row.shown.sha256,
+                type=row.maybe("subject") or "all",
+                hint=row.maybe("hint"),
+                options=self.table_options(row),
+                answer=row.text("answer").strip(),
+                picture=row.shown,
+            )
+
+    def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
+        """All, and by subject."""
+        return accuracies(types, unparsed=True)

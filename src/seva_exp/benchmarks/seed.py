@@ -1,0 +1,64 @@
+"""SEED-Bench (Li et al. 2023, arXiv:2307.16125): the questions on images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from seva_exp.benchmarks.base import Metric
+from seva_exp.benchmarks.choices import Choices
+from seva_exp.benchmarks.official import Item, accuracies
+from seva_exp.benchmarks.shelf import Shelf, columns
+from seva_exp.errors import InputError
+
+LETTERS = "abcd"
+
+
+class SeedBenchmark(Choices):
+    """Accuracy over the image questions, and by question type; videos are left out."""
+
+    layout = (("seed/SEED-Bench.json",), ("seed/SEED-Bench-image",))
+    tables = ("seed/SEEDBench_IMG.tsv", "SEEDBench_IMG.tsv")
+    source = "huggingface.co/datasets/AILab-CVC/SEED-Bench"
+
+    kind: Literal["seed"] = "seed"
+
+    def official_items(self, shelf: Shelf) -> Iterator[Item]:
+        pictures = shelf.folder(self.layout[1])
+        file, content = shelf.json(self.layout[0])
+        types = content.get("question_type") if isinstance(content, dict) else None
+        if not isinstance(types, dict):
+            raise InputError(f"{file}: the object 'question_type' is missing.")
+        names = {str(number): name for name, number in types.items()}
+        for row in shelf.in_list(self.layout[0], "questions"):
+            if row.one_of("data_type", ("image", "video")) == "video":
+                continue
+            image = row.text("data_id")
+            yield self.choice(
+                row,
+                id=row.text("question_id"),
+                group=image,
+                type=names[row.one_of("question_type_id", names)],
+                hint="",
+                options={letter.upper(): row.text(f"choice_{letter}") for letter in LETTERS},
+                answer=row.text("answer").strip(),
+                picture=pictures.picture(row, image),
+            )
+
+    def table_items(self, shelf: Shelf) -> Iterator[Item]:
+        for row in shelf.table(self.tables):
+            columns(row, ("index", "image", "question", "A", "B", "answer"))
+            yield self.choice(
+                row,
+                id=row.text("index"),
+                group=row.shown.sha256,
+                type=row.maybe("category") or "all",
+                hint="",
+                options=self.table_options(row),
+                answer=row.text("answer").strip(),
+                picture=row.shown,
+            )
+
+    def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
+        """All, and by question type."""
+        return accuracies(types, unparsed=True)

@@ -1,0 +1,33 @@
+"""How answers to yes-or-no questions are read: one function a harness. "" stands for neither."""
+
+from __future__ import annotations
+
+from seva_exp.benchmarks.vqa_text import unpunctuated
+
+
+def first_sentence(text: str) -> str:
+    """POPE's own rule (RUCAIBox/POPE evaluate.py, and LLaVA's): of the text before the first full
+    stop, commas dropped, any of the words ``No``, ``not``, ``no`` means no, everything else yes.
+    So "No</s>" and "NO" are yes, as there."""
+    words = text.strip().split(".")[0].replace(",", "").split(" ")
+    return "no" if {"No", "not", "no"} & set(words) else "yes"
+
+
+def exact(text: str) -> str:
+    """lmms-eval's rule: nothing but yes or no, in any case."""
+    said = text.lower().strip()
+    return said if said in ("yes", "no") else ""
+
+
+def one_of_both(text: str) -> str:
+    """VLMEvalKit's rule (YOrN_Extraction): of the words yes and no, without the punctuation that
+    the VQA evaluation knows, exactly one occurs."""
+    found = set(unpunctuated(text.lower()).split()) & {"yes", "no"}
+    return found.pop() if len(found) == 1 else ""
+
+
+def beginning(text: str) -> str:
+    """MME's own rule (eval_tool/calculation.py): yes or no, else the one that the first four
+    characters hold, yes first."""
+    said = text.strip().lower()[:4]
+    return "yes" if "yes" in said else "no" if "no" in said else ""

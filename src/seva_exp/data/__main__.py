@@ -1,0 +1,58 @@
+"""`python -m seva_exp.data check`: which benchmarks' files are there, and where the others go.
+`python -m seva_exp.data make-samples DIR`: a small benchmark of every kind in its official format.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from seva_exp.benchmarks.inventory import inventory
+from seva_exp.benchmarks.samples import make_samples
+from seva_exp.errors import InputError
+from seva_exp.given import data_root
+from seva_exp.progress import progress
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line. 0: what is there is whole; 2: something is not."""
+    parser = argparse.ArgumentParser(prog="python -m seva_exp.data")
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="list the official benchmarks' files")
+    check.add_argument("data_root", nargs="?", help="where they lie; else $SEVA_EXP_DATA")
+    check.add_argument("--deep", action="store_true", help="open every picture")
+    samples = commands.add_parser("make-samples", help="write small benchmarks of every kind")
+    samples.add_argument("folder", type=Path, help="a new folder")
+    given = parser.parse_args(words)
+    try:
+        return _make(given.folder) if given.command == "make-samples" else _check(given)
+    except InputError as error:
+        print(f"seva_exp: {error}", file=sys.stderr)
+        return 2
+
+
+def _make(folder: Path) -> int:
+    make_samples(folder)
+    print(
+        f"Small benchmarks of every kind lie in {folder}. Run them:\n"
+        f"  python -m seva_exp +aug=diffusion_noise benchmark=seva_suite data_root={folder}"
+    )
+    return 0
+
+
+def _check(given: argparse.Namespace) -> int:
+    root = data_root(given.data_root)
+    if root is None:
+        print("No data root is given (check DIR, or $SEVA_EXP_DATA); this is where files go.\n")
+    damaged = False
+    for entry in inventory(root, partial(progress, "auto") if given.deep else None):
+        print(f"{entry.name:12} {entry.state:8} {entry.said}", flush=True)
+        damaged |= entry.state == "damaged"
+    return 2 if damaged else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

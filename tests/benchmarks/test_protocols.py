@@ -1,0 +1,121 @@
+"""Protocols: what is sent, which rule scores, and a name that tells two of them apart."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from seva_exp.benchmarks import OFFICIAL
+from seva_exp.benchmarks.protocols import PACKAGED, Protocol, packaged_protocols
+from seva_exp.errors import InputError
+
+LETTER = "Answer with the option's letter from the given choices directly."
+
+
+@pytest.mark.parametrize("kind", sorted(OFFICIAL))
+def test_every_benchmark_has_llava15_and_every_packaged_part_is_whole(kind):
+    assert "llava15" in packaged_protocols(kind)
+    for name in packaged_protocols(kind):
+        benchmark = OFFICIAL[kind](kind=kind, protocol=name)
+        assert benchmark.protocol_name.startswith(name)
+        assert benchmark.asked.rule in benchmark.rules
+
+
+def test_no_packaged_part_is_of_an_unknown_benchmark():
+    for name in packaged_protocols():
+        assert set(yaml.safe_load((PACKAGED / f"{name}.yaml").read_text())) <= set(OFFICIAL)
+
+
+def test_a_line_without_content_is_left_out_and_braces_stay():
+    protocol = Protocol(
+        prompt="Context: {hint}\n{question}{hint}\nAnswer:\n{hint}\n{options}",
+        rule="r",
+        max_new_tokens=1,
+    )
+    texts = {"hint": "", "question": "What is {hint}?", "options": "A. {x}"}
+    assert protocol.render(texts) == "What is {hint}?\nAnswer:\nA. {x}"
+
+
+def test_llava15_sends_what_its_evaluation_sends(samples):
+    def first(kind: str) -> str:
+        return next(iter(OFFICIAL[kind](kind=kind).questions(samples))).prompt
+
+    short = "Answer the question using a single word or phrase."
+    assert first("pope").endswith(f"in the image?\n{short}")
+    assert first("mme").endswith(f"in the image?\n{short}"), "MME's own ending is replaced"
+    assert "Please answer" not in first("mme")
+    _, token, ending = first("textvqa").split("\n")
+    assert token.startswith("Reference OCR token: ")
+    assert ending == short
+    hint, again, _, *options, letter = first("mmbench_en").split("\n")
+    assert (hint, again) == ("Look at the picture,", "then answer.")
+    assert [line[:3] for line in options] == ["A. ", "B. ", "C. ", "D. "]
+    assert letter == LETTER
+    context, asked, listed, letter = first("scienceqa").split("\n")
+    assert (context, letter) == ("Context: N/A", LETTER)
+    assert asked.startswith("Question: ")
+    assert listed.startswith("Options: (A) ")
+    assert " (D) " in listed
+    assert first("mmbench_cn").endswith("\n请直接回答选项字母。")
+    assert first("mathvista").startswith("Question: ")
+    assert first("chair") == "Please describe this image in detail."
+
+
+def test_mme_as_it_is_for_a_harness_that_sends_it_so(samples):
+    benchmark = OFFICIAL["mme"](kind="mme", protocol="vlmevalkit")
+    assert next(iter(benchmark.questions(samples))).prompt.endswith("Please answer yes or no.")
+
+
+def test_a_file_of_ones_own_has_a_name_of_its_own(tmp_path, samples):
+    file = tmp_path / "curt.yaml"
+
+    def benchmark(prompt: str):
+        content = {"pope": {"prompt": prompt, "rule": "exact", "max_new_tokens": 4}}
+        file.write_text(yaml.safe_dump(content))
+        return OFFICIAL["pope"](kind="pope", protocol=str(file))
+
+    one, two = benchmark("{question} Yes or no?"), benchmark("{question} No or yes?")
+    assert one.protocol_name.startswith("curt.")
+    other = two.protocol_name
+    assert other.startswith("curt.")
+    one = benchmark("{question} Yes or no?")
+    assert one.protocol_name != other
+    question = next(iter(one.questions(samples)))
+    assert question.prompt.endswith("in the image? Yes or no?")
+    assert one.predict(question, "Yes, it is").extracted == ""
+    assert one.identity(str, samples) != two.identity(str, samples)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("pope: {prompt: '{question}', rule: exat, max_new_tokens: 4}", "Did you mean 'exact'"),
+        ("pope: {prompt: '{qestion}', rule: exact, max_new_tokens: 4}", "Did you mean 'question'"),
+        ("pope: {prompt: '{question}', rule: exact}", "pope.max_new_tokens: field required"),
+        ("pope: {prompt: '', rule: exact, max_new_tokens: 4}", "pope.prompt"),
+        ("pope: {prompt: x, rule: exact, max_new_tokens: 4, circlar: 1}", "pope.circlar"),
+        ("mme: {}", "says nothing about pope"),
+        ("- pope", "a mapping"),
+        ("pope: [", "cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_named(tmp_path, content, said):
+    file = tmp_path / "own.yaml"
+    file.write_text(content)
+    with pytest.raises(InputError) as caught:
+        OFFICIAL["pope"](kind="pope", protocol=str(file)).plain_protocol  # noqa: B018
+    assert said in str(caught.value)
+    assert "benchmark.pope.protocol" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("pope", "lava15", "Did you mean 'llava15'"),
+        ("mathvista", "lmms_eval", "mathvista has: llava15, tiny"),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest(kind, name, said):
+    with pytest.raises(InputError) as caught:
+        OFFICIAL[kind](kind=kind, protocol=name).plain_protocol  # noqa: B018
+    assert said in str(caught.value)
