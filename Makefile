@@ -22,11 +22,11 @@ $(STAMP): pyproject.toml constraints.txt
 run: setup  ## the whole pipeline on the embedded model (ARGS="seed=1 ..." for more)
 	$(BIN)/python -m seva_exp +aug=diffusion_noise $(ARGS)
 
-test: setup  ## all quick tests
-	$(BIN)/python -m pytest
+test: setup  ## all quick tests, on all cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: setup  ## slow tests as well
-	$(BIN)/python -m pytest -m ''
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m ''
 
 check: setup  ## format, lint, types
 	$(BIN)/ruff format --check src tests
