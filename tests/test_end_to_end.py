@@ -329,10 +329,10 @@ def test_kill_9_then_the_same_command_goes_on(first, tmp_path, moment, least):
 
 def test_finished_batches_are_not_asked_again(tmp_path, monkeypatch):
     """Kill after two batches (an error stands for it): the second attempt asks only the rest."""
-    from seva_exp.generation import answers as stage
+    from seva_exp.generation.engine import Engine
 
     asked: list[int] = []
-    real = stage.Engine.run
+    real = Engine.run
 
     def counting(self, requests):
         for count, replies in enumerate(real(self, requests)):
@@ -341,7 +341,7 @@ def test_finished_batches_are_not_asked_again(tmp_path, monkeypatch):
             asked.append(len(replies))
             yield replies
 
-    monkeypatch.setattr(stage.Engine, "run", counting)
+    monkeypatch.setattr(Engine, "run", counting)
     asked_before = False
     with pytest.raises(RuntimeError):
         go(small(), tmp_path, stop_after="answers.clean", batch_size=8)

@@ -139,6 +139,8 @@ class Placement:
     """Where the processes' checkpoints lie; none: in ``work/trainer``."""
     generation_tokens: int | None = None
     """Tokens of which generation holds keys and values at once; none: what memory allows."""
+    neighbours: int = 1
+    """Processes that answer side by side on this machine and share its main memory."""
     vision_cache: int = 0
     """Bytes of pictures' features that training may keep."""
     features: dict[str, Any] = field(default_factory=dict)

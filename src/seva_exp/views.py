@@ -85,6 +85,11 @@ class View:
         return self.augmentation.space if self.augmentation else ""
 
     @property
+    def changes_pictures(self) -> bool:
+        """Whether the model sees another picture than the sample's."""
+        return self._space in ("image", "pixels")
+
+    @property
     def _purpose(self) -> str:
         return f"view/{self.augmentation.kind}"
 

@@ -13,8 +13,10 @@ import torch
 
 from seva_exp import Machine, StageError
 from seva_exp.generation import HfGeneration, ahead, engine, loop
+from seva_exp.generation.budget import Budget
 from seva_exp.generation.engine import Engine
 from seva_exp.generation.sampling import Sampling
+from seva_exp.generation.slot_attention import Decode, Layout
 from seva_exp.generation.slots import Slots, bytes_per_token
 from seva_exp.interfaces import Request
 from seva_exp.models import TinyModel
@@ -161,6 +163,30 @@ def test_a_row_without_room_to_go_on_is_done_again(vlm, expected, extents, monke
     assert asked(vlm, SINGLE, tokens=150) == expected[0]
     assert asked(vlm, SHARED, tokens=150) == expected[1]
     assert back and max(extent.tokens for extent in extents) <= 150
+
+
+def test_a_prefix_that_only_waiting_rows_need_makes_room(vlm, monkeypatch):
+    """A long answer beside a picture with many short ones, in memory for the long one alone."""
+    monkeypatch.setattr(vlm.model.generation_config, "eos_token_id", 10**6)
+    long = request(0, picture=0, tokens=180)
+    short = [request(number, picture=1, tokens=3) for number in range(1, 40)]
+    alone_in_it = asked(vlm, [long], rows=2, tokens=250)
+    with_others = asked(vlm, [long, *short], rows=2, tokens=250)
+    assert with_others[long.id] == alone_in_it[long.id] and len(with_others) == 40
+
+
+def test_a_row_sees_its_prefix_and_its_own_tokens_up_to_the_new_one():
+    layout = Layout([0, 1], 2, "cpu")
+    step = Decode(Slots(), layout, torch.tensor([2, 4]), torch.tensor([0, 1]), longest=4, own=2)
+    seen = [[int(not hidden) for hidden in row] for row in step._unseen(None)[:, 0, 0]]
+    assert seen == [[1, 1, 0, 0, 1, 0], [1, 1, 1, 1, 1, 1]]
+    seen = [[int(not hidden) for hidden in row] for row in step._unseen(2)[:, 0, 0]]
+    assert seen == [[0, 1, 0, 0, 1, 0], [0, 0, 0, 0, 1, 1]]
+
+
+def test_main_memory_is_shared_with_other_processes(vlm):
+    whole, third = (Budget(vlm, None, neighbours).tokens for neighbours in (1, 3))
+    assert third == pytest.approx(whole / 3, rel=0.2)
 
 
 def test_a_request_that_fits_no_budget_is_named(vlm):

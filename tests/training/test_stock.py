@@ -32,7 +32,7 @@ def test_losses(loss, smoothing, rejected, tmp_path):
     assert_equal(*both(tiny, rows, tmp_path, False, loss=loss, label_smoothing=smoothing))
 
 
-@pytest.mark.parametrize("name", ["gemma3", "paligemma2", "qwen2_5_vl"])
+@pytest.mark.parametrize("name", ["gemma3", "paligemma2", "qwen25_vl"])
 def test_families_under_checkpointing(name, tmp_path):
     model = families.build(name, tmp_path / "model")
     built = partial(load, model, Machine(device="cpu", dtype="float32"))

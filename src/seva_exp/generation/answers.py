@@ -55,8 +55,8 @@ class Asker:
     def request(self, sample: Sample) -> Request:
         """What the engine is asked."""
         view = self.view
-        # A view may differ from sample to sample, so a picture is shared by the clean view only.
-        key = sample.image.sha256 if view.augmentation is None else sample.id
+        # What a view makes of a picture may differ from sample to sample.
+        key = sample.id if view.changes_pictures else sample.image.sha256
         images = [sample.image, *view.partners(sample, self.pictures)]
         prompt = view.prompt(sample.prompt, sample.id)
         load = partial(view.picture, self.root, images, sample.id)

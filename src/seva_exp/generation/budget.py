@@ -13,10 +13,12 @@ SHARE = {"cuda": 0.8, "cpu": 0.5}
 
 
 class Budget:
-    """``tokens`` that fit. ``given`` is the user's number; None: from the device's free memory."""
+    """``tokens`` that fit. ``given`` is the user's number; None: from the device's free memory, of
+    which main memory is shared with ``neighbours`` - 1 other processes."""
 
-    def __init__(self, vlm: VisionLanguageModel, given: int | None) -> None:
+    def __init__(self, vlm: VisionLanguageModel, given: int | None, neighbours: int = 1) -> None:
         self._vlm = vlm
+        self._neighbours = neighbours
         self._tokens = given
 
     @property
@@ -25,6 +27,8 @@ class Budget:
         if self._tokens is None:
             device = self._vlm.device
             share = SHARE.get(device.type, SHARE["cpu"])
+            if device.type != "cuda":
+                share /= self._neighbours
             self._tokens = int(share * free_bytes(device) / bytes_per_token(self._vlm.model))
         return self._tokens
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 JSON = {"Content-Type": "application/json"}
-LISTING_SECONDS = 20.0
+CONNECT_SECONDS, LISTING_SECONDS, CHECK_SECONDS = 10.0, 20.0, 60.0
 
 
 def client_options(server: Server) -> dict[str, Any]:
@@ -26,7 +26,9 @@ def client_options(server: Server) -> dict[str, Any]:
     return {
         "base_url": f"{(server.url or '').rstrip('/')}/",
         "headers": {"Authorization": f"Bearer {key}"} if key else {},
-        "timeout": server.timeout_seconds,
+        "timeout": httpx2.Timeout(
+            server.timeout_seconds, connect=min(server.timeout_seconds, CONNECT_SECONDS)
+        ),
     }
 
 
@@ -68,7 +70,8 @@ def check(server: Server, generation: ServerGeneration, source: ModelSource) -> 
         Request("check", "check", _grey, "What is in this picture?", 1)
     )
     try:
-        with httpx2.Client(**client_options(server)) as client:
+        limit = min(server.timeout_seconds, CHECK_SECONDS)
+        with httpx2.Client(**client_options(server) | {"timeout": limit}) as client:
             reply_of("check", client.post(PATH, content=body, headers=JSON))
     except httpx2.RequestError as error:
         raise InputError(

@@ -29,6 +29,7 @@ class Engine:
         sampling: Sampling | None = None,
         *,
         tokens: int | None = None,
+        neighbours: int = 1,
         logprobs: bool = False,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -38,7 +39,9 @@ class Engine:
             warn(f"generation takes transformers' slower loop, since {why}")
             self._asks = Batches(vlm, batch_size, change, keep, sampling, logprobs)
         else:
-            self._asks = Continuous(vlm, batch_size, change, sampling, tokens, logprobs)
+            self._asks = Continuous(
+                vlm, batch_size, change, sampling, Budget(vlm, tokens, neighbours), logprobs
+            )
 
     def run(self, requests: Sequence[Request]) -> Iterator[list[Reply]]:
         """Yield every request's reply, in any order."""
@@ -55,7 +58,7 @@ class Continuous:
         batch_size: int,
         change: ImageChange | None,
         sampling: Sampling | None,
-        tokens: int | None,
+        budget: Budget,
         logprobs: bool,
     ) -> None:
         self._vlm = vlm
@@ -63,7 +66,7 @@ class Continuous:
         self._change = change
         self._sampling = sampling
         self._logprobs = logprobs
-        self._budget = Budget(vlm, tokens)
+        self._budget = budget
 
     def run(self, requests: Sequence[Request]) -> Iterator[list[Reply]]:
         """Yield replies when ``batch_size`` have come together. When memory runs out, what was not

@@ -46,6 +46,7 @@ def _in_process(
         lambda request, image: view.pixels(vlm, image, request.id),
         sampling=sampling,
         tokens=placement.generation_tokens,
+        neighbours=placement.neighbours,
         logprobs=generation.logprobs,
         warn=placement.warn,
     )

@@ -175,8 +175,14 @@ class Loop:
         return Extent(len(self._groups), prefix, len(self._rows), longest)
 
     def _make_room(self) -> None:
-        """For the next token of every row; those that came last are put back if need be."""
+        """For the next token of every row. If need be a prefix that only waiting rows need is given
+        up, then rows are put back."""
         while (need := self._need()).tokens > self._budget.tokens:
+            if idle := next((group for group in self._groups if not group.running), None):
+                self._ahead.put_back([row.request for row in idle.waiting])
+                self._queue.remove(idle)
+                self._give_up(idle)
+                continue
             row, _ = self._rows[-1]
             if len(self._rows) == 1:
                 raise does_not_fit(row.request, need.tokens, self._budget.tokens)
@@ -186,7 +192,7 @@ class Loop:
         self._slots.fit(need, self._budget.tokens, self._most_rows)
 
     def _leave(self, slot: int) -> None:
-        """The last row takes the place; a prefix that nobody needs is given up likewise."""
+        """The last row takes the place; a prefix that nobody needs is given up."""
         _, group = self._rows[slot]
         last = self._rows.pop()
         if slot < len(self._rows):
@@ -194,9 +200,13 @@ class Loop:
             self._slots.move(self._slots.own, len(self._rows), slot, last[0].kept)
         self._layout = None
         group.running -= 1
-        if group.running or group.waiting:
-            return
+        if not group.running and not group.waiting:
+            self._give_up(group)
+
+    def _give_up(self, group: Group) -> None:
+        """Its prefix; the last one takes its place."""
         assert group.slot is not None
+        self._layout = None
         other = self._groups.pop()
         if other is not group:
             self._groups[group.slot] = other

@@ -66,6 +66,7 @@ class Workshop:
             work=work,
             checkpoint_minutes=machine.checkpoint_minutes,
             generation_tokens=machine.generation_tokens,
+            neighbours=self.ranks,
             vision_cache=int(machine.vision_cache * 2**30),
             features=self._features,
             warn=self.warn,

@@ -80,6 +80,7 @@ class Evaluate(Stage):
                 shop.model(self.model, adapter),
                 placement.batch_size,
                 tokens=placement.generation_tokens,
+                neighbours=placement.neighbours,
                 warn=placement.warn,
             )
 
