@@ -33,7 +33,7 @@ LEVELS = [
     {"augment", "data", "generation", "training", "benchmarks"},
     {"methods"},
     {"stages", "environment", "sheet"},
-    {"graph"},
+    {"graph", "readiness"},
     {"rundir"},
     {"experiment"},
     {"report", "tracking_marker", "tracking_content"},

@@ -29,16 +29,16 @@ from seva_exp.generation import (
 )
 from seva_exp.given import data_root
 from seva_exp.graph import forced_keys, graph, matching, with_inputs
-from seva_exp.machine import Machine, resolve_device
+from seva_exp.machine import Machine
 from seva_exp.methods import AnyMethod, SevaMethod, SticMethod
 from seva_exp.models import AnyModel, TinyModel
 from seva_exp.progress import progress
+from seva_exp.readiness import make_ready
 from seva_exp.records import CLEAN, Report, StageResult
 from seva_exp.rundir import RunDir, collect_outcome
 from seva_exp.runtime import settle
 from seva_exp.spec import Json, Spec, digest
-from seva_exp.stages import Align, Answers, Pairs, Reference, Stage, Trained, Workshop
-from seva_exp.stages.processes import check_processes
+from seva_exp.stages import Align, Pairs, Reference, Stage, Trained, Workshop
 from seva_exp.store import Manifest, Store
 from seva_exp.training import DpoTraining, SftTraining
 
@@ -273,17 +273,7 @@ def run(
         everyone.planned(plan)
         results = tuple(StageResult(row.name, row.key, row.cached, 0.0) for row in plan.stages)
         return Report(plan.key, plan.name, plan.seed, "", results)
-    if not all(row.cached for row in plan.stages):
-        experiment.model.prepare()
-        _prepare_to_ask(chosen, plan.stages, machine)
-        if machine.device != "auto":
-            settle()
-            resolve_device(machine)
-        if machine.processes > 1 or machine.accelerate:
-            _check_processes(experiment.model, machine)
-    todo = {row.key for row in plan.stages if not row.cached}
-    if any(isinstance(stage, (Reference, Align)) and stage.key in todo for stage in chosen):
-        _check_fast(experiment.dpo, experiment.model)
+    make_ready(experiment.model, experiment.dpo, machine, chosen, plan.stages)
     store = Store(machine.store_root()).create()
     digests.save()
     folder = RunDir.create(plan)
@@ -308,45 +298,6 @@ def run(
                 error.add_note(f"and {type(listener).__name__}.failed raised {second!r}")
         raise
     return outcome.report
-
-
-def _check_processes(model: AnyModel, machine: Machine) -> None:
-    """Raises InputError where training cannot have the processes that it will ask for."""
-    if machine.accelerate and model.quantization:
-        raise InputError(
-            f"machine.accelerate={machine.accelerate}: weights of model.quantization="
-            f"{model.quantization} are not shared out. Take machine.accelerate=null: each process "
-            "then has all of them."
-        )
-    settle()
-    check_processes(machine)
-
-
-def _prepare_to_ask(
-    chosen: Sequence[Stage], rows: Sequence[PlannedStage], machine: Machine
-) -> None:
-    """Once, where any question is to be asked."""
-    for stage, row in zip(chosen, rows, strict=True):
-        if isinstance(stage, Answers) and not row.cached:
-            stage.generation.prepare(machine.server, stage.model)
-            return
-
-
-def _check_fast(dpo: DpoTraining, model: AnyModel) -> None:
-    """Raises InputError where ``dpo.fast=on`` is given for a family that cannot have it."""
-    if dpo.fast != "on":
-        return
-    settle()
-    from transformers import AutoConfig
-
-    from seva_exp.models.attention import unproven_family
-
-    try:
-        config = AutoConfig.from_pretrained(model.location(), revision=model.revision)
-    except (OSError, ValueError):  # loading the model tells it
-        return
-    if why := unproven_family(config):
-        raise InputError(f"dpo.fast=on: {why}. Use dpo.fast=auto or off.")
 
 
 def _do_all(

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from seva_exp import Experiment, InputError, Machine, run
 from seva_exp.augment import DiffusionNoise
 from seva_exp.config import parse
-from seva_exp.experiment import _check_fast
 from seva_exp.models import HubModel, TinyModel
 from seva_exp.paths import config_dir, options_of
+from seva_exp.readiness import _check_fast
 from seva_exp.spec import digest
 from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.training.spec import LOSSES
