@@ -172,17 +172,17 @@ def test_an_unclear_change_tells_how_many_groups_would_show_it(tmp_path: Path) -
         assert needed(replace(delta, p=0.01)) == "", "significant: nothing is needed"
         return needed(delta)
 
-    assert told(groups_needed=3391) == "n needed ≈ 3,400 (has 400)"
-    assert told(groups_needed=812345) == "n needed ≈ 820,000 (has 400)"
-    assert told(groups_needed=97) == "n needed ≈ 97 (has 400)"
+    assert told(groups_needed=3391) == "groups needed ≈ 3,400 (has 400)"
+    assert told(groups_needed=812345) == "groups needed ≈ 820,000 (has 400)"
+    assert told(groups_needed=97) == "groups needed ≈ 97 (has 400)"
     assert told(groups_needed=None) == ""
     unclear = replace(a_delta(-0.4, 0.3, "lower"), groups_needed=3391, mcnemar_p=0.25)
     text = parse(render(an_outcome(tmp_path, (unclear,)))).text
-    assert "n needed ≈ 3,400" in text
+    assert "groups needed ≈ 3,400" in text
     assert "McNemar p = 0.25" in text
     assert "no evidence" in text
     clear = parse(render(an_outcome(tmp_path, (a_delta(-1, 0.01, "lower"),)))).text
-    assert "n needed" not in clear
+    assert "groups needed" not in clear
     assert "McNemar" not in clear
 
 

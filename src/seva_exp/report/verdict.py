@@ -100,7 +100,9 @@ def needed(delta: Delta) -> str:
     if is_significant(delta) or delta.groups_needed is None:
         return ""
     step = 10 ** max(0, len(str(delta.groups_needed)) - 2)
-    return f"n needed ≈ {math.ceil(delta.groups_needed / step) * step:,} (has {delta.groups:,})"
+    return (
+        f"groups needed ≈ {math.ceil(delta.groups_needed / step) * step:,} (has {delta.groups:,})"
+    )
 
 
 def change(delta: Delta, *, with_benchmark: bool = False) -> str:
