@@ -246,7 +246,7 @@ def test_mcnemar_counts_pictures_that_turned():
 def test_mcnemar_is_left_out_where_it_would_not_hold():
     before, after = bernoulli(1, 0.5, 60), bernoulli(2, 0.7, 60)
     assert mcnemar_of(ACCURACY, before, after) is not None
-    shared = bernoulli(1, 0.5, 30, per_group=2), bernoulli(2, 0.7, 30, per_group=2)
+    shared = [[p for p in rows for _ in range(2)] for rows in (before, after)]
     assert mcnemar_of(ACCURACY, *shared) is None, "two questions on a picture depend on each other"
     graded = [prediction(g, 0.3 * (g % 4)) for g in range(60)]
     assert mcnemar_of(ACCURACY, before, graded) is None, "not right or wrong"
@@ -259,13 +259,17 @@ def test_mcnemar_is_left_out_where_it_would_not_hold():
 
 
 def test_mcnemar_of_precision_and_f1_is_left_out():
-    def asked(seed: int) -> list[Prediction]:
+    def asked(seed: int, targets: tuple[str, ...]) -> list[Prediction]:
         rng = random.Random(seed)
-        rows = [(g, rng.choice(("yes", "no")), "yes" if g % 2 else "no") for g in range(60)]
+        rows = [(g, rng.choice(("yes", "no")), targets[g % len(targets)]) for g in range(60)]
         return [counted(g, scored(str, said, target, {}).counts) for g, said, target in rows]
 
     for formula in (precision, f1):
-        assert mcnemar_of(Metric("all", "m", formula, (("t",),)), asked(1), asked(2)) is None
+        metric = Metric("all", "m", formula, (("t",),))
+        assert mcnemar_of(metric, asked(1, ("yes", "no")), asked(2, ("yes", "no"))) is None
+    only = asked(1, ("yes",)), asked(2, ("yes",))
+    assert mcnemar_of(metric, *only) is None, "0 or 100 each, but F1 is not their mean"
+    assert mcnemar_of(Metric("all", "recall", accuracy, (("t",),)), *only) is not None
 
 
 def test_mcnemar_of_circular_scores_counts_questions():

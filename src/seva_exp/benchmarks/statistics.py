@@ -146,8 +146,7 @@ def right_or_wrong(metric: Metric, before: GroupSums, after: GroupSums) -> tuple
     """How many units turned from 100 to 0, and from 0 to 100; None unless the metric is the
     percentage of units that count, and each unit is a group of its own: one answer, or (circular)
     the group itself. Where several questions share a picture, they are not independent."""
-    several = metric.unit == "answer" and before.group_count(metric) < before.count(metric)
-    if len(metric.parts) != 1 or several:
+    if metric.unit == "answer" and before.group_count(metric) < before.count(metric):
         return None
     old, new = before.each(metric), after.each(metric)
     for table, units in ((before, old), (after, new)):
