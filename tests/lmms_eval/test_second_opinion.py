@@ -5,20 +5,26 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 
+from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.lmms_eval.__main__ import main
 from seva_exp.lmms_eval.environment import HARNESS, Environment, wanted
 from seva_exp.lmms_eval.merged import write_merged
-from seva_exp.lmms_eval.results import Row, keep, read_results, result_table, rows_of
+from seva_exp.lmms_eval.results import Row, read_results, rows_of
+from seva_exp.lmms_eval.tasks import PACKAGED
 from seva_exp.models import TinyModel
 from seva_exp.store import MANIFEST
 
+from .conftest import IMAGES
+
 TASK = "task: own_task\ndataset_path: nowhere\n"
 RESULTS = Path(__file__).with_name("results.json")
+ENVIRONMENT = Path(__file__).parents[2] / ".venv-lmms-eval"
 
 
 @pytest.fixture
@@ -112,6 +118,8 @@ def test_other_bad_input_is_told(refused, finished, tmp_path):
 def test_where_it_cannot_be_installed_the_commands_are_told_and_nothing_is_merged(
     refused, copy, tmp_path
 ):
+    merged = (copy / "align").resolve().parents[1] / "merged"
+    before = list(merged.glob("*"))
     broken = tmp_path / "python"
     broken.write_text("#!/bin/sh\necho 'ERROR: No matching distribution found for x' >&2\nexit 1\n")
     broken.chmod(0o755)
@@ -120,7 +128,7 @@ def test_where_it_cannot_be_installed_the_commands_are_told_and_nothing_is_merge
     assert f"{broken} -m venv {tmp_path / 'env'}" in said
     assert f"-m pip install lmms-eval=={HARNESS} torch==" in said
     assert not (copy / "lmms_eval.json").exists()
-    assert not ((copy / "align").resolve().parents[1] / "merged").exists()
+    assert list(merged.glob("*")) == before
 
 
 def test_an_environment_with_other_versions_is_not_ready(tmp_path):
@@ -139,7 +147,7 @@ def test_an_environment_with_other_versions_is_not_ready(tmp_path):
     assert not holds({"torch": built["torch"]})
 
 
-@pytest.mark.parametrize(("dtype", "apart"), [("float32", 1e-5), ("bfloat16", 0.02)])
+@pytest.mark.parametrize(("dtype", "apart"), [("float32", 1e-5), ("bfloat16", 0.1)])
 @pytest.mark.parametrize("projector", [False, True])
 def test_the_merged_model_gives_the_logits_of_the_adapter(tmp_path, dtype, apart, projector):
     from peft import LoraConfig, PeftModel, get_peft_model
@@ -184,9 +192,6 @@ def read(model: str, **changes) -> list[Row]:
     found = json.loads(RESULTS.read_text())
     given = {"limit": None, "dtype": "float32", "harness": f"lmms-eval {HARNESS}"}
     return read_results(found, model=model, **(given | changes))
-
-
-def test_the_harness_numbers_are_read_as_they_are_written(): ...
 
 
 UTILS = """

@@ -16,13 +16,19 @@ _NAME = re.compile(r"^(?:task|group|tag): *['\"]?([\w.+/-]+)['\"]?\s*(?:#.*)?$",
 def check_tasks(tasks: Sequence[str], include: Path | None) -> None:
     """Raises InputError for a name that neither lmms-eval has nor a file below ``include``."""
     own = set(_own(include)) if include else set()
-    known = {*PACKAGED.read_text(encoding="utf-8").split(), *own}
+    packaged = set(PACKAGED.read_text(encoding="utf-8").split())
+    known = packaged | own
     for task in tasks:
+        if task in packaged & own:  # the harness would take its own, without a word
+            raise InputError(
+                f"--tasks {task}: lmms-eval has a task of this name, and --include-path {include} "
+                "too. Give yours another name."
+            )
         if task not in known:
             match = nearest(task, known)
             hint = f" Did you mean '{match}'?" if match else ""
             raise InputError(
-                f"--tasks {task}: no such task.{hint} lmms-eval's {len(known) - len(own)} are in "
+                f"--tasks {task}: no such task.{hint} lmms-eval's {len(packaged)} are in "
                 f"{PACKAGED}; " + _told(include, own)
             )
 
