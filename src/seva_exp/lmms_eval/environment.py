@@ -18,8 +18,13 @@ HARNESS = "0.7.3"
 """The version of lmms-eval that is installed."""
 SHARED = ("torch", "transformers")
 """What computes the models' answers: the same versions as here."""
+_TORCHVISION = (
+    "import importlib.util\nif importlib.util.find_spec('torchvision'): import torchvision"
+)
+"""Fails where torchvision is there and cannot be imported: PyPI's fits PyPI's torch only, not a CPU
+build (github.com/pytorch/vision/issues/9085). lmms-eval asks for it and runs without."""
 _VERSIONS = (
-    "import importlib.metadata as m, json; "
+    "import importlib.metadata as m, json\n"
     "print(json.dumps({d.name.lower().replace('_', '-'): d.version for d in m.distributions()}))"
 )
 
@@ -54,22 +59,28 @@ class Environment:
 
     @property
     def ready(self) -> bool:
-        """Whether all that is wanted is there, in the versions wanted."""
+        """Whether all that is wanted is there, in the versions wanted, and can be imported."""
         if not self.python.is_file():
             return False
-        done = subprocess.run(
-            [self.python, "-I", "-c", _VERSIONS], capture_output=True, text=True, check=False
-        )
+        done = self._ask(_VERSIONS)
         found = json.loads(done.stdout) if done.returncode == 0 else {}
-        return all(found.get(k, "").partition("+")[0] == v for k, v in wanted().items())
+        there = all(found.get(k, "").partition("+")[0] == v for k, v in wanted().items())
+        return there and self._ask(_TORCHVISION).returncode == 0
+
+    def _ask(self, code: str) -> subprocess.CompletedProcess[str]:
+        command = [self.python, "-I", "-c", code]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def commands(self) -> list[list[str]]:
         """What makes it, in order."""
         pins = [f"{name}=={number}" for name, number in wanted().items()]
         return [
             [self.base, "-m", "venv", str(self.folder)],
-            [str(self.python), "-m", "pip", "install", *pins],
+            self._pip("install", *pins),
         ]
+
+    def _pip(self, *words: str) -> list[str]:
+        return [str(self.python), "-m", "pip", *words]
 
     def install(self, log: Path) -> None:
         """Make it, or make it whole. Raises StageError with the commands to do it by hand."""
@@ -82,6 +93,8 @@ class Environment:
             with log.open("w", encoding="utf-8") as file:
                 for command in self.commands():
                     self._do(command, file.fileno(), log)
+                if self._ask(_TORCHVISION).returncode:
+                    self._do(self._pip("uninstall", "-y", "torchvision"), file.fileno(), log)
             if not self.ready:
                 raise StageError(self._by_hand("pip installed other versions", log))
 
