@@ -45,7 +45,7 @@ def read_results(found: Json, **given: Any) -> list[Row]:
         n = found.get("n-samples", {}).get(task, {}).get("effective")
         for key, value in values.items():
             metric, _, filter_ = key.partition(",")
-            if not filter_ or metric.endswith("_stderr") or not is_number(value):
+            if not filter_ or "_stderr" in metric or not is_number(value):
                 continue
             stderr = values.get(f"{metric}_stderr,{filter_}")
             better = {True: "higher", False: "lower"}.get(ups.get(metric), "neutral")
