@@ -24,7 +24,7 @@ from .conftest import IMAGES
 
 TASK = "task: own_task\ndataset_path: nowhere\n"
 RESULTS = Path(__file__).with_name("results.json")
-ENVIRONMENT = Path("/tmp/wt-lmms-env")
+ENVIRONMENT = Path(__file__).parents[2] / ".venv-lmms-eval"
 
 
 @pytest.fixture
@@ -194,6 +194,27 @@ def read(model: str, **changes) -> list[Row]:
     return read_results(found, model=model, **(given | changes))
 
 
+def test_a_results_file_of_the_harness_is_read(tmp_path):
+    rows = read("base")
+    assert [(row.task, row.metric, row.filter) for row in rows] == [
+        ("shapes_pope", "exact_match", "none")
+    ], "standard errors and aliases are no rows"
+    assert (rows[0].n, rows[0].better, rows[0].protocol) == (20, "higher", "lmms_eval")
+    assert 0 < rows[0].value <= 1
+    assert rows[0].stderr == pytest.approx((rows[0].value * (1 - rows[0].value) / 19) ** 0.5)
+
+
+def test_numbers_are_kept_by_model_and_task(tmp_path):
+    keep(tmp_path, read("base"))
+    keep(tmp_path, read("aligned"))
+    keep(tmp_path, read("aligned", limit=20))
+    assert [(row.model, row.limit) for row in rows_of(tmp_path)] == [
+        ("base", None),
+        ("aligned", 20),
+    ]
+    assert "+0" in result_table(rows_of(tmp_path))
+
+
 UTILS = """
 def pictures(doc):
     return [doc["image"].convert("RGB")]
@@ -214,6 +235,7 @@ metric_list:
   - metric: exact_match
     aggregation: mean
     higher_is_better: true
+    ignore_case: true
 metadata:
   version: 1
 """
