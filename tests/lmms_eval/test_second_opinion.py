@@ -15,7 +15,7 @@ from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.lmms_eval.__main__ import main
 from seva_exp.lmms_eval.environment import HARNESS, Environment, wanted
 from seva_exp.lmms_eval.merged import write_merged
-from seva_exp.lmms_eval.results import Row, read_results, rows_of
+from seva_exp.lmms_eval.results import Row, keep, read_results, result_table, rows_of
 from seva_exp.lmms_eval.tasks import PACKAGED
 from seva_exp.models import TinyModel
 from seva_exp.store import MANIFEST
