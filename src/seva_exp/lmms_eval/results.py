@@ -48,7 +48,7 @@ def read_results(found: Json, **given: Any) -> list[Row]:
             if not filter_ or "_stderr" in metric or not is_number(value):
                 continue
             stderr = values.get(f"{metric}_stderr,{filter_}")
-            better = {True: "higher", False: "lower"}.get(ups.get(metric), "neutral")
+            better = {True: "higher", False: "lower", None: "neutral"}[ups.get(metric)]
             error = float(stderr) if is_number(stderr) else None
             rows.append(
                 Row(
