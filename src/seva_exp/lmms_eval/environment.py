@@ -68,7 +68,7 @@ class Environment:
         return there and self._ask(_TORCHVISION).returncode == 0
 
     def _ask(self, code: str) -> subprocess.CompletedProcess[str]:
-        command = [self.python, "-I", "-c", code]
+        command = [str(self.python), "-I", "-c", code]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def commands(self) -> list[list[str]]:
