@@ -37,7 +37,7 @@ LEVELS = [
     {"rundir"},
     {"experiment"},
     {"report", "tracking_marker", "tracking_content"},
-    {"tracking", "compare"},
+    {"tracking", "compare", "lmms_eval"},
     {"config", "api"},
     {"cli", "export"},
     {"__init__", "__main__"},
