@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cache, partial
 
 import pytest
@@ -15,18 +14,10 @@ from seva_exp.models.vlm import load
 from ..models import families
 from .alone import alone, by_id
 
+pytestmark = pytest.mark.usefixtures("numbers_in_words")
 MACHINE = Machine(device="cpu", dtype="float32")
 SIZES = [(60, 30), (32, 32), (27, 75), (150, 90)]
 PROMPTS = ["Describe the image.", "What is in it?", "How many things are in it, and which?", "Why?"]
-
-
-@pytest.fixture(autouse=True)
-def numbers_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SmolVLM's processor insists on a package that spells numbers in video prompts."""
-    if importlib.util.find_spec("num2words") is None:
-        from transformers.models.smolvlm import processing_smolvlm
-
-        monkeypatch.setattr(processing_smolvlm, "num2words", str)
 
 
 @pytest.fixture(scope="module")

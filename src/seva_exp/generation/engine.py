@@ -25,7 +25,6 @@ class Engine:
         vlm: VisionLanguageModel,
         batch_size: int,
         change: ImageChange | None = None,
-        keep: int = 64,
         sampling: Sampling | None = None,
         *,
         tokens: int | None = None,
@@ -37,7 +36,7 @@ class Engine:
         self._asks: Asks
         if why:
             warn(f"generation takes transformers' slower loop, since {why}")
-            self._asks = Batches(vlm, batch_size, change, keep, sampling, logprobs)
+            self._asks = Batches(vlm, batch_size, change, sampling, logprobs)
         else:
             self._asks = Continuous(
                 vlm, batch_size, change, sampling, Budget(vlm, tokens, neighbours), logprobs
@@ -69,15 +68,21 @@ class Continuous:
         self._budget = budget
 
     def run(self, requests: Sequence[Request]) -> Iterator[list[Reply]]:
-        """Yield replies when ``batch_size`` have come together. When memory runs out, what was not
-        finished is done again within half the tokens; the engine keeps to them."""
+        """Yield replies when ``batch_size`` have come together, and what there is before an error.
+        When memory runs out, what was not finished is done again within half the tokens; the engine
+        keeps to them."""
         ahead = Ahead(self._vlm, requests, self._change)
         loop = Loop(
             self._vlm, ahead, self._batch_size, self._budget, self._sampling, self._logprobs
         )
         try:
             while not loop.done:
-                loop.advance()
+                try:
+                    loop.advance()
+                except Exception:
+                    if loop.replies:
+                        yield loop.taken()
+                    raise
                 if loop.replies and (loop.done or len(loop.replies) >= self._batch_size):
                     yield loop.taken()
         finally:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seva_exp.generation.ahead import Ahead
-from seva_exp.generation.budget import Budget, does_not_fit, out_of_memory
+from seva_exp.generation.budget import Budget, does_not_fit, even_alone, out_of_memory
 from seva_exp.generation.rows import Group, Row, Seen
 from seva_exp.generation.sampling import Sampling
 from seva_exp.generation.slot_attention import (
@@ -36,7 +36,7 @@ PREFILL = 2048
 """Tokens of questions and pictures in one forward pass, unless one alone has more."""
 PROMISED = 128
 """Tokens of an answer for which a row that comes in must find room; a longer one takes what is
-free, or the place of the row that came last."""
+free, or the place of the row with the fewest tokens."""
 FILL = 3, 4
 """New rows come in when no more than this share of the last filling is left."""
 
@@ -96,24 +96,31 @@ class Loop:
     @torch.inference_mode()
     def advance(self) -> None:
         """One forward pass: new rows where there is room, else a token of each row. If memory runs
-        out, what runs is put back, to be done again within half the tokens."""
+        out, what runs is put back, to be done again within half the tokens. Raises StageError for
+        a picture that takes all memory for itself."""
         left, of = FILL
         joining: list[Joining] = []
-        if self._filling or len(self._rows) * of <= self._full * left:
-            joining = self._admit()
-            self._filling = bool(joining)
         try:
+            if self._filling or len(self._rows) * of <= self._full * left:
+                joining = self._admit()
+                self._filling, self._full = bool(joining), len(self._rows)
             if joining:
                 return self._prefill(joining)
-            self._full = len(self._rows)
             return self._decode() if self._rows else None
-        except RuntimeError as error:
+        except Exception as error:
             if not out_of_memory(error):
                 raise
+            if not self._held:
+                raise even_alone(self._ahead.first) from error
         self._again()  # outside of the handler, which keeps the failed pass's tensors
 
+    @property
+    def _held(self) -> int:
+        """Tokens for which there is room now, or must be."""
+        return max(self._need().tokens, self._slots.extent.tokens)
+
     def _again(self) -> None:
-        used = max(self._need().tokens, self._slots.extent.tokens)
+        used = self._held
         waiting = [row for group in self._queue for row in group.waiting]
         back = [row.request for row in [*(row for row, _ in self._rows), *waiting]]
         self._begin()
@@ -157,11 +164,16 @@ class Loop:
             row.rng = self._sampling.generator(row.request.id)
 
     def _next(self) -> Group | None:
-        """The first group with a waiting row."""
+        """The first group with a waiting row. A picture for which there is no memory waits until
+        those that run have left."""
         while self._queue and not self._queue[0].waiting:
             self._queue.popleft()
         if not self._queue and len(self._ahead):
-            self._queue.extend(self._ahead.take())
+            try:
+                self._queue.extend(self._ahead.take())
+            except Exception as error:
+                if not (self._rows and out_of_memory(error)):
+                    raise
         return self._queue[0] if self._queue else None
 
     def _promised(self, row: Row) -> int:
@@ -176,18 +188,20 @@ class Loop:
 
     def _make_room(self) -> None:
         """For the next token of every row. If need be a prefix that only waiting rows need is given
-        up, then rows are put back."""
+        up, then rows are put back, those with the fewest tokens: the least work is done again, and
+        the row with the most always ends."""
         while (need := self._need()).tokens > self._budget.tokens:
             if idle := next((group for group in self._groups if not group.running), None):
                 self._ahead.put_back([row.request for row in idle.waiting])
                 self._queue.remove(idle)
                 self._give_up(idle)
                 continue
-            row, _ = self._rows[-1]
+            slot = min(reversed(range(len(self._rows))), key=lambda i: self._rows[i][0].kept)
+            row, _ = self._rows[slot]
             if len(self._rows) == 1:
                 raise does_not_fit(row.request, need.tokens, self._budget.tokens)
-            self._leave(len(self._rows) - 1)
             self._ahead.put_back([row.request])
+            self._leave(slot)
             self._full = len(self._rows)
         self._slots.fit(need, self._budget.tokens, self._most_rows)
 
@@ -308,8 +322,9 @@ class Loop:
         for slot in reversed(range(len(self._rows))):
             row, _ = self._rows[slot]
             if row.tokens[-1] in self._vlm.eos_ids or len(row.tokens) == row.request.max_new_tokens:
-                self._leave(slot)
+                # In this order: what runs out of memory in between is neither lost nor done twice.
                 self.replies.append(self._ahead.reply(row.request, row.tokens, row.logprobs))
+                self._leave(slot)
 
 
 def _part(joining: Joining) -> Part:
