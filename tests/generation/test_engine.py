@@ -89,7 +89,8 @@ def test_a_prefix_s_place_is_taken_by_the_next(vlm, extents):
 
 def test_a_row_sees_its_prefix_and_its_own_tokens_up_to_the_new_one():
     layout = Layout([0, 1], 2, "cpu")
-    step = Decode(Slots(), layout, torch.tensor([2, 4]), torch.tensor([0, 1]), longest=4, own=2)
+    before, at, rest = torch.tensor([2, 4]), torch.tensor([0, 1]), torch.tensor([0, 0])
+    step = Decode(Slots(), layout.shape(longest=4, own=2), before, at, rest, rest, rest)
     seen = [[int(not hidden) for hidden in row] for row in step._unseen(None)[:, 0, 0]]
     assert seen == [[1, 1, 0, 0, 1, 0], [1, 1, 1, 1, 1, 1]]
     seen = [[int(not hidden) for hidden in row] for row in step._unseen(2)[:, 0, 0]]

@@ -141,7 +141,7 @@ SPOTS = {
 }
 
 
-@pytest.mark.parametrize("calls", [{0}, {1}, {2, 3}], ids=str)
+@pytest.mark.parametrize("calls", [{1}, {4}], ids=str)
 @pytest.mark.parametrize("spot", SPOTS)
 def test_wherever_memory_runs_out_each_is_answered_once(vlm, expected, monkeypatch, spot, calls):
     raised = failing(monkeypatch, *SPOTS[spot](vlm), calls, CUDA)
@@ -220,11 +220,11 @@ def test_the_row_with_the_fewest_tokens_gives_way(vlm, monkeypatch):
     monkeypatch.setattr(loop.Loop, "_make_room", make_room)
     bounds = [12, 40, 70, 25, 90, 33, 60, 18, 80, 45, 20, 66]
     requests = [replace(r, max_new_tokens=n) for r, n in zip(SHARED, bounds, strict=True)]
-    found = asked(vlm, requests, rows=5, tokens=420)
+    found = asked(vlm, requests, rows=5, tokens=300)
     assert {id: len(tokens) for id, tokens in found.items()} == dict(
         zip([r.id for r in requests], bounds, strict=True)
     )
-    assert len(gone) > 5
+    assert len(gone) > 3
     assert max(map(gone.count, gone)) < 6
 
 
@@ -242,7 +242,7 @@ def grouped(root: Path, lines: str, files: dict[str, str]) -> Path:
 def version_2(group, limit, used, cache):
     stat = f"anon 5\ninactive_file {cache}\nactive_file 7\n"
     names = {"memory.max": f"{limit}\n", "memory.current": f"{used}\n", "memory.stat": stat}
-    return {f"{group}/{name}": content for name, content in names.items()}
+    return {f"{group}/{name}".lstrip("/"): content for name, content in names.items()}
 
 
 def version_1(group, limit, used, cache):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from seva_exp.generation.ahead import Ahead
 from seva_exp.generation.budget import Budget, does_not_fit, even_alone, out_of_memory
+from seva_exp.generation.recorded import Recorded
 from seva_exp.generation.rows import Group, Row, Seen
 from seva_exp.generation.sampling import Sampling
 from seva_exp.generation.slot_attention import (
@@ -23,9 +25,10 @@ from seva_exp.generation.slot_attention import (
     Layout,
     Part,
     Prefill,
+    Shape,
     Step,
     over_slots,
-)  # fmt: skip
+)
 from seva_exp.generation.slots import Extent, Slots
 from seva_exp.interfaces import Reply, VisionLanguageModel
 from seva_exp.models.attention import attention_of
@@ -61,6 +64,7 @@ class Loop:
         budget: Budget,
         sampling: Sampling | None,
         logprobs: bool,
+        recorded: Recorded | None = None,
     ) -> None:
         self.replies: list[Reply] = []
         self._vlm = vlm
@@ -69,12 +73,15 @@ class Loop:
         self._budget = budget
         self._sampling = sampling
         self._logprobs = logprobs
+        self._recorded = recorded
         suppressed = vlm.model.generation_config.suppress_tokens or []
         self._suppressed = torch.tensor(suppressed, dtype=torch.long, device=vlm.device)
         self._over_blocks = attention_of(vlm).window_over_blocks
         self._begin()
 
     def _begin(self) -> None:
+        if self._recorded:
+            self._recorded.forget()
         self._slots = Slots()
         self._queue: deque[Group] = deque()  # the first ones' rows come in next
         self._rows: list[tuple[Row, Group]] = []  # by slot
@@ -282,17 +289,34 @@ class Loop:
         if self._layout is None:
             owners = [group.slot or 0 for _, group in self._rows]
             self._layout = Layout(owners, len(self._groups), self._vlm.device)
+        layout, need = self._layout, self._need()
+        shape = layout.shape(need.prefix_length, need.row_length)
+        if self._recorded:
+            shape = shape.rounded(self._slots.extent)
         table = [
             [row.tokens[-1] for row in rows],
             [row.first_position + len(row.tokens) - 1 for row in rows],
             [len(group.ids) for _, group in self._rows],
             [row.kept for row in rows],
+            layout.owners,
+            layout.places,
         ]
-        ids, positions, before, at = torch.tensor(table).to(self._vlm.device)
-        need = self._need()
-        step = Decode(self._slots, self._layout, before, at, need.prefix_length, need.row_length)
-        axes = len(rows[0].positions)
-        self._choose(rows, self._forward(ids[None], positions.expand(axes, -1), step))
+        unused = [0] * (shape.rows - len(rows))
+        filled = torch.tensor([line + unused for line in table]).to(self._vlm.device)
+        inputs = filled, layout.members(shape)
+        step = partial(self._step, shape, len(rows[0].positions))
+        if self._recorded:
+            logits = self._recorded(self._slots, shape, inputs, step)
+        else:
+            logits = step(*inputs)
+        self._choose(rows, logits[: len(rows)])
+
+    def _step(self, shape: Shape, axes: int, table: Tensor, members: Tensor) -> Tensor:
+        """``table`` [6, R]: ids, positions, and what Decode takes; ``members`` [S, M]. A row that
+        is not used sees nothing but itself, in a slot that is free."""
+        ids, positions, *rest = table
+        step = Decode(self._slots, shape, *rest, members)
+        return self._forward(ids[None], positions.expand(axes, -1), step)
 
     def _forward(self, ids: Tensor, positions: Tensor, step: Step, **more: Any) -> Tensor:
         """``ids`` [1, T], ``positions`` [A, T] in, float32 logits out."""
