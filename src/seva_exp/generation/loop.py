@@ -314,8 +314,8 @@ class Loop:
     def _step(self, shape: Shape, axes: int, table: Tensor, members: Tensor) -> Tensor:
         """``table`` [6, R]: ids, positions, and what Decode takes; ``members`` [S, M]. A row that
         is not used sees nothing but itself, in a slot that is free."""
-        ids, positions, *rest = table
-        step = Decode(self._slots, shape, *rest, members)
+        ids, positions, before, at, owners, places = table
+        step = Decode(self._slots, shape, before, at, owners, places, members)
         return self._forward(ids[None], positions.expand(axes, -1), step)
 
     def _forward(self, ids: Tensor, positions: Tensor, step: Step, **more: Any) -> Tensor:
