@@ -99,6 +99,7 @@ def test_processes_share_the_shards_and_end_together(tmp_path):
     order, rng = [], random.Random(0)
     while taken := shards.take(left, rank := rng.randrange(3), 3):
         order.append([shard.number for shard in taken])
+        assert len(order) <= len(left), "none is taken twice"
         first, last = shards.read(taken[0])[0].id, shards.read(taken[-1])[-1].id
         assert shards.told(rank).endswith(f"from {first} to {last}")
     assert [number for numbers in order for number in numbers] == [s.number for s in left]
