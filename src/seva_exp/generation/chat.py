@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from io import BytesIO
+from math import inf
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -89,12 +92,22 @@ def reply_of(id: str, response: Response) -> Reply:
         raise Refusal(said(response))
     try:
         choice = response.json()["choices"][0]
-        text, reason = choice["message"]["content"] or "", choice["finish_reason"]
+        text, reason = _text(choice["message"]["content"]), str(choice["finish_reason"])
     except (ValueError, LookupError, TypeError):
         raise PassingFault(f"no chat completion came, but {_shortened(response.text)}") from None
     if reason not in STOPS:
         raise Refusal(f"it ended the answer with finish_reason={reason}")
     return Reply(id, text.strip(), (), STOPS[reason])
+
+
+def _text(content: Any) -> str:
+    """Of a message: a string, none, or a list of parts, of which those of type text count. Raises
+    LookupError or TypeError for another shape."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part["type"] == "text")
+    if content is None or isinstance(content, str):
+        return content or ""
+    raise TypeError
 
 
 def said(response: Response) -> str:
@@ -115,13 +128,14 @@ def _shortened(value: object) -> str:
 
 
 def _retry_after(response: Response) -> float | None:
-    """Seconds: the header holds them, or a date."""
+    """Seconds: the header holds them, or a date. None where it holds neither."""
     value = response.headers.get("retry-after", "")
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-    except ValueError:
-        return None
+    with suppress(ValueError):
+        seconds = float(value)
+        return seconds if 0 <= seconds < inf else None
+    with suppress(ValueError):
+        when = parsedate_to_datetime(value)
+        if when.tzinfo is None:  # RFC 9110's oldest form names no zone and means GMT
+            when = when.replace(tzinfo=UTC)
+        return max(0.0, when.timestamp() - time())
+    return None

@@ -48,6 +48,7 @@ def _in_process(
         tokens=placement.generation_tokens,
         neighbours=placement.neighbours,
         logprobs=generation.logprobs,
+        graphs=placement.cuda_graphs,
         warn=placement.warn,
     )
 

@@ -81,6 +81,7 @@ class Evaluate(Stage):
                 placement.batch_size,
                 tokens=placement.generation_tokens,
                 neighbours=placement.neighbours,
+                graphs=placement.cuda_graphs,
                 warn=placement.warn,
             )
 
