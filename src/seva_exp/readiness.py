@@ -9,7 +9,7 @@ from seva_exp.events import PlannedStage
 from seva_exp.machine import Machine, resolve_device
 from seva_exp.models import AnyModel
 from seva_exp.runtime import settle
-from seva_exp.stages import Align, Answers, Reference, Stage
+from seva_exp.stages import Align, Answers, Reference, Stage, Verdicts
 from seva_exp.stages.processes import check_processes
 from seva_exp.training import DpoTraining
 
@@ -27,6 +27,7 @@ def make_ready(
         return
     model.prepare()
     _prepare_to_ask(left, machine)
+    _prepare_to_judge(left, machine)
     if machine.device != "auto":
         settle()
         resolve_device(machine)
@@ -53,6 +54,15 @@ def _prepare_to_ask(left: Sequence[Stage], machine: Machine) -> None:
     for stage in left:
         if isinstance(stage, Answers):
             stage.generation.prepare(machine.server, stage.model)
+            return
+
+
+def _prepare_to_judge(left: Sequence[Stage], machine: Machine) -> None:
+    """Once, where any answer is to be judged."""
+    for stage in left:
+        if isinstance(stage, Verdicts):
+            assert stage.judging
+            stage.judge.prepare(machine.judge, stage.judging)
             return
 
 

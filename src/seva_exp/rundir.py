@@ -23,6 +23,7 @@ from seva_exp.stages import (
     Pairs,
     Stage,
     Trained,
+    Verdicts,
     read_deltas,
     read_scores,
 )
@@ -138,8 +139,7 @@ def collect_outcome(
         else None,
         scores=tuple(
             score
-            for stage in stages
-            if isinstance(stage, Evaluate)
+            for stage in _measured(stages)
             for score in stage.named(read_scores(path[stage.label]))
         ),
         deltas=tuple(_deltas(stages, path)),
@@ -164,6 +164,13 @@ def _pairs(stages: Sequence[Stage]) -> Pairs | None:
     """Those that the last alignment learnt from; where there was none, the last that were made."""
     align = _last(s for s in stages if isinstance(s, Align))
     return align.pairs if align else _last(s for s in stages if isinstance(s, Pairs))
+
+
+def _measured(stages: Sequence[Stage]) -> list[Evaluate | Verdicts]:
+    """The stages whose scores are the run's: of a judged benchmark the judge's alone."""
+    found = [stage for stage in stages if isinstance(stage, (Evaluate, Verdicts))]
+    judged = {stage.of.label for stage in found if isinstance(stage, Verdicts)}
+    return [stage for stage in found if stage.label not in judged]
 
 
 def _deltas(stages: Sequence[Stage], path: dict[str, Path]) -> Iterator[Delta]:

@@ -68,6 +68,7 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
         headline=headline(report, tuple(skipped)),
         lead=" ".join([*map(_sentence, dict.fromkeys(skipped.values())), lead(report)]).strip(),
         comparisons=len(report.final_deltas),
+        notes=plan.notes,
         benchmarks=benchmarks(report),
         plots=_plots(report.final_deltas),
         curves=curves(outcome.training),
