@@ -229,13 +229,15 @@ def estimate(
     bench: Bench, questions: Sequence[Question], found: Sequence[Prediction] | None
 ) -> Estimate:
     """Calls, and about how many tokens, without retries. Where there are no answers yet, the
-    longest stand in for them."""
+    longest stand in for them, and none is like another."""
     answers = found or [
         bench.benchmark.predict(question, "word " * question.max_new_tokens)
         for question in questions
     ]
     cases = bench.cases(questions, answers)
-    queries = {bench.query(case, 0) for case in cases if not (found and bench.known(case))}
+    queries = [bench.query(case, 0) for case in cases if not (found and bench.known(case))]
+    if found:
+        queries = list(dict.fromkeys(queries))
     sent = sum(len(text) for query in queries for _, text in query.messages) // CHARACTERS
     back = sum(query.max_tokens for query in queries)
     return Estimate(len(queries), sent, back, found is None)

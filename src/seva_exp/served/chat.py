@@ -52,8 +52,10 @@ def reply_of(id: str, response: Response) -> Reply:
 def tokens_of(response: Response) -> tuple[int, int]:
     """How many tokens were sent and came back, by a reply that was read; 0 where it does not
     tell."""
-    usage = response.json().get("usage") or {}
-    return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+    usage = response.json().get("usage")
+    if not isinstance(usage, dict):
+        return 0, 0
+    return usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
 
 
 def said(response: Response) -> str:
