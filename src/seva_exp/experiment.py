@@ -193,7 +193,7 @@ class Experiment(Spec):
                 if not benchmark.lacking(data_root):
                     benchmark.check(data_root)
                     if self.judge and benchmark.judged:
-                        benchmark.judging(data_root)
+                        benchmark.judging(data_root, self.judge.own_prompts)
             except InputError as error:  # all of a suite's missing files at once
                 faults.append(str(error))
         if faults:

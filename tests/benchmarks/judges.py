@@ -37,6 +37,9 @@ def verdict(asked: str) -> str:
     if "| Correctness\n" in asked:
         _, target, answer, _ = asked.rpartition("\n\n")[2].split(" | ")
         return "1.0" if same(target) in same(answer) else "0.0"
+    if "\nRight answer: " in asked:
+        target, answer = re.findall(r"\n(?:Right|Given) answer: (.*)", asked)
+        return "1.0" if same(target) in same(answer) else "0.0"
     if "[End of Assistant 1]" in asked:
         first, second = re.findall(r"\[Assistant \d\]\n(.*?)\n\n\[End", asked, re.DOTALL)
         return f"8 {8 if same(first) == same(second) else 4}\nSince I say so."

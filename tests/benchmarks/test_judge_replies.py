@@ -290,7 +290,7 @@ def test_scores_do_not_depend_on_the_order():
 
 
 def test_the_temperature_rises_by_a_half_for_each_reply_that_cannot_be_read():
-    benchmark = OFFICIAL["mmvet"](kind="mmvet", protocol="own_judge")
+    benchmark = OFFICIAL["mmvet"](kind="mmvet")
     judging = benchmark.judgings["own"](benchmark, None)
 
     def heats(**fields):
@@ -302,12 +302,10 @@ def test_the_temperature_rises_by_a_half_for_each_reply_that_cannot_be_read():
     assert heats(temperature=2.0) == [2.0] * 4
 
 
-def test_a_protocols_name_tells_judge_way_and_temperature():
-    def label(protocol, **fields):
-        benchmark = OFFICIAL["mmvet"](kind="mmvet", protocol=protocol)
-        judging = benchmark.judgings["own"](benchmark, None) if protocol == "own_judge" else None
-        return Judge(**fields).label(judging)
+def test_a_protocols_name_tells_judge_way_and_temperature(samples):
+    def label(own=False, **fields):
+        return Judge(**fields).label(OFFICIAL["mmvet"](kind="mmvet").judging(samples, own))
 
-    assert label("llava15", model="gpt-4-0613") == "+gpt-4-0613"
-    assert label("own_judge", model="gpt-4-0613") == "+own.gpt-4-0613"
-    assert label("llava15", model="m", temperature=0.5) == "+m.t0.5"
+    assert label(model="gpt-4-0613") == "+gpt-4-0613"
+    assert label(model="gpt-4-0613", own=True) == "+own.gpt-4-0613"
+    assert label(model="m", temperature=0.5) == "+m.t0.5"

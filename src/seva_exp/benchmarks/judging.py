@@ -60,6 +60,9 @@ class Judge(Spec):
     """0: the likeliest reply; none: each benchmark's official one."""
     max_tokens: int | None = Field(None, ge=1)
     """Longest reply in tokens; none: each benchmark's official one."""
+    own_prompts: bool = False
+    """Ask in words of this package also where the protocol takes the official prompt from a file;
+    which of them it was stands in the protocol's name with every score."""
     repeats: int = Field(1, ge=1)
     """How often each question is judged: scores are means, with their standard deviation over the
     repeats (MM-Vet's paper: 5)."""

@@ -110,8 +110,8 @@ class LlavaBenchBenchmark(Official):
             yield _item(row, id, "question", answer, context, picture.sha256, picture)
 
     def _official(self, shelf: Shelf) -> Judging:
-        where = "github.com/haotian-liu/LLaVA, llava/eval/table/rule.json; or take "
-        shelf.need(RULES, f"{where}benchmark.llava_bench.protocol=own_judge")
+        where = "github.com/haotian-liu/LLaVA, llava/eval/table/rule.json"
+        shelf.need(RULES, f"{where}; or take judge.own_prompts=true")
         found = {name: row for name, row in shelf.by_key(RULES)}
         rules = {}
         for category in CATEGORIES:

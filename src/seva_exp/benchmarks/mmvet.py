@@ -19,7 +19,7 @@ EXAMPLES = ("mmvet/judge_prompt.txt", "mm-vet/judge_prompt.txt")
 """The official judge's instruction and its table of examples, a row each."""
 SOURCE_OF_EXAMPLES = (
     "what `prompt` holds in the official mm-vet_evaluator.ipynb, as a text file; or take "
-    "benchmark.mmvet.protocol=own_judge, whose prompt is written here"
+    "judge.own_prompts=true"
 )
 OWN_PROMPT = """\
 You grade an answer to a question about a picture that you cannot see.

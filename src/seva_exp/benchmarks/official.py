@@ -23,7 +23,7 @@ from seva_exp.benchmarks.base import (
     accuracy,
     ratio,
 )
-from seva_exp.benchmarks.judging import Judging
+from seva_exp.benchmarks.judging import OWN, Judging
 from seva_exp.benchmarks.protocols import Protocol, load_protocol
 from seva_exp.benchmarks.shelf import Candidates, FilePicture, Picture, Row, Shelf, Stamps, stamp
 from seva_exp.errors import InputError, suggest
@@ -110,7 +110,8 @@ class Official(Benchmark):
     judge_files: ClassVar[tuple[Candidates, ...]] = ()
     """What a judge's questions are made of, where the benchmark does without it."""
     judgings: ClassVar[Mapping[str, Callable[[Any, Shelf], Judging]]] = {}
-    """What a protocol's ``judge`` can be: (the benchmark, the shelf) -> how a judge is asked."""
+    """What a protocol's ``judge`` can be: (the benchmark, the shelf) -> how a judge is asked. One
+    of them is ``own``."""
 
     kind: str
     protocol: str = Field("llava15", min_length=1)
@@ -164,10 +165,10 @@ class Official(Benchmark):
     def judged(self) -> bool:
         return self.asked.judge is not None
 
-    def judging(self, root: Path | None) -> Judging:
+    def judging(self, root: Path | None, own: bool = False) -> Judging:
         if root is None:
             raise InputError(str(self.lacking(root)))
-        way = self.asked.judge
+        way = OWN if own else self.asked.judge
         assert way is not None
         return _once_read(
             ["judging", way, self.to_json()], root, lambda shelf: self.judgings[way](self, shelf)

@@ -141,7 +141,7 @@ class Verdicts(Stage):
     def judging(self) -> Judging | None:
         """How the judge is asked; None while files are lacking."""
         lacking = self.benchmark.lacking(self.of.root)
-        return None if lacking else self.benchmark.judging(self.of.root)
+        return None if lacking else self.benchmark.judging(self.of.root, self.judge.own_prompts)
 
     def named(self, found: list[Score]) -> list[Score]:
         """Scores under this run's names of benchmark and model."""

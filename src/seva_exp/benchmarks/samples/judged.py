@@ -30,7 +30,7 @@ RULE = {
 
 def mmvet(root: Path, cases: list[Case]) -> None:
     """Colours, counts and places."""
-    rows = {}
+    rows: dict[str, dict] = {}
     for case in cases:
         name = f"v1_{case.number}.jpg"
         for type_, needed in NEEDED.items():
