@@ -6,7 +6,7 @@ Free of Hydra, W&B and torch at import; torch is loaded by the first stage that 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,12 +33,12 @@ from seva_exp.machine import Machine
 from seva_exp.methods import AnyMethod, SevaMethod, SticMethod
 from seva_exp.models import AnyModel, TinyModel
 from seva_exp.progress import progress
-from seva_exp.readiness import make_ready
+from seva_exp.readiness import make_ready, notes
 from seva_exp.records import CLEAN, Report, StageResult
 from seva_exp.rundir import RunDir, collect_outcome
 from seva_exp.runtime import settle
 from seva_exp.spec import Json, Spec, digest
-from seva_exp.stages import Align, Pairs, Reference, Stage, Trained, Verdicts, Workshop
+from seva_exp.stages import Align, Pairs, Reference, Stage, Trained, Workshop
 from seva_exp.store import Manifest, Store
 from seva_exp.training import DpoTraining, SftTraining
 
@@ -267,42 +267,9 @@ def plan_run(
         stages=tuple(rows),
         dir=machine.runs_root(),
         lacking=tuple(lacking),
-        notes=tuple(_notes(experiment, machine, chosen, rows, store)),
+        notes=tuple(notes(experiment.left_out, machine.judge, chosen, rows, store)),
     )
     return plan, chosen
-
-
-def _notes(
-    experiment: Experiment,
-    machine: Machine,
-    chosen: Sequence[Stage],
-    rows: Sequence[PlannedStage],
-    store: Store,
-) -> Iterator[str]:
-    """What a person should know of the plan: what is left out, what a judge will be asked."""
-    if experiment.left_out:
-        yield (
-            f"left out, since a judge scores them and judge=none: {', '.join(experiment.left_out)} "
-            "(judge=openai or judge=server, docs/benchmarks.md)"
-        )
-    left = {row.key: row for row in rows if not row.cached}
-    found = [
-        (stage, stage.estimate(store, stage.of.key in left))
-        for stage in chosen
-        if isinstance(stage, Verdicts) and stage.key in left and stage.judge.model and stage.judging
-    ]
-    if not found:
-        return
-    sent = sum(e.tokens_sent for _, e in found)
-    back = sum(e.tokens_back for _, e in found)
-    most = "at most " if any(e.most for _, e in found) else ""
-    each = ", ".join(f"{stage.label} {e.calls}" for stage, e in found)
-    cost = machine.judge.cost(sent, back)
-    yield (
-        f"judge {found[0][0].judge.model}: {most}{sum(e.calls for _, e in found)} calls ({each}), "
-        f"{most}about {sent:,} tokens sent and {back:,} back"
-        + ("" if cost is None else f", cost {most}about {cost:.2f}")
-    )
 
 
 def run(
