@@ -37,6 +37,8 @@ class Plan:
     dir: Path
     lacking: tuple[str, ...] = ()
     """Of a dry run: what must be given before it can run. Until then the keys are not final."""
+    notes: tuple[str, ...] = ()
+    """What else a person should know before it runs: what is left out, what a judge will cost."""
 
 
 @dataclass(frozen=True)

@@ -107,9 +107,23 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """What a judge said of one answer, the ``repeat``-th time (from 0), and the counts that its
+    reply gives. ``reply`` is the last one; ``score`` is None where none could be read."""
+
+    sample_id: str
+    repeat: int
+    reply: str
+    extracted: str
+    score: float | None
+    counts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Score:
     """A metric over ``n`` answers, with its 95 % bootstrap interval (``low``, ``high``) over
-    pictures."""
+    pictures. ``spread`` is its standard deviation over a judge's repeats, where there are
+    several."""
 
     model: str
     benchmark: str
@@ -121,6 +135,7 @@ class Score:
     n: int
     protocol: str
     better: str = "higher"
+    spread: float | None = None
 
 
 @dataclass(frozen=True)

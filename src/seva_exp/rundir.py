@@ -23,6 +23,7 @@ from seva_exp.stages import (
     Pairs,
     Stage,
     Trained,
+    Verdicts,
     read_deltas,
     read_scores,
 )
@@ -141,8 +142,7 @@ def collect_outcome(
         else None,
         scores=tuple(
             score
-            for stage in stages
-            if isinstance(stage, Evaluate)
+            for stage in _measured(stages)
             for score in stage.named(read_scores(path[stage.label]))
         ),
         deltas=tuple(_deltas(stages, path)),
@@ -172,6 +172,13 @@ def _pairs(stages: Sequence[Stage]) -> Pairs | None:
     return align.pairs if align else _last(s for s in stages if isinstance(s, Pairs))
 
 
+def _measured(stages: Sequence[Stage]) -> list[Evaluate | Verdicts]:
+    """The stages whose scores are the run's: of a judged benchmark the judge's alone."""
+    found = [stage for stage in stages if isinstance(stage, (Evaluate, Verdicts))]
+    judged = {stage.of.label for stage in found if isinstance(stage, Verdicts)}
+    return [stage for stage in found if stage.label not in judged]
+
+
 def _deltas(stages: Sequence[Stage], path: dict[str, Path]) -> Iterator[Delta]:
     """Those of the final model first, then those of the models on the way to it."""
     compares = [stage for stage in stages if isinstance(stage, Compare)]
@@ -188,7 +195,7 @@ def _answered(compare: Compare, path: dict[str, Path]) -> Answered:
                 yield question.id, question.load
 
     said, says = (path[stage.label] / "predictions.jsonl" for stage in (base, after))
-    return Answered(base.benchmark_name, base.benchmark.protocol_name, said, says, pictures)
+    return Answered(base.benchmark_name, base.protocol, said, says, pictures)
 
 
 def _training(stages: Sequence[Stage], path: dict[str, Path]) -> Iterator[Json]:

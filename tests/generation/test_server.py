@@ -20,14 +20,15 @@ from PIL import Image
 from seva_exp.data import ShapesData
 from seva_exp.digests import FileDigests
 from seva_exp.errors import InputError, StageError
-from seva_exp.generation import ServerGeneration, server
-from seva_exp.generation.chat import Chat, PassingFault, reply_of
-from seva_exp.generation.server import ServerEngine
+from seva_exp.generation import ServerGeneration
+from seva_exp.generation.asked import Chat, server_engine
 from seva_exp.interfaces import Placement, Request
 from seva_exp.machine import Server
 from seva_exp.models import HubModel, TinyModel
 from seva_exp.progress import progress
 from seva_exp.records import CLEAN
+from seva_exp.served import asking
+from seva_exp.served.chat import PassingFault, reply_of
 from seva_exp.store import PARTS, Journal
 from seva_exp.views import View
 
@@ -40,7 +41,7 @@ N = 12
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(server, "FIRST_WAIT", 0.02)
+    monkeypatch.setattr(asking, "FIRST_WAIT", 0.02)
 
 
 def request(number):
@@ -57,7 +58,7 @@ def chat(generation=GENERATION, source=None, seed=0, purpose="sampling/clean"):
 
 def engine(endpoint, warn=lambda text: None, **options):
     options = {"concurrency": 3, "retries": 3, "timeout_seconds": 20.0} | options
-    return ServerEngine(Server(url=endpoint.url, **options), chat(), warn)
+    return server_engine(Server(url=endpoint.url, **options), chat(), warn)
 
 
 def asked(endpoint, requests=REQUESTS, **options):
@@ -222,7 +223,7 @@ def test_every_form_of_a_date_is_one_in_gmt(monkeypatch, form):
 
 
 def test_waits_grow_and_are_not_the_same_for_all(monkeypatch):
-    monkeypatch.setattr(server, "FIRST_WAIT", 0.5)
+    monkeypatch.setattr(asking, "FIRST_WAIT", 0.5)
     with Misbehaving() as endpoint:
         waits = [[engine(endpoint)._wait(attempt, None) for _ in range(50)] for attempt in range(9)]
     for attempt, drawn in enumerate(waits):

@@ -62,6 +62,7 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
         comparisons=len(report.final_deltas),
         unclear=any(map(words.needed, report.final_deltas)),
         changed=bool(outcome.answered),
+        notes=plan.notes,
         benchmarks=benchmarks(report),
         plots=_plots(report.final_deltas),
         curves=curves(outcome.training),

@@ -1,33 +1,25 @@
-"""The wire format: a question as an OpenAI-compatible server takes it, and what it replies."""
+"""The wire format of OpenAI-compatible servers: what they reply, and what that means."""
 
 from __future__ import annotations
 
-import base64
 import json
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from io import BytesIO
 from math import inf
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from seva_exp.generation.spec import ServerGeneration
-from seva_exp.interfaces import ModelSource, Reply, Request
-from seva_exp.randomness import seed_for
+from seva_exp.interfaces import Reply
 
 if TYPE_CHECKING:
     from httpx2 import Response
-    from PIL.Image import Image
 
 PATH = "chat/completions"
 STOPS = {"stop": "eos", "length": "length"}
 """finish_reason -> a reply's ``stop``."""
 PASSING = {408, 409, 429}
 """Statuses below 500 that may be another one at the next try."""
-SEED_BITS = 31
-"""Some servers hand the seed to NumPy or a C int."""
 LONGEST_SAID = 300
 
 
@@ -41,46 +33,6 @@ class PassingFault(Exception):
     def __init__(self, why: str, wait: float | None = None) -> None:
         super().__init__(why)
         self.wait = wait
-
-
-@dataclass(frozen=True)
-class Chat:
-    """How the questions of one view are put. What is sampled draws from (``seed``, ``purpose``,
-    request's id)."""
-
-    generation: ServerGeneration
-    source: ModelSource
-    seed: int
-    purpose: str
-
-    def body(self, request: Request) -> bytes:
-        """The request's JSON: one user message, the picture (PNG, its own size) before the text."""
-        picture = {"type": "image_url", "image_url": {"url": data_url(self._picture(request))}}
-        content = [picture, {"type": "text", "text": request.prompt}]
-        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        if self.source.system_prompt:
-            messages.insert(0, {"role": "system", "content": self.source.system_prompt})
-        values = {
-            "model": self.generation.served_model,
-            "messages": messages,
-            "max_tokens": request.max_new_tokens,
-            "temperature": self.generation.temperature,
-            "top_p": self.generation.top_p,
-        }
-        if self.generation.seeded:
-            seed = seed_for(self.seed, self.purpose, request.id)
-            values["seed"] = seed % 2**SEED_BITS
-        return json.dumps(values).encode()
-
-    def _picture(self, request: Request) -> Image:
-        return self.source.squared(request.load())
-
-
-def data_url(picture: Image) -> str:
-    """The picture without loss, as text."""
-    file = BytesIO()
-    picture.save(file, "PNG", compress_level=1)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def reply_of(id: str, response: Response) -> Reply:
@@ -108,6 +60,15 @@ def _text(content: Any) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     raise TypeError
+
+
+def tokens_of(response: Response) -> tuple[int, int]:
+    """How many tokens were sent and came back, by a reply that was read; 0 where it does not
+    tell."""
+    usage = response.json().get("usage")
+    if not isinstance(usage, dict):
+        return 0, 0
+    return usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
 
 
 def said(response: Response) -> str:
