@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from seva_exp.benchmarks import OFFICIAL
+from seva_exp.benchmarks import OFFICIAL, llava_bench
 from seva_exp.benchmarks.base import Question
 from seva_exp.benchmarks.judging import Judge
 from seva_exp.benchmarks.llava_bench import read_pair
@@ -15,6 +15,7 @@ from seva_exp.benchmarks.mmvet import read_score
 from seva_exp.benchmarks.shr import described, read_labels, repetition, scored, sentences
 from seva_exp.benchmarks.verdicts import judged_scores, settled
 from seva_exp.records import Judgement, Prediction
+from seva_exp.stages.evaluation import scored_in_both
 
 SCORES = [
     ("0.0", 0.0), ("0", 0.0), ("0.", 0.0), (".5", 0.5), ("0.5", 0.5), ("1", 1.0), ("1.0", 1.0),
@@ -48,6 +49,12 @@ PAIRS = [
 @pytest.mark.parametrize(("reply", "want"), PAIRS)
 def test_llava_benchs_scores_are_the_two_numbers_of_the_first_line(reply, want):
     assert read_pair(reply) == want
+
+
+def test_llava_benchs_first_score_is_the_references():
+    found = llava_bench.read("8 4", prediction(0), prediction(0))
+    assert (found.extracted, found.score) == ("8 4", 0.4)
+    assert found.counts == {"judged": 1, "reference": 8, "model": 4}
 
 
 H, C, N = "hallucination", "correct", "cannot judge"
@@ -278,6 +285,16 @@ def test_an_extraction_by_a_judge_counts_as_one_by_rules():
     said = Judgement("p", 0, "7", verdict.extracted, verdict.score, verdict.counts)
     got = table("mathvista", [unread()], [said])
     assert (got["all", "accuracy"].value, got["all", "unparsed"].value) == (100, 0)
+
+
+def test_models_are_compared_on_what_was_judged_for_both():
+    before = [replace(prediction(n), score=0.5, counts={"judged": 1.0}) for n in range(4)]
+    after = [replace(one, score=1.0) for one in before]
+    before[1] = replace(before[1], score=None, counts={})
+    after[2] = replace(after[2], score=None, counts={})
+    kept = scored_in_both(before, after)
+    assert [[one.sample_id for one in some] for some in kept] == [["q0", "q3"]] * 2
+    assert scored_in_both(before[1:2], after[1:2]) == ([], [])
 
 
 def test_scores_do_not_depend_on_the_order():

@@ -171,6 +171,7 @@ def test_what_could_not_be_read_is_asked_again_by_the_next_run_and_only_that(sam
         endpoint.always = NONSENSE
         found, summary = judged(endpoint, bench, samples)
         assert summary["unjudged"] == len(found)
+        assert not list(tmp_path.iterdir()), "such replies are of no use to anybody"
         endpoint.always, endpoint.faults = sensibly, {}
         endpoint.asked.clear()
         found, summary = judged(endpoint, bench, samples)
@@ -355,6 +356,11 @@ def notes(wanted, folder, samples, **options):
     options = Options(data_root=str(samples), dry_run=True, **options)
     plan, _ = plan_run(wanted.experiment, machine, options, [], FileDigests(folder))
     return "\n".join(plan.notes)
+
+
+def test_the_plan_tells_what_of_a_suite_is_left_out(samples, tmp_path):
+    told = notes(composed("benchmark=seva_suite"), tmp_path, samples)
+    assert told.startswith("left out, since a judge scores them and judge=none: llava_bench, mmvet")
 
 
 def test_the_plan_tells_calls_and_cost_before_anything_is_asked(samples, tmp_path):
