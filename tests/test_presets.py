@@ -73,10 +73,8 @@ def arms(sweep: str) -> list[list[str]]:
 
 def composed(sweep: str, *overrides: str) -> RunConfig:
     search_path = f"hydra.searchpath=[file://{config_dir()}]"
-    # Hydra's own sweeper in place of Optuna's, which need not be installed.
-    plain = ["hydra/sweeper=basic", "~hydra.sweeper"] if sweep == SEARCH else []
     with initialize_config_dir(str(sweeps_dir()), version_base="1.3"):
-        config = compose(sweep, [search_path, *overrides, *plain])
+        config = compose(sweep, [search_path, *overrides])
     return parse(OmegaConf.to_container(config, resolve=True))
 
 
