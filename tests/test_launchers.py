@@ -20,19 +20,26 @@ from seva_exp.compare import read_run, tables
 from seva_exp.paths import config_dir
 
 LAUNCHERS = {
-    "joblib": "hydra_plugins.hydra_joblib_launcher",
-    "submitit_local": "hydra_plugins.hydra_submitit_launcher",
-    "ray": "hydra_plugins.hydra_ray_launcher",
+    "local_joblib": "hydra_plugins.hydra_joblib_launcher",
+    "local_submitit": "hydra_plugins.hydra_submitit_launcher",
+    "local_ray": "hydra_plugins.hydra_ray_launcher",
+    "slurm": "hydra_plugins.hydra_submitit_launcher",
 }
-"""Each with the module that brings it."""
+"""Each with the plugin that brings it."""
+HERE = ("local_joblib", "local_submitit", "local_ray")
 SWEEP = [
     "-m", "+aug=moco", "dpo.beta=0.05,0.2", "seed=0,1", "data.samples=40",
     "benchmark.shapes.images=10", "tracker=none",
 ]  # fmt: skip
 
 
-def installed(module: str) -> bool:
-    return bool(importlib.util.find_spec("hydra_plugins") and importlib.util.find_spec(module))
+@pytest.fixture
+def name(request) -> str:
+    """A launcher whose plugin is installed."""
+    plugin = LAUNCHERS[request.param]
+    if not importlib.util.find_spec("hydra_plugins") or not importlib.util.find_spec(plugin):
+        pytest.skip(f"{plugin} is not installed")
+    return request.param
 
 
 def finished(folder: Path) -> list[Path]:
@@ -53,13 +60,12 @@ def expected(tmp_path_factory) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LAUNCHERS)
+@pytest.mark.parametrize("name", HERE, indirect=True)
 def test_at_once_it_is_the_same_table_and_each_stage_is_computed_once(
     cli, tmp_path, name, expected
 ):
-    if not installed(LAUNCHERS[name]):
-        pytest.skip(f"pip install 'seva_exp[{name.split('_')[0]}]'")
-    done = cli(*SWEEP, f"hydra/launcher={name}", timeout=600)
+    free = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    done = cli(*SWEEP, f"hydra/launcher={name}", timeout=600, env=free)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sweep: 4 done" in done.stdout
     runs = finished(tmp_path)
@@ -68,13 +74,14 @@ def test_at_once_it_is_the_same_table_and_each_stage_is_computed_once(
     stages = [stage for report in reports for stage in report["stages"]]
     computed = Counter(stage["key"] for stage in stages if not stage["cached"])
     assert computed == dict.fromkeys({stage["key"] for stage in stages}, 1)
+    manifests = (tmp_path / "runs/store/align").glob("*/manifest.json")
+    threads = {json.loads(file.read_text())["environment"]["threads"] for file in manifests}
+    assert max(threads) <= max(1, (os.cpu_count() or 2) // 2), "two jobs share the cores"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LAUNCHERS)
+@pytest.mark.parametrize("name", HERE, indirect=True)
 def test_a_job_that_fails_elsewhere_is_told_here(cli, tmp_path, name):
-    if not installed(LAUNCHERS[name]):
-        pytest.skip(f"pip install 'seva_exp[{name.split('_')[0]}]'")
     words = ["-m", "+aug=moco", "dpo.beta=-1,0.1", "stop_after=samples", "tracker=none"]
     done = cli(*words, f"hydra/launcher={name}", timeout=600)
     assert done.returncode == 2
@@ -90,28 +97,29 @@ def composed(name: str) -> dict:
     # Only a running job knows its number and folder.
     OmegaConf.update(config, "hydra.sweep.dir", "sweep")
     return OmegaConf.to_container(config.hydra.launcher, resolve=True) | {
-        "threads": OmegaConf.to_container(config.hydra.job.env_set)
+        "threads": OmegaConf.to_container(config.hydra.job.env_set, resolve=True)
     }
 
 
-@pytest.mark.parametrize("name", [*LAUNCHERS, "submitit_slurm"])
+@pytest.mark.parametrize("name", LAUNCHERS, indirect=True)
 def test_a_launcher_s_config_composes_and_names_its_plugin(name):
     found = composed(name)
     module, _, _ = found["_target_"].rpartition(".")
-    assert module.startswith(LAUNCHERS.get(name, LAUNCHERS["submitit_local"]))
-    if "submitit" in name:
+    assert module.startswith(LAUNCHERS[name])
+    if "submitit" in module:
         assert found["threads"] == {"OMP_NUM_THREADS": str(found["cpus_per_task"])}
 
 
-def test_the_batch_file_for_slurm_asks_for_what_the_config_says(tmp_path, monkeypatch):
-    submitit = pytest.importorskip("submitit")
+@pytest.mark.parametrize("name", ["slurm"], indirect=True)
+def test_the_batch_file_for_slurm_asks_for_what_the_config_says(tmp_path, monkeypatch, name):
+    import submitit
     from submitit.slurm import slurm
 
     for tool in ("srun", "sbatch"):  # it looks for them before it writes the file
         (tmp_path / tool).write_text("#!/bin/sh\n")
         (tmp_path / tool).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    given = composed("submitit_slurm")
+    given = composed(name)
     executor = submitit.AutoExecutor(
         folder=tmp_path / "%j", cluster="slurm", slurm_max_num_timeout=given["max_num_timeout"]
     )

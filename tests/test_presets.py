@@ -72,6 +72,8 @@ def arms(sweep: str) -> list[list[str]]:
 
 
 def composed(sweep: str, *overrides: str) -> RunConfig:
+    if sweep == SEARCH:
+        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     search_path = f"hydra.searchpath=[file://{config_dir()}]"
     with initialize_config_dir(str(sweeps_dir()), version_base="1.3"):
         config = compose(sweep, [search_path, *overrides])

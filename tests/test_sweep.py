@@ -14,14 +14,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from seva_exp.job import DONE, FAILED, Job
 from seva_exp.paths import config_dir
 from seva_exp.sweep import Sweep
-
 
 SMALL = ["data.samples=40", "benchmark.shapes.images=10", "tracker=none"]
 
