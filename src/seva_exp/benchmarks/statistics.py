@@ -106,6 +106,19 @@ def _two_sided(change: np.ndarray) -> float:
     return min(1.0, 2 * (min(below, above) + 1) / (total + 1))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p of each of several comparisons corrected for their number, in the order given: the
+    chance of any false finding among all of them stays below the level, however they depend on
+    each other (Holm 1979, Scand. J. Statist. 6:65-70). The k-th smallest of m is multiplied by
+    m - k + 1; none falls below a smaller one's."""
+    corrected, least = [1.0] * len(p_values), 0.0
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    for rank, i in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * p_values[i]))
+        corrected[i] = least
+    return corrected
+
+
 def resampling_weights(groups: int) -> np.ndarray:
     """[R, G]: how often each picture is drawn. The same for every model, so that pairs stay."""
     rng = np.random.default_rng(seed_for(0, "bootstrap", str(groups)))
