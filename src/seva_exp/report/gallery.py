@@ -63,15 +63,16 @@ def marked(text: str, others: Sequence[str]) -> Markup:
     return Markup("").join(parts)
 
 
-def picture(path: Path | None) -> Json | None:
-    """A picture as the model saw it, as a data URI with its size; None when there is none."""
+def picture(path: Path | None, side: int = SIDE) -> Json | None:
+    """A picture as the model saw it, as a data URI with its size, ``side`` pixels at most; None
+    when there is none."""
     if path is None:
         return None
     try:
         image = open_image(path)
     except (UnusableImage, OSError):
         return None
-    image.thumbnail((SIDE, SIDE))
+    image.thumbnail((side, side))
     small = max(image.size) <= SMALL
     data = io.BytesIO()
     if small:
