@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -183,6 +184,13 @@ class Experiment(Spec):
             raise InputError("\n".join(faults))
 
 
+class SweepOptions(Spec):
+    """How the jobs of a sweep go together."""
+
+    on_error: Literal["stop", "continue"] = "continue"
+    """When a job fails: ``continue`` with the others, or ``stop``: begin no more."""
+
+
 class Options(Spec):
     """How far and under what name to run. Nothing here changes a result."""
 
@@ -197,6 +205,11 @@ class Options(Spec):
     data_root: str | None = None
     """Folder of the benchmarks' official files; none means $SEVA_EXP_DATA. Where files are read is
     no part of a key, their content is."""
+    sweep: SweepOptions = SweepOptions()
+    """How the jobs of a sweep go together."""
+    objective: str | None = None
+    """The number that the command returns to a search, such as benchmark/shapes/pope/accuracy/delta
+    or negatives/hardness (docs/sweeps.md)."""
 
     def data_root_path(self) -> Path | None:
         """The folder, from the field or the environment; None where neither is set."""
