@@ -119,7 +119,7 @@ def test_what_is_left_out_is_told_on_the_page(make_run):
     unfinished = make_run("b")
     (unfinished / "report.json").unlink()
     page = page_of([make_run("a"), unfinished])
-    assert "1 folder is left out" in page.text and "this run is not finished" in page.text
+    assert "1 run is left out" in page.text and "this run is not finished" in page.text
 
 
 def test_numbers_are_axes_and_two_fields_a_heat_map(make_run):

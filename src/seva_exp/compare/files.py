@@ -13,13 +13,17 @@ from seva_exp.report.pages import write_whole
 
 
 def write_comparison(
-    folders: Sequence[Path], out: Path, against: Path | None = None
+    folders: Sequence[Path],
+    out: Path,
+    against: Path | None = None,
+    missing: Sequence[str] = (),
 ) -> tuple[Comparison, list[str]]:
     """Write ``out`` and the tables beside it, with the same stem; nothing where no run is finished.
-    Returns what was compared, and why folders were left out. Raises InputError when ``against``
-    is no finished run."""
+    Returns what was compared, and why folders were left out; ``missing`` tells of runs that have no
+    folder. Raises InputError when ``against`` is no finished run."""
     reference = read_run(against.resolve()) if against else None
     runs, left_out = read_runs([*folders, *([against] if against else [])])
+    left_out += missing
     comparison = Comparison.of(runs, reference)
     if runs:
         out.parent.mkdir(parents=True, exist_ok=True)
