@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from seva_exp.compare.changed import MOST
 from seva_exp.compare.files import write_comparison
 from seva_exp.compare.page import SHOWN, shown
 from seva_exp.compare.runs import read_run
 from seva_exp.compare.samples import SAMPLES, views_of
 from seva_exp.compare.training import POINTS, thinned
 
+PREDICTIONS = "evaluate.aligned.shapes/predictions.jsonl"
 VOID = {"meta", "img", "br", "input", "line", "rect", "circle", "path"}
 LIMIT = 3_000_000
 """Bytes of a page with 50 runs; a megabyte of it is the plotting library."""
@@ -145,6 +147,21 @@ def test_the_same_sample_is_shown_across_views_and_settings(make_run):
     assert page.count("article") == 2 <= SAMPLES
     assert page.count("img") == 2 * 3
     assert page.count("mark") > 0
+
+
+def test_fixed_and_broken_answers_are_counted_and_some_are_shown(make_run):
+    one, other = make_run("a", right=0.7), make_run("b", right=0.9, dpo={"beta": 0.5})
+    said = [
+        [row["score"] for row in map(json.loads, (run / PREDICTIONS).open())]
+        for run in (one, other)
+    ]
+    fixed = sum(after > before for before, after in zip(*said, strict=True))
+    broken = sum(after < before for before, after in zip(*said, strict=True))
+    page = page_of([one, other], against=one)
+    assert f"shapes: {fixed} fixed, {broken} broken, {120 - fixed - broken} same" in page.text
+    assert page.text.count("✓ fixed") == page.text.count("✕ broken") == MOST
+    (other / PREDICTIONS).unlink()
+    assert "fixed" not in page_of([one, other], against=one).text
 
 
 def test_runs_that_share_their_pairs_stand_together(make_run):

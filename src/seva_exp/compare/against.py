@@ -6,10 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seva_exp.compare.runs import FinishedRun
 from seva_exp.records import ALIGNED, BASE, Delta, Prediction, Score, read_jsonl
 from seva_exp.report.verdict import arrow, label, verdict
+
+if TYPE_CHECKING:
+    from seva_exp.benchmarks.base import Benchmark
 
 KEPT = 4
 """Files of predictions that are held at once: a base that runs share is read once."""
@@ -142,9 +146,6 @@ def _deltas(one: Measured, reference: Measured | None) -> dict[Column, Delta]:
 
 def _paired(one: Measured, reference: Measured, name: str) -> list[Delta]:
     """one - reference on one benchmark; empty when they answered different questions."""
-    from pydantic import TypeAdapter
-
-    from seva_exp.benchmarks import AnyBenchmark
     from seva_exp.benchmarks.statistics import deltas
 
     before, after = reference.predictions(name), one.predictions(name)
@@ -152,5 +153,14 @@ def _paired(one: Measured, reference: Measured, name: str) -> list[Delta]:
         (p.sample_id, p.group) for p in after
     ]:
         return []
-    benchmark = TypeAdapter(AnyBenchmark).validate_python(one.run.config["benchmark"][name])
-    return deltas(benchmark.metrics, before, after, benchmark=name)
+    return deltas(benchmark_of(one.run, name).metrics, before, after, benchmark=name)
+
+
+def benchmark_of(run: FinishedRun, name: str) -> Benchmark:
+    """A run's benchmark, from its config."""
+    from pydantic import TypeAdapter
+
+    from seva_exp.benchmarks import AnyBenchmark
+
+    found: Benchmark = TypeAdapter(AnyBenchmark).validate_python(run.config["benchmark"][name])
+    return found

@@ -12,6 +12,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from seva_exp.compare.against import Change, Column, Measured
+from seva_exp.compare.changed import changed
 from seva_exp.compare.charts import CONFIG, MOST_LINES, chart_specs
 from seva_exp.compare.differences import Value
 from seva_exp.compare.runs import FinishedRun, groups
@@ -48,6 +49,7 @@ def render(comparison: Comparison, left_out: Sequence[str], out: Path) -> str:
         rows=[_row(c, i, out) for i in range(len(c.models))],
         pairs=_pairs(finals, labels),
         samples=same_samples(finals, labels),
+        changed=changed(c),
         data=_for_script(_data(c)),
         markdown=markdown(c.runs),
         latex=latex(c.runs),

@@ -21,16 +21,13 @@ class FinishedRun:
     folder: Path
     report: Report
     config: Json
+    root: str | None = None
+    """Where the benchmarks' official files lay, if the config told."""
 
     @property
     def variant(self) -> str:
         """Equal for runs that differ in nothing but their seed."""
         return canonical(self.config)
-
-    @property
-    def link(self) -> Path:
-        """Its page."""
-        return self.folder / "report.html"
 
     def key(self, label: str) -> str:
         """The key of the stage of this label; empty when the run has none."""
@@ -52,7 +49,7 @@ def read_run(folder: Path) -> FinishedRun:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         kept = {n: v for n, v in config.items() if n in Experiment.model_fields and n != "seed"}
-        return FinishedRun(folder, Report.from_json(report), kept)
+        return FinishedRun(folder, Report.from_json(report), kept, config.get("data_root"))
     except FileNotFoundError as error:
         if (folder / "config.yaml").exists():
             raise InputError(f"{folder}: this run is not finished.") from None
