@@ -11,6 +11,17 @@
       .map(([name, value]) => `${name}=${value}`)
       .join(", ") || "all runs";
 
+  // A label in lines of about ``most`` characters, broken between its fields.
+  function wrapped(label, most) {
+    const lines = [];
+    for (const part of label.split(", ")) {
+      const last = lines.at(-1);
+      if (last && last.length + part.length + 2 <= most) lines.push(`${lines.pop()}, ${part}`);
+      else lines.push(part);
+    }
+    return lines.join("\n");
+  }
+
   function scoresOf(column) {
     return data.scores
       .filter(([model, of]) => of === column && visible.has(model))
@@ -40,23 +51,28 @@
   async function draw(name, values, description, change = () => {}) {
     const place = element(`chart-${name}`);
     place.closest("figure").classList.toggle("empty", !values.length);
+    place.dataset.drawn = values.length;
+    if (!values.length) return place.replaceChildren();
     const spec = structuredClone(data.specs[name]);
     spec.data = { values };
     spec.description = description;
     change(spec, place.clientWidth);
     const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-    const options = { renderer: "svg", actions: false, ast: true, config: data.config };
+    const axisX = { tickCount: Math.max(2, Math.floor(place.clientWidth / 100)) };
+    const config = { ...data.config, axisX };
+    const options = { renderer: "svg", actions: false, ast: true, config };
     await vegaEmbed(place, spec, { ...options, tooltip: { theme: dark ? "dark" : "light" } });
-    place.dataset.drawn = values.length;
   }
 
   function drawScores() {
     const column = Number(element("metric").value);
     const title = data.columns[column].label;
     const rows = scoresOf(column);
-    draw("scores", rows, `${title} of every run with its 95 % interval`, (spec) => {
-      const lines = Math.max(1, ...rows.map((row) => row.label.split(", ").length));
-      spec.height.step = 12 + 15 * lines;
+    const most = element("chart-scores").clientWidth < 600 ? 22 : 48;
+    const named = rows.map((row) => ({ ...row, label: wrapped(row.label, most) }));
+    draw("scores", named, `${title} of every run with its 95 % interval`, (spec) => {
+      const lines = Math.max(1, ...named.map((row) => row.label.split("\n").length));
+      spec.height = named.length * (12 + 15 * lines);
     });
     if (data.axes.length) drawAgainst(rows, title);
     if (data.heat.length) drawHeat(rows, title);
@@ -91,6 +107,7 @@
     draw("heat", values, `${title} by ${x} and ${y}`, (spec) => {
       spec.encoding.x.title = x;
       spec.encoding.y.title = y;
+      spec.height = 44 * new Set(values.map((row) => row.y)).size;
     });
   }
 

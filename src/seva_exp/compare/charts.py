@@ -30,6 +30,7 @@ CONFIG: Json = {
     "range": {"category": PALETTE, "heatmap": HEAT},
 }
 
+_FIT = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
 _TIP = [
     {"field": "label", "title": "run"},
     {"field": "value", "format": ".2f"},
@@ -53,7 +54,7 @@ def _scores() -> Json:
         "type": "nominal",
         "sort": None,
         "title": None,
-        "axis": {"labelExpr": "split(datum.label, ', ')", "ticks": False, "domain": False},
+        "axis": {"labelExpr": "split(datum.label, '\\n')", "ticks": False, "domain": False},
     }
     colour = {
         "field": "verdict",
@@ -69,8 +70,7 @@ def _scores() -> Json:
     }
     score = {**_SCORE, "title": None}
     return {
-        "width": "container",
-        "height": {"step": 26},
+        **_FIT,
         "encoding": {"y": models, "color": colour, "tooltip": _TIP},
         "layer": [
             {
@@ -89,7 +89,7 @@ def _against() -> Json:
     base = {"field": "base", "aggregate": "mean", "type": "quantitative", "title": None}
     mean = {**_SCORE, "aggregate": "mean", "title": None}
     return {
-        "width": "container",
+        **_FIT,
         "height": 260,
         "encoding": {"x": x, "color": _SERIES},
         "layer": [
@@ -132,8 +132,7 @@ def _heat() -> Json:
         "legend": None,
     }
     return {
-        "width": "container",
-        "height": {"step": 44},
+        **_FIT,
         "encoding": axes,
         "layer": [
             {"mark": {"type": "rect"}, "encoding": {"color": heat}},
@@ -148,11 +147,14 @@ def _heat() -> Json:
 def _training() -> Json:
     """Logged steps of all runs, one line a run."""
     return {
-        "width": "container",
+        **_FIT,
         "height": 240,
         "mark": {"type": "line", "strokeWidth": 1.6, "clip": True},
         "encoding": {
-            "x": {"field": "step", "type": "quantitative", "title": "optimiser step"},
+            "x": {
+                **{"field": "step", "type": "quantitative", "title": "optimiser step"},
+                "axis": {"tickMinStep": 1},
+            },
             "y": {**_SCORE, "title": None},
             "color": _SERIES,
             "detail": {"field": "run"},

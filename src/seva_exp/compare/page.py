@@ -15,12 +15,12 @@ from seva_exp.compare.against import Change, Column, Measured
 from seva_exp.compare.changed import changed
 from seva_exp.compare.charts import CONFIG, MOST_LINES, chart_specs
 from seva_exp.compare.differences import Value
-from seva_exp.compare.runs import FinishedRun, groups
+from seva_exp.compare.runs import groups
 from seva_exp.compare.samples import same_samples
 from seva_exp.compare.tables import latex, markdown
 from seva_exp.compare.training import training
-from seva_exp.compare.view import Comparison
-from seva_exp.records import BASE, Score
+from seva_exp.compare.view import Comparison, in_words
+from seva_exp.records import BASE, PairCounts, Score
 from seva_exp.report import plots
 from seva_exp.report import verdict as words
 from seva_exp.report.pages import asset, template
@@ -36,8 +36,6 @@ def render(comparison: Comparison, left_out: Sequence[str], out: Path) -> str:
     """The page's text, as it is read from ``out``. What a model or a user wrote is escaped."""
     c, visible = comparison, shown(comparison.columns)
     several = len({(column.benchmark, column.protocol) for column in c.columns}) > 1
-    finals = [c.models[i].run for i in c.finals]
-    labels = [c.labels[i] for i in c.finals]
     return template("compare/page.html").render(
         title=_title(c),
         runs=len(c.runs),
@@ -47,8 +45,8 @@ def render(comparison: Comparison, left_out: Sequence[str], out: Path) -> str:
         choices=_choices(c.fields),
         columns=[_head(column, j in visible, several) for j, column in enumerate(c.columns)],
         rows=[_row(c, i, out) for i in range(len(c.models))],
-        pairs=_pairs(finals, labels),
-        samples=same_samples(finals, labels),
+        pairs=_pairs(c),
+        samples=same_samples(c),
         changed=changed(c),
         data=_for_script(_data(c)),
         markdown=markdown(c.runs),
@@ -142,37 +140,33 @@ def _cell(one: Measured, column: Column, change: Change | None) -> Json | None:
     return cell
 
 
-def _pairs(runs: Sequence[FinishedRun], labels: Sequence[str]) -> list[Json]:
+def _pairs(c: Comparison) -> list[Json]:
     """What came of the samples; runs that share their pairs stand together."""
     found: dict[str, list[int]] = {}
-    for i, run in enumerate(runs):
-        made = [s for s in run.report.stages if s.name.startswith("pairs")]
-        if run.report.pairs and made:
-            found.setdefault(made[-1].key, []).append(i)
+    for i in c.finals:
+        report = c.models[i].run.report
+        made = [stage.key for stage in report.stages if stage.name.startswith("pairs")]
+        if report.pairs and made:
+            found.setdefault(made[-1], []).append(i)
+    counted = [(ids, c.models[ids[0]].run.report.pairs) for ids in found.values()]
     reasons = list(
-        dict.fromkeys(r for ids in found.values() for r in runs[ids[0]].report.pairs.dropped)
+        dict.fromkeys(reason for _, pairs in counted if pairs for reason in pairs.dropped)
     )
-    rows = []
-    for ids in found.values():
-        counts = runs[ids[0]].report.pairs
-        assert counts is not None
-        parts = [("kept", counts.kept), *((r, counts.dropped.get(r, 0)) for r in reasons)]
-        rows.append(
-            {
-                "labels": [labels[i] for i in ids],
-                "sampled": counts.sampled,
-                "parts": [
-                    {
-                        "name": n.replace("_", " "),
-                        "count": c,
-                        "share": words.share(c, counts.sampled),
-                    }
-                    for n, c in parts
-                ],
-                "bar": plots.bar(parts),
-            }
-        )
-    return rows
+    return [_pair_row(c, ids, pairs, reasons) for ids, pairs in counted if pairs]
+
+
+def _pair_row(c: Comparison, ids: Sequence[int], pairs: PairCounts, reasons: Sequence[str]) -> Json:
+    parts = [("kept", pairs.kept), *((reason, pairs.dropped.get(reason, 0)) for reason in reasons)]
+    return {
+        "label": in_words(c.told(ids)) or c.models[ids[0]].run.report.name,
+        "runs": len(ids),
+        "sampled": pairs.sampled,
+        "bar": plots.bar(parts),
+        "parts": [
+            {"name": name.replace("_", " "), "count": n, "share": words.share(n, pairs.sampled)}
+            for name, n in parts
+        ],
+    }
 
 
 def _data(c: Comparison) -> Json:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seva_exp.compare.runs import FinishedRun
+from seva_exp.compare.view import Comparison, in_words
 from seva_exp.errors import InputError
 from seva_exp.records import CLEAN, Answer, Sample, from_json
 from seva_exp.report.gallery import marked, picture
@@ -52,9 +53,10 @@ def _first_answers(run: FinishedRun) -> Iterator[tuple[str, str]]:
             yield view, stage.name
 
 
-def same_samples(runs: Sequence[FinishedRun], labels: Sequence[str]) -> list[Json]:
-    """Cards for the page. ``labels`` holds what each run is called; samples that most views kept a
-    picture of come first, among them those whose answers differ most."""
+def same_samples(c: Comparison) -> list[Json]:
+    """Cards for the page: samples that most views kept a picture of come first, among them those
+    whose answers differ most."""
+    runs = [c.models[i].run for i in c.finals]
     clean, *views = views_of(runs) or [None]
     if clean is None or not views:
         return []
@@ -69,8 +71,7 @@ def same_samples(runs: Sequence[FinishedRun], labels: Sequence[str]) -> list[Jso
 
     chosen = sorted(known, key=interest, reverse=True)[:SAMPLES]
     root = _image_root(runs[clean.runs[0]])
-    names = [_name(one, views, labels) for one in views]
-    shown = list(zip(names, said[1:], previews, strict=True))
+    shown = list(zip(_names(views, c), said[1:], previews, strict=True))
     return [_card(s, root, said[0], shown) for s in chosen]
 
 
@@ -100,12 +101,15 @@ def _card(
     }
 
 
-def _name(one: Answered, all_views: Sequence[Answered], labels: Sequence[str]) -> str:
-    """The view's name; where views of several settings have the same, with what their runs are
-    called."""
-    if sum(other.view == one.view for other in all_views) == 1:
-        return one.view
-    return f"{one.view}: {labels[one.runs[0]]}"
+def _names(views: Sequence[Answered], c: Comparison) -> list[str]:
+    """The views' names; those of one name are told apart by the fields of their runs."""
+    fields = [c.told([c.finals[run] for run in one.runs]) for one in views]
+    names = []
+    for one, told in zip(views, fields, strict=True):
+        alike = [f for other, f in zip(views, fields, strict=True) if other.view == one.view]
+        apart = {n: v for n, v in told.items() if len({str(f.get(n)) for f in alike}) > 1}
+        names.append(f"{one.view}: {in_words(apart)}" if apart else one.view)
+    return names
 
 
 def _previews(folder: Path) -> dict[str, Path]:

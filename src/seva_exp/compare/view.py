@@ -44,6 +44,16 @@ class Comparison:
         metrics, changed = columns(found), changes(found, reference)
         return cls(runs, reference, found, fields, short, labels, metrics, changed)
 
+    def told(self, which: Sequence[int]) -> dict[str, Value]:
+        """Short field -> value, of the fields in which these models agree: what a thing that they
+        share (their pairs, a view's answers) goes by."""
+        found = {}
+        for name, values in self.fields.items():
+            several = {values[i] for i in which}
+            if len(several) == 1 and (value := several.pop()) is not None:
+                found[self.short[name]] = value
+        return found
+
     @property
     def finals(self) -> list[int]:
         """Numbers of the models that are no base."""
@@ -68,12 +78,16 @@ def differences(found: Sequence[Measured]) -> dict[str, list[Value | None]]:
     return {name: [cell(one, values) for one in found] for name, values in fields.items()}
 
 
+def in_words(fields: dict[str, Value]) -> str:
+    """``step=300, beta=0.1``."""
+    return ", ".join(f"{name}={value}" for name, value in fields.items())
+
+
 def _labels(found: Sequence[Measured], fields: dict[str, list[Value | None]]) -> list[str]:
     bases = sum(one.model == BASE for one in found)
     out = []
     for i, one in enumerate(found):
-        known = [f"{n}={values[i]}" for n, values in fields.items() if values[i] is not None]
-        told = ", ".join(known)
+        told = in_words({n: v for n, values in fields.items() if (v := values[i]) is not None})
         if one.model == BASE:
             out.append(f"base model, {told}" if bases > 1 and told else "base model")
         else:
