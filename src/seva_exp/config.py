@@ -75,7 +75,7 @@ def parse(config: Json) -> RunConfig:
     for name, classes in ONE_OF.items():
         parts[name] = _one_of(name, config.get(name), classes)
     parts["aug"] = _many_of("aug", config.get("aug"), AUGMENTATIONS)
-    parts["benchmark"] = _benchmarks(config.get("benchmark"), BENCHMARKS)
+    parts["benchmark"] = benchmarks_of(config.get("benchmark"))
     for name, cls in PLAIN.items():
         parts[name] = _plain(name, config.get(name), cls)
     for name, cls in MAYBE.items():
@@ -166,12 +166,12 @@ def _many_of(path: str, node: Any, classes: Classes) -> dict[str, Spec]:
     return {str(name): _member(path, name, child, classes) for name, child in node.items()}
 
 
-def _benchmarks(node: Any, classes: Classes) -> dict[str, Spec]:
+def benchmarks_of(node: Any) -> dict[str, Spec]:
     """``benchmark.NAME`` holds the benchmarks; a field of ``Mode`` beside them
     (``benchmark.describe_and_respond``) is for all of them, null for each one's own.
     ``benchmark.protocol`` is that of each official one that names none itself."""
     if not isinstance(node, dict):
-        return _many_of("benchmark", node, classes)
+        return _many_of("benchmark", node, BENCHMARKS)
     shared = {name: node[name] for name in Mode.model_fields if node.get(name) is not None}
     _validate("benchmark", shared, Mode)
     protocol = node.get("protocol")
@@ -186,7 +186,7 @@ def _benchmarks(node: Any, classes: Classes) -> dict[str, Spec]:
             raise InputError(
                 f"benchmark.{name}: no such benchmark or field. Did you mean '{match}'?"
             )
-    return _many_of("benchmark", named, classes)
+    return _many_of("benchmark", named, BENCHMARKS)
 
 
 def _member(path: str, name: Any, node: Any, classes: Classes) -> Spec:

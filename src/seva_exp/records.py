@@ -126,7 +126,10 @@ class Score:
 @dataclass(frozen=True)
 class Delta:
     """``model`` - base of one metric, by a paired bootstrap; ``p`` is two-sided. ``model`` is
-    ``aligned`` for the run's final model, ``round1``, ``stage1`` ... for one on the way to it."""
+    ``aligned`` for the run's final model, ``round1``, ``stage1`` ... for one on the way to it.
+    ``groups`` is how many groups (pictures) the metric rests on, ``groups_needed`` how many would
+    show a change of this size (80 % power, level 5 %; None: nothing changed); ``mcnemar_p`` is the
+    exact McNemar test's, where it applies."""
 
     benchmark: str
     split: str
@@ -137,6 +140,9 @@ class Delta:
     p: float
     better: str = "higher"
     model: str = "aligned"
+    groups: int = 0
+    groups_needed: int | None = None
+    mcnemar_p: float | None = None
 
 
 @dataclass(frozen=True)

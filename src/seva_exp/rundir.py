@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from seva_exp.errors import InputError
-from seva_exp.events import Example, Listener, Outcome, Plan
+from seva_exp.events import Answered, Example, Listener, Outcome, Plan
 from seva_exp.paths import MARKER
 from seva_exp.records import Delta, Pair, PairCounts, Report, StageResult, read_jsonl
 from seva_exp.redact import hide, without_secrets
@@ -27,6 +27,9 @@ from seva_exp.stages import (
     read_scores,
 )
 from seva_exp.store import Manifest, Store
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Found = TypeVar("Found", bound=Stage)
 GALLERY = 24
@@ -151,6 +154,9 @@ def collect_outcome(
         training=tuple(_training(stages, path)),
         stage_metrics=summaries,
         environment=done[-1][1].environment,
+        answered=tuple(
+            _answered(stage, path) for stage in stages if isinstance(stage, Compare) and stage.final
+        ),
         links=links,
     )
 
@@ -171,6 +177,18 @@ def _deltas(stages: Sequence[Stage], path: dict[str, Path]) -> Iterator[Delta]:
     compares = [stage for stage in stages if isinstance(stage, Compare)]
     for stage in sorted(compares, key=lambda stage: not stage.final):
         yield from stage.named(read_deltas(path[stage.label]))
+
+
+def _answered(compare: Compare, path: dict[str, Path]) -> Answered:
+    base, after = compare.base, compare.after
+
+    def pictures(wanted: Collection[str]) -> Iterator[tuple[str, Callable[[], Image]]]:
+        for question in base.benchmark.questions(base.root):
+            if question.id in wanted:
+                yield question.id, question.load
+
+    said, says = (path[stage.label] / "predictions.jsonl" for stage in (base, after))
+    return Answered(base.benchmark_name, base.benchmark.protocol_name, said, says, pictures)
 
 
 def _training(stages: Sequence[Stage], path: dict[str, Path]) -> Iterator[Json]:

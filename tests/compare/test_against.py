@@ -32,7 +32,9 @@ def test_without_a_choice_every_run_is_compared_with_its_base(make_run):
         for i in (1, 2)
     ]
     assert [change.delta for change in changed] == own
-    assert [change.corrected for change in changed] == holm([delta.p for delta in own])
+    every = [(i, c) for i, row in enumerate(found.changes) for c in row]
+    corrected = holm([found.changes[i][c].delta.p for i, c in every])
+    assert [found.changes[i][c].corrected for i, c in every] == corrected
 
 
 def test_a_chosen_run_is_compared_by_the_paired_bootstrap_of_the_same_questions(make_run):
@@ -72,4 +74,4 @@ def test_an_insignificant_p_stays_so_after_the_correction(make_run):
     column = accuracy(found)
     pairs = [(row[column].delta.p, row[column].corrected) for row in found.changes if column in row]
     assert len(pairs) == 6 and all(corrected >= p for p, corrected in pairs)
-    assert max(corrected / p for p, corrected in pairs) > 1.5
+    assert any(corrected > 5 * p for p, corrected in pairs)

@@ -18,7 +18,14 @@ from seva_exp.compare.view import Comparison
 from seva_exp.records import Delta, Report, Score
 
 
-def finished(folder: Path, seed: int, change: float, beta: float = 0.1, protocol: str = "p1"):
+def finished(
+    folder: Path,
+    seed: int,
+    change: float,
+    beta: float = 0.1,
+    protocol: str = "p1",
+    p: float = 0.01,
+):
     path = folder / f"run-{len(list(folder.iterdir()))}"
     path.mkdir()
     base = 25.0 + seed
@@ -27,8 +34,8 @@ def finished(folder: Path, seed: int, change: float, beta: float = 0.1, protocol
         for model, value in (("base", base), ("aligned", base + change))
     )
     deltas = tuple(
-        Delta("b", "chair", "chair_i", value, value - 1, value + 1, 0.01, "lower", model)
-        for model, value in (("aligned", change), ("round1", 99.0))
+        Delta("b", "chair", "chair_i", value, value - 1, value + 1, chance, "lower", model)
+        for model, value, chance in (("aligned", change, p), ("round1", 99.0, 1e-9))
     )
     report = Report("k", f"run_seed={seed}", seed, str(path), (), None, scores, deltas)
     (path / "report.json").write_text(json.dumps(report.to_json()))
@@ -41,9 +48,11 @@ def table(*folders: Path) -> str:
     return markdown([read_run(folder) for folder in folders])
 
 
-def cells(text: str) -> list[str]:
+def cells(text: str, tests: bool = False) -> list[str]:
+    """The first row of metrics; without what is said of chance, unless ``tests``."""
     line = next(line for line in text.splitlines() if line.startswith("| chair_i"))
-    return [cell.strip() for cell in line.strip("|").split("|")]
+    found = [cell.strip() for cell in line.strip("|").split("|")]
+    return found if tests else [cell.partition(" (p")[0] for cell in found]
 
 
 def test_the_seeds_of_a_variant_are_one_group_with_mean_and_deviation(tmp_path):
@@ -68,6 +77,31 @@ def test_two_protocols_are_two_tables(tmp_path):
     assert cells(text[text.index("b (p2)") :]) == ["chair_i ↓", "25.0", "-2.0"]
 
 
+def test_a_change_is_marked_by_its_p_corrected_for_the_whole_table(tmp_path):
+    """Three variants: 0.01 x 3, 0.02 x 2 (and not below 0.03), 0.6."""
+    folders = [
+        finished(tmp_path, 0, -1.0, beta, p=p) for beta, p in ((1, 0.02), (2, 0.6), (3, 0.01))
+    ]
+    text = table(*folders)
+    assert cells(text, tests=True)[2:] == [
+        "-1.0 (p = 0.020, Holm p = 0.040) *",
+        "-1.0 (p = 0.60, Holm p = 0.60)",
+        "-1.0 (p = 0.010, Holm p = 0.030) *",
+    ]
+    assert "correction for the 3 changes of this table" in text
+    assert cells(table(folders[0]), tests=True)[2] == "-1.0 (p = 0.020, Holm p = 0.020) *"
+    more = [*folders, finished(tmp_path, 0, -1.0, 4, p=0.7)]
+    crowded = cells(table(*more), tests=True)
+    assert crowded[2] == "-1.0 (p = 0.020, Holm p = 0.060)", "among four it is no longer one"
+
+
+def test_seeds_together_are_marked_only_if_each_shows_the_change(tmp_path):
+    both = [finished(tmp_path, seed, -1.0 - seed, p=p) for seed, p in enumerate((0.001, 0.03))]
+    assert cells(table(*both), tests=True)[2] == "-1.5 ± 0.7 (p = 0.030, Holm p = 0.030) *"
+    text = table(*both, finished(tmp_path, 2, 2.0, p=0.001))
+    assert cells(text, tests=True)[2].endswith("(p = 1.00, Holm p = 1.00)"), "the seeds disagree"
+
+
 def test_different_bases_stand_beside_their_groups(tmp_path):
     text = table(finished(tmp_path, 0, -1.0), finished(tmp_path, 1, -2.0, beta=0.5))
     assert cells(text) == ["chair_i ↓", "25.0", "-1.0", "26.0", "-2.0"]
@@ -75,7 +109,7 @@ def test_different_bases_stand_beside_their_groups(tmp_path):
 
 def test_latex_is_booktabs_with_its_signs_escaped(tmp_path):
     text = latex([read_run(finished(tmp_path, seed, -1.0 - seed)) for seed in (0, 1)])
-    assert r"chair\_i $\downarrow$ & 25.5 $\pm$ 0.7 & -1.5 $\pm$ 0.7 \\" in text
+    assert r"chair\_i $\downarrow$ & 25.5 $\pm$ 0.7 & -1.5 $\pm$ 0.7 (p = 0.010" in text
     assert text.count(r"\begin{tabular}{lrr}") == text.count(r"\end{tabular}") == 1
 
 

@@ -130,6 +130,18 @@ class Benchmark(Mode):
     def questions(self, root: Path | None = None) -> Iterator[Question]:
         """Every question, in a fixed order."""
 
+    @property
+    def table_name(self) -> str:
+        """What VLMEvalKit calls this benchmark; its own kind where that has none."""
+        return str(self.to_json()["kind"])
+
+    def table_rows(self, root: Path | None = None) -> Iterator[tuple[str, Json]]:
+        """Every question's id and its row of VLMEvalKit's result file, without picture and
+        prediction, in the order of ``questions``."""
+        for question in self.questions(root):
+            row = {"index": question.id, "question": question.prompt, "answer": question.target}
+            yield question.id, row | {"category": question.type}
+
     @abstractmethod
     def predict(self, question: Question, text: str) -> Prediction:
         """Extract the answer from what the model said and score it."""

@@ -124,6 +124,23 @@ class MathvistaBenchmark(Official):
         }
         return Item(row, id, group, task, texts, answer, picture, details)
 
+    def table_row(self, item: Item) -> Json:
+        """With what VLMEvalKit's extraction and its tables by task and skill read."""
+        row = super().table_row(item)
+        if item.row.held is not None:
+            return row
+        choices, metadata = list(item.details["choices"]), item.row.child("metadata").values
+        letters = [letter for letter, text in lettered(choices).items() if text == item.target]
+        return row | {
+            "question": item.texts["query"],
+            "question_type": item.row.text("question_type"),
+            "answer_type": item.details["answer_type"],
+            "choices": str(choices),
+            "answer_option": "".join(letters[:1]),
+            "task": item.type,
+            "skills": str(metadata.get("skills", [])),
+        }
+
     def _queries(self, shelf: Shelf) -> dict[str, str]:
         """``query.json``, where there is one; else the rows hold their queries."""
         names = [name.replace("testmini.json", "query.json") for name in self.layout[0]]

@@ -203,6 +203,22 @@ class Official(Benchmark):
                 details=item.details,
             )
 
+    @property
+    def table_name(self) -> str:
+        return Path(self.tables[-1]).stem if self.tables else self.kind
+
+    def table_rows(self, root: Path | None = None) -> Iterator[tuple[str, Json]]:
+        for item in self.load(root).items:
+            yield item.id, self.table_row(item)
+
+    def table_row(self, item: Item) -> Json:
+        """What VLMEvalKit's evaluator reads of a question: its own table's row as it is."""
+        if item.row.held is not None:
+            return {name: value for name, value in item.row.values.items() if name != "image"}
+        question = item.texts.get("question", "")
+        row = {"index": item.id, "question": question, "answer": item.target}
+        return row | {"category": item.type}
+
     def predict(self, question: Question, text: str) -> Prediction:
         """Score one answer by the protocol's rule."""
         scored = self.rules[self.asked.rule](text, question.target, question.details)

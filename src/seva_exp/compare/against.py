@@ -63,7 +63,7 @@ def _predictions(path: Path) -> list[Prediction]:
 
 @dataclass(frozen=True)
 class Change:
-    """A difference, its p corrected for the number of models in its column (Holm), and what
+    """A difference, its p corrected for the number of changes of its benchmark (Holm), and what
     both say in words."""
 
     delta: Delta
@@ -108,19 +108,26 @@ def changes(found: Sequence[Measured], reference: Measured | None) -> list[dict[
     model against its run's own base. Paired over the same questions' pictures; where two models
     answered different questions there is none."""
     deltas = [_deltas(one, reference) for one in found]
-    columns = dict.fromkeys(column for row in deltas for column in row)
-    corrected = {column: _corrected(column, deltas) for column in columns}
+    corrected = _corrected(deltas)
     return [
-        {column: Change(delta, corrected[column][i]) for column, delta in row.items()}
+        {column: Change(delta, corrected[i, column]) for column, delta in row.items()}
         for i, row in enumerate(deltas)
     ]
 
 
-def _corrected(column: Column, rows: Sequence[dict[Column, Delta]]) -> dict[int, float]:
+def _corrected(rows: Sequence[dict[Column, Delta]]) -> dict[tuple[int, Column], float]:
+    """p corrected for all changes of one benchmark and protocol, those of all models."""
     from seva_exp.benchmarks.statistics import holm
 
-    compared = [i for i, row in enumerate(rows) if column in row]
-    return dict(zip(compared, holm([rows[i][column].p for i in compared]), strict=True))
+    families: dict[tuple[str, str], dict[tuple[int, Column], float]] = {}
+    for i, row in enumerate(rows):
+        for column, delta in row.items():
+            families.setdefault((column.benchmark, column.protocol), {})[i, column] = delta.p
+    return {
+        cell: p
+        for family in families.values()
+        for cell, p in zip(family, holm(list(family.values())), strict=True)
+    }
 
 
 def _deltas(one: Measured, reference: Measured | None) -> dict[Column, Delta]:

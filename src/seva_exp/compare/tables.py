@@ -2,7 +2,9 @@
 
 In Markdown and LaTeX, runs that differ in their seed (and name) only form a group: its change is
 the mean over seeds with its standard deviation. The spread over seeds leaves out the benchmark's
-own sampling error, which each run's report gives as an interval.
+own sampling error, which each run's report gives as an interval, and the p beside the change as a
+test. A table holds many tests: p is also shown corrected for their number (Holm), and by that
+changes are marked.
 """
 
 from __future__ import annotations
@@ -14,16 +16,20 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from seva_exp.benchmarks.statistics import holm
 from seva_exp.compare.against import Change, Column, Measured
 from seva_exp.compare.runs import FinishedRun, groups
 from seva_exp.compare.view import Comparison
-from seva_exp.records import ALIGNED, BASE
-from seva_exp.report.verdict import arrow, label
+from seva_exp.records import BASE, Delta
+from seva_exp.report.verdict import SIGNIFICANCE, arrow, label, p_value
 
+NOTE = "* p < 0.05 after Holm's correction for the {} changes of this table"
+Key = tuple[str, str, str]
+"""A metric: split, name, which direction is better."""
 LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$"}
+    | {"<": "$<$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$"}
 )
 
 
@@ -44,6 +50,7 @@ class Table:
     title: str
     header: list[str]
     rows: list[list[str]]
+    note: str
 
 
 def tables(runs: Sequence[FinishedRun]) -> list[Table]:
@@ -55,6 +62,7 @@ def tables(runs: Sequence[FinishedRun]) -> list[Table]:
         mine = [s for s in scored if (s.benchmark, s.protocol) == (name, protocol)]
         metrics = dict.fromkeys((s.split, s.metric, s.better) for s in mine)
         cells = {key: [_cells(key, group, name, protocol) for group in grouped] for key in metrics}
+        tested = _tested(metrics, grouped, name, protocol)
         measured = [i for i in range(len(grouped)) if any(row[i][0] for row in cells.values())]
         shared = all(len({row[i][0] for i in measured}) == 1 for row in cells.values())
         lines = [["metric"]] + [[f"{label(k[0], k[1])} {arrow(k[2])}".strip()] for k in cells]
@@ -64,11 +72,13 @@ def tables(runs: Sequence[FinishedRun]) -> list[Table]:
                 if shared and i != measured[0]
                 else [["base", *(r[i][0] for r in cells.values())]]
             )
-            change = [_title(grouped[i]), *(row[i][1] for row in cells.values())]
+            told = (f"{row[i][1]}{tested.get((key, i), '')}" for key, row in cells.items())
+            change = [_title(grouped[i]), *told]
             for column in (*base, change):
                 for line, cell in zip(lines, column, strict=True):
                     line.append(cell)
-        out.append(Table(f"{name} ({protocol})", lines[0], lines[1:]))
+        note = NOTE.format(len(tested)) if tested else ""
+        out.append(Table(f"{name} ({protocol})", lines[0], lines[1:], note))
     return out
 
 
@@ -77,7 +87,8 @@ def markdown(runs: Sequence[FinishedRun]) -> str:
 
     def one(table: Table) -> str:
         lines = [table.header, ["---"] * len(table.header), *table.rows]
-        return f"{table.title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"{table.title}\n\n{rows}" + (f"\n\n\\{table.note}" if table.note else "")
 
     return "\n\n".join(map(one, tables(runs)))
 
@@ -98,6 +109,7 @@ def latex(runs: Sequence[FinishedRun]) -> str:
                 *lines,
                 r"\bottomrule",
                 r"\end{tabular}",
+                *([f"% {table.note}"] if table.note else []),
             ]
         )
 
@@ -110,25 +122,52 @@ def _title(group: Sequence[FinishedRun]) -> str:
     return f"{name} (seed {', '.join(str(run.report.seed) for run in group)})"
 
 
-def _cells(
-    key: tuple[str, str, str], group: Sequence[FinishedRun], name: str, protocol: str
-) -> tuple[str, str]:
+def _tested(
+    metrics: Iterable[Key], grouped: Sequence[Sequence[FinishedRun]], name: str, protocol: str
+) -> dict[tuple[Key, int], str]:
+    """What stands behind the change of each metric and group: its p, also corrected for the number
+    of changes in the table, and a mark by that."""
+    found = {
+        (key, i): p
+        for key in metrics
+        for i, group in enumerate(grouped)
+        if (p := _p(_final(key, group, name, protocol))) is not None
+    }
+    return {
+        cell: f" ({p_value(p)}, Holm {p_value(corrected)}){' *' * (corrected < SIGNIFICANCE)}"
+        for (cell, p), corrected in zip(found.items(), holm(list(found.values())), strict=True)
+    }
+
+
+def _p(deltas: Sequence[Delta]) -> float | None:
+    """The largest p of the seeds, and 1 where they differ in direction: every seed shows it."""
+    if len({delta.value > 0 for delta in deltas}) > 1:
+        return 1.0
+    return max((delta.p for delta in deltas), default=None)
+
+
+def _final(key: Key, group: Sequence[FinishedRun], name: str, protocol: str) -> list[Delta]:
+    """The final model's change in each of the group's runs that measured it."""
+    return [
+        d
+        for run in group
+        if any((s.benchmark, s.protocol) == (name, protocol) for s in run.report.scores)
+        for d in run.report.final_deltas
+        if (d.benchmark, d.split, d.metric) == (name, *key[:2])
+    ]
+
+
+def _cells(key: Key, group: Sequence[FinishedRun], name: str, protocol: str) -> tuple[str, str]:
     """The base's value and the final model's change, over the group's seeds."""
-    reports = [run.report for run in group]
     base = [
         s.value
-        for report in reports
-        for s in report.scores
-        if (s.protocol, s.benchmark, s.split, s.metric, s.model) == (protocol, name, *key[:2], BASE)
+        for run in group
+        for s in run.report.scores
+        if (s.benchmark, s.protocol, s.split, s.metric, s.model) == (name, protocol, *key[:2], BASE)
     ]
     if not base:
         return "", ""
-    change = [
-        d.value
-        for report in reports
-        for d in report.deltas
-        if (d.benchmark, d.split, d.metric, d.model) == (name, *key[:2], ALIGNED)
-    ]
+    change = [delta.value for delta in _final(key, group, name, protocol)]
     return spread(base), spread(change, signed=True) if change else ""
 
 

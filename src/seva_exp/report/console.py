@@ -228,7 +228,7 @@ def _score_row(
         f"{base.value:.1f}" if base else "",
         f"{aligned.value:.1f}" if aligned else "",
         f"{delta.value:+.1f} [{delta.low:+.1f}, {delta.high:+.1f}]" if delta else "",
-        f"{delta.p:.3f}" if delta else "",
+        (f"{delta.p:.3f}" if delta.p >= 0.001 else "<.001") if delta else "",
         str(any_score.n),
         _mark(delta) if delta else "",
     )

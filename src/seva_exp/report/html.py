@@ -11,7 +11,7 @@ from typing import Any
 from seva_exp.events import Listener, Outcome, Plan, PlannedStage
 from seva_exp.records import ALIGNED, BASE, Delta, PairCounts, Report, Score
 from seva_exp.redact import hide, without_secrets
-from seva_exp.report import plots
+from seva_exp.report import changed, plots
 from seva_exp.report import verdict as words
 from seva_exp.report.gallery import example_card
 from seva_exp.report.pages import template, write_whole
@@ -48,8 +48,11 @@ class HtmlReport(Listener):
         self._skipped[stage.name] = reason
 
     def finished(self, outcome: Outcome) -> None:
-        """Write the page, whole or not at all."""
-        write_whole(outcome.plan.dir / "report.html", render(outcome, self._skipped))
+        """Write the page, and first the one that it links to."""
+        folder = outcome.plan.dir
+        if outcome.answered:
+            write_whole(folder / "changed.html", changed.render(outcome))
+        write_whole(folder / "report.html", render(outcome, self._skipped))
 
 
 def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
@@ -65,6 +68,8 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
         headline=headline(report, tuple(skipped)),
         lead=" ".join([*map(_sentence, dict.fromkeys(skipped.values())), lead(report)]).strip(),
         comparisons=len(report.final_deltas),
+        unclear=any(map(words.needed, report.final_deltas)),
+        changed=bool(outcome.answered),
         benchmarks=benchmarks(report),
         plots=_plots(report.final_deltas),
         curves=curves(outcome.training),

@@ -93,7 +93,7 @@ class Compare(Stage):
     """A trained model - base of every metric of one benchmark: ``deltas.jsonl``."""
 
     name: ClassVar[str] = "compare"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     base: Evaluate
     after: Evaluate
     final: bool = True
