@@ -173,11 +173,11 @@ def test_a_phone_sorts_by_a_list(browser, sweep):
 def test_the_plots_follow_metric_and_axis(browser, sweep):
     shown = Shown(browser, sweep)
     page = shown.page
-    svg = "#chart-against svg[aria-label*='{}']"
-    shown.drawn(svg.format("pope accuracy ↑ against step"))
+    chart = "#chart-against[aria-label='{}']"
+    shown.drawn(chart.format("pope accuracy ↑ against step"))
     page.select_option("#axis", "beta")
-    shown.drawn(svg.format("pope accuracy ↑ against beta"))
+    shown.drawn(chart.format("pope accuracy ↑ against beta"))
     page.select_option("#metric", label="pope f1 ↑")
-    shown.drawn(svg.format("pope f1 ↑ against beta"))
-    shown.drawn("#chart-heat svg[aria-label*='pope f1']")
+    shown.drawn(chart.format("pope f1 ↑ against beta"))
+    shown.drawn("#chart-heat[aria-label='pope f1 ↑ by step and beta']")
     assert shown.faults == []

@@ -81,13 +81,14 @@
   function drawAgainst(rows, title) {
     const axis = element("axis").value;
     const bases = rows.filter((row) => row.base);
+    const without = (spec, mark) => (spec.layer = spec.layer.filter((one) => one.mark.type !== mark));
     const values = rows
       .filter((row) => !row.base && row.fields[axis] !== null)
       .map((row) => ({
         ...row,
         x: row.fields[axis],
         line: others(row, axis, "seed"),
-        base: bases.length === 1 ? bases[0].value : null,
+        base: bases[0]?.value,
       }));
     draw("against", values, `${title} against ${axis}`, (spec, width) => {
       const xs = values.map((row) => row.x);
@@ -95,7 +96,9 @@
       spec.encoding.x.title = axis;
       spec.encoding.x.scale.type = wide ? "log" : "linear";
       const count = coloured(spec.encoding, values.map((row) => row.line), width);
-      if (count > data.most_lines) spec.layer = spec.layer.filter((one) => one.mark.type !== "errorbar");
+      const places = new Set(values.map((row) => `${row.x} ${row.line}`));
+      if (places.size === values.length || count > data.most_lines) without(spec, "errorbar");
+      if (bases.length !== 1) without(spec, "rule");
     });
   }
 
