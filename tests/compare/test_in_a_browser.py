@@ -100,7 +100,6 @@ def test_the_page_is_whole_at_every_width_in_light_and_dark(browser, sweep, widt
     assert shown.faults == []
     assert [url for url in shown.asked if not url.startswith(("file:", "data:"))] == []
     broken = "images => images.filter(i => !(i.complete && i.naturalWidth)).length"
-    page.eval_on_selector_all("img", "images => images.forEach(i => i.loading = 'eager')")
     page.evaluate("Promise.all([...document.images].map(i => i.decode()))")
     assert page.eval_on_selector_all("img", "images => images.length") > 0
     assert page.eval_on_selector_all("img", broken) == 0

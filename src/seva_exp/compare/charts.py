@@ -77,7 +77,10 @@ def _scores() -> Json:
                 "mark": {"type": "rule", "strokeWidth": 2},
                 "encoding": {"x": {**score, "field": "low"}, "x2": {"field": "high"}},
             },
-            {"mark": {"type": "point", "filled": True, "size": 70}, "encoding": {"x": score}},
+            {
+                "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+                "encoding": {"x": score},
+            },
         ],
     }
 
@@ -103,7 +106,7 @@ def _against() -> Json:
             },
             {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"y": mean}},
             {
-                "mark": {"type": "point", "filled": True, "size": 55},
+                "mark": {"type": "point", "filled": True, "size": 55, "opacity": 1},
                 "encoding": {"y": mean, "tooltip": _mean_tip()},
             },
         ],

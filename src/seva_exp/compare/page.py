@@ -185,7 +185,7 @@ def _data(c: Comparison) -> Json:
             {"label": column.label, "group": f"{column.benchmark} ({column.protocol})"}
             for column in c.columns
         ],
-        "first": min(shown(c.columns), default=0),
+        "first": _clearest(c),
         "scores": [
             [i, j, *_score(one.scores[column], c.changes[i].get(column))]
             for i, one in enumerate(c.models)
@@ -199,6 +199,15 @@ def _data(c: Comparison) -> Json:
         "config": CONFIG,
         "most_lines": MOST_LINES,
     }
+
+
+def _clearest(c: Comparison) -> int:
+    """Of the metrics that the table shows first, the one with the smallest p: it is plotted."""
+    found = {
+        j: [row[c.columns[j]].corrected for row in c.changes if c.columns[j] in row]
+        for j in sorted(shown(c.columns))
+    }
+    return min(found, key=lambda j: min(found[j], default=1.0), default=0)
 
 
 def _is_axis(values: Sequence[Value | None]) -> bool:
