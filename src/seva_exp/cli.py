@@ -33,6 +33,16 @@ WITH_VALUE = (
 """Hydra's flags that take the next word as their value."""
 
 
+PLUGINS = {
+    "joblib": "joblib",
+    "submitit_local": "submitit",
+    "submitit_slurm": "submitit",
+    "ray": "ray",
+    "optuna": "optuna",
+}
+"""Launchers and sweepers of Hydra's plugins, and the extra that brings each."""
+
+
 class Command:
     """What the process that was called knows of its jobs; those of a sweep may run elsewhere."""
 
@@ -231,9 +241,13 @@ def _explain(error: Exception) -> str:
     text = str(error)
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if name in PLUGINS:
+            return _not_installed(group, name)
         match = nearest(name, error.options)
         hint = f" Did you mean '{match}'?" if match else ""
         return f"{group}={name}: no such config.{hint} Known: {', '.join(error.options)}."
+    if (found := re.search(r"Could not load '(hydra/\w+)/(\w+)'", text)) and found[2] in PLUGINS:
+        return _not_installed(found[1], found[2])
     if found := re.search(r"Cannot find primary config '([^']+)'", text):
         names = sorted(file.stem for file in sweeps_dir().glob("*.yaml"))
         return f"-cn {found[1]}: no such sweep.{suggest(found[1], names)}"
@@ -255,6 +269,10 @@ def _explain(error: Exception) -> str:
         return _explain_key(found[1])
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[:3])
+
+
+def _not_installed(group: str, name: str) -> str:
+    return f"{group}={name}: its plugin is not installed: pip install 'seva_exp[{PLUGINS[name]}]'."
 
 
 def _explain_key(key: str) -> str:

@@ -86,7 +86,8 @@ class Experiment(Spec):
             for name in names:
                 if not re.fullmatch(r"[\w-]+", name, re.ASCII):
                     raise ValueError(f"{group}.{name}: a name has letters, digits, '_', '-' only.")
-        if self.dpo.needs_images and all(a.space == "prompt" for a in self.aug.values()):
+        asked = (self.aug[name] for name in self.method.asked(self.aug))
+        if self.dpo.needs_images and all(view.space == "prompt" for view in asked):
             raise ValueError(
                 "dpo.loss: its term 'image' compares pictures, and no negative view changes the "
                 "picture. Add one, e.g. +aug=diffusion_noise, or take another loss."
@@ -135,7 +136,7 @@ class Experiment(Spec):
     def title(self) -> str:
         """The name of a run that is given none: method, views, and what is done beside them."""
         words: list[str] = [] if isinstance(self.method, SevaMethod) else [self.method.kind]
-        words.append("+".join(sorted(self.aug)))
+        words.append("+".join(self.method.asked(self.aug)))
         words += ["sft"] if self.sft else []
         words += [f"rounds={self.method.rounds}"] if self.method.rounds > 1 else []
         described = any(one.describe_and_respond for one in self.benchmark.values())

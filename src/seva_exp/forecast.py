@@ -64,7 +64,7 @@ class Forecast:
         self._past: dict[Path, Past] = {}
 
     def add(self, job: Job) -> None:
-        """One more run. A stage that it shares with one before is counted there. Raises InputError."""
+        """One more run. What it shares with one before is counted there. Raises InputError."""
         wanted, overrides = job.wanted(), job.overrides
         root = wanted.machine.store_root()
         digests = self._digests.setdefault(root, FileDigests(root))

@@ -53,6 +53,7 @@ class Sweep:
         self._say, self._warn = say, warn
         self._told: set[int] = set()
         self._over = threading.Event()
+        self._watcher: threading.Thread | None = None
 
     def do(self, number: int, job: Job, cwd: str | None = None) -> float | None:
         """Do one job: here, or with ``cwd`` in a process of its own, which ends with its memory.
@@ -80,7 +81,7 @@ class Sweep:
         result, log = self._jobs / f"{number}.result", self._jobs / f"{number}.log"
         result.unlink(missing_ok=True)
         command = [sys.executable, "-m", "seva_exp.job", str(result)]
-        with log.open("wb") as said:
+        with log.open("ab") as said:
             child = subprocess.Popen(
                 command, cwd=cwd, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT
             )
@@ -122,7 +123,8 @@ class Sweep:
             while not self._over.wait(POLL):
                 self._tell_new()
 
-        threading.Thread(target=look, daemon=True).start()
+        self._watcher = threading.Thread(target=look, daemon=True)
+        self._watcher.start()
 
     def _tell_new(self) -> None:
         for record in self.records():
@@ -138,6 +140,8 @@ class Sweep:
     def conclude(self) -> int:
         """Tell what became of all jobs, failures with their overrides; the exit code."""
         self._over.set()
+        if self._watcher:
+            self._watcher.join()
         self._tell_new()
         records = self.records()
         if not records:
@@ -153,6 +157,8 @@ class Sweep:
             self._say(f"  failed {record.told} {record.ended.message}")
         for record in not_ended:
             self._say(f"  not ended {record.told}")
+        if (best := self.folder / "optimization_results.yaml").exists():  # of a search
+            self._say(f"\n{best.read_text(encoding='utf-8')}")
         codes = [record.ended.code for record in records]
         return max([*codes, FAILED] if not_ended else codes)
 

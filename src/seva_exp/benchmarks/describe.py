@@ -61,7 +61,7 @@ class Mode(Spec):
     describe_and_respond: DescribeAndRespond | None = None
     """asks each question behind the model's own description of the picture (STIC)"""
     split: Literal["all", "selection", "test"] = "all"
-    """which pictures: ``selection`` is one half, to choose by, ``test`` the other one, to report on"""
+    """which pictures: ``selection`` is one half, to choose by; ``test`` the other, to report on"""
 
     @field_validator("describe_and_respond", mode="before")
     @classmethod
