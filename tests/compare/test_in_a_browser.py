@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from seva_exp.compare.files import write_comparison
+from seva_exp.events import Outcome, Plan, PlannedStage
+from seva_exp.records import Delta, PairCounts, Report, Score, StageResult
+from seva_exp.report.html import HtmlReport
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CHARTS = ("chart-scores", "chart-against", "chart-heat", "chart-training")
@@ -32,7 +35,14 @@ def browser() -> Iterator[Any]:
 class Shown:
     """A page that was opened from disk without a network, and what it complained about."""
 
-    def __init__(self, browser: Any, file: Path, width: int = 1280, scheme: str = "light") -> None:
+    def __init__(
+        self,
+        browser: Any,
+        file: Path,
+        width: int = 1280,
+        scheme: str = "light",
+        charts: tuple[str, ...] = CHARTS,
+    ) -> None:
         context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
         )
@@ -43,7 +53,7 @@ class Shown:
         self.page.on("pageerror", lambda error: self._note(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url[:60]))
         self.page.goto(file.as_uri())
-        for chart in CHARTS:
+        for chart in charts:
             self.drawn(f"#{chart}[data-drawn] svg")
 
     def drawn(self, selector: str) -> None:
@@ -180,3 +190,48 @@ def test_the_plots_follow_metric_and_axis(browser, sweep):
     shown.drawn(chart.format("pope f1 ↑ against beta"))
     shown.drawn("#chart-heat[aria-label='pope f1 ↑ by step and beta']")
     assert shown.faults == []
+
+
+@pytest.mark.parametrize("width, scheme", SIZES)
+def test_a_run_s_report_is_whole_at_every_width_in_light_and_dark(browser, tmp_path, width, scheme):
+    outcome = an_outcome(tmp_path)
+    HtmlReport().finished(outcome)
+    shown = Shown(browser, tmp_path / "report.html", width, scheme, charts=())
+    assert shown.faults == [] and shown.cut() == []
+    assert shown.page.evaluate("document.documentElement.scrollWidth") <= width
+    rows = """rows => rows.map(row => {
+      const box = row.getBoundingClientRect();
+      return box.top + box.height / 2;
+    })"""
+    middles = shown.page.eval_on_selector_all(".pipeline li", rows)
+    nodes = shown.page.eval_on_selector_all(".pipeline .node", rows)
+    assert len(nodes) == 4
+    assert [round(m - n) for m, n in zip(middles, nodes, strict=True)] == [0] * 4, (
+        "every stage stands beside its node"
+    )
+
+
+def an_outcome(folder: Path) -> Outcome:
+    names = ("samples", "answers.a_view_with_a_long_name_of_its_own", "pairs", "align")
+    planned = tuple(
+        PlannedStage(name, f"{i}" * 64, i == 0, inputs=names[:i]) for i, name in enumerate(names)
+    )
+    stages = tuple(
+        StageResult(one.name, one.key, one.cached, 7.0 * i) for i, one in enumerate(planned)
+    )
+    deltas = tuple(
+        Delta("shapes", split, "accuracy", 1.0, 0.5, 1.5, 0.01) for split in ("pope", "vqa")
+    )
+    scores = tuple(
+        Score(model, "shapes", d.split, "accuracy", 90.0, 88.0, 92.0, 100, "seva_exp-shapes-v1")
+        for d in deltas
+        for model in ("base", "aligned")
+    )
+    counts = PairCounts(10, 6, {"equal": 4})
+    report = Report(
+        "k" * 64, "a_long_name_of_a_run", 0, str(folder), stages, counts, scores, deltas
+    )
+    plan = Plan("k" * 64, "a", 0, {"x": "y" * 300}, ("+aug=moco",), planned, folder)
+    steps = tuple({"stage": "align", "step": i, "loss": 0.7 - i / 90} for i in range(1, 9))
+    environment = {"device": "cpu", "commit": "0123456789" * 4 + "+changes", "python": "3.11.7"}
+    return Outcome(plan, report, (), steps, {"align": {"steps": 8}}, environment)

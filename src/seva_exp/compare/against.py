@@ -135,10 +135,11 @@ def _deltas(one: Measured, reference: Measured | None) -> dict[Column, Delta]:
         if one.model == BASE:
             return {}
         named = {(c.benchmark, c.split, c.metric): c for c in one.scores}
-        found = {
-            named.get((d.benchmark, d.split, d.metric)): d for d in one.run.report.final_deltas
+        return {
+            named[key]: delta
+            for delta in one.run.report.final_deltas
+            if (key := (delta.benchmark, delta.split, delta.metric)) in named
         }
-        return {column: delta for column, delta in found.items() if column}
     if (one.run.folder, one.model) == (reference.run.folder, reference.model):
         return {}
     shared = [column for column in one.scores if column in reference.scores]

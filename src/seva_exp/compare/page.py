@@ -34,7 +34,8 @@ CHOICES = 12
 
 def render(comparison: Comparison, left_out: Sequence[str], out: Path) -> str:
     """The page's text, as it is read from ``out``. What a model or a user wrote is escaped."""
-    c, visible = comparison, shown(comparison.columns)
+    c, visible, data = comparison, shown(comparison.columns), _data(comparison)
+    drawn = bool(c.columns or data["training"]["options"])
     several = len({(column.benchmark, column.protocol) for column in c.columns}) > 1
     return template("compare/page.html").render(
         title=_title(c),
@@ -48,14 +49,14 @@ def render(comparison: Comparison, left_out: Sequence[str], out: Path) -> str:
         pairs=_pairs(c),
         samples=same_samples(c),
         changed=changed(c),
-        data=_for_script(_data(c)),
+        data=_for_script(data),
         markdown=markdown(c.runs),
         latex=latex(c.runs),
         stem=out.stem,
         left_out=left_out,
         words=words,
-        vega=_vega(),
-        script=asset("compare/table.js") + asset("compare/charts.js"),
+        vega=_vega() if drawn else "",
+        script=asset("compare/table.js") + (asset("compare/charts.js") if drawn else ""),
     )
 
 
@@ -232,4 +233,5 @@ def _vega() -> Markup:
     """Vega, Vega-Lite and Vega-Embed as one script."""
     import vl_convert
 
-    return Markup(vl_convert.javascript_bundle().replace("</script", "<\\/script"))
+    script = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks a default
+    return Markup(script.replace("</script", "<\\/script"))

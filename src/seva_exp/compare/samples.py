@@ -57,12 +57,13 @@ def same_samples(c: Comparison) -> list[Json]:
     """Cards for the page: samples that most views kept a picture of come first, among them those
     whose answers differ most."""
     runs = [c.models[i].run for i in c.finals]
-    clean, *views = views_of(runs) or [None]
-    if clean is None or not views:
+    answered = views_of(runs)
+    if len(answered) < 2:
         return []
+    clean, *views = answered
     previews = [_previews(one.folder) for one in views]
     wanted = {sample for found in previews for sample in found}
-    said = [_answers(one.folder, wanted) for one in (clean, *views)]
+    said = [_answers(one.folder, wanted) for one in answered]
     known = [s for s in _samples(clean.folder.parent, wanted) if s.id in said[0]]
 
     def interest(sample: Sample) -> tuple[int, int]:
