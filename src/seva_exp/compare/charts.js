@@ -11,10 +11,11 @@
       .map(([name, value]) => `${name}=${value}`)
       .join(", ") || "all runs";
 
-  // A label in lines of about ``most`` characters, broken between its fields.
+  // A label in lines of at most ``most`` characters, broken between its fields.
   function wrapped(label, most) {
     const lines = [];
-    for (const part of label.split(", ")) {
+    for (const whole of label.split(", ")) {
+      const part = whole.length > most ? `${whole.slice(0, most - 1)}…` : whole;
       const last = lines.at(-1);
       if (last && last.length + part.length + 2 <= most) lines.push(`${lines.pop()}, ${part}`);
       else lines.push(part);
@@ -68,10 +69,10 @@
     const column = Number(element("metric").value);
     const title = data.columns[column].label;
     const rows = scoresOf(column);
-    const most = element("chart-scores").clientWidth < 600 ? 22 : 48;
-    const named = rows.map((row) => ({ ...row, label: wrapped(row.label, most) }));
+    const most = element("chart-scores").clientWidth < 600 ? 24 : 48;
+    const named = rows.map((row) => ({ ...row, lines: `${row.model}\n${wrapped(row.label, most)}` }));
     draw("scores", named, `${title} of every run with its 95 % interval`, (spec) => {
-      const lines = Math.max(1, ...named.map((row) => row.label.split("\n").length));
+      const lines = Math.max(1, ...named.map((row) => row.lines.split("\n").length - 1));
       spec.height = named.length * (12 + 15 * lines);
     });
     if (data.axes.length) drawAgainst(rows, title);

@@ -42,19 +42,24 @@ _SERIES = {"field": "line", "type": "nominal", "scale": {"range": PALETTE}}
 
 def chart_specs() -> Json:
     """Name -> spec without data. Rows hold ``label`` (the variant), ``value``, ``low``, ``high``,
-    ``change``, ``verdict``; for ``against`` also ``x``, ``line`` and ``base``; for ``heat`` ``x``,
-    ``y``, ``value``; for ``training`` ``run``, ``step``, ``line``, ``value``."""
+    ``change``, ``verdict``; for ``scores`` also ``lines`` (the model's number, then its label in
+    lines: two models may have one label); for ``against`` also ``x``, ``line`` and ``base``; for
+    ``heat`` ``x``, ``y``, ``value``; for ``training`` ``run``, ``step``, ``line``, ``value``."""
     return {"scores": _scores(), "against": _against(), "heat": _heat(), "training": _training()}
 
 
 def _scores() -> Json:
     """Each run's score with its 95 % interval; the base as a line."""
     models = {
-        "field": "label",
+        "field": "lines",
         "type": "nominal",
         "sort": None,
         "title": None,
-        "axis": {"labelExpr": "split(datum.label, '\\n')", "ticks": False, "domain": False},
+        "axis": {
+            "labelExpr": "slice(split(datum.label, '\\n'), 1)",
+            "ticks": False,
+            "domain": False,
+        },
     }
     colour = {
         "field": "verdict",

@@ -48,10 +48,12 @@ def _name(node: object) -> object:
 
 
 def text(node: object) -> Value:
-    """A value as a cell shows it: numbers stay numbers."""
+    """A value as a cell shows it: numbers stay numbers, in six digits."""
     if node is None or isinstance(node, bool):
         return {None: "none", True: "true", False: "false"}[node]
-    if is_number(node) or isinstance(node, str):
+    if isinstance(node, float) and is_number(node):
+        return float(f"{node:.6g}")
+    if isinstance(node, int | str):
         return node
     if isinstance(node, dict):
         if list(node) == ["kind"] or "kind" not in node:
