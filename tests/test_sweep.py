@@ -78,7 +78,9 @@ def test_with_on_error_stop_no_job_is_begun_after_a_failed_one(cli, tmp_path):
     assert not list((tmp_path / "runs").glob("2*_moco_*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_sweep_that_is_interrupted_goes_on_with_what_is_missing(cli, tmp_path, number):
     words = ["-m", "+aug=moco", "seed=0,1", "stop_after=pairs", "data.samples=24", "tracker=none"]
     command = [sys.executable, "-u", "-m", "seva_exp", *words]
