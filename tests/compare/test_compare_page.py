@@ -65,7 +65,9 @@ def page_of(folders: list[Path], against: Path | None = None) -> Page:
 
 def test_the_page_is_self_contained_and_escaped(make_run):
     evil = "</script><img src=x onerror=alert(1)>"
-    page = page_of([make_run("a", said=evil), make_run("b", said="x", dpo={"beta": evil})])
+    runs = [make_run("a", said=evil, dpo={"beta": 0.1}), make_run("b", dpo={"beta": evil})]
+    page = page_of(runs)
+    assert page.data["models"][2]["fields"] == {"beta": evil}
     assert not {"link", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
     for tag, attrs in page.tags:
         assert (attrs.get("src") or "data:").startswith("data:"), (tag, attrs)

@@ -115,6 +115,8 @@ def test_the_page_is_whole_at_every_width_in_light_and_dark(browser, sweep, widt
     assert page.eval_on_selector_all("img", broken) == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert shown.cut() == []
+    ink = "getComputedStyle(document.querySelector('#chart-heat .mark-text text')).fill"
+    assert page.evaluate(ink) == {"light": "rgb(20, 24, 31)", "dark": "rgb(242, 244, 248)"}[scheme]
 
 
 def test_the_table_sorts_by_mouse_and_by_keyboard(browser, sweep):
