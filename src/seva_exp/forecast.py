@@ -134,12 +134,12 @@ class Past:
             if one.stage == stage.name and one.spec.get("model") == spec.get("model"):
                 alike.setdefault(len(self._leaves("", one) ^ own), []).append(one)
         if not alike:
-            return Cost(None, None, stage.judge_calls)
+            return Cost(None, None, stage.judge_calls(self._store))
         nearest = alike[min(alike)]
         return Cost(
             statistics.median(one.seconds for one in nearest),
             statistics.median(self._size(one) for one in nearest),
-            stage.judge_calls,
+            stage.judge_calls(self._store),
         )
 
     def _size(self, one: Manifest) -> int:

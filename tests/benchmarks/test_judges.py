@@ -22,6 +22,7 @@ from seva_exp.benchmarks.verdicts import Bench, judge_all
 from seva_exp.config import parse
 from seva_exp.digests import FileDigests
 from seva_exp.experiment import plan_run
+from seva_exp.forecast import Past
 from seva_exp.machine import JudgeServer
 from seva_exp.paths import config_dir
 from seva_exp.progress import progress
@@ -358,6 +359,15 @@ def notes(wanted, folder, samples, **options):
     return "\n".join(plan.notes)
 
 
+def calls_foreseen(wanted, folder, samples):
+    machine = wanted.machine.model_copy(update={"runs": str(folder)})
+    options = Options(data_root=str(samples), dry_run=True)
+    plan, stages = plan_run(wanted.experiment, machine, options, [], FileDigests(folder))
+    past = Past(machine.store_root())
+    todo = [stage for stage, row in zip(stages, plan.stages, strict=True) if not row.cached]
+    return {stage.label: n for stage in todo if (n := past.cost(stage).judge_calls)}
+
+
 def test_the_plan_tells_what_of_a_suite_is_left_out(samples, tmp_path):
     told = notes(composed("benchmark=seva_suite"), tmp_path, samples)
     assert told.startswith("left out, since a judge scores them and judge=none: llava_bench, mmvet")
@@ -376,6 +386,9 @@ def test_the_plan_tells_calls_and_cost_before_anything_is_asked(samples, tmp_pat
         calls = 4 * mmvet + 4 * mathvista
         assert f"judge judge: at most {calls} calls (judge.base.mathvista {2 * mathvista}" in told
         assert "cost at most about" in told
+        foreseen = calls_foreseen(wanted, tmp_path, samples)
+        assert set(foreseen.values()) == {2 * mmvet, 2 * mathvista}
+        assert sum(foreseen.values()) == calls
         assert endpoint.asked == []
         run(wanted, tmp_path, samples)
         told = notes(wanted, tmp_path, samples, stop_after="judge.base")

@@ -22,6 +22,7 @@ from seva_exp.spec import Json, digest
 
 if TYPE_CHECKING:
     from seva_exp.models.vlm import Vlm
+    from seva_exp.store import Store
 
 
 @dataclass
@@ -106,9 +107,8 @@ class Stage(ABC):
         """The stages whose artifacts this one reads."""
         return ()
 
-    @property
-    def judge_calls(self) -> int:
-        """How often it would ask a judge (a paid service, mostly)."""
+    def judge_calls(self, store: Store) -> int:
+        """How often it would ask a judge (a paid service, mostly); ``store`` holds what is known."""
         return 0
 
     @abstractmethod

@@ -185,6 +185,10 @@ class Verdicts(Stage):
             )
         return summary
 
+    def judge_calls(self, store: Store) -> int:
+        asked = self.judge.model and self.judging
+        return self.estimate(store, again=False).calls if asked else 0
+
     def estimate(self, store: Store, again: bool) -> Estimate:
         """What judging will take; ``again``: the answers in the store will be replaced."""
         from seva_exp.benchmarks.verdicts import estimate
