@@ -38,7 +38,9 @@ LEVELS = [
     {"experiment"},
     {"report", "tracking_marker", "tracking_content"},
     {"tracking", "compare"},
-    {"config", "api"},
+    {"config", "api", "objective"},
+    {"job"},
+    {"sweep", "forecast"},
     {"cli"},
     {"__init__", "__main__"},
 ]

@@ -21,7 +21,9 @@ from seva_exp.records import ALIGNED, BASE
 from seva_exp.report.verdict import arrow, label
 from seva_exp.spec import Json, canonical
 
-APART = ("seed", "name", "machine", "dry_run", "stop_after", "force", "data_root")
+APART = (
+    "seed", "name", "machine", "dry_run", "stop_after", "force", "data_root", "sweep", "objective",
+)  # fmt: skip
 """Fields of a run's config that do not make it another variant."""
 
 
