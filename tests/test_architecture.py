@@ -36,7 +36,7 @@ LEVELS = [
     {"graph", "readiness"},
     {"rundir"},
     {"experiment"},
-    {"report", "tracking_marker", "tracking_content"},
+    {"report"},
     {"tracking", "compare"},
     {"config", "api", "objective"},
     {"job"},

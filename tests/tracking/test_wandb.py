@@ -19,21 +19,33 @@ import yaml
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from seva_exp import tracking, tracking_content
+from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.events import Example, Outcome, Plan, PlannedStage
 from seva_exp.images import open_image
 from seva_exp.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
 from seva_exp.redact import hide, is_secret, without_secrets
-from seva_exp.tracking import AnyTracker, NoTracker, WandbTracker, choose_mode, make_listeners
+from seva_exp.tracking import (
+    AnyTracker,
+    NoTracker,
+    WandbTracker,
+    content,
+    make_listeners,
+    wandb_sink,
+)
+from seva_exp.tracking.wandb_mode import choose_mode
 
 KEY = "0123456789abcdef" + "f" * 48
 RUN_ID = KEY[:16]
+PROTOCOL = ShapesBenchmark().protocol_name
 STAGES = ("answers.clean", "align", "evaluate.aligned")
 ROWS = tuple(
     {"stage": "align", "step": i, "loss": 0.7 - i / 100, "note": "text"} for i in range(1, 6)
 )
 CONFIG = {
-    "model": {"kind": "hub", "api_key": "SECRET-ONE"},
+    "method": {"kind": "seva"},
+    "aug": {"moco": {"kind": "moco"}},
+    "model": {"kind": "hub", "path": "org/llava-1.5-7b-hf", "api_key": "SECRET-ONE"},
+    "benchmark": {"shapes": {"kind": "shapes"}},
     "generation": {"max_new_tokens": 48, "servers": [{"hf_token": "SECRET-TWO", "port": 1}]},
 }
 OFFLINE = WandbTracker(mode="offline", project="proj", tags=("a",), group="g")
@@ -61,7 +73,7 @@ def an_outcome(plan: Plan) -> Outcome:
         Image.new("RGB", (72, 72), "red").save(path)
     pair = Pair("s1", ImageRef("clean.png", "0"), "What?", "a dog", ("a cat",), ("moco",), (), ())
     scores = tuple(
-        Score(model, "shapes", "all", "CHAIRi", value, value - 1, value + 1, 9, "p1", "lower")
+        Score(model, "shapes", "all", "CHAIRi", value, value - 1, value + 1, 9, PROTOCOL, "lower")
         for model, value in (("base", 26.0), ("aligned", 25.0))
     )
     report = Report(
@@ -144,8 +156,11 @@ def test_a_run_is_mirrored_once_and_quietly(
     (head,) = of_type(rows, "run")
     assert head["run_id"] == RUN_ID and head["project"] == "proj" and head["display_name"] == "demo"
     config = head["config"]["update"]
-    assert config["generation"] == {"max_new_tokens": 48, "servers": [{"port": 1}]}
-    assert config["run_key"] == KEY and config["model"] == {"kind": "hub"}
+    assert config["generation"] == {"max_new_tokens": 48, "servers": {"0": {"port": 1}}}
+    assert config["run_key"] == KEY and config["views"] == "moco"
+    assert config["model"] == {"kind": "hub", "path": "org/llava-1.5-7b-hf"}
+    assert head["run_group"] == "g" and head["job_type"] == "align"
+    assert head["tags"] == ["a", "seva", "moco", "llava-1.5-7b-hf"]
     assert align_steps(rows) == [1, 2, 3, 4, 5]
     first = next(r["item"] for r in of_type(rows, "history") if "align/step" in r["item"])
     assert first["align/loss"] == pytest.approx(0.69) and "align/note" not in first
@@ -158,12 +173,9 @@ def test_scores_pictures_and_stages_are_there(tmp_path: Path) -> None:
     play(a_plan(tmp_path / "run"), tmp_path / "store", live=5)
     rows = records(tmp_path / "run")
     values = summary(rows)
-    assert values["score/shapes@p1/all/CHAIRi/base"] == 26
-    assert values["score/shapes@p1/all/CHAIRi/aligned/low"] == 24
-    assert (
-        values["delta/shapes@p1/all/CHAIRi"] == -1
-        and values["delta/shapes@p1/all/CHAIRi/p"] == 0.01
-    )
+    scores = "benchmark/shapes/all/CHAIRi"
+    assert [values[f"{scores}/{one}"] for one in ("base", "aligned", "delta")] == [26, 25, -1]
+    assert values[f"{scores}/aligned/low"] == 24 and values[f"{scores}/delta/p"] == 0.01
     assert values["stage/answers.clean/rate"] == 2.5
     assert values["stage/align/dropped/equal"] == 3
     assert values["pairs/dropped/equal"] == 3
@@ -265,7 +277,7 @@ def test_online_that_fails_becomes_offline_in_the_same_run(
     monkeypatch: pytest.MonkeyPatch,
     hangs: bool,
 ) -> None:
-    monkeypatch.setattr(tracking, "START_SECONDS", 3.0)
+    monkeypatch.setattr(wandb_sink, "START_SECONDS", 3.0)
     monkeypatch.setattr(sys.modules[__name__], "OFFLINE", WandbTracker(mode="online"))
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     plan = a_plan(tmp_path / "run")
@@ -295,12 +307,12 @@ def test_a_wrong_variable_is_said_and_the_run_is_tracked_offline(
     tmp_path: Path, name: str, value: str, why: str
 ) -> None:
     code = (
-        "import sys; from pathlib import Path; import test_tracking as t\n"
+        "import sys; from pathlib import Path; import test_wandb as t\n"
         "t.OFFLINE = t.WandbTracker()\n"
         "t.play(t.a_plan(Path('run')), Path('store'), live=2)"
     )
     # another process: wandb reads the variables once
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(tracking.__file__).parents[1])])
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(content.__file__).parents[2])])
     env = {**os.environ, "PYTHONPATH": path, "WANDB_API_KEY": "k" * 40}
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -348,10 +360,10 @@ def test_skipped_stages_are_told_and_the_run_is_complete(
 
 def test_pictures_are_those_that_the_model_saw(tmp_path: Path) -> None:
     Image.new("I;16", (40, 30), 20000).save(tmp_path / "deep.png")
-    shown = tracking_content._picture(tmp_path / "deep.png", "s1").image
+    shown = content.picture(tmp_path / "deep.png", "s1").image
     assert shown.tobytes() == open_image(tmp_path / "deep.png").tobytes()
-    missing = tracking_content._picture(tmp_path / "none.png", "s1")
-    assert missing._caption == "s1\n(no picture: no such file)"
+    missing = content.picture(tmp_path / "none.png", "s1")
+    assert missing.caption == "s1\n(no picture: no such file)"
 
 
 def test_no_tracker_imports_wandb_by_itself(tmp_path: Path) -> None:
@@ -361,7 +373,7 @@ def test_no_tracker_imports_wandb_by_itself(tmp_path: Path) -> None:
         "assert make_listeners(WandbTracker(), Path('.'))\n"
         "print([n for n in ('wandb', 'torch', 'PIL', 'jinja2') if n in sys.modules])"
     )
-    source = Path(__file__).parents[1] / "src"
+    source = Path(__file__).parents[2] / "src"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -397,7 +409,7 @@ def test_mode_is_chosen_without_asking(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_conf_files_state_the_defaults() -> None:
-    folder = Path(__file__).parents[1] / "conf" / "tracker"
+    folder = Path(__file__).parents[2] / "conf" / "tracker"
     for name, spec in (("none", NoTracker()), ("wandb", WandbTracker())):
         values = yaml.safe_load((folder / f"{name}.yaml").read_text())
         assert next(iter(values)) == "kind"
