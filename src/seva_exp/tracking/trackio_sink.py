@@ -110,6 +110,8 @@ class TrackioSink(Sink):
             self._run.log_artifact(artifact, aliases=[one.key[:12]])
 
     def close(self, failed: bool) -> None:
-        run, self._run = self._run, None
+        import trackio
+
+        self._run = None
         with contextlib.redirect_stdout(io.StringIO()):
-            run.finish()
+            trackio.finish()  # not the run's own: that would be done again when Python ends

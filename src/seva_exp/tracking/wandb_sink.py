@@ -103,8 +103,12 @@ class WandbSink(Sink):
 
         for one in made if self._tracker.artifacts else ():
             artifact = wandb.Artifact(one.name, one.type, metadata=one.metadata)
-            add = artifact.add_dir if one.path.is_dir() else artifact.add_file
-            add(str(one.path), policy="immutable")  # nothing in the store changes: no copy
+            files = [one.path] if one.path.is_file() else sorted(one.path.rglob("*"))
+            for file in files:  # ``add_dir`` would speak
+                name = file.relative_to(one.path if one.path.is_dir() else one.path.parent)
+                if file.is_file():
+                    # nothing in the store changes: no copy
+                    artifact.add_file(str(file), name=name.as_posix(), policy="immutable")
             with self._staged():
                 if one.used and self._mode == "online":
                     self._run.use_artifact(artifact, aliases=[one.key[:12]])
