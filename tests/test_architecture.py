@@ -41,7 +41,7 @@ LEVELS = [
     {"config", "api", "objective"},
     {"job"},
     {"sweep", "forecast"},
-    {"cli"},
+    {"cli", "dashboard"},
     {"__init__", "__main__"},
 ]
 """From the ground up. A module imports from lower levels only, and never from its own level but

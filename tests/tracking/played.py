@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -86,3 +90,28 @@ def play(
         metrics = {"rate": 2.5, "dropped": {"equal": 3}}
         listener.stage_finished(StageResult(stage.name, stage.key, stage.cached, 1.5), metrics)
     listener.finished(an_outcome(plan))
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The records of the only W&B run under ``folder``."""
+    (file,) = (folder / "wandb").glob("offline-run-*/*.wandb")
+    tool = Path(sys.executable).with_name("wandb")
+    done = subprocess.run(
+        [str(tool), "leet", "inspect", "--json", str(file)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def of_type(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [row[kind] for row in rows if row["type"] == kind]
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for row in of_type(rows, "summary"):
+        merged |= row.get("update", {})
+    return merged

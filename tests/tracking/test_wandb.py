@@ -36,7 +36,19 @@ from seva_exp.tracking import (
 from seva_exp.tracking.wandb_mode import choose_mode
 from seva_exp.tracking.wandb_sink import WandbSink
 
-from .played import KEY, MADE, OFFLINE, RUN_ID, STAGES, a_plan, an_outcome, play
+from .played import (
+    KEY,
+    MADE,
+    OFFLINE,
+    RUN_ID,
+    STAGES,
+    a_plan,
+    an_outcome,
+    of_type,
+    play,
+    records,
+    summary,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -49,24 +61,6 @@ def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "home").mkdir()
 
 
-def records(folder: Path) -> list[dict[str, Any]]:
-    """The records of the only W&B run under ``folder``."""
-    (file,) = (folder / "wandb").glob("offline-run-*/*.wandb")
-    tool = Path(sys.executable).with_name("wandb")
-    done = subprocess.run(
-        [str(tool), "leet", "inspect", "--json", str(file)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def of_type(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [row[kind] for row in rows if row["type"] == kind]
-
-
 def align_steps(rows: list[dict[str, Any]]) -> list[int]:
     items = [row["item"] for row in of_type(rows, "history")]
     return [item["align/step"] for item in items if "align/step" in item]
@@ -74,13 +68,6 @@ def align_steps(rows: list[dict[str, Any]]) -> list[int]:
 
 def exit_codes(rows: list[dict[str, Any]]) -> list[int]:
     return [row.get("exit_code", 0) for row in of_type(rows, "exit")]
-
-
-def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for row in of_type(rows, "summary"):
-        merged |= row.get("update", {})
-    return merged
 
 
 def test_a_run_is_mirrored_once_and_quietly(

@@ -76,12 +76,12 @@ def tags(config: Json) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(tag)[:TAG_LENGTH] for tag in found if tag))
 
 
-def config_of(plan: Plan) -> Json:
+def columns_of(config: Json) -> Json:
     """The whole config without secrets, with every value a column of its own: trackers flatten
     groups (``dpo.beta``) but not lists of groups, which get numbers for names. ``views`` has the
     negative views' names, so that runs can be told apart and coloured by them."""
-    values = _groups(without_secrets(plan.config))
-    return {**values, "views": "+".join(sorted(values.get("aug") or {})), "run_key": plan.key}
+    values = _groups(without_secrets(config))
+    return {**values, "views": "+".join(sorted(values.get("aug") or {}))}
 
 
 def _groups(value: Any) -> Any:

@@ -87,7 +87,7 @@ class TrackingListener(Listener):
                 group=tracker.group,
                 job_type=content.job_type(plan),
                 tags=tuple(dict.fromkeys([*tracker.tags, *content.tags(plan.config)])),
-                config=content.config_of(plan),
+                config={**content.columns_of(plan.config), "run_key": plan.key},
                 dir=plan.dir,
             )
         )
