@@ -67,7 +67,7 @@ def asked(pages: Json) -> set[str]:
     found = set(re.findall(r'"summary:([^"]+)"', texts))
     for some in values_of(pages, "metrics", "mediaKeys"):
         found |= set(some)
-    return found | {name for name in values_of(pages, "targetValue", "parameter") if name}
+    return found | set(values_of(pages, "targetKey"))
 
 
 def test_every_panel_draws_what_a_tracked_run_logs(
@@ -113,7 +113,20 @@ def test_the_library_reads_its_pages_back(runs: Path) -> None:
         "Examples",
     ]
     report = Report._from_model(ReportViewspec.model_validate(pages["report"]))
-    assert len(report.blocks) == 1 + 3 * (1 + len(titles))
+    assert len(report.blocks) == 1 + 3 * len(titles)
+
+
+def test_only_runs_that_differ_in_their_seed_are_averaged(runs: Path) -> None:
+    assert main(["--out", "pages.json"]) == 0
+    two = json.loads(Path("pages.json").read_text(encoding="utf-8"))
+    assert not list(values_of(two, "groupArea")), "two fields differ: a bar a run"
+    same_beta = [path for path in runs.glob("2*") if "0.3" in (path / "config.yaml").read_text()]
+    a_run(runs, "4", beta=0.5, loss="b", steps=5)
+    other = next(path for path in runs.glob("2*") if "0.5" in (path / "config.yaml").read_text())
+    assert main([*map(str, same_beta), str(other), "--out", "pages.json"]) == 0
+    one = json.loads(Path("pages.json").read_text(encoding="utf-8"))
+    assert set(values_of(one, "groupBy")) == {"dpo.value.beta"}
+    assert set(values_of(one, "groupArea")) == {"stddev"}
 
 
 def test_a_run_alone_has_nothing_that_differs(runs: Path) -> None:

@@ -75,8 +75,8 @@ def chapters(seen: Seen) -> Iterator[tuple[str, str, list[Any]]]:
     for name, metrics in groupby(seen.metrics, lambda metric: metric.name.split("/")[1]):
         yield (
             name,
-            "Scores of the aligned model and its change from the base; with several seeds the "
-            "mean and its standard deviation. Intervals and p are columns of the run table.",
+            "Scores of the aligned model and its change from the base; where one field differs, "
+            "the mean over seeds and its deviation. Intervals and p are columns of the run table.",
             [panel for metric in metrics for panel in _bars(metric, seen)],
         )
     if seen.training:
@@ -120,9 +120,9 @@ def _against(seen: Seen, headlines: Sequence[Metric]) -> Iterator[Any]:
 
 
 def _bars(metric: Metric, seen: Seen) -> list[Any]:
-    """Runs that differ in their seed only are one bar."""
+    """Where one field differs, and the seed, the seeds are one bar; otherwise a run is."""
     grouped: Json = {}
-    if seen.fields:
+    if len(seen.fields) == 1:
         field = wr.Config(next(iter(seen.fields)))
         grouped = {"groupby": field, "groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
     names = [f"{metric.name}/{which}" for which in ("aligned", "delta")]
