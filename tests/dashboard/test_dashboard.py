@@ -49,6 +49,18 @@ def test_what_differs_is_found_without_what_does_not(runs: Path) -> None:
     assert seen.dropped == ("equal",)
 
 
+def test_headlines_are_of_every_part_of_every_benchmark(runs: Path) -> None:
+    names = ("shapes/pope/words", "shapes/pope/f1", "shapes/pope_random/f1", "shapes/vqa/mean")
+    others = ("mmbench_en/all/accuracy", "mmbench_cn/all/accuracy", "pope@a+dar/all/f1")
+    found = [
+        Metric(f"benchmark/{name}", "none" if name.endswith("words") else "higher")
+        for name in (*names, *others)
+    ]
+    headlines = replace(look(sorted(runs.glob("*"))), metrics=tuple(found)).headlines(4)
+    wanted = ("shapes/pope/f1", "shapes/vqa/mean", *others[:2])
+    assert [metric.name for metric in headlines] == [f"benchmark/{name}" for name in wanted]
+
+
 def values_of(node: Any, *names: str) -> Iterator[Any]:
     """Whatever stands under one of these names, at any depth."""
     if isinstance(node, dict):

@@ -72,7 +72,7 @@ def chapters(seen: Seen) -> Iterator[tuple[str, str, list[Any]]]:
             "in points. Drag over an axis to choose runs.",
             list(_against(seen, headlines)),
         )
-    for name, metrics in groupby(seen.metrics, lambda metric: metric.name.split("/")[1]):
+    for name, metrics in groupby(seen.metrics, lambda metric: metric.benchmark):
         yield (
             name,
             "Scores of the aligned model and its change from the base; where one field differs, "

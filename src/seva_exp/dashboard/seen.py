@@ -24,6 +24,11 @@ class Metric:
     name: str
     better: str
 
+    @property
+    def benchmark(self) -> str:
+        """Its name, with the protocol where that is not the usual one."""
+        return self.name.removeprefix("benchmark/").rsplit("/", 2)[0]
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -40,11 +45,13 @@ class Seen:
     """Reasons for which pairs were left out."""
 
     def headlines(self, count: int) -> list[Metric]:
-        """The first metric with a direction of each benchmark's splits, ``count`` at most."""
-        first: dict[str, Metric] = {}
+        """Of each benchmark's parts (``pope_random`` is of the part ``pope``) the first metric
+        that has a direction, ``count`` at most."""
+        first: dict[tuple[str, str], Metric] = {}
         for metric in self.metrics:
             if metric.better != "none":
-                first.setdefault(metric.name.rpartition("/")[0], metric)
+                part = metric.name.rsplit("/", 2)[1].partition("_")[0]
+                first.setdefault((metric.benchmark, part), metric)
         return list(first.values())[:count]
 
 
