@@ -48,7 +48,7 @@ def measure(name: str, overrides: list[str], scratch: Path) -> dict:
     alone = []
     for number, words in enumerate(jobs):
         alone.append(timed(words, scratch / f"alone-{number}"))
-        print(f"{' '.join(words)[-60:]:60} {alone[-1]:8.1f} s", flush=True)
+        print(f"{' '.join(words[2:])[:60]:60} {alone[-1]:8.1f} s", flush=True)
     work = sum(stage_seconds(scratch / f"alone-{number}") for number in range(len(jobs)))
     return {
         "sweep": name,

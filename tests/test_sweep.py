@@ -75,7 +75,9 @@ def test_with_on_error_stop_no_job_is_begun_after_a_failed_one(cli, tmp_path):
     assert not list((tmp_path / "runs").glob("2*_moco_*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_sweep_that_is_interrupted_goes_on_with_what_is_missing(cli, tmp_path, number):
     words = ["-m", "+aug=moco", "seed=0,1", "stop_after=pairs", "data.samples=24", "tracker=none"]
     command = [sys.executable, "-u", "-m", "seva_exp", *words]
@@ -129,6 +131,21 @@ def test_a_job_whose_process_dies_has_failed(tmp_path):
     assert record.state == "failed"
     assert "its process died (SIGKILL)" in record.ended.message
     assert sweep.conclude() == FAILED
+
+
+def test_where_all_jobs_are_started_at_once_so_many_work_as_are_let(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEVA_EXP_JOBS_AT_ONCE", "1")
+    sweep = Sweep(tmp_path / "sweep", lambda text: None, lambda text: None)
+    wrong = job(tmp_path, "dpo.beta=-1", "sweep.on_error=stop")
+    places = [threading.Thread(target=sweep.do, args=(n, wrong, str(tmp_path))) for n in range(3)]
+    for place in places:
+        place.start()
+    for place in places:
+        place.join()
+    states = sorted(record.state for record in sweep.records())
+    assert states == ["failed", "left out", "left out"], (
+        "the second began after the first had ended"
+    )
 
 
 def test_a_job_ends_with_the_process_that_waits_for_it(tmp_path):

@@ -71,6 +71,12 @@ class Command:
         """Whether any job was."""
         return len(self.codes) > 1 or bool(self.sweep and self.sweep.records())
 
+    @property
+    def in_vain(self) -> bool:
+        """Whether every job of a sweep failed: then a search stumbles over having no result."""
+        records = self.sweep.records() if self.sweep else []
+        return bool(records) and all(record.state in ("failed", "left out") for record in records)
+
     def do(self, number: int, job: Job, sweeping: bool) -> float | None:
         """A job in this process."""
         if sweeping and self.forecast:
@@ -134,7 +140,8 @@ def main() -> NoReturn:
         start(lambda config: _job(config, words, cwd))()
         code = DONE
     except BaseException as error:
-        code = _exit_code(error, called.started)
+        told = isinstance(error, ValueError) and called.in_vain
+        code = FAILED if told else _exit_code(error, called.started)
     ended = called.conclude()
     sys.exit(code if code == INTERRUPTED else max(code, ended))
 

@@ -47,11 +47,11 @@ def check_objective(name: str, experiment: Experiment) -> None:
             f"objective={name}: no benchmark {rest[0]} in the config."
             f"{suggest(rest[0], experiment.benchmark)}"
         )
-    known = {f"{metric.split}/{metric.name}" for metric in benchmark.metrics()}
-    if known and f"{rest[1]}/{rest[2]}" not in known:
+    metrics = {f"{metric.split}/{metric.name}" for metric in benchmark.metrics()}
+    if metrics and f"{rest[1]}/{rest[2]}" not in metrics:
         raise InputError(
             f"objective={name}: {rest[0]} has no metric {rest[1]}/{rest[2]}."
-            f"{suggest(f'{rest[1]}/{rest[2]}', known)}"
+            f"{suggest(f'{rest[1]}/{rest[2]}', metrics)}"
         )
     if benchmark.split != "selection":
         raise InputError(
