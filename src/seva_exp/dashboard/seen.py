@@ -19,7 +19,7 @@ from seva_exp.tracking.content import column, columns_of, flatten
 @dataclass(frozen=True)
 class Metric:
     """A score as runs log it: ``benchmark/<name>/<split>/<metric>`` with ``/base``, ``/aligned``,
-    ``/delta`` behind it. ``better`` is ``higher``, ``lower`` or ``none``."""
+    ``/delta`` behind it. ``better`` is ``higher``, ``lower`` or ``neutral``."""
 
     name: str
     better: str
@@ -49,7 +49,7 @@ class Seen:
         that has a direction, ``count`` at most."""
         first: dict[tuple[str, str], Metric] = {}
         for metric in self.metrics:
-            if metric.better != "none":
+            if metric.better != "neutral":
                 part = metric.name.rsplit("/", 2)[1].partition("_")[0]
                 first.setdefault((metric.benchmark, part), metric)
         return list(first.values())[:count]
