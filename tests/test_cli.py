@@ -198,6 +198,10 @@ def test_a_sweep_over_sets_of_views_shares_what_it_can(cli, tmp_path):
     answers = list((tmp_path / "runs" / "store" / "answers").iterdir())
     assert len(answers) == 3, "clean, diffusion_noise, moco: once each"
     assert len(list((tmp_path / "runs" / "store" / "pairs").iterdir())) == 3
+    (page,) = (tmp_path / "runs" / "multirun").glob("*/compare.html")
+    text = page.read_text()
+    assert "3 runs that differ in aug" in text and text.count('class="card pair-row"') == 3
+    assert "as the view diffusion_noise showed it" in text and "as the view moco" in text
 
 
 def test_overrides_may_stand_on_both_sides_of_the_multirun_flag(cli):

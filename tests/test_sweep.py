@@ -65,6 +65,9 @@ def test_a_failed_job_is_told_at_once_and_again_and_others_go_on(cli, tmp_path):
     assert done.stderr.startswith("seva_exp: [+aug=moco dpo.beta=-1 ")
     assert "sweep: 1 failed, 1 done" in done.stdout
     assert "failed [+aug=moco dpo.beta=-1 " in done.stdout.split("sweep: ")[1]
+    (page,) = (tmp_path / "runs" / "multirun").glob("*/compare.html")
+    assert f"comparison: {page.relative_to(tmp_path)}" in done.stdout
+    assert "1 run is left out" in page.read_text() and "dpo.beta=-1 " in page.read_text()
 
 
 def test_with_on_error_stop_no_job_is_begun_after_a_failed_one(cli, tmp_path):

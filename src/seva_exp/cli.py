@@ -101,11 +101,26 @@ class Command:
         """Tell how a sweep ended; the exit code of all jobs."""
         if self.sweep:
             self.codes.append(self.sweep.conclude())
+            self._compare(self.sweep)
         if self.forecast:
             say(self.forecast.text())
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
         return max(self.codes)
+
+    def _compare(self, sweep: Sweep) -> None:
+        """The runs that are done side by side, in the sweep's folder."""
+        from seva_exp.compare.files import write_comparison
+
+        page = sweep.folder / "compare.html"
+        missing = [
+            f"{record.told} {record.ended.message or record.state}"
+            for record in sweep.records()
+            if record.state != "done"
+        ]
+        comparison, _ = write_comparison(sweep.runs, page, missing=missing)
+        if comparison.runs:
+            say(f"comparison: {os.path.relpath(page)}")
 
 
 _CALLED: Command | None = None

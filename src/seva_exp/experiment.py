@@ -269,6 +269,7 @@ def plan_run(
             key=stage.key,
             cached=stage.key not in forced and store.find(stage.name, stage.key) is not None,
             forced=stage.key in forced,
+            inputs=tuple(source.label for source in stage.inputs),
         )
         for stage in chosen
     ]
