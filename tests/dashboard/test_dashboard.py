@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from seva_exp.compare.runs import read_runs
 from seva_exp.dashboard.__main__ import main
 from seva_exp.dashboard.seen import Metric, look
 from seva_exp.rundir import RunDir
@@ -42,7 +43,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_differs_is_found_without_what_does_not(runs: Path) -> None:
     (runs / "multirun").mkdir()
-    seen = look(sorted(runs.glob("*")))
+    seen = look(read_runs(sorted(runs.glob("*")))[0])
     assert seen.fields == {"dpo.beta": True, "dpo.loss": False}, "not the seed, nor equal fields"
     assert seen.metrics == (Metric("benchmark/shapes/all/CHAIRi", "lower"),)
     assert seen.training == ("align/loss",) and seen.views == ("moco",)
@@ -56,7 +57,9 @@ def test_headlines_are_of_every_part_of_every_benchmark(runs: Path) -> None:
         Metric(f"benchmark/{name}", "neutral" if name.endswith("words") else "higher")
         for name in (*names, *others)
     ]
-    headlines = replace(look(sorted(runs.glob("*"))), metrics=tuple(found)).headlines(4)
+    headlines = replace(look(read_runs(sorted(runs.glob("*")))[0]), metrics=tuple(found)).headlines(
+        4
+    )
     wanted = ("shapes/pope/f1", "shapes/vqa/mean", *others[:2])
     assert [metric.name for metric in headlines] == [f"benchmark/{name}" for name in wanted]
 
@@ -141,9 +144,12 @@ def test_only_runs_that_differ_in_their_seed_are_averaged(runs: Path) -> None:
     assert set(values_of(one, "groupArea")) == {"stddev"}
 
 
-def test_a_run_alone_has_nothing_that_differs(runs: Path) -> None:
+def test_a_run_alone_has_nothing_that_differs(
+    runs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     one = next(path for path in runs.glob("2*"))
-    assert main([str(one), "--out", "pages.json"]) == 0
+    assert main([str(one), "nowhere", "--out", "pages.json"]) == 0
+    assert "left out: " in capfd.readouterr().err
     text = Path("pages.json").read_text(encoding="utf-8")
     assert "Scatter Plot" not in text and "Bar Chart" in text
 
@@ -151,7 +157,7 @@ def test_a_run_alone_has_nothing_that_differs(runs: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["nowhere"], "no finished run in nowhere: give folders such as runs/2026-*."),
+        (["nowhere"], "no finished run: give folders such as runs/2026-*."),
         ([], "W&B cannot be reached: no API key found. --dry-run prints what would be sent."),
     ],
 )

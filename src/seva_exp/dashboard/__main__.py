@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from seva_exp.compare.runs import read_runs
 from seva_exp.dashboard.seen import look
 from seva_exp.errors import InputError
 from seva_exp.tracking.spec import WandbTracker
@@ -46,7 +47,12 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
 def _write(wanted: argparse.Namespace) -> None:
     if find_spec("wandb_workspaces") is None:
         raise InputError("wandb-workspaces is not installed: pip install 'seva_exp[dashboard]'.")
-    seen = look(wanted.runs or sorted(Path("runs").glob("*")))
+    runs, left_out = read_runs(wanted.runs or sorted(Path("runs").glob("*")))
+    if not runs:
+        raise InputError("no finished run: give folders such as runs/2026-*.")
+    for why in left_out if wanted.runs else ():
+        print(f"seva_exp: left out: {why}", file=sys.stderr)
+    seen = look(runs)
     offline = wanted.dry_run or wanted.out
     mode, why = choose_mode(WandbTracker(mode="online"))
     if not offline and mode != "online":

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from seva_exp.errors import InputError
-from seva_exp.experiment import Experiment
-from seva_exp.records import ALIGNED
+from seva_exp.compare.runs import FinishedRun
 from seva_exp.report.verdict import is_number
 from seva_exp.spec import Json, canonical
 from seva_exp.tracking.content import column, columns_of, flatten
@@ -55,39 +51,20 @@ class Seen:
         return list(first.values())[:count]
 
 
-def look(folders: Sequence[Path]) -> Seen:
-    """Read finished runs. Raises InputError where there is none."""
-    runs = [read for folder in folders if (read := _read(folder))]
-    if not runs:
-        named = ", ".join(str(folder) for folder in folders) or "nothing"
-        raise InputError(f"no finished run in {named}: give folders such as runs/2026-*.")
-    reports, configs = [run[0] for run in runs], [run[1] for run in runs]
-    pairs = [report["pairs"] for report in reports if report.get("pairs")]
+def look(runs: Sequence[FinishedRun]) -> Seen:
+    """What these runs have to show together."""
+    pairs = [run.report.pairs for run in runs if run.report.pairs]
     return Seen(
-        fields=_differing(configs),
-        metrics=_unique(m for report, config in runs for m in _metrics(report, config)),
-        training=_unique(name for folder in folders for name in _training(folder)),
-        views=_unique(view for config in configs for view in config.get("aug") or {}),
-        dropped=_unique(reason for one in pairs for reason in one["dropped"]),
+        fields=_differing([run.config for run in runs]),
+        metrics=_unique(metric for run in runs for metric in _metrics(run)),
+        training=_unique(name for run in runs for name in _training(run)),
+        views=_unique(view for run in runs for view in run.config.get("aug") or {}),
+        dropped=_unique(reason for one in pairs for reason in one.dropped),
     )
 
 
-def _unique(found: Any) -> tuple[Any, ...]:
+def _unique(found: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(found))
-
-
-def _read(folder: Path) -> tuple[Json, Json] | None:
-    """Report and config; None for a folder without a finished run (``latest``, ``multirun`` ...)"""
-    import yaml
-
-    if folder.is_symlink() or not (folder / "report.json").is_file():
-        return None
-    try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{folder}: cannot be read ({' '.join(str(error).split())}).") from None
-    return report, {name: config[name] for name in Experiment.model_fields if name in config}
 
 
 def _differing(configs: Sequence[Json]) -> dict[str, bool]:
@@ -98,25 +75,16 @@ def _differing(configs: Sequence[Json]) -> dict[str, bool]:
         for name, value in flatten(columns_of(config), between="."):
             values.setdefault(name, []).append(value)
     found = {n: some for n, some in values.items() if len({canonical(v) for v in some}) > 1}
-    return {name: all(map(is_number, some)) for name, some in found.items() if name != "seed"}
+    return {name: all(map(is_number, some)) for name, some in found.items()}
 
 
-def _metrics(report: Json, config: Json) -> list[Metric]:
-    protocols = {score["benchmark"]: score["protocol"] for score in report["scores"]}
-    return [
-        Metric(
-            f"benchmark/{column(d['benchmark'], protocols[d['benchmark']], config)}"
-            f"/{d['split']}/{d['metric']}",
-            d["better"],
-        )
-        for d in report["deltas"]
-        if d["model"] == ALIGNED
-    ]
+def _metrics(run: FinishedRun) -> Iterator[Metric]:
+    protocols = {score.benchmark: score.protocol for score in run.report.scores}
+    for delta in run.report.final_deltas:
+        name = column(delta.benchmark, protocols[delta.benchmark], run.config)
+        yield Metric(f"benchmark/{name}/{delta.split}/{delta.metric}", delta.better)
 
 
-def _training(folder: Path) -> list[str]:
-    path = folder / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    rows = [json.loads(line) for line in lines]
-    numbers = [(row["stage"], name) for row in rows for name, v in row.items() if is_number(v)]
-    return list(dict.fromkeys(f"{stage}/{name}" for stage, name in numbers if name != "step"))
+def _training(run: FinishedRun) -> Iterator[str]:
+    for row in run.training():
+        yield from (f"{row['stage']}/{n}" for n, v in row.items() if n != "step" and is_number(v))
