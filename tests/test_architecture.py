@@ -36,12 +36,12 @@ LEVELS = [
     {"graph", "readiness"},
     {"rundir"},
     {"experiment"},
-    {"report", "tracking_marker", "tracking_content"},
+    {"report"},
     {"tracking", "compare", "lmms_eval"},
     {"config", "api", "objective"},
     {"job", "export"},
     {"sweep", "forecast"},
-    {"cli"},
+    {"cli", "dashboard"},
     {"__init__", "__main__"},
 ]
 """From the ground up. A module imports from lower levels only, and never from its own level but

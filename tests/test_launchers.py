@@ -107,7 +107,7 @@ def test_a_launcher_s_config_composes_and_names_its_plugin(name):
     module, _, _ = found["_target_"].rpartition(".")
     assert module.startswith(LAUNCHERS[name])
     if "submitit" in module:
-        assert found["threads"] == {"OMP_NUM_THREADS": str(found["cpus_per_task"])}
+        assert found["threads"]["OMP_NUM_THREADS"] == str(found["cpus_per_task"])
 
 
 @pytest.mark.parametrize("name", ["slurm"], indirect=True)

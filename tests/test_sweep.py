@@ -136,6 +136,21 @@ def test_a_job_whose_process_dies_has_failed(tmp_path):
     assert sweep.conclude() == FAILED
 
 
+def test_where_all_jobs_are_started_at_once_so_many_work_as_are_let(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEVA_EXP_JOBS_AT_ONCE", "1")
+    sweep = Sweep(tmp_path / "sweep", lambda text: None, lambda text: None)
+    wrong = job(tmp_path, "dpo.beta=-1", "sweep.on_error=stop")
+    places = [threading.Thread(target=sweep.do, args=(n, wrong, str(tmp_path))) for n in range(3)]
+    for place in places:
+        place.start()
+    for place in places:
+        place.join()
+    states = sorted(record.state for record in sweep.records())
+    assert states == ["failed", "left out", "left out"], (
+        "the second began after the first had ended"
+    )
+
+
 def test_a_job_ends_with_the_process_that_waits_for_it(tmp_path):
     """So that a cancelled cluster job leaves nothing running."""
     code = (

@@ -28,7 +28,7 @@ from seva_exp.models import MODELS
 from seva_exp.paths import options_of, sweeps_dir
 from seva_exp.redact import hide
 from seva_exp.spec import Json, Spec
-from seva_exp.tracking import AnyTracker, NoTracker, WandbTracker
+from seva_exp.tracking import TRACKERS, AnyTracker
 from seva_exp.training import DpoTraining, SftTraining
 
 Classes = Mapping[str, type[Spec]]
@@ -38,7 +38,7 @@ ONE_OF: dict[str, Classes] = {
     "model": MODELS,
     "data": DATA,
     "generation": GENERATION,
-    "tracker": {"none": NoTracker, "wandb": WandbTracker},
+    "tracker": TRACKERS,
 }
 """Groups that hold one value; its class is told by ``kind``."""
 MANY_OF: dict[str, Classes] = {"aug": AUGMENTATIONS, "benchmark": BENCHMARKS}

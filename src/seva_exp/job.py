@@ -22,6 +22,7 @@ from seva_exp.errors import InputError, StageError
 from seva_exp.objective import check_objective, value_of
 from seva_exp.report.console import say
 from seva_exp.spec import Json
+from seva_exp.tracking import in_sweep
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
@@ -39,7 +40,10 @@ class Job:
     def wanted(self) -> RunConfig:
         """The config as objects. Raises InputError."""
         found = parse(self.values)
-        if self.swept is None or found.options.name is not None:
+        if self.swept is None:
+            return found
+        found = replace(found, tracker=in_sweep(found.tracker, sweep_title(self)))
+        if found.options.name is not None:
             return found
         name = sweep_name(found.experiment.title, self.overrides, self.swept)
         return replace(found, options=found.options.model_copy(update={"name": name}))
@@ -92,6 +96,14 @@ def work_or_tell(job: Job) -> Ended:
     except Exception as error:
         traceback.print_exception(error)
         return Ended(FAILED, " ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def sweep_title(job: Job) -> str:
+    """What a sweep's runs have in common, whenever they are made: the name of its file, or the
+    fields that it varies, e.g. ``dpo.beta, seed``."""
+    if job.overrides[:1] == ("-cn",):
+        return job.overrides[1]
+    return ", ".join(sorted(key.lstrip("+") for key in job.swept or ()))
 
 
 def varying(overrides: Sequence[str], swept: Collection[str]) -> list[str]:

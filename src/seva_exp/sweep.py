@@ -12,13 +12,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock, Timeout
+
 from seva_exp.job import DONE, FAILED, Ended, Job, work_or_tell
 from seva_exp.records import whole_file
 
+AT_ONCE = "SEVA_EXP_JOBS_AT_ONCE"
+"""The environment variable by which a launcher that starts all jobs lets so many of them work."""
 POLL = 0.5
 """Seconds between two looks at what other processes did."""
 State = Literal["running", "done", "failed", "left out"]
@@ -59,6 +64,23 @@ class Sweep:
         """Do one job: here, or with ``cwd`` in a process of its own, which ends with its memory.
         Returns the objective."""
         self._jobs.mkdir(parents=True, exist_ok=True)
+        with self._place():
+            return self._do(number, job, cwd)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of $SEVA_EXP_JOBS_AT_ONCE; where that is not set there is room for all."""
+        many = int(os.environ.get(AT_ONCE, 0))
+        places = [FileLock(self._jobs / f"place-{i}.lock") for i in range(many)]
+        while many and not any(_taken(place) for place in places):
+            time.sleep(POLL)
+        try:
+            yield
+        finally:
+            for place in places:
+                place.release()
+
+    def _do(self, number: int, job: Job, cwd: str | None) -> float | None:
         record = Record(number, job.overrides)
         on_error = (job.values.get("sweep") or {}).get("on_error")
         if on_error == "stop" and any(r.state == "failed" for r in self.records()):
@@ -166,3 +188,12 @@ class Sweep:
     def runs(self) -> list[Path]:
         """The folders of the runs that are done, in the jobs' order."""
         return [Path(record.ended.run) for record in self.records() if record.state == "done"]
+
+
+def _taken(place: FileLock) -> bool:
+    """Take it, if nobody has it."""
+    try:
+        place.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""What was already sent to a W&B run, so that a resumed run sends the rest and nothing twice."""
+"""What was already sent to a tracked run, so that a resumed run sends the rest, nothing twice."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from seva_exp.spec import Json
 
 
 class Marker:
-    """What was already sent to one W&B run: ``<store>/tracking/<run id>.json``.
+    """What was already sent to one run: ``<store>/tracking/<tracker>/<run id>.json``.
 
     It is what makes a resumed run log each training step once, although offline runs can't ask a
     server what it holds."""
 
     def __init__(self, path: Path, target: Json) -> None:
-        """Read ``path``. A marker of another project or entity, or a broken one, counts as none."""
+        """Read ``path``. A marker of another target, or a broken one, counts as none."""
         self.path = path
         self.state: Json = {**target, "finished": False, "dirs": [], "next_step": 0}
         self.state.update(stages={}, skipped={}, history={})
@@ -40,10 +40,20 @@ class Marker:
             for stage in plan.stages
         )
 
+    @property
+    def here(self) -> list[str]:
+        """The run's folders or files that are still there."""
+        return [place for place in self.state["dirs"] if Path(place).exists()]
+
+    @property
+    def told(self) -> str:
+        """For a person: where the run is."""
+        gone = f"its files are gone; delete {self.path} to log it again"
+        return ", ".join(self.here) or gone
+
     def forget_lost(self) -> None:
-        """Start over when an unfinished offline run's files were all deleted."""
-        dirs = self.state["dirs"]
-        if not self.state["finished"] and dirs and not any(Path(d).exists() for d in dirs):
+        """Start over when an unfinished run's files were all deleted."""
+        if not self.state["finished"] and self.state["dirs"] and not self.here:
             self.state.update(dirs=[], next_step=0, stages={}, skipped={}, history={})
 
     def last_step(self, stage: str, key: str) -> int:

@@ -18,25 +18,37 @@ import pytest
 import yaml
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
+from wandb.sdk.lib.config_util import save_config_file_from_dict
 
-from seva_exp import tracking, tracking_content
-from seva_exp.events import Example, Outcome, Plan, PlannedStage
+from seva_exp.benchmarks import BENCHMARKS
 from seva_exp.images import open_image
-from seva_exp.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
+from seva_exp.records import StageResult
 from seva_exp.redact import hide, is_secret, without_secrets
-from seva_exp.tracking import AnyTracker, NoTracker, WandbTracker, choose_mode, make_listeners
-
-KEY = "0123456789abcdef" + "f" * 48
-RUN_ID = KEY[:16]
-STAGES = ("answers.clean", "align", "evaluate.aligned")
-ROWS = tuple(
-    {"stage": "align", "step": i, "loss": 0.7 - i / 100, "note": "text"} for i in range(1, 6)
+from seva_exp.tracking import (
+    AnyTracker,
+    NoTracker,
+    TrackioTracker,
+    WandbTracker,
+    content,
+    make_listeners,
+    wandb_sink,
 )
-CONFIG = {
-    "model": {"kind": "hub", "api_key": "SECRET-ONE"},
-    "generation": {"max_new_tokens": 48, "servers": [{"hf_token": "SECRET-TWO", "port": 1}]},
-}
-OFFLINE = WandbTracker(mode="offline", project="proj", tags=("a",), group="g")
+from seva_exp.tracking.wandb_mode import choose_mode
+from seva_exp.tracking.wandb_sink import WandbSink
+
+from .played import (
+    KEY,
+    MADE,
+    OFFLINE,
+    RUN_ID,
+    STAGES,
+    a_plan,
+    an_outcome,
+    of_type,
+    play,
+    records,
+    summary,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -49,72 +61,6 @@ def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "home").mkdir()
 
 
-def a_plan(folder: Path, cached: tuple[str, ...] = (), key: str = KEY) -> Plan:
-    stages = tuple(PlannedStage(name, name[0] * 64, name in cached) for name in STAGES)
-    return Plan(key, "demo", 0, CONFIG, ("+aug=moco",), stages, folder)
-
-
-def an_outcome(plan: Plan) -> Outcome:
-    plan.dir.mkdir(parents=True, exist_ok=True)
-    pictures = [plan.dir / "clean.png", plan.dir / "moco.png"]
-    for path in pictures:
-        Image.new("RGB", (72, 72), "red").save(path)
-    pair = Pair("s1", ImageRef("clean.png", "0"), "What?", "a dog", ("a cat",), ("moco",), (), ())
-    scores = tuple(
-        Score(model, "shapes", "all", "CHAIRi", value, value - 1, value + 1, 9, "p1", "lower")
-        for model, value in (("base", 26.0), ("aligned", 25.0))
-    )
-    report = Report(
-        plan.key,
-        plan.name,
-        0,
-        str(plan.dir),
-        tuple(StageResult(s.name, s.key, s.cached, 1.5) for s in plan.stages),
-        PairCounts(10, 7, {"equal": 3}),
-        scores,
-        (Delta("shapes", "all", "CHAIRi", -1.0, -1.5, -0.5, 0.01, "lower"),),
-    )
-    example = Example(pair, pictures[0], {"moco": pictures[1]})
-    environment = {"device": "cpu", "command": "seva_exp model.api_key=SECRET-THREE"}
-    return Outcome(plan, report, (example,), ROWS, {}, environment)
-
-
-def play(plan: Plan, store: Path, *, live: int = 0, fail: bool = False) -> None:
-    """A run as its listeners see it: ``live`` training steps, then the end or a failure."""
-    (listener,) = make_listeners(OFFLINE, store)
-    listener.planned(plan)
-    for stage in plan.stages:
-        if not stage.cached:
-            listener.stage_started(stage)
-        if stage.name == "align" and not stage.cached:
-            for row in ROWS[:live]:
-                listener.logged("align", row["step"], row)
-            if fail:
-                listener.failed(RuntimeError("stop"))
-                return
-        metrics = {"rate": 2.5, "dropped": {"equal": 3}}
-        listener.stage_finished(StageResult(stage.name, stage.key, stage.cached, 1.5), metrics)
-    listener.finished(an_outcome(plan))
-
-
-def records(folder: Path) -> list[dict[str, Any]]:
-    """The records of the only W&B run under ``folder``."""
-    (file,) = (folder / "wandb").glob("offline-run-*/*.wandb")
-    tool = Path(sys.executable).with_name("wandb")
-    done = subprocess.run(
-        [str(tool), "leet", "inspect", "--json", str(file)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def of_type(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [row[kind] for row in rows if row["type"] == kind]
-
-
 def align_steps(rows: list[dict[str, Any]]) -> list[int]:
     items = [row["item"] for row in of_type(rows, "history")]
     return [item["align/step"] for item in items if "align/step" in item]
@@ -122,13 +68,6 @@ def align_steps(rows: list[dict[str, Any]]) -> list[int]:
 
 def exit_codes(rows: list[dict[str, Any]]) -> list[int]:
     return [row.get("exit_code", 0) for row in of_type(rows, "exit")]
-
-
-def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for row in of_type(rows, "summary"):
-        merged |= row.get("update", {})
-    return merged
 
 
 def test_a_run_is_mirrored_once_and_quietly(
@@ -144,8 +83,11 @@ def test_a_run_is_mirrored_once_and_quietly(
     (head,) = of_type(rows, "run")
     assert head["run_id"] == RUN_ID and head["project"] == "proj" and head["display_name"] == "demo"
     config = head["config"]["update"]
-    assert config["generation"] == {"max_new_tokens": 48, "servers": [{"port": 1}]}
-    assert config["run_key"] == KEY and config["model"] == {"kind": "hub"}
+    assert config["generation"] == {"max_new_tokens": 48, "servers": {"0": {"port": 1}}}
+    assert config["run_key"] == KEY and config["views"] == "moco"
+    assert config["model"] == {"kind": "hub", "path": "org/llava-1.5-7b-hf"}
+    assert head["run_group"] == "g" and head["job_type"] == "align"
+    assert head["tags"] == ["a", "seva", "moco", "llava-1.5-7b-hf"]
     assert align_steps(rows) == [1, 2, 3, 4, 5]
     first = next(r["item"] for r in of_type(rows, "history") if "align/step" in r["item"])
     assert first["align/loss"] == pytest.approx(0.69) and "align/note" not in first
@@ -158,12 +100,9 @@ def test_scores_pictures_and_stages_are_there(tmp_path: Path) -> None:
     play(a_plan(tmp_path / "run"), tmp_path / "store", live=5)
     rows = records(tmp_path / "run")
     values = summary(rows)
-    assert values["score/shapes@p1/all/CHAIRi/base"] == 26
-    assert values["score/shapes@p1/all/CHAIRi/aligned/low"] == 24
-    assert (
-        values["delta/shapes@p1/all/CHAIRi"] == -1
-        and values["delta/shapes@p1/all/CHAIRi/p"] == 0.01
-    )
+    scores = "benchmark/shapes/all/CHAIRi"
+    assert [values[f"{scores}/{one}"] for one in ("base", "aligned", "delta")] == [26, 25, -1]
+    assert values[f"{scores}/aligned/low"] == 24 and values[f"{scores}/delta/p"] == 0.01
     assert values["stage/answers.clean/rate"] == 2.5
     assert values["stage/align/dropped/equal"] == 3
     assert values["pairs/dropped/equal"] == 3
@@ -174,8 +113,103 @@ def test_scores_pictures_and_stages_are_there(tmp_path: Path) -> None:
     for name in values["examples/clean.filenames"] + values["examples/moco.filenames"]:
         with Image.open(folder / "files" / name) as image:
             assert image.size == (72, 72)
-    staged = of_type(rows, "artifact")[0]["manifest"]["contents"][0]["local_path"]
+    (table,) = [one for one in of_type(rows, "artifact") if one["type"] == "run_table"]
+    staged = table["manifest"]["contents"][0]["local_path"]
     assert Path(staged).is_relative_to(tmp_path / "run" / "wandb")
+
+
+def test_pairs_and_adapter_are_artifacts_that_tell_what_they_come_from(tmp_path: Path) -> None:
+    play(a_plan(tmp_path / "run"), tmp_path / "store", live=5)
+    made = {
+        one["name"]: one
+        for one in of_type(records(tmp_path / "run"), "artifact")
+        if one["type"] in ("dataset", "model")
+    }
+    assert list(made) == ["pairs", "adapter"]
+    files = [one["local_path"] for m in made.values() for one in m["manifest"]["contents"]]
+    assert files == [str(tmp_path / "run" / name) for name in MADE], "no copies"
+    assert made["adapter"]["aliases"] == ["latest", "a" * 12]
+    metadata = json.loads(made["adapter"]["metadata"])
+    assert metadata["inputs"] == {"pairs": "p" * 64} and metadata["tags"][0] == "seva"
+
+
+class Told:
+    """Notes what an online W&B run is told of artifacts (no server is at hand)."""
+
+    dir = "."
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str, list[str]]] = []
+
+    def use_artifact(self, artifact: Any, aliases: list[str]) -> None:
+        self.said.append(("input", artifact.name, aliases))
+
+    def log_artifact(self, artifact: Any, aliases: list[str]) -> None:
+        self.said.append(("output", artifact.name, aliases))
+
+
+def test_online_what_an_earlier_run_made_is_an_input(tmp_path: Path) -> None:
+    outcome = an_outcome(a_plan(tmp_path / "run", cached=("pairs",)))
+    sink = WandbSink(WandbTracker())
+    sink._mode, sink._run = "online", Told()
+    sink.keep(content.made(outcome))
+    assert sink._run.said == [
+        ("input", "pairs", ["p" * 12]),
+        ("output", "adapter", ["latest", "a" * 12]),
+    ]
+    without = WandbSink(WandbTracker(artifacts=False))
+    without._mode, without._run = "online", Told()
+    without.keep(content.made(outcome))
+    assert without._run.said == []
+
+
+def test_two_protocols_are_never_one_column() -> None:
+    usual = {name: {"kind": name} for name in BENCHMARKS}
+    for name, cls in BENCHMARKS.items():
+        protocol = cls().protocol_name
+        assert content.column(name, protocol, {"benchmark": usual}) == name
+        assert content.column(name, f"{protocol}+dar", {"benchmark": usual}) != name
+
+
+def test_what_a_run_was_for_is_its_job_type(tmp_path: Path) -> None:
+    plan = a_plan(tmp_path)
+    kinds = [content.job_type(replace(plan, stages=plan.stages[:n])) for n in (1, 2, 3, 4)]
+    assert kinds == ["answers", "pairs", "align", "align"]
+    only_base = [replace(plan.stages[0], name="evaluate.base.shapes")]
+    assert content.job_type(replace(plan, stages=tuple(only_base))) == "evaluate"
+
+
+def test_under_an_agent_the_run_is_the_agents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``wandb agent`` starts it: id and project are its own, the name tells what it chose."""
+    chosen = tmp_path / "config.yaml"
+    save_config_file_from_dict(str(chosen), {"dpo.beta": {"value": 0.3}})
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(content.__file__).parents[2])])
+    code = (
+        "from pathlib import Path; from played import WandbTracker, a_plan, play\n"
+        "t = WandbTracker(mode='offline')\n"
+        "play(a_plan(Path('run')), Path('store'), t, live=2)"
+    )
+    of_agent = {
+        "WANDB_SWEEP_ID": "sw33p",
+        "WANDB_RUN_ID": "agentsrun",
+        "WANDB_PROJECT": "agents",
+        "WANDB_SWEEP_PARAM_PATH": str(chosen),
+    }
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, **of_agent},
+        timeout=90,
+        check=True,
+    )
+    (head,) = of_type(records(tmp_path / "run"), "run")
+    assert head["run_id"] == "agentsrun" and head["project"] == "agents"
+    assert head["display_name"] == "demo_beta=0.3" and head["sweep_id"] == "sw33p"
+    assert head["run_group"] == "sw33p"
+    assert head["config"]["update"]["dpo.beta"] == 0.3
+    assert (tmp_path / "store" / "tracking" / "wandb" / "agentsrun.json").exists()
 
 
 def test_no_secret_reaches_a_file(tmp_path: Path) -> None:
@@ -265,15 +299,14 @@ def test_online_that_fails_becomes_offline_in_the_same_run(
     monkeypatch: pytest.MonkeyPatch,
     hangs: bool,
 ) -> None:
-    monkeypatch.setattr(tracking, "START_SECONDS", 3.0)
-    monkeypatch.setattr(sys.modules[__name__], "OFFLINE", WandbTracker(mode="online"))
+    monkeypatch.setattr(wandb_sink, "START_SECONDS", 3.0)
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     plan = a_plan(tmp_path / "run")
     with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_address[1]}")
         if not hangs:  # a server that is not served takes connections and never answers
             threading.Thread(target=server.serve_forever, daemon=True).start()
-        play(plan, tmp_path / "store", live=5)
+        play(plan, tmp_path / "store", WandbTracker(mode="online"), live=5)
         if not hangs:
             server.shutdown()
     said = capfd.readouterr().err
@@ -295,12 +328,11 @@ def test_a_wrong_variable_is_said_and_the_run_is_tracked_offline(
     tmp_path: Path, name: str, value: str, why: str
 ) -> None:
     code = (
-        "import sys; from pathlib import Path; import test_tracking as t\n"
-        "t.OFFLINE = t.WandbTracker()\n"
-        "t.play(t.a_plan(Path('run')), Path('store'), live=2)"
+        "from pathlib import Path; from played import WandbTracker, a_plan, play\n"
+        "play(a_plan(Path('run')), Path('store'), WandbTracker(), live=2)"
     )
     # another process: wandb reads the variables once
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(tracking.__file__).parents[1])])
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(content.__file__).parents[2])])
     env = {**os.environ, "PYTHONPATH": path, "WANDB_API_KEY": "k" * 40}
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -348,10 +380,10 @@ def test_skipped_stages_are_told_and_the_run_is_complete(
 
 def test_pictures_are_those_that_the_model_saw(tmp_path: Path) -> None:
     Image.new("I;16", (40, 30), 20000).save(tmp_path / "deep.png")
-    shown = tracking_content._picture(tmp_path / "deep.png", "s1").image
+    shown = content.picture(tmp_path / "deep.png", "s1").image
     assert shown.tobytes() == open_image(tmp_path / "deep.png").tobytes()
-    missing = tracking_content._picture(tmp_path / "none.png", "s1")
-    assert missing._caption == "s1\n(no picture: no such file)"
+    missing = content.picture(tmp_path / "none.png", "s1")
+    assert missing.caption == "s1\n(no picture: no such file)"
 
 
 def test_no_tracker_imports_wandb_by_itself(tmp_path: Path) -> None:
@@ -361,7 +393,7 @@ def test_no_tracker_imports_wandb_by_itself(tmp_path: Path) -> None:
         "assert make_listeners(WandbTracker(), Path('.'))\n"
         "print([n for n in ('wandb', 'torch', 'PIL', 'jinja2') if n in sys.modules])"
     )
-    source = Path(__file__).parents[1] / "src"
+    source = Path(__file__).parents[2] / "src"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -397,8 +429,12 @@ def test_mode_is_chosen_without_asking(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_conf_files_state_the_defaults() -> None:
-    folder = Path(__file__).parents[1] / "conf" / "tracker"
-    for name, spec in (("none", NoTracker()), ("wandb", WandbTracker())):
+    folder = Path(__file__).parents[2] / "conf" / "tracker"
+    for name, spec in (
+        ("none", NoTracker()),
+        ("wandb", WandbTracker()),
+        ("trackio", TrackioTracker()),
+    ):
         values = yaml.safe_load((folder / f"{name}.yaml").read_text())
         assert next(iter(values)) == "kind"
         assert values == spec.to_json()
