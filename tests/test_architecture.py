@@ -39,7 +39,7 @@ LEVELS = [
     {"report", "tracking_marker", "tracking_content"},
     {"tracking", "compare"},
     {"config", "api"},
-    {"cli"},
+    {"cli", "reference"},
     {"__init__", "__main__"},
 ]
 """From the ground up. A module imports from lower levels only, and never from its own level but
