@@ -8,6 +8,7 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from seva_exp import reference
 
@@ -38,10 +39,16 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
         files.append(File.generated(config, f"{name.lower()}.md", content=text))
 
 
-def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """``../README.md``, as the forge has it, is ``readme.md`` here."""
     links = re.compile(rf"\]\(\.\./({'|'.join(ABOVE)})\.md")
     markdown = links.sub(lambda found: f"]({found[1].lower()}.md", markdown)
     if page.file.src_uri != "config.md":
         return markdown
     return markdown.replace(MARK, reference.pages()["config"])
+
+
+def on_page_content(html: str, page: Page, **_: Any) -> str:
+    """The pages of options say so, for stylesheets/site.css."""
+    options = page.file.src_uri.startswith("config")
+    return f'<div class="options">{html}</div>' if options else html

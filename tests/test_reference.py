@@ -34,7 +34,7 @@ def test_every_field_stands_there_with_what_it_means(group, kind, pages):
         if name == "kind":
             continue
         assert field.description, name
-        said = " ".join(field.description.split()).replace("``", "`").replace("|", "\\|")
+        said = " ".join(field.description.split()).replace("``", "`")
         assert said in rows[name]
         assert ("must be set" in rows[name]) == field.is_required()
         if isinstance(field.default, (int, float, str)) and field.default not in ("", True, False):
@@ -73,7 +73,8 @@ def test_bounds_choices_and_inner_fields_are_told(pages):
 def test_a_cell_stays_a_cell(pages):
     for name, page in pages.items():
         for row in re.findall(r"^\| `.*$", page, flags=re.MULTILINE):
-            assert len(re.findall(r"(?<!\\)\|", row)) == 5, f"{name}: {row}"
+            bare = re.sub(r"`[^`]*`", "", row)  # as Python-Markdown has it: a bar in code is text
+            assert len(re.findall(r"(?<!\\)\|", bare)) == 5, f"{name}: {row}"
 
 
 def test_a_group_that_is_not_there_is_refused(capsys):

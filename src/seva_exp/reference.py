@@ -6,6 +6,7 @@ so that no page can tell of a field that is not there. The site's build calls ``
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -192,8 +193,9 @@ def _code(value: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that stays within its cell."""
-    return text.replace("|", "\\|").replace("\n", "↵")
+    """Text that stays within its cell; in code a bar is one as it is."""
+    bars_told = re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or "\\|", text)
+    return bars_told.replace("\n", "↵")
 
 
 def main(arguments: list[str]) -> None:
