@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -42,3 +43,12 @@ def cli(tmp_path: Path) -> Cli:
 def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that tests share, so that equal stages are computed once in a session."""
     return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def numbers_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SmolVLM's processor insists on a package that spells numbers in video prompts."""
+    if importlib.util.find_spec("num2words") is None:
+        from transformers.models.smolvlm import processing_smolvlm
+
+        monkeypatch.setattr(processing_smolvlm, "num2words", str)

@@ -28,7 +28,7 @@ LEVELS = [
         "given",
         "json_rows",
     },
-    {"store", "events", "interfaces", "machine", "prompts", "views"},
+    {"store", "events", "interfaces", "machine", "prompts", "views", "served"},
     {"models"},
     {"augment", "data", "generation", "training", "benchmarks"},
     {"methods"},
@@ -37,9 +37,9 @@ LEVELS = [
     {"rundir"},
     {"experiment"},
     {"report", "tracking_marker", "tracking_content"},
-    {"tracking", "compare"},
+    {"tracking", "compare", "lmms_eval"},
     {"config", "api"},
-    {"cli", "reference"},
+    {"cli", "export", "reference"},
     {"__init__", "__main__"},
 ]
 """From the ground up. A module imports from lower levels only, and never from its own level but
@@ -59,8 +59,8 @@ SOURCES = {
         "json_rows.py",
     ],
     "answers": [
-        "generation/answers.py", "generation/engines.py", *ENGINE, "generation/chat.py",
-        "generation/server.py", "views.py", "augment", *MODEL,
+        "generation/answers.py", "generation/engines.py", *ENGINE, "generation/asked.py",
+        "served", "views.py", "augment", *MODEL,
     ],
     "pairs": ["generation/pairs.py", "generation/filters.py", "randomness.py"],
     "reference": ["training", "views.py", "augment", *MODEL, *ATTENTION],
@@ -71,6 +71,7 @@ SOURCES = {
         "benchmarks", "world", *ENGINE, "models/vlm.py", "models/pixels.py", "models/padding.py",
         "images.py", "randomness.py", "fields.py", "json_rows.py",
     ],
+    "judge": ["benchmarks", "served", "randomness.py", "fields.py", "json_rows.py"],
     "compare": ["benchmarks", "randomness.py"],
 }  # fmt: skip
 """What decides a stage's result, besides its spec."""

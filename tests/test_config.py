@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from seva_exp import Experiment, InputError, Machine, Options
 from seva_exp.augment import AUGMENTATIONS, DiffusionNoise
-from seva_exp.benchmarks import ShapesBenchmark
+from seva_exp.benchmarks import OFFICIAL, ShapesBenchmark
 from seva_exp.config import parse
 from seva_exp.experiment import graph
 from seva_exp.paths import config_dir, options_of, sweeps_dir
@@ -30,6 +30,8 @@ def override_for(group: str, name: str) -> list[str]:
     if group == "aug":
         return [f"+aug={name}"]
     own = group in ("experiment", "method") and name not in ("quick", "seva")
+    if group == "benchmark" and name in OFFICIAL and OFFICIAL[name].needs_judge:
+        return [f"{group}={name}", "+aug=moco", "judge=server"]
     extra = {"sft": ["method=stic"]}.get(group, [] if own else ["+aug=moco"])
     return [f"{group}={name}", *extra]
 

@@ -38,6 +38,8 @@ def test_a_folder_of_photographs_goes_through_the_whole_pipeline(cli, tmp_path, 
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/") >= 2 * min(report["pairs"]["kept"], 10)
     assert "The image shows" in page  # nonsense of a tiny model, shown as it is
+    assert 'href="changed.html"' in page
+    assert "What changed" in (folder / "changed.html").read_text(encoding="utf-8")
     assert (folder / "adapter" / "adapter_config.json").is_file()
 
 

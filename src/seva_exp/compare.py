@@ -2,7 +2,8 @@
 
 Runs that differ in their seed (and name) only form a group: its change is the mean over seeds with
 its standard deviation. The spread over seeds leaves out the benchmark's own sampling error, which
-each run's report gives as an interval.
+each run's report gives as an interval, and the p beside the change as a test. A table holds many
+tests: p is also shown corrected for their number (Holm), and by that changes are marked.
 """
 
 from __future__ import annotations
@@ -12,17 +13,23 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from seva_exp.benchmarks.statistics import holm
 from seva_exp.errors import InputError
 from seva_exp.records import ALIGNED, BASE
-from seva_exp.report.verdict import arrow, label
+from seva_exp.report.verdict import SIGNIFICANCE, arrow, label, p_value
 from seva_exp.spec import Json, canonical
 
 APART = ("seed", "name", "machine", "dry_run", "stop_after", "force", "data_root")
 """Fields of a run's config that do not make it another variant."""
+
+
+NOTE = "\\* p < 0.05 after Holm's correction for the {} changes of this table"
+Key = tuple[str, str, str]
+"""A metric: split, name, which direction is better."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ def tables(runs: Sequence[Finished]) -> str:
         mine = [s for s in scored if (s["benchmark"], s["protocol"]) == (name, protocol)]
         metrics = dict.fromkeys((s["split"], s["metric"], s["better"]) for s in mine)
         cells = {key: [_cells(key, group, name, protocol) for group in grouped] for key in metrics}
+        tested = _tested(metrics, grouped, name, protocol)
         measured = [i for i in range(len(grouped)) if any(row[i][0] for row in cells.values())]
         shared = all(len({row[i][0] for i in measured}) == 1 for row in cells.values())
         lines = [["metric"]] + [[f"{label(k[0], k[1])} {arrow(k[2])}".strip()] for k in cells]
@@ -89,12 +97,14 @@ def tables(runs: Sequence[Finished]) -> str:
                 if shared and i != measured[0]
                 else [["base", *(r[i][0] for r in cells.values())]]
             )
-            change = [_title(grouped[i]), *(row[i][1] for row in cells.values())]
+            told = (f"{row[i][1]}{tested.get((key, i), '')}" for key, row in cells.items())
+            change = [_title(grouped[i]), *told]
             for column in (*base, change):
                 for line, cell in zip(lines, column, strict=True):
                     line.append(cell)
         lines.insert(1, ["---"] * len(lines[0]))
         out.append(f"{name} ({protocol})\n\n" + "\n".join(f"| {' | '.join(x)} |" for x in lines))
+        out += [NOTE.format(len(tested))] if tested else []
     return "\n\n".join(out)
 
 
@@ -104,20 +114,55 @@ def _title(group: Sequence[Finished]) -> str:
     return f"{name} (seed {', '.join(str(run.seed) for run in group)})"
 
 
-def _cells(
-    key: tuple[str, str, str], group: Sequence[Finished], name: str, protocol: str
-) -> tuple[str, str]:
+def _tested(
+    metrics: Iterable[Key], grouped: Sequence[Sequence[Finished]], name: str, protocol: str
+) -> dict[tuple[Key, int], str]:
+    """What stands behind the change of each metric and group: its p, also corrected for the number
+    of changes in the table, and a mark by that."""
+    found = {
+        (key, i): p
+        for key in metrics
+        for i, group in enumerate(grouped)
+        if (p := _p(_final(key, group, name, protocol))) is not None
+    }
+    return {
+        cell: f" ({p_value(p)}, Holm {p_value(corrected)}){' *' * (corrected < SIGNIFICANCE)}"
+        for (cell, p), corrected in zip(found.items(), holm(list(found.values())), strict=True)
+    }
+
+
+def _p(deltas: Sequence[Json]) -> float | None:
+    """The largest p of the seeds, and 1 where they differ in direction: every seed shows it."""
+    if len({d["value"] > 0 for d in deltas}) > 1:
+        return 1.0
+    return max((d["p"] for d in deltas), default=None)
+
+
+def _final(key: Key, group: Sequence[Finished], name: str, protocol: str) -> list[Json]:
+    """The final model's change in each of the group's runs that measured it."""
+    wanted = (name, *key[:2], ALIGNED)
+    return [
+        d
+        for run in group
+        if any((s["benchmark"], s["protocol"]) == (name, protocol) for s in run.scores)
+        for d in run.deltas
+        if (d["benchmark"], d["split"], d["metric"], d["model"]) == wanted
+    ]
+
+
+def _cells(key: Key, group: Sequence[Finished], name: str, protocol: str) -> tuple[str, str]:
     """The base's value and the final model's change, over the group's seeds."""
 
-    def of(row: Json, model: str) -> bool:
-        found = (row["benchmark"], row["split"], row["metric"], row["model"])
-        return found == (name, *key[:2], model)
-
-    scored = [s for run in group for s in run.scores if s["protocol"] == protocol]
-    base = [s["value"] for s in scored if of(s, BASE)]
+    wanted = (name, protocol, *key[:2], BASE)
+    base = [
+        s["value"]
+        for run in group
+        for s in run.scores
+        if (s["benchmark"], s["protocol"], s["split"], s["metric"], s["model"]) == wanted
+    ]
     if not base:
         return "", ""
-    change = [d["value"] for run in group for d in run.deltas if of(d, ALIGNED)]
+    change = [d["value"] for d in _final(key, group, name, protocol)]
     return spread(base), spread(change, signed=True) if change else ""
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from seva_exp.augment import AUGMENTATIONS
-from seva_exp.benchmarks import BENCHMARKS, OFFICIAL, Mode
+from seva_exp.benchmarks import BENCHMARKS, OFFICIAL, Judge, Mode
 from seva_exp.data import DATA
 from seva_exp.errors import InputError, nearest, suggest
 from seva_exp.experiment import Experiment, Options
@@ -45,10 +45,12 @@ MANY_OF: dict[str, Classes] = {"aug": AUGMENTATIONS, "benchmark": BENCHMARKS}
 """Groups that hold values by name."""
 PLAIN: dict[str, type[Spec]] = {"dpo": DpoTraining, "machine": Machine}
 """Groups of one class."""
-MAYBE: dict[str, type[Spec]] = {"sft": SftTraining}
+MAYBE: dict[str, type[Spec]] = {"sft": SftTraining, "judge": Judge}
 """Groups of one class that may be left out."""
 OTHERS = ("seed", "instructions", "filters")
 """What else a config has: a second data source (a package of the group data), a list of rules."""
+SHARED = ("protocol", "without_judge")
+"""Fields beside the benchmarks that are for all of them, besides those of ``Mode``."""
 HINTS = {
     "sweep": "A sweep is a config of its own: python -m seva_exp -cn NAME",
     "sweeps": "A sweep is a config of its own: python -m seva_exp -cn NAME",
@@ -77,12 +79,15 @@ def parse(config: Json) -> RunConfig:
     for name, classes in ONE_OF.items():
         parts[name] = _one_of(name, config.get(name), classes)
     parts["aug"] = _many_of("aug", config.get("aug"), AUGMENTATIONS)
-    parts["benchmark"] = _benchmarks(config.get("benchmark"), BENCHMARKS)
+    benchmarks = benchmarks_of(config.get("benchmark"))
     for name, cls in PLAIN.items():
         parts[name] = _plain(name, config.get(name), cls)
     for name, cls in MAYBE.items():
         node = config.get(name)
         parts[name] = None if node is None else _plain(name, node, cls)
+    parts["benchmark"], parts["left_out"] = _without_judge(
+        benchmarks, config.get("benchmark"), parts["judge"] is None
+    )
     if config.get("instructions") is not None:
         parts["instructions"] = _one_of("instructions", config["instructions"], DATA)
     if "filters" in config:
@@ -160,16 +165,16 @@ def _many_of(path: str, node: Any, classes: Classes) -> dict[str, Spec]:
     return {str(name): _member(path, name, child, classes) for name, child in node.items()}
 
 
-def _benchmarks(node: Any, classes: Classes) -> dict[str, Spec]:
+def benchmarks_of(node: Any) -> dict[str, Spec]:
     """``benchmark.NAME`` holds the benchmarks; a field of ``Mode`` beside them
     (``benchmark.describe_and_respond``) is for all of them, null for each one's own.
     ``benchmark.protocol`` is that of each official one that names none itself."""
     if not isinstance(node, dict):
-        return _many_of("benchmark", node, classes)
+        return _many_of("benchmark", node, BENCHMARKS)
     shared = {name: node[name] for name in Mode.model_fields if node.get(name) is not None}
     _validate("benchmark", shared, Mode)
     protocol = node.get("protocol")
-    known = {*Mode.model_fields, "protocol"}
+    known = {*Mode.model_fields, *SHARED}
     named = {name: child for name, child in node.items() if name not in known}
     for name, child in named.items():
         if isinstance(child, dict) and "kind" in child:
@@ -180,7 +185,24 @@ def _benchmarks(node: Any, classes: Classes) -> dict[str, Spec]:
             raise InputError(
                 f"benchmark.{name}: no such benchmark or field. Did you mean '{match}'?"
             )
-    return _many_of("benchmark", named, classes)
+    return _many_of("benchmark", named, BENCHMARKS)
+
+
+def _without_judge(
+    found: dict[str, Any], node: Any, nobody: bool
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The benchmarks, and the names of those that are left out: with
+    ``benchmark.without_judge=leave_out`` (the suites') those that need a judge where there is
+    none."""
+    wanted = node.get("without_judge") if isinstance(node, dict) else None
+    if wanted not in (None, "refuse", "leave_out"):
+        raise InputError(
+            f"benchmark.without_judge={_shown(wanted)}: 'refuse' or 'leave_out' is needed."
+        )
+    out = [
+        name for name, one in found.items() if nobody and wanted == "leave_out" and one.needs_judge
+    ]
+    return {name: one for name, one in found.items() if name not in out}, tuple(sorted(out))
 
 
 def _member(path: str, name: Any, node: Any, classes: Classes) -> Spec:
@@ -289,7 +311,7 @@ def known_fields() -> list[str]:
     for group, classes in groups.items():
         for cls in classes.values():
             names += _names(group, cls)
-    names += [f"benchmark.{field}" for field in (*Mode.model_fields, "protocol")]
+    names += [f"benchmark.{field}" for field in (*Mode.model_fields, *SHARED)]
     for group, classes in MANY_OF.items():
         for kind, cls in classes.items():
             names += [f"{group}.{kind}.{field}" for field in cls.model_fields]

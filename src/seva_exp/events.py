@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seva_exp.records import Pair, Report, StageResult
 from seva_exp.spec import Json
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Plan:
     dir: Path
     lacking: tuple[str, ...] = ()
     """Of a dry run: what must be given before it can run. Until then the keys are not final."""
+    notes: tuple[str, ...] = ()
+    """What else a person should know before it runs: what is left out, what a judge will cost."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,18 @@ class Example:
     pair: Pair
     clean_image: Path
     view_images: dict[str, Path]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What base and final model said on one benchmark: two files of predictions in one order.
+    ``pictures`` tells, of some sample ids, how each one's picture is loaded."""
+
+    benchmark: str
+    protocol: str
+    base: Path
+    aligned: Path
+    pictures: Callable[[Collection[str]], Iterator[tuple[str, Callable[[], Image]]]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,8 @@ class Outcome:
     """Versions, device, number format, git commit."""
     links: dict[str, str] = field(default_factory=dict)
     """Name in the run's folder -> file of a stage, for what the run is about (adapter, pairs)."""
+    answered: tuple[Answered, ...] = ()
+    """Of every benchmark that both the base and the final model were measured on."""
 
     @property
     def pairs_of(self) -> str:

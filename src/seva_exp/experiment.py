@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from seva_exp.augment import AUGMENTATIONS, AnyAugmentation, PixelAugmentation
-from seva_exp.benchmarks import AnyBenchmark, ShapesBenchmark
+from seva_exp.benchmarks import AnyBenchmark, Judge, ShapesBenchmark
 from seva_exp.data import AnyData, InstructData, ShapesData, ShapesInstructData
 from seva_exp.digests import FileDigests
 from seva_exp.environment import describe_environment
@@ -33,7 +33,7 @@ from seva_exp.machine import Machine
 from seva_exp.methods import AnyMethod, SevaMethod, SticMethod
 from seva_exp.models import AnyModel, TinyModel
 from seva_exp.progress import progress
-from seva_exp.readiness import make_ready
+from seva_exp.readiness import make_ready, notes
 from seva_exp.records import CLEAN, Report, StageResult
 from seva_exp.rundir import RunDir, collect_outcome
 from seva_exp.runtime import settle
@@ -70,6 +70,10 @@ class Experiment(Spec):
     """STIC's stage 2: how the aligned model is fine-tuned on infused instructions; none: not."""
     benchmark: dict[str, AnyBenchmark] = Field(default_factory=_shapes)
     """Benchmarks by name; empty means that nothing is measured."""
+    judge: Judge | None = None
+    """Who reads answers that no rule can; none: nobody."""
+    left_out: tuple[str, ...] = ()
+    """Benchmarks of a suite that need a judge, where there is none."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Experiment:
@@ -85,6 +89,12 @@ class Experiment(Spec):
             for name in names:
                 if not re.fullmatch(r"[\w-]+", name, re.ASCII):
                     raise ValueError(f"{group}.{name}: a name has letters, digits, '_', '-' only.")
+        judged = [name for name, one in self.benchmark.items() if one.needs_judge]
+        if judged and self.judge is None:
+            raise ValueError(
+                f"benchmark.{judged[0]}: a judge scores its answers, and judge=none. Add "
+                "judge=openai or judge=server (docs/benchmarks.md), or leave it out."
+            )
         if self.dpo.needs_images and all(a.space == "prompt" for a in self.aug.values()):
             raise ValueError(
                 "dpo.loss: its term 'image' compares pictures, and no negative view changes the "
@@ -150,6 +160,11 @@ class Experiment(Spec):
         own = given == InstructData() and isinstance(self.data, ShapesData)
         return ShapesInstructData() if own else given
 
+    @property
+    def judging(self) -> Judge | None:
+        """The judge, where a benchmark has something for it."""
+        return self.judge if any(one.judged for one in self.benchmark.values()) else None
+
     def lacking(self, data_root: Path | None = None) -> list[str]:
         """What must still be given before work can start, each with its field. ``data_root`` is
         where official benchmarks lie."""
@@ -177,6 +192,8 @@ class Experiment(Spec):
             try:
                 if not benchmark.lacking(data_root):
                     benchmark.check(data_root)
+                    if self.judge and benchmark.judged:
+                        benchmark.judging(data_root, self.judge.own_prompts)
             except InputError as error:  # all of a suite's missing files at once
                 faults.append(str(error))
         if faults:
@@ -213,15 +230,17 @@ def plan_run(
     """What would be done: keys, and what the store holds already. Loads no model."""
     root = options.data_root_path()
     experiment.check(root)
-    generation = experiment.generation
+    generation, judge = experiment.generation, experiment.judging
     lacking = experiment.lacking(root) + generation.lacking(machine.server)
+    lacking += judge.lacking(machine.judge) if judge else []
     if lacking and not options.dry_run:
         raise InputError("\n".join(lacking))
     if options.dry_run:
-        lacking += generation.asked_later()
+        lacking += generation.asked_later() + (judge.asked_later() if judge else [])
     else:
-        resolved = generation.resolved(machine.server)
-        experiment = experiment.model_copy(update={"generation": resolved})
+        asked: dict[str, Spec] = {"generation": generation.resolved(machine.server)}
+        asked |= {"judge": judge.resolved(machine.judge)} if judge else {}
+        experiment = experiment.model_copy(update=asked)
     all_stages = graph(experiment, digests, root)
     if options.stop_after:
         keys = with_inputs(matching("stop_after", options.stop_after, all_stages))
@@ -248,6 +267,7 @@ def plan_run(
         stages=tuple(rows),
         dir=machine.runs_root(),
         lacking=tuple(lacking),
+        notes=tuple(notes(experiment.left_out, machine.judge, chosen, rows, store)),
     )
     return plan, chosen
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seva_exp.benchmarks import Judge
 from seva_exp.digests import FileDigests
 from seva_exp.errors import InputError, suggest
 from seva_exp.methods import SticMethod
@@ -23,6 +24,7 @@ from seva_exp.stages import (
     Samples,
     Stage,
     Trained,
+    Verdicts,
 )
 
 if TYPE_CHECKING:
@@ -52,11 +54,31 @@ def graph(
             stages += _measured(base, f"round{number}", align)
     assert align is not None
     if experiment.sft is None:
-        return stages + _measured(base, ALIGNED, align)
+        return _judged(stages + _measured(base, ALIGNED, align), experiment.judge)
     stages += _measured(base, "stage1", align)
     instructions, *tuning, tuned = _second_stage(experiment, align, digests)
     # All data is read before any model is loaded: a bad row is told at once.
-    return [samples, instructions, *stages[1:], *tuning, tuned, *_measured(base, ALIGNED, tuned)]
+    stages = [samples, instructions, *stages[1:], *tuning, tuned, *_measured(base, ALIGNED, tuned)]
+    return _judged(stages, experiment.judge)
+
+
+def _judged(stages: Sequence[Stage], judge: Judge | None) -> list[Stage]:
+    """With a judge's verdicts between evaluations and comparisons. They come last: a judge that
+    fails holds up nothing else."""
+    verdicts = {
+        stage.label: Verdicts(stage, judge)
+        for stage in stages
+        if judge and isinstance(stage, Evaluate) and stage.benchmark.judged
+    }
+    before: list[Stage] = []
+    after: list[Stage] = []
+    for stage in stages:
+        if isinstance(stage, Compare) and stage.base.label in verdicts:
+            read, again = verdicts[stage.base.label], verdicts[stage.after.label]
+            after.append(replace(stage, base=read, after=again))
+        else:
+            before.append(stage)
+    return [*before, *verdicts.values(), *after]
 
 
 def _round(experiment: Experiment, samples: Samples, before: Align | None, suffix: str) -> Pairs:

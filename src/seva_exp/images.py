@@ -81,7 +81,7 @@ def open_image(path: Path | str) -> Image.Image:
 def load_image(root: Path, ref: ImageRef) -> Image.Image:
     """The picture of a sample, as ``open_image`` gives it, from a file whose bytes are still those
     of which the sample was made; ``ref.path`` is relative to ``root``. Raises ``StageError`` where
-    the file changed, vanished or cannot be read."""
+    the file changed, vanished or cannot be read, and ``MemoryError`` where memory ran out."""
     path = root / ref.path
     try:
         content = path.read_bytes()
@@ -94,6 +94,8 @@ def load_image(root: Path, ref: ImageRef) -> Image.Image:
     try:
         return read_image(BytesIO(content))
     except UnusableImage as error:
+        if isinstance(error.__cause__, MemoryError):  # these bytes were read before
+            raise error.__cause__ from None
         raise StageError(f"{path}: no picture can be made of this file here: {error}.") from error
 
 
@@ -205,6 +207,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
     try:
         return ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
     except Exception:  # metadata is no reason to lose a picture
         return image
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class Server(Spec):
     """The OpenAI-compatible endpoint that ``generation=server`` asks, and how."""
 
+    field: ClassVar[str] = "machine.server"
+    """Where it stands in the config."""
     url: str | None = Field(None, pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")
     """Base address, mostly ending in /v1, e.g. http://127.0.0.1:8000/v1; no user, no password."""
     concurrency: int = Field(64, ge=1)
@@ -39,9 +41,29 @@ class Server(Spec):
             return key
         fault = "holds what no key is made of" if key else "is not set"
         raise InputError(
-            f"machine.server.api_key_env={self.api_key_env}: this environment variable {fault}. "
+            f"{self.field}.api_key_env={self.api_key_env}: this environment variable {fault}. "
             "Put the server's API key into it, or set api_key_env=null if it wants none."
         )
+
+
+class JudgeServer(Server):
+    """The OpenAI-compatible endpoint that a judge answers at, how it is asked, what it costs."""
+
+    field: ClassVar[str] = "machine.judge"
+    concurrency: int = Field(16, ge=1)
+    """Questions under way at once."""
+    timeout_seconds: float = Field(120.0, gt=0)
+    """Longest wait for one reply; then it is asked again."""
+    prompt_price: float | None = Field(None, ge=0)
+    """Price of a million tokens that are sent, for the cost that a plan tells; none: untold."""
+    reply_price: float | None = Field(None, ge=0)
+    """Price of a million tokens that come back."""
+
+    def cost(self, prompt_tokens: float, reply_tokens: float) -> float | None:
+        """What so many tokens cost; None where a price is untold."""
+        if self.prompt_price is None or self.reply_price is None:
+            return None
+        return (prompt_tokens * self.prompt_price + reply_tokens * self.reply_price) / 1e6
 
 
 class Machine(Spec):
@@ -57,6 +79,9 @@ class Machine(Spec):
     """Tokens of which keys and values are held at once in generation: a picture's prefix counts
     once, a row with what it has of its own. None: as many as the device's free memory takes. When
     memory runs out it is halved and the work goes on."""
+    cuda_graphs: bool = True
+    """On a CUDA device the steps of generation are recorded as CUDA graphs and played again; where
+    that cannot be, one line says so and they are computed as ever."""
     train_batch_size: int = Field(16, ge=1)
     """Preferences (or instructions) per forward pass, each a row for the chosen answer, for every
     rejected one and, with the loss term ``image``, for every view's picture. ``batch_size`` of
@@ -82,6 +107,8 @@ class Machine(Spec):
     """CPU threads of torch; none leaves torch's own choice."""
     server: Server = Server()
     """The server that answers with ``generation=server``."""
+    judge: JudgeServer = JudgeServer()
+    """The server at which the judge answers."""
     store: str | None = None
     """Folder of the artifacts; none means $SEVA_EXP_STORE, else ``<runs>/store``."""
     runs: str = "runs"

@@ -1,16 +1,18 @@
-"""Before work starts: whether all that the stages still to be done need can be had here."""
+"""Before work starts: whether all that the stages still to be done need can be had here, and what a
+person should know of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from seva_exp.errors import InputError
 from seva_exp.events import PlannedStage
-from seva_exp.machine import Machine, resolve_device
+from seva_exp.machine import JudgeServer, Machine, resolve_device
 from seva_exp.models import AnyModel
 from seva_exp.runtime import settle
-from seva_exp.stages import Align, Answers, Reference, Stage
+from seva_exp.stages import Align, Answers, Reference, Stage, Verdicts
 from seva_exp.stages.processes import check_processes
+from seva_exp.store import Store
 from seva_exp.training import DpoTraining
 
 
@@ -27,6 +29,7 @@ def make_ready(
         return
     model.prepare()
     _prepare_to_ask(left, machine)
+    _prepare_to_judge(left, machine)
     if machine.device != "auto":
         settle()
         resolve_device(machine)
@@ -54,6 +57,49 @@ def _prepare_to_ask(left: Sequence[Stage], machine: Machine) -> None:
         if isinstance(stage, Answers):
             stage.generation.prepare(machine.server, stage.model)
             return
+
+
+def _prepare_to_judge(left: Sequence[Stage], machine: Machine) -> None:
+    """Once, where any answer is to be judged."""
+    for stage in left:
+        if isinstance(stage, Verdicts):
+            assert stage.judging
+            stage.judge.prepare(machine.judge, stage.judging)
+            return
+
+
+def notes(
+    left_out: Sequence[str],
+    server: JudgeServer,
+    chosen: Sequence[Stage],
+    rows: Sequence[PlannedStage],
+    store: Store,
+) -> Iterator[str]:
+    """What a person should know of a plan: benchmarks that are left out, what a judge will be
+    asked."""
+    if left_out:
+        yield (
+            f"left out, since a judge scores them and judge=none: {', '.join(left_out)} "
+            "(judge=openai or judge=server, docs/benchmarks.md)"
+        )
+    left = {row.key for row in rows if not row.cached}
+    found = [
+        (stage, stage.estimate(store, stage.of.key in left))
+        for stage in chosen
+        if isinstance(stage, Verdicts) and stage.key in left and stage.judge.model and stage.judging
+    ]
+    if not found:
+        return
+    sent = sum(e.tokens_sent for _, e in found)
+    back = sum(e.tokens_back for _, e in found)
+    most = "at most " if any(e.most for _, e in found) else ""
+    each = ", ".join(f"{stage.label} {e.calls}" for stage, e in found)
+    cost = server.cost(sent, back)
+    yield (
+        f"judge {found[0][0].judge.model}: {most}{sum(e.calls for _, e in found)} calls ({each}), "
+        f"{most}about {sent:,} tokens sent and {back:,} back"
+        + ("" if cost is None else f", cost {most}about {cost:.2f}")
+    )
 
 
 def _check_fast(dpo: DpoTraining, model: AnyModel) -> None:

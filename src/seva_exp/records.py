@@ -107,9 +107,23 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """What a judge said of one answer, the ``repeat``-th time (from 0), and the counts that its
+    reply gives. ``reply`` is the last one; ``score`` is None where none could be read."""
+
+    sample_id: str
+    repeat: int
+    reply: str
+    extracted: str
+    score: float | None
+    counts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Score:
     """A metric over ``n`` answers, with its 95 % bootstrap interval (``low``, ``high``) over
-    pictures."""
+    pictures. ``spread`` is its standard deviation over a judge's repeats, where there are
+    several."""
 
     model: str
     benchmark: str
@@ -121,12 +135,16 @@ class Score:
     n: int
     protocol: str
     better: str = "higher"
+    spread: float | None = None
 
 
 @dataclass(frozen=True)
 class Delta:
     """``model`` - base of one metric, by a paired bootstrap; ``p`` is two-sided. ``model`` is
-    ``aligned`` for the run's final model, ``round1``, ``stage1`` ... for one on the way to it."""
+    ``aligned`` for the run's final model, ``round1``, ``stage1`` ... for one on the way to it.
+    ``groups`` is how many groups (pictures) the metric rests on, ``groups_needed`` how many would
+    show a change of this size (80 % power, level 5 %; None: nothing changed); ``mcnemar_p`` is the
+    exact McNemar test's, where it applies."""
 
     benchmark: str
     split: str
@@ -137,6 +155,9 @@ class Delta:
     p: float
     better: str = "higher"
     model: str = "aligned"
+    groups: int = 0
+    groups_needed: int | None = None
+    mcnemar_p: float | None = None
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from seva_exp.errors import InputError
-from seva_exp.events import Example, Listener, Outcome, Plan
+from seva_exp.events import Answered, Example, Listener, Outcome, Plan
 from seva_exp.paths import MARKER
 from seva_exp.records import Delta, Pair, PairCounts, Report, StageResult, read_jsonl
 from seva_exp.redact import hide, without_secrets
@@ -23,10 +23,14 @@ from seva_exp.stages import (
     Pairs,
     Stage,
     Trained,
+    Verdicts,
     read_deltas,
     read_scores,
 )
 from seva_exp.store import Manifest, Store
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Found = TypeVar("Found", bound=Stage)
 GALLERY = 24
@@ -138,8 +142,7 @@ def collect_outcome(
         else None,
         scores=tuple(
             score
-            for stage in stages
-            if isinstance(stage, Evaluate)
+            for stage in _measured(stages)
             for score in stage.named(read_scores(path[stage.label]))
         ),
         deltas=tuple(_deltas(stages, path)),
@@ -151,6 +154,9 @@ def collect_outcome(
         training=tuple(_training(stages, path)),
         stage_metrics=summaries,
         environment=done[-1][1].environment,
+        answered=tuple(
+            _answered(stage, path) for stage in stages if isinstance(stage, Compare) and stage.final
+        ),
         links=links,
     )
 
@@ -166,11 +172,30 @@ def _pairs(stages: Sequence[Stage]) -> Pairs | None:
     return align.pairs if align else _last(s for s in stages if isinstance(s, Pairs))
 
 
+def _measured(stages: Sequence[Stage]) -> list[Evaluate | Verdicts]:
+    """The stages whose scores are the run's: of a judged benchmark the judge's alone."""
+    found = [stage for stage in stages if isinstance(stage, (Evaluate, Verdicts))]
+    judged = {stage.of.label for stage in found if isinstance(stage, Verdicts)}
+    return [stage for stage in found if stage.label not in judged]
+
+
 def _deltas(stages: Sequence[Stage], path: dict[str, Path]) -> Iterator[Delta]:
     """Those of the final model first, then those of the models on the way to it."""
     compares = [stage for stage in stages if isinstance(stage, Compare)]
     for stage in sorted(compares, key=lambda stage: not stage.final):
         yield from stage.named(read_deltas(path[stage.label]))
+
+
+def _answered(compare: Compare, path: dict[str, Path]) -> Answered:
+    base, after = compare.base, compare.after
+
+    def pictures(wanted: Collection[str]) -> Iterator[tuple[str, Callable[[], Image]]]:
+        for question in base.benchmark.questions(base.root):
+            if question.id in wanted:
+                yield question.id, question.load
+
+    said, says = (path[stage.label] / "predictions.jsonl" for stage in (base, after))
+    return Answered(base.benchmark_name, base.protocol, said, says, pictures)
 
 
 def _training(stages: Sequence[Stage], path: dict[str, Path]) -> Iterator[Json]:

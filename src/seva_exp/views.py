@@ -122,8 +122,12 @@ class View:
         return self.augmentation(image, python_rng(self.seed, self._purpose, sample_id), *partners)
 
     def picture(self, root: Path, images: Sequence[ImageRef], sample_id: str) -> Image:
-        """``image`` of files below ``root``: the sample's own is the first, partners follow."""
-        own, *partners = (load_image(root, ref) for ref in images)
+        """``image`` of files below ``root``: the sample's own is the first, partners follow. Raises
+        StageError with the file and the sample where one is not what it was."""
+        try:
+            own, *partners = [load_image(root, ref) for ref in images]
+        except StageError as error:
+            raise StageError(f"sample {sample_id}: {error}") from error
         return self.image(own, sample_id, partners)
 
     def prompt(self, prompt: str, sample_id: str) -> str:

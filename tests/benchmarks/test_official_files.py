@@ -21,6 +21,8 @@ TEXTVQA = "textvqa/TextVQA_0.5.1_val.json"
 OCR = "textvqa/llava_textvqa_val_v051_ocr.jsonl"
 GQA, MMB = "gqa/GQA_TestDev_Balanced.tsv", "mmbench_en/mmbench_dev_20230712.tsv"
 MME = "mme/MME_Benchmark_release_version"
+MMVET, LLAVA = "mmvet/mm-vet.json", "llava_bench/questions.jsonl"
+REGIONS = "vg/region_descriptions.json"
 INSTANCES = "coco/annotations/instances_val2014.json"
 Change = Callable[[Path], None]
 
@@ -167,6 +169,43 @@ WRONG: list[tuple[str, str, Change, list[str]]] = [
      ["entry '2'", "'x' is none"]),
     ("mathvista", "mathvista/testmini.json", twice("3"), ["'3'", "duplicate id"]),
     ("mathvista", "mathvista/testmini.json", cut, ["cut off"]),
+    ("mmvet", "mmvet/images/v1_2.jpg", gone, ["entry 'v1_", "missing picture", "v1_2.jpg"]),
+    ("mmvet", MMVET, entry("v1_2", capability=["see"]), ["entry 'v1_2'", "'see' is none of rec"]),
+    ("mmvet", MMVET, entry("v1_2", capability=[]), ["entry 'v1_2'", "no capability"]),
+    ("mmvet", MMVET, entry("v1_2", capability=None), ["entry 'v1_2'", "'capability'", "missing"]),
+    ("mmvet", MMVET, entry("v1_2", answer=None), ["entry 'v1_2'", "'answer'", "missing"]),
+    ("mmvet", MMVET, twice("v1_2"), ["'v1_2'", "duplicate id"]),
+    ("mmvet", MMVET, cut, ["cut off"]),
+    ("mmvet", "mmvet/judge_prompt.txt", gone, ["no such file", "own_prompts"]),
+    ("mmvet", "mmvet/judge_prompt.txt", cut, ["the last line", "score from 0 to 1"]),
+    ("mmvet", "mmvet/judge_prompt.txt", text("A | b | c | d\n"), ["the last line", "score from"]),
+    ("llava_bench", LLAVA, line(2, image="x.jpg"), ["line 2", "no context of picture 'x.jpg'"]),
+    ("llava_bench", LLAVA, line(2, category="math"), ["line 2", "'math' is none of conv"]),
+    ("llava_bench", LLAVA, line(2, question_id=0), ["line 2", "duplicate id '0'", "line 1"]),
+    ("llava_bench", LLAVA, line(2, question_id=777), ["line 2", "no answer to question '777'"]),
+    ("llava_bench", LLAVA, line(2, text=None), ["line 2", "'text'", "missing"]),
+    ("llava_bench", LLAVA, cut, ["not JSON"]),
+    ("llava_bench", "llava_bench/context.jsonl", line(2, caption=None), ["line 2", "'caption'"]),
+    ("llava_bench", "llava_bench/answers_gpt4.jsonl", line(2, text=" "), ["line 2", "'text'"]),
+    ("llava_bench", "llava_bench/answers_gpt4.jsonl", gone, ["no such file"]),
+    ("llava_bench", "llava_bench/images/002.jpg", gone, ["missing picture", "002.jpg"]),
+    ("llava_bench", "llava_bench/rule.json", gone, ["no such file", "haotian-liu", "own_prompts"]),
+    ("llava_bench", "llava_bench/rule.json", text("{}"), ["'llava_bench_conv' is missing"]),
+    ("llava_bench", "llava_bench/rule.json", entry("llava_bench_detail", role=None),
+     ["entry 'llava_bench_detail'", "'role'"]),
+    ("llava_bench", "llava_bench/rule.json", cut, ["cut off"]),
+    ("shr", "vg/VG_100K/3.jpg", gone, ["row 4", "missing picture", "3.jpg"]),
+    ("shr", "shr/val_images_final.json", row(2, "", image_id=77), ["row 2", "no picture '77'"]),
+    ("shr", "shr/val_images_final.json", row(2, "", image_id=0), ["row 2", "duplicate id '0'"]),
+    ("shr", "shr/val_images_final.json", cut, ["cut off"]),
+    ("shr", "vg/image_data.json", row(2, "", url=None), ["row 2", "'url'", "missing"]),
+    ("shr", REGIONS, row(2, "", regions=[]), ["no regions of picture '1'"]),
+    ("shr", REGIONS, row(2, "", regions=None), ["row 2", "'regions'", "missing"]),
+    ("shr", REGIONS, row(2, "", regions=[{"image_id": 1, "x": 2}]), ["row 2", "x, y, width"]),
+    ("shr", REGIONS, row(2, "", regions="x"), ["row 2", "a list of objects"]),
+    ("shr", REGIONS, cut, ["cut off"]),
+    ("shr", "shr/shr_factual_part2.jsonl", gone, ["no such file"]),
+    ("shr", "shr/shr_factual_part1.jsonl", text('{"0": [[]]}'), ["line 1", "a list of texts"]),
     ("chair", "coco/val2014/COCO_val2014_000000000002.jpg", gone,
      ["row 3 of 'images'", "missing picture"]),
     ("chair", INSTANCES, row(2, "annotations", category_id=99),
@@ -179,6 +218,13 @@ WRONG: list[tuple[str, str, Change, list[str]]] = [
 ]  # fmt: skip
 
 
+def check_all(benchmark, root: Path) -> None:
+    """With what a judge's questions are made of."""
+    benchmark.check(root)
+    if benchmark.judged:
+        benchmark.judging(root)
+
+
 @pytest.mark.parametrize(
     ("kind", "file", "change", "said"), WRONG, ids=[f"{w[0]}-{'-'.join(w[3])}" for w in WRONG]
 )
@@ -186,10 +232,10 @@ def test_a_fault_is_refused_with_file_and_row(samples, tmp_path, kind, file, cha
     root = tmp_path / "root"
     shutil.copytree(samples, root)
     benchmark = OFFICIAL[kind](kind=kind)
-    benchmark.check(root)
+    check_all(benchmark, root)
     change(root / file)
     with pytest.raises(InputError) as caught:
-        benchmark.check(root)
+        check_all(benchmark, root)
     assert str(root) in str(caught.value)
     for word in said:
         assert word in str(caught.value)
@@ -327,6 +373,16 @@ TABLES: dict[str, tuple[str, list[dict], list[tuple[str, str]]]] = {
              "answer_type": "float", "choices": "", "task": "t"},
         ],
         [("t", "y"), ("t", "1.25")],
+    ),
+    "mmvet": (
+        "MMVet.tsv",
+        [{"question": "A?", "answer": "-1<AND>-5", "category": "spat,ocr"}],
+        [("ocr_spat", "-1<AND>-5")],
+    ),
+    "llava_bench": (
+        "LLaVABench.tsv",
+        [{"question": "A?", "category": "complex", "caption": "C.", "gpt4_ans": "G."}],
+        [("complex", "G.")],
     ),
 }  # fmt: skip
 

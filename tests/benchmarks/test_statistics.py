@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
+from itertools import combinations
+from statistics import NormalDist
 
 import numpy as np
 import pytest
+from scipy.stats import binom, binomtest
 
-from seva_exp.benchmarks.base import Metric, accuracy
-from seva_exp.benchmarks.statistics import GroupSums, deltas, resampling_weights, scores
-from seva_exp.records import Prediction
+from seva_exp.benchmarks.base import Metric, accuracy, ratio
+from seva_exp.benchmarks.pope import f1, precision, scored
+from seva_exp.benchmarks.statistics import (
+    GroupSums,
+    deltas,
+    groups_needed,
+    holm,
+    mcnemar,
+    resampling_weights,
+    scores,
+)
+from seva_exp.records import Prediction, write_jsonl
 
 ACCURACY = Metric("all", "accuracy", accuracy, (("t",),))
 
@@ -102,6 +117,18 @@ def test_no_difference_at_all_has_p_1_and_p_is_never_0():
     assert 0 < delta.p < 0.002
 
 
+def test_p_goes_below_what_resamples_resolve_and_not_below_what_pairs_do():
+    """2,000 resamples stop at 0.001: 50 corrected comparisons would never show anything."""
+    before = [prediction(g, float(g % 4 == 0)) for g in range(400)]
+    after = [prediction(g, float(g % 4 == 0 or g % 5 == 0)) for g in range(400)]
+    (delta,) = deltas(metrics, before, after, benchmark="b")
+    z = 15 / (100 * (0.15 * 0.85 / 400) ** 0.5)
+    assert 2 * NormalDist().cdf(-1.2 * z) < delta.p < 2 * NormalDist().cdf(-z / 1.2) < 1e-10
+    few = [prediction(g, 0) for g in range(4)], [prediction(g, 1) for g in range(4)]
+    (delta,) = deltas(metrics, *few, benchmark="b")
+    assert delta.p == 1 / 8, "four coins fall on one side in one of eight cases"
+
+
 def test_other_pictures_are_refused():
     with pytest.raises(ValueError, match="different questions"):
         deltas(metrics, bernoulli(0, 1, 5), bernoulli(0, 1, 6), benchmark="b")
@@ -146,3 +173,195 @@ def test_a_total_adds_its_parts_and_needs_all_of_them():
     total = Metric("all", "sum", accuracy, parts, total=True)
     assert GroupSums(rows).value(total) == pytest.approx(150)
     assert GroupSums(rows[:1]).value(total) is None
+
+
+def closed_bonferroni(p_values: list[float], i: int) -> float:
+    """Holm's p by its meaning: the largest Bonferroni p of all sets of comparisons with ``i``."""
+    others = [k for k in range(len(p_values)) if k != i]
+    sets = [{i, *rest} for size in range(len(p_values)) for rest in combinations(others, size)]
+    return max(min(1.0, len(one) * min(p_values[k] for k in one)) for one in sets)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.6]) == [1.0, 1.0]
+    assert holm([0.02, 0.02]) == [0.04, 0.04]
+    assert (holm([0.03]), holm([])) == ([0.03], [])
+
+
+def test_holm_is_the_closed_test_of_bonferroni():
+    rng = random.Random(0)
+    for _ in range(50):
+        p_values = [rng.random() ** 3 for _ in range(rng.randint(1, 7))]
+        want = [closed_bonferroni(p_values, i) for i in range(len(p_values))]
+        assert holm(p_values) == pytest.approx(want)
+
+
+def test_holm_keeps_the_chance_of_any_false_finding():
+    """Of 20 comparisons without a difference, 64 % of the tables have one with p < 0.05."""
+    rng = random.Random(1)
+    tables = [[rng.random() for _ in range(20)] for _ in range(1000)]
+    assert sum(min(raw) < 0.05 for raw in tables) > 550
+    assert sum(min(holm(raw)) < 0.05 for raw in tables) < 80
+
+
+def test_mcnemar_by_hand_and_by_the_binomial():
+    assert mcnemar(1, 6) == 2 * (1 + 7) / 128
+    assert mcnemar(0, 6) == 2 / 64
+    assert mcnemar(0, 0) == mcnemar(4, 4) == 1
+    for lost, won in [(3, 9), (40, 61), (900, 1000), (5000, 5200)]:
+        want = binomtest(lost, lost + won).pvalue
+        assert mcnemar(lost, won) == mcnemar(won, lost) == pytest.approx(want, rel=1e-9)
+
+
+def test_mcnemar_never_exceeds_its_level():
+    for pairs in range(1, 80):
+        lost = range(pairs + 1)
+        false = [binom.pmf(k, pairs, 0.5) for k in lost if mcnemar(k, pairs - k) < 0.05]
+        assert sum(false) <= 0.05
+
+
+def counted(group: int, counts: dict[str, float], number: str = "") -> Prediction:
+    return Prediction(f"{group}-{number}", str(group), "t", "q", "a", "a", "t", 0.0, counts)
+
+
+def mcnemar_of(metric: Metric, before: list[Prediction], after: list[Prediction]) -> float | None:
+    (delta,) = deltas(lambda types: [metric], before, after, benchmark="b")
+    return delta.mcnemar_p
+
+
+def test_mcnemar_counts_pictures_that_turned():
+    """9 of 40 pictures fixed, 2 broken; the others stay as they are."""
+    before = [prediction(g, float(g >= 20)) for g in range(40)]
+    after = [prediction(g, float(g < 9 or g >= 22)) for g in range(40)]
+    assert mcnemar_of(ACCURACY, before, after) == mcnemar(2, 9)
+    wrong = Metric("all", "wrong", ratio("wrong"), (("t",),), "lower")
+    turned = [
+        [counted(g, {"wrong": 1 - p.score, "asked": 1.0}) for g, p in enumerate(rows)]
+        for rows in (before, after)
+    ]
+    assert mcnemar_of(wrong, *turned) == mcnemar(2, 9), "any share, in either direction"
+
+
+def test_mcnemar_is_left_out_where_it_would_not_hold():
+    before, after = bernoulli(1, 0.5, 60), bernoulli(2, 0.7, 60)
+    assert mcnemar_of(ACCURACY, before, after) is not None
+    shared = [[p for p in rows for _ in range(2)] for rows in (before, after)]
+    assert mcnemar_of(ACCURACY, *shared) is None, "two questions on a picture depend on each other"
+    graded = [prediction(g, 0.3 * (g % 4)) for g in range(60)]
+    assert mcnemar_of(ACCURACY, before, graded) is None, "not right or wrong"
+    weighted = [prediction(g, float(g % 2), asked=1.0 + g % 2) for g in range(60)]
+    assert mcnemar_of(ACCURACY, weighted, weighted) is None, "not a share of answers"
+    mean = Metric("all", "mean", accuracy, (("t",), ("u",)))
+    two = [[*rows, *(prediction(g + 60, p.score, "u") for g, p in enumerate(rows))]
+           for rows in (before, after)]  # fmt: skip
+    assert mcnemar_of(mean, *two) is None, "a mean of two shares"
+
+
+def test_mcnemar_of_precision_and_f1_is_left_out():
+    def asked(seed: int, targets: tuple[str, ...]) -> list[Prediction]:
+        rng = random.Random(seed)
+        rows = [(g, rng.choice(("yes", "no")), targets[g % len(targets)]) for g in range(60)]
+        return [counted(g, scored(str, said, target, {}).counts) for g, said, target in rows]
+
+    for formula in (precision, f1):
+        metric = Metric("all", "m", formula, (("t",),))
+        assert mcnemar_of(metric, asked(1, ("yes", "no")), asked(2, ("yes", "no"))) is None
+    only = asked(1, ("yes",)), asked(2, ("yes",))
+    assert mcnemar_of(metric, *only) is None, "0 or 100 each, but F1 is not their mean"
+    assert mcnemar_of(Metric("all", "recall", accuracy, (("t",),)), *only) is not None
+
+
+def test_mcnemar_of_circular_scores_counts_questions():
+    """A question is right where both of its rotations are."""
+    whole = Metric(
+        "all", "whole", lambda sums: 100 * sums.whole("correct") / sums.groups(), (("t",),),
+        unit="group",
+    )  # fmt: skip
+
+    def rotated(right: int) -> list[Prediction]:
+        return [
+            counted(g, {"correct": float(k == 0 or g < right)}, str(k))
+            for g in range(30)
+            for k in range(2)
+        ]
+
+    assert mcnemar_of(whole, rotated(10), rotated(17)) == mcnemar(0, 7)
+
+
+def test_groups_needed_by_hand():
+    """Of 400 pictures 48 fixed and 28 broken: 5 points, with a variance by picture of
+    100 ** 2 * (0.19 - 0.05 ** 2)."""
+    before = [prediction(g, float(g < 28)) for g in range(400)]
+    after = [prediction(g, float(28 <= g < 76)) for g in range(400)]
+    (delta,) = deltas(metrics, before, after, benchmark="b")
+    reach = NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(0.8)
+    want = reach**2 * (0.19 - 0.05**2) / 0.05**2  # 589
+    assert delta.groups == 400
+    assert delta.groups_needed == pytest.approx(want, rel=0.08)
+    assert groups_needed(5.0, 2.5, 400) == groups_needed(-5.0, 2.5, 400) == 785
+    assert groups_needed(0.0, 2.5, 400) is None
+
+
+def test_so_many_groups_find_such_a_change_four_times_out_of_five():
+    needed = groups_needed(5.0, 100 * ((0.19 - 0.05**2) / 400) ** 0.5, 400)
+    assert needed is not None
+    rng = np.random.default_rng(0)
+    change = rng.choice([1, -1, 0], p=[0.12, 0.07, 0.81], size=(2000, needed))
+    z = change.mean(axis=1) / (change.std(axis=1) / needed**0.5)
+    assert 0.77 < (np.abs(z) > NormalDist().inv_cdf(0.975)).mean() < 0.83
+
+
+def test_a_change_that_is_not_significant_needs_about_twice_the_groups_at_least():
+    for seed in range(8):
+        rows = bernoulli(seed, 0.6, 200), bernoulli(1000 + seed, 0.6, 200)
+        (delta,) = deltas(metrics, *rows, benchmark="b")
+        if delta.p > 0.06 and delta.groups_needed is not None:
+            assert delta.groups_needed > 1.8 * delta.groups
+
+
+RESCORED = """
+import json, random, sys
+from pathlib import Path
+from seva_exp.benchmarks.pope import PopeBenchmark
+from seva_exp.benchmarks.statistics import deltas, scores
+from seva_exp.records import Prediction, read_jsonl, to_line
+base, aligned = (list(read_jsonl(Path(file), Prediction)) for file in sys.argv[1:3])
+random.Random(int(sys.argv[3])).shuffle(base)
+random.Random(int(sys.argv[3]) + 1).shuffle(aligned)
+metrics = PopeBenchmark().metrics
+found = scores(metrics, base, model="m", benchmark="pope", protocol="p")
+found += deltas(metrics, base, aligned, benchmark="pope")
+print("".join(map(to_line, found)), hash("x") % 1000, file=sys.stdout)
+"""
+
+
+def test_fixed_predictions_give_the_same_scores_in_any_process_and_order(tmp_path):
+    """Byte for byte, whatever the order of the rows and of Python's sets."""
+    for seed, name in enumerate(("base", "aligned")):
+        rng, rows = random.Random(seed), []
+        for i in range(600):
+            split, target = ("random", "popular", "adversarial")[i % 3], rng.choice(("yes", "no"))
+            found = scored(str, rng.choice((target, "yes", "no", "")), target, {})
+            rows.append(
+                Prediction(
+                    f"{split}-{i}", str(i // 6), split, "q", "a", "a", target, found.score,
+                    found.counts,
+                )
+            )  # fmt: skip
+        write_jsonl(tmp_path / f"{name}.jsonl", rows)
+    said, hashes = set(), set()
+    for number in range(2):
+        command = [sys.executable, "-c", RESCORED]
+        files = [str(tmp_path / f"{name}.jsonl") for name in ("base", "aligned")]
+        environment = os.environ | {"PYTHONHASHSEED": str(number)}
+        done = subprocess.run(
+            [*command, *files, str(number)], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        said.add("\n".join(lines[:-1]))
+        hashes.add(lines[-1])
+    assert len(hashes) == 2, "Python hashed otherwise each time"
+    assert len(said) == 1
+    assert len(said.pop().splitlines()) == 36, "18 scores, 18 changes"

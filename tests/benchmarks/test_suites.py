@@ -7,7 +7,6 @@ import shutil
 import time
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -16,7 +15,6 @@ from omegaconf import OmegaConf
 from seva_exp import Options, run
 from seva_exp.benchmarks import OFFICIAL
 from seva_exp.benchmarks.evaluate import ask, conclude
-from seva_exp.benchmarks.official import Scored
 from seva_exp.benchmarks.statistics import scores
 from seva_exp.config import parse
 from seva_exp.data.__main__ import main as data_command
@@ -30,7 +28,10 @@ from seva_exp.progress import progress
 from seva_exp.records import Prediction, Score, read_jsonl
 from seva_exp.stages import base
 
+from .judges import judge
+
 SEVA = {"pope", "mmbench_en", "mmbench_cn", "seed", "scienceqa", "gqa", "textvqa", "mme", "chair"}
+JUDGED = {"mmvet", "llava_bench", "shr"}
 STIC = {"scienceqa", "textvqa", "chartqa", "mmbench_en", "mathvista"}
 
 
@@ -43,6 +44,10 @@ def composed(*overrides: str) -> dict:
 @pytest.mark.parametrize(("suite", "names"), [("seva_suite", SEVA), ("stic_suite", STIC)])
 def test_a_suite_is_its_benchmarks(suite, names):
     assert set(parse(composed(f"benchmark={suite}")).experiment.benchmark) == names
+    judged = JUDGED if suite == "seva_suite" else JUDGED - {"shr"}
+    words = [f"benchmark={suite}", "judge=openai", "judge.model=x"]
+    assert set(parse(composed(*words)).experiment.benchmark) == names | judged
+    assert set(LEAST) | JUDGED == set(OFFICIAL)
 
 
 def test_the_protocol_is_the_shared_one_unless_a_benchmark_names_its_own():
@@ -80,7 +85,7 @@ def evaluated(benchmark, vlm, root: Path, work: Path) -> list[Score]:
     return conclude(benchmark, work, model="base", name=benchmark.kind, root=root)[1]
 
 
-@pytest.mark.parametrize("kind", sorted(OFFICIAL))
+@pytest.mark.parametrize("kind", sorted(LEAST))
 def test_the_embedded_model_answers_the_samples(kind, vlm, samples, tmp_path):
     benchmark = OFFICIAL[kind](kind=kind, protocol="tiny")
     found = evaluated(benchmark, vlm, samples, tmp_path)
@@ -109,13 +114,10 @@ def test_the_embedded_model_answers_the_samples(kind, vlm, samples, tmp_path):
     assert scores(benchmark.metrics, predictions[::-1], **names) == found
 
 
-def test_what_a_judge_has_to_score_is_kept_and_enters_no_metric(vlm, samples, tmp_path):
-    class Judged(OFFICIAL["gqa"]):
-        """No rule scores its answers."""
-
-        rules: ClassVar = {"exact": lambda text, target, details: Scored("", None, {})}
-
-    found = evaluated(Judged(kind="gqa", protocol="tiny"), vlm, samples, tmp_path)
+@pytest.mark.parametrize("kind", sorted(JUDGED))
+def test_what_a_judge_has_to_score_is_kept_and_enters_no_metric(kind, vlm, samples, tmp_path):
+    assert OFFICIAL[kind].needs_judge
+    found = evaluated(OFFICIAL[kind](kind=kind, protocol="tiny"), vlm, samples, tmp_path)
     assert found == []
     predictions = list(read_jsonl(tmp_path / "predictions.jsonl", Prediction))
     assert {one.score for one in predictions} == {None}
@@ -170,14 +172,22 @@ def test_without_a_data_root_the_plan_says_so():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("suite", "names"), [("seva_suite", SEVA), ("stic_suite", STIC)])
+@pytest.mark.parametrize(
+    ("suite", "names", "with_judge"),
+    [("seva_suite", SEVA, False), ("stic_suite", STIC, False), ("seva_suite", SEVA | JUDGED, True)],
+)
 def test_a_suite_runs_from_the_command_line_under_three_minutes(
-    suite, names, samples, tmp_path, cli
+    suite, names, with_judge, samples, tmp_path, cli
 ):
+    words = ["+aug=diffusion_noise", f"benchmark={suite}", f"data_root={samples}", "tracker=none"]
     start = time.monotonic()
-    done = cli("+aug=diffusion_noise", f"benchmark={suite}", f"data_root={samples}", "tracker=none")
+    with judge() as endpoint:
+        url = f"machine.judge.url={endpoint.url}"
+        done = cli(*words, *(["judge=server", url] if with_judge else []))
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - start < 180
+    left_out = "left out, since a judge scores them and judge=none: llava_bench, mmvet"
+    assert (left_out in done.stdout) == (not with_judge)
     report = json.loads((tmp_path / "runs" / "latest" / "report.json").read_text())
     for model in ("base", "aligned"):
         assert {s["benchmark"] for s in report["scores"] if s["model"] == model} == names

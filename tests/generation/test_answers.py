@@ -1,11 +1,12 @@
 """The answers stage's work: subsets of the samples, sampled answers, what a kill leaves."""
 
 import json
+import shutil
 from functools import partial
 
 import pytest
 
-from seva_exp import Machine
+from seva_exp import Machine, StageError
 from seva_exp.augment import Blend, DiffusionNoise, HorizontalFlip
 from seva_exp.data import ShapesData
 from seva_exp.digests import FileDigests
@@ -95,6 +96,36 @@ def test_no_sample_needs_no_model(world, tmp_path):
         assert (answers, summary["answers"]) == ({}, 0)
         if view.name != CLEAN:
             assert json.loads((work / "previews" / "index.json").read_text()) == []
+
+
+@pytest.mark.parametrize("harm", ["deleted", "cut"])
+def test_a_picture_harmed_in_the_middle_is_named_and_restored_the_work_goes_on(
+    world, vlm, tmp_path, harm
+):
+    whole, _ = answered(world, tmp_path / "whole", lambda: vlm, VIEWS[0], GREEDY)
+    samples, pictures = world[0], tmp_path / "pictures"
+    shutil.copytree(world[1], pictures)
+    file = pictures / samples[8].image.path
+    content = file.read_bytes()
+
+    class Harming(Meter):
+        def update(self, n):
+            super().update(n)
+            file.unlink(missing_ok=True)
+            if harm == "cut":
+                file.write_bytes(content[:60])
+
+    def go(meter):
+        ours = (samples, pictures)
+        return answered(ours, tmp_path / "work", lambda: vlm, VIEWS[0], GREEDY, size=1, meter=meter)
+
+    said = f"^sample {samples[8].id}: {file}: this picture (vanished|changed) since"
+    with pytest.raises(StageError, match=said):
+        go(Harming())
+    file.write_bytes(content)
+    again = Meter()
+    assert go(again)[0] == whole
+    assert again.seen == [8, 1, 1, 1, 1], "what was answered before was kept"
 
 
 def texts(answers):

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cache, partial
 
 import pytest
 
 from seva_exp import Machine
+from seva_exp.generation import recorded
 from seva_exp.generation.engine import Continuous, Engine
 from seva_exp.interfaces import Request
 from seva_exp.models.vlm import load
 
 from ..models import families
 from .alone import alone, by_id
+from .recording import Frozen, recorded_with
 
+pytestmark = pytest.mark.usefixtures("numbers_in_words")
 MACHINE = Machine(device="cpu", dtype="float32")
 SIZES = [(60, 30), (32, 32), (27, 75), (150, 90)]
 PROMPTS = ["Describe the image.", "What is in it?", "How many things are in it, and which?", "Why?"]
-
-
-@pytest.fixture(autouse=True)
-def numbers_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SmolVLM's processor insists on a package that spells numbers in video prompts."""
-    if importlib.util.find_spec("num2words") is None:
-        from transformers.models.smolvlm import processing_smolvlm
-
-        monkeypatch.setattr(processing_smolvlm, "num2words", str)
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +37,9 @@ def request(picture: int, question: int) -> Request:
 
 
 @pytest.mark.parametrize("name", [*families.FAMILIES, *families.VARIANTS])
-def test_answers_are_those_of_generate_one_by_one(name, vlm_of):
+def test_answers_are_those_of_generate_one_by_one(name, vlm_of, monkeypatch):
     """Pictures with one to four questions of several lengths, in fewer rows than questions and in
-    more. The window of the sliding families is shorter than a prompt."""
+    more; then with recorded steps. The window of the sliding families is shorter than a prompt."""
     vlm = vlm_of(name)
     requests = [request(p, q) for p in range(4) for q in range(1 + p)]
     expected = {request.id: alone(vlm, request) for request in requests}
@@ -56,3 +49,8 @@ def test_answers_are_those_of_generate_one_by_one(name, vlm_of):
         assert isinstance(engine._asks, Continuous)
         found = by_id(engine.run(requests))
         assert {id: reply.tokens for id, reply in found.items()} == expected
+    monkeypatch.setattr(recorded, "OFTEN", 1)
+    record, said = Frozen(), []
+    found = by_id(recorded_with(vlm, record, rows=16, said=said).run(requests))
+    assert {id: reply.tokens for id, reply in found.items()} == expected
+    assert record.played > 0 and not said

@@ -19,12 +19,17 @@ import yaml
 import seva_exp
 from seva_exp import Experiment, InputError, Machine, Options
 from seva_exp.augment import DiffusionNoise, DiffusionNoiseImage, LowResolution
+from seva_exp.benchmarks import OFFICIAL, Judge
+from seva_exp.benchmarks.judging import TRIES
+from seva_exp.benchmarks.replies import Replies
+from seva_exp.benchmarks.samples import make_samples
+from seva_exp.benchmarks.verdicts import Bench, judge_all
 from seva_exp.data import ShapesData
 from seva_exp.digests import FileDigests
 from seva_exp.generation import HfGeneration, LengthRatioFilter, ServerGeneration
 from seva_exp.graph import graph
 from seva_exp.interfaces import Placement
-from seva_exp.machine import Server
+from seva_exp.machine import JudgeServer, Server
 from seva_exp.methods import SevaMethod
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
@@ -271,3 +276,25 @@ def test_who_serves_what_is_in_the_key():
              [s.key for s in graph(experiment(HfGeneration()), str)]]  # fmt: skip
     answers = [one[1] for one in found]
     assert len(set(answers)) == len(answers)
+
+
+# --- a judge on the real server
+
+
+def test_a_judge_that_gives_no_verdict_on_a_real_server_leaves_its_answers_unjudged(real, tmp_path):
+    """The embedded model was not taught to judge: every reply comes, none can be read."""
+    url, model = real
+    make_samples(tmp_path / "root")
+    benchmark, who = OFFICIAL["mmvet"](kind="mmvet", protocol="tiny"), Judge(model=model)
+    bench = Bench(benchmark, benchmark.judging(tmp_path / "root"), who, Replies(tmp_path))
+    where = JudgeServer(url=url, concurrency=4)
+    who.prepare(where, bench.judging)
+    with pytest.raises(InputError, match=r"judge\.model=nobody"):
+        Judge(model="nobody").prepare(where, bench.judging)
+    questions = list(benchmark.questions(tmp_path / "root"))[:4]
+    cases = bench.cases(questions, [benchmark.predict(q, "red") for q in questions])
+    found, summary = judge_all(bench, cases, where, partial(progress, "off"), print, "judge.x")
+    assert [one.score for one in found] == [None] * 4
+    assert any(one.reply for one in found)
+    assert summary["calls"] == TRIES * len({case.messages for case in cases})
+    assert summary["tokens_sent"] > 0

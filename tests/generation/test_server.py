@@ -14,19 +14,21 @@ from email.utils import formatdate
 from functools import partial
 
 import pytest
+from httpx2 import Response
 from PIL import Image
 
 from seva_exp.data import ShapesData
 from seva_exp.digests import FileDigests
 from seva_exp.errors import InputError, StageError
-from seva_exp.generation import ServerGeneration, server
-from seva_exp.generation.chat import Chat
-from seva_exp.generation.server import ServerEngine
+from seva_exp.generation import ServerGeneration
+from seva_exp.generation.asked import Chat, server_engine
 from seva_exp.interfaces import Placement, Request
 from seva_exp.machine import Server
 from seva_exp.models import HubModel, TinyModel
 from seva_exp.progress import progress
 from seva_exp.records import CLEAN
+from seva_exp.served import asking
+from seva_exp.served.chat import PassingFault, reply_of
 from seva_exp.store import PARTS, Journal
 from seva_exp.views import View
 
@@ -39,7 +41,7 @@ N = 12
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(server, "FIRST_WAIT", 0.02)
+    monkeypatch.setattr(asking, "FIRST_WAIT", 0.02)
 
 
 def request(number):
@@ -56,7 +58,7 @@ def chat(generation=GENERATION, source=None, seed=0, purpose="sampling/clean"):
 
 def engine(endpoint, warn=lambda text: None, **options):
     options = {"concurrency": 3, "retries": 3, "timeout_seconds": 20.0} | options
-    return ServerEngine(Server(url=endpoint.url, **options), chat(), warn)
+    return server_engine(Server(url=endpoint.url, **options), chat(), warn)
 
 
 def asked(endpoint, requests=REQUESTS, **options):
@@ -130,6 +132,15 @@ def test_a_sampled_question_has_a_seed_of_run_view_and_sample():
         (completion(" two words\n"), ("two words", "eos")),
         (completion("cut off", "length"), ("cut off", "length")),
         (completion(None), ("", "eos")),
+        (completion([]), ("", "eos")),
+        (
+            completion([{"type": "text", "text": " in "}, {"type": "text", "text": "parts"}]),
+            ("in parts", "eos"),
+        ),
+        (
+            completion([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "yes"}]),
+            ("yes", "eos"),
+        ),
     ],
 )
 def test_text_and_ending_of_a_reply(content, wanted):
@@ -151,6 +162,9 @@ FAULTS = {
     "no JSON": reply(b"{not json"),
     "no choices": reply({"choices": []}),
     "another shape": reply([1, 2]),
+    "content of another shape": reply(completion({"text": "I"})),
+    "parts of another shape": reply(completion(["I"])),
+    "parts without their text": reply(completion([{"type": "text", "text": None}])),
     "slow": slow(3.0),
     "dripping": dripping,
 }
@@ -183,8 +197,33 @@ def test_retry_after_is_heeded(undisturbed, when):
     assert 0.9 < second - first < 4
 
 
+@pytest.mark.parametrize(
+    "value", ["nan", "inf", "1e400", "-5", "-inf", "soon", "", "Fri, 99 Foo 2026 25:61:61 GMT"]
+)
+def test_a_retry_after_that_says_nothing_leaves_our_own_wait(undisturbed, value):
+    with Misbehaving({0: status(429, Retry_After=value)}) as endpoint:
+        assert asked(endpoint, REQUESTS[:1]) == {"id0": undisturbed["id0"]}
+        first, second = endpoint.times
+    assert second - first < 0.9
+
+
+@pytest.mark.parametrize("form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%c"])
+def test_every_form_of_a_date_is_one_in_gmt(monkeypatch, form):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        in_a_minute = time.strftime(form, time.gmtime(time.time() + 60))
+        response = Response(429, headers={"Retry-After": in_a_minute})
+        with pytest.raises(PassingFault) as caught:
+            reply_of("id", response)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert 57 < caught.value.wait <= 60
+
+
 def test_waits_grow_and_are_not_the_same_for_all(monkeypatch):
-    monkeypatch.setattr(server, "FIRST_WAIT", 0.5)
+    monkeypatch.setattr(asking, "FIRST_WAIT", 0.5)
     with Misbehaving() as endpoint:
         waits = [[engine(endpoint)._wait(attempt, None) for _ in range(50)] for attempt in range(9)]
     for attempt, drawn in enumerate(waits):

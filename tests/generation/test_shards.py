@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import random
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,20 @@ from seva_exp.records import (
 from seva_exp.stages import Samples, Workshop
 from seva_exp.views import View
 from seva_exp.world import UNBIASED, draw, sample_scene
+
+
+@pytest.fixture(autouse=True)
+def in_a_minute():
+    """A claim that is not seen would be taken for ever."""
+
+    def late(*_):
+        raise AssertionError("shards are taken again and again")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def everyone(sample):
@@ -84,6 +99,7 @@ def test_processes_share_the_shards_and_end_together(tmp_path):
     order, rng = [], random.Random(0)
     while taken := shards.take(left, rank := rng.randrange(3), 3):
         order.append([shard.number for shard in taken])
+        assert len(order) <= len(left), "none is taken twice"
         first, last = shards.read(taken[0])[0].id, shards.read(taken[-1])[-1].id
         assert shards.told(rank).endswith(f"from {first} to {last}")
     assert [number for numbers in order for number in numbers] == [s.number for s in left]
@@ -146,6 +162,20 @@ def test_what_killed_processes_had_is_not_asked_again(tmp_path):
         "cut_at_max_new_tokens": 0,
         "tokens_per_second": 250.0,
     }
+
+
+def test_of_a_finished_shard_nothing_is_read_again(tmp_path):
+    """Killed between a shard's file and the end of its journal; then the next ones go on."""
+    shards, go = answered(written(tmp_path, 300), tmp_path / "work", Stub(kill=80))
+    with pytest.raises(KeyboardInterrupt):
+        go()
+    first = shards.all[0]
+    shards.finish(first, [])
+    assert [shard.number for shard in shards.begin()] == [s.number for s in shards.all[1:]]
+    assert first.number not in shards.before()
+    assert sum(map(len, shards.before().values())) == 80 - first.asked
+    shards.begin()
+    assert sum(map(len, shards.before().values())) == 80 - first.asked, "read once, kept once"
 
 
 def peak(work) -> int:

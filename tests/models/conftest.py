@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cache
 
 import pytest
@@ -14,12 +13,8 @@ from .families import build
 
 
 @pytest.fixture(autouse=True)
-def numbers_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SmolVLM's processor insists on a package that spells numbers in video prompts."""
-    if importlib.util.find_spec("num2words") is None:
-        from transformers.models.smolvlm import processing_smolvlm
-
-        monkeypatch.setattr(processing_smolvlm, "num2words", str)
+def any_family(numbers_in_words) -> None:
+    """Every test here may load SmolVLM."""
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from seva_exp.images import open_image
 from seva_exp.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
 from seva_exp.report.gallery import marked, picture
 from seva_exp.report.html import HtmlReport, command, curves, render
-from seva_exp.report.verdict import change, label, number, p_value, share, verdict
+from seva_exp.report.verdict import change, label, needed, number, p_value, share, verdict
 
 EVIL = "<script>alert(1)</script> \"quoted\" 'x' & </p>"
 VOID = {"meta", "img", "br", "hr", "link", "input", "line", "rect", "circle", "polyline"}
@@ -164,6 +164,26 @@ def test_a_run_without_pairs_says_so_and_shows_the_base_scores(tmp_path: Path) -
     page.planned(full.plan)
     page.finished(outcome)
     assert "skipped" not in parse((tmp_path / "report.html").read_text(encoding="utf-8")).text
+
+
+def test_an_unclear_change_tells_how_many_groups_would_show_it(tmp_path: Path) -> None:
+    def told(**fields) -> str:
+        delta = replace(a_delta(-0.4, 0.3, "lower"), groups=400, **fields)
+        assert needed(replace(delta, p=0.01)) == "", "significant: nothing is needed"
+        return needed(delta)
+
+    assert told(groups_needed=3391) == "groups needed ≈ 3,400 (has 400)"
+    assert told(groups_needed=812345) == "groups needed ≈ 820,000 (has 400)"
+    assert told(groups_needed=97) == "groups needed ≈ 97 (has 400)"
+    assert told(groups_needed=None) == ""
+    unclear = replace(a_delta(-0.4, 0.3, "lower"), groups_needed=3391, mcnemar_p=0.25)
+    text = parse(render(an_outcome(tmp_path, (unclear,)))).text
+    assert "groups needed ≈ 3,400" in text
+    assert "McNemar p = 0.25" in text
+    assert "no evidence" in text
+    clear = parse(render(an_outcome(tmp_path, (a_delta(-1, 0.01, "lower"),)))).text
+    assert "groups needed" not in clear
+    assert "McNemar" not in clear
 
 
 def test_what_was_left_out_is_counted_and_named(tmp_path: Path) -> None:

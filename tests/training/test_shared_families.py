@@ -3,7 +3,6 @@ to 1e-4 of plain rows, in float32."""
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cache, partial
 
 import pytest
@@ -16,17 +15,9 @@ from seva_exp.training.collate import Preference
 from ..models import families
 from .steps import assert_equal, step
 
+pytestmark = pytest.mark.usefixtures("numbers_in_words")
 MACHINE = Machine(device="cpu", dtype="float32")
 SIZES = [(60, 30), (32, 32), (27, 75), (150, 90)]
-
-
-@pytest.fixture(autouse=True)
-def numbers_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SmolVLM's processor insists on a package that spells numbers in video prompts."""
-    if importlib.util.find_spec("num2words") is None:
-        from transformers.models.smolvlm import processing_smolvlm
-
-        monkeypatch.setattr(processing_smolvlm, "num2words", str)
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,18 @@ from seva_exp.benchmarks.chair import ChairBenchmark
 from seva_exp.benchmarks.chartqa import ChartqaBenchmark
 from seva_exp.benchmarks.describe import DescribeAndRespond, Mode
 from seva_exp.benchmarks.gqa import GqaBenchmark
+from seva_exp.benchmarks.judging import Judge
+from seva_exp.benchmarks.llava_bench import LlavaBenchBenchmark
 from seva_exp.benchmarks.mathvista import MathvistaBenchmark
 from seva_exp.benchmarks.mmbench import MmbenchCnBenchmark, MmbenchEnBenchmark
 from seva_exp.benchmarks.mme import MmeBenchmark
+from seva_exp.benchmarks.mmvet import MmvetBenchmark
 from seva_exp.benchmarks.official import Official
 from seva_exp.benchmarks.pope import PopeBenchmark
 from seva_exp.benchmarks.scienceqa import ScienceqaBenchmark
 from seva_exp.benchmarks.seed import SeedBenchmark
 from seva_exp.benchmarks.shapes import ShapesBenchmark
+from seva_exp.benchmarks.shr import ShrBenchmark
 from seva_exp.benchmarks.textvqa import TextvqaBenchmark
 from seva_exp.spec import Spec
 
@@ -26,14 +30,17 @@ _Union = (
     ChairBenchmark
     | ChartqaBenchmark
     | GqaBenchmark
+    | LlavaBenchBenchmark
     | MathvistaBenchmark
     | MmbenchCnBenchmark
     | MmbenchEnBenchmark
     | MmeBenchmark
+    | MmvetBenchmark
     | PopeBenchmark
     | ScienceqaBenchmark
     | SeedBenchmark
     | ShapesBenchmark
+    | ShrBenchmark
     | TextvqaBenchmark
 )
 
@@ -53,6 +60,7 @@ __all__ = [
     "OFFICIAL",
     "AnyBenchmark",
     "DescribeAndRespond",
+    "Judge",
     "Mode",
     "Official",
     "ShapesBenchmark",

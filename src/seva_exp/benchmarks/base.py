@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from seva_exp.benchmarks.describe import Mode
 from seva_exp.records import Prediction
@@ -15,6 +15,8 @@ from seva_exp.spec import Json
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
+
+    from seva_exp.benchmarks.judging import Judging
 
 Better = Literal["higher", "lower", "neutral"]
 Hasher = Callable[[Path], str]
@@ -35,6 +37,16 @@ class Question:
     max_new_tokens: int
     load: Callable[[], Image]
     details: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a rule or a judge makes of an answer. ``counts`` are what the metrics add up. Without a
+    score (and counts) a judge has to say."""
+
+    extracted: str
+    score: float | None
+    counts: dict[str, float]
 
 
 class Totals(Protocol):
@@ -85,6 +97,19 @@ class Benchmark(Mode):
     description of the picture (``describe_and_respond``). ``root`` is the data root, where a run
     reads official files; a benchmark that makes its questions needs none."""
 
+    needs_judge: ClassVar[bool] = False
+    """Whether a judge scores its answers: without one there are no scores."""
+
+    @property
+    def judged(self) -> bool:
+        """Whether a judge, where there is one, is asked about answers that no rule reads."""
+        return False
+
+    def judging(self, root: Path | None, own: bool = False) -> Judging:
+        """How a judge is asked about the answers of a ``judged`` benchmark; ``own``: in words of
+        this package. Raises InputError for what is wrong with the files that tell it."""
+        raise NotImplementedError
+
     @property
     @abstractmethod
     def plain_protocol(self) -> str:
@@ -112,6 +137,18 @@ class Benchmark(Mode):
     @abstractmethod
     def questions(self, root: Path | None = None) -> Iterator[Question]:
         """Every question, in a fixed order."""
+
+    @property
+    def table_name(self) -> str:
+        """What VLMEvalKit calls this benchmark; its own kind where that has none."""
+        return str(self.to_json()["kind"])
+
+    def table_rows(self, root: Path | None = None) -> Iterator[tuple[str, Json]]:
+        """Every question's id and its row of VLMEvalKit's result file, without picture and
+        prediction, in the order of ``questions``."""
+        for question in self.questions(root):
+            row = {"index": question.id, "question": question.prompt, "answer": question.target}
+            yield question.id, row | {"category": question.type}
 
     @abstractmethod
     def predict(self, question: Question, text: str) -> Prediction:

@@ -76,3 +76,7 @@ class ChartqaBenchmark(Official):
                 target=target,
                 picture=row.shown,
             )
+
+    def table_row(self, item: Item) -> Json:
+        """VLMEvalKit tells people's questions from made ones by their split."""
+        return {"split": f"test_{item.type}", **super().table_row(item)}

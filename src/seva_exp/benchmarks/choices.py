@@ -64,6 +64,10 @@ class Choices(Official):
         }
         return Item(row, id, group, type, texts, answer, picture, {"options": options})
 
+    def table_row(self, item: Item) -> Json:
+        """With a column a choice."""
+        return {"hint": item.texts["hint"], **item.details["options"], **super().table_row(item)}
+
     def table_options(self, row: Row) -> dict[str, str]:
         """The columns A, B, C ... that hold something."""
         found = {letter: row.maybe(letter) for letter in "ABCDEFGH"}

@@ -62,7 +62,13 @@ def _found(benchmark: Official, root: Path, deep: Progress | None) -> str:
     files = ", ".join(sorted({path.relative_to(root).parts[0] for path in loaded.files}))
     state = "opened" if deep else "present"
     protocols = ", ".join(packaged_protocols(benchmark.kind))
+    waiting = ""
+    if benchmark.judged:
+        try:
+            benchmark.judging(root)
+        except InputError as error:
+            waiting = f"\n  no judge can be asked yet: {error}"
     return (
         f"{len(loaded.items)} questions, {len(pictures)} pictures {state}, in {files}; "
-        f"protocols: {protocols}"
+        f"protocols: {protocols}{waiting}"
     )

@@ -1,7 +1,7 @@
 """MathVista (Lu et al. 2023, arXiv:2310.02255), testmini: mathematics with pictures.
 
-The official extraction asks GPT wherever its rules fail. Here only rules extract; what none of them
-parses is wrong, and reported as ``unparsed``.
+The official extraction asks GPT wherever its rules fail. Here a judge is asked, where there is one;
+what nothing extracts is wrong, and reported as ``unparsed``.
 """
 
 from __future__ import annotations
@@ -10,12 +10,28 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from seva_exp.benchmarks.base import Metric
+from seva_exp.benchmarks.base import Metric, Question, Scored
+from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.letters import letter_or_text, lettered
-from seva_exp.benchmarks.official import Item, Official, Rule, Scored, accuracies, right_or_wrong
+from seva_exp.benchmarks.official import Item, Official, Rule, accuracies, right_or_wrong
 from seva_exp.benchmarks.shelf import Picture, Row, Shelf, columns
+from seva_exp.records import Prediction
 from seva_exp.spec import Json
 
+OWN_PROMPT = """\
+Below are a question about a picture and what somebody answered. Extract the answer; do not solve \
+the question, and correct nothing.
+
+Question: {question}
+Answered: {answer}
+
+Reply with {form} and nothing else. Where no answer to the question is given, reply NONE."""
+FORMS = {
+    "text": "the answer",
+    "integer": "a whole number in digits",
+    "float": "a number in digits, with its decimals",
+    "list": "a list as Python writes it",
+}
 ANSWER_TYPES = ("text", "integer", "float", "list")
 QUESTION_TYPES = ("multi_choice", "free_form")
 _QUOTED = re.compile(r'The answer is "(.*)"\.')
@@ -70,6 +86,33 @@ def normalise(
     return found
 
 
+def asked(question: Question, prediction: Prediction) -> Messages | None:
+    """The question of ``OWN_PROMPT`` about an answer that no rule reads; None: one does, or nothing
+    was said."""
+    if not prediction.counts["unparsed"] or not prediction.text.strip():
+        return None
+    choices = question.details["choices"]
+    letters = "".join(f"\n({letter}) {text}" for letter, text in lettered(list(choices)).items())
+    form = "the letter of the choice" if choices else FORMS[question.details["answer_type"]]
+    text = f"{question.details['question']}{letters}"
+    prompt = OWN_PROMPT.format(question=text, answer=prediction.text, form=form)
+    return (("user", prompt),)
+
+
+def read(reply: str, question: Question, prediction: Prediction) -> Scored | None:
+    """The reply as a verdict: NONE, a choice's letter or text (not the nearest: that would be a
+    guess), a number."""
+    said, details = reply.strip().rstrip("."), question.details
+    if said.upper() == "NONE":
+        return right_or_wrong("", False, parsed=False)
+    if choices := details["choices"]:
+        letter = letter_or_text(said, lettered(list(choices)))
+        found = lettered(list(choices)).get(letter)
+    else:
+        found = normalise(said, choices, details["answer_type"], details["precision"])
+    return right_or_wrong(found, found == question.target) if found else None
+
+
 def nearest(text: str, choices: Sequence[str]) -> str:
     """The choice of the least edit distance, the first of equal ones."""
     from rapidfuzz.distance import Levenshtein
@@ -85,6 +128,9 @@ class MathvistaBenchmark(Official):
     source = "github.com/lupantech/MathVista (data/testmini.json, query.json), images.zip"
     rules: ClassVar[Mapping[str, Rule]] = {"official": official}
     placeholders = ("query", "question")
+    judgings: ClassVar = {
+        OWN: lambda self, shelf: Judging(OWN, 0.0, 64, {"prompt": OWN_PROMPT}, asked, read)
+    }
 
     kind: Literal["mathvista"] = "mathvista"
 
@@ -118,11 +164,29 @@ class MathvistaBenchmark(Official):
             if answer not in choices:
                 row.refuse(f"the answer {answer!r} is none of the choices {', '.join(choices)}")
         details = {
+            "question": texts["question"],
             "choices": choices,
             "answer_type": row.one_of("answer_type", ANSWER_TYPES),
             "precision": _decimals(row, answer),
         }
         return Item(row, id, group, task, texts, answer, picture, details)
+
+    def table_row(self, item: Item) -> Json:
+        """With what VLMEvalKit's extraction and its tables by task and skill read."""
+        row = super().table_row(item)
+        if item.row.held is not None:
+            return row
+        choices, metadata = list(item.details["choices"]), item.row.child("metadata").values
+        letters = [letter for letter, text in lettered(choices).items() if text == item.target]
+        return row | {
+            "question": item.texts["query"],
+            "question_type": item.row.text("question_type"),
+            "answer_type": item.details["answer_type"],
+            "choices": str(choices),
+            "answer_option": "".join(letters[:1]),
+            "task": item.type,
+            "skills": str(metadata.get("skills", [])),
+        }
 
     def _queries(self, shelf: Shelf) -> dict[str, str]:
         """``query.json``, where there is one; else the rows hold their queries."""

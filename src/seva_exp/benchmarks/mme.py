@@ -89,6 +89,11 @@ class MmeBenchmark(Official):
         answer = row.one_of("answer", ("Yes", "No", "yes", "no")).lower()
         return Item(row, id, group, category, texts, answer, picture)
 
+    def table_row(self, item: Item) -> Json:
+        """VLMEvalKit tells pictures by their path and writes Yes and No."""
+        row = {"image_path": item.group, **super().table_row(item)}
+        return row | {"answer": item.target.capitalize()}
+
     def verify(self, items: Sequence[Item]) -> None:
         """Every picture has its two questions."""
         asked = Counter(item.group for item in items)

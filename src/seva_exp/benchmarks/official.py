@@ -10,28 +10,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field
 
-from seva_exp.benchmarks.base import Benchmark, Hasher, Metric, Question, accuracy, ratio
+from seva_exp.benchmarks.base import (
+    Benchmark,
+    Hasher,
+    Metric,
+    Question,
+    Scored,
+    accuracy,
+    ratio,
+)
+from seva_exp.benchmarks.judging import OWN, Judging
 from seva_exp.benchmarks.protocols import Protocol, load_protocol
 from seva_exp.benchmarks.shelf import Candidates, FilePicture, Picture, Row, Shelf, Stamps, stamp
-from seva_exp.errors import InputError
+from seva_exp.errors import InputError, suggest
 from seva_exp.fields import BadRow, spoken
 from seva_exp.records import Prediction
 from seva_exp.spec import Json, digest
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What a rule makes of an answer. ``counts`` are what the metrics add up. Without a score (and
-    counts) a judge has to say."""
-
-    extracted: str
-    score: float | None
-    counts: dict[str, float]
-
 
 Rule = Callable[[str, str, Json], Scored]
 """(what the model said, the target, the question's details) -> score; a pure function."""
@@ -42,6 +40,11 @@ def right_or_wrong(extracted: str, correct: bool, parsed: bool = True) -> Scored
     apart; never guessed."""
     counts = {"asked": 1.0, "correct": float(correct), "unparsed": float(not parsed)}
     return Scored(extracted, float(correct), counts)
+
+
+def judged(text: str, target: str, details: Json) -> Scored:
+    """The rule of benchmarks that a judge scores: nothing is known before."""
+    return Scored("", None, {})
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was read, from which files, and how to tell whether they are still the same."""
+    """What was read, and from which files."""
 
     items: list[Item]
     files: list[Path]
-    stamps: Stamps
 
     @property
     def pictures(self) -> list[FilePicture]:
@@ -75,8 +77,20 @@ class Loaded:
         return [found[name] for name in sorted(found)]
 
 
-_LOADED: dict[str, Loaded] = {}
-"""By benchmark and data root: a run reads the same files several times over."""
+_READ: dict[str, tuple[Any, Stamps]] = {}
+"""By what is read and the data root: a run reads the same files several times over."""
+Read = TypeVar("Read")
+
+
+def _once_read(key: list[Any], root: Path, read: Callable[[Shelf], Read]) -> Read:
+    """What ``read`` makes of the shelf, made once until a file or a folder's listing changes."""
+    name = digest([*key, str(root)])
+    known = _READ.get(name)
+    if known is None or any(stamp(path) != was for path, was in known[1].items()):
+        shelf = Shelf(root)
+        _READ[name] = read(shelf), shelf.stamps
+    found: Read = _READ[name][0]
+    return found
 
 
 class Official(Benchmark):
@@ -93,6 +107,11 @@ class Official(Benchmark):
     """What a protocol's ``rule`` can be."""
     placeholders: ClassVar[tuple[str, ...]] = ("question",)
     """What a protocol's ``prompt`` can fill in."""
+    judge_files: ClassVar[tuple[Candidates, ...]] = ()
+    """What a judge's questions are made of, where the benchmark does without it."""
+    judgings: ClassVar[Mapping[str, Callable[[Any, Shelf], Judging]]] = {}
+    """What a protocol's ``judge`` can be: (the benchmark, the shelf) -> how a judge is asked. One
+    of them is ``own``."""
 
     kind: str
     protocol: str = Field("llava15", min_length=1)
@@ -112,7 +131,15 @@ class Official(Benchmark):
     @cached_property
     def _protocol(self) -> tuple[str, Protocol]:
         where = f"benchmark.{self.kind}.protocol"
-        return load_protocol(self.protocol, self.kind, self.rules, self.placeholders, where)
+        found = load_protocol(
+            self.protocol, self.kind, self.rules, self.placeholders, self.judgings, where
+        )
+        if self.needs_judge and found[1].judge is None:
+            raise InputError(
+                f"{where}={self.protocol}: {self.kind}.judge: must be set, since a judge scores "
+                f"this benchmark.{suggest('', self.judgings)}"
+            )
+        return found
 
     @property
     def asked(self) -> Protocol:
@@ -134,8 +161,21 @@ class Official(Benchmark):
     def check(self, root: Path | None) -> None:
         self.load(root)
 
+    @property
+    def judged(self) -> bool:
+        return self.asked.judge is not None
+
+    def judging(self, root: Path | None, own: bool = False) -> Judging:
+        if root is None:
+            raise InputError(str(self.lacking(root)))
+        way = OWN if own else self.asked.judge
+        assert way is not None
+        return _once_read(
+            ["judging", way, self.to_json()], root, lambda shelf: self.judgings[way](self, shelf)
+        )
+
     def identity(self, sha256: Hasher, root: Path | None) -> Json:
-        fields = self.to_json() | {"protocol": self.asked.to_json()}
+        fields = self.to_json() | {"protocol": self.asked.identity()}
         if root is None:
             return fields
         loaded = self.load(root)
@@ -147,11 +187,7 @@ class Official(Benchmark):
         """All items, read once until a file or a folder's listing changes."""
         if root is None:
             raise InputError(str(self.lacking(root)))
-        key = digest([self.to_json(), self.asked.to_json(), str(root)])
-        known = _LOADED.get(key)
-        if known is None or any(stamp(path) != was for path, was in known.stamps.items()):
-            _LOADED[key] = self._load(Shelf(root))
-        return _LOADED[key]
+        return _once_read([self.to_json(), self.asked.identity()], root, self._load)
 
     def present(self, root: Path) -> bool:
         """Whether the first of its files is below ``root``."""
@@ -180,13 +216,14 @@ class Official(Benchmark):
                 except BadRow as error:
                     item.row.refuse(str(error))
         self.verify(items)
-        return Loaded(items, list(shelf.files), shelf.stamps)
+        return Loaded(items, list(shelf.files))
 
     def goes(self, root: Path) -> str:
         """Exactly where what is needed goes, a line each."""
         lines = [f"  {root / candidates[0]}" for candidates in self.layout]
         if self.tables:
             lines += [f"  {'or ' if lines else ''}{root / self.tables[0]} (VLMEvalKit's table)"]
+        lines += [f"  {root / candidates[0]} (for a judge)" for candidates in self.judge_files]
         return "\n".join([*lines, f"  from {self.source}"])
 
     def questions(self, root: Path | None = None) -> Iterator[Question]:
@@ -202,6 +239,22 @@ class Official(Benchmark):
                 load=item.picture.load,
                 details=item.details,
             )
+
+    @property
+    def table_name(self) -> str:
+        return Path(self.tables[-1]).stem if self.tables else self.kind
+
+    def table_rows(self, root: Path | None = None) -> Iterator[tuple[str, Json]]:
+        for item in self.load(root).items:
+            yield item.id, self.table_row(item)
+
+    def table_row(self, item: Item) -> Json:
+        """What VLMEvalKit's evaluator reads of a question: its own table's row as it is."""
+        if item.row.held is not None:
+            return {name: value for name, value in item.row.values.items() if name != "image"}
+        question = item.texts.get("question", "")
+        row = {"index": item.id, "question": question, "answer": item.target}
+        return row | {"category": item.type}
 
     def predict(self, question: Question, text: str) -> Prediction:
         """Score one answer by the protocol's rule."""

@@ -101,6 +101,11 @@ class PopeBenchmark(Official):
                     picture=row.shown,
                 )
 
+    def table_row(self, item: Item) -> Json:
+        """A row a split: VLMEvalKit tells rows by their index and writes Yes and No."""
+        own = {"index": item.id, "answer": item.target.capitalize(), "category": item.type}
+        return super().table_row(item) | own
+
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
         """The means over the splits that papers report, then each split."""
         splits = [split for split in SPLITS if split in types]

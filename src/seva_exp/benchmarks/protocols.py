@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from seva_exp.errors import InputError, suggest
-from seva_exp.spec import Spec, digest
+from seva_exp.spec import Json, Spec, digest
 
 PACKAGED = Path(__file__).parent / "protocols"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -33,6 +33,13 @@ class Protocol(Spec):
     """Longest answer in tokens."""
     circular: bool = False
     """A question counts once, and only where every rotation of its options is answered right."""
+    judge: str | None = None
+    """How a judge, where there is one, is asked about what no rule reads: one of the benchmark's
+    ways. It decides no answer of the model."""
+
+    def identity(self) -> Json:
+        """What decides questions and answers, and what rules make of them."""
+        return {name: value for name, value in self.to_json().items() if name != "judge"}
 
     def render(self, texts: dict[str, str]) -> str:
         """The prompt with its placeholders filled in, once: braces in the texts stay."""
@@ -55,11 +62,16 @@ def packaged_protocols(kind: str | None = None) -> list[str]:
 
 
 def load_protocol(
-    protocol: str, kind: str, rules: Collection[str], texts: Collection[str], field: str
+    protocol: str,
+    kind: str,
+    rules: Collection[str],
+    texts: Collection[str],
+    judgings: Collection[str],
+    field: str,
 ) -> tuple[str, Protocol]:
-    """The name that scores bear, and how the benchmark ``kind`` is asked and scored. ``rules`` and
-    ``texts`` (placeholders) are those that it has; ``field`` is named in the InputError that says
-    what is wrong."""
+    """The name that scores bear, and how the benchmark ``kind`` is asked and scored. ``rules``,
+    ``texts`` (placeholders) and ``judgings`` are those that it has; ``field`` is named in the
+    InputError that says what is wrong."""
     packaged = protocol in packaged_protocols()
     file = PACKAGED / f"{protocol}.yaml" if packaged else _own_file(protocol, kind, field)
     where = f"{field}: {str(file)!r}"
@@ -80,9 +92,13 @@ def load_protocol(
         raise InputError(
             f"{where}: {kind}.rule={found.rule}: no such rule.{suggest(found.rule, rules)}"
         )
+    if found.judge is not None and found.judge not in judgings:
+        raise InputError(
+            f"{where}: {kind}.judge={found.judge}: no such way.{suggest(found.judge, judgings)}"
+        )
     for name in sorted(found.placeholders() - set(texts)):
         raise InputError(f"{where}: {kind}.prompt: no text {{{name}}}.{suggest(name, texts)}")
-    return (protocol if packaged else f"{file.stem}.{digest(found.to_json())[:8]}"), found
+    return (protocol if packaged else f"{file.stem}.{digest(found.identity())[:8]}"), found
 
 
 def _own_file(protocol: str, kind: str, field: str) -> Path:

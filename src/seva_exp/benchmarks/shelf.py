@@ -104,6 +104,13 @@ class Row:
             self.refuse(f"field '{field}': {text!r} is none of {', '.join(names)}")
         return text
 
+    def objects(self, field: str) -> list[Json]:
+        """The list of objects under ``field``."""
+        value = self.value(field)
+        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+            self.refuse(f"field '{field}': wrong type: a list of objects is needed")
+        return value
+
     def child(self, field: str) -> Row:
         """The object under ``field`` as a row."""
         value = self.value(field)
@@ -170,13 +177,22 @@ class Shelf:
                 return path
         return None
 
-    def need(self, candidates: Candidates) -> Path:
-        """As ``find``; refuses with where it must be."""
+    def need(self, candidates: Candidates, source: str = "") -> Path:
+        """As ``find``; refuses with where it must be (and ``source``, where it is to be had)."""
         if path := self.find(candidates):
             return path
         raise InputError(
-            f"{self.root / candidates[0]}: no such file or folder; it is needed beside the others."
+            f"{self.root / candidates[0]}: no such file or folder; it is needed beside the others"
+            f"{f' ({source})' if source else ''}."
         )
+
+    def text(self, candidates: Candidates, source: str) -> tuple[Path, str]:
+        """A text file, without its last line breaks."""
+        path = self.need(candidates, source)
+        try:
+            return self._read(candidates), path.read_text(encoding="utf-8-sig").rstrip("\n")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: is no UTF-8 text ({error.reason}).") from error
 
     def folder(self, candidates: Candidates) -> Folder:
         """A folder of pictures."""

@@ -5,8 +5,10 @@ Shape legend: G groups, R resamples, M metrics.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -16,6 +18,8 @@ from seva_exp.records import Delta, Prediction, Score
 
 RESAMPLES = 2000
 INTERVAL = (2.5, 97.5)
+LEVEL, POWER = 0.05, 0.8
+"""Two-sided level and power for which ``groups_needed`` asks."""
 
 
 Metrics = Callable[[Sequence[str]], Sequence[Metric]]
@@ -63,9 +67,7 @@ def deltas(
     *,
     benchmark: str,
 ) -> list[Delta]:
-    """aligned - base by a paired bootstrap: both models on the same resampled pictures. ``p`` is
-    two-sided: twice the share of resamples on the other side of zero, with one added to the count
-    and to the total so that it is never 0."""
+    """aligned - base by a paired bootstrap: both models on the same resampled pictures."""
     if {p.sample_id for p in base} != {p.sample_id for p in aligned}:
         raise ValueError(f"{benchmark}: base and aligned predictions are of different questions")
     before, after = GroupSums(base), GroupSums(aligned)
@@ -78,7 +80,8 @@ def deltas(
         change = after.values(metric, weights) - before.values(metric, weights)
         change = change[~np.isnan(change)]
         low, high = np.percentile(change, INTERVAL)
-        p = _two_sided(change)
+        groups = before.group_count(metric)
+        pairs = right_or_wrong(metric, before, after)
         out.append(
             Delta(
                 benchmark,
@@ -87,8 +90,11 @@ def deltas(
                 _rounded(new - old),
                 _rounded(low),
                 _rounded(high),
-                p,
+                _two_sided(change, new - old, groups),
                 metric.better,
+                groups=groups,
+                groups_needed=groups_needed(new - old, float(np.std(change)), groups),
+                mcnemar_p=mcnemar(*pairs) if pairs else None,
             )
         )
     return out
@@ -99,11 +105,68 @@ def _rounded(value: float) -> float:
     return round(float(value), 9)
 
 
-def _two_sided(change: np.ndarray) -> float:
-    total = len(change)
-    below = int((change <= 0).sum())
-    above = int((change >= 0).sum())
-    return min(1.0, 2 * (min(below, above) + 1) / (total + 1))
+def _two_sided(resampled: np.ndarray, change: float, groups: int) -> float:
+    """Twice the share of resamples on the other side of zero, with one added to the count and to
+    the total. Where none is there, the resamples resolve no smaller p: then the normal tail with
+    their standard deviation. Never below 2 ** (1 - groups), which is what it takes for pairs to
+    differ in one direction by chance."""
+    other = int(min((resampled <= 0).sum(), (resampled >= 0).sum()))
+    p = 2 * (other + 1) / (len(resampled) + 1)
+    if other == 0:
+        error = float(np.std(resampled))
+        tail = math.erfc(abs(change) / error / math.sqrt(2)) if error else 0.0
+        p = min(p, float(f"{tail:.3g}"))
+    return min(1.0, max(p, 2.0 ** (1 - min(groups, 1000))))
+
+
+def groups_needed(change: float, error: float, groups: int) -> int | None:
+    """How many groups would show a change of this size with a power of 80 % at the two-sided level
+    of 5 %: ``groups * ((z_0.975 + z_0.8) * error / change) ** 2``, where ``error`` is the change's
+    standard error on ``groups`` groups (of the paired bootstrap: the variance by group is
+    ``groups * error ** 2``). None where nothing changed: no number would do."""
+    if _rounded(change) == 0:
+        return None
+    normal = NormalDist()
+    reach = normal.inv_cdf(1 - LEVEL / 2) + normal.inv_cdf(POWER)
+    return max(2, math.ceil(round(groups * (reach * error / change) ** 2, 6)))
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """McNemar's exact two-sided p: of the ``lost + won`` pairs in which just one of two models is
+    right, as many are of either kind but for chance (binomial, 1/2). It assumes that the pairs are
+    independent of each other."""
+    pairs, term, total = lost + won, 1, 1
+    for k in range(1, min(lost, won) + 1):
+        term = term * (pairs - k + 1) // k
+        total += term
+    return min(1.0, 2 * total / 2**pairs)
+
+
+def right_or_wrong(metric: Metric, before: GroupSums, after: GroupSums) -> tuple[int, int] | None:
+    """How many units turned from 100 to 0, and from 0 to 100; None unless the metric is the
+    percentage of units that count, and each unit is a group of its own: one answer, or (circular)
+    the group itself. Where several questions share a picture, they are not independent."""
+    if metric.unit == "answer" and before.group_count(metric) < before.count(metric):
+        return None
+    old, new = before.each(metric), after.each(metric)
+    for table, units in ((before, old), (after, new)):
+        whole = table.value(metric)
+        if not np.isin(units, (0, 100)).all() or not np.isclose(np.mean(units), whole or 0):
+            return None
+    return int((old > new).sum()), int((new > old).sum())
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p of each of several comparisons corrected for their number, in the order given: the
+    chance of any false finding among all of them stays below the level, however they depend on
+    each other (Holm 1979, Scand. J. Statist. 6:65-70). The k-th smallest of m is multiplied by
+    m - k + 1; none falls below a smaller one's."""
+    corrected, least = [1.0] * len(p_values), 0.0
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    for rank, i in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * p_values[i]))
+        corrected[i] = least
+    return corrected
 
 
 def resampling_weights(groups: int) -> np.ndarray:
@@ -136,16 +199,27 @@ class GroupSums:
 
     def count(self, metric: Metric) -> int:
         """How many answers (or groups) the metric rests on."""
-        types = {type_ for part in metric.parts for type_ in part}
-        answers = self.answers(types)
-        return int((answers > 0).sum() if metric.unit == "group" else answers.sum())
+        if metric.unit == "group":
+            return self.group_count(metric)
+        return int(self.answers({type_ for part in metric.parts for type_ in part}).sum())
+
+    def group_count(self, metric: Metric) -> int:
+        """How many groups have an answer that the metric rests on."""
+        return int(self._asked(metric).sum())
+
+    def each(self, metric: Metric) -> np.ndarray:
+        """The metric on each group alone that has an answer it rests on."""
+        return self.values(metric, _Alone())[self._asked(metric)]
+
+    def _asked(self, metric: Metric) -> np.ndarray:
+        return self.answers({type_ for part in metric.parts for type_ in part}) > 0
 
     def value(self, metric: Metric) -> float | None:
         """The metric on the sample itself; None when nothing was asked that it needs."""
         value = self.values(metric, np.ones((1, len(self.groups))))[0]
         return None if np.isnan(value) else float(value)
 
-    def values(self, metric: Metric, weights: np.ndarray) -> np.ndarray:
+    def values(self, metric: Metric, weights: np.ndarray | _Alone) -> np.ndarray:
         """[R]: the metric on each resample; NaN where a denominator is 0."""
         with np.errstate(invalid="ignore", divide="ignore"):
             found = [metric.formula(_Part(self, part, weights)) for part in metric.parts]
@@ -162,13 +236,21 @@ class GroupSums:
         return sum((self._sums.get((type_, name), zeros) for type_ in sorted(types)), zeros)
 
 
+class _Alone:
+    """The weights of resamples that hold one group each: [G, G] ones on the diagonal, which a
+    product need not write out."""
+
+    def __matmul__(self, counts: np.ndarray) -> np.ndarray:
+        return counts
+
+
 @dataclass(frozen=True)
 class _Part:
     """The ``Totals`` of the answers of some types."""
 
     table: GroupSums
     types: tuple[str, ...]
-    weights: np.ndarray
+    weights: np.ndarray | _Alone
 
     def __call__(self, count: str) -> np.ndarray:
         return self.weights @ self.table.sums(self.types, count)

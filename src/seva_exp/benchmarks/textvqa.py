@@ -77,6 +77,10 @@ class TextvqaBenchmark(Official):
         most = max(answers, key=answers.count)
         return Item(row, id, group, "all", texts, most, picture, {"answers": answers})
 
+    def table_row(self, item: Item) -> Json:
+        """With all ten answers, as a list written out."""
+        return super().table_row(item) | {"answer": str(list(item.details["answers"]))}
+
     def _tokens(self, shelf: Shelf) -> dict[tuple[str, str], str]:
         """The line with the OCR tokens by picture and question (lower case)."""
         if "ocr" not in self.asked.placeholders():

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 
 from seva_exp.generation.batches import reply_to
+from seva_exp.generation.budget import out_of_memory
 from seva_exp.generation.rows import Group, ImageChange, groups_of
 from seva_exp.interfaces import Reply, Request, VisionLanguageModel
 
@@ -30,7 +31,7 @@ class Ahead:
         self._change = change
         self._lock = Lock()
         self._todo: deque[list[Request]] = deque()
-        self._ready: deque[Future[list[Group]]] = deque()
+        self._ready: deque[tuple[list[Request], Future[list[Group]]]] = deque()
         self._pool = ThreadPoolExecutor(THREADS, "pictures")
         self._todo.extend(_by_picture(requests))
 
@@ -41,14 +42,27 @@ class Ahead:
     def put_back(self, requests: Iterable[Request]) -> None:
         """These come next, before what waits already."""
         for some in reversed(_by_picture(requests)):
-            self._ready.appendleft(self._pool.submit(self._prepare, some))
+            self._ready.appendleft((some, self._pool.submit(self._prepare, some)))
 
     def take(self) -> list[Group]:
-        """The next picture's groups; what was wrong with it is raised here."""
+        """The next picture's groups; what was wrong with it is raised here. When memory ran out
+        with it, it stays the next one, and what else was made ready is given up."""
         self._fill()
-        future = self._ready.popleft()
+        requests, made = self._ready.popleft()
         self._fill()
-        return future.result()
+        try:
+            return made.result()
+        except Exception as error:
+            if out_of_memory(error):
+                waiting = [requests, *(some for some, _ in self._ready)]
+                self._ready.clear()
+                self._todo.extendleft(reversed(waiting))
+            raise
+
+    @property
+    def first(self) -> Request:
+        """One of those on the next picture."""
+        return (self._ready[0][0] if self._ready else self._todo[0])[0]
 
     def reply(self, request: Request, tokens: list[int], logprobs: list[float]) -> Reply:
         """The generated ids as a reply."""
@@ -57,7 +71,8 @@ class Ahead:
 
     def _fill(self) -> None:
         while self._todo and len(self._ready) < DEPTH:
-            self._ready.append(self._pool.submit(self._prepare, self._todo.popleft()))
+            some = self._todo.popleft()
+            self._ready.append((some, self._pool.submit(self._prepare, some)))
 
     def _prepare(self, requests: list[Request]) -> list[Group]:
         picture = requests[0].load()

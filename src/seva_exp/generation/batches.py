@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
-from seva_exp.errors import StageError
-from seva_exp.generation.budget import out_of_memory
+from seva_exp.generation.budget import even_alone, out_of_memory
 from seva_exp.generation.rows import ImageChange
 from seva_exp.generation.sampling import Sampling
 from seva_exp.interfaces import Encoded, EncodedImage, Reply, Request, VisionLanguageModel
+
+KEPT = 64
+"""Encoded pictures that are kept, the last ones."""
 
 
 def cut_batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
@@ -34,21 +36,19 @@ def cut_batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
 
 class Batches:
     """``batch_size`` requests at once, each with its picture; a batch that does not fit into
-    memory is halved. The last ``keep`` encoded pictures are kept."""
+    memory is halved."""
 
     def __init__(
         self,
         vlm: VisionLanguageModel,
         batch_size: int,
         change: ImageChange | None,
-        keep: int,
         sampling: Sampling | None,
         logprobs: bool,
     ) -> None:
         self._vlm = vlm
         self._batch_size = batch_size
         self._change = change
-        self._keep = keep
         self._sampling = sampling
         self._logprobs = logprobs
         self._images: dict[str, EncodedImage] = {}
@@ -62,11 +62,11 @@ class Batches:
         replies = None
         try:
             replies = self._generate(batch)
-        except RuntimeError as error:
+        except Exception as error:
             if not out_of_memory(error):
                 raise
             if len(batch) == 1:
-                raise StageError(f"request {batch[0].id}: out of memory even alone") from error
+                raise even_alone(batch[0]) from error
         if replies is not None:
             yield replies
         else:  # outside of the handler, which keeps the failed attempt's tensors
@@ -80,7 +80,7 @@ class Batches:
         if key not in self._images:
             image = self._vlm.encode_image(request.load())
             self._images[key] = self._change(request, image) if self._change else image
-            if len(self._images) > self._keep:
+            if len(self._images) > KEPT:
                 del self._images[next(iter(self._images))]
         return self._images[key]
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from seva_exp.errors import StageError
+from seva_exp.generation import cgroups
 from seva_exp.generation.slots import bytes_per_token
 from seva_exp.interfaces import Request, VisionLanguageModel
 
@@ -37,22 +40,29 @@ class Budget:
         self._tokens = max(1, min(self.tokens, used) // 2)
 
 
-def free_bytes(device: torch.device) -> int:
-    """What the device could still give: what the system has, and what torch keeps unused."""
+def free_bytes(device: torch.device, root: Path = Path("/")) -> float:
+    """What the device could still give: what the system has and lets this process have, and what
+    torch keeps unused."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return free + kept
     import psutil
 
-    return psutil.virtual_memory().available
+    return min(psutil.virtual_memory().available, cgroups.free_bytes(root))
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether this is torch's way of saying so: an error of its own on a GPU, none on a CPU."""
-    if isinstance(error, torch.OutOfMemoryError):
+def out_of_memory(error: Exception) -> bool:
+    """Whether this is Python's way of saying so, or torch's: an error of its own on a GPU, none on
+    a CPU."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return "not enough memory" in str(error) or "DefaultCPUAllocator" in str(error)
+
+
+def even_alone(request: Request) -> StageError:
+    """The error of a request for which memory ran out while nothing else was held."""
+    return StageError(f"request {request.id}: out of memory even alone")
 
 
 def does_not_fit(request: Request, need: int, budget: int) -> StageError:

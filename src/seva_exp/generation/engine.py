@@ -8,6 +8,7 @@ from seva_exp.generation.ahead import Ahead
 from seva_exp.generation.batches import Batches
 from seva_exp.generation.budget import Budget
 from seva_exp.generation.loop import Loop
+from seva_exp.generation.recorded import Recorded, cuda_graphs
 from seva_exp.generation.rows import ImageChange
 from seva_exp.generation.sampling import Sampling
 from seva_exp.interfaces import Asks, Reply, Request, VisionLanguageModel
@@ -18,30 +19,33 @@ class Engine:
     """Generation on one loaded model, up to ``batch_size`` rows at once and within ``tokens`` of
     keys and values (None: what the device has room for). ``change`` is a pixel-space view, or None;
     without ``sampling`` it is greedy. ``logprobs``: replies bring the log-probabilities of their
-    tokens. ``warn`` is told if the model has to take the slower way."""
+    tokens. ``graphs``: on a CUDA device decode steps are recorded. ``warn`` is told if the model
+    has to take a slower way."""
 
     def __init__(
         self,
         vlm: VisionLanguageModel,
         batch_size: int,
         change: ImageChange | None = None,
-        keep: int = 64,
         sampling: Sampling | None = None,
         *,
         tokens: int | None = None,
         neighbours: int = 1,
         logprobs: bool = False,
+        graphs: bool = True,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         why = unproven(vlm)
         self._asks: Asks
         if why:
             warn(f"generation takes transformers' slower loop, since {why}")
-            self._asks = Batches(vlm, batch_size, change, keep, sampling, logprobs)
+            self._asks = Batches(vlm, batch_size, change, sampling, logprobs)
         else:
-            self._asks = Continuous(
-                vlm, batch_size, change, sampling, Budget(vlm, tokens, neighbours), logprobs
-            )
+            recorded = None
+            if graphs and vlm.device.type == "cuda":
+                recorded = Recorded(cuda_graphs(vlm.device), warn)
+            budget = Budget(vlm, tokens, neighbours)
+            self._asks = Continuous(vlm, batch_size, change, sampling, budget, logprobs, recorded)
 
     def run(self, requests: Sequence[Request]) -> Iterator[list[Reply]]:
         """Yield every request's reply, in any order."""
@@ -60,25 +64,41 @@ class Continuous:
         sampling: Sampling | None,
         budget: Budget,
         logprobs: bool,
+        recorded: Recorded | None = None,
     ) -> None:
         self._vlm = vlm
         self._batch_size = batch_size
         self._change = change
         self._sampling = sampling
         self._logprobs = logprobs
+        self._recorded = recorded
         self._budget = budget
 
     def run(self, requests: Sequence[Request]) -> Iterator[list[Reply]]:
-        """Yield replies when ``batch_size`` have come together. When memory runs out, what was not
-        finished is done again within half the tokens; the engine keeps to them."""
+        """Yield replies when ``batch_size`` have come together, and what there is before an error.
+        When memory runs out, what was not finished is done again within half the tokens; the engine
+        keeps to them."""
         ahead = Ahead(self._vlm, requests, self._change)
         loop = Loop(
-            self._vlm, ahead, self._batch_size, self._budget, self._sampling, self._logprobs
+            self._vlm,
+            ahead,
+            self._batch_size,
+            self._budget,
+            self._sampling,
+            self._logprobs,
+            self._recorded,
         )
         try:
             while not loop.done:
-                loop.advance()
+                try:
+                    loop.advance()
+                except Exception:
+                    if loop.replies:
+                        yield loop.taken()
+                    raise
                 if loop.replies and (loop.done or len(loop.replies) >= self._batch_size):
                     yield loop.taken()
         finally:
             ahead.close()
+            if self._recorded:
+                self._recorded.forget()

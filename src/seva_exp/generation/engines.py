@@ -48,6 +48,7 @@ def _in_process(
         tokens=placement.generation_tokens,
         neighbours=placement.neighbours,
         logprobs=generation.logprobs,
+        graphs=placement.cuda_graphs,
         warn=placement.warn,
     )
 
@@ -60,12 +61,11 @@ def _server(
     placement: Placement,
     view: View,
 ) -> Asks:
-    from seva_exp.generation.chat import Chat
-    from seva_exp.generation.server import ServerEngine
+    from seva_exp.generation.asked import Chat, server_engine
 
     assert placement.server
     chat = Chat(generation, source, view.seed, purpose_of(view))
-    return ServerEngine(placement.server, chat, placement.warn)
+    return server_engine(placement.server, chat, placement.warn)
 
 
 def purpose_of(view: View) -> str:

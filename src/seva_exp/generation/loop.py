@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from seva_exp.generation.ahead import Ahead
-from seva_exp.generation.budget import Budget, does_not_fit, out_of_memory
+from seva_exp.generation.budget import Budget, does_not_fit, even_alone, out_of_memory
+from seva_exp.generation.recorded import Recorded
 from seva_exp.generation.rows import Group, Row, Seen
 from seva_exp.generation.sampling import Sampling
 from seva_exp.generation.slot_attention import (
@@ -23,9 +25,10 @@ from seva_exp.generation.slot_attention import (
     Layout,
     Part,
     Prefill,
+    Shape,
     Step,
     over_slots,
-)  # fmt: skip
+)
 from seva_exp.generation.slots import Extent, Slots
 from seva_exp.interfaces import Reply, VisionLanguageModel
 from seva_exp.models.attention import attention_of
@@ -36,7 +39,7 @@ PREFILL = 2048
 """Tokens of questions and pictures in one forward pass, unless one alone has more."""
 PROMISED = 128
 """Tokens of an answer for which a row that comes in must find room; a longer one takes what is
-free, or the place of the row that came last."""
+free, or the place of the row with the fewest tokens."""
 FILL = 3, 4
 """New rows come in when no more than this share of the last filling is left."""
 
@@ -61,6 +64,7 @@ class Loop:
         budget: Budget,
         sampling: Sampling | None,
         logprobs: bool,
+        recorded: Recorded | None = None,
     ) -> None:
         self.replies: list[Reply] = []
         self._vlm = vlm
@@ -69,12 +73,15 @@ class Loop:
         self._budget = budget
         self._sampling = sampling
         self._logprobs = logprobs
+        self._recorded = recorded
         suppressed = vlm.model.generation_config.suppress_tokens or []
         self._suppressed = torch.tensor(suppressed, dtype=torch.long, device=vlm.device)
         self._over_blocks = attention_of(vlm).window_over_blocks
         self._begin()
 
     def _begin(self) -> None:
+        if self._recorded:
+            self._recorded.forget()
         self._slots = Slots()
         self._queue: deque[Group] = deque()  # the first ones' rows come in next
         self._rows: list[tuple[Row, Group]] = []  # by slot
@@ -96,24 +103,31 @@ class Loop:
     @torch.inference_mode()
     def advance(self) -> None:
         """One forward pass: new rows where there is room, else a token of each row. If memory runs
-        out, what runs is put back, to be done again within half the tokens."""
+        out, what runs is put back, to be done again within half the tokens. Raises StageError for
+        a picture that takes all memory for itself."""
         left, of = FILL
         joining: list[Joining] = []
-        if self._filling or len(self._rows) * of <= self._full * left:
-            joining = self._admit()
-            self._filling = bool(joining)
         try:
+            if self._filling or len(self._rows) * of <= self._full * left:
+                joining = self._admit()
+                self._filling, self._full = bool(joining), len(self._rows)
             if joining:
                 return self._prefill(joining)
-            self._full = len(self._rows)
             return self._decode() if self._rows else None
-        except RuntimeError as error:
+        except Exception as error:
             if not out_of_memory(error):
                 raise
+            if not self._held:
+                raise even_alone(self._ahead.first) from error
         self._again()  # outside of the handler, which keeps the failed pass's tensors
 
+    @property
+    def _held(self) -> int:
+        """Tokens for which there is room now, or must be."""
+        return max(self._need().tokens, self._slots.extent.tokens)
+
     def _again(self) -> None:
-        used = max(self._need().tokens, self._slots.extent.tokens)
+        used = self._held
         waiting = [row for group in self._queue for row in group.waiting]
         back = [row.request for row in [*(row for row, _ in self._rows), *waiting]]
         self._begin()
@@ -157,11 +171,16 @@ class Loop:
             row.rng = self._sampling.generator(row.request.id)
 
     def _next(self) -> Group | None:
-        """The first group with a waiting row."""
+        """The first group with a waiting row. A picture for which there is no memory waits until
+        those that run have left."""
         while self._queue and not self._queue[0].waiting:
             self._queue.popleft()
         if not self._queue and len(self._ahead):
-            self._queue.extend(self._ahead.take())
+            try:
+                self._queue.extend(self._ahead.take())
+            except Exception as error:
+                if not (self._rows and out_of_memory(error)):
+                    raise
         return self._queue[0] if self._queue else None
 
     def _promised(self, row: Row) -> int:
@@ -176,18 +195,20 @@ class Loop:
 
     def _make_room(self) -> None:
         """For the next token of every row. If need be a prefix that only waiting rows need is given
-        up, then rows are put back."""
+        up, then rows are put back, those with the fewest tokens: the least work is done again, and
+        the row with the most always ends."""
         while (need := self._need()).tokens > self._budget.tokens:
             if idle := next((group for group in self._groups if not group.running), None):
                 self._ahead.put_back([row.request for row in idle.waiting])
                 self._queue.remove(idle)
                 self._give_up(idle)
                 continue
-            row, _ = self._rows[-1]
+            slot = min(reversed(range(len(self._rows))), key=lambda i: self._rows[i][0].kept)
+            row, _ = self._rows[slot]
             if len(self._rows) == 1:
                 raise does_not_fit(row.request, need.tokens, self._budget.tokens)
-            self._leave(len(self._rows) - 1)
             self._ahead.put_back([row.request])
+            self._leave(slot)
             self._full = len(self._rows)
         self._slots.fit(need, self._budget.tokens, self._most_rows)
 
@@ -268,17 +289,34 @@ class Loop:
         if self._layout is None:
             owners = [group.slot or 0 for _, group in self._rows]
             self._layout = Layout(owners, len(self._groups), self._vlm.device)
+        layout, need = self._layout, self._need()
+        shape = layout.shape(need.prefix_length, need.row_length)
+        if self._recorded:
+            shape = shape.rounded(self._slots.extent)
         table = [
             [row.tokens[-1] for row in rows],
             [row.first_position + len(row.tokens) - 1 for row in rows],
             [len(group.ids) for _, group in self._rows],
             [row.kept for row in rows],
+            layout.owners,
+            layout.places,
         ]
-        ids, positions, before, at = torch.tensor(table).to(self._vlm.device)
-        need = self._need()
-        step = Decode(self._slots, self._layout, before, at, need.prefix_length, need.row_length)
-        axes = len(rows[0].positions)
-        self._choose(rows, self._forward(ids[None], positions.expand(axes, -1), step))
+        unused = [0] * (shape.rows - len(rows))
+        filled = torch.tensor([line + unused for line in table]).to(self._vlm.device)
+        inputs = filled, layout.members(shape)
+        step = partial(self._step, shape, len(rows[0].positions))
+        if self._recorded:
+            logits = self._recorded(self._slots, shape, inputs, step)
+        else:
+            logits = step(*inputs)
+        self._choose(rows, logits[: len(rows)])
+
+    def _step(self, shape: Shape, axes: int, table: Tensor, members: Tensor) -> Tensor:
+        """``table`` [6, R]: ids, positions, and what Decode takes; ``members`` [S, M]. A row that
+        is not used sees nothing but itself, in a slot that is free."""
+        ids, positions, before, at, owners, places = table
+        step = Decode(self._slots, shape, before, at, owners, places, members)
+        return self._forward(ids[None], positions.expand(axes, -1), step)
 
     def _forward(self, ids: Tensor, positions: Tensor, step: Step, **more: Any) -> Tensor:
         """``ids`` [1, T], ``positions`` [A, T] in, float32 logits out."""
@@ -308,8 +346,9 @@ class Loop:
         for slot in reversed(range(len(self._rows))):
             row, _ = self._rows[slot]
             if row.tokens[-1] in self._vlm.eos_ids or len(row.tokens) == row.request.max_new_tokens:
-                self._leave(slot)
+                # In this order: what runs out of memory in between is neither lost nor done twice.
                 self.replies.append(self._ahead.reply(row.request, row.tokens, row.logprobs))
+                self._leave(slot)
 
 
 def _part(joining: Joining) -> Part:

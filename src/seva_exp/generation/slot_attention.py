@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from seva_exp.generation.slots import Slots
+from seva_exp.generation.slots import Extent, Slots, power
 from seva_exp.models.attention import text_config
 from seva_exp.models.branches import Prompt, answer_mask, attend, prompt_mask
 
@@ -140,51 +140,84 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, manner: Manner
     return attend(q, k, v, mask, manner.scaling, manner.softcap)
 
 
+@dataclass(frozen=True)
+class Shape:
+    """Of a decode step: R rows, S prefixes, M rows at most behind one, P and O places that are
+    looked at. ``plain``: row i is the only one behind prefix i."""
+
+    rows: int
+    prefixes: int
+    most: int
+    longest: int
+    own: int
+    plain: bool
+
+    def rounded(self, extent: Extent) -> Shape:
+        """Up to one of few shapes, within what is there."""
+        rows = min(extent.rows, power(self.rows))
+        prefixes = min(extent.prefixes, power(self.prefixes))
+        own = min(extent.row_length, power(max(self.own, 32)))
+        plain = self.plain and rows == prefixes
+        return Shape(rows, prefixes, power(self.most), extent.prefix_length, own, plain)
+
+
 class Layout:
-    """Which rows are behind which prefix; it stands until a row comes or goes.
+    """Which rows are behind which prefix; it stands until a row comes or goes. ``owners``: each
+    row's prefix, ``places``: its number behind it."""
 
-    ``owners`` [R]: the prefix of each row."""
-
-    def __init__(self, owners: Sequence[int], prefixes: int, device: Any) -> None:
-        members: list[list[int]] = [[] for _ in range(prefixes)]
-        places = []
+    def __init__(self, owners: list[int], prefixes: int, device: torch.device) -> None:
+        self.owners = owners
+        self.places: list[int] = []
+        self._behind: list[list[int]] = [[] for _ in range(prefixes)]
         for row, owner in enumerate(owners):
-            places.append(len(members[owner]))
-            members[owner].append(row)
-        most = max(map(len, members))
-        self.prefixes = prefixes
-        self._plain = members == [[row] for row in range(len(owners))]
-        padded = [rows + [0] * (most - len(rows)) for rows in members]
-        self._members = torch.tensor(padded, device=device)
-        self._owners = torch.tensor(owners, device=device)
-        self._places = torch.tensor(places, device=device)
+            self.places.append(len(self._behind[owner]))
+            self._behind[owner].append(row)
+        self._device = device
+        self._members: dict[tuple[int, int], Tensor] = {}
 
-    def by_prefix(self, x: Tensor) -> Tensor:
-        """[R, K, G, n] to [S, K, G * M, n]; a prefix with fewer rows repeats row 0."""
-        if self._plain:
-            return x
-        return x[self._members].permute(0, 2, 3, 1, 4).flatten(2, 3)
+    def shape(self, longest: int, own: int) -> Shape:
+        """The smallest that holds it."""
+        behind, rows = self._behind, len(self.owners)
+        plain = behind == [[row] for row in range(rows)]
+        return Shape(rows, len(behind), max(map(len, behind)), longest, own, plain)
 
-    def by_row(self, x: Tensor) -> Tensor:
-        """Back: [S, K, G * M, n] to [R, K, G, n]."""
-        if self._plain:
-            return x
-        apart = x.unflatten(2, (-1, self._members.shape[1]))
-        return apart[self._owners, :, :, self._places]
+    def members(self, shape: Shape) -> Tensor:
+        """[S, M]: the rows behind each prefix, filled up with row 0."""
+        size = shape.prefixes, shape.most
+        if size not in self._members:
+            none: list[list[int]] = [[]] * (shape.prefixes - len(self._behind))
+            full = [rows + [0] * (shape.most - len(rows)) for rows in [*self._behind, *none]]
+            self._members[size] = torch.tensor(full, device=self._device)
+        return self._members[size]
 
 
 @dataclass
 class Decode:
     """One token of each of R rows, number i in slot i. ``before`` [R]: places of its prefix,
-    ``at`` [R]: where its key goes; ``longest`` and ``own``: how many places are looked at."""
+    ``at`` [R]: where its key goes; ``owners``, ``places`` [R] and ``members`` [S, M] as in Layout.
+    """
 
     slots: Slots
-    layout: Layout
+    shape: Shape
     before: Tensor
     at: Tensor
-    longest: int
-    own: int
+    owners: Tensor
+    places: Tensor
+    members: Tensor
     masks: dict[int | None, Tensor] = field(default_factory=dict)
+
+    def by_prefix(self, x: Tensor) -> Tensor:
+        """[R, K, G, n] to [S, K, G * M, n]; a prefix with fewer rows repeats row 0."""
+        if self.shape.plain:
+            return x
+        return x[self.members].permute(0, 2, 3, 1, 4).flatten(2, 3)
+
+    def by_row(self, x: Tensor) -> Tensor:
+        """Back: [S, K, G * M, n] to [R, K, G, n]."""
+        if self.shape.plain:
+            return x
+        apart = x.unflatten(2, (-1, self.shape.most))
+        return apart[self.owners, :, :, self.places]
 
     def attention(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, manner: Manner
@@ -196,14 +229,14 @@ class Decode:
         every = torch.arange(count, device=key.device)
         own[0][every, :, self.at] = key[0].transpose(0, 1)
         own[1][every, :, self.at] = value[0].transpose(0, 1)
-        keys, values = own[:, :count, :, : self.own]
-        prefix_keys, prefix_values = prefixes[:, : self.layout.prefixes, :, : self.longest]
+        keys, values = own[:, :count, :, : self.shape.own]
+        prefix_keys, prefix_values = prefixes[:, : self.shape.prefixes, :, : self.shape.longest]
         q = query[0].unflatten(0, (heads, -1)).permute(2, 0, 1, 3)  # [R, K, G, D]
-        on_prefix = self.layout.by_prefix(q) @ prefix_keys.transpose(2, 3)
-        scores = torch.cat([self.layout.by_row(on_prefix), q @ keys.transpose(2, 3)], dim=-1)
+        on_prefix = self.by_prefix(q) @ prefix_keys.transpose(2, 3)
+        scores = torch.cat([self.by_row(on_prefix), q @ keys.transpose(2, 3)], dim=-1)
         weights = self._weights(scores, manner)
-        split = weights.split([self.longest, self.own], dim=-1)
-        out = self.layout.by_row(self.layout.by_prefix(split[0]) @ prefix_values)
+        split = weights.split([self.shape.longest, self.shape.own], dim=-1)
+        out = self.by_row(self.by_prefix(split[0]) @ prefix_values)
         out = out + split[1] @ values
         return out.permute(1, 2, 0, 3).flatten(0, 1)[None]
 
@@ -218,8 +251,8 @@ class Decode:
         """[R, 1, 1, P + O]: places that hold nothing of the row's, or lie before its window."""
         if window not in self.masks:
             device, before, at = self.at.device, self.before[:, None], self.at[:, None]
-            prefix = torch.arange(self.longest, device=device)
-            own = torch.arange(self.own, device=device)
+            prefix = torch.arange(self.shape.longest, device=device)
+            own = torch.arange(self.shape.own, device=device)
             seen = torch.cat([prefix < before, own <= at], dim=1)
             if window is not None:
                 index = torch.cat([prefix.expand(len(before), -1), before + own], dim=1)

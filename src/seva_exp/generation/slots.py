@@ -45,14 +45,15 @@ class Extent:
     def roomy(self, other: Extent, rows: int) -> Extent:
         """This one grown to hold ``other`` and some more, so that it is not soon grown again."""
         return Extent(
-            max(self.prefixes, other.prefixes, min(rows, _power(other.prefixes))),
+            max(self.prefixes, other.prefixes, min(rows, power(other.prefixes))),
             max(self.prefix_length, _rounded(other.prefix_length, 16)),
-            max(self.rows, min(rows, _power(other.rows))),
+            max(self.rows, min(rows, power(other.rows))),
             max(self.row_length, _rounded(other.row_length, 32)),
         )
 
 
-def _power(n: int) -> int:
+def power(n: int) -> int:
+    """The smallest power of two that is not less."""
     return 1 << max(0, n - 1).bit_length()
 
 

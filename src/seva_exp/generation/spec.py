@@ -106,14 +106,15 @@ class ServerGeneration(Generation):
         return ["generation.served_model: not set: the server will be asked which model it serves."]
 
     def resolved(self, server: Server) -> ServerGeneration:
-        from seva_exp.generation.endpoint import only_model
+        from seva_exp.served.endpoint import only_model
 
         if self.served_model:
             return self
-        return self.model_copy(update={"served_model": only_model(server)})
+        name = only_model(server, "generation.served_model")
+        return self.model_copy(update={"served_model": name})
 
     def prepare(self, server: Server, model: ModelSource) -> None:
-        from seva_exp.generation.endpoint import check
+        from seva_exp.generation.asked import check
 
         assert self.served_model
         check(server, self, model)

@@ -35,6 +35,8 @@ class Console(Listener):
         say(f"plan: {len(plan.stages)} stages, {todo} to do, {len(plan.stages) - todo} cached")
         rows = [(row.name, row.key[:12], _state(row)) for row in plan.stages]
         say(table(("stage", "key", ""), rows))
+        for note in plan.notes:
+            say(f"  {note}")
         say("")
         if plan.lacking:
             say("before it can run (the keys are not final until then):")
@@ -225,13 +227,18 @@ def _score_row(
     any_score = next(iter(by_model.values()))
     return (
         f"{label(*key)} {arrow(any_score.better)}".strip(),
-        f"{base.value:.1f}" if base else "",
-        f"{aligned.value:.1f}" if aligned else "",
+        _value(base) if base else "",
+        _value(aligned) if aligned else "",
         f"{delta.value:+.1f} [{delta.low:+.1f}, {delta.high:+.1f}]" if delta else "",
-        f"{delta.p:.3f}" if delta else "",
+        (f"{delta.p:.3f}" if delta.p >= 0.001 else "<.001") if delta else "",
         str(any_score.n),
         _mark(delta) if delta else "",
     )
+
+
+def _value(score: Score) -> str:
+    spread = "" if score.spread is None else f" ± {score.spread:.1f}"
+    return f"{score.value:.1f}{spread}"
 
 
 def _mark(delta: Delta) -> str:

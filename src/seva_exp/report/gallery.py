@@ -9,12 +9,16 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
 from seva_exp.events import Example
 from seva_exp.images import UnusableImage, open_image
 from seva_exp.spec import Json
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SIDE = 336
 """Largest side of an inlined picture, in pixels."""
@@ -64,14 +68,18 @@ def marked(text: str, others: Sequence[str]) -> Markup:
 
 
 def picture(path: Path | None) -> Json | None:
-    """A picture as the model saw it, as a data URI with its size; None when there is none."""
+    """A picture file as the model saw it, ``inlined``; None when there is none."""
     if path is None:
         return None
     try:
-        image = open_image(path)
+        return inlined(open_image(path))
     except (UnusableImage, OSError):
         return None
-    image.thumbnail((SIDE, SIDE))
+
+
+def inlined(image: Image, side: int = SIDE) -> Json:
+    """A picture as a data URI, with its size in pixels, at most ``side``."""
+    image.thumbnail((side, side))
     small = max(image.size) <= SMALL
     data = io.BytesIO()
     if small:

@@ -6,15 +6,15 @@ import math
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from seva_exp.events import Listener, Outcome, Plan, PlannedStage
 from seva_exp.records import ALIGNED, BASE, Delta, PairCounts, Report, Score
 from seva_exp.redact import hide, without_secrets
-from seva_exp.report import plots
+from seva_exp.report import changed, plots
 from seva_exp.report import verdict as words
 from seva_exp.report.gallery import example_card
+from seva_exp.report.pages import template, write_whole
 from seva_exp.spec import Json
 
 _CURVES = (
@@ -40,11 +40,11 @@ class HtmlReport(Listener):
         self._skipped[stage.name] = reason
 
     def finished(self, outcome: Outcome) -> None:
-        """Write the page, whole or not at all."""
-        path = outcome.plan.dir / "report.html"
-        temporary = path.with_name("report.html.tmp")
-        temporary.write_text(render(outcome, self._skipped), encoding="utf-8")
-        temporary.replace(path)
+        """Write the page, and first the one that it links to."""
+        folder = outcome.plan.dir
+        if outcome.answered:
+            write_whole(folder / "changed.html", changed.render(outcome))
+        write_whole(folder / "report.html", render(outcome, self._skipped))
 
 
 def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
@@ -52,22 +52,17 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
 
     ``skipped`` holds the reason of each stage that had nothing to work on, by the stage's name."""
     import yaml
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     report, plan, skipped = outcome.report, outcome.plan, skipped or {}
-    return environment.get_template("page.html").render(
+    return template("report/page.html").render(
         report=report,
         subject=subject(plan),
         headline=headline(report, tuple(skipped)),
         lead=" ".join([*map(_sentence, dict.fromkeys(skipped.values())), lead(report)]).strip(),
         comparisons=len(report.final_deltas),
+        unclear=any(map(words.needed, report.final_deltas)),
+        changed=bool(outcome.answered),
+        notes=plan.notes,
         benchmarks=benchmarks(report),
         plots=_plots(report.final_deltas),
         curves=curves(outcome.training),

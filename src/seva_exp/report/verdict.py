@@ -89,6 +89,22 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
+def mcnemar(delta: Delta) -> str:
+    """``McNemar p = 0.03``; empty where the test does not apply."""
+    return "" if delta.mcnemar_p is None else f"McNemar {p_value(delta.mcnemar_p)}"
+
+
+def needed(delta: Delta) -> str:
+    """Of a change that is not significant: how many groups (pictures) would show one of its size,
+    in two digits; empty where the change is significant or there is none."""
+    if is_significant(delta) or delta.groups_needed is None:
+        return ""
+    step = 10 ** max(0, len(str(delta.groups_needed)) - 2)
+    return (
+        f"groups needed ≈ {math.ceil(delta.groups_needed / step) * step:,} (has {delta.groups:,})"
+    )
+
+
 def change(delta: Delta, *, with_benchmark: bool = False) -> str:
     """A significant change in words: ``pope popular accuracy rose by 0.7 (better)``."""
     size = number(abs(delta.value), decimals(delta.low, delta.high))

@@ -1,7 +1,7 @@
 """The stages: what each takes, makes and depends on."""
 
 from seva_exp.stages.base import Stage, Workshop
-from seva_exp.stages.evaluation import Compare, Evaluate, read_deltas, read_scores
+from seva_exp.stages.evaluation import Compare, Evaluate, Verdicts, read_deltas, read_scores
 from seva_exp.stages.preferences import Answers, Pairs, Samples
 from seva_exp.stages.training import Align, FineTune, Infuse, Reference, Trained
 
@@ -17,6 +17,7 @@ __all__ = [
     "Samples",
     "Stage",
     "Trained",
+    "Verdicts",
     "Workshop",
     "read_deltas",
     "read_scores",

@@ -67,6 +67,7 @@ class Workshop:
             checkpoint_minutes=machine.checkpoint_minutes,
             generation_tokens=machine.generation_tokens,
             neighbours=self.ranks,
+            cuda_graphs=machine.cuda_graphs,
             vision_cache=int(machine.vision_cache * 2**30),
             features=self._features,
             warn=self.warn,

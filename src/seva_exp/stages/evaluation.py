@@ -1,13 +1,13 @@
-"""From models to numbers: evaluate, compare."""
+"""From models to numbers: evaluate, judge, compare."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from seva_exp.benchmarks import AnyBenchmark
+from seva_exp.benchmarks import AnyBenchmark, Judge
 from seva_exp.digests import FileDigests
 from seva_exp.models import AnyModel
 from seva_exp.records import BASE, Delta, Prediction, Score, read_jsonl, write_jsonl
@@ -15,6 +15,11 @@ from seva_exp.spec import Json
 from seva_exp.stages.base import Stage, Workshop
 from seva_exp.stages.processes import Job, launch
 from seva_exp.stages.training import Trained
+from seva_exp.store import Store
+
+if TYPE_CHECKING:
+    from seva_exp.benchmarks.judging import Judging
+    from seva_exp.benchmarks.verdicts import Bench, Estimate
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,11 @@ class Evaluate(Stage):
     def inputs(self) -> tuple[Stage, ...]:
         return (self.trained,) if self.trained else ()
 
+    @property
+    def protocol(self) -> str:
+        """The name that its scores bear."""
+        return self.benchmark.protocol_name
+
     def named(self, found: list[Score]) -> list[Score]:
         """Scores under this run's names of benchmark and model (the artifact may be another
         run's)."""
@@ -50,7 +60,7 @@ class Evaluate(Stage):
         return {
             "model": self.model.identity(self.digests),
             "benchmark": self.benchmark.identity(self.digests, self.root),
-            "protocol": self.benchmark.protocol_name,
+            "protocol": self.protocol,
         }
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
@@ -81,6 +91,7 @@ class Evaluate(Stage):
                 placement.batch_size,
                 tokens=placement.generation_tokens,
                 neighbours=placement.neighbours,
+                graphs=placement.cuda_graphs,
                 warn=placement.warn,
             )
 
@@ -89,13 +100,110 @@ class Evaluate(Stage):
 
 
 @dataclass(frozen=True)
+class Verdicts(Stage):
+    """What a judge makes of one evaluation's answers: ``judgements.jsonl``, and
+    ``predictions.jsonl`` and ``scores.jsonl`` as an evaluation's. The evaluation's key knows
+    nothing of the judge: another one reads the same answers."""
+
+    name: ClassVar[str] = "judge"
+    version: ClassVar[int] = 1
+    of: Evaluate
+    judge: Judge
+
+    @property
+    def which(self) -> str:
+        """The model, as the evaluation calls it."""
+        return self.of.which
+
+    @property
+    def benchmark_name(self) -> str:
+        """As the evaluation has it."""
+        return self.of.benchmark_name
+
+    @property
+    def benchmark(self) -> AnyBenchmark:
+        """As the evaluation has it."""
+        return self.of.benchmark
+
+    @property
+    def root(self) -> Path | None:
+        """As the evaluation has it."""
+        return self.of.root
+
+    @property
+    def label(self) -> str:
+        return f"judge.{self.which}.{self.benchmark_name}"
+
+    @property
+    def inputs(self) -> tuple[Stage, ...]:
+        return (self.of,)
+
+    @property
+    def protocol(self) -> str:
+        """The evaluation's, and who judges."""
+        return self.of.protocol + self.judge.label(self.judging)
+
+    @property
+    def judging(self) -> Judging | None:
+        """How the judge is asked; None while files are lacking."""
+        lacking = self.benchmark.lacking(self.of.root)
+        return None if lacking else self.benchmark.judging(self.of.root, self.judge.own_prompts)
+
+    def named(self, found: list[Score]) -> list[Score]:
+        """Scores under this run's names of benchmark and model."""
+        return self.of.named(found)
+
+    def spec(self) -> Json:
+        return {"judge": self.judge.identity(self.judging), "protocol": self.protocol}
+
+    def bench(self, store: Path) -> Bench:
+        """Who judges what; replies are kept in ``store``."""
+        from seva_exp.benchmarks.replies import Replies
+        from seva_exp.benchmarks.verdicts import Bench
+
+        assert self.judging
+        return Bench(self.benchmark, self.judging, self.judge, Replies(store))
+
+    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+        from seva_exp.benchmarks.verdicts import judge_all, judged_scores, settled
+
+        found = list(read_jsonl(paths[0] / "predictions.jsonl", Prediction))
+        bench = self.bench(shop.machine.store_root())
+        cases = bench.cases(list(self.benchmark.questions(self.of.root)), found)
+        server = shop.machine.judge
+        judgements, summary = judge_all(bench, cases, server, shop.progress, shop.warn, self.label)
+        write_jsonl(work / "judgements.jsonl", judgements)
+        write_jsonl(work / "predictions.jsonl", settled(found, judgements))
+        names = {
+            "model": self.which, "benchmark": self.benchmark_name, "protocol": self.protocol,
+        }  # fmt: skip
+        write_jsonl(work / "scores.jsonl", judged_scores(self.benchmark, found, judgements, names))
+        if summary["unjudged"]:
+            shop.warn(
+                f"{self.label}: {summary['unjudged']} of {summary['judgements']} judgements could "
+                f"not be had (reported as unjudged); force=[{self.label}] asks for them again"
+            )
+        return summary
+
+    def estimate(self, store: Store, again: bool) -> Estimate:
+        """What judging will take; ``again``: the answers in the store will be replaced."""
+        from seva_exp.benchmarks.verdicts import estimate
+
+        path = store.path(self.of.name, self.of.key)
+        there = not again and store.find(self.of.name, self.of.key) is not None
+        found = list(read_jsonl(path / "predictions.jsonl", Prediction)) if there else None
+        questions = list(self.benchmark.questions(self.of.root))
+        return estimate(self.bench(store.root), questions, found)
+
+
+@dataclass(frozen=True)
 class Compare(Stage):
     """A trained model - base of every metric of one benchmark: ``deltas.jsonl``."""
 
     name: ClassVar[str] = "compare"
-    version: ClassVar[int] = 1
-    base: Evaluate
-    after: Evaluate
+    version: ClassVar[int] = 2
+    base: Evaluate | Verdicts
+    after: Evaluate | Verdicts
     final: bool = True
     """Whether ``after`` is the run's final model: its comparison is just called by the
     benchmark."""
@@ -115,16 +223,27 @@ class Compare(Stage):
         return [replace(delta, benchmark=name, model=self.after.which) for delta in found]
 
     def spec(self) -> Json:
-        return {"protocol": self.base.benchmark.protocol_name}
+        return {"protocol": self.base.protocol}
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
         from seva_exp.benchmarks.statistics import deltas
 
-        before, after = (list(read_jsonl(p / "predictions.jsonl", Prediction)) for p in paths)
-        metrics = self.base.benchmark.metrics
-        found = deltas(metrics, before, after, benchmark=self.base.benchmark_name)
+        read = (read_jsonl(path / "predictions.jsonl", Prediction) for path in paths)
+        before, after = scored_in_both(*(list(some) for some in read))
+        metrics, name = self.base.benchmark.metrics, self.base.benchmark_name
+        found = deltas(metrics, before, after, benchmark=name) if before else []
         write_jsonl(work / "deltas.jsonl", found)
         return {"metrics": len(found)}
+
+
+def scored_in_both(
+    before: list[Prediction], after: list[Prediction]
+) -> tuple[list[Prediction], list[Prediction]]:
+    """Without the questions that a judge has left open for one of the models: the others are
+    compared in pairs."""
+    left_open = {one.sample_id for one in (*before, *after) if one.score is None}
+    kept = [[one for one in some if one.sample_id not in left_open] for some in (before, after)]
+    return kept[0], kept[1]
 
 
 def read_scores(path: Path) -> list[Score]:

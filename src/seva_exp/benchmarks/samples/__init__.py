@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seva_exp.benchmarks.samples import choices, described, short, yes_no
+from seva_exp.benchmarks.samples import choices, described, judged, short, yes_no
 from seva_exp.benchmarks.samples.cases import Case, cases
 from seva_exp.errors import InputError
 
@@ -26,6 +26,8 @@ def make_samples(root: Path) -> None:
     for write in (yes_no.pope, yes_no.mme, described.chair, short.gqa, short.chartqa):
         write(root, plain)
     for write in (choices.mmbench, choices.seed, choices.scienceqa, choices.mathvista):
+        write(root, plain)
+    for write in (judged.mmvet, judged.llava_bench, judged.shr):
         write(root, plain)
     short.textvqa(root, carded)
 

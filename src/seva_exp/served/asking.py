@@ -1,5 +1,5 @@
-"""The engine that asks an OpenAI-compatible server: many questions under way at once, each asked
-again after a fault that may pass, replies handed on as they come.
+"""Asking an OpenAI-compatible server: many questions under way at once, each asked again after a
+fault that may pass, replies handed on as they come.
 
 The requests run in an event loop on a thread of its own; a queue brings what they give.
 """
@@ -13,14 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
 
 import httpx2
 
 from seva_exp.errors import StageError
-from seva_exp.generation.chat import PATH, Chat, PassingFault, Refusal, reply_of
-from seva_exp.generation.endpoint import JSON, client_options, transport_fault, without_key
-from seva_exp.interfaces import Reply, Request
 from seva_exp.machine import Server
+from seva_exp.served.chat import PATH, PassingFault, Refusal
+from seva_exp.served.endpoint import JSON, client_options, transport_fault, without_key
+
+Question = TypeVar("Question")
+Got = TypeVar("Got")
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 """Seconds before a question is asked again; doubled each time, then drawn from the upper half."""
@@ -35,23 +38,37 @@ class _End:
     error: BaseException | None = None
 
 
-Events = SimpleQueue[Reply | str | _End]
-"""Replies, lines for a person, the end."""
+@dataclass(frozen=True)
+class _Line:
+    """For a person."""
+
+    text: str
 
 
-class ServerEngine:
-    """Asks ``server`` in the way of ``chat``. ``warn`` takes a line for a person."""
+Events = SimpleQueue[Any]
+"""What was got, lines for a person, the end."""
+
+
+class Asking(Generic[Question, Got]):
+    """Asks ``server``. ``body`` is a question's JSON; ``read`` makes something of the response, or
+    raises Refusal or PassingFault; ``name`` calls a question in an error. ``warn`` takes a line for
+    a person."""
 
     def __init__(
-        self, server: Server, chat: Chat, warn: Callable[[str], None] = lambda text: None
+        self,
+        server: Server,
+        body: Callable[[Question], bytes],
+        read: Callable[[Question, httpx2.Response], Got],
+        name: Callable[[Question], str],
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._server = server
-        self._chat = chat
+        self._body, self._read, self._name = body, read, name
         self._warn = warn
         self._jitter = random.Random()  # decides when a question is asked, never its answer
         self._told = False
 
-    def run(self, requests: Sequence[Request]) -> Iterator[list[Reply]]:
+    def run(self, requests: Sequence[Question]) -> Iterator[list[Got]]:
         """Yield replies as they come. Where a question is refused, or has no answer after all
         retries, the others under way are given up and StageError is raised; the replies that came
         before are yielded first."""
@@ -72,22 +89,22 @@ class ServerEngine:
                 loop.call_soon_threadsafe(_cancel_all, loop)
             thread.join()
 
-    def _heard(self, events: Events) -> tuple[list[Reply], _End | None]:
+    def _heard(self, events: Events) -> tuple[list[Got], _End | None]:
         """Waits for an event, and takes all that are there."""
-        replies: list[Reply] = []
+        replies: list[Got] = []
         event = events.get()
         with suppress(Empty):
             while not isinstance(event, _End):
-                if isinstance(event, Reply):
-                    replies.append(event)
+                if isinstance(event, _Line):
+                    self._warn(event.text)
                 else:
-                    self._warn(event)
+                    replies.append(event)
                 event = events.get_nowait()
             return replies, event
         return replies, None
 
     def _work(
-        self, loop: asyncio.AbstractEventLoop, requests: Sequence[Request], events: Events
+        self, loop: asyncio.AbstractEventLoop, requests: Sequence[Question], events: Events
     ) -> None:
         """The thread's life."""
         end = _End()
@@ -101,7 +118,7 @@ class ServerEngine:
         finally:
             events.put(end)
 
-    async def _ask_all(self, requests: Sequence[Request], events: Events) -> None:
+    async def _ask_all(self, requests: Sequence[Question], events: Events) -> None:
         waiting = iter(requests)
         several = self._server.concurrency
         limits = httpx2.Limits(max_connections=several, max_keepalive_connections=several)
@@ -111,37 +128,39 @@ class ServerEngine:
                 group.create_task(self._ask_in_turn(client, waiting, events))
 
     async def _ask_in_turn(
-        self, client: httpx2.AsyncClient, waiting: Iterator[Request], events: Events
+        self, client: httpx2.AsyncClient, waiting: Iterator[Question], events: Events
     ) -> None:
         """One of several that share the iterator."""
         for request in waiting:
-            body = await asyncio.to_thread(self._chat.body, request)
-            events.put(await self._answer(client, request.id, body, events))
+            body = await asyncio.to_thread(self._body, request)
+            events.put(await self._answer(client, request, body, events))
 
     async def _answer(
-        self, client: httpx2.AsyncClient, id: str, body: bytes, events: Events
-    ) -> Reply:
+        self, client: httpx2.AsyncClient, request: Question, body: bytes, events: Events
+    ) -> Got:
         """The reply, after as many retries as there may be."""
         retries, why, wait = self._server.retries, "", 0.0
         for attempt in range(retries + 1):
             await asyncio.sleep(wait)
             try:
-                return await self._post(client, id, body)
+                return await self._post(client, request, body)
             except Refusal as refusal:
-                raise self._failure(id, f"the server refuses this question: {refusal}") from None
+                why = f"the server refuses this question: {refusal}"
+                raise self._failure(request, why) from None
             except PassingFault as fault:
                 why, wait = str(fault), self._wait(attempt, fault.wait)
             if not self._told and retries:
                 self._told = True
                 said = without_key(self._server, why)
-                events.put(f"{self._server.url}: {said}; asked again, {retries} times at most")
-        raise self._failure(id, f"no answer, asked {retries + 1} times; the last time: {why}")
+                line = f"{self._server.url}: {said}; asked again, {retries} times at most"
+                events.put(_Line(line))
+        raise self._failure(request, f"no answer, asked {retries + 1} times; the last time: {why}")
 
-    async def _post(self, client: httpx2.AsyncClient, id: str, body: bytes) -> Reply:
+    async def _post(self, client: httpx2.AsyncClient, request: Question, body: bytes) -> Got:
         seconds = self._server.timeout_seconds
         try:
             async with asyncio.timeout(seconds):
-                return reply_of(id, await client.post(PATH, content=body, headers=JSON))
+                return self._read(request, await client.post(PATH, content=body, headers=JSON))
         except TimeoutError:
             raise PassingFault(f"no reply within {seconds:g} s") from None
         except httpx2.RequestError as error:
@@ -154,10 +173,11 @@ class ServerEngine:
         most = min(LONGEST_WAIT, FIRST_WAIT * 2**attempt)
         return self._jitter.uniform(most / 2, most)
 
-    def _failure(self, id: str, why: str) -> StageError:
+    def _failure(self, request: Question, why: str) -> StageError:
+        server = self._server
         return StageError(
-            f"sample {id}: {without_key(self._server, why)} (machine.server.url="
-            f"{self._server.url}). Answers that came are kept: the same command goes on from them."
+            f"{self._name(request)}: {without_key(server, why)} ({server.field}.url={server.url}). "
+            "Answers that came are kept: the same command goes on from them."
         )
 
 

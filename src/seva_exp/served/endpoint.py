@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx2
 
 from seva_exp.errors import InputError, suggest
-from seva_exp.generation.chat import PATH, Chat, PassingFault, Refusal, reply_of
-from seva_exp.generation.spec import ServerGeneration
-from seva_exp.interfaces import ModelSource, Request
 from seva_exp.machine import Server
 from seva_exp.redact import HIDDEN
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from seva_exp.served.chat import PATH, PassingFault, Refusal, reply_of
 
 JSON = {"Content-Type": "application/json"}
 CONNECT_SECONDS, LISTING_SECONDS, CHECK_SECONDS = 10.0, 20.0, 60.0
@@ -43,46 +38,42 @@ def transport_fault(error: httpx2.RequestError) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
-def only_model(server: Server) -> str:
+def only_model(server: Server, field: str) -> str:
     """The name of the one model that the server lists. Raises InputError where it lists another
-    number of them or cannot be asked."""
+    number of them or cannot be asked; ``field`` is where a person can name one."""
     try:
         names = _listed(server)
     except (httpx2.RequestError, ValueError) as error:
         why = transport_fault(error) if isinstance(error, httpx2.RequestError) else str(error)
         raise InputError(
-            f"machine.server.url={server.url}: its list of models cannot be had "
+            f"{server.field}.url={server.url}: its list of models cannot be had "
             f"({without_key(server, why)}). Start the server or correct the address (it mostly "
-            "ends in /v1); or set generation.served_model."
+            f"ends in /v1); or set {field}."
         ) from None
     if len(names) == 1:
         return names[0]
     raise InputError(
-        f"generation.served_model: must be set, since the server lists {len(names)} models."
-        f"{suggest('', names)}"
+        f"{field}: must be set, since the server lists {len(names)} models.{suggest('', names)}"
     )
 
 
-def check(server: Server, generation: ServerGeneration, source: ModelSource) -> None:
-    """Ask for one token about a grey picture. Raises InputError where that is not answered: the
-    server is not there, has no such model, or it takes no pictures."""
-    body = Chat(generation, source, 0, "check").body(
-        Request("check", "check", _grey, "What is in this picture?", 1)
-    )
+def check(server: Server, body: bytes, named: str, what: str) -> None:
+    """Ask one question (``body``: its JSON). Raises InputError where that is not answered: the
+    server is not there, has no such model (``named``: its field and name), or does not answer
+    ``what``."""
     try:
         limit = min(server.timeout_seconds, CHECK_SECONDS)
         with httpx2.Client(**client_options(server) | {"timeout": limit}) as client:
             reply_of("check", client.post(PATH, content=body, headers=JSON))
     except httpx2.RequestError as error:
         raise InputError(
-            f"machine.server.url={server.url}: no answer "
+            f"{server.field}.url={server.url}: no answer "
             f"({without_key(server, transport_fault(error))}). Start the server, or correct the "
             "address (docs/served_models.md)."
         ) from None
     except (Refusal, PassingFault) as error:
         raise InputError(
-            f"machine.server.url={server.url}, generation.served_model={generation.served_model}: "
-            "the server does not answer a question about a picture: "
+            f"{server.field}.url={server.url}, {named}: the server does not answer {what}: "
             f"{without_key(server, str(error))}.{_hint(server)}"
         ) from None
 
@@ -91,7 +82,7 @@ def _hint(server: Server) -> str:
     try:
         names = _listed(server)
     except (httpx2.RequestError, ValueError):
-        return " Does the address end in /v1? Is machine.server.api_key_env needed?"
+        return f" Does the address end in /v1? Is {server.field}.api_key_env needed?"
     return f" Models that it lists: {', '.join(names) or 'none'}."
 
 
@@ -106,9 +97,3 @@ def _listed(server: Server) -> list[str]:
         return sorted(str(model["id"]) for model in response.json()["data"])
     except (LookupError, TypeError):
         raise ValueError("the reply is no list of models") from None
-
-
-def _grey() -> Image:
-    from PIL import Image
-
-    return Image.new("RGB", (336, 336), "grey")

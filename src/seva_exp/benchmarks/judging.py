@@ -1,0 +1,160 @@
+"""How a judge is asked: the model that reads answers where no rule can, and what a benchmark gives
+it to read.
+
+A judge's reply is read strictly: what cannot be read is asked again, and at last counted as
+unjudged; never guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from seva_exp.spec import Json, Spec, digest
+
+if TYPE_CHECKING:
+    from seva_exp.benchmarks.base import Question, Scored
+    from seva_exp.machine import JudgeServer
+    from seva_exp.records import Prediction
+
+    Ask = Callable[[Question, Prediction], "Messages | None"]
+    """What a judge is asked about an answer; None: nothing, the rules' score stands."""
+    Read = Callable[[str, Question, Prediction], Scored | None]
+    """What a reply says; None: it cannot be read."""
+
+Messages = tuple[tuple[str, str], ...]
+"""(role, text) of each turn."""
+OWN = "own"
+"""The way of asking whose prompt is written here; its name stands with the scores."""
+HOTTER, HOTTEST = 0.5, 2.0
+"""What is added to the temperature when a reply cannot be read (MM-Vet's rule), and the most."""
+TRIES = 4
+"""How often a question is asked until a reply can be read."""
+
+
+@dataclass(frozen=True)
+class Judging:
+    """A benchmark's way of asking a judge. ``material`` is all that its questions are made of
+    beside the benchmark's own question and the answer; ``temperature`` and ``max_tokens`` are the
+    official ones."""
+
+    way: str
+    temperature: float
+    max_tokens: int
+    material: Json
+    ask: Ask
+    read: Read
+
+
+class Judge(Spec):
+    """The model that judges. Where it answers is ``machine.judge``."""
+
+    model: str | None = Field(None, min_length=1)
+    """The name under which the server knows it; none: asked from the server, which then has to
+    serve exactly one. It stands in the protocol's name with every score."""
+    temperature: float | None = Field(None, ge=0, le=HOTTEST)
+    """0: the likeliest reply; none: each benchmark's official one."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Longest reply in tokens; none: each benchmark's official one."""
+    own_prompts: bool = False
+    """Ask in words of this package also where the protocol takes the official prompt from a file;
+    which of them it was stands in the protocol's name with every score."""
+    repeats: int = Field(1, ge=1)
+    """How often each question is judged: scores are means, with their standard deviation over the
+    repeats (MM-Vet's paper: 5)."""
+
+    def label(self, judging: Judging | None) -> str:
+        """What a protocol's name gets: way of asking and judge."""
+        words = [OWN] if judging and judging.way == OWN else []
+        words.append(self.model or "judge")
+        words += [] if self.temperature is None else [f"t{self.temperature:g}"]
+        return f"+{'.'.join(words)}"
+
+    def identity(self, judging: Judging | None) -> Json:
+        """What decides the verdicts; without ``judging`` (files are lacking) not yet all of it."""
+        if judging is None:
+            return self.to_json()
+        return {
+            "model": self.model,
+            "temperature": self.temperature_of(judging),
+            "max_tokens": self.max_tokens_of(judging),
+            "repeats": self.repeats,
+            "way": judging.way,
+            "material": digest(judging.material),
+        }
+
+    def temperature_of(self, judging: Judging) -> float:
+        """The temperature at which a question is asked first."""
+        return judging.temperature if self.temperature is None else self.temperature
+
+    def max_tokens_of(self, judging: Judging) -> int:
+        """The longest reply."""
+        return self.max_tokens or judging.max_tokens
+
+    def query(self, judging: Judging, messages: Messages, repeat: int, attempt: int) -> Query:
+        """What is asked for the ``attempt``-th time (from 0)."""
+        assert self.model
+        first = self.temperature_of(judging)
+        hotter = min(max(first, HOTTEST), first + HOTTER * attempt)
+        return Query(self.model, messages, hotter, self.max_tokens_of(judging), repeat)
+
+    def lacking(self, server: JudgeServer) -> list[str]:
+        """What the machine must still be given before work can start, each with its field."""
+        if server.url:
+            return []
+        return [
+            "machine.judge.url: must be set with judge=server "
+            "(machine.judge.url=http://127.0.0.1:8000/v1)."
+        ]
+
+    def asked_later(self) -> list[str]:
+        """What is asked from the server when work starts, for a plan that asks none."""
+        if self.model:
+            return []
+        return ["judge.model: not set: the server will be asked which model it serves."]
+
+    def resolved(self, server: JudgeServer) -> Judge:
+        """With the model's name. Raises InputError where the server does not tell one."""
+        from seva_exp.served.endpoint import only_model
+
+        if self.model:
+            return self
+        return self.model_copy(update={"model": only_model(server, "judge.model")})
+
+    def prepare(self, server: JudgeServer, judging: Judging) -> None:
+        """Make sure that the judge can be asked, before any work starts. Raises InputError."""
+        from seva_exp.served.endpoint import check
+
+        question = self.query(judging, (("user", "Is one more than zero? Yes or no?"),), 0, 0)
+        check(server, question.body(1), f"judge.model={self.model}", "a question")
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question to a judge; ``repeat`` tells apart what is asked several times alike."""
+
+    model: str
+    messages: Messages
+    temperature: float
+    max_tokens: int
+    repeat: int
+
+    @property
+    def key(self) -> str:
+        """Equal for equal questions, of whichever benchmark and run."""
+        values = [self.model, self.messages, self.temperature, self.max_tokens, self.repeat]
+        return digest(values)
+
+    def body(self, max_tokens: int | None = None) -> bytes:
+        """The request's JSON."""
+        values = {
+            "model": self.model,
+            "messages": [{"role": role, "content": text} for role, text in self.messages],
+            "max_tokens": max_tokens or self.max_tokens,
+            "temperature": self.temperature,
+        }
+        return json.dumps(values).encode()

@@ -1,0 +1,87 @@
+"""What judges said, kept in the store by what was asked: the same question is never paid for
+twice, in whichever benchmark or run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seva_exp.benchmarks.judging import Query
+from seva_exp.spec import canonical
+
+if TYPE_CHECKING:
+    from httpx2 import Response
+
+    from seva_exp.machine import JudgeServer
+
+FOLDER = "replies"
+OF_THE_QUESTION = {200, 400, 413, 422}
+"""Statuses of a refusal that are this question's (too long, filtered), not the server's: the others
+are still asked."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A judge's reply; ``refused`` where there is none."""
+
+    query: Query
+    text: str
+    refused: bool = False
+    prompt_tokens: int = 0
+    reply_tokens: int = 0
+
+
+class Replies:
+    """One small file each, below the store: ``replies/<2 characters>/<key>.json``."""
+
+    def __init__(self, store: Path) -> None:
+        self._root = store / FOLDER
+
+    def find(self, query: Query) -> str | None:
+        """What the judge said when it was asked this before."""
+        try:
+            text: str = json.loads(self._file(query).read_text(encoding="utf-8"))["text"]
+        except (OSError, ValueError, LookupError):
+            return None
+        return text
+
+    def keep(self, said: Said) -> None:
+        """Keep a reply that could be read."""
+        file = self._file(said.query)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(f".{os.getpid()}")  # runs side by side may ask the same
+        text = canonical({**asdict(said.query), "text": said.text})
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(file)
+
+    def _file(self, query: Query) -> Path:
+        return self._root / query.key[:2] / f"{query.key}.json"
+
+
+def ask_all(
+    server: JudgeServer,
+    queries: Sequence[Query],
+    name: Callable[[Query], str],
+    warn: Callable[[str], None],
+) -> Iterator[list[Said]]:
+    """Every question's reply, some at a time as they come. Raises StageError where the server fails
+    for good."""
+    from seva_exp.served.asking import Asking
+
+    return Asking(server, Query.body, _said, name, warn).run(queries)
+
+
+def _said(query: Query, response: Response) -> Said:
+    from seva_exp.served.chat import Refusal, reply_of, tokens_of
+
+    try:
+        reply = reply_of(query.key, response)
+    except Refusal as refusal:
+        if response.status_code in OF_THE_QUESTION:
+            return Said(query, str(refusal), refused=True)
+        raise
+    return Said(query, reply.text, False, *tokens_of(response))

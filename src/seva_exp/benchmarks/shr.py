@@ -1,0 +1,193 @@
+"""SHR, the sentence-level hallucination ratio (Zhao et al. 2023, arXiv:2311.16839): a judge
+compares each sentence of a description with what people wrote of the picture's regions (Visual
+Genome).
+
+The official prompt is part of its authors' code (github.com/opendatalab/HA-DPO); the one here is
+our own. A picture whose verdicts do not fit its sentences, which the official script leaves out, is
+asked about again, and at last counted as unjudged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import ClassVar, Literal
+
+from seva_exp.benchmarks.base import Metric, Question, Scored, ratio
+from seva_exp.benchmarks.judging import OWN, Judging, Messages
+from seva_exp.benchmarks.official import Item, Official, Rule
+from seva_exp.benchmarks.shelf import Row, Shelf
+from seva_exp.records import Prediction
+from seva_exp.spec import Json
+
+HALLUCINATION, CORRECT, CANNOT_JUDGE = "hallucination", "correct", "cannot judge"
+LABELS = (HALLUCINATION, CORRECT, CANNOT_JUDGE)
+GRAMS = (1, 2, 3, 4)
+OWN_PROMPT = """\
+Below is what people wrote of a picture: its regions, each with its box [x1, y1, x2, y2] in pixels \
+(boxes that overlap much may show one thing), and facts that are certain. Then come numbered \
+sentences of a description of the same picture.
+
+Regions:
+{regions}
+
+Facts:
+{facts}
+
+Sentences:
+{sentences}
+
+Judge every sentence by regions and facts alone. "hallucination": something in it contradicts them \
+or cannot be in such a picture. "correct": they bear it out. "cannot judge": they say nothing of \
+it, as of a mood or a style.
+Reply with one line a sentence and nothing else: its number, a full stop, one of these three \
+labels, a colon, the reason in a few words."""
+_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
+_NUMBERED = re.compile(r"\s*(\d+)\s*[.):]\s*(.*)")
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a description, those without a letter left out."""
+    parts = (part.strip() for part in _END.split(text))
+    return [part for part in parts if any(one.isalnum() for one in part)]
+
+
+def repetition(text: str, n: int) -> float:
+    """The share of n-grams (of words, lower case) that have stood before in the text. The official
+    script reports one minus it."""
+    words = text.lower().split()
+    grams = list(zip(*(words[i:] for i in range(n)), strict=False))
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def read_labels(reply: str, n: int) -> list[str] | None:
+    """One label for each of ``n`` sentences, told by number, each once; lines without a number are
+    passed over."""
+    found: dict[int, str] = {}
+    for line in reply.splitlines():
+        numbered = _NUMBERED.match(line.replace("*", ""))
+        if not numbered:
+            continue
+        said = numbered[2].lower().lstrip("\"'[( ")
+        label = next((one for one in LABELS if re.match(rf"{one}\b", said)), None)
+        number = int(numbered[1])
+        if label is None or number in found:
+            return None
+        found[number] = label
+    return [found[i] for i in range(1, n + 1)] if set(found) == set(range(1, n + 1)) else None
+
+
+def described(text: str, target: str, details: Json) -> Scored:
+    """Without a sentence there is nothing to judge, and nothing made up; else a judge has to
+    say."""
+    return scored(text, []) if not sentences(text) else Scored("", None, {})
+
+
+def scored(text: str, labels: Sequence[str]) -> Scored:
+    """Hallucinated sentences among all (those that cannot be judged are among them)."""
+    wrong = sum(label == HALLUCINATION for label in labels)
+    counts = {
+        "asked": 1.0,
+        "sentences": float(len(labels)),
+        "hallucinated": float(wrong),
+        "cannot_judge": float(sum(label == CANNOT_JUDGE for label in labels)),
+        "words": float(len(text.split())),
+        **{f"repetition_{n}": repetition(text, n) for n in GRAMS},
+    }
+    return Scored(", ".join(labels), 1 - wrong / max(1, len(labels)), counts)
+
+
+def read(reply: str, question: Question, prediction: Prediction) -> Scored | None:
+    """The reply as a verdict."""
+    labels = read_labels(reply, len(sentences(prediction.text)))
+    return None if labels is None else scored(prediction.text, labels)
+
+
+def asked(material: Json, question: Question, prediction: Prediction) -> Messages | None:
+    """The question of ``OWN_PROMPT``; None where there is no sentence."""
+    numbered = [f"{i}. {one}" for i, one in enumerate(sentences(prediction.text), 1)]
+    if not numbered:
+        return None
+    known = material["pictures"][question.id]
+    facts = "\n".join(known["facts"]) or "(none)"
+    values = {"regions": "\n".join(known["regions"]), "facts": facts}
+    return (("user", OWN_PROMPT.format(**values, sentences="\n".join(numbered))),)
+
+
+class ShrBenchmark(Official):
+    """Hallucinated sentences of all, with length and repetition: a model that says less, or the
+    same again, makes up less."""
+
+    layout = (
+        ("shr/val_images_final.json",),
+        ("vg/image_data.json", "VG/image_data.json"),
+        ("vg/region_descriptions.json", "VG/region_descriptions.json"),
+        ("shr/shr_factual_part1.jsonl",),
+        ("shr/shr_factual_part2.jsonl",),
+        ("vg", "VG"),
+    )
+    source = (
+        "huggingface.co/datasets/juliozhao/SHR; Visual Genome (homes.cs.washington.edu/~ranjay/"
+        "visualgenome): image_data.json, region_descriptions.json, VG_100K/, VG_100K_2/"
+    )
+    rules: ClassVar[Mapping[str, Rule]] = {"judged": described}
+    placeholders = ()
+    needs_judge = True
+
+    kind: Literal["shr"] = "shr"
+
+    def official_items(self, shelf: Shelf) -> Iterator[Item]:
+        paths = {row.text("image_id"): row for row in shelf.list(self.layout[1])}
+        pictures = shelf.folder(self.layout[5])
+        for row in shelf.list(self.layout[0]):
+            id = row.text("image_id")
+            if id not in paths:
+                row.refuse(f"image_data.json has no picture {id!r}")
+            name = "/".join(paths[id].text("url").split("/")[-2:])
+            yield Item(row, id, name, "describe", {}, "", pictures.picture(row, name))
+
+    def _own(self, shelf: Shelf) -> Judging:
+        wanted = {row.text("image_id"): row for row in shelf.list(self.layout[0])}
+        regions: dict[str, list[str]] = {}
+        for row in shelf.list(self.layout[2]):
+            for region in row.objects("regions"):
+                id = str(region.get("image_id"))
+                if id in wanted:
+                    regions.setdefault(id, []).append(_region(row, region))
+        facts: dict[str, Sequence[str]] = {}
+        for row in (row for part in self.layout[3:5] for row in shelf.lines(part)):
+            for id in row.values:
+                facts[id] = row.texts(id)
+        for id, row in wanted.items():
+            if id not in regions:
+                row.refuse(f"region_descriptions.json has no regions of picture {id!r}")
+        known = {id: {"regions": regions[id], "facts": facts.get(id, ())} for id in wanted}
+        material = {"prompt": OWN_PROMPT, "pictures": known}
+        return Judging(OWN, 0.7, 800, material, partial(asked, material), read)
+
+    judgings: ClassVar = {OWN: _own}
+
+    def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
+        """SHR, the sentences that cannot be judged, sentences and words a picture, repetition."""
+        part = (("describe",),)
+        return [
+            Metric("all", "shr", ratio("hallucinated", "sentences"), part, "lower"),
+            Metric("all", "cannot_judge", ratio("cannot_judge", "sentences"), part, "neutral"),
+            Metric("all", "sentences", ratio("sentences", scale=1.0), part, "neutral"),
+            Metric("all", "words", ratio("words", scale=1.0), part, "neutral"),
+            *(
+                Metric("all", f"repetition_{n}", ratio(f"repetition_{n}"), part, "lower")
+                for n in GRAMS
+            ),
+        ]
+
+
+def _region(row: Row, region: Json) -> str:
+    """Box and phrase of one region."""
+    try:
+        x, y = int(region["x"]), int(region["y"])
+        box = [x, y, x + int(region["width"]), y + int(region["height"])]
+        return f"{box}: {str(region['phrase']).strip()}"
+    except (KeyError, TypeError, ValueError):
+        row.refuse("field 'regions': x, y, width, height, phrase are needed of each")

@@ -1,0 +1,174 @@
+"""A second opinion on a finished run: `python -m seva_exp.lmms_eval RUN --tasks pope,mme`.
+
+Merges the run's adapter into its base model, and lets lmms-eval, in an environment of its own,
+evaluate both: its data, its prompts, its scoring. Its numbers stand beside ours and in the run's
+lmms_eval.json, under the protocol lmms_eval; they are no part of the run's report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from seva_exp.errors import InputError, StageError
+from seva_exp.given import existing_folder
+from seva_exp.lmms_eval.environment import HARNESS, Environment, last_line
+from seva_exp.lmms_eval.finished import Finished, read_finished
+from seva_exp.lmms_eval.results import FILE, Row, keep, read_results, result_table
+from seva_exp.lmms_eval.tasks import check_tasks
+from seva_exp.machine import Machine, resolve_device, resolve_dtype
+from seva_exp.records import ALIGNED, BASE
+from seva_exp.report.console import say, score_table
+from seva_exp.runtime import settle
+from seva_exp.spec import Json
+
+HARNESS_SCRIPT = Path(__file__).with_name("harness.py")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line. 0: done; 2: bad input; 1: lmms-eval cannot be installed, or stopped."""
+    given = _parser().parse_args(words)
+    try:
+        second_opinion(given)
+    except (InputError, StageError) as error:
+        print(f"seva_exp: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    except KeyboardInterrupt:
+        print("seva_exp: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m seva_exp.lmms_eval",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run, such as runs/latest")
+    parser.add_argument("--tasks", required=True, help="names of lmms-eval's tasks: pope,mme")
+    parser.add_argument("--include-path", help="a folder with tasks of your own (YAML)")
+    parser.add_argument("--limit", type=_count, help="ask the first N questions of a task only")
+    parser.add_argument("--env", type=Path, help="its environment; else a folder in the store")
+    parser.add_argument("--python", default=sys.executable, help="what it is made of")
+    parser.add_argument("--device", default="auto", help="as machine.device")
+    parser.add_argument("--dtype", default="auto", help="as machine.dtype")
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("a number of at least 1 is needed")
+    return number
+
+
+def second_opinion(given: argparse.Namespace) -> None:
+    """Look at everything first, then install, merge, ask. Raises InputError and StageError."""
+    settle()
+    run = read_finished(given.run)
+    include = existing_folder("--include-path", given.include_path) if given.include_path else None
+    tasks = [name.strip() for name in given.tasks.split(",") if name.strip()]
+    check_tasks(tasks, include)
+    machine = _machine(given.device, given.dtype)
+    environment = Environment(
+        given.env or run.store.root / "environments" / f"lmms-eval-{HARNESS}", given.python
+    )
+    environment.check()
+    run.model.prepare()
+    if not environment.ready:
+        say(f"installing lmms-eval {HARNESS} into {environment.folder} (once; about 2.5 GB) ...")
+        environment.install(run.folder / "lmms_eval.install.log")
+    rows = evaluate(run, machine, environment, tasks, include, given.limit)
+    show(run, rows)
+
+
+def _machine(device: str, dtype: str) -> Machine:
+    from pydantic import ValidationError
+
+    try:
+        machine = Machine.model_validate({"device": device, "dtype": dtype})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise InputError(f"--{fault['loc'][0]} {fault['input']}: {fault['msg']}.") from None
+    resolve_device(machine)
+    return machine
+
+
+def evaluate(
+    run: Finished,
+    machine: Machine,
+    environment: Environment,
+    tasks: Sequence[str],
+    include: Path | None,
+    limit: int | None,
+) -> list[Row]:
+    """Both models' numbers; each model's are kept in the run's folder as soon as they are there."""
+    from seva_exp.lmms_eval.merged import merged_checkpoint
+
+    merged = str(merged_checkpoint(run, machine))
+    device = resolve_device(machine)
+    dtype = str(resolve_dtype(machine, device)).removeprefix("torch.")
+    if run.model.quantization:
+        say(f"note: this run computed with {run.model.quantization} weights, here they are {dtype}")
+    shared = {
+        "processor": merged,
+        "dtype": dtype,
+        "device": str(device),
+        "system_prompt": run.model.system_prompt,
+        "pad_to_square": run.model.pad_to_square,
+        "tasks": list(tasks),
+        "include_path": str(include.absolute()) if include else None,
+        "limit": limit,
+    }
+    rows = []
+    for which, weights, revision in (
+        (BASE, run.model.location(), run.model.revision),
+        (ALIGNED, merged, "main"),
+    ):
+        log = run.folder / f"lmms_eval.{which}.log"
+        say(f"{which}: lmms-eval {HARNESS} asks {', '.join(tasks)} (log: {log}) ...")
+        found = ask(environment, {**shared, "weights": weights, "revision": revision}, log)
+        new = read_results(
+            found, model=which, limit=limit, dtype=dtype, harness=f"lmms-eval {HARNESS}"
+        )
+        keep(run.folder, new)
+        rows += new
+    return rows
+
+
+def ask(environment: Environment, job: Json, log: Path) -> Json:
+    """The harness on one model, in a temporary working directory (some tasks write into it).
+    Raises StageError with the last that it said."""
+    with TemporaryDirectory() as folder, log.open("w", encoding="utf-8") as file:
+        out = Path(folder) / "results.json"
+        (Path(folder) / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        # -I: neither this project's packages nor its folder (a module lmms_eval) are seen there.
+        command = [environment.python, "-I", HARNESS_SCRIPT, "job.json", out.name]
+        run = partial(subprocess.run, stdout=file, stderr=file, check=False)
+        code = run(command, cwd=folder).returncode
+        if code == 0 and out.is_file():
+            return json.loads(out.read_text(encoding="utf-8"))
+    raise StageError(
+        f"lmms-eval stopped (exit code {code}): {last_line(log)} (all of it: {log}). What was "
+        f"finished before is in {log.parent / FILE}."
+    )
+
+
+def show(run: Finished, rows: Sequence[Row]) -> None:
+    """Ours and theirs, in tables of their own."""
+    scores = [score for score in run.report.scores if score.model in (BASE, ALIGNED)]
+    if scores:
+        say(f"\nthe run's own numbers\n\n{score_table(scores, run.report.final_deltas)}")
+    say(f"\nlmms-eval {HARNESS} (lmms_eval; its units, ± standard error)\n{result_table(rows)}")
+    say(f"\nkept in {run.folder / FILE}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

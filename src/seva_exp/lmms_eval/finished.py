@@ -1,0 +1,105 @@
+"""A finished run, as far as a second opinion needs it: the model, the adapter, our scores."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from seva_exp.digests import FileDigests
+from seva_exp.errors import InputError
+from seva_exp.given import existing_folder
+from seva_exp.models import AnyModel
+from seva_exp.records import Delta, Report, Score, StageResult, from_json
+from seva_exp.stages import Align, FineTune
+from seva_exp.store import Manifest, Store
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run's folder with what it says."""
+
+    folder: Path
+    report: Report
+    model: AnyModel
+    """The base."""
+    store: Store
+    trained: Manifest
+    """Of the last adapter's artifact."""
+
+    @property
+    def adapter(self) -> Path:
+        """The aligned model's adapter, in PEFT's layout."""
+        return self.store.path(self.trained.stage, self.trained.key) / "adapter"
+
+
+def read_finished(text: str) -> Finished:
+    """Raises InputError where the folder holds no finished run, where that run trained nothing,
+    and where its base model or its adapter are no longer what they were."""
+    folder = existing_folder("RUN", text)
+    report, model = _read(folder)
+    kinds = (Align.name, FineTune.name)
+    trained = [stage for stage in report.stages if stage.name.split(".")[0] in kinds]
+    if not trained:
+        raise InputError(f"RUN={folder}: this run trained nothing, so it has no aligned model.")
+    store, manifest = _artifact(folder, trained[-1])
+    model.check()
+    digests = FileDigests(store.root)
+    if manifest.spec["model"] != model.identity(digests):
+        raise InputError(
+            f"RUN={folder}: the base model at {model.location()} is no longer the one that this "
+            "run trained on (its files differ). Run it again."
+        )
+    digests.save()
+    return Finished(folder, report, model, store, manifest)
+
+
+def _read(folder: Path) -> tuple[Report, AnyModel]:
+    import yaml
+
+    try:
+        rows = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        adapter: TypeAdapter[AnyModel] = TypeAdapter(AnyModel)
+        return _report(rows), adapter.validate_python(config["model"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        if isinstance(error, ValidationError):
+            why = f"model: {error.errors()[0]['msg']}"
+        else:
+            why = " ".join(str(error).split())
+        raise InputError(f"RUN={folder}: holds no finished run ({why}).") from None
+
+
+def _report(rows: dict[str, Any]) -> Report:
+    return Report(
+        key=rows["key"],
+        name=rows["name"],
+        seed=rows["seed"],
+        dir=rows["dir"],
+        stages=tuple(from_json(StageResult, row) for row in rows["stages"]),
+        scores=tuple(from_json(Score, row) for row in rows["scores"]),
+        deltas=tuple(from_json(Delta, row) for row in rows["deltas"]),
+    )
+
+
+def _artifact(folder: Path, stage: StageResult) -> tuple[Store, Manifest]:
+    """The store, and the manifest of the stage's artifact in it, whole."""
+    link = folder / stage.name
+    # Where links are refused a run's folder holds text files with the same content.
+    path = Path(link.read_text(encoding="utf-8").strip()) if link.is_file() else link.resolve()
+    store = Store(path.parents[1])
+    manifest = store.find(path.parent.name, stage.key)
+    if manifest is None:
+        raise InputError(
+            f"RUN={folder}: the adapter of {stage.name} is not whole any more ({path}). Run it "
+            f"again{_command(folder)}."
+        )
+    return store, manifest
+
+
+def _command(folder: Path) -> str:
+    file = folder / "overrides.txt"
+    return f": {file.read_text(encoding='utf-8').strip()}" if file.is_file() else ""

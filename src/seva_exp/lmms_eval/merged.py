@@ -1,0 +1,55 @@
+"""The aligned model as a checkpoint that any program reads: the adapter merged into the base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seva_exp.environment import describe_environment
+from seva_exp.lmms_eval.finished import Finished
+from seva_exp.machine import Machine, resolve_device, resolve_dtype
+from seva_exp.models import AnyModel
+from seva_exp.spec import Json, digest
+from seva_exp.store import Manifest
+
+STAGE, VERSION = "merged", 1
+
+
+def merged_checkpoint(run: Finished, machine: Machine) -> Path:
+    """The folder in the store, made if need be: weights in the number format that ``machine``
+    computes in, config, and the processor as runs use it."""
+    dtype = str(resolve_dtype(machine, resolve_device(machine))).removeprefix("torch.")
+    spec: Json = {"dtype": dtype}
+    inputs = {"adapter": run.trained.key}
+    key = digest({"stage": STAGE, "version": VERSION, "spec": spec, "inputs": inputs})
+
+    def describe(seconds: float, summary: Json) -> Manifest:
+        environment = describe_environment(machine)
+        return Manifest(STAGE, VERSION, key, spec, inputs, environment, seconds, summary)
+
+    def work(folder: Path) -> Json:
+        write_merged(run.model, run.adapter, dtype, folder)
+        return {}
+
+    run.store.make(describe, STAGE, key, work)
+    return run.store.path(STAGE, key)
+
+
+def write_merged(model: AnyModel, adapter: Path, dtype: str, folder: Path) -> None:
+    """On the CPU, in ``dtype``: exact to that format's rounding. Of the generation config only the
+    special ids are kept: how answers are decoded is the asker's choice."""
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText, GenerationConfig
+
+    from seva_exp.models.processor import load_processor
+    from seva_exp.runtime import hush
+
+    hush()
+    base = AutoModelForImageTextToText.from_pretrained(
+        model.location(), revision=model.revision, dtype=dtype
+    )
+    merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
+    ids = ("bos_token_id", "eos_token_id", "pad_token_id")
+    old = merged.generation_config
+    merged.generation_config = GenerationConfig(**{name: getattr(old, name) for name in ids})
+    merged.save_pretrained(str(folder))
+    load_processor(model).save_pretrained(str(folder))

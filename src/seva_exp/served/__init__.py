@@ -1,0 +1,1 @@
+"""OpenAI-compatible servers: what generation and judges share of asking one."""

@@ -1,0 +1,33 @@
+"""Recording without a GPU: by torch.fx, which freezes all that Python decides in a step as a CUDA
+graph does, and refuses a step that looks into a tensor."""
+
+from __future__ import annotations
+
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from seva_exp.generation.budget import Budget
+from seva_exp.generation.engine import Continuous
+from seva_exp.generation.recorded import Recorded
+
+
+class Frozen:
+    """Records by torch.fx; counts recordings and plays."""
+
+    def __init__(self) -> None:
+        self.recorded = self.played = 0
+
+    def __call__(self, work):
+        self.recorded += 1
+        steps = make_fx(work)()
+
+        def play():
+            self.played += 1
+            return steps()
+
+        return play
+
+
+def recorded_with(vlm, record, rows=8, tokens=5000, said=None):
+    give_up = (said if said is not None else []).append
+    recorded = Recorded(record, give_up)
+    return Continuous(vlm, rows, None, None, Budget(vlm, tokens), False, recorded)
