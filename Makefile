@@ -25,7 +25,8 @@ run: setup  ## the whole pipeline on the embedded model (ARGS="seed=1 ..." for m
 test: setup  ## all quick tests, on all cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-test-all: setup  ## slow tests as well
+test-all: setup  ## slow tests as well (installs Ray)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m ''
 
 check: setup  ## format, lint, types

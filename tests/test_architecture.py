@@ -38,8 +38,10 @@ LEVELS = [
     {"experiment"},
     {"report", "tracking_marker", "tracking_content"},
     {"tracking", "compare", "lmms_eval"},
-    {"config", "api"},
-    {"cli", "export", "reference"},
+    {"config", "api", "objective"},
+    {"job", "export", "reference"},
+    {"sweep", "forecast"},
+    {"cli"},
     {"__init__", "__main__"},
 ]
 """From the ground up. A module imports from lower levels only, and never from its own level but

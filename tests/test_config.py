@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -74,11 +75,12 @@ def _keys(node: dict, before: str = "") -> list[str]:
 
 @pytest.mark.parametrize(
     "file",
-    sorted([*config_dir().rglob("*.yaml"), *sweeps_dir().glob("*.yaml")]),
+    sorted([*config_dir().rglob("*.yaml"), *sweeps_dir().rglob("*.yaml")]),
     ids=lambda file: f"{file.parent.name}/{file.stem}",
 )
 def test_every_yaml_opens_with_what_it_is_and_comments_its_values(file):
-    lines = file.read_text(encoding="utf-8").splitlines()
+    text = file.read_text(encoding="utf-8")
+    lines = re.sub(r"    params:\n(      .*\n)+", "", text).splitlines()  # what a sweep varies
     head = [line for line in lines[:2] if not line.startswith("# @package")]
     assert head[0].startswith("#"), "say what it is first"
     plain = [
@@ -87,7 +89,7 @@ def test_every_yaml_opens_with_what_it_is_and_comments_its_values(file):
         if ":" in line and not line.lstrip().startswith(("#", "-", "kind:")) and line[-1] != ":"
     ]
     structure = (
-        "hydra", "mode:", "path: ", "aug.", "+aug", "dpo.", "benchmark: {}",
+        "hydra", "mode:", "path: ", "benchmark: {}",
     )  # fmt: skip
     if file.parent.name == "conf":
         return
@@ -134,7 +136,9 @@ WRONG = [
     ({"seed": -1}, "seed=-1"),
     ({"seed": 1.5}, "seed=1.5"),
     ({"name": "a/b"}, "name=a/b"),
-    ({"sweep": "nosuch"}, "diffusion_steps"),
+    ({"sweep": "nosuch"}, "seva_diffusion_steps"),
+    ({"sweep": {"on_eror": "stop"}}, "Did you mean 'on_error'"),
+    ({"sweep": {"on_error": "stopp"}}, "Did you mean 'stop'"),
     ({"model": "tiny"}, "model=tiny"),
     ({"model": {"kind": "hub"}}, "model.path: must be set"),
     ({"machine": {"batch_size": 0}}, "machine.batch_size=0"),

@@ -354,7 +354,7 @@ WRONG = [
     (lambda: small(aug={"instructions": Moco()}), "aug.instructions"),
     (lambda: stic(sft=SftTraining(), instructions=FolderData(path="x")), "gives no responses"),
     (lambda: SevaMethod(rounds=0), "rounds"),
-    (lambda: SevaMethod(weights={"moco": 0}), "moco"),
+    (lambda: SevaMethod(weights={"moco": -1}), "moco"),
 ]
 
 
@@ -377,6 +377,22 @@ def test_stage_2_needs_instruction_data():
     assert stic(data=data).lacking() == []
     asked = stic(sft=SftTraining(), instructions=InstructData(samples=5))
     assert "instructions.path" in asked.lacking()[0], "what was asked for is not replaced"
+
+
+def test_a_view_of_weight_0_is_not_asked_and_its_fields_are_in_no_key():
+    def one(side: int, **weights: float) -> Experiment:
+        views = STIC_VIEWS | {"low_resolution": LowResolution(side=side)}
+        return stic(aug=views, method=SticMethod(prompts="tiny", weights=weights))
+
+    zero = {"low_resolution": 0}
+    stages = graph(one(20, **zero), lambda path: "0")
+    answers = [s.label for s in stages if s.label.startswith("answers")]
+    assert answers == ["answers.clean", "answers.bad_prompt", "answers.color_jitter"]
+    assert one(20, **zero).title == "stic_bad_prompt+color_jitter"
+    keys = [graph(one(side, **zero), lambda path: "0")[-1].key for side in (20, 40)]
+    assert keys[0] == keys[1]
+    with pytest.raises(InputError, match="none would be asked"):
+        one(20, bad_prompt=0, low_resolution=0, color_jitter=0).check()
 
 
 def test_drawing_depends_on_seed_and_sample_alone_and_follows_the_weights():

@@ -87,3 +87,19 @@ def test_generation_in_llava_s_proportions(tmp_path):
     subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": source})
     [row] = json.loads(file.read_text())["rows"]
     assert row["equal_answers"] and row["answers"] == 18
+
+
+SWEEP = SCRIPT.with_name("sweep.py")
+
+
+@pytest.mark.slow
+def test_a_sweep_against_its_runs_alone(tmp_path):
+    file = tmp_path / "rows.json"
+    command = [sys.executable, SWEEP, "-cn", "seva_or_finetuning", "--json", file]
+    command += ["--", "data.samples=40", "benchmark.shapes.images=10"]
+    source = str(SCRIPT.parents[1] / "src")
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": source}, capture_output=True)
+    [row] = json.loads(file.read_text())["rows"]
+    assert row["runs"] == 2
+    assert row["ratio"] == pytest.approx(row["whole_s"] / row["alone_s"], abs=0.01)
+    assert done.returncode == int(row["ratio"] > 0.6)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from seva_exp import Machine, Options, run
+from seva_exp.config import RunConfig, parse
+from seva_exp.graph import graph
+from seva_exp.job import sweep_name
+from seva_exp.models import TinyModel
 from seva_exp.paths import config_dir, options_of, sweeps_dir
 
 SHORT = [
@@ -47,18 +55,62 @@ def test_every_preset_shows_its_plan_without_data_and_does_not_run_without(cli, 
         assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("sweep", sorted(file.stem for file in sweeps_dir().glob("*.yaml")))
-def test_every_sweep_runs_on_the_embedded_model(cli, tmp_path, shared_store, sweep):
+SWEEPS = sorted(file.stem for file in sweeps_dir().glob("*.yaml"))
+SEARCH = "find_augmentation"
+
+
+def arms(sweep: str) -> list[list[str]]:
+    """The overrides of each of its jobs."""
     text = (sweeps_dir() / f"{sweep}.yaml").read_text(encoding="utf-8")
     params = yaml.safe_load(text)["hydra"]["sweeper"]["params"]
-    runs = 1
-    for values in params.values():
-        runs *= len(str(values).split(","))
-    done = cli("-cn", sweep, *SHORT, "stop_after=align", f"machine.store={shared_store}")
-    assert done.returncode == 0, done.stderr
-    reports = list((tmp_path / "runs").glob("2*/report.json"))
-    assert len(reports) == runs
-    assert len({json.loads(file.read_text())["key"] for file in reports}) == runs
+    words = [f"{key}={values}" for key, values in params.items()]
+    if sweep == SEARCH:  # one point of its space
+        words = [re.sub(r"=\w+\(([\w.]+),.*", r"=\1", word) for word in words]
+    parsed = OverridesParser.create().parse_overrides(words)
+    [jobs] = BasicSweeper.split_arguments(parsed, None)
+    return jobs
+
+
+def composed(sweep: str, *overrides: str) -> RunConfig:
+    if sweep == SEARCH:
+        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    search_path = f"hydra.searchpath=[file://{config_dir()}]"
+    with initialize_config_dir(str(sweeps_dir()), version_base="1.3"):
+        config = compose(sweep, [search_path, *overrides])
+    return parse(OmegaConf.to_container(config, resolve=True))
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_the_jobs_of_a_sweep_are_as_many_as_it_says_and_all_differ(sweep):
+    text = (sweeps_dir() / f"{sweep}.yaml").read_text(encoding="utf-8")
+    head = text.split("defaults:")[0].replace("\n# ", " ")
+    jobs = arms(sweep)
+    if sweep != SEARCH:
+        stated = {int(n) for n in re.findall(r"(\d+) runs|(\d+) seeds", head) for n in n if n}
+        assert stated == {len(jobs)}
+    wanted = [composed(sweep, *job, "data=shapes") for job in jobs]
+    lasts = [graph(one.experiment, lambda path: "0")[-1] for one in wanted]
+    assert len({stage.key for stage in lasts}) == len(jobs)
+    names = {sweep_name(w.experiment.title, j, keys(j)) for w, j in zip(wanted, jobs, strict=True)}
+    assert len(names) == len(jobs), "their folders are told apart by name"
+
+
+def keys(job: list[str]) -> list[str]:
+    return [word.partition("=")[0] for word in job]
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_a_job_of_every_sweep_runs_on_the_embedded_model(tmp_path, shared_store, sweep):
+    """Its last one; of those with a second stage both stages."""
+    short = [word for word in SHORT if "model" not in word or "model" not in keys(arms(sweep)[-1])]
+    job = [word for word in arms(sweep)[-1] if not word.startswith(("data.samples", "model="))]
+    wanted = composed(sweep, *job, *short, "benchmark.shapes.images=4")
+    experiment = wanted.experiment.model_copy(update={"model": TinyModel()})
+    last = "finetune" if experiment.sft else "align"
+    options = Options(stop_after=wanted.options.stop_after or last)
+    machine = Machine(runs=str(tmp_path), store=str(shared_store), progress="off")
+    report = run(experiment, machine, options, listeners=[])
+    assert report.stages[-1].name.split(".")[0] == options.stop_after.split(".")[0]
 
 
 STATED = {

@@ -9,15 +9,23 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import signal
 import sys
-from types import FrameType
+import tempfile
+from pathlib import Path
 from typing import Any, NoReturn
 
-from seva_exp.errors import InputError, StageError, nearest, suggest
-from seva_exp.paths import config_dir, sweeps_dir
+from hydra.experimental.callback import Callback
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+from seva_exp.config import how_to_sweep
+from seva_exp.errors import InputError, nearest, suggest
+from seva_exp.forecast import Forecast
+from seva_exp.job import BAD_INPUT, DONE, FAILED, INTERRUPTED, Job, interrupt, work
+from seva_exp.paths import config_dir, sweeps_dir
+from seva_exp.report.console import say
+from seva_exp.sweep import Sweep
+
 WITH_VALUE = (
     "-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path", "-p", "--package",
     "-c", "--cfg", "--experimental-rerun",
@@ -25,24 +33,137 @@ WITH_VALUE = (
 """Hydra's flags that take the next word as their value."""
 
 
+PLUGINS = {
+    "joblib": "joblib",
+    "submitit_local": "submitit",
+    "submitit_slurm": "submitit",
+    "ray": "ray",
+    "optuna": "optuna",
+}
+"""Launchers and sweepers of Hydra's plugins, and the extra that brings each."""
+
+
+class Command:
+    """What the process that was called knows of its jobs; those of a sweep may run elsewhere."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+        self.codes = [DONE]
+        self.sweep: Sweep | None = None
+        self.forecast: Forecast | None = None
+        self._scratch: str | None = None
+        if _is_dry(words):
+            # Nothing is launched, nothing is left behind.
+            self._scratch = tempfile.mkdtemp(prefix="seva_exp-")
+            kept = [word for word in words if not word.startswith(_OF_A_LAUNCH)]
+            self.words = [*kept, "hydra/launcher=basic", f"hydra.sweep.dir={self._scratch}"]
+
+    def begin_sweep(self, folder: Path) -> None:
+        """Before the first of a sweep's jobs."""
+        if self._scratch:
+            self.forecast = Forecast()
+        else:
+            self.sweep = Sweep(folder, say, _tell)
+            self.sweep.watch()
+
+    @property
+    def started(self) -> bool:
+        """Whether any job was."""
+        return len(self.codes) > 1 or bool(self.sweep and self.sweep.records())
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether every job of a sweep failed: then a search stumbles over having no result."""
+        records = self.sweep.records() if self.sweep else []
+        return bool(records) and all(record.state in ("failed", "left out") for record in records)
+
+    def do(self, number: int, job: Job, sweeping: bool) -> float | None:
+        """A job in this process."""
+        if sweeping and self.forecast:
+            return self._foresee(job, self.forecast)
+        if sweeping and self.sweep:
+            return self.sweep.do(number, job)
+        ended = work(job)
+        self.codes.append(ended.code)
+        if ended.message:
+            _tell(ended.message)
+        return ended.objective
+
+    def _foresee(self, job: Job, forecast: Forecast) -> float:
+        try:
+            forecast.add(job)
+        except InputError as error:
+            self.codes.append(BAD_INPUT)
+            _tell(f"{job.told} {error}")
+        return 0.0  # a search goes on as if all were equally good
+
+    def conclude(self) -> int:
+        """Tell how a sweep ended; the exit code of all jobs."""
+        if self.sweep:
+            self.codes.append(self.sweep.conclude())
+            self._compare(self.sweep)
+        if self.forecast:
+            say(self.forecast.text())
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        return max(self.codes)
+
+    def _compare(self, sweep: Sweep) -> None:
+        """The runs that are done side by side, in the sweep's folder."""
+        from seva_exp.compare.files import write_comparison
+
+        page = sweep.folder / "compare.html"
+        missing = [
+            f"{record.told} {record.ended.message or record.state}"
+            for record in sweep.records()
+            if record.state != "done"
+        ]
+        comparison, _ = write_comparison(sweep.runs, page, missing=missing)
+        if comparison.runs:
+            say(f"comparison: {os.path.relpath(page)}")
+
+
+_CALLED: Command | None = None
+"""Of the process that was called; None in those that a launcher started."""
+_OF_A_LAUNCH = ("hydra/launcher=", "hydra.launcher.", "hydra.sweep.dir=", "hydra.sweeper.storage=")
+
+
+class OnSweep(Callback):
+    """Hydra's word that a sweep begins (conf/config.yaml, hydra.callbacks)."""
+
+    def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
+        if _CALLED:
+            _CALLED.begin_sweep(Path(config.hydra.sweep.dir))
+
+
 def main() -> NoReturn:
     """Entry point of ``python -m seva_exp`` and ``seva-exp``."""
     # Hydra would print a stack trace's remains and exit with 1; its errors are told below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a narrow encoding must not end a run
     import hydra
 
-    sys.argv[1:] = arguments(sys.argv[1:])
-    codes = [DONE]
+    global _CALLED
+    _CALLED = called = Command(arguments(sys.argv[1:]))
+    words, cwd = called.words, os.getcwd()
+    sys.argv[1:] = words
     start = hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
     try:
-        start(lambda config: codes.append(_job(config)))()
+        start(lambda config: _job(config, words, cwd))()
+        code = DONE
     except BaseException as error:
-        sys.exit(_exit_code(error, started=len(codes) > 1))
-    sys.exit(max(codes))
+        told = isinstance(error, ValueError) and called.in_vain
+        code = FAILED if told else _exit_code(error, called.started)
+    ended = called.conclude()
+    sys.exit(code if code == INTERRUPTED else max(code, ended))
+
+
+def _is_dry(words: list[str]) -> bool:
+    said = [word.partition("=")[2] for word in words if re.match(r"\+{0,2}dry_run=", word)]
+    return bool(said) and said[-1].lower() == "true"
 
 
 def arguments(words: list[str]) -> list[str]:
@@ -65,61 +186,32 @@ def arguments(words: list[str]) -> list[str]:
     return [*flags, *overrides]
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM (a scheduler's time limit) ends a run as Ctrl-C does: the store stays usable."""
-    raise KeyboardInterrupt
-
-
-def _job(config: Any) -> int:
-    """One run of the composed config; its exit code. Hydra would keep a failed job's error until
-    the whole sweep has run, so it is told here, at once."""
+def _job(config: Any, words: list[str], cwd: str) -> float | None:
+    """One job of the composed config, of the command ``words`` that was called in the folder
+    ``cwd``; its objective. Hydra would keep a failed job's error until the whole sweep has run, so
+    it is told by whoever does the job."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
-
-    from seva_exp.api import run
-    from seva_exp.config import parse
 
     settings = HydraConfig.get()
     overrides = list(settings.overrides.task)
     if settings.job.config_name not in (None, "config"):
         overrides = ["-cn", settings.job.config_name, *overrides]
     sweeping = settings.mode is not None and settings.mode.name == "MULTIRUN"
-    try:
-        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-        wanted = parse(values)
-        options = wanted.options
-        if sweeping and options.name is None:
-            name = sweep_name(wanted.experiment.title, overrides, swept_keys(settings))
-            options = options.model_copy(update={"name": name})
-        run(
-            wanted.experiment,
-            wanted.machine,
-            options,
-            tracker=wanted.tracker,
-            overrides=overrides,
-        )
-    except (InputError, StageError) as error:
-        _tell(f"[{' '.join(overrides)}] {error}" if sweeping else str(error))
-        return BAD_INPUT if isinstance(error, InputError) else FAILED
-    return DONE
+    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    assert isinstance(values, dict)
+    swept = swept_keys(words, settings) if sweeping else None
+    job = Job(values, tuple(overrides), swept)
+    if _CALLED:
+        return _CALLED.do(settings.job.num if sweeping else 0, job, sweeping)
+    return Sweep(Path(cwd, settings.sweep.dir), say, _tell).do(settings.job.num, job, cwd)
 
 
-def swept_keys(settings: Any) -> set[str]:
+def swept_keys(words: list[str], settings: Any) -> tuple[str, ...]:
     """The fields that a sweep varies: those with several values on the command line, and those of
     its file."""
-    several = (word.partition("=") for word in sys.argv[1:] if re.search(r"=.*[,(]", word))
-    return {key for key, _, _ in several} | set(settings.sweeper.get("params") or {})
-
-
-def sweep_name(title: str, overrides: list[str], swept: set[str]) -> str:
-    """What tells one run of a sweep from another: its title and the fields that vary, e.g.
-    ``diffusion_noise_step=300_beta=0.1``."""
-    words = [title]
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key in swept and not key.startswith("+"):
-            words.append(f"{key.rsplit('.', 1)[-1]}={value}")
-    return re.sub(r"[^\w.+=-]+", "-", "_".join(words), flags=re.ASCII)[:100]
+    several = (word.partition("=") for word in words if re.search(r"=.*[,(]", word))
+    return tuple({key for key, _, _ in several} | set(settings.sweeper.get("params") or {}))
 
 
 def _tell(message: str) -> None:
@@ -156,14 +248,20 @@ def _explain(error: Exception) -> str:
     text = str(error)
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if name in PLUGINS:
+            return _not_installed(group, name)
         match = nearest(name, error.options)
         hint = f" Did you mean '{match}'?" if match else ""
         return f"{group}={name}: no such config.{hint} Known: {', '.join(error.options)}."
+    if (found := re.search(r"Could not load '(hydra/\w+)/(\w+)'", text)) and found[2] in PLUGINS:
+        return _not_installed(found[1], found[2])
     if found := re.search(r"Cannot find primary config '([^']+)'", text):
         names = sorted(file.stem for file in sweeps_dir().glob("*.yaml"))
         return f"-cn {found[1]}: no such sweep.{suggest(found[1], names)}"
     if found := re.search(r"Multiple values for (\w+)", text):
         return f"{found[1]}: is chosen already; write it without '+', several as a list: [A,B]."
+    if found := re.search(r"An item is already at '(sweeps?)'", text):
+        return how_to_sweep(found[1])
     if found := re.search(r"An item is already at '([^']+)'", text):
         return f"{found[1]}: is in the config already; write it without '+'."
     if "Config group override must be" in text:
@@ -178,6 +276,10 @@ def _explain(error: Exception) -> str:
         return _explain_key(found[1])
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[:3])
+
+
+def _not_installed(group: str, name: str) -> str:
+    return f"{group}={name}: its plugin is not installed: pip install 'seva_exp[{PLUGINS[name]}]'."
 
 
 def _explain_key(key: str) -> str:

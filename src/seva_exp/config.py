@@ -20,7 +20,7 @@ from seva_exp.augment import AUGMENTATIONS
 from seva_exp.benchmarks import BENCHMARKS, OFFICIAL, Judge, Mode
 from seva_exp.data import DATA
 from seva_exp.errors import InputError, nearest, suggest
-from seva_exp.experiment import Experiment, Options
+from seva_exp.experiment import Experiment, Options, SweepOptions
 from seva_exp.generation import FILTERS, GENERATION
 from seva_exp.machine import Machine
 from seva_exp.methods import METHODS
@@ -51,10 +51,8 @@ OTHERS = ("seed", "instructions", "filters")
 """What else a config has: a second data source (a package of the group data), a list of rules."""
 SHARED = ("protocol", "without_judge")
 """Fields beside the benchmarks that are for all of them, besides those of ``Mode``."""
-HINTS = {
-    "sweep": "A sweep is a config of its own: python -m seva_exp -cn NAME",
-    "sweeps": "A sweep is a config of its own: python -m seva_exp -cn NAME",
-}
+NO_GROUPS = ("sweep", "sweeps")
+"""What people take for a config group."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +70,8 @@ def parse(config: Json) -> RunConfig:
     config = _without_missing(config)
     options = {name: config[name] for name in Options.model_fields if name in config}
     known = {*ONE_OF, *MANY_OF, *PLAIN, *MAYBE, *OTHERS, *Options.model_fields}
-    for name in config:
-        if name not in known:
+    for name, node in config.items():
+        if name not in known or (name in NO_GROUPS and not isinstance(node, dict)):
             raise InputError(_unknown_top_level(name, known))
     parts: dict[str, Any] = {}
     for name, classes in ONE_OF.items():
@@ -123,10 +121,18 @@ def _faults(parts: dict[str, Any]) -> list[str]:
 
 
 def _unknown_top_level(name: str, known: set[str]) -> str:
-    if name in HINTS:
-        names = ", ".join(sorted(file.stem for file in sweeps_dir().glob("*.yaml")))
-        return f"{name}: no such config group. {HINTS[name]}, with NAME one of: {names}."
+    if name in NO_GROUPS:
+        return how_to_sweep(name)
     return f"{name}: no such config group or field.{suggest(name, known)}"
+
+
+def how_to_sweep(name: str) -> str:
+    """For one who takes sweeps for a config group."""
+    names = ", ".join(sorted(file.stem for file in sweeps_dir().glob("*.yaml")))
+    return (
+        f"{name}: no such config group. A sweep is a config of its own: python -m seva_exp -cn "
+        f"NAME, with NAME one of: {names}."
+    )
 
 
 def _one_of(path: str, node: Any, classes: Classes) -> Spec:
@@ -308,6 +314,7 @@ def known_fields() -> list[str]:
     plain = {name: {"": cls} for name, cls in {**PLAIN, **MAYBE}.items()}
     groups = {**ONE_OF, **plain, "instructions": DATA}
     names = [*Options.model_fields, *OTHERS, "experiment", *groups, *MANY_OF]
+    names += _names("sweep", SweepOptions)
     for group, classes in groups.items():
         for cls in classes.values():
             names += _names(group, cls)

@@ -22,6 +22,8 @@ class PlannedStage:
     key: str
     cached: bool
     forced: bool = False
+    inputs: tuple[str, ...] = ()
+    """Labels of the stages that it reads."""
 
 
 @dataclass(frozen=True)

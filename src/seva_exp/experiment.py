@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -95,7 +96,8 @@ class Experiment(Spec):
                 f"benchmark.{judged[0]}: a judge scores its answers, and judge=none. Add "
                 "judge=openai or judge=server (docs/benchmarks.md), or leave it out."
             )
-        if self.dpo.needs_images and all(a.space == "prompt" for a in self.aug.values()):
+        asked = (self.aug[name] for name in self.method.asked(self.aug))
+        if self.dpo.needs_images and all(view.space == "prompt" for view in asked):
             raise ValueError(
                 "dpo.loss: its term 'image' compares pictures, and no negative view changes the "
                 "picture. Add one, e.g. +aug=diffusion_noise, or take another loss."
@@ -144,7 +146,7 @@ class Experiment(Spec):
     def title(self) -> str:
         """The name of a run that is given none: method, views, and what is done beside them."""
         words: list[str] = [] if isinstance(self.method, SevaMethod) else [self.method.kind]
-        words.append("+".join(sorted(self.aug)))
+        words.append("+".join(self.method.asked(self.aug)))
         words += ["sft"] if self.sft else []
         words += [f"rounds={self.method.rounds}"] if self.method.rounds > 1 else []
         described = any(one.describe_and_respond for one in self.benchmark.values())
@@ -200,6 +202,13 @@ class Experiment(Spec):
             raise InputError("\n".join(faults))
 
 
+class SweepOptions(Spec):
+    """How the jobs of a sweep go together."""
+
+    on_error: Literal["stop", "continue"] = "continue"
+    """When a job fails: ``continue`` with the others, or ``stop``: begin no more."""
+
+
 class Options(Spec):
     """How far and under what name to run. Nothing here changes a result."""
 
@@ -214,6 +223,11 @@ class Options(Spec):
     data_root: str | None = None
     """Folder of the benchmarks' official files; none means $SEVA_EXP_DATA. Where files are read is
     no part of a key, their content is."""
+    sweep: SweepOptions = SweepOptions()
+    """How the jobs of a sweep go together."""
+    objective: str | None = None
+    """The number that the command returns to a search, such as benchmark/shapes/pope/accuracy/delta
+    or negatives/hardness (docs/sweeps.md)."""
 
     def data_root_path(self) -> Path | None:
         """The folder, from the field or the environment; None where neither is set."""
@@ -255,6 +269,7 @@ def plan_run(
             key=stage.key,
             cached=stage.key not in forced and store.find(stage.name, stage.key) is not None,
             forced=stage.key in forced,
+            inputs=tuple(source.label for source in stage.inputs),
         )
         for stage in chosen
     ]

@@ -95,8 +95,8 @@ def _round(experiment: Experiment, samples: Samples, before: Align | None, suffi
     )
     draw = method.draw(experiment.aug)
     negatives = tuple(
-        ask(view=name, augmentation=augmentation, draw=draw)
-        for name, augmentation in sorted(experiment.aug.items())
+        ask(view=name, augmentation=experiment.aug[name], draw=draw)
+        for name in method.asked(experiment.aug)
     )
     clean = ask(view=CLEAN, augmentation=None, asking=method.careful)
     return Pairs(

@@ -25,7 +25,7 @@ class Method(Spec):
     one. ``one``: one view is drawn for each sample by ``weights``, and only it is asked."""
     weights: dict[str, float] = Field(default_factory=dict)
     """With ``negatives=one``: how often each view is drawn, relative to the others; a view that is
-    not named has 1."""
+    not named has 1, one with 0 is not asked."""
     rounds: int = Field(1, ge=1)
     """How often to generate, align and measure; each round asks the model that the round before
     has aligned (iterative DPO)."""
@@ -40,22 +40,30 @@ class Method(Spec):
     @classmethod
     def _positive(cls, weights: dict[str, float]) -> dict[str, float]:
         for view, weight in weights.items():
-            if weight <= 0:
-                raise ValueError(f"the weight of {view} is {weight}, it must be above 0")
+            if weight < 0:
+                raise ValueError(f"the weight of {view} is {weight}, it must be 0 or more")
         return weights
 
     def check(self, views: Collection[str], known: Collection[str]) -> None:
         """Raises InputError for a weight of no view. A view that was taken out of the config
         (``~aug.NAME``, NAME is ``known``) may keep its weight."""
+        if views and not self.asked(views):
+            raise InputError("method.weights: every view has the weight 0; none would be asked.")
         for name in self.weights:
             if name not in views and name not in known:
                 raise InputError(f"method.weights.{name}: no such view.{suggest(name, views)}")
+
+    def asked(self, views: Collection[str]) -> list[str]:
+        """Which of the views are asked at all, sorted."""
+        if self.negatives == "all":
+            return sorted(views)
+        return sorted(view for view in views if self.weights.get(view, 1.0))
 
     def draw(self, views: Collection[str]) -> Draw | None:
         """How a sample's one negative view is drawn; None when all are asked."""
         if self.negatives == "all":
             return None
-        return Draw(tuple((view, self.weights.get(view, 1.0)) for view in sorted(views)))
+        return Draw(tuple((view, self.weights.get(view, 1.0)) for view in self.asked(views)))
 
     @property
     def careful(self) -> Asking | None:

@@ -201,6 +201,18 @@ class Report:
         """The documented contract of ``report.json``."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, row: Json) -> Report:
+        """The inverse of ``to_json``. Raises KeyError, TypeError or AttributeError for what is no
+        report."""
+        return cls(
+            **{name: row[name] for name in ("key", "name", "seed", "dir")},
+            stages=tuple(StageResult(**stage) for stage in row["stages"]),
+            pairs=PairCounts(**row["pairs"]) if row["pairs"] else None,
+            scores=tuple(Score(**score) for score in row["scores"]),
+            deltas=tuple(Delta(**delta) for delta in row["deltas"]),
+        )
+
 
 Record = TypeVar("Record")
 

@@ -10,7 +10,7 @@ from PIL import Image
 from seva_exp.data import ShapesData, ShapesInstructData
 from seva_exp.data.shapes import WEIGHTS, draw_qa
 from seva_exp.randomness import python_rng
-from seva_exp.world import UNBIASED, draw, mentions, sample_scene
+from seva_exp.world import BIASED, UNBIASED, draw, mentions, sample_scene
 from seva_exp.world.language import NUMBERS, PLAIN_PROMPTS, plural
 from seva_exp.world.scene import COLORS, KINDS
 
@@ -38,6 +38,18 @@ def test_shapes_depend_on_seed_and_number_only(tmp_path):
     other = ShapesData(samples=4).build(1, tmp_path / "c", sha256).samples
     assert large[:4] == small
     assert not {s.image.sha256 for s in small} & {s.image.sha256 for s in other}
+
+
+def test_scenes_of_the_biased_world_like_their_partners(tmp_path):
+    biased = ShapesData(samples=4, scenes="biased")
+    plain = ShapesData(samples=4)
+    found = biased.build(0, tmp_path / "a", sha256).samples
+    other = plain.build(0, tmp_path / "b", sha256).samples
+    assert [s.image.sha256 for s in found] != [s.image.sha256 for s in other]
+    assert biased.identity(sha256) == plain.identity(sha256) | {"scenes": "biased"}
+    scene = sample_scene(python_rng(0, "data.shapes.scene", found[0].id), BIASED)
+    draw(scene).save(tmp_path / "drawn.png")
+    assert sha256(tmp_path / "drawn.png") == found[0].image.sha256
 
 
 def test_shapes_ask_every_type_by_its_weight():

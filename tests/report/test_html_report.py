@@ -16,11 +16,12 @@ from seva_exp.events import Example, Outcome, Plan, PlannedStage
 from seva_exp.images import open_image
 from seva_exp.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
 from seva_exp.report.gallery import marked, picture
-from seva_exp.report.html import HtmlReport, command, curves, render
+from seva_exp.report.html import FILES, HtmlReport, command, curves, made_with, render
+from seva_exp.report.pipeline import pipeline
 from seva_exp.report.verdict import change, label, needed, number, p_value, share, verdict
 
 EVIL = "<script>alert(1)</script> \"quoted\" 'x' & </p>"
-VOID = {"meta", "img", "br", "hr", "link", "input", "line", "rect", "circle", "polyline"}
+VOID = {"meta", "img", "br", "hr", "link", "input", "line", "rect", "circle", "polyline", "path"}
 
 
 class Balance(HTMLParser):
@@ -44,7 +45,8 @@ class Balance(HTMLParser):
         assert self.open and self.open.pop() == tag, (tag, self.getpos())
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.open[-1:] != ["style"]:
+            self.text += data
 
 
 def parse(page: str) -> Balance:
@@ -98,7 +100,8 @@ def test_the_page_is_valid_self_contained_and_escaped(tmp_path: Path) -> None:
     assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in parsed.tags}
     for _, attrs in parsed.tags:
         for name in ("src", "href", "srcset", "xlink:href", "action"):
-            assert (attrs.get(name) or "data:").startswith("data:")
+            inline = (attrs.get(name) or "data:").startswith("data:")
+            assert inline or (name == "href" and attrs[name] in FILES)
         assert not [name for name in attrs if name.startswith("on")]
     assert "url(" not in page and "@import" not in page and "SECRET" not in page
     assert EVIL in parsed.text
@@ -310,3 +313,38 @@ def test_numbers_read_well() -> None:
     assert label("pope_popular", "accuracy") == "pope popular accuracy"
     assert label("all", "recall") == "recall" and label("chair", "chair_i") == "chair_i"
     assert share(1, 1000) == "< 1 %" and share(0, 10) == "0 %"
+
+
+def test_the_pipeline_is_drawn_with_what_each_stage_reads(tmp_path: Path) -> None:
+    outcome = an_outcome(tmp_path)
+    planned = (
+        PlannedStage("pairs", "ab" * 32, True),
+        PlannedStage("align", "cd" * 32, False, inputs=("pairs",)),
+        PlannedStage("evaluate.aligned.shapes", "ef" * 32, False, inputs=("align",)),
+        PlannedStage("compare.shapes", "01" * 32, False, inputs=("pairs", "gone")),
+    )
+    outcome = replace(outcome, plan=replace(outcome.plan, stages=planned))
+    drawn = pipeline(outcome, {"evaluate.aligned.shapes": "no pair", "compare.shapes": "no pair"})
+    assert [(row["name"], row["result"]) for row in drawn["rows"]] == [
+        ("pairs", "cached"),
+        ("align", "computed"),
+        ("evaluate.aligned.shapes", "skipped"),
+        ("compare.shapes", "skipped"),
+    ]
+    assert [row["share"] for row in drawn["rows"]] == [2.7, 100, 0, 0]
+    assert drawn["svg"].count('class="edge"') == 3, "an input of no stage here is not drawn"
+    assert drawn["svg"].count('class="node') == 4
+    assert "1 min 15 s" in parse(render(outcome)).text
+
+
+def test_the_page_links_to_the_files_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text("{}")
+    links = [attrs["href"] for tag, attrs in parse(render(an_outcome(tmp_path))).tags if tag == "a"]
+    assert links == ["report.json"]
+
+
+def test_device_commit_and_versions_stand_on_the_page(tmp_path: Path) -> None:
+    environment = {"device": "cpu", "commit": "abc", "packages": {"torch": "2.13", "x": "1"}}
+    outcome = replace(an_outcome(tmp_path), environment=environment)
+    assert made_with(environment) == [("device", "cpu"), ("commit", "abc"), ("torch", "2.13")]
+    assert "The whole environment" in parse(render(outcome)).text

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from seva_exp.benchmarks.describe import Mode
+from seva_exp.randomness import seed_for
 from seva_exp.records import Prediction
 from seva_exp.spec import Json
 
@@ -119,7 +120,8 @@ class Benchmark(Mode):
     def protocol_name(self) -> str:
         """The protocol's name: numbers of two protocols are never put in one column."""
         mode = self.describe_and_respond
-        return self.plain_protocol + (mode.suffix(self.described) if mode else "")
+        split = "" if self.split == "all" else f"+{self.split}"
+        return self.plain_protocol + (mode.suffix(self.described) if mode else "") + split
 
     def lacking(self, root: Path | None) -> str | None:
         """What must still be given before work can start; None when everything is."""
@@ -133,6 +135,21 @@ class Benchmark(Mode):
         """What questions and scores depend on: fields and the contents of files, by hash. Never a
         path of this machine. While something is lacking: the fields."""
         return self.to_json()
+
+    def to_json(self) -> Json:
+        """Without a split that takes nothing away."""
+        fields = super().to_json()
+        if self.split == "all":
+            del fields["split"]
+        return fields
+
+    def chosen(self, root: Path | None = None) -> list[Question]:
+        """The questions of the split, in order. A picture's half depends on its name alone."""
+        asked = self.questions(root)
+        if self.split == "all":
+            return list(asked)
+        half = ("selection", "test").index(self.split)
+        return [q for q in asked if seed_for(0, "benchmark.split", q.group) % 2 == half]
 
     @abstractmethod
     def questions(self, root: Path | None = None) -> Iterator[Question]:

@@ -4,7 +4,7 @@ answers each question with its own description before the question."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
@@ -60,6 +60,8 @@ class Mode(Spec):
     """What ``describe_and_respond: true`` stands for; a mapping changes fields of it."""
     describe_and_respond: DescribeAndRespond | None = None
     """asks each question behind the model's own description of the picture (STIC)"""
+    split: Literal["all", "selection", "test"] = "all"
+    """which pictures: ``selection`` is one half, to choose by; ``test`` the other, to report on"""
 
     @field_validator("describe_and_respond", mode="before")
     @classmethod

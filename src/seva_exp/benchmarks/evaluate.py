@@ -34,7 +34,7 @@ def ask(
 ) -> int:
     """Ask what no journal in ``placement.work`` holds yet of every ``ranks``-th picture; return how
     many questions that were, without descriptions. ``root`` is the data root."""
-    questions = list(benchmark.questions(root))
+    questions = benchmark.chosen(root)
     pictures = list(dict.fromkeys(question.group for question in questions))
     own = {*pictures[rank::ranks]}
     mine = [question for question in questions if question.group in own]
@@ -59,7 +59,7 @@ def conclude(
 ) -> tuple[Json, list[Score]]:
     """When everything is asked: write ``predictions.jsonl`` (in the questions' order) and, with
     describe-and-respond, ``descriptions.jsonl``; return a summary and the scores."""
-    questions = list(benchmark.questions(root))
+    questions = benchmark.chosen(root)
     summary: Json = {"questions": len(questions)}
     rows = list(_journaled(work))
     if benchmark.describe_and_respond:

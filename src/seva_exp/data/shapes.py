@@ -33,7 +33,7 @@ WEIGHTS = {
 
 
 class ShapesData(DataSource):
-    """Scenes of the unbiased world, each with one question whose answer is not kept.
+    """Drawn scenes, each with one question whose answer is not kept.
 
     A sample depends on the seed and its number only: a larger set begins with the smaller one.
     """
@@ -44,6 +44,8 @@ class ShapesData(DataSource):
     """Of the samples' ids."""
     kind: Literal["shapes"] = "shapes"
     samples: int = Field(600, ge=1, le=1_000_000, description="number of scenes to draw")
+    scenes: Literal["unbiased", "biased"] = "unbiased"
+    """``biased``: of the world that the embedded model was trained on first."""
 
     @property
     def seeded(self) -> bool:
@@ -53,7 +55,10 @@ class ShapesData(DataSource):
         """Nothing outside can be wrong."""
 
     def identity(self, sha256: Hasher, where: str = "data", seed: int | None = None) -> Json:
-        return self.to_json()
+        fields = self.to_json()
+        if self.scenes == "unbiased":
+            del fields["scenes"]
+        return fields
 
     def image_root(self, root: Path) -> Path:
         return root / "images"
@@ -67,10 +72,11 @@ class ShapesData(DataSource):
             yield self._sample(seed, f"{self.prefix}-{number:06d}", folder, sha256)
 
     def _sample(self, seed: int, id: str, folder: Path, sha256: Hasher) -> Sample:
-        """A scene of the unbiased world, its picture as ``folder``/ID.png, and a question."""
-        from seva_exp.world import UNBIASED, draw, sample_scene
+        """A scene, its picture as ``folder``/ID.png, and a question."""
+        from seva_exp.world import BIASED, UNBIASED, draw, sample_scene
 
-        scene = sample_scene(python_rng(seed, f"{self.stream}.scene", id), UNBIASED)
+        prior = UNBIASED if self.scenes == "unbiased" else BIASED
+        scene = sample_scene(python_rng(seed, f"{self.stream}.scene", id), prior)
         file = folder / f"{id}.png"
         draw(scene).save(file)
         qa = draw_qa(scene, python_rng(seed, f"{self.stream}.question", id))

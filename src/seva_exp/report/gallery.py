@@ -67,12 +67,12 @@ def marked(text: str, others: Sequence[str]) -> Markup:
     return Markup("").join(parts)
 
 
-def picture(path: Path | None) -> Json | None:
+def picture(path: Path | None, side: int = SIDE) -> Json | None:
     """A picture file as the model saw it, ``inlined``; None when there is none."""
     if path is None:
         return None
     try:
-        return inlined(open_image(path))
+        return inlined(open_image(path), side)
     except (UnusableImage, OSError):
         return None
 

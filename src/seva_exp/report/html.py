@@ -15,6 +15,7 @@ from seva_exp.report import changed, plots
 from seva_exp.report import verdict as words
 from seva_exp.report.gallery import example_card
 from seva_exp.report.pages import template, write_whole
+from seva_exp.report.pipeline import pipeline
 from seva_exp.spec import Json
 
 _CURVES = (
@@ -23,6 +24,13 @@ _CURVES = (
     ("Share of pairs ranked right", "rewards/accuracies", (0.5, "chance")),
 )
 """Title, the metric's name in a training row (TRL's), the reference level."""
+
+FILES = ("changed.html", "pairs.jsonl", "report.json", "metrics.jsonl", "config.yaml")
+"""What the page links to in the run's folder, where it is there."""
+MADE_WITH = (
+    *("device", "dtype", "commit", "python"),
+    *("packages.torch", "packages.transformers", "packages.trl", "packages.peft"),
+)
 
 
 class HtmlReport(Listener):
@@ -62,7 +70,7 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
         comparisons=len(report.final_deltas),
         unclear=any(map(words.needed, report.final_deltas)),
         changed=bool(outcome.answered),
-        notes=plan.notes,
+        told=plan.notes,
         benchmarks=benchmarks(report),
         plots=_plots(report.final_deltas),
         curves=curves(outcome.training),
@@ -70,14 +78,23 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
         pairs_of=outcome.pairs_of,
         left_out=left_out(outcome.stage_metrics.get("samples", {})),
         examples=[example_card(example) for example in outcome.examples],
-        stages=stage_rows(outcome, skipped),
+        pipeline=pipeline(outcome, skipped),
+        notes=notes(outcome),
+        files=[name for name in FILES if (plan.dir / name).exists()],
         computed=words.duration(sum(s.seconds for s in report.stages if not s.cached)),
         reused=words.duration(sum(s.seconds for s in report.stages if s.cached)),
         config=yaml.safe_dump(without_secrets(plan.config), sort_keys=False, allow_unicode=True),
         command=command(plan.overrides),
+        made_with=made_with(outcome.environment),
         environment=list(flatten(without_secrets(outcome.environment))),
         words=words,
     )
+
+
+def made_with(environment: Json) -> list[tuple[str, str]]:
+    """The few facts of the environment that a reader asks for first."""
+    known = dict(flatten(without_secrets(environment)))
+    return [(name.rpartition(".")[2], known[name]) for name in MADE_WITH if known.get(name)]
 
 
 def command(overrides: Sequence[str]) -> str:
@@ -304,24 +321,10 @@ def left_out(samples: Json) -> Json | None:
     }
 
 
-def stage_rows(outcome: Outcome, skipped: Mapping[str, str]) -> list[Json]:
-    """The stage table, with what each stage says of itself; those that were skipped come last."""
-    done = [
-        {
-            "name": stage.name,
-            "key": stage.key,
-            "result": "cached" if stage.cached else "computed",
-            "seconds": words.duration(stage.seconds),
-            "notes": _notes(outcome.stage_metrics.get(stage.name, {})),
-        }
-        for stage in outcome.report.stages
-    ]
-    keys = {stage.name: stage.key for stage in outcome.plan.stages}
-    missing = [
-        {"name": name, "key": keys.get(name, ""), "result": "skipped", "seconds": "–", "notes": why}
-        for name, why in skipped.items()
-    ]
-    return done + missing
+def notes(outcome: Outcome) -> list[tuple[str, str]]:
+    """What each stage says of itself."""
+    found = [(s.name, _notes(outcome.stage_metrics.get(s.name, {}))) for s in outcome.report.stages]
+    return [(name, text) for name, text in found if text]
 
 
 def _notes(metrics: Json) -> str:

@@ -1,12 +1,17 @@
-"""What our pages share: one environment of templates, files written whole."""
+"""What our pages share: one stylesheet, one environment of templates, files written whole."""
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 if TYPE_CHECKING:
     from jinja2 import Template
+
+ROOT = Path(__file__).parents[1]
 
 
 def template(name: str) -> Template:
@@ -14,13 +19,20 @@ def template(name: str) -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parents[1]),
+        loader=FileSystemLoader(ROOT),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["style"] = asset("report/style.css")
     return environment.get_template(name)
+
+
+@cache
+def asset(name: str) -> Markup:
+    """A file of the package that goes into a page as it is."""
+    return Markup((ROOT / name).read_text(encoding="utf-8"))
 
 
 def write_whole(path: Path, text: str) -> None:

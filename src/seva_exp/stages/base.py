@@ -106,6 +106,11 @@ class Stage(ABC):
         """The stages whose artifacts this one reads."""
         return ()
 
+    @property
+    def judge_calls(self) -> int:
+        """How often it would ask a judge (a paid service, mostly)."""
+        return 0
+
     @abstractmethod
     def spec(self) -> Json:
         """Everything that the result depends on, besides the inputs."""

@@ -1,0 +1,52 @@
+"""``python -m seva_exp.compare``: the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from seva_exp.compare.files import write_comparison
+from seva_exp.compare.tables import markdown
+from seva_exp.errors import InputError
+
+ABOUT = """Finished runs side by side: python -m seva_exp.compare runs/*_stic* runs/*_moco*
+
+Prints the tables (seeds together) and writes a page with all of it: which runs, which scores, what
+is significant, plots, training curves, pairs, samples; and the tables as CSV, Markdown and LaTeX
+beside it."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 2 when there is nothing to compare."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m seva_exp.compare", description=ABOUT)
+    parser.formatter_class = raw
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
+    parser.add_argument("--out", type=Path, default=Path("compare.html"), help="the page's file")
+    parser.add_argument(
+        "--against", type=Path, help="a run to compare the others with; else each with its base"
+    )
+    given = parser.parse_args(words)
+    try:
+        comparison, left_out = write_comparison(given.runs, given.out, given.against)
+    except InputError as error:
+        return _refuse(str(error))
+    for line in left_out:
+        print(f"seva_exp: left out: {line}", file=sys.stderr)
+    if not comparison.runs:
+        return _refuse("there is no finished run to compare.")
+    print(markdown(comparison.runs))
+    print(f"\npage: {os.path.relpath(given.out)}")
+    return 0
+
+
+def _refuse(why: str) -> int:
+    print(f"seva_exp: {why}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Is a difference more than chance? Every model against its base, or against a chosen run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seva_exp.compare.runs import FinishedRun
+from seva_exp.records import ALIGNED, BASE, Delta, Prediction, Score, read_jsonl
+from seva_exp.report.verdict import arrow, label, verdict
+
+if TYPE_CHECKING:
+    from seva_exp.benchmarks.base import Benchmark
+
+KEPT = 4
+"""Files of predictions that are held at once: a base that runs share is read once."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric under its protocol: two protocols are never one column."""
+
+    benchmark: str
+    protocol: str
+    split: str
+    metric: str
+    better: str
+
+    @property
+    def id(self) -> str:
+        """As W&B and the CSV call it."""
+        return f"{self.benchmark}@{self.protocol}/{self.split}/{self.metric}"
+
+    @property
+    def label(self) -> str:
+        """As a table's head calls it."""
+        return f"{label(self.split, self.metric)} {arrow(self.better)}".strip()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model with its scores: a run's final one, or the base that runs share."""
+
+    run: FinishedRun
+    model: str
+    scores: dict[Column, Score]
+    sharing: tuple[FinishedRun, ...] = ()
+    """Of a base: the runs that measured it so; ``run`` is the first of them."""
+
+    def predictions(self, benchmark: str) -> list[Prediction]:
+        """What it said; nothing where the answers are no longer there."""
+        path = self.run.folder / f"evaluate.{self.model}.{benchmark}" / "predictions.jsonl"
+        return _predictions(path.resolve()) if path.exists() else []
+
+
+@lru_cache(maxsize=KEPT)
+def _predictions(path: Path) -> list[Prediction]:
+    return list(read_jsonl(path, Prediction))
+
+
+@dataclass(frozen=True)
+class Change:
+    """A difference, its p corrected for the number of changes of its benchmark (Holm), and what
+    both say in words."""
+
+    delta: Delta
+    corrected: float
+
+    @property
+    def verdict(self) -> str:
+        """By the corrected p."""
+        return verdict(replace(self.delta, p=self.corrected))
+
+
+def measured(run: FinishedRun, model: str) -> Measured:
+    """One model of a run with its scores."""
+    found = {
+        Column(s.benchmark, s.protocol, s.split, s.metric, s.better): s
+        for s in run.report.scores
+        if s.model == model
+    }
+    return Measured(run, model, found)
+
+
+def models(runs: Sequence[FinishedRun]) -> list[Measured]:
+    """Each different base once, then the final model of every run (also of one that measured
+    nothing: its pairs and its training are still compared)."""
+    bases: dict[tuple[Score, ...], list[FinishedRun]] = {}
+    for run in runs:
+        if scores := measured(run, BASE).scores:
+            bases.setdefault(tuple(scores.values()), []).append(run)
+    shared = [replace(measured(group[0], BASE), sharing=tuple(group)) for group in bases.values()]
+    return [*shared, *(measured(run, ALIGNED) for run in runs)]
+
+
+def columns(found: Iterable[Measured]) -> list[Column]:
+    """All metrics, a benchmark and protocol after the other."""
+    seen = dict.fromkeys(column for one in found for column in one.scores)
+    tests = list(dict.fromkeys((c.benchmark, c.protocol) for c in seen))
+    return sorted(seen, key=lambda c: tests.index((c.benchmark, c.protocol)))
+
+
+def changes(found: Sequence[Measured], reference: Measured | None) -> list[dict[Column, Change]]:
+    """Per model the change of its metrics: against ``reference``, or, without one, of each final
+    model against its run's own base. Paired over the same questions' pictures; where two models
+    answered different questions there is none."""
+    deltas = [_deltas(one, reference) for one in found]
+    corrected = _corrected(deltas)
+    return [
+        {column: Change(delta, corrected[i, column]) for column, delta in row.items()}
+        for i, row in enumerate(deltas)
+    ]
+
+
+def _corrected(rows: Sequence[dict[Column, Delta]]) -> dict[tuple[int, Column], float]:
+    """p corrected for all changes of one benchmark and protocol, those of all models."""
+    from seva_exp.benchmarks.statistics import holm
+
+    families: dict[tuple[str, str], dict[tuple[int, Column], float]] = {}
+    for i, row in enumerate(rows):
+        for column, delta in row.items():
+            families.setdefault((column.benchmark, column.protocol), {})[i, column] = delta.p
+    return {
+        cell: p
+        for family in families.values()
+        for cell, p in zip(family, holm(list(family.values())), strict=True)
+    }
+
+
+def _deltas(one: Measured, reference: Measured | None) -> dict[Column, Delta]:
+    if reference is None:
+        if one.model == BASE:
+            return {}
+        named = {(c.benchmark, c.split, c.metric): c for c in one.scores}
+        return {
+            named[key]: delta
+            for delta in one.run.report.final_deltas
+            if (key := (delta.benchmark, delta.split, delta.metric)) in named
+        }
+    if (one.run.folder, one.model) == (reference.run.folder, reference.model):
+        return {}
+    shared = [column for column in one.scores if column in reference.scores]
+    found = {}
+    for name in dict.fromkeys(column.benchmark for column in shared):
+        paired = {(d.split, d.metric): d for d in _paired(one, reference, name)}
+        for column in shared:
+            if column.benchmark == name and (column.split, column.metric) in paired:
+                found[column] = paired[column.split, column.metric]
+    return found
+
+
+def _paired(one: Measured, reference: Measured, name: str) -> list[Delta]:
+    """one - reference on one benchmark; empty when they answered different questions."""
+    from seva_exp.benchmarks.statistics import deltas
+
+    before, after = reference.predictions(name), one.predictions(name)
+    if not before or [(p.sample_id, p.group) for p in before] != [
+        (p.sample_id, p.group) for p in after
+    ]:
+        return []
+    return deltas(benchmark_of(one.run, name).metrics, before, after, benchmark=name)
+
+
+def benchmark_of(run: FinishedRun, name: str) -> Benchmark:
+    """A run's benchmark, from its config."""
+    from pydantic import TypeAdapter
+
+    from seva_exp.benchmarks import AnyBenchmark
+
+    found: Benchmark = TypeAdapter(AnyBenchmark).validate_python(run.config["benchmark"][name])
+    return found

@@ -1,0 +1,237 @@
+"""``compare.html``: finished runs as one self-contained page that opens from disk and needs no
+network."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from markupsafe import Markup
+
+from seva_exp.compare.against import Change, Column, Measured
+from seva_exp.compare.changed import changed
+from seva_exp.compare.charts import CONFIG, MOST_LINES, chart_specs
+from seva_exp.compare.differences import Value
+from seva_exp.compare.runs import groups
+from seva_exp.compare.samples import same_samples
+from seva_exp.compare.tables import latex, markdown
+from seva_exp.compare.training import training
+from seva_exp.compare.view import Comparison, in_words
+from seva_exp.records import BASE, PairCounts, Score
+from seva_exp.report import plots
+from seva_exp.report import verdict as words
+from seva_exp.report.pages import asset, template
+from seva_exp.spec import Json
+
+SHOWN = 6
+"""Metrics that the table shows before the reader chooses."""
+CHOICES = 12
+"""A field of at most this many values has a list to filter by."""
+
+
+def render(comparison: Comparison, left_out: Sequence[str], out: Path) -> str:
+    """The page's text, as it is read from ``out``. What a model or a user wrote is escaped."""
+    c, visible, data = comparison, shown(comparison.columns), _data(comparison)
+    drawn = bool(c.columns or data["training"]["options"])
+    several = len({(column.benchmark, column.protocol) for column in c.columns}) > 1
+    return template("compare/page.html").render(
+        title=_title(c),
+        runs=len(c.runs),
+        variants=len(groups(c.runs)),
+        reference=c.labels[c.models.index(c.reference)] if c.reference else "",
+        fields=c.short,
+        choices=_choices(c.fields),
+        columns=[_head(column, j in visible, several) for j, column in enumerate(c.columns)],
+        rows=[_row(c, i, out) for i in range(len(c.models))],
+        pairs=_pairs(c),
+        samples=same_samples(c),
+        changed=changed(c),
+        data=_for_script(data),
+        markdown=markdown(c.runs),
+        latex=latex(c.runs),
+        stem=out.stem,
+        left_out=left_out,
+        words=words,
+        vega=_vega() if drawn else "",
+        script=asset("compare/table.js") + (asset("compare/charts.js") if drawn else ""),
+    )
+
+
+def _title(c: Comparison) -> str:
+    count = "One run" if len(c.runs) == 1 else f"{len(c.runs)} runs"
+    by = list(c.short.values())
+    if not by:
+        return count if len(c.runs) == 1 else f"{count} of one config"
+    more = f" and {len(by) - 4} more" if len(by) > 4 else ""
+    return f"{count} that differ in {', '.join(by[:4])}{more}"
+
+
+def shown(measured: Sequence[Column]) -> set[int]:
+    """Which columns the table shows at first: of every benchmark's families of splits the first
+    judged metric, then the second, and so on."""
+    ranks: dict[tuple[str, str, str], int] = {}
+    order = []
+    for j, column in enumerate(measured):
+        if column.better in ("higher", "lower"):
+            family = (column.benchmark, column.protocol, column.split.split("_")[0])
+            ranks[family] = ranks.get(family, -1) + 1
+            order.append((ranks[family], j))
+    return {j for _, j in sorted(order)[:SHOWN]} or set(range(min(SHOWN, len(measured))))
+
+
+def _head(column: Column, visible: bool, with_benchmark: bool) -> Json:
+    return {
+        "label": column.label,
+        "benchmark": column.benchmark,
+        "protocol": column.protocol,
+        "small": f"{column.benchmark} ({column.protocol})" if with_benchmark else "",
+        "direction": words.direction(column.better),
+        "visible": visible,
+    }
+
+
+def _choices(fields: dict[str, list[Value | None]]) -> dict[str, list[Value]]:
+    """Field -> its values in order, for those with few."""
+    found = {}
+    for name, values in fields.items():
+        known = dict.fromkeys(value for value in values if value is not None)
+        if 1 < len(known) <= CHOICES:
+            found[name] = sorted(known, key=lambda v: (isinstance(v, str), v))
+    return found
+
+
+def _row(c: Comparison, i: int, out: Path) -> Json:
+    one, base = c.models[i], c.models[i].model == BASE
+    page = one.run.folder / "report.html"
+    linked = not base and page.exists()
+    return {
+        "name": c.labels[i] if base else one.run.report.name,
+        "base": base,
+        "link": Path(os.path.relpath(page, out.absolute().parent)).as_posix() if linked else "",
+        "values": [values[i] for values in c.fields.values()],
+        "cells": [_cell(one, column, c.changes[i].get(column)) for column in c.columns],
+    }
+
+
+def _cell(one: Measured, column: Column, change: Change | None) -> Json | None:
+    score = one.scores.get(column)
+    if score is None:
+        return None
+    digits = words.decimals(score.low, score.high)
+    cell = {
+        "sort": score.value,
+        "value": words.number(score.value, digits),
+        "interval": words.interval(score.low, score.high, digits),
+        "n": score.n,
+        "verdict": "",
+    }
+    if change:
+        delta = change.delta
+        digits = max(digits, words.decimals(delta.low, delta.high))
+        cell |= {
+            "verdict": change.verdict.replace(" ", "-"),
+            "change": words.number(delta.value, digits, sign=True),
+            "change_interval": words.interval(delta.low, delta.high, digits, sign=True),
+            "p": words.p_value(change.corrected),
+            "plain_p": words.p_value(delta.p),
+        }
+    return cell
+
+
+def _pairs(c: Comparison) -> list[Json]:
+    """What came of the samples; runs that share their pairs stand together."""
+    found: dict[str, list[int]] = {}
+    for i in c.finals:
+        report = c.models[i].run.report
+        made = [stage.key for stage in report.stages if stage.name.startswith("pairs")]
+        if report.pairs and made:
+            found.setdefault(made[-1], []).append(i)
+    counted = [(ids, c.models[ids[0]].run.report.pairs) for ids in found.values()]
+    reasons = list(
+        dict.fromkeys(reason for _, pairs in counted if pairs for reason in pairs.dropped)
+    )
+    return [_pair_row(c, ids, pairs, reasons) for ids, pairs in counted if pairs]
+
+
+def _pair_row(c: Comparison, ids: Sequence[int], pairs: PairCounts, reasons: Sequence[str]) -> Json:
+    parts = [("kept", pairs.kept), *((reason, pairs.dropped.get(reason, 0)) for reason in reasons)]
+    return {
+        "label": in_words(c.told(ids)) or c.models[ids[0]].run.report.name,
+        "runs": len(ids),
+        "sampled": pairs.sampled,
+        "bar": plots.bar(parts),
+        "parts": [
+            {"name": name.replace("_", " "), "count": n, "share": words.share(n, pairs.sampled)}
+            for name, n in parts
+        ],
+    }
+
+
+def _data(c: Comparison) -> Json:
+    """What the page's script draws from."""
+    several = [name for name in c.fields if name != "seed"]
+    return {
+        "models": [
+            {
+                "label": label,
+                "base": one.model == BASE,
+                "fields": {c.short[name]: values[i] for name, values in c.fields.items()},
+            }
+            for i, (one, label) in enumerate(zip(c.models, c.labels, strict=True))
+        ],
+        "columns": [
+            {"label": column.label, "group": f"{column.benchmark} ({column.protocol})"}
+            for column in c.columns
+        ],
+        "first": _clearest(c),
+        "scores": [
+            [i, j, *_score(one.scores[column], c.changes[i].get(column))]
+            for i, one in enumerate(c.models)
+            for j, column in enumerate(c.columns)
+            if column in one.scores
+        ],
+        "axes": [c.short[name] for name in several if _is_axis(c.fields[name])],
+        "heat": [c.short[name] for name in several] if len(several) == 2 else [],
+        "training": training(c.models),
+        "specs": chart_specs(),
+        "config": CONFIG,
+        "most_lines": MOST_LINES,
+    }
+
+
+def _clearest(c: Comparison) -> int:
+    """Of the metrics that the table shows first, the one with the smallest p: it is plotted."""
+    found = {
+        j: [row[c.columns[j]].corrected for row in c.changes if c.columns[j] in row]
+        for j in sorted(shown(c.columns))
+    }
+    return min(found, key=lambda j: min(found[j], default=1.0), default=0)
+
+
+def _is_axis(values: Sequence[Value | None]) -> bool:
+    numbers = {v for v in values if words.is_number(v)}
+    return len(numbers) > 1 and all(v is None or words.is_number(v) for v in values)
+
+
+def _score(score: Score, change: Change | None) -> list[object]:
+    said = change.verdict if change else ("base" if score.model == BASE else "not significant")
+    numbers = (score.value, score.low, score.high, change.delta.value if change else None)
+    return [*(number if words.is_number(number) else None for number in numbers), said]
+
+
+def _for_script(data: Json) -> Markup:
+    """JSON that is safe between script tags."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))
+
+
+@cache
+def _vega() -> Markup:
+    """Vega, Vega-Lite and Vega-Embed as one script."""
+    import vl_convert
+
+    script = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks a default
+    return Markup(script.replace("</script", "<\\/script"))

@@ -1,0 +1,80 @@
+"""A run's folder, as far as it is compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from seva_exp.errors import InputError
+from seva_exp.experiment import Experiment
+from seva_exp.records import Report
+from seva_exp.spec import Json, canonical
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run left: its folder, its ``report.json``, and of its config what makes it another
+    variant: the experiment without its seed."""
+
+    folder: Path
+    report: Report
+    config: Json
+    root: str | None = None
+    """Where the benchmarks' official files lay, if the config told."""
+
+    @property
+    def variant(self) -> str:
+        """Equal for runs that differ in nothing but their seed."""
+        return canonical(self.config)
+
+    def key(self, label: str) -> str:
+        """The key of the stage of this label; empty when the run has none."""
+        return next((stage.key for stage in self.report.stages if stage.name == label), "")
+
+    def training(self) -> Iterator[Json]:
+        """Its logged steps."""
+        path = self.folder / "metrics.jsonl"
+        if path.exists():
+            with path.open(encoding="utf-8") as file:
+                yield from map(json.loads, file)
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Raises InputError when the folder holds no finished run."""
+    import yaml
+
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        kept = {n: v for n, v in config.items() if n in Experiment.model_fields and n != "seed"}
+        return FinishedRun(folder, Report.from_json(report), kept, config.get("data_root"))
+    except FileNotFoundError as error:
+        if (folder / "config.yaml").exists():
+            raise InputError(f"{folder}: this run is not finished.") from None
+        why: Exception = error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        why = error
+    text = " ".join(str(why).split())
+    raise InputError(f"{folder}: holds no finished run ({type(why).__name__}: {text}).")
+
+
+def groups(runs: Sequence[FinishedRun]) -> list[list[FinishedRun]]:
+    """Runs of one variant together, a seed once (the last run of it), by seed."""
+    found: dict[str, dict[int, FinishedRun]] = {}
+    for run in runs:
+        found.setdefault(run.variant, {})[run.report.seed] = run
+    return [[by_seed[seed] for seed in sorted(by_seed)] for by_seed in found.values()]
+
+
+def read_runs(folders: Sequence[Path]) -> tuple[list[FinishedRun], list[str]]:
+    """The finished runs, each folder once, and why others are left out: one that is not finished
+    does not hide the rest."""
+    runs, left_out = [], []
+    for folder in dict.fromkeys(folder.resolve() for folder in folders):
+        try:
+            runs.append(read_run(folder))
+        except InputError as error:
+            left_out.append(str(error))
+    return runs, left_out

@@ -1,0 +1,53 @@
+"""Training curves of several runs, thinned to what a plot can show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seva_exp.compare.against import Measured
+from seva_exp.records import BASE
+from seva_exp.report.verdict import is_number
+from seva_exp.spec import Json
+
+POINTS = 150
+"""Most points of one curve on the page."""
+METRICS = {
+    "loss": "loss",
+    "rewards/margins": "reward margin",
+    "rewards/accuracies": "share of pairs ranked right",
+    "grad_norm": "gradient norm",
+}
+"""A training row's names (TRL's), and what the page calls them."""
+
+
+def training(found: Sequence[Measured]) -> Json:
+    """``options``: what can be drawn; ``series``: per model and option its steps and values."""
+    curves: dict[tuple[str, str], dict[int, list[tuple[float, float]]]] = {}
+    for i, one in enumerate(found):
+        for row in one.run.training() if one.model != BASE else ():
+            for name in METRICS:
+                if is_number(row.get(name)) and is_number(row.get("step")):
+                    of = curves.setdefault((row.get("stage", ""), name), {})
+                    of.setdefault(i, []).append((row["step"], row[name]))
+    several = len({stage for stage, _ in curves}) > 1
+    order = sorted(curves, key=lambda key: list(METRICS).index(key[1]))
+    return {
+        "options": [f"{stage}: {METRICS[n]}" if several else METRICS[n] for stage, n in order],
+        "series": [
+            {
+                "model": i,
+                "option": number,
+                "points": [[x, float(f"{y:.5g}")] for x, y in thinned(points)],
+            }
+            for number, key in enumerate(order)
+            for i, points in curves[key].items()
+        ],
+    }
+
+
+def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Evenly chosen points, the first and the last among them."""
+    if len(points) <= POINTS:
+        return list(points)
+    stride = (len(points) - 1) / (POINTS - 1)
+    return [points[round(i * stride)] for i in range(POINTS)]

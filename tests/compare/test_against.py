@@ -1,0 +1,77 @@
+"""What counts as changed: against each base or a chosen run, paired, corrected for their number."""
+
+from __future__ import annotations
+
+from seva_exp.benchmarks import ShapesBenchmark
+from seva_exp.benchmarks.statistics import deltas, holm
+from seva_exp.compare.runs import read_run
+from seva_exp.compare.view import Comparison
+
+
+def compared(folders, against=None):
+    runs = [read_run(folder) for folder in folders]
+    return Comparison.of(runs, read_run(against) if against else None)
+
+
+def accuracy(comparison):
+    return next(c for c in comparison.columns if (c.split, c.metric) == ("pope", "accuracy"))
+
+
+def test_without_a_choice_every_run_is_compared_with_its_base(make_run):
+    found = compared([make_run("a"), make_run("b", right=0.95, aug={"byol": {"kind": "byol"}})])
+    assert found.labels == ["base model", "aug=moco", "aug=byol"]
+    column = accuracy(found)
+    assert found.changes[0] == {}
+    changed = [found.changes[i][column] for i in (1, 2)]
+    own = [
+        next(
+            d
+            for d in found.models[i].run.report.deltas
+            if (d.split, d.metric) == ("pope", "accuracy")
+        )
+        for i in (1, 2)
+    ]
+    assert [change.delta for change in changed] == own
+    every = [(i, c) for i, row in enumerate(found.changes) for c in row]
+    corrected = holm([found.changes[i][c].delta.p for i, c in every])
+    assert [found.changes[i][c].corrected for i, c in every] == corrected
+
+
+def test_a_chosen_run_is_compared_by_the_paired_bootstrap_of_the_same_questions(make_run):
+    one = make_run("a", right=0.6)
+    other = make_run("b", right=0.95, aug={"byol": {"kind": "byol"}})
+    found = compared([one, other], against=one)
+    assert found.reference is found.models[1]
+    assert found.changes[1] == {}, "the chosen run has nothing to be compared with"
+    said = [found.models[i].predictions("shapes") for i in (1, 2)]
+    expected = deltas(ShapesBenchmark().metrics, *said, benchmark="shapes")
+    delta = found.changes[2][accuracy(found)].delta
+    assert delta == next(d for d in expected if (d.split, d.metric) == ("pope", "accuracy"))
+    assert delta.value > 10
+
+
+def test_other_questions_or_no_answers_are_not_compared(make_run):
+    one = make_run("a")
+    fewer = make_run("b", questions=40, dpo={"beta": 0.5})
+    gone = make_run("c", dpo={"beta": 0.7})
+    (gone / "evaluate.aligned.shapes" / "predictions.jsonl").unlink()
+    found = compared([one, fewer, gone], against=one)
+    of = {model.run.folder.name: i for i, model in enumerate(found.models) if model.model != "base"}
+    assert found.changes[of["b"]] == {} and found.changes[of["c"]] == {}
+
+
+def test_two_protocols_are_never_one_column(make_run):
+    found = compared([make_run("a"), make_run("b", protocol="another", dpo={"beta": 0.5})])
+    protocols = {column.protocol for column in found.columns}
+    assert protocols == {"seva_exp-shapes-v1", "another"}
+    for model in found.models:
+        assert len({column.protocol for column in model.scores}) == 1
+
+
+def test_an_insignificant_p_stays_so_after_the_correction(make_run):
+    folders = [make_run(f"r{i}", right=0.7, dpo={"beta": i}) for i in range(6)]
+    found = compared(folders)
+    column = accuracy(found)
+    pairs = [(row[column].delta.p, row[column].corrected) for row in found.changes if column in row]
+    assert len(pairs) == 6 and all(corrected >= p for p, corrected in pairs)
+    assert any(corrected > 5 * p for p, corrected in pairs)

@@ -1,0 +1,207 @@
+"""``compare.html`` as a file: whole, self-contained, safe, and of bounded size."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from seva_exp.compare.changed import MOST
+from seva_exp.compare.files import write_comparison
+from seva_exp.compare.page import SHOWN, shown
+from seva_exp.compare.runs import read_run
+from seva_exp.compare.samples import SAMPLES, views_of
+from seva_exp.compare.training import POINTS, thinned
+
+PREDICTIONS = "evaluate.aligned.shapes/predictions.jsonl"
+VOID = {"meta", "img", "br", "input", "line", "rect", "circle", "path"}
+LIMIT = 3_000_000
+"""Bytes of a page with 50 runs; a megabyte of it is the plotting library."""
+
+
+class Page(HTMLParser):
+    """Tags, cells and texts; every tag is closed in its order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.data: dict = {}
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, (tag, self.getpos())
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["script"]:
+            self.text += data
+        elif self.tags[-1][1].get("id") == "data":
+            self.data = json.loads(data)
+
+    def count(self, tag: str, **attributes: str) -> int:
+        wanted = {name.rstrip("_"): value for name, value in attributes.items()}
+        return sum(t == tag and wanted.items() <= attrs.items() for t, attrs in self.tags)
+
+
+def page_of(folders: list[Path], against: Path | None = None) -> Page:
+    out = folders[0].parent / "compare.html"
+    write_comparison(folders, out, against)
+    return Page(out.read_text(encoding="utf-8"))
+
+
+def test_the_page_is_self_contained_and_escaped(make_run):
+    evil = "</script><img src=x onerror=alert(1)>"
+    runs = [make_run("a", said=evil, dpo={"beta": 0.1}), make_run("b", dpo={"beta": evil})]
+    page = page_of(runs)
+    assert page.data["models"][2]["fields"] == {"beta": evil}
+    assert not {"link", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
+    for tag, attrs in page.tags:
+        assert (attrs.get("src") or "data:").startswith("data:"), (tag, attrs)
+        assert not re.match(r"\w+:|//", attrs.get("href") or ""), "links stay in the folder"
+        assert not [name for name in attrs if name.startswith("on")]
+    assert evil in page.text
+    policy = next(a["content"] for t, a in page.tags if a.get("http-equiv"))
+    assert policy and policy.startswith("default-src 'none'")
+
+
+def test_rows_columns_and_links(make_run):
+    page = page_of([make_run("a"), make_run("b", aug={"byol": {"kind": "byol"}}, seed=1)])
+    assert page.count("tr", class_="base") == 1
+    assert page.count("a", href="a/report.html") == page.count("a", href="b/report.html") == 1
+    heads = [attrs for tag, attrs in page.tags if tag == "th" and attrs.get("aria-sort")]
+    metrics = [head for head in heads if "data-column" in head]
+    assert len(heads) - len(metrics) == 1 + len({"aug", "seed"})
+    hidden = ["hidden" in head for head in metrics]
+    assert hidden == [False, False, True, False], "yes_rate has no good direction"
+    assert [model["label"] for model in page.data["models"]] == [
+        "base model",
+        "aug=moco, seed=0",
+        "aug=byol, seed=1",
+    ]
+
+
+def test_the_chosen_run_is_named(make_run):
+    one, other = make_run("a"), make_run("b", dpo={"beta": 0.5})
+    page = page_of([one, other], against=one)
+    assert "Below each score its change from the chosen run" in page.text
+    assert [row[5] for row in page.data["scores"] if row[0] == 1] == [None] * len(
+        page.data["columns"]
+    )
+
+
+def test_a_single_run_and_one_that_measured_nothing(make_run):
+    assert "One run" in page_of([make_run("a")]).text
+    bare = make_run("bare")
+    report = json.loads((bare / "report.json").read_text())
+    (bare / "report.json").write_text(json.dumps(report | {"scores": [], "deltas": []}))
+    (bare / "metrics.jsonl").unlink()
+    page = page_of([bare])
+    assert "None of these runs measured anything." in page.text
+    assert page.data["columns"] == [] and page.count("img") > 0, "its samples are shown"
+
+
+def test_nothing_is_written_where_no_run_is_finished(tmp_path):
+    comparison, left_out = write_comparison([tmp_path], tmp_path / "compare.html")
+    assert not comparison.runs and len(left_out) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_left_out_is_told_on_the_page(make_run):
+    unfinished = make_run("b")
+    (unfinished / "report.json").unlink()
+    page = page_of([make_run("a"), unfinished])
+    assert "1 run is left out" in page.text and "this run is not finished" in page.text
+
+
+def test_numbers_are_axes_and_two_fields_a_heat_map(make_run):
+    def run(i: int, beta: float, step: int) -> Path:
+        aug = {"noise": {"kind": "diffusion_noise", "step": step}}
+        return make_run(f"r{i}", seed=i % 2, aug=aug, dpo={"beta": beta})
+
+    grid = [(beta, step) for beta in (0.1, 0.5) for step in (300, 800) for _ in range(2)]
+    data = page_of([run(i, *cell) for i, cell in enumerate(grid)]).data
+    assert data["axes"] == data["heat"] == ["step", "beta"]
+    assert data["training"]["options"] == ["loss"] and len(data["training"]["series"]) == 8
+
+
+def test_the_same_sample_is_shown_across_views_and_settings(make_run):
+    runs = [
+        make_run("a", said="a blue ring"),
+        make_run("b", said="a blue ring", dpo={"beta": 0.5}),
+        make_run("c", said="a red <ring>", aug={"byol": {"kind": "byol"}}),
+    ]
+    views = views_of([read_run(run) for run in runs])
+    assert [(one.view, len(one.runs)) for one in views] == [("clean", 3), ("moco", 2), ("byol", 1)]
+    page = page_of(runs)
+    cards = [attrs["aria-label"] for tag, attrs in page.tags if tag == "article"]
+    assert sum(str(label).startswith("Sample") for label in cards) == 2 <= SAMPLES
+    pictures = [attrs["alt"] or "" for tag, attrs in page.tags if tag == "img"]
+    assert len(pictures) == 2 * 3 and len(set(pictures)) == 6
+    assert page.count("mark") > 0
+
+
+def test_fixed_and_broken_answers_are_counted_and_some_are_shown(make_run):
+    one, other = make_run("a", right=0.7), make_run("b", right=0.9, dpo={"beta": 0.5})
+    said = [
+        [row["score"] for row in map(json.loads, (run / PREDICTIONS).open())]
+        for run in (one, other)
+    ]
+    fixed = sum(after > before for before, after in zip(*said, strict=True))
+    broken = sum(after < before for before, after in zip(*said, strict=True))
+    page = page_of([one, other], against=one)
+    assert f"shapes: {fixed} fixed, {broken} broken, {120 - fixed - broken} same" in page.text
+    assert page.text.count("✓ fixed") == page.text.count("✕ broken") == MOST
+    (other / PREDICTIONS).unlink()
+    assert "fixed" not in page_of([one, other], against=one).text
+
+
+def test_runs_that_share_their_pairs_stand_together(make_run):
+    page = page_of(
+        [
+            make_run("a"),
+            make_run("b", dpo={"beta": 0.5}),
+            make_run("c", dropped=7, dpo={"beta": 0.9}),
+        ]
+    )
+    assert page.count("div", class_="card pair-row") == 2
+
+
+def test_fifty_runs_stay_small_and_fast(make_run):
+    runs = [make_run(f"r{i:02}", right=0.6 + i / 200, dpo={"beta": i / 100}) for i in range(50)]
+    out = runs[0].parent / "compare.html"
+    write_comparison(runs, out)
+    assert out.stat().st_size < LIMIT
+    assert Page(out.read_text(encoding="utf-8")).count("tr", role="row") == 52
+
+
+@pytest.mark.parametrize("count", [1, POINTS, POINTS + 1, 10_000])
+def test_a_thinned_curve_keeps_its_ends(count):
+    points = [(float(i), 0.0) for i in range(count)]
+    kept = thinned(points)
+    assert len(kept) == min(count, POINTS)
+    assert (kept[0], kept[-1]) == (points[0], points[-1])
+
+
+def test_the_metrics_shown_at_first_come_from_every_family(make_run):
+    from seva_exp.compare.against import Column
+
+    names = [("pope", "accuracy"), ("pope", "f1"), ("vqa", "mean"), ("chair", "chair_i")]
+    found = [Column("b", "p", split, name, "higher") for split, name in names]
+    found.insert(0, Column("b", "p", "chair", "words", "neutral"))
+    assert shown(found * 1) == {1, 2, 3, 4}
+    many = [Column(f"b{i}", "p", "all", "accuracy", "higher") for i in range(40)]
+    assert len(shown(many)) == SHOWN

@@ -1,0 +1,155 @@
+"""The comparison as text: seeds together, variants apart, protocols never mixed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+import yaml
+
+from seva_exp.compare.__main__ import main
+from seva_exp.compare.runs import read_run
+from seva_exp.compare.tables import latex, markdown, to_csv
+from seva_exp.compare.view import Comparison
+from seva_exp.records import Delta, Report, Score
+
+
+def finished(
+    folder: Path,
+    seed: int,
+    change: float,
+    beta: float = 0.1,
+    protocol: str = "p1",
+    p: float = 0.01,
+):
+    path = folder / f"run-{len(list(folder.iterdir()))}"
+    path.mkdir()
+    base = 25.0 + seed
+    scores = tuple(
+        Score(model, "b", "chair", "chair_i", value, value - 1, value + 1, 9, protocol, "lower")
+        for model, value in (("base", base), ("aligned", base + change))
+    )
+    deltas = tuple(
+        Delta("b", "chair", "chair_i", value, value - 1, value + 1, chance, "lower", model)
+        for model, value, chance in (("aligned", change, p), ("round1", 99.0, 1e-9))
+    )
+    report = Report("k", f"run_seed={seed}", seed, str(path), (), None, scores, deltas)
+    (path / "report.json").write_text(json.dumps(report.to_json()))
+    config = {"dpo": {"beta": beta}, "seed": seed, "name": f"n{seed}", "machine": {"runs": "x"}}
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    return path
+
+
+def table(*folders: Path) -> str:
+    return markdown([read_run(folder) for folder in folders])
+
+
+def cells(text: str, tests: bool = False) -> list[str]:
+    """The first row of metrics; without what is said of chance, unless ``tests``."""
+    line = next(line for line in text.splitlines() if line.startswith("| chair_i"))
+    found = [cell.strip() for cell in line.strip("|").split("|")]
+    return found if tests else [cell.partition(" (p")[0] for cell in found]
+
+
+def test_the_seeds_of_a_variant_are_one_group_with_mean_and_deviation(tmp_path):
+    changes = [-2.0, -3.0, -7.0]
+    folders = [finished(tmp_path, seed, change) for seed, change in enumerate(changes)]
+    spread = f"{statistics.fmean(changes):+.1f} ± {statistics.stdev(changes):.1f}"
+    text = table(*folders)
+    assert cells(text) == ["chair_i ↓", "26.0 ± 1.0", spread]
+    assert "| run (seed 0, 1, 2) |" in text
+
+
+def test_variants_stand_beside_each_other_and_a_seed_counts_once(tmp_path):
+    folders = [finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -2.0, beta=0.5)]
+    folders.append(finished(tmp_path, 0, -4.0))  # the same run again: the last one counts
+    assert cells(table(*folders)) == ["chair_i ↓", "25.0", "-4.0", "-2.0"], "one base, shown once"
+
+
+def test_two_protocols_are_two_tables(tmp_path):
+    text = table(finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -2.0, 0.5, protocol="p2"))
+    assert text.count("b (p") == 2
+    assert cells(text) == ["chair_i ↓", "25.0", "-1.0"]
+    assert cells(text[text.index("b (p2)") :]) == ["chair_i ↓", "25.0", "-2.0"]
+
+
+def test_a_change_is_marked_by_its_p_corrected_for_the_whole_table(tmp_path):
+    """Three variants: 0.01 x 3, 0.02 x 2 (and not below 0.03), 0.6."""
+    folders = [
+        finished(tmp_path, 0, -1.0, beta, p=p) for beta, p in ((1, 0.02), (2, 0.6), (3, 0.01))
+    ]
+    text = table(*folders)
+    assert cells(text, tests=True)[2:] == [
+        "-1.0 (p = 0.020, Holm p = 0.040) *",
+        "-1.0 (p = 0.60, Holm p = 0.60)",
+        "-1.0 (p = 0.010, Holm p = 0.030) *",
+    ]
+    assert "correction for the 3 changes of this table" in text
+    assert cells(table(folders[0]), tests=True)[2] == "-1.0 (p = 0.020, Holm p = 0.020) *"
+    more = [*folders, finished(tmp_path, 0, -1.0, 4, p=0.7)]
+    crowded = cells(table(*more), tests=True)
+    assert crowded[2] == "-1.0 (p = 0.020, Holm p = 0.060)", "among four it is no longer one"
+
+
+def test_seeds_together_are_marked_only_if_each_shows_the_change(tmp_path):
+    both = [finished(tmp_path, seed, -1.0 - seed, p=p) for seed, p in enumerate((0.001, 0.03))]
+    assert cells(table(*both), tests=True)[2] == "-1.5 ± 0.7 (p = 0.030, Holm p = 0.030) *"
+    text = table(*both, finished(tmp_path, 2, 2.0, p=0.001))
+    assert cells(text, tests=True)[2].endswith("(p = 1.00, Holm p = 1.00)"), "the seeds disagree"
+
+
+def test_different_bases_stand_beside_their_groups(tmp_path):
+    text = table(finished(tmp_path, 0, -1.0), finished(tmp_path, 1, -2.0, beta=0.5))
+    assert cells(text) == ["chair_i ↓", "25.0", "-1.0", "26.0", "-2.0"]
+
+
+def test_latex_is_booktabs_with_its_signs_escaped(tmp_path):
+    text = latex([read_run(finished(tmp_path, seed, -1.0 - seed)) for seed in (0, 1)])
+    assert r"chair\_i $\downarrow$ & 25.5 $\pm$ 0.7 & -1.5 $\pm$ 0.7 (p = 0.010" in text
+    assert text.count(r"\begin{tabular}{lrr}") == text.count(r"\end{tabular}") == 1
+
+
+def test_the_csv_has_every_number_and_what_differs(tmp_path):
+    folders = [finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -2.0, beta=0.5)]
+    text = to_csv(Comparison.of([read_run(folder) for folder in folders]))
+    base, first, second = csv.DictReader(io.StringIO(text))
+    assert (base["model"], base["dpo.beta"], base["b@p1/chair/chair_i/value"]) == (
+        "base",
+        "",
+        "25.0",
+    )
+    assert [row["dpo.beta"] for row in (first, second)] == ["0.1", "0.5"]
+    assert second["b@p1/chair/chair_i/value"] == "23.0"
+    assert second["b@p1/chair/chair_i/change"] == "-2.0"
+    assert float(second["b@p1/chair/chair_i/p_holm"]) == 2 * 0.01, "two runs in the column"
+
+
+def test_a_folder_without_a_finished_run_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert main([str(empty)]) == 2
+    assert "holds no finished run" in capsys.readouterr().err
+    assert not Path("compare.html").exists()
+    odd, unfinished = finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -1.0)
+    (odd / "report.json").write_text("[]")
+    (unfinished / "report.json").unlink()
+    assert main([str(odd), str(unfinished), str(finished(tmp_path, 1, -1.0))]) == 0
+    shown = capsys.readouterr()
+    assert shown.err.count("left out") == 2, "the others are shown"
+    assert "is not finished" in shown.err
+    assert "chair_i" in shown.out and "page: compare.html" in shown.out
+    files = {path.name for path in tmp_path.glob("compare.*")}
+    assert files == {"compare.html", "compare.csv", "compare.md", "compare.tex"}
+    assert main([str(finished(tmp_path, 1, -1.0)), "--against", str(odd)]) == 2
+
+
+@pytest.mark.parametrize("words", [["--help"]])
+def test_the_command_tells_what_it_does(words, capsys):
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "side by side" in capsys.readouterr().out

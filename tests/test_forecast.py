@@ -1,0 +1,64 @@
+"""What a sweep may take: by the past artifacts that came about in the likest way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from seva_exp import Experiment
+from seva_exp.augment import GaussianBlur
+from seva_exp.digests import FileDigests
+from seva_exp.experiment import graph
+from seva_exp.forecast import Cost, Past, duration, size
+from seva_exp.models import HubModel
+from seva_exp.stages import Stage
+from seva_exp.store import Manifest, Store
+
+
+def stages(tmp_path: Path, **changes) -> dict[str, Stage]:
+    experiment = Experiment(aug={"blur": GaussianBlur()}).model_copy(update=changes)
+    return {stage.label: stage for stage in graph(experiment, FileDigests(tmp_path))}
+
+
+def remember(store: Store, stage: Stage, seconds: float, content: str = "") -> None:
+    """As if it had been computed in so many seconds."""
+
+    def work(folder: Path) -> dict:
+        (folder / "result.txt").write_text(content)
+        return {}
+
+    inputs = {source.label: source.key for source in stage.inputs}
+    made = Manifest(stage.name, stage.version, stage.key, stage.spec(), inputs, {}, 0.0)
+    store.make(lambda _, summary: replace(made, seconds=seconds), stage.name, stage.key, work)
+
+
+def test_the_likest_artifact_decides(tmp_path):
+    store = Store(tmp_path).create()
+    plain = stages(tmp_path)
+    large = stages(tmp_path, data=Experiment(aug={"b": GaussianBlur()}).data.model_copy(
+        update={"samples": 6000}))  # fmt: skip
+    for label in ("samples", "answers.clean"):
+        remember(store, plain[label], 10.0, "x" * 100)
+        remember(store, large[label], 100.0, "x" * 1000)
+    past = Past(tmp_path)
+    small, much = past.cost(plain["answers.blur"]), past.cost(large["answers.blur"])
+    assert (small.seconds, much.seconds) == (10.0, 100.0)
+    assert much.size - small.size >= 900
+    assert past.cost(plain["align"]) == Cost(None, None, 0), "nothing like it was ever made"
+
+
+def test_another_model_s_time_is_no_estimate(tmp_path):
+    store = Store(tmp_path).create()
+    plain = stages(tmp_path)
+    for stage in plain.values():
+        remember(store, stage, 1.0)
+    other = stages(tmp_path, model=HubModel(path="a/b", revision="0" * 40))
+    past = Past(tmp_path)
+    assert past.cost(other["align"]).seconds is None
+    assert past.cost(other["samples"]).seconds == 1.0
+    assert past.cost(plain["align"]).seconds == 1.0
+
+
+def test_units():
+    assert [duration(s) for s in (3, 95, 6000, 2e5)] == ["3 s", "1.6 min", "1.7 h", "2.3 d"]
+    assert [size(b) for b in (2000, 3 * 2**20, 2**31)] == ["2 KiB", "3.0 MiB", "2.0 GiB"]

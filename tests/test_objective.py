@@ -1,0 +1,106 @@
+"""What a search makes better, read from a run; choosing and reporting never share a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from statistics import fmean
+
+import pytest
+
+from seva_exp import Experiment, Machine, Options, StageError, run
+from seva_exp.augment import Moco
+from seva_exp.benchmarks import ShapesBenchmark
+from seva_exp.data import ShapesData
+from seva_exp.errors import InputError
+from seva_exp.objective import check_objective, value_of
+from seva_exp.records import PairCounts, Report
+
+SELECTION = ShapesBenchmark(images=8, split="selection")
+SMALL = Experiment(aug={"moco": Moco()}, data=ShapesData(samples=24), benchmark={"it": SELECTION})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run up to the reference, and one of the evaluation."""
+    machine = Machine(runs=str(tmp_path_factory.mktemp("runs")))
+    options = Options(stop_after="reference")
+    return run(SMALL, machine, options, listeners=[]), machine.store_root()
+
+
+def test_the_cheap_objectives_are_those_of_the_pairs_and_the_reference(finished):
+    report, store = finished
+    [reference] = [stage for stage in report.stages if stage.name == "reference"]
+    lines = (store / "reference" / reference.key[:20] / "reference.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert 0 < len(rows) == report.pairs.kept < 24
+    margins = [row["chosen"] - row["rejected"][0] for row in rows]
+    assert value_of("pairs/kept_share", report, store) == len(rows) / 24
+    assert value_of("reference/margin", report, store) == pytest.approx(fmean(margins))
+    hard = sum(1 / (1 + math.exp(margin)) for margin in margins) / 24
+    assert value_of("negatives/hardness", report, store) == pytest.approx(hard)
+
+
+def test_a_number_that_the_run_has_not_is_told(finished):
+    report, store = finished
+    with pytest.raises(StageError, match="measured no such thing"):
+        value_of("benchmark/it/pope/accuracy/delta", report, store)
+    without = Report(report.key, "x", 0, report.dir, (), PairCounts(10, 3, {}))
+    with pytest.raises(StageError, match="stop_after=reference"):
+        value_of("negatives/hardness", without, store)
+    none_kept = Report(report.key, "x", 0, report.dir, (), PairCounts(10, 0, {}))
+    assert value_of("negatives/hardness", none_kept, store) == 0
+
+
+def test_a_score_by_its_name(tmp_path):
+    options = Options(stop_after="evaluate.base")
+    report = run(SMALL, Machine(runs=str(tmp_path)), options, listeners=[])
+    [score] = [s for s in report.scores if (s.split, s.metric) == ("pope", "accuracy")]
+    assert score.protocol == "seva_exp-shapes-v1+selection"
+    assert value_of("benchmark/it/pope/accuracy/base", report, tmp_path) == score.value
+
+
+WRONG = [
+    ("benchmark/it/pope/accuracy", "benchmark/NAME/SPLIT/METRIC/WHICH"),
+    ("benchmark/it/pope/accuracy/best", "WHICH one of: base, aligned, delta"),
+    ("benchmark/pope/all/accuracy/delta", "no benchmark pope"),
+    ("benchmark/it/pope/acuracy/delta", "Did you mean 'pope/accuracy'"),
+    ("pairs/kept", "Did you mean 'pairs/kept_share'"),
+]
+
+
+@pytest.mark.parametrize(("name", "said"), WRONG)
+def test_an_objective_that_is_none_is_refused(name, said):
+    with pytest.raises(InputError, match=said):
+        check_objective(name, SMALL)
+
+
+@pytest.mark.parametrize("split", ["all", "test"])
+def test_choosing_by_what_is_reported_is_refused(split):
+    name = "benchmark/it/pope/accuracy/delta"
+    check_objective(name, SMALL)
+    reported = SELECTION.model_copy(update={"split": split})
+    with pytest.raises(InputError, match=r"benchmark\.split=selection"):
+        check_objective(name, SMALL.model_copy(update={"benchmark": {"it": reported}}))
+
+
+def test_the_two_splits_are_halves_without_a_common_picture():
+    questions = {
+        split: ShapesBenchmark(images=200, split=split).chosen()
+        for split in ("all", "selection", "test")
+    }
+    groups = {split: {q.group for q in found} for split, found in questions.items()}
+    assert not groups["selection"] & groups["test"]
+    assert groups["selection"] | groups["test"] == groups["all"]
+    assert 70 < len(groups["selection"]) < 130
+    ids = {split: [q.id for q in found] for split, found in questions.items()}
+    assert sorted(ids["selection"] + ids["test"]) == sorted(ids["all"])
+    assert [i for i in ids["all"] if i in set(ids["test"])] == ids["test"], "in order"
+
+
+def test_a_split_has_a_key_of_its_own_and_no_split_the_one_it_always_had():
+    def identity(split: str) -> dict:
+        return ShapesBenchmark(split=split).identity(lambda path: "0", None)
+
+    assert "split" not in identity("all")
+    assert identity("test") == identity("all") | {"split": "test"}

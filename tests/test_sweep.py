@@ -1,0 +1,154 @@
+"""A sweep: its dry run, its faults, going on after a kill; each shared stage computed once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from seva_exp.job import DONE, FAILED, Job
+from seva_exp.paths import config_dir
+from seva_exp.sweep import Sweep
+
+SMALL = ["data.samples=40", "benchmark.shapes.images=10", "tracker=none"]
+
+
+def made(folder: Path) -> Counter[str]:
+    """Key -> how many of the runs computed this stage."""
+    reports = [json.loads(f.read_text()) for f in (folder / "runs").glob("2*/report.json")]
+    rows = [stage for report in reports for stage in report["stages"]]
+    assert all((folder / "runs/store" / r["name"].split(".")[0]).is_dir() for r in rows[:1])
+    return Counter({r["key"]: 0 for r in rows}) + Counter(r["key"] for r in rows if not r["cached"])
+
+
+def test_a_dry_run_is_one_table_and_leaves_nothing_behind(cli, tmp_path):
+    words = ["-m", "+aug=moco", "dpo.beta=0.1,0.2,-1", "hydra/launcher=nosuch"]
+    done = cli(*words, "dry_run=true", env=os.environ | {"TMPDIR": str(tmp_path)})
+    assert done.returncode == 2, "of one job"
+    assert "[+aug=moco dpo.beta=-1" in done.stderr
+    assert "2 runs; of 18 stages 12 are needed after sharing, 0 cached, 12 to do" in done.stdout
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith("  beta=")]
+    assert [row[:5] for row in rows] == [
+        ["beta=0.1", "9", "0", "0", "9"],
+        ["beta=0.2", "9", "6", "0", "3"],
+    ]
+    assert "plan:" not in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_counts_what_is_there_and_estimates_by_it(cli, tmp_path):
+    few = ["data.samples=16", "tracker=none"]
+    assert cli("+aug=moco", "stop_after=pairs", *few).returncode == 0
+    done = cli("-m", "+aug=moco,gaussian_blur", "stop_after=pairs", *few, "dry_run=true")
+    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines() if "+aug=" in line}
+    assert rows["+aug=moco"][1:6] == ["4", "0", "4", "0", "-"]
+    assert rows["+aug=gaussian_blur"][1:5] == ["4", "2", "0", "2"]
+    assert rows["+aug=gaussian_blur"][6] == "s", "from the other view's answers and pairs"
+    assert rows["+aug=gaussian_blur"][-1] == "KiB"
+    assert len(list((tmp_path / "runs").glob("2*"))) == 1
+
+
+def test_a_failed_job_is_told_at_once_and_again_and_others_go_on(cli, tmp_path):
+    done = cli("-m", "+aug=moco", "dpo.beta=-1,0.1", "stop_after=samples", *SMALL)
+    assert done.returncode == 2
+    assert done.stderr.startswith("seva_exp: [+aug=moco dpo.beta=-1 ")
+    assert "sweep: 1 failed, 1 done" in done.stdout
+    assert "failed [+aug=moco dpo.beta=-1 " in done.stdout.split("sweep: ")[1]
+    (page,) = (tmp_path / "runs" / "multirun").glob("*/compare.html")
+    assert f"comparison: {page.relative_to(tmp_path)}" in done.stdout
+    assert "1 run is left out" in page.read_text() and "dpo.beta=-1 " in page.read_text()
+
+
+def test_with_on_error_stop_no_job_is_begun_after_a_failed_one(cli, tmp_path):
+    words = ["-m", "+aug=moco", "dpo.beta=-1,0.1,0.2", "stop_after=samples", *SMALL]
+    done = cli(*words, "sweep.on_error=stop")
+    assert done.returncode == 2
+    assert "sweep: 1 failed, 2 left out" in done.stdout
+    assert not list((tmp_path / "runs").glob("2*_moco_*"))
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_a_sweep_that_is_interrupted_goes_on_with_what_is_missing(cli, tmp_path, number):
+    words = ["-m", "+aug=moco", "seed=0,1", "stop_after=pairs", "data.samples=24", "tracker=none"]
+    command = [sys.executable, "-u", "-m", "seva_exp", *words]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as first:
+        for line in first.stdout:
+            if line.startswith("seva_exp") and "seed 1" in line:
+                first.send_signal(number)
+                break
+        said = first.stdout.read()
+    assert first.returncode == 130
+    assert "sweep: 1 done, 1 not ended" in said
+    done = cli(*words)
+    assert done.returncode == 0
+    assert "sweep: 2 done" in done.stdout
+    assert "4 stages, 0 to do, 4 cached" in done.stdout
+    assert max(made(tmp_path).values()) == 1
+
+
+def job(tmp_path: Path, *words: str) -> Job:
+    """As the command line makes it."""
+    overrides = ["+aug=moco", *words, *SMALL, f"machine.runs={tmp_path}/runs"]
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("config", overrides)
+    return Job(OmegaConf.to_container(config, resolve=True), tuple(overrides), ())
+
+
+def test_a_job_in_a_process_of_its_own_tells_in_a_log_what_it_does(tmp_path):
+    said: list[str] = []
+    sweep = Sweep(tmp_path / "sweep", said.append, said.append)
+    sweep.do(3, job(tmp_path, "stop_after=samples"), cwd=str(tmp_path))
+    [record] = sweep.records()
+    assert (record.number, record.state, record.ended.code) == (3, "done", DONE)
+    assert "plan: 1 stages" in (tmp_path / "sweep/jobs/3.log").read_text()
+    assert [run.parent for run in sweep.runs] == [tmp_path / "runs"]
+    assert psutil.Process().children() == []
+    assert sweep.conclude() == DONE
+    assert said[0].startswith("job 3:")
+
+
+def test_a_job_whose_process_dies_has_failed(tmp_path):
+    said: list[str] = []
+    sweep = Sweep(tmp_path / "sweep", said.append, said.append)
+    long = job(tmp_path, "data.samples=100000", "stop_after=samples")
+    doing = threading.Thread(target=sweep.do, args=(0, long, str(tmp_path)))
+    doing.start()
+    while not psutil.Process().children():
+        time.sleep(0.05)
+    psutil.Process().children()[0].kill()
+    doing.join()
+    [record] = sweep.records()
+    assert record.state == "failed"
+    assert "its process died (SIGKILL)" in record.ended.message
+    assert sweep.conclude() == FAILED
+
+
+def test_a_job_ends_with_the_process_that_waits_for_it(tmp_path):
+    """So that a cancelled cluster job leaves nothing running."""
+    code = (
+        "import json, sys; from seva_exp.job import Job; from seva_exp.sweep import Sweep\n"
+        "row = json.loads(sys.argv[1])\n"
+        "job = Job(row['values'], (), ())\n"
+        f"Sweep(__import__('pathlib').Path({str(tmp_path)!r}), print, print).do(0, job, '.')"
+    )
+    values = job(tmp_path, "data.samples=100000", "stop_after=samples").values
+    parent = subprocess.Popen([sys.executable, "-c", code, json.dumps({"values": values})])
+    while not (children := psutil.Process(parent.pid).children()):
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    gone, alive = psutil.wait_procs(children, timeout=20)
+    assert gone and not alive
