@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all check format tiny augmentations-sheet wheel clean
+.PHONY: help setup run test test-all check format tiny augmentations-sheet docs wheel clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 22
@@ -30,13 +30,13 @@ test-all: setup  ## slow tests as well (installs Ray)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m ''
 
 check: setup  ## format, lint, types
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests docs/hooks.py
+	$(BIN)/ruff check src tests docs/hooks.py
 	$(BIN)/mypy
 
 format: setup  ## put the code into shape
-	$(BIN)/ruff check --fix src tests
-	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests docs/hooks.py
+	$(BIN)/ruff format src tests docs/hooks.py
 
 tiny: setup  ## train the embedded model anew (about 15 minutes on 2 cores)
 	$(BIN)/python -m seva_exp.models.tiny_training
@@ -44,8 +44,11 @@ tiny: setup  ## train the embedded model anew (about 15 minutes on 2 cores)
 augmentations-sheet: setup  ## docs/images/augmentations.png: every negative view on two pictures
 	$(BIN)/python -m seva_exp.sheet docs/images/augmentations.png
 
+docs: setup  ## the documentation as a site: open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 wheel: setup  ## dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation
 
 clean:  ## remove the environment and what was built (not your runs)
-	rm -rf .venv dist build
+	rm -rf .venv dist build site

@@ -39,7 +39,7 @@ LEVELS = [
     {"report"},
     {"tracking", "compare", "lmms_eval"},
     {"config", "api", "objective"},
-    {"job", "export"},
+    {"job", "export", "reference"},
     {"sweep", "forecast"},
     {"cli", "dashboard"},
     {"__init__", "__main__"},

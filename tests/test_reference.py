@@ -1,0 +1,86 @@
+"""The pages of every option: no field, no file, no bound is left out."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from seva_exp import reference
+from seva_exp.config import known_fields
+from seva_exp.errors import InputError
+from seva_exp.paths import config_dir, sweeps_dir
+
+FILES = sorted([*config_dir().rglob("*.yaml"), *sweeps_dir().rglob("*.yaml")])
+CLASSES = [(group, kind) for group, kinds in reference.CLASSES.items() for kind in kinds]
+
+
+@pytest.fixture(scope="module")
+def pages() -> dict[str, str]:
+    return reference.pages()
+
+
+def section(page: str, kind: str) -> dict[str, str]:
+    """The rows of one class's table by the field's name."""
+    head = f"## Fields of `kind: {kind}`\n" if kind else "## Fields\n"
+    text = page.split(head)[1].split("\n## ")[0]
+    return {row.split("`")[1]: row for row in text.splitlines() if row.startswith("| `")}
+
+
+@pytest.mark.parametrize(("group", "kind"), CLASSES)
+def test_every_field_stands_there_with_what_it_means(group, kind, pages):
+    rows = section(pages[group], kind)
+    for name, field in reference.CLASSES[group][kind].model_fields.items():
+        if name == "kind":
+            continue
+        assert field.description, name
+        said = " ".join(field.description.split()).replace("``", "`")
+        assert said in rows[name]
+        assert ("must be set" in rows[name]) == field.is_required()
+        if isinstance(field.default, (int, float, str)) and field.default not in ("", True, False):
+            assert f"`{field.default}`" in rows[name].replace("↵", "\n")
+
+
+def test_every_name_that_an_override_may_have_is_on_a_page(pages):
+    """The command line's own list of fields, which suggestions are taken from."""
+    for name in known_fields():
+        group, *rest = name.split(".")
+        if group in ("instructions", "experiment") or (not rest and group in pages):
+            continue
+        shown = ".".join(rest[1:] if group in ("aug", "benchmark") and len(rest) > 1 else rest)
+        where = pages.get(group, "") + pages["config"]
+        as_row = f"`{shown or group}`" in where or f"`{name}`" in where
+        as_yaml = re.search(rf"^ *{re.escape(shown)}: .*#", where, flags=re.MULTILINE)
+        assert shown == "kind" or as_row or as_yaml, name
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_every_file_stands_there_once_as_it_is(file, pages):
+    text = file.read_text(encoding="utf-8").rstrip("\n")
+    assert "```" not in text
+    block = f'/{file.stem}.yaml"\n{text}\n```'
+    assert sum(page.count(block) for page in pages.values()) == 1
+
+
+def test_bounds_choices_and_inner_fields_are_told(pages):
+    dpo, machine = section(pages["dpo"], ""), section(pages["machine"], "")
+    assert "| number > 0 |" in dpo["beta"]
+    assert "| number ≥ 0 < 1 |" in dpo["warmup_ratio"]
+    assert "`cosine`, `linear`, `constant`" in dpo["schedule"]
+    assert "integer ≥ 1, or `null`" in machine["threads"]
+    assert "integer ≥ 1" in machine["server.concurrency"]
+    assert "`sigmoid`" in dpo["loss"] and "`softmax`" in dpo["loss"]
+
+
+def test_a_cell_stays_a_cell(pages):
+    for name, page in pages.items():
+        for row in re.findall(r"^\| `.*$", page, flags=re.MULTILINE):
+            bare = re.sub(r"`[^`]*`", "", row)  # as Python-Markdown has it: a bar in code is text
+            assert len(re.findall(r"(?<!\\)\|", bare)) == 5, f"{name}: {row}"
+
+
+def test_a_group_that_is_not_there_is_refused(capsys):
+    reference.main(["dpo"])
+    assert capsys.readouterr().out.startswith("# `dpo`")
+    with pytest.raises(InputError, match=r"agu: no such group\. Did you mean 'aug'"):
+        reference.main(["agu"])
