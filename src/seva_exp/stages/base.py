@@ -108,7 +108,7 @@ class Stage(ABC):
         return ()
 
     def judge_calls(self, store: Store) -> int:
-        """How often it would ask a judge (a paid service, mostly); ``store`` holds what is known."""
+        """How often it would ask a judge (a paid service, mostly) beside what ``store`` has."""
         return 0
 
     @abstractmethod
