@@ -20,7 +20,8 @@ from seva_exp.models import TinyModel
 from seva_exp.paths import config_dir, options_of, sweeps_dir
 
 SHORT = [
-    "model=tiny", "data=shapes", "data.samples=24", "benchmark.shapes.images=4", "tracker=none",
+    "model=tiny", "data=shapes", "data.samples=24", "benchmark=shapes", "benchmark.shapes.images=4",
+    "tracker=none",
 ]  # fmt: skip
 
 
@@ -31,7 +32,7 @@ def command_of(preset: str) -> list[str]:
     command = next(line for line in lines if "python -m seva_exp" in line)
     words = command.split("python -m seva_exp")[1].split()
     assert f"experiment={preset}" in words
-    return [word for word in words if not word.startswith(("data.", "instructions."))]
+    return [word for word in words if not word.startswith(("data.", "instructions.", "data_root"))]
 
 
 @pytest.mark.parametrize("preset", options_of("experiment"))
@@ -52,6 +53,7 @@ def test_every_preset_shows_its_plan_without_data_and_does_not_run_without(cli, 
         done = cli(*words)
         assert done.returncode == 2
         assert "data.path: must be set" in done.stderr
+        assert "data_root: must be set" in done.stderr, "the paper's benchmarks"
         assert list(tmp_path.iterdir()) == []
 
 
