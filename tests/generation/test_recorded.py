@@ -143,7 +143,7 @@ def test_shapes_are_few_and_within_what_is_there():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_cuda_graphs_give_the_same_answers(expected):
     vlm, said = load(TinyModel(), Machine(device="cuda", dtype="float32")), []
-    engine = Engine(vlm, 8, tokens=5000, warn=said.append)
+    engine = Engine(vlm, 8, tokens=5000, graphs=True, warn=said.append)
     for requests, wanted in zip((SINGLE, SHARED), expected, strict=True):
         assert asked(engine._asks, requests) == wanted
     assert not said
