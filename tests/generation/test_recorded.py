@@ -7,9 +7,9 @@ import torch
 
 from seva_exp import Machine
 from seva_exp.generation.engine import Engine
-from seva_exp.generation.recorded import OFTEN
+from seva_exp.generation.recorded import OFTEN, Recorded
 from seva_exp.generation.slot_attention import Layout, Shape
-from seva_exp.generation.slots import Extent
+from seva_exp.generation.slots import Extent, Slots
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
 
@@ -119,6 +119,26 @@ def test_a_play_works_on_the_buffers_that_were_recorded(vlm, monkeypatch):
     asked(recorded_with(vlm, record), [request(number, tokens=120) for number in range(4)])
     assert len({tuple(there) for there in loops}) > 1
     assert grown and all(grown)
+
+
+def test_buffers_made_anew_in_an_old_size_are_other_buffers():
+    """Where memory is short, new rows may take them to another size and their leaving back."""
+    slots, shape, like = Slots(), Shape(2, 2, 1, 16, 8, True), torch.zeros(1, 1, 3, 4)
+    small, large = Extent(2, 16, 2, 8), Extent(3, 16, 3, 7)
+
+    def record(work):
+        own = slots.own[0]
+        return lambda: own + work.args[0]
+
+    recorded = Recorded(record, pytest.fail)
+    for value in range(2):
+        for extent in (large, small):  # new rows; then steps
+            slots.fit(extent, extent.tokens, 8)
+            slots.layer(0, like)[1].fill_(value)
+            assert slots.extent == extent
+        for _ in range(OFTEN + 2):
+            found = recorded(slots, shape, (torch.ones(1),), lambda one: slots.own[0] + one)
+            assert found.unique() == value + 1
 
 
 def test_memory_is_not_held_when_a_run_is_over(vlm):
