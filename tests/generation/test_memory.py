@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,6 +172,22 @@ def test_a_picture_for_which_there_was_no_memory_is_tried_again(
         return SINGLE[5].load()
 
     requests = [*SINGLE[:5], replace(SINGLE[5], load=load), *SINGLE[6:]]
+    assert asked(vlm, requests, 4) == expected[0]
+
+
+def test_alone_means_that_no_other_is_made_ready(vlm, expected):
+    """The first one's memory is what the next ones take meanwhile."""
+    others, failed = threading.Event(), []
+
+    def load():
+        if not failed:
+            others.wait(10)
+            failed.append(1)
+            raise MemoryError
+        return SINGLE[0].load()
+
+    second = replace(SINGLE[1], load=lambda: others.set() or SINGLE[1].load())
+    requests = [replace(SINGLE[0], load=load), second, *SINGLE[2:]]
     assert asked(vlm, requests, 4) == expected[0]
 
 
