@@ -19,7 +19,7 @@ from seva_exp.models.vlm import load
 from ..models import families
 from .alone import alone, by_id, inputs_of
 
-WORDS = "what is there how many red things are in it and why do they lie so".split()
+WORDS = ("what", "is", "there", "how", "many", "red", "things", "are", "in it", "and", "why", "so")
 EIGHTEEN, MOST = 18, 28
 """Questions on one of the pictures, as POPE asks; tokens of an answer."""
 
