@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from seva_exp import Machine
+from seva_exp.digests import FileDigests
+from seva_exp.generation import HfGeneration, engine
 from seva_exp.generation.engine import Engine
+from seva_exp.generation.engines import engine_of
 from seva_exp.generation.recorded import OFTEN, Recorded
 from seva_exp.generation.slot_attention import Layout, Shape
 from seva_exp.generation.slots import Extent, Slots
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
+from seva_exp.records import CLEAN
+from seva_exp.stages import Workshop
+from seva_exp.views import View
 
 from .alone import by_id
 from .recording import Frozen, recorded_with
@@ -158,6 +166,17 @@ def test_shapes_are_few_and_within_what_is_there():
     assert layout.members(shape).tolist() == [[0, 1, 2, 0], [3, 4, 0, 0]]
     layout = Layout([0, 1, 2, 3, 4], 5, torch.device("cpu"))
     assert not layout.shape(600, 33).rounded(extent).plain, "5 prefixes for 6 rows"
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_graphs_are_recorded_on_a_gpu_where_they_are_wanted(vlm, tmp_path, monkeypatch, wanted):
+    monkeypatch.setattr(engine, "cuda_graphs", lambda device: Frozen())
+    machine = Machine(device="cpu", cuda_graphs=wanted)
+    shop = Workshop(machine, FileDigests(tmp_path), lambda *_: None, lambda *_: None)
+    on_gpu = SimpleNamespace(model=vlm.model, device=torch.device("cuda"))
+    view, place = View(CLEAN, None, 0), shop.placement(tmp_path)
+    made = engine_of(HfGeneration(), TinyModel(), lambda: on_gpu, place, view)
+    assert (made._asks._recorded is not None) == wanted
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
