@@ -54,6 +54,17 @@ def test_main_memory_is_shared_with_other_processes(vlm):
     assert third == pytest.approx(whole / 3, rel=0.2)
 
 
+def test_of_a_gpu_s_memory_what_torch_keeps_unused_is_free_too(monkeypatch):
+    """And the limits of main memory say nothing of it."""
+    for name, value in {
+        "mem_get_info": (70, 900),
+        "memory_reserved": 30,
+        "memory_allocated": 10,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert free_bytes(torch.device("cuda")) == 70 + 30 - 10
+
+
 def test_a_request_that_fits_no_budget_is_named(vlm):
     with pytest.raises(StageError, match=r"request id0: .* and 30 fit \(machine.generation_tokens"):
         asked(vlm, SINGLE, tokens=30)
@@ -176,18 +187,23 @@ def test_a_picture_for_which_there_was_no_memory_is_tried_again(
 
 
 def test_alone_means_that_no_other_is_made_ready(vlm, expected):
-    """The first one's memory is what the next ones take meanwhile."""
-    others, failed = threading.Event(), []
+    """The first one's memory is what the next ones take meanwhile; they are given up for it."""
+    others, tried = threading.Event(), []
 
     def load():
-        if not failed:
+        tried.append([one.made for one in pictures._waiting])
+        if len(tried) == 1:
             others.wait(10)
-            failed.append(1)
             raise MemoryError
         return SINGLE[0].load()
 
     second = replace(SINGLE[1], load=lambda: others.set() or SINGLE[1].load())
     requests = [replace(SINGLE[0], load=load), second, *SINGLE[2:]]
+    pictures = ahead.Ahead(vlm, requests, None)
+    assert pictures.take()[0].waiting[0].request is requests[0]
+    assert len(tried) == 2 and not any(tried[1]) and len(tried[1]) == len(SINGLE)
+    pictures.close()
+    tried.clear()
     assert asked(vlm, requests, 4) == expected[0]
 
 
