@@ -111,10 +111,10 @@ def one_by_one(vlm: Any, requests: Sequence[Any]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def ours(vlm: Any, requests: Sequence[Any], rows: int) -> dict[str, tuple[int, ...]]:
+def ours(vlm: Any, requests: Sequence[Any], rows: int, graphs: bool) -> dict[str, tuple[int, ...]]:
     from seva_exp.generation.engine import Engine
 
-    replies = Engine(vlm, rows).run(requests)
+    replies = Engine(vlm, rows, graphs=graphs, warn=print).run(requests)
     return {reply.id: reply.tokens for some in replies for reply in some}
 
 
@@ -142,11 +142,12 @@ def measure(case: str, arguments: argparse.Namespace) -> dict[str, Any]:
         pictures = max(1, int(PICTURES[model, pattern] * arguments.scale))
         build = {"llava": llava, "tiny": tiny}[model]
         vlm, requests = build(pattern, pictures, Path(folder), arguments.device)
+        our = partial(ours, rows=arguments.rows, graphs=arguments.graphs)
         ways = {
             "loop": partial(one_by_one, vlm, requests),
-            "ours": partial(ours, vlm, requests, arguments.rows),
+            "ours": partial(our, vlm, requests),
         }
-        for way in (one_by_one, partial(ours, rows=arguments.rows)):
+        for way in (one_by_one, our):
             way(vlm, requests[:2])  # first calls load and compile things
         equal = []
         for _ in range(arguments.rounds):
@@ -198,6 +199,7 @@ def main() -> None:
     parser.add_argument("--case", choices=CASES, help="one case only")
     parser.add_argument("--rounds", type=int, default=3, help="pairs of runs per case")
     parser.add_argument("--rows", type=int, default=64, help="machine.batch_size of ours")
+    parser.add_argument("--graphs", action="store_true", help="ours as CUDA graphs, on a GPU")
     parser.add_argument("--threads", type=int, default=1, help="of torch, on a CPU")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the pictures")
     parser.add_argument("--device", help="cpu or cuda; the GPU where there is one")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,23 @@ SMALL = ["data.samples=40", "benchmark.shapes.images=10", "tracker=none"]
 """Overrides that cut a run short."""
 
 Cli = Callable[..., subprocess.CompletedProcess]
+LONGEST, LONGEST_SLOW = 300, 1800
+"""Seconds of one test, on a busy machine."""
+
+
+@pytest.fixture(autouse=True)
+def _in_time(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What hangs fails, and shows where, also in a lock or a queue."""
+    slow = request.node.get_closest_marker("slow")
+    seconds = LONGEST_SLOW if slow else LONGEST
+
+    def late(*_: object) -> None:
+        pytest.fail(f"not done in {seconds} s")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    yield
+    signal.alarm(0)
 
 
 @pytest.fixture

@@ -141,7 +141,7 @@ class Placement:
     """Tokens of which generation holds keys and values at once; none: what memory allows."""
     neighbours: int = 1
     """Processes that answer side by side on this machine and share its main memory."""
-    cuda_graphs: bool = True
+    cuda_graphs: bool = False
     """Whether generation records its steps on a CUDA device."""
     vision_cache: int = 0
     """Bytes of pictures' features that training may keep."""

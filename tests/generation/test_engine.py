@@ -175,6 +175,17 @@ def test_few_pictures_are_read_ahead(vlm):
     assert not [t for t in threading.enumerate() if t.name.startswith("pictures")]
 
 
+def test_of_many_that_are_put_back_few_are_made_ready_at_once(vlm):
+    loaded = []
+    some = [replace(r, load=lambda r=r: loaded.append(r.id) or r.load()) for r in SINGLE]
+    pictures = ahead.Ahead(vlm, some[8:], None)
+    pictures.take()
+    pictures.put_back(some[:9])
+    assert pictures.take()[0].waiting[0].request is some[0] and len(pictures) == 11
+    pictures._pool.shutdown()  # when it has done all that it was given
+    assert sorted(loaded) == sorted(r.id for r in (*some[8:], *some[: 1 + ahead.DEPTH]))
+
+
 def test_a_damaged_picture_s_own_error_comes_up_after_what_was_finished(vlm, expected):
     def damaged():
         raise StageError("pictures/3.png is damaged")
@@ -186,3 +197,17 @@ def test_a_damaged_picture_s_own_error_comes_up_after_what_was_finished(vlm, exp
             found.extend(r for some in Engine(vlm, rows).run(requests) for r in some)
         assert len(found) >= least
         assert all(reply.tokens == expected[0][reply.id] for reply in found)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["single", "shared"])
+def test_a_picture_that_overflows_spoils_no_other_s_answers(vlm, expected, which):
+    """As half precision may: its numbers are no numbers, and others come into its places."""
+    requests, bad = (SINGLE, SHARED)[which], (SINGLE[2], SHARED[0])[which].image_key
+
+    def change(one, image):
+        lost = torch.nan if one.image_key == bad else 1.0
+        return vlm.map_pixels(image, lambda pixels: pixels * lost)
+
+    found = asked(vlm, requests, 3, change=change)
+    for one in requests:
+        assert (found[one.id] == expected[which][one.id]) == (one.image_key != bad), one.id

@@ -22,11 +22,7 @@ SIZES = [(60, 30), (32, 32), (27, 75), (150, 90)]
 PROMPTS = ["Describe the image.", "What is in it?", "How many things are in it, and which?", "Why?"]
 
 
-@pytest.fixture(scope="module")
-def vlm_of(tmp_path_factory: pytest.TempPathFactory):
-    root = tmp_path_factory.mktemp("checkpoints")
-    spec_of = cache(lambda name: families.build(name, root / name))
-    return lambda name: load(spec_of(name), MACHINE)
+ALL = [*families.FAMILIES, *families.VARIANTS]
 
 
 def request(picture: int, question: int) -> Request:
@@ -36,21 +32,44 @@ def request(picture: int, question: int) -> Request:
     return Request(f"{picture}/{question}", f"p{picture}", load, PROMPTS[question], bound)
 
 
-@pytest.mark.parametrize("name", [*families.FAMILIES, *families.VARIANTS])
-def test_answers_are_those_of_generate_one_by_one(name, vlm_of, monkeypatch):
-    """Pictures with one to four questions of several lengths, in fewer rows than questions and in
-    more; then with recorded steps. The window of the sliding families is shorter than a prompt."""
-    vlm = vlm_of(name)
-    requests = [request(p, q) for p in range(4) for q in range(1 + p)]
-    expected = {request.id: alone(vlm, request) for request in requests}
+REQUESTS = [request(p, q) for p in range(4) for q in range(1 + p)]
+"""Pictures with one to four questions of several lengths."""
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory):
+    """A family's model and its answers one by one, by its name."""
+    root = tmp_path_factory.mktemp("checkpoints")
+
+    @cache
+    def of(name: str):
+        vlm = load(families.build(name, root / name), MACHINE)
+        return vlm, {request.id: alone(vlm, request) for request in REQUESTS}
+
+    return of
+
+
+def answers(engine):
+    return {id: reply.tokens for id, reply in by_id(engine.run(REQUESTS)).items()}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_answers_are_those_of_generate_one_by_one(name, family):
+    """In fewer rows than questions and in more. The window of the sliding families is shorter than
+    a prompt."""
+    vlm, expected = family(name)
     assert len(set(expected.values())) > 7
     for rows in (3, 16):
         engine = Engine(vlm, rows)
         assert isinstance(engine._asks, Continuous)
-        found = by_id(engine.run(requests))
-        assert {id: reply.tokens for id, reply in found.items()} == expected
+        assert answers(engine) == expected
+
+
+@families.slow_but("llava15", "gemma3", "qwen3_vl", of=ALL)
+def test_so_are_those_of_recorded_steps(name, family, monkeypatch):
+    """Quick: a plain family, one with windows and pictures seen both ways, one with three axes."""
+    vlm, expected = family(name)
     monkeypatch.setattr(recorded, "OFTEN", 1)
     record, said = Frozen(), []
-    found = by_id(recorded_with(vlm, record, rows=16, said=said).run(requests))
-    assert {id: reply.tokens for id, reply in found.items()} == expected
+    assert answers(recorded_with(vlm, record, rows=16, said=said)) == expected
     assert record.played > 0 and not said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,17 @@ def test_a_prefix_that_only_waiting_rows_need_makes_room(vlm, monkeypatch):
 def test_main_memory_is_shared_with_other_processes(vlm):
     whole, third = (Budget(vlm, None, neighbours).tokens for neighbours in (1, 3))
     assert third == pytest.approx(whole / 3, rel=0.2)
+
+
+def test_of_a_gpu_s_memory_what_torch_keeps_unused_is_free_too(monkeypatch):
+    """And the limits of main memory say nothing of it."""
+    for name, value in {
+        "mem_get_info": (70, 900),
+        "memory_reserved": 30,
+        "memory_allocated": 10,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert free_bytes(torch.device("cuda")) == 70 + 30 - 10
 
 
 def test_a_request_that_fits_no_budget_is_named(vlm):
@@ -171,6 +183,27 @@ def test_a_picture_for_which_there_was_no_memory_is_tried_again(
         return SINGLE[5].load()
 
     requests = [*SINGLE[:5], replace(SINGLE[5], load=load), *SINGLE[6:]]
+    assert asked(vlm, requests, 4) == expected[0]
+
+
+def test_alone_means_that_no_other_is_made_ready(vlm, expected):
+    """The first one's memory is what the next ones take meanwhile; they are given up for it."""
+    others, tried = threading.Event(), []
+
+    def load():
+        tried.append([one.made for one in pictures._waiting])
+        if len(tried) == 1:
+            others.wait(10)
+            raise MemoryError
+        return SINGLE[0].load()
+
+    second = replace(SINGLE[1], load=lambda: others.set() or SINGLE[1].load())
+    requests = [replace(SINGLE[0], load=load), second, *SINGLE[2:]]
+    pictures = ahead.Ahead(vlm, requests, None)
+    assert pictures.take()[0].waiting[0].request is requests[0]
+    assert len(tried) == 2 and not any(tried[1]) and len(tried[1]) == len(SINGLE)
+    pictures.close()
+    tried.clear()
     assert asked(vlm, requests, 4) == expected[0]
 
 

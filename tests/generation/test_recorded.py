@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from seva_exp import Machine
+from seva_exp.digests import FileDigests
+from seva_exp.generation import HfGeneration, engine
 from seva_exp.generation.engine import Engine
-from seva_exp.generation.recorded import OFTEN
+from seva_exp.generation.engines import engine_of
+from seva_exp.generation.recorded import OFTEN, Recorded
 from seva_exp.generation.slot_attention import Layout, Shape
-from seva_exp.generation.slots import Extent
+from seva_exp.generation.slots import Extent, Slots
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
+from seva_exp.records import CLEAN
+from seva_exp.stages import Workshop
+from seva_exp.views import View
 
 from .alone import by_id
 from .recording import Frozen, recorded_with
@@ -121,6 +129,26 @@ def test_a_play_works_on_the_buffers_that_were_recorded(vlm, monkeypatch):
     assert grown and all(grown)
 
 
+def test_buffers_made_anew_in_an_old_size_are_other_buffers():
+    """Where memory is short, new rows may take them to another size and their leaving back."""
+    slots, shape, like = Slots(), Shape(2, 2, 1, 16, 8, True), torch.zeros(1, 1, 3, 4)
+    small, large = Extent(2, 16, 2, 8), Extent(3, 16, 3, 7)
+
+    def record(work):
+        own = slots.own[0]
+        return lambda: own + work.args[0]
+
+    recorded = Recorded(record, pytest.fail)
+    for value in range(2):
+        for extent in (large, small):  # new rows; then steps
+            slots.fit(extent, extent.tokens, 8)
+            slots.layer(0, like)[1].fill_(value)
+            assert slots.extent == extent
+        for _ in range(OFTEN + 2):
+            found = recorded(slots, shape, (torch.ones(1),), lambda one: slots.own[0] + one)
+            assert found.unique() == value + 1
+
+
 def test_memory_is_not_held_when_a_run_is_over(vlm):
     engine = recorded_with(vlm, Frozen())
     asked(engine, SINGLE[:2])
@@ -140,10 +168,21 @@ def test_shapes_are_few_and_within_what_is_there():
     assert not layout.shape(600, 33).rounded(extent).plain, "5 prefixes for 6 rows"
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_graphs_are_recorded_on_a_gpu_where_they_are_wanted(vlm, tmp_path, monkeypatch, wanted):
+    monkeypatch.setattr(engine, "cuda_graphs", lambda device: Frozen())
+    machine = Machine(device="cpu", cuda_graphs=wanted)
+    shop = Workshop(machine, FileDigests(tmp_path), lambda *_: None, lambda *_: None)
+    on_gpu = SimpleNamespace(model=vlm.model, device=torch.device("cuda"))
+    view, place = View(CLEAN, None, 0), shop.placement(tmp_path)
+    made = engine_of(HfGeneration(), TinyModel(), lambda: on_gpu, place, view)
+    assert (made._asks._recorded is not None) == wanted
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_cuda_graphs_give_the_same_answers(expected):
     vlm, said = load(TinyModel(), Machine(device="cuda", dtype="float32")), []
-    engine = Engine(vlm, 8, tokens=5000, warn=said.append)
+    engine = Engine(vlm, 8, tokens=5000, graphs=True, warn=said.append)
     for requests, wanted in zip((SINGLE, SHARED), expected, strict=True):
         assert asked(engine._asks, requests) == wanted
     assert not said

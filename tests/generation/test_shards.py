@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gc
 import random
-import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -38,20 +37,6 @@ from seva_exp.records import (
 from seva_exp.stages import Samples, Workshop
 from seva_exp.views import View
 from seva_exp.world import UNBIASED, draw, sample_scene
-
-
-@pytest.fixture(autouse=True)
-def in_a_minute():
-    """A claim that is not seen would be taken for ever."""
-
-    def late(*_):
-        raise AssertionError("shards are taken again and again")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def everyone(sample):

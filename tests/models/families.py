@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,9 @@ VARIANTS = {"llava_sliding": SLIDING}
 each_family = pytest.mark.parametrize("name", FAMILIES)
 
 
-def slow_but(*quick: str) -> pytest.MarkDecorator:
+def slow_but(*quick: str, of: Iterable[str] = FAMILIES) -> pytest.MarkDecorator:
     """Each family; all but ``quick`` in the slow suite."""
-    marks = {name: () if name in quick else (pytest.mark.slow,) for name in FAMILIES}
+    marks = {name: () if name in quick else (pytest.mark.slow,) for name in of}
     return pytest.mark.parametrize("name", [pytest.param(n, marks=m) for n, m in marks.items()])
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
 from threading import Lock
 
 from seva_exp.generation.batches import reply_to
@@ -15,6 +17,14 @@ from seva_exp.interfaces import Reply, Request, VisionLanguageModel
 DEPTH = 4
 """Pictures that are ready or being made ready."""
 THREADS = 2
+
+
+@dataclass
+class _Picture:
+    """The questions on one, and what is made of it when its turn is near."""
+
+    requests: list[Request]
+    made: Future[list[Group]] | None = None
 
 
 class Ahead:
@@ -30,49 +40,58 @@ class Ahead:
         self._vlm = vlm
         self._change = change
         self._lock = Lock()
-        self._todo: deque[list[Request]] = deque()
-        self._ready: deque[tuple[list[Request], Future[list[Group]]]] = deque()
+        self._waiting = deque(map(_Picture, _by_picture(requests)))
         self._pool = ThreadPoolExecutor(THREADS, "pictures")
-        self._todo.extend(_by_picture(requests))
 
     def __len__(self) -> int:
         """Pictures that were not taken yet."""
-        return len(self._todo) + len(self._ready)
+        return len(self._waiting)
 
     def put_back(self, requests: Iterable[Request]) -> None:
         """These come next, before what waits already."""
-        for some in reversed(_by_picture(requests)):
-            self._ready.appendleft((some, self._pool.submit(self._prepare, some)))
+        self._waiting.extendleft(map(_Picture, reversed(_by_picture(requests))))
 
     def take(self) -> list[Group]:
         """The next picture's groups; what was wrong with it is raised here. When memory ran out
-        with it, it stays the next one, and what else was made ready is given up."""
-        self._fill()
-        requests, made = self._ready.popleft()
-        self._fill()
+        with it, what else was made ready is given up and it is tried again alone; if that does not
+        help, it stays the next one."""
+        self._begin()
+        picture = self._waiting.popleft()
+        self._begin()
+        assert picture.made
         try:
-            return made.result()
+            return picture.made.result()
         except Exception as error:
-            if out_of_memory(error):
-                waiting = [requests, *(some for some, _ in self._ready)]
-                self._ready.clear()
-                self._todo.extendleft(reversed(waiting))
-            raise
+            if not out_of_memory(error):
+                raise
+        self._waiting.appendleft(picture)
+        self._give_up()
+        groups = self._prepare(picture.requests)
+        self._waiting.popleft()
+        return groups
 
     @property
     def first(self) -> Request:
         """One of those on the next picture."""
-        return (self._ready[0][0] if self._ready else self._todo[0])[0]
+        return self._waiting[0].requests[0]
 
     def reply(self, request: Request, tokens: list[int], logprobs: list[float]) -> Reply:
         """The generated ids as a reply."""
         with self._lock:
             return reply_to(self._vlm, request, tokens, logprobs)
 
-    def _fill(self) -> None:
-        while self._todo and len(self._ready) < DEPTH:
-            some = self._todo.popleft()
-            self._ready.append((some, self._pool.submit(self._prepare, some)))
+    def _begin(self) -> None:
+        """Make the next pictures ready."""
+        for picture in islice(self._waiting, DEPTH):
+            if picture.made is None:
+                picture.made = self._pool.submit(self._prepare, picture.requests)
+
+    def _give_up(self) -> None:
+        """What is ready, and what is being made so."""
+        futures = [picture.made for picture in self._waiting if picture.made]
+        for picture in self._waiting:
+            picture.made = None
+        wait([made for made in futures if not made.cancel()])
 
     def _prepare(self, requests: list[Request]) -> list[Group]:
         picture = requests[0].load()

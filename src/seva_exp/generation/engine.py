@@ -32,7 +32,7 @@ class Engine:
         tokens: int | None = None,
         neighbours: int = 1,
         logprobs: bool = False,
-        graphs: bool = True,
+        graphs: bool = False,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         why = unproven(vlm)

@@ -218,7 +218,7 @@ class Loop:
         last = self._rows.pop()
         if slot < len(self._rows):
             self._rows[slot] = last
-            self._slots.move(self._slots.own, len(self._rows), slot, last[0].kept)
+            self._slots.move(self._slots.own, len(self._rows), slot)
         self._layout = None
         group.running -= 1
         if not group.running and not group.waiting:
@@ -231,7 +231,7 @@ class Loop:
         other = self._groups.pop()
         if other is not group:
             self._groups[group.slot] = other
-            self._slots.move(self._slots.prefixes, len(self._groups), group.slot, len(other.ids))
+            self._slots.move(self._slots.prefixes, len(self._groups), group.slot)
             other.slot = group.slot
         group.slot = None
 
@@ -244,7 +244,7 @@ class Loop:
         positions: list[Tensor] = []
         places: list[int] = []  # of T, where a first token is predicted
         ends: list[tuple[int, int, int]] = []  # place of T, row, place in it
-        slot = len(self._rows) - sum(len(some.rows) for some in joining)
+        slot = before = len(self._rows) - sum(len(some.rows) for some in joining)
         for some in joining:
             if some.new:
                 ids += some.group.ids
@@ -258,7 +258,8 @@ class Loop:
         found = torch.tensor(ends, dtype=torch.long).reshape(-1, 3).T.to(self._vlm.device)
         parts = [_part(some) for some in joining]
         ends_at, own, at = found
-        step = Prefill(self._slots, parts, ends_at, own, at, self._over_blocks)
+        fresh = slice(before, len(self._rows))
+        step = Prefill(self._slots, parts, fresh, ends_at, own, at, self._over_blocks)
         pictures = [some.group.picture for some in joining if some.new]
         logits = self._forward(
             torch.tensor([ids]),

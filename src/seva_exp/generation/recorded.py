@@ -17,7 +17,7 @@ from torch import Tensor
 
 from seva_exp.generation.budget import out_of_memory
 from seva_exp.generation.slot_attention import Shape
-from seva_exp.generation.slots import Extent, Slots
+from seva_exp.generation.slots import Slots
 
 Work = Callable[[], Tensor]
 Record = Callable[[Work], Work]
@@ -49,15 +49,15 @@ class Recorded:
         self._give_up = give_up
         self._known: dict[Shape, Recording] = {}
         self._seen: Counter[Shape] = Counter()
-        self._on: tuple[Slots, Extent] | None = None
+        self._on: tuple[Slots, int] | None = None
 
     def __call__(
         self, slots: Slots, shape: Shape, inputs: tuple[Tensor, ...], step: Step
     ) -> Tensor:
         """``step(*inputs)``; the next call may overwrite what it gives."""
-        if self._on != (slots, slots.extent):  # recordings are of buffers that are gone
+        if self._on != (slots, slots.sizes):  # recordings are of buffers that are gone
             self.forget()
-            self._on = slots, slots.extent
+            self._on = slots, slots.sizes
         if recording := self._known.get(shape):
             return self._played(recording, inputs, step)
         self._seen[shape] += 1

@@ -88,11 +88,13 @@ class Part:
 
 @dataclass
 class Prefill:
-    """Parts one after the other: a new prefix, then its ends. End token number i of the step is
-    place ``ends[i]`` of T; it goes to row ``rows[i]``, place ``at[i]``."""
+    """Parts one after the other: a new prefix, then its ends. ``fresh`` are the slots of the rows
+    that come in. End token number i of the step is place ``ends[i]`` of T; it goes to row
+    ``rows[i]``, place ``at[i]``."""
 
     slots: Slots
     parts: Sequence[Part]
+    fresh: slice
     ends: Tensor
     rows: Tensor
     at: Tensor
@@ -103,6 +105,7 @@ class Prefill:
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, manner: Manner
     ) -> Tensor:
         prefixes, own = self.slots.layer(layer, key)
+        own[:, self.fresh] = 0
         if len(self.ends):
             for buffer, made in ((own[0], key), (own[1], value)):
                 buffer[self.rows, :, self.at] = made[0][:, self.ends].transpose(0, 1)
@@ -112,6 +115,7 @@ class Prefill:
             if part.new:
                 here = slice(start, start := start + part.prompt.length)
                 kept[0], kept[1] = key[0, :, here], value[0, :, here]
+                prefixes[:, part.slot, :, part.prompt.length :] = 0
                 whole = key[:, :, here], value[:, :, here]
                 out.append(_attend(query[:, :, here], *whole, on_prefix, manner))
             if part.prompt.fed:

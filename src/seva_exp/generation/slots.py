@@ -63,10 +63,13 @@ def _rounded(n: int, step: int) -> int:
 
 class Slots:
     """``prefixes[layer]`` [2, S, K, P, D] and ``own[layer]`` [2, R, K, O, D]: keys, then values.
-    Never written places are 0: a weight of 0 times what is no number would be no number."""
+    What comes into a slot finds 0 in it, never what was there before: where that was no number (an
+    overflow), a weight of 0 times it would be none. ``sizes``: how many they had; with each the
+    buffers may be other ones."""
 
     def __init__(self) -> None:
         self.extent = Extent()
+        self.sizes = 0
         self.prefixes: dict[int, Tensor] = {}
         self.own: dict[int, Tensor] = {}
 
@@ -76,6 +79,7 @@ class Slots:
             return
         roomy = self.extent.roomy(need, rows)
         self.extent = roomy if roomy.tokens <= budget else need
+        self.sizes += 1
         e = self.extent
         for buffers, count, length in (
             (self.prefixes, e.prefixes, e.prefix_length),
@@ -94,10 +98,10 @@ class Slots:
             self.own[index] = like.new_zeros(2, e.rows, heads, e.row_length, width)
         return self.prefixes[index], self.own[index]
 
-    def move(self, buffers: dict[int, Tensor], source: int, target: int, length: int) -> None:
-        """The first ``length`` places of slot ``source`` to slot ``target``."""
+    def move(self, buffers: dict[int, Tensor], source: int, target: int) -> None:
+        """All places of slot ``source`` to slot ``target``."""
         for buffer in buffers.values():
-            buffer[:, target, :, :length] = buffer[:, source, :, :length]
+            buffer[:, target] = buffer[:, source]
 
 
 def _resized(old: Tensor, count: int, length: int) -> Tensor:
