@@ -46,5 +46,5 @@ augmentations-sheet: setup  ## docs/images/augmentations.png: every negative vie
 wheel: setup  ## dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation
 
-clean:  ## remove the environment and what was built (not your runs)
-	rm -rf .venv dist build
+clean:  ## remove the environments and what was built (not your runs)
+	rm -rf .venv .venv-lmms-eval dist build

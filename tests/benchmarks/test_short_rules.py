@@ -25,7 +25,8 @@ GQA = [  # said, target; LLaVA-1.5's and the official rule; lmms-eval's; VLMEval
     ("t shirt", "t-shirt", 0, 0, 0),
     ("tshirt", "t-shirt", 0, 1, 0), ("traffic light", "traffic light", 1, 1, 1),
     ("traffic  light", "traffic light", 0, 0, 0), ("$1,200", "1200", 0, 1, 0),
-    ("12 %", "12", 0, 0, 0), ("12%", "12", 0, 1, 0), ("red。", "red", 0, 0, 0), ("the red", "red", 0, 0, 0),
+    ("12 %", "12", 0, 0, 0), ("12%", "12", 0, 1, 0), ("red。", "red", 0, 0, 0),
+    ("the red", "red", 0, 0, 0),
     (".red", "red", 0, 1, 0), ("RED", "red", 1, 1, 1),
 ]  # fmt: skip
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from seva_exp.benchmarks.base import Better, Formula, Metric, ratio
 from seva_exp.benchmarks.coco_objects import Objects, read_synonyms
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored
-from seva_exp.benchmarks.shelf import Row, Shelf
+from seva_exp.benchmarks.shelf import Shelf, indexed
 from seva_exp.errors import InputError
 from seva_exp.randomness import python_rng
 from seva_exp.spec import Json
@@ -66,11 +66,7 @@ class ChairBenchmark(Official):
         objects = self._objects(shelf)
         there = self._annotated(shelf, objects)
         pictures = shelf.folder(self.layout[3])
-        rows: dict[str, Row] = {}
-        for row in shelf.in_list(self.layout[0], "images"):
-            if first := rows.get(row.text("id")):
-                row.refuse(f"duplicate id {row.text('id')!r}, as in {first.place}")
-            rows[row.text("id")] = row
+        rows = indexed(shelf.in_list(self.layout[0], "images"), "id")
         names = sorted(rows)
         rng = python_rng(self.seed, "chair-benchmark", "draw")
         for name in sorted(rng.sample(names, min(self.images, len(names)))):
@@ -89,12 +85,10 @@ class ChairBenchmark(Official):
             )
 
     def _objects(self, shelf: Shelf) -> Objects:
-        path = shelf.need(self.layout[2])
-        shelf.files[path] = None
-        found = read_synonyms(path.read_text(encoding="utf-8")) if path.stat().st_size else None
-        if not found or not found.names:
+        path, text = shelf.text(self.layout[2])
+        if not text.strip(" ,\r\n"):
             raise InputError(f"{path}: holds no synonyms.")
-        return found
+        return read_synonyms(text)
 
     def _annotated(self, shelf: Shelf, objects: Objects) -> dict[str, set[str]]:
         """The objects of each picture, by its id."""

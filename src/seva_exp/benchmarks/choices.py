@@ -69,9 +69,11 @@ class Choices(Official):
         return {"hint": item.texts["hint"], **item.details["options"], **super().table_row(item)}
 
     def table_options(self, row: Row) -> dict[str, str]:
-        """The columns A, B, C ... that hold something."""
-        found = {letter: row.maybe(letter) for letter in "ABCDEFGH"}
-        options = {letter: text for letter, text in found.items() if text}
+        """The columns A, B, C ... that hold something; the text "None" is an option."""
+        found = {letter: str(row.values.get(letter) or "").strip() for letter in "ABCDEFGH"}
+        options = {
+            letter: text for letter, text in found.items() if text.lower() not in ("", "nan")
+        }
         if len(options) < 2:
             row.refuse("fewer than two choices: columns A, B, ... are needed")
         return options

@@ -10,7 +10,6 @@ from seva_exp.benchmarks.official import Item, Official, Rule, Scored, right_or_
 from seva_exp.benchmarks.shelf import Shelf, columns
 from seva_exp.spec import Json
 
-
 _PUNCTUATION = str.maketrans("", "", punctuation)
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from seva_exp.benchmarks.base import Metric, Question, Scored, ratio
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.official import Item, Official, Rule, judged
-from seva_exp.benchmarks.shelf import Picture, Row, Shelf, columns
+from seva_exp.benchmarks.shelf import Picture, Row, Shelf, columns, indexed
 from seva_exp.records import Prediction
 from seva_exp.spec import Json
 
@@ -89,8 +89,14 @@ class LlavaBenchBenchmark(Official):
 
     def official_items(self, shelf: Shelf) -> Iterator[Item]:
         questions, known, reference = self.layout[:3]
-        contexts = {row.text("image"): _lines(row, "caption") for row in shelf.lines(known)}
-        answers = {row.text("question_id"): row.text("text") for row in shelf.lines(reference)}
+        contexts = {
+            image: _lines(row, "caption")
+            for image, row in indexed(shelf.lines(known), "image").items()
+        }
+        answers = {
+            id: row.text("text")
+            for id, row in indexed(shelf.lines(reference), "question_id").items()
+        }
         pictures = shelf.folder(self.layout[3])
         for row in shelf.lines(questions):
             id, image = row.text("question_id"), row.text("image")

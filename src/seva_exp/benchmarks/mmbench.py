@@ -31,7 +31,7 @@ class _Mmbench(Choices):
         for row in shelf.table(self.tables):
             columns(row, ("index", "image", "question", "A", "B", "answer"))
             index = row.text("index")
-            if not index.isdigit():
+            if not (index.isascii() and index.isdigit()):
                 row.refuse(f"column 'index': {index!r} is no whole number")
             yield self.choice(
                 row,

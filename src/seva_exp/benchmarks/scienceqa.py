@@ -34,14 +34,14 @@ class ScienceqaBenchmark(Choices):
         if not isinstance(names, list):
             raise InputError(f"{file}: the list 'test' is missing.")
         for pid in names:
-            if pid not in problems:
+            if not isinstance(pid, str) or pid not in problems:
                 raise InputError(f"{file}: 'test' names {pid!r}, which problems.json has not.")
             row = problems[pid]
             if not row.maybe("image"):
                 continue
             options = lettered(list(row.texts("choices")))
             answer = row.value("answer")
-            if not isinstance(answer, int) or not 0 <= answer < len(options):
+            if type(answer) is not int or not 0 <= answer < len(options):
                 row.refuse(f"field 'answer': {answer!r} is no place in the list of choices")
             yield self.choice(
                 row,

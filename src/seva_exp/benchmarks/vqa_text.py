@@ -29,7 +29,9 @@ _WOULD = ("he", "it", "there", "they", "who", "you", *_PEOPLE)
 _ENDINGS = {
     "d": ("how", "where", *_WOULD),
     "ll": ("how", "it", "they", "what", "who", "why", "you", "somebody", *_PEOPLE),
-    "s": ("he", "how", "that", "there", "what", "when", "where", "who", "why", "somebody", "someone"),
+    "s": (
+        "he", "how", "that", "there", "what", "when", "where", "who", "why", "somebody", "someone",
+    ),
     "re": ("there", "they", "what", "why", "you"),
     "ve": (
         "could", "might", "must", "not", "should", "they", "we", "what", "where", "who", "would",
