@@ -238,6 +238,13 @@ def test_other_files_than_the_run_read_are_refused(finished, root, tmp_path, cap
     assert "there is no folder" in capsys.readouterr().err
 
 
+def test_a_place_that_is_no_folder_is_refused(finished, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    words = [str(finished), "--format", "lmms_eval", "--out", str(tmp_path / "file" / "out")]
+    assert main(words) == 2
+    assert f"--out={tmp_path / 'file' / 'out'}: no folder" in capsys.readouterr().err
+
+
 def test_a_folder_without_a_measured_run_is_refused(tmp_path, capsys):
     words = ["--format", "lmms_eval", "--out", str(tmp_path / "out")]
     assert main([str(tmp_path), *words]) == 2

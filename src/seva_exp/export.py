@@ -229,6 +229,10 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         run = read_run(given.run)
         root = data_root(given.data_root or run.config.get("data_root"))
+        try:
+            given.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out={given.out}: no folder ({error.strerror}).") from error
         for path in FORMATS[given.format](run, given.out, root):
             print(path)
     except InputError as error:
