@@ -110,12 +110,12 @@ class ChairBenchmark(Official):
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
         """A model that says less makes up less: recall and length stand beside."""
 
-        def described(name: str, formula: Formula, better: Better) -> Metric:
-            return Metric("all", name, formula, (("describe",),), better)
+        def described(name: str, formula: Formula, better: Better, share: bool = True) -> Metric:
+            return Metric("all", name, formula, (("describe",),), better, share=share)
 
         return [
             described("chair_i", ratio("wrong", "mentions"), "lower"),
             described("chair_s", ratio("any_wrong"), "lower"),
             described("recall", ratio("found", "present"), "higher"),
-            described("words", ratio("words", scale=1.0), "neutral"),
+            described("words", ratio("words", scale=1.0), "neutral", share=False),
         ]

@@ -138,8 +138,8 @@ class LlavaBenchBenchmark(Official):
         every, relative = (tuple(types),), ratio("model", "reference")
         by_category = [one for one in CATEGORIES if one in types] if len(types) > 1 else []
         return [
-            Metric("all", "relative", relative, every),
-            *(Metric(one, "relative", relative, ((one,),)) for one in by_category),
+            Metric("all", "relative", relative, every, share=False),
+            *(Metric(one, "relative", relative, ((one,),), share=False) for one in by_category),
             Metric("all", "model", ratio("model", "judged", 10.0), every),
             Metric("all", "reference", ratio("reference", "judged", 10.0), every, "neutral"),
         ]

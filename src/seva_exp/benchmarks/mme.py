@@ -108,8 +108,8 @@ class MmeBenchmark(Official):
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
         """The two sums, then each category."""
         sums = [
-            Metric(split, "score", score, tuple((name,) for name in names), total=True)
+            Metric(split, "score", score, tuple((name,) for name in names), total=True, share=False)
             for split, names in (("perception", PERCEPTION), ("cognition", COGNITION))
         ]
         known = [name for name in (*PERCEPTION, *COGNITION) if name in types]
-        return sums + [Metric(name, "score", score, ((name,),)) for name in known]
+        return sums + [Metric(name, "score", score, ((name,),), share=False) for name in known]

@@ -142,12 +142,12 @@ class ShapesBenchmark(Benchmark):
             _described("chair_i", ratio("wrong", "mentions"), "lower"),
             _described("chair_s", ratio("any_wrong"), "lower"),
             _described("recall", ratio("found", "present"), "higher"),
-            _described("words", ratio("words", scale=1.0), "neutral"),
+            _described("words", ratio("words", scale=1.0), "neutral", share=False),
         )
 
 
-def _described(name: str, formula: Formula, better: Better) -> Metric:
-    return Metric("chair", name, formula, (("describe",),), better)
+def _described(name: str, formula: Formula, better: Better, share: bool = True) -> Metric:
+    return Metric("chair", name, formula, (("describe",),), better, share=share)
 
 
 def _draw(scene: Scene) -> Image:

@@ -174,8 +174,8 @@ class ShrBenchmark(Official):
         return [
             Metric("all", "shr", ratio("hallucinated", "sentences"), part, "lower"),
             Metric("all", "cannot_judge", ratio("cannot_judge", "sentences"), part, "neutral"),
-            Metric("all", "sentences", ratio("sentences", scale=1.0), part, "neutral"),
-            Metric("all", "words", ratio("words", scale=1.0), part, "neutral"),
+            Metric("all", "sentences", ratio("sentences", scale=1.0), part, "neutral", share=False),
+            Metric("all", "words", ratio("words", scale=1.0), part, "neutral", share=False),
             *(
                 Metric("all", f"repetition_{n}", ratio(f"repetition_{n}"), part, "lower")
                 for n in GRAMS
