@@ -11,8 +11,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from seva_exp.benchmarks.base import Better, Formula, Metric, ratio
+from seva_exp.benchmarks.base import Metric
 from seva_exp.benchmarks.coco_objects import Objects, read_synonyms
+from seva_exp.benchmarks.mentions import DESCRIBE, mention_counts, mention_metrics
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored
 from seva_exp.benchmarks.shelf import Shelf, indexed
 from seva_exp.errors import InputError
@@ -21,21 +22,10 @@ from seva_exp.spec import Json
 
 
 def chair(text: str, target: str, details: Json) -> Scored:
-    """Mentions of what is not there (CHAIRi), descriptions with any (CHAIRs), what is found of what
-    is there, words."""
+    """The objects that are mentioned against those that are there."""
     said = details["objects"].mentions(text)
-    there = set(details["there"])
-    wrong = sum(name not in there for name in said)
-    counts = {
-        "asked": 1.0,
-        "mentions": float(len(said)),
-        "wrong": float(wrong),
-        "any_wrong": float(wrong > 0),
-        "found": float(len(there & set(said))),
-        "present": float(len(there)),
-        "words": float(len(text.split())),
-    }
-    return Scored(", ".join(said), float(wrong == 0), counts)
+    counts = mention_counts(said, details["there"], text)
+    return Scored(", ".join(said), 1 - counts["any_wrong"], counts)
 
 
 class ChairBenchmark(Official):
@@ -77,7 +67,7 @@ class ChairBenchmark(Official):
                 row,
                 id=name,
                 group=file,
-                type="describe",
+                type=DESCRIBE,
                 texts={},
                 target=", ".join(found),
                 picture=pictures.picture(row, file),
@@ -108,14 +98,5 @@ class ChairBenchmark(Official):
         return there
 
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
-        """A model that says less makes up less: recall and length stand beside."""
-
-        def described(name: str, formula: Formula, better: Better, share: bool = True) -> Metric:
-            return Metric("all", name, formula, (("describe",),), better, share=share)
-
-        return [
-            described("chair_i", ratio("wrong", "mentions"), "lower"),
-            described("chair_s", ratio("any_wrong"), "lower"),
-            described("recall", ratio("found", "present"), "higher"),
-            described("words", ratio("words", scale=1.0), "neutral", share=False),
-        ]
+        """CHAIRi, CHAIRs, recall, words."""
+        return mention_metrics("all")
