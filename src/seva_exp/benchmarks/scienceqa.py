@@ -9,7 +9,7 @@ from seva_exp.benchmarks.base import Metric
 from seva_exp.benchmarks.choices import Choices
 from seva_exp.benchmarks.letters import lettered
 from seva_exp.benchmarks.official import Item, accuracies
-from seva_exp.benchmarks.shelf import Shelf, columns
+from seva_exp.benchmarks.shelf import Shelf
 from seva_exp.errors import InputError
 
 
@@ -22,6 +22,7 @@ class ScienceqaBenchmark(Choices):
         ("scienceqa/images/test", "scienceqa/test"),
     )
     tables = ("scienceqa/ScienceQA_TEST.tsv", "ScienceQA_TEST.tsv")
+    table_type = "subject"
     source = "github.com/lupantech/ScienceQA"
 
     kind: Literal["scienceqa"] = "scienceqa"
@@ -52,20 +53,6 @@ class ScienceqaBenchmark(Choices):
                 options=options,
                 answer=list(options)[answer],
                 picture=pictures.picture(row, f"{pid}/{row.text('image')}"),
-            )
-
-    def table_items(self, shelf: Shelf) -> Iterator[Item]:
-        for row in shelf.table(self.tables):
-            columns(row, ("index", "image", "question", "A", "B", "answer"))
-            yield self.choice(
-                row,
-                id=row.text("index"),
-                group=row.shown.sha256,
-                type=row.maybe("subject") or "all",
-                hint=row.maybe("hint"),
-                options=self.table_options(row),
-                answer=row.text("answer").strip(),
-                picture=row.shown,
             )
 
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
