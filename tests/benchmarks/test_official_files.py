@@ -133,6 +133,8 @@ WRONG: list[tuple[str, str, Change, list[str]]] = [
     ("mme", f"{MME}/existence/0000.jpg", gone, ["existence/0000.txt", "line 1", "missing picture"]),
     ("mme", f"{MME}/existence/0000.txt", text("Is it?\n"), ["line 1", "a tab between"]),
     ("mme", f"{MME}/existence/0000.txt", text("Is it?\tYes\n"), ["has 1 questions, MME has 2"]),
+    ("mme", f"{MME}/existence/0000.txt", text("A?\tYes\nB?\tNo\nC?\tNo\n"),
+     ["has 3 questions, MME has 2"]),
     ("mme", f"{MME}/existence/0000.txt", text("A?\tYes\nB?\tMaybe\n"),
      ["line 2", "'Maybe' is none"]),
     ("mmbench_en", MMB, cell(1, image=""), ["row 1", "'image'"]),

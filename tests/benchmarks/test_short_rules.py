@@ -108,6 +108,7 @@ MATH = [  # said, target, choices, answer type, precision; score, whether a rule
     ("The answer is C.", "5 cm", CHOICES, "text", None, 1, 1),
     ('The answer is "4cm".', "4 cm", CHOICES, "text", None, 1, 1),  # the nearest choice
     ('The answer is "b".', "3 cm", CHOICES, "text", None, 1, 1),  # of equal distance: the first
+    ('The answer is "(b), not (a)".', "4 cm", CHOICES, "text", None, 1, 1),  # the first letter
     ("D", "5 cm", CHOICES, "text", None, 0, 0), ("", "5 cm", CHOICES, "text", None, 0, 0),
     ("about four", "4 cm", CHOICES, "text", None, 0, 0),
     ("12", "12", (), "integer", None, 1, 1), (" 12\n", "12", (), "integer", None, 1, 1),
