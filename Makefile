@@ -50,5 +50,5 @@ docs: setup  ## the documentation as a site: open site/index.html
 wheel: setup  ## dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation
 
-clean:  ## remove the environment and what was built (not your runs)
-	rm -rf .venv dist build site
+clean:  ## remove the environments and what was built (not your runs)
+	rm -rf .venv .venv-lmms-eval dist build site

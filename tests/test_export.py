@@ -16,9 +16,10 @@ from seva_exp.benchmarks import OFFICIAL, ShapesBenchmark
 from seva_exp.benchmarks.protocols import packaged_protocols
 from seva_exp.benchmarks.samples import make_samples
 from seva_exp.benchmarks.statistics import scores
+from seva_exp.benchmarks.verdicts import scored, settled
 from seva_exp.export import main
 from seva_exp.randomness import python_rng
-from seva_exp.records import to_line, write_jsonl
+from seva_exp.records import Judgement, Prediction, to_line, write_jsonl
 from seva_exp.spec import Json
 
 CHOICES = ("mmbench_en", "mmbench_cn", "seed", "scienceqa")
@@ -39,6 +40,21 @@ def says(kind: str, target: str, id: str, model: str) -> str:
     if rng.random() < 0.6:
         return target.capitalize() if kind in ("pope", "mme") else target
     return rng.choice({"pope": ["Yes", "No"], "mme": ["Yes", "No"]}.get(kind, ["B", "C", "7"]))
+
+
+def judged(benchmark, root: Path, said: list[Prediction]) -> list[Prediction]:
+    """As a judge stage leaves them: every fourth answer is unjudged."""
+    judging = benchmark.judging(root, own=True)
+    reply = {"mmvet": "0.5", "llava_bench": "8 7", "shr": "1. correct\n2. hallucination"}
+    questions = {question.id: question for question in benchmark.questions(root)}
+    verdicts = []
+    for number, one in enumerate(said):
+        found = judging.read(reply[benchmark.kind], questions[one.sample_id], one)
+        if number % 4 and found:
+            verdicts.append(
+                Judgement(one.sample_id, 0, "", found.extracted, found.score, found.counts)
+            )
+    return settled(said, verdicts)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +81,13 @@ def finished(root, tmp_path_factory) -> Path:
             ]
             write_jsonl(folder / label / "predictions.jsonl", said)
             stages.append({"name": label, "key": "", "cached": False, "seconds": 1.0})
+            if benchmark.needs_judge:
+                label = f"judge.{model}.{name}"
+                (folder / label).mkdir()
+                said = judged(benchmark, root, said)
+                write_jsonl(folder / label / "predictions.jsonl", said)
+                stages.append({"name": label, "key": "", "cached": False, "seconds": 1.0})
+                said = scored(said)
             names = {"model": model, "benchmark": name, "protocol": benchmark.protocol_name}
             found += scores(benchmark.metrics, said, **names)
     rows = [json.loads(to_line(score)) for score in found]
@@ -96,6 +119,14 @@ def reported(finished: Path, model: str, benchmark: str) -> dict[tuple[str, str]
     rows = json.loads((finished / "report.json").read_text())["scores"]
     mine = [row for row in rows if (row["model"], row["benchmark"]) == (model, benchmark)]
     return {(row["split"], row["metric"]): row["value"] for row in mine}
+
+
+def kept(finished: Path, model: str, benchmark: str) -> list[bool]:
+    """Whether each question's answer has a score, by a rule or by the judge."""
+    folders = [finished / f"{stage}.{model}.{benchmark}" for stage in ("judge", "evaluate")]
+    folder = next(folder for folder in folders if folder.is_dir())
+    rows = (folder / "predictions.jsonl").read_text().splitlines()
+    return [json.loads(row)["score"] is not None for row in rows]
 
 
 def yes_or_no(text: str) -> str:
@@ -212,8 +243,11 @@ def test_samples_as_lmms_eval_reads_them(finished, tmp_path):
         for task, metrics in results["results"].items():
             lines = (folder / f"{date}_samples_{task}.jsonl").read_text().splitlines()
             samples = [json.loads(line) for line in lines]
-            assert [s["doc_id"] for s in samples] == list(range(len(samples)))
-            assert results["n-samples"][task]["effective"] == len(samples)
+            scored = [number for number, one in enumerate(kept(finished, model, task)) if one]
+            assert [s["doc_id"] for s in samples] == scored
+            count = results["n-samples"][task]
+            assert count["effective"] == len(samples) > 0
+            assert (count["original"] > len(samples)) == (task in ("mmvet", "llava_bench", "shr"))
             want = reported(finished, model, task)
             for (split, metric), value in want.items():
                 name = metric if split == "all" else f"{split}_{metric}"
@@ -236,6 +270,13 @@ def test_other_files_than_the_run_read_are_refused(finished, root, tmp_path, cap
     assert "benchmark.pope: the files below" in capsys.readouterr().err
     assert main([*words, "--data-root", str(tmp_path / "none")]) == 2
     assert "there is no folder" in capsys.readouterr().err
+
+
+def test_a_place_that_is_no_folder_is_refused(finished, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    words = [str(finished), "--format", "lmms_eval", "--out", str(tmp_path / "file" / "out")]
+    assert main(words) == 2
+    assert f"--out={tmp_path / 'file' / 'out'}: no folder" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_measured_run_is_refused(tmp_path, capsys):

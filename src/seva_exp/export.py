@@ -48,13 +48,14 @@ class FinishedRun:
         return datetime.fromtimestamp((self.folder / "report.json").stat().st_mtime)
 
     def evaluated(self) -> Iterator[Evaluated]:
-        """In the order of work."""
+        """In the order of work; what a judge scored as the judge left it."""
+        names = {stage["name"] for stage in self.report["stages"]}
         for stage in self.report["stages"]:
             kind, _, rest = stage["name"].partition(".")
             if kind == "evaluate":
                 model, _, benchmark = rest.partition(".")
-                path = self.folder / stage["name"] / "predictions.jsonl"
-                yield Evaluated(model, benchmark, path)
+                folder = f"judge.{rest}" if f"judge.{rest}" in names else stage["name"]
+                yield Evaluated(model, benchmark, self.folder / folder / "predictions.jsonl")
 
     def model_name(self, model: str) -> str:
         """The run's and the model's name, as a file's."""
@@ -129,14 +130,18 @@ def lmms_eval(run: FinishedRun, out: Path, root: Path | None) -> Iterator[Path]:
         name = run.model_name(model)
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
-        hashes, counts = {}, {}
+        hashes: dict[str, str] = {}
+        counts: dict[str, list[int]] = {}
         for one in mine:
             path = folder / f"{date}_samples_{one.benchmark}.jsonl"
-            hashes[one.benchmark], counts[one.benchmark] = _write_samples(path, one)
+            hashes[one.benchmark], *counts[one.benchmark] = _write_samples(path, one)
             yield path
         path = folder / f"{date}_results.json"
         results = _results(run, model) | {
-            "n-samples": {task: {"original": n, "effective": n} for task, n in counts.items()},
+            "n-samples": {
+                task: {"original": asked, "effective": scored}
+                for task, (asked, scored) in counts.items()
+            },
             "config": {"model": "seva_exp", "model_args": name},
             "date": date,
             "task_hashes": hashes,
@@ -148,9 +153,10 @@ def lmms_eval(run: FinishedRun, out: Path, root: Path | None) -> Iterator[Path]:
         yield path
 
 
-def _write_samples(path: Path, one: Evaluated) -> tuple[str, int]:
-    """The task's hash and how many questions it has. ``doc_id`` is the place among them."""
-    hashes, count = "", 0
+def _write_samples(path: Path, one: Evaluated) -> tuple[str, int, int]:
+    """The task's hash, how many questions it has, and how many of them have a score. ``doc_id`` is
+    the place among them."""
+    hashes, count, scored = "", 0, 0
     with whole_file(path) as file:
         for row in read_jsonl(one.predictions, Prediction):
             sample = _sample(count, row)
@@ -158,7 +164,8 @@ def _write_samples(path: Path, one: Evaluated) -> tuple[str, int]:
             count += 1
             if row.score is not None:  # what is not judged would be compared with the target there
                 file.write((json.dumps(sample, ensure_ascii=False) + "\n").encode())
-    return _sha256(hashes), count
+                scored += 1
+    return _sha256(hashes), count, scored
 
 
 def _sample(number: int, row: Prediction) -> Json:
@@ -229,6 +236,10 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         run = read_run(given.run)
         root = data_root(given.data_root or run.config.get("data_root"))
+        try:
+            given.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out={given.out}: no folder ({error.strerror}).") from error
         for path in FORMATS[given.format](run, given.out, root):
             print(path)
     except InputError as error:

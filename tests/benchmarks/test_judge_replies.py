@@ -326,3 +326,5 @@ def test_a_protocols_name_tells_judge_way_and_temperature(samples):
     assert label(model="gpt-4-0613") == "+gpt-4-0613"
     assert label(model="gpt-4-0613", own=True) == "+own.gpt-4-0613"
     assert label(model="m", temperature=0.5) == "+m.t0.5"
+    assert label(model="m", max_tokens=9, temperature=0.5) == "+m.t0.5.m9"
+    assert label(model="m", max_tokens=3, temperature=0) == "+m", "those are MM-Vet's own"

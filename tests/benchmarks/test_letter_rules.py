@@ -47,10 +47,12 @@ SCIENCE = [  # LLaVA-1.5's rule; lmms-eval's
     ("B) Cat", "", ""), ("The answer is C.", "C", ""), ("The answer is C", "", ""),
     ("The answer is C, since", "C", ""), ("So: The answer is A.", "A", ""),
     ("The answer is A. The answer is B.", "", ""), ("the answer is C.", "", ""), ("", "", ""),
-    ("E", "", ""), ("E. x", "", ""), ("b", "", ""), (" B ", "B", "B"), ("B\n", "B", "B"),
+    ("E", "", ""), ("E. x", "", ""), ("b", "", "B"), ("b. Cat", "", ""),
+    (" B ", "B", "B"), ("B\n", "B", "B"),
     ("B.Cat", "", "B"), ("Cat", "", ""), ("No</s>", "", ""), ("not sure, yes", "", ""),
     ("two", "", ""), ("$1,200", "", ""), ("12 %", "", ""), ("答案是B。", "", ""), ("B。", "", ""),
     ("A dog", "", ""), ("D. 12 %", "D", "D"), ("The answer is E.", "", ""), ("FAILED", "", ""),
+    ("I. The answer is B.", "B", ""), ("E. The answer is B.", "", ""),
 ]  # fmt: skip
 
 
@@ -62,7 +64,7 @@ def test_scienceqa_reads_three_forms(text, llava, lmms):
 SEED = [  # LLaVA-1.5's rule; lmms-eval's
     ("A", "A", "A"), ("B", "B", "B"), ("C", "C", "C"), ("D", "D", "D"), ("E", "", ""),
     (" A", "A", "A"), ("A\n", "A", "A"), ("A.", "", "A"), ("A. a dog", "", "A"), ("(A)", "", ""),
-    ("A dog", "", "A"), ("Answer: B", "", "A"), ("a", "", ""), ("", "", ""), ("No</s>", "", ""),
+    ("A dog", "", "A"), ("Answer: B", "", "A"), ("a", "", "A"), ("", "", ""), ("No</s>", "", ""),
     ("not sure, yes", "", ""), ("(B)", "", ""), ("The answer is C.", "", ""), ("$1,200", "", ""),
     ("12 %", "", ""), ("two", "", ""), ("B。", "", "B"), ("答案是B", "", ""), ("AB", "", "A"),
     ("Cat", "", "C"), ("Dog", "", "D"), ("B B", "", "B"), ("B</s>", "", "B"),

@@ -93,12 +93,21 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-30])
 
 
+def cut_within_the_last_picture(file: Path) -> None:
+    """GQA's samples end with one: each row still has all its columns."""
+    file.write_bytes(file.read_bytes()[:-200])
+
+
 def gone(file: Path) -> None:
     file.unlink()
 
 
 def text(content: str) -> Change:
     return lambda file: file.write_text(content) and None
+
+
+def raw(content: bytes) -> Change:
+    return lambda file: file.write_bytes(content) and None
 
 
 def twice(key: str) -> Change:
@@ -124,6 +133,8 @@ WRONG: list[tuple[str, str, Change, list[str]]] = [
     ("mme", f"{MME}/existence/0000.jpg", gone, ["existence/0000.txt", "line 1", "missing picture"]),
     ("mme", f"{MME}/existence/0000.txt", text("Is it?\n"), ["line 1", "a tab between"]),
     ("mme", f"{MME}/existence/0000.txt", text("Is it?\tYes\n"), ["has 1 questions, MME has 2"]),
+    ("mme", f"{MME}/existence/0000.txt", text("A?\tYes\nB?\tNo\nC?\tNo\n"),
+     ["has 3 questions, MME has 2"]),
     ("mme", f"{MME}/existence/0000.txt", text("A?\tYes\nB?\tMaybe\n"),
      ["line 2", "'Maybe' is none"]),
     ("mmbench_en", MMB, cell(1, image=""), ["row 1", "'image'"]),
@@ -215,6 +226,23 @@ WRONG: list[tuple[str, str, Change, list[str]]] = [
     ("chair", INSTANCES, cut, ["cut off"]),
     ("chair", "chair/synonyms.txt", text("cat\n"), ["'circle' is not in chair/synonyms.txt"]),
     ("chair", "chair/synonyms.txt", gone, ["no such file"]),
+    ("chair", "chair/synonyms.txt", text(" \n,\n"), ["synonyms.txt", "holds no synonyms"]),
+    ("chair", "chair/synonyms.txt", raw(b"\xff\xfe"), ["synonyms.txt", "no UTF-8"]),
+    ("pope", POPE, text(""), ["coco_pope_popular.json", "is empty"]),
+    ("chartqa", "chartqa/test/test_human.json", text("[]"), ["test_human.json", "is empty"]),
+    ("mme", f"{MME}/existence/0000.txt", text(""), ["0000.txt", "is empty"]),
+    ("mmbench_en", MMB, text("\n\n"), ["is empty"]),
+    ("mmbench_en", MMB, cell(6, index="²"), ["row 6", "'²' is no whole number"]),
+    ("gqa", GQA, cut_within_the_last_picture, ["row 30 (line 31)", "cut off"]),
+    ("scienceqa", "scienceqa/pid_splits.json", text('{"test": [["1"]]}'), ["['1']"]),
+    ("scienceqa", "scienceqa/problems.json", entry("2", answer=True), ["True is no place"]),
+    ("mathvista", "mathvista/testmini.json", entry("2", precision=float("inf")),
+     ["entry '2'", "'precision'"]),
+    ("llava_bench", "llava_bench/context.jsonl", line(2, image="000.jpg"),
+     ["context.jsonl", "line 2", "duplicate id '000.jpg'"]),
+    ("llava_bench", "llava_bench/answers_gpt4.jsonl", line(2, question_id=0),
+     ["answers_gpt4.jsonl", "line 2", "duplicate id '0'"]),
+    ("shr", "vg/image_data.json", row(2, "", image_id=0), ["row 2", "duplicate id '0'"]),
 ]  # fmt: skip
 
 
@@ -271,6 +299,13 @@ def test_questions_on_one_picture_are_one_group(samples):
         pictures.setdefault(question.group, set()).add(question.load.__self__)
     assert len(pictures) == 12
     assert all(len(found) == 1 for found in pictures.values())
+
+
+def test_an_option_may_be_called_none(samples, tmp_path):
+    root = shutil.copytree(samples, tmp_path / "root")
+    cell(6, A="None", answer="A")(root / MMB)
+    asked = list(OFFICIAL["mmbench_en"](kind="mmbench_en").questions(root))[5]
+    assert (asked.details["options"]["A"], asked.target) == ("None", "A")
 
 
 def test_what_is_no_question_on_an_image_is_left_out(samples):

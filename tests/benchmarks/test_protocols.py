@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 import yaml
 
@@ -59,6 +62,31 @@ def test_llava15_sends_what_its_evaluation_sends(samples):
     assert first("mmbench_cn").endswith("\n请直接回答选项字母。")
     assert first("mathvista").startswith("Question: ")
     assert first("chair") == "Please describe this image in detail."
+
+
+def test_lmms_eval_sends_what_its_tasks_send():
+    """By lmms-eval 0.7.3's mmbench/{en,cn}_utils.py and textvqa/utils.py."""
+
+    def sent(kind: str, texts: dict[str, str]) -> str:
+        return OFFICIAL[kind](kind=kind, protocol="lmms_eval").asked.render(texts)
+
+    texts = {"hint": "Look.", "question": "What?", "options": "A. x\nB. y"}
+    for kind, options, letter in (
+        ("mmbench_en", "There are several options:", LETTER),
+        ("mmbench_cn", "有如下几个选项：", "请直接使用所提供的选项字母作为答案回答。"),
+    ):
+        assert sent(kind, texts) == f"Look. What? {options}\nA. x\nB. y\n\n{letter}"
+        assert sent(kind, texts | {"hint": ""}).startswith(f"What? {options}\n")
+
+
+def test_lmms_evals_textvqa_lowers_what_follows_the_first_letter(samples, tmp_path):
+    copy = shutil.copytree(samples / "textvqa", tmp_path / "textvqa")
+    file = copy / "TextVQA_0.5.1_val.json"
+    content = json.loads(file.read_text())
+    content["data"][0]["question"] = "what does IBM say?"
+    file.write_text(json.dumps(content))
+    benchmark = OFFICIAL["textvqa"](kind="textvqa", protocol="lmms_eval")
+    assert next(iter(benchmark.questions(tmp_path))).prompt.startswith("What does ibm say?\n")
 
 
 def test_mme_as_it_is_for_a_harness_that_sends_it_so(samples):

@@ -25,7 +25,8 @@ GQA = [  # said, target; LLaVA-1.5's and the official rule; lmms-eval's; VLMEval
     ("t shirt", "t-shirt", 0, 0, 0),
     ("tshirt", "t-shirt", 0, 1, 0), ("traffic light", "traffic light", 1, 1, 1),
     ("traffic  light", "traffic light", 0, 0, 0), ("$1,200", "1200", 0, 1, 0),
-    ("12 %", "12", 0, 1, 0), ("red。", "red", 0, 1, 0), ("the red", "red", 0, 0, 0),
+    ("12 %", "12", 0, 0, 0), ("12%", "12", 0, 1, 0), ("red。", "red", 0, 0, 0),
+    ("the red", "red", 0, 0, 0),
     (".red", "red", 0, 1, 0), ("RED", "red", 1, 1, 1),
 ]  # fmt: skip
 
@@ -48,6 +49,9 @@ VQA = [
     ("No</s>", "no s"), ("not sure, yes", "not sure yes"), ("(B)", "b"),
     ("The answer is C.", "answer is c"), ("诺基亚。", "诺基亚。"), ("rock & roll", "rock & roll"),
     ("youre", "you're"), ("couldve", "could've"), ("oclock", "o'clock"),
+    ("couldnt've", "couldn't've"), ("wed've", "we'd've"), ("somebody'dve", "somebody'd've"),
+    ("I'm", "i'm"), ("im", "im"), ("Ive", "ive"), ("somebody'd", "somebodyd"), ("yall", "y'all"),
+    ("somethings", "somethings"), ("someones", "someone's"), ("y'all'dve", "y'all'd've"),
 ]  # fmt: skip
 
 
@@ -104,6 +108,7 @@ MATH = [  # said, target, choices, answer type, precision; score, whether a rule
     ("The answer is C.", "5 cm", CHOICES, "text", None, 1, 1),
     ('The answer is "4cm".', "4 cm", CHOICES, "text", None, 1, 1),  # the nearest choice
     ('The answer is "b".', "3 cm", CHOICES, "text", None, 1, 1),  # of equal distance: the first
+    ('The answer is "(b), not (a)".', "4 cm", CHOICES, "text", None, 1, 1),  # the first letter
     ("D", "5 cm", CHOICES, "text", None, 0, 0), ("", "5 cm", CHOICES, "text", None, 0, 0),
     ("about four", "4 cm", CHOICES, "text", None, 0, 0),
     ("12", "12", (), "integer", None, 1, 1), (" 12\n", "12", (), "integer", None, 1, 1),

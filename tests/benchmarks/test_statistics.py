@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from itertools import combinations
+from math import erfc
 from statistics import NormalDist
 
 import numpy as np
@@ -123,7 +124,8 @@ def test_p_goes_below_what_resamples_resolve_and_not_below_what_pairs_do():
     after = [prediction(g, float(g % 4 == 0 or g % 5 == 0)) for g in range(400)]
     (delta,) = deltas(metrics, before, after, benchmark="b")
     z = 15 / (100 * (0.15 * 0.85 / 400) ** 0.5)
-    assert 2 * NormalDist().cdf(-1.2 * z) < delta.p < 2 * NormalDist().cdf(-z / 1.2) < 1e-10
+    tails = [erfc(share * z / 2**0.5) for share in (1.2, 1 / 1.2)]
+    assert 0 < tails[0] < delta.p < tails[1] < 1e-10
     few = [prediction(g, 0) for g in range(4)], [prediction(g, 1) for g in range(4)]
     (delta,) = deltas(metrics, *few, benchmark="b")
     assert delta.p == 1 / 8, "four coins fall on one side in one of eight cases"
@@ -365,3 +367,24 @@ def test_fixed_predictions_give_the_same_scores_in_any_process_and_order(tmp_pat
     assert len(hashes) == 2, "Python hashed otherwise each time"
     assert len(said) == 1
     assert len(said.pop().splitlines()) == 36, "18 scores, 18 changes"
+
+
+@pytest.mark.parametrize(("end", "limits"), [(1.0, (73.535, 100.0)), (0.0, (0.0, 26.465))])
+def test_resamples_that_cannot_differ_are_no_certainty(end, limits):
+    """Clopper and Pearson's interval (scipy's) of 12 out of 12 and of none out of 12; a length in
+    words has no end to be at."""
+    rows = [prediction(group, end, asked=1) for group in range(12)]
+    exact = binomtest(int(12 * end), 12).proportion_ci(method="exact")
+    words = Metric("all", "words", ratio("correct", scale=1.0), (("t",),), share=False)
+    share, length = scores(lambda types: [ACCURACY, words], rows, **NAMES)
+    assert (share.low, share.high) == pytest.approx((100 * exact.low, 100 * exact.high))
+    assert (share.low, share.high) == pytest.approx(limits, abs=1e-3)
+    assert (length.low, length.high) == (end, end)
+
+
+def test_an_end_is_as_certain_as_the_pictures_that_could_leave_it():
+    """A precision of 100 from the two pictures of twenty on which the model says yes at all."""
+    rows = [prediction(g, 1.0, "t", asked=1) for g in (0, 1)]
+    rows += [prediction(g, 0.0, "t", asked=0) for g in range(2, 20)]
+    (score,) = scores(metrics, rows, **NAMES)
+    assert (score.low, score.high) == pytest.approx((100 * 0.025**0.5, 100))

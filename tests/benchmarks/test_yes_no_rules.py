@@ -7,7 +7,13 @@ import pytest
 from seva_exp.benchmarks import OFFICIAL
 from seva_exp.benchmarks.mme import COGNITION, PERCEPTION
 from seva_exp.benchmarks.statistics import scores
-from seva_exp.benchmarks.yes_no import beginning, exact, first_sentence, one_of_both
+from seva_exp.benchmarks.yes_no import (
+    beginning,
+    beginning_or_initial,
+    exact,
+    first_sentence,
+    one_of_both,
+)
 from seva_exp.records import Prediction
 
 POPE = [  # what was said; POPE's own rule; lmms-eval's; VLMEvalKit's
@@ -63,6 +69,23 @@ MME = [
 @pytest.mark.parametrize(("text", "said"), MME)
 def test_mme_reads_the_first_four_characters(text, said):
     assert beginning(text) == said
+    assert beginning_or_initial(text) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("y", "yes"),
+        ("N.", "no"),
+        ("n ", "no"),
+        ("a.no", "no"),
+        ("a..no", "no"),
+        ("x", ""),
+        (".", ""),
+    ],
+)
+def test_lmms_evals_mme_drops_full_stops_and_knows_initials(text, said):
+    assert beginning_or_initial(text) == said
 
 
 def asked(kind: str, rows: list[tuple[str, str, str, str]], **fields) -> list[Prediction]:

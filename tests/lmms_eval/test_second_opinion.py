@@ -105,6 +105,7 @@ def test_an_unknown_task_is_told_with_the_nearest(refused, finished, tmp_path):
 
 
 def test_other_bad_input_is_told(refused, finished, tmp_path):
+    assert "--tasks: names no task" in refused(finished, "--tasks", " , ")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     said = refused(finished, "--tasks", "pope", "--env", str(tmp_path / "full"))

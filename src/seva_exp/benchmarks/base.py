@@ -73,7 +73,8 @@ Formula = Callable[[Totals], "np.ndarray"]
 @dataclass(frozen=True)
 class Metric:
     """A metric: ``formula`` on the counts of each part's answers (a part is some question types,
-    added up), and the mean over the parts, or their ``total``. ``unit`` is what ``n`` counts."""
+    added up), and the mean over the parts, or their ``total``. ``unit`` is what ``n`` counts;
+    ``share``: from 0 to 100, both ends within reach."""
 
     split: str
     name: str
@@ -82,6 +83,7 @@ class Metric:
     better: Better = "higher"
     total: bool = False
     unit: Literal["answer", "group"] = "answer"
+    share: bool = True
 
 
 def ratio(above: str, below: str = "asked", scale: float = 100.0) -> Formula:

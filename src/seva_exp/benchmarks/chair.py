@@ -11,31 +11,21 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from seva_exp.benchmarks.base import Better, Formula, Metric, ratio
+from seva_exp.benchmarks.base import Metric
 from seva_exp.benchmarks.coco_objects import Objects, read_synonyms
+from seva_exp.benchmarks.mentions import DESCRIBE, mention_counts, mention_metrics
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored
-from seva_exp.benchmarks.shelf import Row, Shelf
+from seva_exp.benchmarks.shelf import Shelf, indexed
 from seva_exp.errors import InputError
 from seva_exp.randomness import python_rng
 from seva_exp.spec import Json
 
 
 def chair(text: str, target: str, details: Json) -> Scored:
-    """Mentions of what is not there (CHAIRi), descriptions with any (CHAIRs), what is found of what
-    is there, words."""
+    """The objects that are mentioned against those that are there."""
     said = details["objects"].mentions(text)
-    there = set(details["there"])
-    wrong = sum(name not in there for name in said)
-    counts = {
-        "asked": 1.0,
-        "mentions": float(len(said)),
-        "wrong": float(wrong),
-        "any_wrong": float(wrong > 0),
-        "found": float(len(there & set(said))),
-        "present": float(len(there)),
-        "words": float(len(text.split())),
-    }
-    return Scored(", ".join(said), float(wrong == 0), counts)
+    counts = mention_counts(said, details["there"], text)
+    return Scored(", ".join(said), 1 - counts["any_wrong"], counts)
 
 
 class ChairBenchmark(Official):
@@ -66,11 +56,7 @@ class ChairBenchmark(Official):
         objects = self._objects(shelf)
         there = self._annotated(shelf, objects)
         pictures = shelf.folder(self.layout[3])
-        rows: dict[str, Row] = {}
-        for row in shelf.in_list(self.layout[0], "images"):
-            if first := rows.get(row.text("id")):
-                row.refuse(f"duplicate id {row.text('id')!r}, as in {first.place}")
-            rows[row.text("id")] = row
+        rows = indexed(shelf.in_list(self.layout[0], "images"), "id")
         names = sorted(rows)
         rng = python_rng(self.seed, "chair-benchmark", "draw")
         for name in sorted(rng.sample(names, min(self.images, len(names)))):
@@ -81,7 +67,7 @@ class ChairBenchmark(Official):
                 row,
                 id=name,
                 group=file,
-                type="describe",
+                type=DESCRIBE,
                 texts={},
                 target=", ".join(found),
                 picture=pictures.picture(row, file),
@@ -89,12 +75,10 @@ class ChairBenchmark(Official):
             )
 
     def _objects(self, shelf: Shelf) -> Objects:
-        path = shelf.need(self.layout[2])
-        shelf.files[path] = None
-        found = read_synonyms(path.read_text(encoding="utf-8")) if path.stat().st_size else None
-        if not found or not found.names:
+        path, text = shelf.text(self.layout[2])
+        if not text.strip(" ,\r\n"):
             raise InputError(f"{path}: holds no synonyms.")
-        return found
+        return read_synonyms(text)
 
     def _annotated(self, shelf: Shelf, objects: Objects) -> dict[str, set[str]]:
         """The objects of each picture, by its id."""
@@ -114,14 +98,5 @@ class ChairBenchmark(Official):
         return there
 
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
-        """A model that says less makes up less: recall and length stand beside."""
-
-        def described(name: str, formula: Formula, better: Better) -> Metric:
-            return Metric("all", name, formula, (("describe",),), better)
-
-        return [
-            described("chair_i", ratio("wrong", "mentions"), "lower"),
-            described("chair_s", ratio("any_wrong"), "lower"),
-            described("recall", ratio("found", "present"), "higher"),
-            described("words", ratio("words", scale=1.0), "neutral"),
-        ]
+        """CHAIRi, CHAIRs, recall, words."""
+        return mention_metrics("all")

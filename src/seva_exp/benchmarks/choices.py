@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import ClassVar
 
 from seva_exp.benchmarks.letters import (
     Options,
@@ -15,7 +16,7 @@ from seva_exp.benchmarks.letters import (
     the_answer_is,
 )
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored, right_or_wrong
-from seva_exp.benchmarks.shelf import Picture, Row
+from seva_exp.benchmarks.shelf import Picture, Row, Shelf, columns
 from seva_exp.spec import Json
 
 
@@ -34,11 +35,30 @@ RULES: dict[str, Rule] = {
 }
 
 
+TABLE_COLUMNS = ("index", "image", "question", "A", "B", "answer")
+
+
 class Choices(Official):
     """Base of the benchmarks whose answer is a letter."""
 
     rules = RULES
     placeholders = ("question", "hint", "hint_or_na", "options", "inline_options")
+    table_type: ClassVar[str]
+    """The column of a table that holds a question's type."""
+
+    def table_items(self, shelf: Shelf) -> Iterator[Item]:
+        for row in shelf.table(self.tables):
+            columns(row, TABLE_COLUMNS)
+            yield self.choice(
+                row,
+                id=row.text("index"),
+                group=row.shown.sha256,
+                type=row.maybe(self.table_type) or "all",
+                hint=row.maybe("hint"),
+                options=self.table_options(row),
+                answer=row.text("answer").strip(),
+                picture=row.shown,
+            )
 
     def choice(
         self,
@@ -69,9 +89,11 @@ class Choices(Official):
         return {"hint": item.texts["hint"], **item.details["options"], **super().table_row(item)}
 
     def table_options(self, row: Row) -> dict[str, str]:
-        """The columns A, B, C ... that hold something."""
-        found = {letter: row.maybe(letter) for letter in "ABCDEFGH"}
-        options = {letter: text for letter, text in found.items() if text}
+        """The columns A, B, C ... that hold something; the text "None" is an option."""
+        found = {letter: str(row.values.get(letter) or "").strip() for letter in "ABCDEFGH"}
+        options = {
+            letter: text for letter, text in found.items() if text.lower() not in ("", "nan")
+        }
         if len(options) < 2:
             row.refuse("fewer than two choices: columns A, B, ... are needed")
         return options

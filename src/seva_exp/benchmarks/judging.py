@@ -68,10 +68,14 @@ class Judge(Spec):
     repeats (MM-Vet's paper: 5)."""
 
     def label(self, judging: Judging | None) -> str:
-        """What a protocol's name gets: way of asking and judge."""
+        """What a protocol's name gets: way of asking, judge, and where they are not the official
+        ones temperature (t0.5) and longest reply (m64)."""
         words = [OWN] if judging and judging.way == OWN else []
         words.append(self.model or "judge")
-        words += [] if self.temperature is None else [f"t{self.temperature:g}"]
+        if self.temperature not in (None, judging and judging.temperature):
+            words.append(f"t{self.temperature:g}")
+        if self.max_tokens not in (None, judging and judging.max_tokens):
+            words.append(f"m{self.max_tokens}")
         return f"+{'.'.join(words)}"
 
     def identity(self, judging: Judging | None) -> Json:

@@ -37,15 +37,15 @@ def exact(text: str, options: Options) -> str:
 
 
 def first_character(text: str, options: Options) -> str:
-    """lmms-eval's SEED-Bench: the first character."""
-    said = text.strip()[:1]
+    """lmms-eval's SEED-Bench: the first character, in any case."""
+    said = text.strip()[:1].upper()
     return said if said in options else ""
 
 
 def prefixed(text: str, options: Options) -> str:
-    """lmms-eval's ScienceQA: the letter, or the letter and a full stop first."""
+    """lmms-eval's ScienceQA: the letter in any case, or a capital and a full stop first."""
     said = text.strip()
-    found = said if len(said) == 1 else said[0] if said[1:2] == "." else ""
+    found = said.upper() if len(said) == 1 else said[0] if said[1:2] == "." else ""
     return found if found in options else ""
 
 
@@ -55,7 +55,7 @@ def the_answer_is(text: str, options: Options) -> str:
     said = text.strip()
     if len(said) == 1:
         found = [said]
-    elif said[1:3] == ". ":
+    elif said[1:3] == ". " and said[0] in "ABCDE":  # else the rule looks on
         found = [said[0]]
     else:
         found = re.findall(r"The answer is ([A-Z]).", said)

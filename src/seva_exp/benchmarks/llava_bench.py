@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from seva_exp.benchmarks.base import Metric, Question, Scored, ratio
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.official import Item, Official, Rule, judged
-from seva_exp.benchmarks.shelf import Picture, Row, Shelf, columns
+from seva_exp.benchmarks.shelf import Picture, Row, Shelf, columns, indexed
 from seva_exp.records import Prediction
 from seva_exp.spec import Json
 
@@ -89,8 +89,14 @@ class LlavaBenchBenchmark(Official):
 
     def official_items(self, shelf: Shelf) -> Iterator[Item]:
         questions, known, reference = self.layout[:3]
-        contexts = {row.text("image"): _lines(row, "caption") for row in shelf.lines(known)}
-        answers = {row.text("question_id"): row.text("text") for row in shelf.lines(reference)}
+        contexts = {
+            image: _lines(row, "caption")
+            for image, row in indexed(shelf.lines(known), "image").items()
+        }
+        answers = {
+            id: row.text("text")
+            for id, row in indexed(shelf.lines(reference), "question_id").items()
+        }
         pictures = shelf.folder(self.layout[3])
         for row in shelf.lines(questions):
             id, image = row.text("question_id"), row.text("image")
@@ -132,8 +138,8 @@ class LlavaBenchBenchmark(Official):
         every, relative = (tuple(types),), ratio("model", "reference")
         by_category = [one for one in CATEGORIES if one in types] if len(types) > 1 else []
         return [
-            Metric("all", "relative", relative, every),
-            *(Metric(one, "relative", relative, ((one,),)) for one in by_category),
+            Metric("all", "relative", relative, every, share=False),
+            *(Metric(one, "relative", relative, ((one,),), share=False) for one in by_category),
             Metric("all", "model", ratio("model", "judged", 10.0), every),
             Metric("all", "reference", ratio("reference", "judged", 10.0), every, "neutral"),
         ]

@@ -209,6 +209,6 @@ def _decimals(row: Row, answer: str) -> int | None:
     if row.maybe("precision"):
         try:
             return int(float(given))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             row.refuse(f"field 'precision': {given!r} is no number")
     return len(answer.partition(".")[2]) if "." in answer else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from seva_exp.benchmarks.base import Metric, Totals, accuracy
-from seva_exp.benchmarks.choices import Choices
+from seva_exp.benchmarks.choices import TABLE_COLUMNS, Choices
 from seva_exp.benchmarks.official import UNPARSED, Item
 from seva_exp.benchmarks.shelf import Shelf, columns
 
@@ -29,9 +29,9 @@ class _Mmbench(Choices):
 
     def table_items(self, shelf: Shelf) -> Iterator[Item]:
         for row in shelf.table(self.tables):
-            columns(row, ("index", "image", "question", "A", "B", "answer"))
+            columns(row, TABLE_COLUMNS)
             index = row.text("index")
-            if not index.isdigit():
+            if not (index.isascii() and index.isdigit()):
                 row.refuse(f"column 'index': {index!r} is no whole number")
             yield self.choice(
                 row,

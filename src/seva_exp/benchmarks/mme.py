@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from seva_exp.benchmarks.base import Metric, Totals
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored, right_or_wrong
 from seva_exp.benchmarks.shelf import Picture, Row, Shelf, columns
-from seva_exp.benchmarks.yes_no import beginning, exact, one_of_both
+from seva_exp.benchmarks.yes_no import beginning, beginning_or_initial, exact, one_of_both
 from seva_exp.errors import InputError
 from seva_exp.spec import Json
 
@@ -49,6 +49,7 @@ class MmeBenchmark(Official):
     source = "github.com/BradyFU/Awesome-Multimodal-Large-Language-Models, branch Evaluation"
     rules: ClassVar[Mapping[str, Rule]] = {
         "beginning": partial(scored, beginning),
+        "beginning_or_initial": partial(scored, beginning_or_initial),
         "exact": partial(scored, exact),
         "one_of_both": partial(scored, one_of_both),
     }
@@ -107,8 +108,8 @@ class MmeBenchmark(Official):
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
         """The two sums, then each category."""
         sums = [
-            Metric(split, "score", score, tuple((name,) for name in names), total=True)
+            Metric(split, "score", score, tuple((name,) for name in names), total=True, share=False)
             for split, names in (("perception", PERCEPTION), ("cognition", COGNITION))
         ]
         known = [name for name in (*PERCEPTION, *COGNITION) if name in types]
-        return sums + [Metric(name, "score", score, ((name,),)) for name in known]
+        return sums + [Metric(name, "score", score, ((name,),), share=False) for name in known]

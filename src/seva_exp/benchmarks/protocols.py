@@ -18,7 +18,7 @@ from seva_exp.errors import InputError, suggest
 from seva_exp.spec import Json, Spec, digest
 
 PACKAGED = Path(__file__).parent / "protocols"
-PLACEHOLDER = re.compile(r"\{(\w+)\}")
+PLACEHOLDER = re.compile(r"\{(\w+)\}( ?)")
 
 
 class Protocol(Spec):
@@ -26,7 +26,7 @@ class Protocol(Spec):
 
     prompt: str = Field(min_length=1)
     """What is sent. ``{question}`` and others are filled in; a line of whose placeholders none has
-    content is left out."""
+    content is left out, and so is the blank behind one without."""
     rule: str
     """How an answer is read and scored: one of the benchmark's rules."""
     max_new_tokens: int = Field(ge=1)
@@ -45,14 +45,14 @@ class Protocol(Spec):
         """The prompt with its placeholders filled in, once: braces in the texts stay."""
         kept = []
         for line in self.prompt.split("\n"):
-            names = PLACEHOLDER.findall(line)
+            names = [name for name, _ in PLACEHOLDER.findall(line)]
             if not names or any(texts[name] for name in names):
-                kept.append(PLACEHOLDER.sub(lambda found: texts[found[1]], line))
+                kept.append(PLACEHOLDER.sub(lambda at: texts[at[1]] and texts[at[1]] + at[2], line))
         return "\n".join(kept)
 
     def placeholders(self) -> set[str]:
         """The names that the prompt fills in."""
-        return set(PLACEHOLDER.findall(self.prompt))
+        return {name for name, _ in PLACEHOLDER.findall(self.prompt)}
 
 
 def packaged_protocols(kind: str | None = None) -> list[str]:

@@ -9,7 +9,7 @@ from seva_exp.benchmarks.base import Metric
 from seva_exp.benchmarks.choices import Choices
 from seva_exp.benchmarks.letters import lettered
 from seva_exp.benchmarks.official import Item, accuracies
-from seva_exp.benchmarks.shelf import Shelf, columns
+from seva_exp.benchmarks.shelf import Shelf
 from seva_exp.errors import InputError
 
 
@@ -22,6 +22,7 @@ class ScienceqaBenchmark(Choices):
         ("scienceqa/images/test", "scienceqa/test"),
     )
     tables = ("scienceqa/ScienceQA_TEST.tsv", "ScienceQA_TEST.tsv")
+    table_type = "subject"
     source = "github.com/lupantech/ScienceQA"
 
     kind: Literal["scienceqa"] = "scienceqa"
@@ -34,14 +35,14 @@ class ScienceqaBenchmark(Choices):
         if not isinstance(names, list):
             raise InputError(f"{file}: the list 'test' is missing.")
         for pid in names:
-            if pid not in problems:
+            if not isinstance(pid, str) or pid not in problems:
                 raise InputError(f"{file}: 'test' names {pid!r}, which problems.json has not.")
             row = problems[pid]
             if not row.maybe("image"):
                 continue
             options = lettered(list(row.texts("choices")))
             answer = row.value("answer")
-            if not isinstance(answer, int) or not 0 <= answer < len(options):
+            if type(answer) is not int or not 0 <= answer < len(options):
                 row.refuse(f"field 'answer': {answer!r} is no place in the list of choices")
             yield self.choice(
                 row,
@@ -52,20 +53,6 @@ class ScienceqaBenchmark(Choices):
                 options=options,
                 answer=list(options)[answer],
                 picture=pictures.picture(row, f"{pid}/{row.text('image')}"),
-            )
-
-    def table_items(self, shelf: Shelf) -> Iterator[Item]:
-        for row in shelf.table(self.tables):
-            columns(row, ("index", "image", "question", "A", "B", "answer"))
-            yield self.choice(
-                row,
-                id=row.text("index"),
-                group=row.shown.sha256,
-                type=row.maybe("subject") or "all",
-                hint=row.maybe("hint"),
-                options=self.table_options(row),
-                answer=row.text("answer").strip(),
-                picture=row.shown,
             )
 
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:

@@ -8,7 +8,7 @@ from typing import Literal
 from seva_exp.benchmarks.base import Metric
 from seva_exp.benchmarks.choices import Choices
 from seva_exp.benchmarks.official import Item, accuracies
-from seva_exp.benchmarks.shelf import Shelf, columns
+from seva_exp.benchmarks.shelf import Shelf
 from seva_exp.errors import InputError
 
 LETTERS = "abcd"
@@ -19,6 +19,7 @@ class SeedBenchmark(Choices):
 
     layout = (("seed/SEED-Bench.json",), ("seed/SEED-Bench-image",))
     tables = ("seed/SEEDBench_IMG.tsv", "SEEDBench_IMG.tsv")
+    table_type = "category"
     source = "huggingface.co/datasets/AILab-CVC/SEED-Bench"
 
     kind: Literal["seed"] = "seed"
@@ -43,20 +44,6 @@ class SeedBenchmark(Choices):
                 options={letter.upper(): row.text(f"choice_{letter}") for letter in LETTERS},
                 answer=row.text("answer").strip(),
                 picture=pictures.picture(row, image),
-            )
-
-    def table_items(self, shelf: Shelf) -> Iterator[Item]:
-        for row in shelf.table(self.tables):
-            columns(row, ("index", "image", "question", "A", "B", "answer"))
-            yield self.choice(
-                row,
-                id=row.text("index"),
-                group=row.shown.sha256,
-                type=row.maybe("category") or "all",
-                hint="",
-                options=self.table_options(row),
-                answer=row.text("answer").strip(),
-                picture=row.shown,
             )
 
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from seva_exp.benchmarks.base import Benchmark, Better, Formula, Metric, Question, accuracy, ratio
+from seva_exp.benchmarks.base import Benchmark, Metric, Question, accuracy, ratio
 from seva_exp.benchmarks.describe import DescribeAndRespond
+from seva_exp.benchmarks.mentions import DESCRIBE, mention_counts, mention_metrics
 from seva_exp.randomness import python_rng
 from seva_exp.records import Prediction
 
@@ -97,7 +98,7 @@ class ShapesBenchmark(Benchmark):
                 )
         yield ask(
             id=f"{group}-describe",
-            type="describe",
+            type=DESCRIBE,
             prompt=PROMPT,
             target=describe(scene),
             max_new_tokens=DESCRIPTION,
@@ -105,7 +106,7 @@ class ShapesBenchmark(Benchmark):
 
     def predict(self, question: Question, text: str) -> Prediction:
         """Score one answer by its type's rule."""
-        if question.type == "describe":
+        if question.type == DESCRIBE:
             extracted, score, counts = describe_counts(question.target, text)
         elif question.type.startswith("pope_"):
             extracted, score, counts = existence_counts(question.target, text)
@@ -139,15 +140,8 @@ class ShapesBenchmark(Benchmark):
                 Metric(split, "accuracy", accuracy, ((type_,),))
                 for split, type_ in zip(vqa, VQA_TYPES, strict=True)
             ),
-            _described("chair_i", ratio("wrong", "mentions"), "lower"),
-            _described("chair_s", ratio("any_wrong"), "lower"),
-            _described("recall", ratio("found", "present"), "higher"),
-            _described("words", ratio("words", scale=1.0), "neutral"),
+            *mention_metrics("chair"),
         )
-
-
-def _described(name: str, formula: Formula, better: Better) -> Metric:
-    return Metric("chair", name, formula, (("describe",),), better)
 
 
 def _draw(scene: Scene) -> Image:
@@ -185,21 +179,10 @@ def existence_counts(target: str, text: str) -> tuple[str, float, dict[str, floa
 
 
 def describe_counts(target: str, text: str) -> tuple[str, float, dict[str, float]]:
-    """CHAIR (Rohrbach et al. 2018) on (colour, kind): mentions that are not in the picture
-    (CHAIRi), descriptions with any (CHAIRs); recall of what is there; words."""
+    """CHAIR on (colour, kind)."""
     from seva_exp.world import mentions
 
-    there = set(mentions(target))
     said = mentions(text)
-    wrong = sum(mention not in there for mention in said)
-    counts = {
-        "asked": 1.0,
-        "mentions": float(len(said)),
-        "wrong": float(wrong),
-        "any_wrong": float(wrong > 0),
-        "found": float(len(there & set(said))),
-        "present": float(len(there)),
-        "words": float(len(text.split())),
-    }
+    counts = mention_counts(said, mentions(target), text)
     extracted = ", ".join(f"{color or '?'} {kind}" for color, kind in said)
-    return extracted, float(wrong == 0), counts
+    return extracted, 1 - counts["any_wrong"], counts

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from seva_exp.benchmarks.tsv import TablePicture, read_table
 from seva_exp.errors import InputError, StageError, suggest
@@ -20,6 +20,7 @@ from seva_exp.spec import Json
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Read = TypeVar("Read")
 Candidates = Sequence[str]
 """Where a file or folder may lie below the data root; the first is where it is told to go."""
 Stamps = dict[Path, tuple[int, int] | None]
@@ -186,7 +187,7 @@ class Shelf:
             f"{f' ({source})' if source else ''}."
         )
 
-    def text(self, candidates: Candidates, source: str) -> tuple[Path, str]:
+    def text(self, candidates: Candidates, source: str = "") -> tuple[Path, str]:
         """A text file, without its last line breaks."""
         path = self.need(candidates, source)
         try:
@@ -235,13 +236,13 @@ class Shelf:
     def list(self, candidates: Candidates) -> Iterator[Row]:
         """The objects of a JSON list."""
         path = self._read(candidates)
-        for number, values in elements(path, "the file"):
+        for number, values in _some(path, elements(path, "the file")):
             yield _row(path, f"row {number}", values)
 
     def lines(self, candidates: Candidates) -> Iterator[Row]:
         """The objects of a file with one JSON object a line."""
         path = self._read(candidates)
-        for number, line in lines(path):
+        for number, line in _some(path, lines(path)):
             place = f"line {number}"
             try:
                 yield _row(path, place, parsed(line))
@@ -253,7 +254,7 @@ class Shelf:
         self.files[path] = None
         self.stamps[path] = stamp(path)
         text = path.read_bytes().decode("utf-8-sig", "replace")
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in _some(path, enumerate(text.splitlines(), 1)):
             if line.strip():
                 row = Row(path, f"line {number}", dict(zip(names, line.split("\t"), strict=False)))
                 if line.count("\t") != len(names) - 1:
@@ -290,6 +291,16 @@ class Shelf:
         return path
 
 
+def indexed(rows: Iterable[Row], field: str) -> dict[str, Row]:
+    """The rows by the text under ``field``, which no two may share."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        if first := found.get(row.text(field)):
+            row.refuse(f"duplicate id {row.text(field)!r}, as in {first.place}")
+        found[row.text(field)] = row
+    return found
+
+
 def is_picture(name: str) -> bool:
     """Whether a file is called as pictures are."""
     return Path(name).suffix.lower() in IMAGE_SUFFIXES
@@ -302,6 +313,17 @@ def stamp(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
+
+
+def _some(path: Path, rows: Iterable[Read]) -> Iterator[Read]:
+    """The rows of a file that has one at least: without any, a part of a benchmark would be left
+    out unseen."""
+    empty = True
+    for row in rows:
+        empty = False
+        yield row
+    if empty:
+        raise InputError(f"{path}: is empty. Get the file again.")
 
 
 def _row(path: Path, place: str, values: object) -> Row:

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 from seva_exp.benchmarks.base import Metric, Question, Scored, ratio
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.official import Item, Official, Rule
-from seva_exp.benchmarks.shelf import Row, Shelf
+from seva_exp.benchmarks.shelf import Row, Shelf, indexed
 from seva_exp.records import Prediction
 from seva_exp.spec import Json
 
@@ -138,7 +138,7 @@ class ShrBenchmark(Official):
     kind: Literal["shr"] = "shr"
 
     def official_items(self, shelf: Shelf) -> Iterator[Item]:
-        paths = {row.text("image_id"): row for row in shelf.list(self.layout[1])}
+        paths = indexed(shelf.list(self.layout[1]), "image_id")
         pictures = shelf.folder(self.layout[5])
         for row in shelf.list(self.layout[0]):
             id = row.text("image_id")
@@ -174,8 +174,8 @@ class ShrBenchmark(Official):
         return [
             Metric("all", "shr", ratio("hallucinated", "sentences"), part, "lower"),
             Metric("all", "cannot_judge", ratio("cannot_judge", "sentences"), part, "neutral"),
-            Metric("all", "sentences", ratio("sentences", scale=1.0), part, "neutral"),
-            Metric("all", "words", ratio("words", scale=1.0), part, "neutral"),
+            Metric("all", "sentences", ratio("sentences", scale=1.0), part, "neutral", share=False),
+            Metric("all", "words", ratio("words", scale=1.0), part, "neutral", share=False),
             *(
                 Metric("all", f"repetition_{n}", ratio(f"repetition_{n}"), part, "lower")
                 for n in GRAMS

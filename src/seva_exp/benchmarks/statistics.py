@@ -34,15 +34,15 @@ def scores(
     benchmark: str,
     protocol: str,
 ) -> list[Score]:
-    """Each metric with its 95 % percentile bootstrap interval; pictures are resampled, since the
-    questions on one picture are not independent."""
+    """Each metric with its 95 % interval (``GroupSums.interval``); pictures are resampled, since
+    the questions on one picture are not independent."""
     table = GroupSums(predictions)
     weights = resampling_weights(len(table.groups))
     out = []
     for metric in metrics(table.types):
         if (value := table.value(metric)) is None:
             continue
-        low, high = np.nanpercentile(table.values(metric, weights), INTERVAL)
+        low, high = table.interval(metric, weights)
         out.append(
             Score(
                 model,
@@ -218,6 +218,22 @@ class GroupSums:
         """The metric on the sample itself; None when nothing was asked that it needs."""
         value = self.values(metric, np.ones((1, len(self.groups))))[0]
         return None if np.isnan(value) else float(value)
+
+    def interval(self, metric: Metric, weights: np.ndarray) -> tuple[float, float]:
+        """Percentile bootstrap. Where every group is at the same end of a share, resamples cannot
+        differ; that does not make it certain: the other end is Clopper and Pearson's for as many
+        groups out of as many."""
+        low, high = np.nanpercentile(self.values(metric, weights), INTERVAL)
+        if metric.share and low == high and high in (0, 100):
+            reach = 100 * (INTERVAL[0] / 100) ** (1 / self.informed(metric))
+            return (reach, 100.0) if high else (0.0, 100 - reach)
+        return float(low), float(high)
+
+    def informed(self, metric: Metric) -> int:
+        """How many groups give a part of the metric a value."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            alone = [metric.formula(_Part(self, part, _Alone())) for part in metric.parts]
+        return int(np.isfinite(alone).any(axis=0).sum())
 
     def values(self, metric: Metric, weights: np.ndarray | _Alone) -> np.ndarray:
         """[R]: the metric on each resample; NaN where a denominator is 0."""

@@ -32,7 +32,7 @@ class TextvqaBenchmark(Official):
     tables = ("textvqa/TextVQA_VAL.tsv", "TextVQA_VAL.tsv")
     source = "textvqa.org/dataset; LLaVA-1.5's eval.zip for the OCR tokens"
     rules: ClassVar[Mapping[str, Rule]] = {"soft": soft}
-    placeholders = ("question", "ocr")
+    placeholders = ("question", "capitalized_question", "ocr")
 
     kind: Literal["textvqa"] = "textvqa"
 
@@ -69,7 +69,7 @@ class TextvqaBenchmark(Official):
         answers = row.texts(field)
         if len(answers) != PEOPLE:
             row.refuse(f"field '{field}': {len(answers)} answers, {PEOPLE} are needed")
-        texts = {"question": question, "ocr": ""}
+        texts = {"question": question, "capitalized_question": question.capitalize(), "ocr": ""}
         if "ocr" in self.asked.placeholders():
             if (group, question.lower()) not in tokens:
                 row.refuse(f"the OCR file ({OCR[0]}) has no tokens for picture {group!r}")

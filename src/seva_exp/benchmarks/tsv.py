@@ -71,7 +71,9 @@ def read_table(path: Path, picture: str = "image") -> Iterator[TableRow]:
         raise InputError(f"{path}: is empty.")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
         records = _records(text, path)
-        _, header = next(records)
+        _, header = next(records, (0, []))
+        if not header:
+            raise InputError(f"{path}: is empty.")
         names = [_decoded(text, span, path, 1) for span in header]
         if twice := {name for name in names if names.count(name) > 1}:
             raise InputError(f"{path}: two columns are called {sorted(twice)[0]!r}.")
@@ -87,8 +89,21 @@ def read_table(path: Path, picture: str = "image") -> Iterator[TableRow]:
             if found and found[1] - found[0] > REFERENCE:
                 del fields[picture]
                 held = TablePicture(path, *found, hashlib.sha256(text[slice(*found)]).hexdigest())
+                if found[1] == len(text):
+                    _whole(held, number, line)
             values = {name: _decoded(text, span, path, number) for name, span in fields.items()}
             yield TableRow(number, line, values, held)
+
+
+def _whole(last: TablePicture, number: int, line: int) -> None:
+    """A picture that ends with the file, without a line break behind it, may be cut off."""
+    try:
+        last.load()
+    except StageError as error:
+        raise InputError(
+            f"{last.file}: row {number} (line {line}): its picture cannot be read. The file is cut "
+            "off or damaged: get it again."
+        ) from error
 
 
 def _records(text: mmap.mmap, path: Path) -> Iterator[tuple[int, list[Span]]]:

@@ -24,24 +24,40 @@ _NEGATED = (
     "are", "ca", "could", "did", "does", "do", "had", "has", "have", "is", "might", "must", "need",
     "ought", "sha", "should", "was", "were", "wo", "would", "ai",
 )  # fmt: skip
-_PEOPLE = ("somebody", "someone", "something")
+_PEOPLE = ("someone", "something")
+_WOULD = ("he", "it", "there", "they", "who", "you", *_PEOPLE)
 _ENDINGS = {
-    "d": ("he", "how", "it", "there", "they", "where", "who", "you", *_PEOPLE),
-    "ll": ("how", "it", "they", "what", "who", "why", "you", "yall", *_PEOPLE),
-    "s": ("he", "how", "that", "there", "what", "when", "where", "who", "why", *_PEOPLE),
+    "d": ("how", "where", *_WOULD),
+    "ll": ("how", "it", "they", "what", "who", "why", "you", "somebody", *_PEOPLE),
+    "s": (
+        "he", "how", "that", "there", "what", "when", "where", "who", "why", "somebody", "someone",
+    ),
     "re": ("there", "they", "what", "why", "you"),
     "ve": (
-        "could", "i", "might", "must", "not", "should", "they", "we", "what", "where", "who",
-        "would", "you",
+        "could", "might", "must", "not", "should", "they", "we", "what", "where", "who", "would",
+        "you",
     ),
-    "m": ("i",),
 }  # fmt: skip
 """Endings whose apostrophe is put back, and the words that they follow. Words that without it are
-others (its, were, well, ill, shed, wed) stay as they are."""
+others (its, were, well, ill, shed, wed) stay as they are, and so do "im", "ive": the official list
+has them with a capital, which no answer has any more."""
+_ENDINGS_HAVE = {
+    "n't": ("could", "had", "might", "should", "would"),
+    "'d": ("she", "we", "somebody", *_WOULD),
+}
+"""Endings before "'ve", and the words that they follow: either apostrophe may be missing."""
 CONTRACTIONS = (
     {f"{stem}nt": f"{stem}n't" for stem in _NEGATED}
     | {f"{stem}{end}": f"{stem}'{end}" for end, stems in _ENDINGS.items() for stem in stems}
-    | {"maam": "ma'am", "oclock": "o'clock", "twas": "'twas", "yall": "y'all"}
+    | {
+        f"{stem}{said}": f"{stem}{end}'ve"
+        for end, stems in _ENDINGS_HAVE.items()
+        for stem in stems
+        for said in (end.replace("'", "") + "'ve", end + "ve")
+    }
+    | {"maam": "ma'am", "oclock": "o'clock", "twas": "'twas", "somebody'd": "somebodyd"}
+    | {"yall": "y'all", "yall'll": "y'all'll", "y'allll": "y'all'll"}
+    | dict.fromkeys(("yall'd've", "y'alld've", "y'all'dve"), "y'all'd've")
 )
 
 

@@ -31,3 +31,9 @@ def beginning(text: str) -> str:
     characters hold, yes first."""
     said = text.strip().lower()[:4]
     return "yes" if "yes" in said else "no" if "no" in said else ""
+
+
+def beginning_or_initial(text: str) -> str:
+    """lmms-eval's MME: the same without full stops, and a lone y or n."""
+    said = text.lower().strip().replace(".", "")
+    return {"y": "yes", "n": "no"}.get(said) or beginning(said)

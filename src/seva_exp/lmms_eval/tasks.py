@@ -14,7 +14,10 @@ _NAME = re.compile(r"^(?:task|group|tag): *['\"]?([\w.+/-]+)['\"]?\s*(?:#.*)?$",
 
 
 def check_tasks(tasks: Sequence[str], include: Path | None) -> None:
-    """Raises InputError for a name that neither lmms-eval has nor a file below ``include``."""
+    """Raises InputError for a name that neither lmms-eval has nor a file below ``include``, and
+    for no name."""
+    if not tasks:
+        raise InputError("--tasks: names no task, one at least is needed (--tasks pope,mme).")
     own = set(_own(include)) if include else set()
     packaged = set(PACKAGED.read_text(encoding="utf-8").split())
     known = packaged | own

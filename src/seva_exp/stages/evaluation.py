@@ -28,7 +28,7 @@ class Evaluate(Stage):
     model in this run: ``base``, ``aligned`` (the final one), ``round1``, ``stage1`` ..."""
 
     name: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     model: AnyModel
     benchmark_name: str
     benchmark: AnyBenchmark
