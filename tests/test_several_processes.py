@@ -147,6 +147,18 @@ def test_a_rank_that_dies_is_named_with_its_samples_and_one_process_goes_on(undi
     assert not list(tmp_path.glob("runs/store/answers/*.partial")), "it went on in the same folder"
 
 
+def test_no_rank_outlives_a_run_that_is_killed(tmp_path):
+    process = started(tmp_path, 700, 2)
+    wait_for(lambda: journaled(tmp_path) >= 1, process)
+    ranks = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    _, alive = psutil.wait_procs(ranks, timeout=20)
+    for one in alive:
+        one.kill()
+    assert ranks and not alive
+
+
 @pytest.mark.slow
 def test_five_kills_at_random_moments_change_nothing(tmp_path):
     """Of the whole group and of one rank in turn, and with one process in between."""
