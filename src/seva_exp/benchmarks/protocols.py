@@ -96,6 +96,9 @@ def load_protocol(
         raise InputError(
             f"{where}: {kind}.judge={found.judge}: no such way.{suggest(found.judge, judgings)}"
         )
+    if texts and not found.placeholders():
+        known = " or ".join(f"{{{name}}}" for name in texts)
+        raise InputError(f"{where}: {kind}.prompt: asks nothing; it must fill in {known}.")
     for name in sorted(found.placeholders() - set(texts)):
         raise InputError(f"{where}: {kind}.prompt: no text {{{name}}}.{suggest(name, texts)}")
     return (protocol if packaged else f"{file.stem}.{digest(found.identity())[:8]}"), found
