@@ -1,10 +1,11 @@
-"""Paths that a person gave: found, or refused with the nearest name that exists."""
+"""Paths that a person gave: found, or refused with the nearest name that exists; YAML files."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from seva_exp.errors import InputError, nearest
 from seva_exp.paths import MARKER
@@ -55,6 +56,20 @@ def _suggestion(path: Path, fits: Callable[[Path], bool]) -> str:
     except OSError:
         return ""
     return f" Did you mean {str(parent / match)!r}?" if match else ""
+
+
+def yaml_mapping(file: Path, where: str, needed: str) -> dict[Any, Any]:
+    """What a YAML file holds. Raises InputError, which begins with ``where``, for what cannot be
+    read or is no mapping (``needed`` says of what)."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{where}: cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{where}: {needed}")
+    return content
 
 
 def inside(root: str, name: str) -> str | None:

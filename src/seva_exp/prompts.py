@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seva_exp.errors import InputError, suggest
+from seva_exp.given import yaml_mapping
 from seva_exp.spec import Spec
 
 PACKAGED = Path(__file__).parent / "augment" / "prompts"
@@ -43,7 +44,7 @@ def load_prompts(prompts: str, field: str = "prompts") -> PromptSet:
     named in the InputError that says what is wrong."""
     file = _find(prompts, field)
     where = f"{field}: {str(file)!r}"
-    content = _parse(file, where)
+    content = yaml_mapping(file, where, f"the lists {', '.join(LISTS)} are needed.")
     for name in content:
         if name not in LISTS:
             raise InputError(f"{where}: no list has the name {name!r}.{suggest(str(name), LISTS)}")
@@ -62,18 +63,6 @@ def _find(prompts: str, field: str) -> Path:
         f"{field}={prompts}: no such prompt set.{suggest(prompts, packaged_sets())} "
         "A file of your own is named by its path."
     )
-
-
-def _parse(file: Path, where: str) -> dict[Any, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{where}: cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{where}: the lists {', '.join(LISTS)} are needed.")
-    return content
 
 
 def _texts(content: dict[Any, Any], name: str, where: str) -> tuple[str, ...]:

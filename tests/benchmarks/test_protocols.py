@@ -121,6 +121,7 @@ def test_a_file_of_ones_own_has_a_name_of_its_own(tmp_path, samples):
         ("pope: {prompt: '{qestion}', rule: exact, max_new_tokens: 4}", "Did you mean 'question'"),
         ("pope: {prompt: '{question}', rule: exact}", "pope.max_new_tokens: field required"),
         ("pope: {prompt: '', rule: exact, max_new_tokens: 4}", "pope.prompt"),
+        ("pope: {prompt: Yes or no., rule: exact, max_new_tokens: 4}", "must fill in {question}"),
         ("pope: {prompt: x, rule: exact, max_new_tokens: 4, circlar: 1}", "pope.circlar"),
         ("mme: {}", "says nothing about pope"),
         ("- pope", "a mapping"),

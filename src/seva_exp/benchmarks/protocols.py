@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from seva_exp.errors import InputError, suggest
+from seva_exp.given import yaml_mapping
 from seva_exp.spec import Json, Spec, digest
 
 PACKAGED = Path(__file__).parent / "protocols"
@@ -96,6 +97,9 @@ def load_protocol(
         raise InputError(
             f"{where}: {kind}.judge={found.judge}: no such way.{suggest(found.judge, judgings)}"
         )
+    if texts and not found.placeholders():
+        known = " or ".join(f"{{{name}}}" for name in texts)
+        raise InputError(f"{where}: {kind}.prompt: asks nothing; it must fill in {known}.")
     for name in sorted(found.placeholders() - set(texts)):
         raise InputError(f"{where}: {kind}.prompt: no text {{{name}}}.{suggest(name, texts)}")
     return (protocol if packaged else f"{file.stem}.{digest(found.identity())[:8]}"), found
@@ -112,12 +116,5 @@ def _own_file(protocol: str, kind: str, field: str) -> Path:
 
 
 def _content(file: Path, where: str) -> dict[Any, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{where}: cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{where}: a mapping from benchmarks to prompt, rule ... is needed.")
-    return content
+    needed = "a mapping from benchmarks to prompt, rule ... is needed."
+    return yaml_mapping(file, where, needed)
