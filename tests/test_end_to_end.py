@@ -401,7 +401,7 @@ def test_the_default_tracker_leaves_one_finished_offline_run(cli, tmp_path, shar
     kinds = {json.loads(line)["type"] for line in rows.splitlines()}
     assert {"run", "history", "summary", "exit"} <= kinds
     assert first.key[:16] in rows
-    assert "score/shapes@seva_exp-shapes-v1/pope/accuracy/aligned" in rows
+    assert "benchmark/shapes/pope/accuracy/aligned" in rows
     again = cli(*words, f"machine.store={shared_store}")
     assert "already complete" in again.stderr + again.stdout
     assert not (tmp_path / "runs" / "latest" / "wandb").exists()

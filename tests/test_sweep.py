@@ -99,6 +99,11 @@ def test_a_sweep_that_is_interrupted_goes_on_with_what_is_missing(cli, tmp_path,
     assert max(made(tmp_path).values()) == 1
 
 
+def begun_since(before: list[psutil.Process]) -> list[psutil.Process]:
+    """This process's children that were not there ``before`` (another test's W&B may be)."""
+    return [child for child in psutil.Process().children() if child not in before]
+
+
 def job(tmp_path: Path, *words: str) -> Job:
     """As the command line makes it."""
     overrides = ["+aug=moco", *words, *SMALL, f"machine.runs={tmp_path}/runs"]
@@ -109,13 +114,14 @@ def job(tmp_path: Path, *words: str) -> Job:
 
 def test_a_job_in_a_process_of_its_own_tells_in_a_log_what_it_does(tmp_path):
     said: list[str] = []
+    before = psutil.Process().children()
     sweep = Sweep(tmp_path / "sweep", said.append, said.append)
     sweep.do(3, job(tmp_path, "stop_after=samples"), cwd=str(tmp_path))
     [record] = sweep.records()
     assert (record.number, record.state, record.ended.code) == (3, "done", DONE)
     assert "plan: 1 stages" in (tmp_path / "sweep/jobs/3.log").read_text()
     assert [run.parent for run in sweep.runs] == [tmp_path / "runs"]
-    assert psutil.Process().children() == []
+    assert begun_since(before) == []
     assert sweep.conclude() == DONE
     assert said[0].startswith("job 3:")
 
@@ -124,11 +130,12 @@ def test_a_job_whose_process_dies_has_failed(tmp_path):
     said: list[str] = []
     sweep = Sweep(tmp_path / "sweep", said.append, said.append)
     long = job(tmp_path, "data.samples=100000", "stop_after=samples")
+    before = psutil.Process().children()
     doing = threading.Thread(target=sweep.do, args=(0, long, str(tmp_path)))
     doing.start()
-    while not psutil.Process().children():
+    while not (children := begun_since(before)):
         time.sleep(0.05)
-    psutil.Process().children()[0].kill()
+    children[0].kill()
     doing.join()
     [record] = sweep.records()
     assert record.state == "failed"
