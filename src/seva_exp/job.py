@@ -41,8 +41,9 @@ class Job:
     def wanted(self) -> RunConfig:
         """The config as objects. Raises InputError."""
         found = parse(self.values)
-        if found.options.objective:
-            check_objective(found.options.objective, found.experiment)
+        aim, stop_after = found.options.objective, found.options.stop_after
+        if aim:
+            check_objective(aim, found.experiment, stop_after)
         if self.swept is None:
             return found
         found = replace(found, tracker=in_sweep(found.tracker, sweep_title(self)))
