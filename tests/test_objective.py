@@ -79,7 +79,7 @@ def test_a_score_is_refused_where_the_run_stops_before_it():
     name = "benchmark/it/pope/accuracy/delta"
     check_objective(name, SMALL, "compare.it")
     check_objective("negatives/hardness", SMALL, "reference")
-    with pytest.raises(InputError, match="stop_after=reference. Set stop_after=null"):
+    with pytest.raises(InputError, match=r"stop_after=reference\. Set stop_after=null"):
         check_objective(name, SMALL, "reference")
 
 
