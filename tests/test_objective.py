@@ -75,6 +75,14 @@ def test_an_objective_that_is_none_is_refused(name, said):
         check_objective(name, SMALL)
 
 
+def test_a_score_is_refused_where_the_run_stops_before_it():
+    name = "benchmark/it/pope/accuracy/delta"
+    check_objective(name, SMALL, "compare.it")
+    check_objective("negatives/hardness", SMALL, "reference")
+    with pytest.raises(InputError, match=r"stop_after=reference\. Set stop_after=null"):
+        check_objective(name, SMALL, "reference")
+
+
 @pytest.mark.parametrize("split", ["all", "test"])
 def test_choosing_by_what_is_reported_is_refused(split):
     name = "benchmark/it/pope/accuracy/delta"

@@ -59,6 +59,13 @@ def test_a_dry_run_counts_what_is_there_and_estimates_by_it(cli, tmp_path):
     assert len(list((tmp_path / "runs").glob("2*"))) == 1
 
 
+def test_a_dry_run_refuses_what_every_run_would(cli):
+    done = cli("-m", "+aug=moco", "seed=0,1", "objective=pairs/kept_shar", "dry_run=true")
+    assert done.returncode == 2
+    assert done.stderr.count("Did you mean 'pairs/kept_share'?") == 2
+    assert done.stdout == "", "no table of nothing"
+
+
 def test_a_failed_job_is_told_at_once_and_again_and_others_go_on(cli, tmp_path):
     done = cli("-m", "+aug=moco", "dpo.beta=-1,0.1", "stop_after=samples", *SMALL)
     assert done.returncode == 2
@@ -68,6 +75,28 @@ def test_a_failed_job_is_told_at_once_and_again_and_others_go_on(cli, tmp_path):
     (page,) = (tmp_path / "runs" / "multirun").glob("*/compare.html")
     assert f"comparison: {page.relative_to(tmp_path)}" in done.stdout
     assert "1 run is left out" in page.read_text() and "dpo.beta=-1 " in page.read_text()
+
+
+def test_no_secret_of_a_command_line_is_left_in_a_sweep_s_folder(cli, tmp_path):
+    address = "machine.server.url=http://127.0.0.1:9/v1,http://me:hunter2@127.0.0.1:9/v1"
+    secret = "+hydra.job.env_set.OPENAI_API_KEY=sk-hunter2"
+    done = cli("-m", "+aug=moco", address, secret, "stop_after=samples", *SMALL)
+    assert "sweep: 1 done, 1 failed" in done.stdout
+    assert "http\\://***@127" in done.stderr, "the job is told all the same"
+    assert "hunter2" not in done.stdout + done.stderr
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert [file for file in files if b"hunter2" in file.read_bytes()] == []
+    (written,) = tmp_path.rglob("multirun.yaml")
+    assert "machine.server.url" in written.read_text()
+
+
+def test_a_failed_stage_counts_more_than_a_bad_value(cli):
+    objective = "objective=reference/margin"  # these runs will have none
+    done = cli("-m", "+aug=moco", "dpo.beta=0.1,-1", objective, "stop_after=samples", *SMALL)
+    assert "sweep: 2 failed" in done.stdout
+    assert done.returncode == 1, (
+        "2 is for a command that has nothing but bad input (docs/sweeps.md)"
+    )
 
 
 def test_with_on_error_stop_no_job_is_begun_after_a_failed_one(cli, tmp_path):

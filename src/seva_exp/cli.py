@@ -102,8 +102,8 @@ class Command:
         if self.sweep:
             self.codes.append(self.sweep.conclude())
             self._compare(self.sweep)
-        if self.forecast:
-            say(self.forecast.text())
+        if self.forecast and (told := self.forecast.text()):
+            say(told)
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
         return max(self.codes)

@@ -86,7 +86,9 @@ class Forecast:
         self._lacking |= dict.fromkeys(plan.lacking)
 
     def text(self) -> str:
-        """The table; what must still be given before it can run."""
+        """The table; what must still be given before it can run. Empty without a run."""
+        if not self._rows:
+            return ""
         states = (SHARED, CACHED, TODO)
         counts = {state: sum(row.counts[state] for row in self._rows) for state in states}
         total = Row("all", counts, tuple(cost for row in self._rows for cost in row.costs))

@@ -20,6 +20,7 @@ from seva_exp.api import run
 from seva_exp.config import RunConfig, parse
 from seva_exp.errors import InputError, StageError
 from seva_exp.objective import check_objective, value_of
+from seva_exp.redact import hide
 from seva_exp.report.console import say
 from seva_exp.spec import Json
 from seva_exp.tracking import in_sweep
@@ -40,6 +41,9 @@ class Job:
     def wanted(self) -> RunConfig:
         """The config as objects. Raises InputError."""
         found = parse(self.values)
+        aim, stop_after = found.options.objective, found.options.stop_after
+        if aim:
+            check_objective(aim, found.experiment, stop_after)
         if self.swept is None:
             return found
         found = replace(found, tracker=in_sweep(found.tracker, sweep_title(self)))
@@ -51,7 +55,7 @@ class Job:
     @property
     def told(self) -> str:
         """The words in brackets, before what is said of this job."""
-        return f"[{' '.join(self.overrides)}]"
+        return f"[{' '.join(hide(word) for word in self.overrides)}]"
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,6 @@ def work(job: Job) -> Ended:
     try:
         wanted = job.wanted()
         aim = wanted.options.objective
-        if aim:
-            check_objective(aim, wanted.experiment)
         report = run(
             wanted.experiment,
             wanted.machine,

@@ -25,11 +25,13 @@ from seva_exp.records import ALIGNED, BASE, Report
 from seva_exp.store import Store
 
 WHICH = (BASE, ALIGNED, "delta")
+MEASURING = ("evaluate", "judge", "compare")
+"""Stages after which there are scores."""
 
 
-def check_objective(name: str, experiment: Experiment) -> None:
-    """Raises InputError for what no run of ``experiment`` can give, and for a score on questions
-    that are kept for the report of what was chosen."""
+def check_objective(name: str, experiment: Experiment, stop_after: str | None = None) -> None:
+    """Raises InputError for what no run of ``experiment`` can give, or none that stops there, and
+    for a score on questions that are kept for the report of what was chosen."""
     group, *rest = name.split("/")
     if group != "benchmark":
         if name not in CHEAP:
@@ -52,6 +54,11 @@ def check_objective(name: str, experiment: Experiment) -> None:
         raise InputError(
             f"objective={name}: {rest[0]} has no metric {rest[1]}/{rest[2]}."
             f"{suggest(f'{rest[1]}/{rest[2]}', metrics)}"
+        )
+    if stop_after and stop_after.split(".")[0] not in MEASURING:
+        raise InputError(
+            f"objective={name}: nothing is measured with stop_after={stop_after}. "
+            "Set stop_after=null."
         )
     if benchmark.split != "selection":
         raise InputError(

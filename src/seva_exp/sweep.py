@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from seva_exp.job import DONE, FAILED, Ended, Job, work_or_tell
 from seva_exp.records import whole_file
+from seva_exp.redact import hide, without_secrets
 
 AT_ONCE = "SEVA_EXP_JOBS_AT_ONCE"
 """The environment variable by which a launcher that starts all jobs lets so many of them work."""
@@ -31,8 +32,8 @@ State = Literal["running", "done", "failed", "left out"]
 
 @dataclass(frozen=True)
 class Record:
-    """One job and what became of it. ``left out``: another had failed, with
-    ``sweep.on_error=stop``."""
+    """One job, its overrides without secrets, and what became of it. ``left out``: another had
+    failed, with ``sweep.on_error=stop``."""
 
     number: int
     overrides: tuple[str, ...]
@@ -81,7 +82,7 @@ class Sweep:
                 place.release()
 
     def _do(self, number: int, job: Job, cwd: str | None) -> float | None:
-        record = Record(number, job.overrides)
+        record = Record(number, tuple(hide(word) for word in job.overrides))
         on_error = (job.values.get("sweep") or {}).get("on_error")
         if on_error == "stop" and any(r.state == "failed" for r in self.records()):
             self._write(replace(record, state="left out"))
@@ -165,6 +166,7 @@ class Sweep:
         if self._watcher:
             self._watcher.join()
         self._tell_new()
+        self._redact()
         records = self.records()
         if not records:
             return DONE
@@ -182,7 +184,16 @@ class Sweep:
         if (best := self.folder / "optimization_results.yaml").exists():  # of a search
             self._say(f"\n{best.read_text(encoding='utf-8')}")
         codes = [record.ended.code for record in records]
-        return max([*codes, FAILED] if not_ended else codes)
+        return FAILED if not_ended or FAILED in codes else max(codes)
+
+    def _redact(self) -> None:
+        """Hydra writes down every override, e.g. ``hydra.job.env_set.OPENAI_API_KEY``."""
+        import yaml
+
+        file = self.folder / "multirun.yaml"
+        if file.exists():
+            config = without_secrets(yaml.safe_load(file.read_text(encoding="utf-8")))
+            file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
     @property
     def runs(self) -> list[Path]:

@@ -148,6 +148,29 @@ def test_a_folder_without_a_finished_run_is_refused(tmp_path, capsys, monkeypatc
     assert main([str(finished(tmp_path, 1, -1.0)), "--against", str(odd)]) == 2
 
 
+@pytest.mark.parametrize("out", [".", "README", "compare.md", "file/compare.html"])
+def test_a_page_that_cannot_be_written_is_refused(out, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    run = finished(tmp_path, 0, -1.0)
+    before = set(tmp_path.iterdir())
+    assert main([str(run), "--out", out]) == 2
+    assert capsys.readouterr().err.startswith(f"seva_exp: {out}: ")
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_what_else_lies_in_a_folder_of_runs_is_passed_over(tmp_path, capsys):
+    run = finished(tmp_path, 0, -1.0)
+    for name in ("store", "multirun"):
+        (run.parent / name).mkdir()
+    (run.parent / ".seva_exp").touch()
+    out, missing = str(tmp_path / "compare.html"), str(run.parent / "nosuch")
+    given = [*map(str, run.parent.glob("[!.]*")), missing]
+    assert main([*given, "--out", out]) == 0
+    left_out = capsys.readouterr().err.splitlines()
+    assert len(left_out) == 1 and "nosuch" in left_out[0], "a name that was mistyped is told"
+
+
 @pytest.mark.parametrize("words", [["--help"]])
 def test_the_command_tells_what_it_does(words, capsys):
     with pytest.raises(SystemExit):

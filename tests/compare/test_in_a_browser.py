@@ -194,6 +194,18 @@ def test_the_plots_follow_metric_and_axis(browser, sweep):
     assert shown.faults == []
 
 
+def test_a_training_of_one_step_is_a_point(browser, make_run):
+    folders = [make_run("a"), make_run("b", dpo={"beta": 0.5})]
+    for folder in folders:
+        first = (folder / "metrics.jsonl").read_text().splitlines()[0]
+        (folder / "metrics.jsonl").write_text(first + "\n")
+    out = folders[0].parent / "compare.html"
+    write_comparison(folders, out)
+    shown = Shown(browser, out, charts=("chart-training",))
+    assert shown.page.locator("#chart-training .mark-symbol.role-mark path").count() == 2
+    assert shown.faults == []
+
+
 @pytest.mark.parametrize("width, scheme", SIZES)
 def test_a_run_s_report_is_whole_at_every_width_in_light_and_dark(browser, tmp_path, width, scheme):
     outcome = an_outcome(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,12 @@ def metrics(wanted: RunConfig) -> list[str]:
         for name, one in experiment.benchmark.items()
         for metric in one.metrics()
     ]
+
+
+def test_the_files_that_the_docs_name_are_there() -> None:
+    docs = (sweeps_dir().parent / "docs" / "wandb.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"sweeps/wandb/([\w.]+)", docs))
+    assert named == {file.name for file in FILES}
 
 
 @pytest.mark.filterwarnings("ignore:Valid config keys have changed")

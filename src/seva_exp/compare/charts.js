@@ -117,16 +117,16 @@
 
   function drawTraining() {
     const option = Number(element("curve").value);
-    const values = data.training.series
-      .filter((one) => one.option === option && visible.has(one.model))
-      .flatMap((one) => {
-        const { label } = data.models[one.model];
-        const line = others(data.models[one.model], "seed");
-        return one.points.map(([step, value]) => ({ run: one.model, label, line, step, value }));
-      });
-    draw("training", values, `${data.training.options[option]} over training steps`, (spec, width) =>
-      coloured(spec.encoding, values.map((row) => row.line), width)
-    );
+    const curves = data.training.series.filter((one) => one.option === option && visible.has(one.model));
+    const values = curves.flatMap((one) => {
+      const { label } = data.models[one.model];
+      const line = others(data.models[one.model], "seed");
+      return one.points.map(([step, value]) => ({ run: one.model, label, line, step, value }));
+    });
+    draw("training", values, `${data.training.options[option]} over training steps`, (spec, width) => {
+      coloured(spec.encoding, values.map((row) => row.line), width);
+      spec.mark.point = curves.some((one) => one.points.length === 1); // no line goes through one
+    });
   }
 
   function drawAll() {

@@ -9,6 +9,7 @@ from seva_exp.compare.page import render
 from seva_exp.compare.runs import read_run, read_runs
 from seva_exp.compare.tables import latex, markdown, to_csv
 from seva_exp.compare.view import Comparison
+from seva_exp.errors import InputError
 from seva_exp.report.pages import write_whole
 
 
@@ -20,15 +21,28 @@ def write_comparison(
 ) -> tuple[Comparison, list[str]]:
     """Write ``out`` and the tables beside it, with the same stem; nothing where no run is finished.
     Returns what was compared, and why folders were left out; ``missing`` tells of runs that have no
-    folder. Raises InputError when ``against`` is no finished run."""
+    folder. Raises InputError when ``against`` is no finished run, or ``out`` can't be a page."""
+    if out.suffix != ".html":
+        raise InputError(f"{out}: a page's name ends in .html (the tables are written beside it).")
     reference = read_run(against.resolve()) if against else None
     runs, left_out = read_runs([*folders, *([against] if against else [])])
     left_out += missing
     comparison = Comparison.of(runs, reference)
     if runs:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out, render(comparison, left_out, out))
-        write_whole(out.with_suffix(".csv"), to_csv(comparison))
-        write_whole(out.with_suffix(".md"), markdown(runs) + "\n")
-        write_whole(out.with_suffix(".tex"), latex(runs) + "\n")
+        texts = {
+            ".html": render(comparison, left_out, out),
+            ".csv": to_csv(comparison),
+            ".md": markdown(runs) + "\n",
+            ".tex": latex(runs) + "\n",
+        }
+        _write(out, texts)
     return comparison, left_out
+
+
+def _write(out: Path, texts: dict[str, str]) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for suffix, text in texts.items():
+            write_whole(out.with_suffix(suffix), text)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}). Give another.") from None

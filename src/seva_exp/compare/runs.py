@@ -9,6 +9,7 @@ from pathlib import Path
 
 from seva_exp.errors import InputError
 from seva_exp.experiment import Experiment
+from seva_exp.paths import MARKER
 from seva_exp.records import Report
 from seva_exp.spec import Json, canonical
 
@@ -60,6 +61,12 @@ def read_run(folder: Path) -> FinishedRun:
     raise InputError(f"{folder}: holds no finished run ({type(why).__name__}: {text}).")
 
 
+def _beside_runs(folder: Path) -> bool:
+    """Whether it lies where runs do and is none: the store, the sweeps' own folders."""
+    there = folder.is_dir() and (folder.parent / MARKER).exists()
+    return there and not (folder / "config.yaml").exists()
+
+
 def groups(runs: Sequence[FinishedRun]) -> list[list[FinishedRun]]:
     """Runs of one variant together, a seed once (the last run of it), by seed."""
     found: dict[str, dict[int, FinishedRun]] = {}
@@ -70,9 +77,12 @@ def groups(runs: Sequence[FinishedRun]) -> list[list[FinishedRun]]:
 
 def read_runs(folders: Sequence[Path]) -> tuple[list[FinishedRun], list[str]]:
     """The finished runs, each folder once, and why others are left out: one that is not finished
-    does not hide the rest."""
+    does not hide the rest. What else lies in a folder of runs (its store) is passed over, so that
+    ``runs/*`` can be given."""
     runs, left_out = [], []
     for folder in dict.fromkeys(folder.resolve() for folder in folders):
+        if _beside_runs(folder):
+            continue
         try:
             runs.append(read_run(folder))
         except InputError as error:
