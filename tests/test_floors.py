@@ -41,6 +41,7 @@ def test_hallucination_leaves_room_but_not_too_much(value):
     assert 20 <= value["chair", "chair_i"] <= 35
 
 
+@pytest.mark.slow
 def test_a_description_before_the_question_does_not_hurt(value, tmp_path):
     described = scores(tmp_path, describe_and_respond=True)
     assert described["vqa", "mean"] >= value["vqa", "mean"] - 1

@@ -35,7 +35,17 @@ def command_of(preset: str) -> list[str]:
     return [word for word in words if not word.startswith(("data.", "instructions.", "data_root"))]
 
 
-@pytest.mark.parametrize("preset", options_of("experiment"))
+ALIKE = {"seva_13b_paper", "stic_v16_7b_paper", "stic_v16_7b_released"}
+"""Presets whose stages are another one's: run with the slow tests."""
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name
+        for name in options_of("experiment")
+    ],
+)
 def test_every_preset_runs_on_the_embedded_model(cli, tmp_path, shared_store, preset):
     done = cli(*command_of(preset), *SHORT, f"machine.store={shared_store}")
     assert done.returncode == 0, done.stderr
