@@ -22,6 +22,12 @@ from seva_exp.randomness import python_rng
 from seva_exp.records import Judgement, Prediction, to_line, write_jsonl
 from seva_exp.spec import Json
 
+NO_REPORT = {
+    "key": "", "name": "", "seed": 0, "dir": "", "stages": [], "pairs": None, "scores": [],
+    "deltas": [],
+}  # fmt: skip
+"""Of a run that did nothing."""
+
 CHOICES = ("mmbench_en", "mmbench_cn", "seed", "scienceqa")
 
 
@@ -91,7 +97,7 @@ def finished(root, tmp_path_factory) -> Path:
             names = {"model": model, "benchmark": name, "protocol": benchmark.protocol_name}
             found += scores(benchmark.metrics, said, **names)
     rows = [json.loads(to_line(score)) for score in found]
-    report = {"name": "seva +aug=moco", "stages": stages, "scores": rows}
+    report = NO_REPORT | {"name": "seva +aug=moco", "stages": stages, "scores": rows}
     (folder / "report.json").write_text(json.dumps(report))
     config = {name: benchmark.to_json() for name, benchmark in chosen.items()}
     (folder / "config.yaml").write_text(
@@ -283,7 +289,7 @@ def test_a_folder_without_a_measured_run_is_refused(tmp_path, capsys):
     words = ["--format", "lmms_eval", "--out", str(tmp_path / "out")]
     assert main([str(tmp_path), *words]) == 2
     assert "holds no finished run" in capsys.readouterr().err
-    (tmp_path / "report.json").write_text(json.dumps({"stages": [], "scores": []}))
+    (tmp_path / "report.json").write_text(json.dumps(NO_REPORT))
     (tmp_path / "config.yaml").write_text("{}")
     assert main([str(tmp_path), *words]) == 2
     assert "measured nothing" in capsys.readouterr().err

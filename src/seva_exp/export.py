@@ -21,7 +21,8 @@ from seva_exp.benchmarks.base import Benchmark
 from seva_exp.config import benchmarks_of
 from seva_exp.errors import InputError
 from seva_exp.given import data_root
-from seva_exp.records import Prediction, read_jsonl, whole_file
+from seva_exp.records import Prediction, Report, read_jsonl, whole_file
+from seva_exp.rundir import read_folder
 from seva_exp.spec import Json
 
 
@@ -36,10 +37,10 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run's folder: its ``report.json`` and its config."""
+    """A run's folder: its report and its config."""
 
     folder: Path
-    report: Json
+    report: Report
     config: Json
 
     @property
@@ -49,33 +50,23 @@ class FinishedRun:
 
     def evaluated(self) -> Iterator[Evaluated]:
         """In the order of work; what a judge scored as the judge left it."""
-        names = {stage["name"] for stage in self.report["stages"]}
-        for stage in self.report["stages"]:
-            kind, _, rest = stage["name"].partition(".")
+        names = {stage.name for stage in self.report.stages}
+        for stage in self.report.stages:
+            kind, _, rest = stage.name.partition(".")
             if kind == "evaluate":
                 model, _, benchmark = rest.partition(".")
-                folder = f"judge.{rest}" if f"judge.{rest}" in names else stage["name"]
+                folder = f"judge.{rest}" if f"judge.{rest}" in names else stage.name
                 yield Evaluated(model, benchmark, self.folder / folder / "predictions.jsonl")
 
     def model_name(self, model: str) -> str:
         """The run's and the model's name, as a file's."""
-        return re.sub(r"[^\w.-]+", "-", f"{self.report['name']}_{model}")
+        return re.sub(r"[^\w.-]+", "-", f"{self.report.name}_{model}")
 
 
 def read_run(folder: Path) -> FinishedRun:
     """Raises InputError when the folder holds no finished run that measured something."""
-    import yaml
-
-    try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        run = FinishedRun(folder, report, config)
-        found = list(run.evaluated())
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        why = " ".join(str(error).split())
-        raise InputError(
-            f"{folder}: holds no finished run ({type(error).__name__}: {why})."
-        ) from None
+    run = FinishedRun(folder, *read_folder(folder))
+    found = list(run.evaluated())
     if not found:
         raise InputError(f"{folder}: this run measured nothing (benchmark=NAME measures).")
     for one in found:
@@ -194,20 +185,20 @@ def _results(run: FinishedRun, model: str) -> Json:
     results: dict[str, Json] = {}
     higher: dict[str, Json] = {}
     configs: dict[str, Json] = {}
-    for score in run.report["scores"]:
-        if score["model"] != model:
+    for score in run.report.scores:
+        if score.model != model:
             continue
-        task, split = score["benchmark"], score["split"]
-        metric = score["metric"] if split in ("", "all") else f"{split}_{score['metric']}"
+        task, split = score.benchmark, score.split
+        metric = score.metric if split in ("", "all") else f"{split}_{score.metric}"
         found = results.setdefault(task, {"alias": task})
-        found[f"{metric},none"] = score["value"]
-        found[f"{metric}_stderr,none"] = (score["high"] - score["low"]) / 3.92
-        higher.setdefault(task, {})[metric] = better.get(score["better"])
+        found[f"{metric},none"] = score.value
+        found[f"{metric}_stderr,none"] = (score.high - score.low) / 3.92
+        higher.setdefault(task, {})[metric] = better.get(score.better)
         configs[task] = {
             "task": task,
             "output_type": "generate_until",
             "metric_list": [{"metric": "score"}],
-            "metadata": {"harness": "seva_exp", "protocol": score["protocol"]},
+            "metadata": {"harness": "seva_exp", "protocol": score.protocol},
         }
     return {
         "results": results,

@@ -37,6 +37,25 @@ GALLERY = 24
 """Most example pairs in a report."""
 
 
+def read_folder(folder: Path) -> tuple[Report, Json]:
+    """The report and the config of a run. Raises InputError when the folder holds no finished
+    one."""
+    import yaml
+
+    try:
+        report = Report.from_json(json.loads((folder / "report.json").read_text(encoding="utf-8")))
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        return report, dict(config)
+    except FileNotFoundError as error:
+        if (folder / "config.yaml").exists():
+            raise InputError(f"{folder}: this run is not finished.") from None
+        why: Exception = error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        why = error
+    text = " ".join(str(why).split())
+    raise InputError(f"{folder}: holds no finished run ({type(why).__name__}: {text}).")
+
+
 class RunDir(Listener):
     """``runs/<date>_<time>_<name>/``, and the link ``runs/latest``."""
 

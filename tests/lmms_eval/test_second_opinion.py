@@ -59,7 +59,7 @@ def test_a_run_that_is_not_there_or_not_finished_is_told(refused, copy):
     assert "no folder" in said
     assert str(copy) in said, "the nearest name"
     (copy / "report.json").unlink()
-    assert "holds no finished run" in refused(copy, "--tasks", "pope")
+    assert "is not finished" in refused(copy, "--tasks", "pope")
 
 
 def test_a_run_that_trained_nothing_has_no_aligned_model(refused, copy):

@@ -11,6 +11,7 @@ from seva_exp.errors import InputError
 from seva_exp.experiment import Experiment
 from seva_exp.paths import MARKER
 from seva_exp.records import Report
+from seva_exp.rundir import read_folder
 from seva_exp.spec import Json, canonical
 
 
@@ -44,21 +45,9 @@ class FinishedRun:
 
 def read_run(folder: Path) -> FinishedRun:
     """Raises InputError when the folder holds no finished run."""
-    import yaml
-
-    try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        kept = {n: v for n, v in config.items() if n in Experiment.model_fields and n != "seed"}
-        return FinishedRun(folder, Report.from_json(report), kept, config.get("data_root"))
-    except FileNotFoundError as error:
-        if (folder / "config.yaml").exists():
-            raise InputError(f"{folder}: this run is not finished.") from None
-        why: Exception = error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        why = error
-    text = " ".join(str(why).split())
-    raise InputError(f"{folder}: holds no finished run ({type(why).__name__}: {text}).")
+    report, config = read_folder(folder)
+    kept = {n: v for n, v in config.items() if n in Experiment.model_fields and n != "seed"}
+    return FinishedRun(folder, report, kept, config.get("data_root"))
 
 
 def _beside_runs(folder: Path) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,7 +11,8 @@ from seva_exp.digests import FileDigests
 from seva_exp.errors import InputError
 from seva_exp.given import existing_folder
 from seva_exp.models import AnyModel
-from seva_exp.records import Delta, Report, Score, StageResult, from_json
+from seva_exp.records import Report, StageResult
+from seva_exp.rundir import read_folder
 from seva_exp.stages import Align, FineTune
 from seva_exp.store import Manifest, Store
 
@@ -58,31 +57,13 @@ def read_finished(text: str) -> Finished:
 
 
 def _read(folder: Path) -> tuple[Report, AnyModel]:
-    import yaml
-
+    report, config = read_folder(folder)
+    adapter: TypeAdapter[AnyModel] = TypeAdapter(AnyModel)
     try:
-        rows = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        adapter: TypeAdapter[AnyModel] = TypeAdapter(AnyModel)
-        return _report(rows), adapter.validate_python(config["model"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        if isinstance(error, ValidationError):
-            why = f"model: {error.errors()[0]['msg']}"
-        else:
-            why = " ".join(str(error).split())
-        raise InputError(f"RUN={folder}: holds no finished run ({why}).") from None
-
-
-def _report(rows: dict[str, Any]) -> Report:
-    return Report(
-        key=rows["key"],
-        name=rows["name"],
-        seed=rows["seed"],
-        dir=rows["dir"],
-        stages=tuple(from_json(StageResult, row) for row in rows["stages"]),
-        scores=tuple(from_json(Score, row) for row in rows["scores"]),
-        deltas=tuple(from_json(Delta, row) for row in rows["deltas"]),
-    )
+        return report, adapter.validate_python(config.get("model"))
+    except ValidationError as error:
+        why = error.errors()[0]["msg"]
+        raise InputError(f"RUN={folder}: holds no finished run (model: {why}).") from None
 
 
 def _artifact(folder: Path, stage: StageResult) -> tuple[Store, Manifest]:
