@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from .forking import Commands
+
 # Before torch is imported anywhere: two test processes on two cores must not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["WANDB_MODE"] = "offline"
@@ -42,17 +44,28 @@ def _in_time(request: pytest.FixtureRequest) -> Iterator[None]:
     signal.alarm(0)
 
 
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Commands]:
+    """Where processes are forked that have imported the package already."""
+    found = Commands()
+    yield found
+    found.end()
+
+
 @pytest.fixture
-def cli(tmp_path: Path) -> Cli:
-    """``cli("+aug=moco", ...)`` runs ``python -m seva_exp`` in an empty folder."""
+def cli(tmp_path: Path, commands: Commands) -> Cli:
+    """``cli("+aug=moco", ...)`` runs ``python -m seva_exp`` in an empty folder; with options, which
+    are those of ``subprocess.run``, in a process that is started anew."""
 
     def call(*words: str, **options) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "seva_exp", *words]
-        options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300} | options
         # wandb tells its children of its own service, which ends with the test that started it.
-        environment = options.pop("env", os.environ)
-        options["env"] = {k: v for k, v in environment.items() if "WANDB_SERVICE" not in k}
-        return subprocess.run(command, **options)
+        environment = options.pop("env", None)
+        env = {k: v for k, v in (environment or os.environ).items() if "WANDB_SERVICE" not in k}
+        if environment is None and not options:
+            return commands.run([*words], tmp_path, env)
+        command = [sys.executable, "-m", "seva_exp", *words]
+        own = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300, "env": env}
+        return subprocess.run(command, **(own | options))
 
     return call
 

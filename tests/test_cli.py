@@ -78,6 +78,14 @@ def test_a_mistake_ends_with_2_and_one_short_message(cli, tmp_path, words, said)
     assert not (tmp_path / "runs").exists(), "a mistake leaves nothing behind"
 
 
+@pytest.mark.parametrize("words", [["dry_run=true"], ["dpo.beta=-1"], ["--cfg", "job"]])
+def test_a_command_in_a_forked_process_is_as_one_that_is_started(cli, words):
+    """Most tests here take the first way (forking.py), which is faster."""
+    forked, started = cli("+aug=moco", *words), cli("+aug=moco", *words, env=os.environ)
+    assert (forked.returncode, forked.stderr) == (started.returncode, started.stderr)
+    assert forked.stdout == started.stdout
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -1,0 +1,109 @@
+"""``python -m seva_exp`` many times over: a process that has imported it forks for each command.
+
+Each command is a process of its own, with its own folder, environment and streams, as one that was
+started anew. What of this package it has imported (and torch, TRL with it) the server imports
+before the next one, so that a command alone waits for nothing that it does not need.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+STREAMS = ("stdin", "stdout", "stderr")
+
+
+class Commands:
+    """The server, from the side of those who ask; started when it is first asked."""
+
+    def __init__(self) -> None:
+        self._server: subprocess.Popen[str] | None = None
+
+    def run(self, words: list[str], cwd: Path, environment: dict[str, str]) -> Any:
+        """What ``subprocess.run`` would give, streams as text."""
+        if self._server is None:
+            self._server = self._start()
+        server = self._server
+        with TemporaryDirectory() as folder:
+            asked = {"words": words, "cwd": str(cwd), "env": environment, "folder": folder}
+            try:
+                print(json.dumps(asked), file=server.stdin, flush=True)
+                code = int(server.stdout.readline())
+            except BaseException:  # the test is late: it leaves no command behind
+                os.killpg(server.pid, signal.SIGKILL)
+                self.end()
+                raise
+            said = [Path(folder, name).read_text(encoding="utf-8") for name in STREAMS[1:]]
+        return subprocess.CompletedProcess(words, code, *said)
+
+    @staticmethod
+    def _start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # A look whether there is a GPU must not keep forked processes from using it.
+            env=os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
+        )
+
+    def end(self) -> None:
+        """The server goes when no one can ask any more."""
+        if self._server is not None:
+            self._server.communicate()
+            self._server = None
+
+
+def serve() -> None:
+    """Fork for each line of standard input; reply with the command's exit code."""
+    sys.path[0] = ""  # as with -m
+    for line in sys.stdin:
+        asked = json.loads(line)
+        imported = Path(asked["folder"], "imported")
+        if (pid := os.fork()) == 0:
+            do(asked["words"], asked["cwd"], asked["env"], imported)
+        _, status = os.waitpid(pid, 0)
+        names = json.loads(imported.read_text()) if imported.exists() else []
+        print(os.waitstatus_to_exitcode(status), flush=True)
+        for name in names:
+            importlib.import_module(name)
+
+
+def do(words: list[str], cwd: str, environment: dict[str, str], imported: Path) -> None:
+    """The command, in the forked process; it ends with its exit code."""
+    atexit._clear()  # what the server has opened is not this process's to close
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, name in enumerate(STREAMS):
+        os.dup2(os.open(imported.with_name(name), os.O_RDWR | os.O_CREAT | os.O_APPEND), number)
+    sys.argv = ["seva_exp", *words]
+    code: Any = 0
+    try:
+        runpy.run_module("seva_exp", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    names = [name for name in sys.modules if name.startswith("seva_exp.")]
+    imported.write_text(json.dumps(names))
+    os._exit(code or 0)
+
+
+if __name__ == "__main__":
+    serve()
