@@ -68,6 +68,8 @@ class Commands:
 def serve() -> None:
     """Fork for each line of standard input; reply with the command's exit code."""
     sys.path[0] = ""  # as with -m
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries say when they are imported is no reply
     for line in sys.stdin:
         asked = json.loads(line)
         imported = Path(asked["folder"], "imported")
@@ -75,7 +77,7 @@ def serve() -> None:
             do(asked["words"], asked["cwd"], asked["env"], imported)
         _, status = os.waitpid(pid, 0)
         names = json.loads(imported.read_text()) if imported.exists() else []
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        print(os.waitstatus_to_exitcode(status), file=replies, flush=True)
         for name in names:
             importlib.import_module(name)
 
