@@ -35,6 +35,7 @@ LEVELS = [
     {"stages", "environment", "sheet"},
     {"graph", "readiness"},
     {"rundir"},
+    {"execution"},
     {"experiment"},
     {"report"},
     {"tracking", "compare", "lmms_eval"},

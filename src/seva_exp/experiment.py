@@ -18,9 +18,9 @@ from seva_exp.augment import AUGMENTATIONS, AnyAugmentation, PixelAugmentation
 from seva_exp.benchmarks import AnyBenchmark, Judge, ShapesBenchmark
 from seva_exp.data import AnyData, InstructData, ShapesData, ShapesInstructData
 from seva_exp.digests import FileDigests
-from seva_exp.environment import describe_environment
-from seva_exp.errors import InputError, StageError
+from seva_exp.errors import InputError
 from seva_exp.events import Listener, Listeners, Plan, PlannedStage
+from seva_exp.execution import Execution
 from seva_exp.generation import (
     AnyFilter,
     AnyGeneration,
@@ -38,9 +38,9 @@ from seva_exp.readiness import make_ready, notes
 from seva_exp.records import CLEAN, Report, StageResult
 from seva_exp.rundir import RunDir, collect_outcome
 from seva_exp.runtime import settle
-from seva_exp.spec import Json, Spec, digest
-from seva_exp.stages import Align, Pairs, Reference, Stage, Trained, Workshop
-from seva_exp.store import Manifest, Store
+from seva_exp.spec import Spec, digest
+from seva_exp.stages import Stage, Workshop
+from seva_exp.store import Store
 from seva_exp.training import DpoTraining, SftTraining
 
 TAKEN = {CLEAN, "instructions"}
@@ -105,7 +105,7 @@ class Experiment(Spec):
         if self.sft is not None and not isinstance(self.method, SticMethod):
             raise ValueError(
                 f"sft: stage 2 is STIC's, and method={self.method.kind} does not describe images. "
-                "Take method=stic, or sft=null."
+                "Take method=stic, or leave sft out."
             )
         instructions = self.instruction_data()
         if instructions and not instructions.responds:
@@ -138,7 +138,7 @@ class Experiment(Spec):
             field = "sft" if self.sft else f"method.rounds={self.method.rounds}"
             raise ValueError(
                 f"{field}: asks the model that this run has aligned, and {asked} asks another. "
-                f"Take {'sft=null' if self.sft else 'method.rounds=1'}, or generation=hf."
+                f"{'Leave sft out' if self.sft else 'Take method.rounds=1'}, or take generation=hf."
             )
         return self
 
@@ -320,9 +320,10 @@ def run(
     )
     try:
         everyone.planned(plan)
-        done = _do_all(chosen, plan.stages, store, shop, folder, everyone)
+        execution = Execution(store, shop, folder, everyone)
+        execution.run(chosen, plan.stages)
         digests.save()
-        outcome = collect_outcome(plan, done, store, folder)
+        outcome = collect_outcome(plan, execution.done, store, folder)
         for listener in (folder, *listeners):
             listener.finished(outcome)
     except BaseException as error:
@@ -333,104 +334,6 @@ def run(
                 error.add_note(f"and {type(listener).__name__}.failed raised {second!r}")
         raise
     return outcome.report
-
-
-def _do_all(
-    chosen: Sequence[Stage],
-    rows: Sequence[PlannedStage],
-    store: Store,
-    shop: Workshop,
-    folder: RunDir,
-    everyone: Listeners,
-) -> list[tuple[Stage, Manifest, bool]]:
-    """Every stage in turn. Where no pair is left there is nothing to align: the stages that need
-    the adapter are skipped, and what was measured is still reported."""
-    done: list[tuple[Stage, Manifest, bool]] = []
-    skipped: dict[str, str] = {}
-    for stage, row in zip(chosen, rows, strict=True):
-        why = next((skipped[s.key] for s in stage.inputs if s.key in skipped), "")
-        if not why and isinstance(stage, (Align, Reference)):
-            why = _no_pair(stage.pairs, done)
-        if why:
-            skipped[stage.key] = why
-            everyone.stage_skipped(row, why)
-            continue
-        done.append((stage, *_do(stage, row, store, shop, folder, everyone)))
-    return done
-
-
-def _no_pair(pairs: Pairs, done: Sequence[tuple[Stage, Manifest, bool]]) -> str:
-    """Why there is nothing to align; empty when there is."""
-    summary = next(m.summary for s, m, _ in done if s.key == pairs.key)
-    if summary["kept"]:
-        return ""
-    why = ", ".join(f"{n} {reason}" for reason, n in summary["dropped"].items())
-    return (
-        f"no pair is left of {summary['sampled']} (dropped: {why}); use a stronger augmentation "
-        "(e.g. aug.diffusion_noise.step=800), milder filters or more samples"
-    )
-
-
-def _do(
-    stage: Stage,
-    row: PlannedStage,
-    store: Store,
-    shop: Workshop,
-    folder: RunDir,
-    everyone: Listeners,
-) -> tuple[Manifest, bool]:
-    """One stage: read from the store, or made there under its lock."""
-    machine = shop.machine
-
-    def describe(seconds: float, summary: Json) -> Manifest:
-        inputs = {source.label: source.key for source in stage.inputs}
-        environment = describe_environment(shop.machine)
-        return Manifest(
-            stage.name,
-            stage.version,
-            stage.key,
-            stage.spec(),
-            inputs,
-            environment,
-            seconds,
-            summary,
-        )
-
-    paths = [store.path(source.name, source.key) for source in stage.inputs]
-    try:
-        manifest, cached = store.make(
-            describe,
-            stage.name,
-            stage.key,
-            lambda work: stage.run(work, paths, shop),
-            force=row.forced,
-            on_start=lambda: everyone.stage_started(row),
-            on_wait=lambda: everyone.waiting(row),
-        )
-    except RuntimeError as error:
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, known without importing torch
-            raise StageError(_no_memory(stage, shop.machine)) from error
-        raise
-    folder.link(stage.label, store.path(stage.name, stage.key))
-    made_in = manifest.environment.get("dtype")
-    if cached and made_in and machine.dtype not in ("auto", made_in):
-        everyone.warned(
-            f"{stage.label} was made in {made_in} and is taken as it is; force=[{stage.label}] "
-            f"makes it anew in {machine.dtype}"
-        )
-    result = StageResult(stage.label, stage.key, cached, round(manifest.seconds, 3))
-    everyone.stage_finished(result, manifest.summary)
-    return manifest, cached
-
-
-def _no_memory(stage: Stage, machine: Machine) -> str:
-    trains = isinstance(stage, (Trained, Reference))
-    size = "train_batch_size" if trains else "batch_size"
-    return (
-        f"{stage.label}: out of memory with machine.{size}={getattr(machine, size)}. Lower it"
-        + (" or set machine.gradient_checkpointing=true" if trains else "")
-        + "; what was finished is kept, and results do not change."
-    )
 
 
 __all__ = ["Experiment", "Machine", "Options", "Report", "graph", "run"]
