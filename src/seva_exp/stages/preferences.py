@@ -175,7 +175,7 @@ class Answers(Stage):
             shop.placement(work),
         )
         total, todo = (sum(s.asked for s in of) for of in (shards.all, left))
-        with shop.progress(f"answers.{self.view}", total, "answer") as meter:
+        with shop.progress(self.label, total, "answer") as meter:
             if shop.rank == 0:
                 meter.update(total - todo)
             tokens = answer_shards(shards, left, asker, meter, shop.rank, shop.ranks)
