@@ -29,7 +29,8 @@ def test_the_wheel_holds_conf_sweeps_model_and_page(wheel):
         for file in (ROOT / folder).rglob("*.yaml"):
             assert f"seva_exp/{file.relative_to(ROOT)}" in names
     assert "seva_exp/models/tiny_checkpoint/model.safetensors" in names
-    assert {"seva_exp/report/page.html", "seva_exp/report/changed.html"} <= set(names)
+    pages = ("report/base.html", "report/page.html", "report/changed.html", "compare/page.html")
+    assert {f"seva_exp/{page}" for page in pages} <= set(names)
     assert "seva_exp/augment/prompts/stic.yaml" in names
     assert "seva_exp/benchmarks/protocols/llava15.yaml" in names
     assert not [name for name in names if name.startswith(("tests", "docs"))]
