@@ -63,10 +63,10 @@ def keep(folder: Path, rows: Sequence[Row]) -> None:
     """Into the run's folder: they take the place of earlier numbers of the same model and task;
     those of other tasks stay."""
     file = folder / FILE
-    earlier = json.loads(file.read_text(encoding="utf-8"))["scores"] if file.exists() else []
     new = {(row.model, row.task) for row in rows}
-    stay = [row for row in earlier if (row["model"], row["task"]) not in new]
-    content = {"protocol": PROTOCOL, "scores": [*stay, *map(asdict, rows)]}
+    earlier = rows_of(folder) if file.exists() else []
+    stay = [row for row in earlier if (row.model, row.task) not in new]
+    content = {"protocol": PROTOCOL, "scores": [asdict(row) for row in (*stay, *rows)]}
     with whole_file(file) as out:
         out.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
