@@ -194,7 +194,7 @@ class Experiment(Spec):
             try:
                 if not benchmark.lacking(data_root):
                     benchmark.check(data_root)
-                    if self.judge and benchmark.judged:
+                    if self.judge:
                         benchmark.judging(data_root, self.judge.own_prompts)
             except InputError as error:  # all of a suite's missing files at once
                 faults.append(str(error))

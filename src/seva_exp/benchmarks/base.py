@@ -108,10 +108,10 @@ class Benchmark(Mode):
         """Whether a judge, where there is one, is asked about answers that no rule reads."""
         return False
 
-    def judging(self, root: Path | None, own: bool = False) -> Judging:
-        """How a judge is asked about the answers of a ``judged`` benchmark; ``own``: in words of
-        this package. Raises InputError for what is wrong with the files that tell it."""
-        raise NotImplementedError
+    def judging(self, root: Path | None, own: bool = False) -> Judging | None:
+        """How a judge is asked about its answers, where it is ``judged``; ``own``: in words of this
+        package. Raises InputError for what is wrong with the files that tell it."""
+        return None
 
     @property
     @abstractmethod

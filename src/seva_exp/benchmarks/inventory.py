@@ -63,11 +63,10 @@ def _found(benchmark: Official, root: Path, deep: Progress | None) -> str:
     state = "opened" if deep else "present"
     protocols = ", ".join(packaged_protocols(benchmark.kind))
     waiting = ""
-    if benchmark.judged:
-        try:
-            benchmark.judging(root)
-        except InputError as error:
-            waiting = f"\n  no judge can be asked yet: {error}"
+    try:
+        benchmark.judging(root)
+    except InputError as error:
+        waiting = f"\n  no judge can be asked yet: {error}"
     return (
         f"{len(loaded.items)} questions, {len(pictures)} pictures {state}, in {files}; "
         f"protocols: {protocols}{waiting}"

@@ -165,11 +165,12 @@ class Official(Benchmark):
     def judged(self) -> bool:
         return self.asked.judge is not None
 
-    def judging(self, root: Path | None, own: bool = False) -> Judging:
+    def judging(self, root: Path | None, own: bool = False) -> Judging | None:
+        if self.asked.judge is None:
+            return None
         if root is None:
             raise InputError(str(self.lacking(root)))
         way = OWN if own else self.asked.judge
-        assert way is not None
         return _once_read(
             ["judging", way, self.to_json()], root, lambda shelf: self.judgings[way](self, shelf)
         )
