@@ -56,7 +56,8 @@ MISTAKES = [
         "method.infusion=x: must hold both {description} and {question}",
     ),
     (["method=stic", "+method.weights.bad_promt=2"], "Did you mean 'bad_prompt'"),
-    (["+aug=moco", "sft=stic"], "method=stic"),
+    (["+aug=moco", "sft=stic"], "Take method=stic, or leave sft out."),
+    (["method=stic", "sft=stic", "generation=server"], "Leave sft out, or take generation=hf."),
     (["+aug=moco", "instructions.path=x"], "data@instructions=instruct"),
     (["+aug=moco", "dpo.loss=sigmod"], "Did you mean 'sigmoid'"),
     (["+aug=bad_prompt", "dpo=mdpo"], "no negative view changes the picture"),
@@ -122,6 +123,12 @@ def test_a_dry_run_prints_the_plan_with_keys(cli):
     for label in ("samples", "answers.clean", "answers.diffusion_noise", "pairs", "align"):
         assert label in done.stdout
     assert "9 to do, 0 cached" in done.stdout
+
+
+def test_advice_on_stage_2_works(cli):
+    taken = ["+aug=moco", "method=stic", "sft=stic"], ["method=stic", "sft=stic", "generation=hf"]
+    for words in (*taken, ["+aug=moco"], ["method=stic", "generation=server"]):
+        assert cli(*words, "dry_run=true").returncode == 0
 
 
 def test_a_prompt_file_with_an_empty_list_is_refused(cli, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from seva_exp import Experiment, InputError, Machine, Options
+from seva_exp import Experiment, InputError, Machine, Options, progress
 from seva_exp.augment import (
     BadPrompt,
     Blend,
@@ -85,6 +85,22 @@ def tuned(tmp_path_factory, shared_store):
         sft=SftTraining(learning_rate=1e-3, batch_size=8),
     )
     return go(experiment, tmp_path_factory.mktemp("stic"), shared_store)
+
+
+def test_progress_bears_the_name_of_the_stage(tuned, tmp_path, shared_store, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    experiment = stic(
+        instructions=ShapesInstructData(samples=16),
+        sft=SftTraining(learning_rate=1e-3, batch_size=8),
+    )
+    machine = Machine(
+        store=str(shared_store), runs=str(tmp_path / "runs"), progress="lines", batch_size=4
+    )
+    stage = "answers.instructions"
+    run(experiment, machine, Options(stop_after=stage, force=(stage,)))
+    said = capsys.readouterr().err
+    assert f"  {stage}: " in said
+    assert "answers.clean" not in said
 
 
 def test_stic_prefers_the_careful_answer_and_trains_on_the_plain_prompt(tuned):
