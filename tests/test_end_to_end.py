@@ -1,14 +1,11 @@
-"""The whole pipeline on the embedded model, by behaviour: cached, resumable, repeatable."""
+"""The whole pipeline on the embedded model, by behaviour: cached, shared, repeatable."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -282,94 +279,6 @@ RUN = [
     "+aug=diffusion_noise", "aug.diffusion_noise.step=600", f"data.samples={SAMPLES}",
     f"benchmark.shapes.images={IMAGES}", "tracker=none", "machine.batch_size=4",
 ]  # fmt: skip
-
-
-def _lines(folder: Path, pattern: str) -> int:
-    return sum(file.read_bytes().count(b"\n") for file in folder.glob(pattern))
-
-
-@pytest.mark.parametrize(
-    ("moment", "least", "stop"),
-    [
-        ("answers/*.partial/parts/journal-0.jsonl", 3, ["stop_after=pairs"]),
-        ("evaluate/*.partial/parts/journal-0.jsonl", 5, []),
-    ],
-)
-def test_kill_9_then_the_same_command_goes_on(first, tmp_path, moment, least, stop):
-    """A killed run keeps its finished batches, and ends as an undisturbed one does."""
-    store = tmp_path / "runs" / "store"
-    command = [sys.executable, "-m", "seva_exp", *RUN, *stop]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    for _ in range(2400):
-        if _lines(store, moment) >= least or process.poll() is not None:
-            break
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    kept = _lines(store, moment)
-    assert kept >= least, "the run was over before it could be killed"
-    (journal,) = store.glob(moment)
-    stamp = journal.read_bytes()
-    with journal.open("ab") as file:
-        file.write(b'[{"sample_id": "torn')  # what a kill in the middle of a write leaves
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    report = json.loads((tmp_path / "runs" / "latest" / "report.json").read_text())
-    for name in ARTIFACTS[:4] if stop else ARTIFACTS:
-        ours = (tmp_path / "runs" / "latest" / name).read_bytes()
-        assert ours == (Path(first.dir) / name).read_bytes(), name
-    theirs = json.loads((Path(first.dir) / "report.json").read_text())
-    assert report["scores"] == ([] if stop else theirs["scores"])
-    assert report["deltas"] == ([] if stop else theirs["deltas"])
-    assert stamp  # finished batches were there when the run was killed
-    assert not list(store.glob("*/*.partial"))
-
-
-def test_finished_batches_are_not_asked_again(tmp_path, monkeypatch):
-    """Kill after two batches (an error stands for it): the second attempt asks only the rest."""
-    from seva_exp.generation.engine import Engine
-
-    asked: list[int] = []
-    real = Engine.run
-
-    def counting(self, requests):
-        for count, replies in enumerate(real(self, requests)):
-            if not asked_before and count == 2:
-                raise RuntimeError("killed")
-            asked.append(len(replies))
-            yield replies
-
-    monkeypatch.setattr(Engine, "run", counting)
-    asked_before = False
-    with pytest.raises(RuntimeError):
-        go(small(), tmp_path, stop_after="answers.clean", batch_size=8)
-    assert len(asked) == 2 and 0 < sum(asked) < SAMPLES
-    asked_before = True
-    go(small(), tmp_path, stop_after="answers.clean", batch_size=8)
-    assert sum(asked) == SAMPLES
-
-
-def test_ctrl_c_leaves_a_store_that_the_next_run_uses(tmp_path, first):
-    command = [sys.executable, "-m", "seva_exp", *RUN]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    store = tmp_path / "runs" / "store"
-    for _ in range(2400):
-        if _lines(store, "*/*.partial/parts/journal-0.jsonl") >= 2:
-            break
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "the same command goes on" in said
-    assert "Traceback" not in said
-    done = subprocess.run(
-        [*command, "stop_after=pairs"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    ours = (tmp_path / "runs" / "latest" / "pairs.jsonl").read_bytes()
-    assert ours == files(first, "pairs.jsonl")["pairs.jsonl"]
 
 
 def test_predictions_keep_prompt_text_target_and_score(first):

@@ -1,4 +1,4 @@
-"""The methods on the embedded model: STIC's two stages, several negatives, rounds."""
+"""The methods on the embedded model: STIC's two stages, several negatives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from seva_exp.generation.filters import DownSampleFilter, EqualFilter
 from seva_exp.graph import graph
 from seva_exp.methods import SevaMethod, SticMethod
 from seva_exp.prompts import load_prompts
-from seva_exp.records import Answer, Pair, Prediction, Sample, read_jsonl
+from seva_exp.records import Answer, Pair, Sample, read_jsonl
 from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.views import Asking, Draw
 
@@ -208,17 +208,6 @@ def test_fine_tuning_goes_on_from_the_aligned_model(tmp_path, shared_store):
         assert torch.allclose(weight, tuned[name], atol=1e-7), name
 
 
-def test_every_model_is_measured_with_its_own_adapter(rounds):
-    said = [
-        [
-            p.text
-            for p in rows(rounds["two"], f"evaluate.{which}.shapes/predictions.jsonl", Prediction)
-        ]
-        for which in ("base", "round1", "aligned")
-    ]
-    assert said[0] != said[1] != said[2] != said[0]
-
-
 def labels_changed(one: Experiment, other: Experiment) -> set[str]:
     keys = {stage.label: stage.key for stage in graph(one, lambda path: "0")}
     return {s.label for s in graph(other, lambda path: "0") if keys.get(s.label) != s.key}
@@ -297,67 +286,9 @@ def test_a_loss_with_pictures_runs_whole(tmp_path, shared_store):
     assert row["loss/anchor"] == pytest.approx(math.log(2), abs=1e-4)
 
 
-@pytest.fixture(scope="module")
-def rounds(tmp_path_factory, shared_store):
-    """One round, then two of them with either reference, in one store."""
-    reports = {}
-    for name, method in (
-        ("one", SevaMethod()),
-        ("two", SevaMethod(rounds=2)),
-        ("base", SevaMethod(rounds=2, reference="base")),
-    ):
-        folder = tmp_path_factory.mktemp(name)
-        strong = DpoTraining(learning_rate=5e-3, epochs=3)
-        reports[name] = go(small(method=method, dpo=strong), folder, shared_store)
-    return reports
-
-
-def test_round_2_asks_the_model_that_round_1_aligned(rounds):
-    two = rounds["two"]
-    first, second = manifest(two, "align.round1"), manifest(two, "align.round2")
-    assert second["inputs"]["align.round1"] == first["key"]
-    asked = manifest(two, "answers.clean.round2")
-    assert asked["inputs"]["align.round1"] == first["key"]
-    file = "answers.diffusion_noise.round{}/answers.jsonl"
-    answers = [[a.text for a in rows(two, file.format(n), Answer)] for n in (1, 2)]
-    assert answers[0] != answers[1]
-
-
-def test_each_round_is_measured_and_read_from_the_store(rounds):
-    one, two = rounds["one"], rounds["two"]
-    assert {s.model for s in two.scores} == {"base", "round1", "aligned"}
-    cached = {stage.name: stage.cached for stage in two.stages}
-    for label in ("samples", "answers.clean.round1", "align.round1", "evaluate.round1.shapes"):
-        assert cached[label], label
-    for label in ("answers.clean.round2", "pairs.round2", "align.round2"):
-        assert not cached[label], label
-    final = {(s.split, s.metric): s.value for s in one.scores if s.model == "aligned"}
-    assert final == {(s.split, s.metric): s.value for s in two.scores if s.model == "round1"}
-    assert two.pairs == PairsOf(two, "pairs.round2")
-
-
-class PairsOf:
-    """Equal to a report's pair counts when they are those of this stage."""
-
-    def __init__(self, report, label: str) -> None:
-        self.summary = manifest(report, label)["summary"]
-
-    def __eq__(self, other) -> bool:
-        return all(getattr(other, k) == self.summary[k] for k in ("sampled", "kept", "dropped"))
-
-
 def first_step(report, stage: str) -> dict:
     lines = (Path(report.dir) / "metrics.jsonl").read_text().splitlines()
     return next(row for row in map(json.loads, lines) if row["stage"] == stage)
-
-
-def test_the_reference_of_a_round_is_the_previous_model_or_the_base(rounds):
-    assert first_step(rounds["two"], "align.round2")["rewards/chosen"] == pytest.approx(0, abs=1e-5)
-    assert abs(first_step(rounds["base"], "align.round2")["rewards/chosen"]) > 1e-3
-    same = {stage.name: stage.key for stage in rounds["two"].stages}
-    differ = {s.name for s in rounds["base"].stages if same[s.name] != s.key}
-    trained = {"align.round2", "evaluate.aligned.shapes", "compare.shapes"}
-    assert differ == trained | {"reference.round2"}
 
 
 WRONG = [

@@ -1,42 +1,18 @@
-"""Augmentations: numbers of the papers, promises on size and mode, and determinism."""
+"""Views of pictures: promises on size and mode, what they draw, and determinism."""
 
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import yaml
 from PIL import Image
-from pydantic import TypeAdapter, ValidationError
 
 from seva_exp.augment import (
     AUGMENTATIONS,
-    AnyAugmentation,
-    DiffusionNoise,
-    DiffusionNoiseImage,
     operations,
 )
-from seva_exp.augment.diffusion_noise_image import CLIP_MEAN, CLIP_STD
 from seva_exp.augment.families import RandomlyApplied
-from seva_exp.models.padding import padded
-from seva_exp.randomness import python_rng, torch_rng
+from seva_exp.randomness import python_rng
 
-CONF = Path(__file__).parents[2] / "conf" / "aug"
-COEFFICIENTS = {  # computed for the project's notes on SeVa, section 1.4
-    100: (0.9983, 0.0584),
-    200: (0.9939, 0.1105),
-    300: (0.9810, 0.1941),
-    400: (0.9449, 0.3275),
-    500: (0.8630, 0.5052),
-    600: (0.7342, 0.6789),
-    700: (0.5927, 0.8054),
-    800: (0.4670, 0.8843),
-    900: (0.3649, 0.9311),
-    999: (0.2850, 0.9585),
-}
 IMAGE_KINDS = sorted(kind for kind, cls in AUGMENTATIONS.items() if cls.space == "image")
 APPLIED = sorted(kind for kind in IMAGE_KINDS if issubclass(AUGMENTATIONS[kind], RandomlyApplied))
 ALWAYS = {kind: {"probability": 1.0} for kind in APPLIED}
@@ -48,12 +24,6 @@ SQUARE = {
     "center_crop": 128, "diffusion_noise_image": 336,
 }  # fmt: skip
 """Sides of the views that give a square."""
-FILES = {
-    **{kind: kind for kind in AUGMENTATIONS},
-    "color_jitter_seva": "color_jitter",
-    "mdpo_crop": "random_resized_crop",
-}
-"""Config file -> kind; more than one file of a kind when papers differ in its strength."""
 
 
 def picture(width=90, height=60):
@@ -81,103 +51,6 @@ def promised_size(kind, size):
 
 def same(a, b):
     return a.size == b.size and a.tobytes() == b.tobytes()
-
-
-# --- diffusion noise
-
-
-@pytest.mark.parametrize(("step", "expected"), COEFFICIENTS.items())
-def test_noise_coefficients(step, expected):
-    assert DiffusionNoise(step=step).coefficients() == pytest.approx(expected, abs=5e-5)
-
-
-def test_noise_schedule_agrees_with_a_tensor_version():
-    betas = torch.sigmoid(torch.linspace(-6, 6, 1000, dtype=torch.float64))
-    left = torch.cumprod(1 - (betas * (0.5e-2 - 1e-5) + 1e-5), 0)
-    for step in (0, 1, 499, 999):
-        signal, noise = DiffusionNoise(step=step).coefficients()
-        assert signal == pytest.approx(left[step].sqrt().item(), rel=1e-9)
-        assert noise == pytest.approx((1 - left[step]).sqrt().item(), rel=1e-9)
-
-
-@pytest.mark.parametrize("step", [100, 500, 999])
-def test_noise_statistics(step):
-    x = torch.full((4, 3, 100, 100), 2.0)
-    out = DiffusionNoise(step=step)(x, torch_rng(0, "t", "a"))
-    signal, noise = COEFFICIENTS[step]
-    assert out.mean().item() == pytest.approx(2 * signal, abs=5 * noise / x.numel() ** 0.5 + 2e-4)
-    assert out.std().item() == pytest.approx(noise, rel=0.01)
-    rest = (out - signal * x) / noise
-    neighbours = (rest[..., 1:] * rest[..., :-1]).mean().item()
-    assert abs(neighbours) < 0.02
-    assert (rest.abs() > 2).float().mean().item() == pytest.approx(0.0455, abs=0.003)
-
-
-@pytest.mark.parametrize("shape", [(3, 72, 72), (1, 5, 3, 8, 8), (40, 1176), (7,)])
-def test_noise_takes_any_shape(shape):
-    x = torch.zeros(shape)
-    out = DiffusionNoise()(x, torch_rng(0, "t"))
-    assert out.shape == x.shape and out.dtype == torch.float32
-    assert not x.any() and out.all()
-
-
-def test_noise_depends_on_its_generator_only():
-    x = torch.linspace(-2, 2, 300).view(3, 10, 10)
-    noise = DiffusionNoise()
-    first = {id: noise(x, torch_rng(0, "view", id)) for id in "abc"}
-    torch.manual_seed(9)
-    again = {id: noise(x, torch_rng(0, "view", id)) for id in "cab"}
-    assert all(torch.equal(first[id], again[id]) for id in "abc")
-    assert not torch.equal(first["a"], first["b"])
-    assert not torch.equal(first["a"], noise(x, torch_rng(1, "view", "a")))
-
-
-def test_noise_leaves_the_global_generator_alone():
-    torch.manual_seed(1)
-    before = torch.get_rng_state()
-    DiffusionNoise()(torch.zeros(50), torch_rng(0, "t"))
-    assert torch.equal(before, torch.get_rng_state())
-
-
-def normalised(image):
-    """[H, W, 3] as CLIP's processor makes them; ranges of 8 bits are lost nowhere else."""
-    return (np.asarray(image) / 255 - np.array(CLIP_MEAN)) / np.array(CLIP_STD)
-
-
-@pytest.mark.parametrize("step", [200, 400])
-def test_noise_on_the_picture_is_that_of_the_pixel_values(step):
-    """At steps at which a gray picture is hardly clipped."""
-    x = Image.new("RGB", (200, 200), (128, 118, 105))
-    out = normalised(DiffusionNoiseImage(step=step, size=200)(x, random.Random(0)))
-    signal, noise = COEFFICIENTS[step]
-    clean = normalised(x)[0, 0]
-    assert np.abs(out.mean((0, 1)) - signal * clean).max() < 5 * noise / 200
-    assert np.abs(out.std((0, 1)) / noise - 1).max() < 0.02
-    eps = out - out.mean((0, 1))
-    assert abs((eps[:, 1:] * eps[:, :-1]).mean()) < 0.02 * noise**2, (
-        "each value has noise of its own"
-    )
-
-
-def test_noise_on_the_picture_is_clipped():
-    x = Image.new("RGB", (64, 64), "white")
-    out = np.asarray(DiffusionNoiseImage(step=999, size=64)(x, random.Random(0)))
-    assert 0.003 < (out == 0).mean() < 0.03, "a normal tail beyond 2.4 standard deviations"
-    assert 0.03 < (out == 255).mean() < 0.1, "and beyond 1.6"
-
-
-def test_almost_no_noise_leaves_the_picture_on_a_square():
-    x = picture(90, 60)
-    out = DiffusionNoiseImage(step=0, size=90)(x, random.Random(0))
-    square = padded(x, CLIP_MEAN)
-    difference = np.abs(np.asarray(out).astype(int) - np.asarray(square).astype(int))
-    assert difference.max() <= 2
-
-
-@pytest.mark.parametrize("step", [-1, 1000, 500.5, "500", True])
-def test_noise_step_is_checked(step):
-    with pytest.raises(ValidationError, match="step"):
-        DiffusionNoise(step=step)
 
 
 # --- image views
@@ -395,93 +268,6 @@ def test_crop_boxes_fill_their_ranges():
 )
 def test_crop_that_cannot_fit_is_central(size, expected):
     assert operations.draw_crop(random.Random(0), *size, (1.0, 1.0), (0.75, 4 / 3)) == expected
-
-
-# --- configuration
-
-
-def test_every_class_has_its_file_and_the_other_way_round():
-    assert {path.stem for path in CONF.glob("*.yaml")} == set(FILES)
-
-
-def test_a_second_file_of_a_kind_states_every_field_too():
-    text = (CONF / "color_jitter_seva.yaml").read_text()
-    assert text.startswith("# @package aug.color_jitter_seva\n")
-    values = yaml.safe_load(text)
-    assert set(values) == set(AUGMENTATIONS["color_jitter"].model_fields)
-    assert list(values.values()) == ["color_jitter", 0.4, 0.4, 0.4, 0.1]
-    assert TypeAdapter(AnyAugmentation).validate_python(values).hue == 0.1
-
-
-@pytest.mark.parametrize("kind", sorted(AUGMENTATIONS))
-def test_file_states_every_default(kind):
-    text = (CONF / f"{kind}.yaml").read_text()
-    assert text.startswith(f"# @package aug.{kind}\n")
-    values = yaml.safe_load(text)
-    assert values == AUGMENTATIONS[kind]().to_json()
-    assert TypeAdapter(AnyAugmentation).validate_python(values) == AUGMENTATIONS[kind]()
-
-
-@pytest.mark.parametrize(("file", "kind"), sorted(FILES.items()))
-def test_every_parameter_has_a_comment_and_a_description(file, kind):
-    lines = (CONF / f"{file}.yaml").read_text().splitlines()
-    assert any(line.startswith("# Source: ") for line in lines)
-    assert all("#" in line for line in lines if not line.startswith("kind:"))
-    fields = AUGMENTATIONS[kind].model_fields
-    assert all(field.description for name, field in fields.items() if name != "kind")
-
-
-@pytest.mark.parametrize(
-    ("kind", "field", "value"),
-    [
-        ("moco", "scale_min", 0.0), ("moco", "scale_max", 1.1), ("moco", "flip_probability", 1.5),
-        ("moco", "size", 3), ("color_jitter", "hue", 0.6), ("color_jitter", "brightness", -0.1),
-        ("low_resolution", "side", 0), ("gaussian_blur", "radius_max", float("inf")),
-        ("horizontal_flip", "probability", -0.1), ("random_resized_crop", "ratio_min", 0.0),
-        ("moco", "hues", 0.1), ("random_posterize", "bits", 0), ("random_posterize", "bits", 9),
-        ("random_solarize", "threshold", 256), ("pad", "padding", 0), ("patch_shuffle", "grid", 1),
-        ("object_mask", "area_max", 1.0), ("object_mask", "fill", "black"),
-        ("blend", "mode", "cut"),
-        ("random_affine", "scale_min", 0.0), ("rand_augment", "magnitude", 31),
-        ("random_rotation", "degrees_max", 400), ("bad_prompt", "prompts", ""),
-    ],
-)  # fmt: skip
-def test_bounds_are_checked_and_named(kind, field, value):
-    with pytest.raises(ValidationError, match=field):
-        AUGMENTATIONS[kind](**{field: value})
-
-
-@pytest.mark.parametrize(
-    ("kind", "low", "high"),
-    [
-        ("moco", {"scale_min": 0.9}, {"scale_max": 0.5}),
-        ("moco", {"ratio_min": 2.0}, {"ratio_max": 1.0}),
-        ("moco", {"radius_min": 3.0}, {"radius_max": 2.0}),
-        ("gaussian_blur", {"radius_min": 3.0}, {"radius_max": 2.0}),
-        ("random_resized_crop", {"scale_min": 0.6}, {"scale_max": 0.5}),
-        ("random_resized_crop", {"ratio_min": 2.0}, {"ratio_max": 1.0}),
-        ("byol", {"scale_min": 0.9}, {"scale_max": 0.5}),
-        ("random_rotation", {"degrees_min": 50.0}, {"degrees_max": 40.0}),
-        ("random_affine", {"degrees_min": 50.0}, {"degrees_max": 40.0}),
-        ("random_affine", {"scale_min": 0.9}, {"scale_max": 0.5}),
-        ("object_mask", {"count_min": 4}, {"count_max": 3}),
-        ("object_mask", {"area_min": 0.5}, {"area_max": 0.3}),
-        ("object_mask", {"ratio_min": 2.0}, {"ratio_max": 1.0}),
-        ("blend", {"share_min": 0.6}, {"share_max": 0.5}),
-    ],
-)
-def test_ranges_that_are_upside_down_are_refused(kind, low, high):
-    with pytest.raises(ValidationError, match=f"{next(iter(low))}.*{next(iter(high))}"):
-        AUGMENTATIONS[kind](**low, **high)
-
-
-def test_import_is_light():
-    code = (
-        "import sys, seva_exp.augment\n"
-        "print(*{'torch', 'kornia', 'numpy', 'PIL'} & set(sys.modules))"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == ""
 
 
 # --- perspective

@@ -11,29 +11,21 @@ import threading
 import time
 from contextlib import closing, contextmanager
 from email.utils import formatdate
-from functools import partial
 
 import pytest
 from httpx2 import Response
 from PIL import Image
 
-from seva_exp.data import ShapesData
-from seva_exp.digests import FileDigests
-from seva_exp.errors import InputError, StageError
+from seva_exp.errors import StageError
 from seva_exp.generation import ServerGeneration
 from seva_exp.generation.asked import Chat, server_engine
-from seva_exp.interfaces import Placement, Request
+from seva_exp.interfaces import Request
 from seva_exp.machine import Server
 from seva_exp.models import HubModel, TinyModel
-from seva_exp.progress import progress
-from seva_exp.records import CLEAN
 from seva_exp.served import asking
 from seva_exp.served.chat import PassingFault, reply_of
-from seva_exp.store import PARTS, Journal
-from seva_exp.views import View
 
 from .serving import Misbehaving, completion, cut, dripping, dropped, reply, slow, status
-from .stage import answer_all
 
 GENERATION = ServerGeneration(served_model="served", max_new_tokens=8)
 N = 12
@@ -327,92 +319,3 @@ def test_ctrl_c_is_heard_while_nothing_comes():
         with pytest.raises(KeyboardInterrupt):
             asked(endpoint)
         assert time.monotonic() - begun < 6
-
-
-# --- the answers stage
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    data = ShapesData(samples=N)
-    made = data.build(0, folder, FileDigests(folder / "store"))
-    return made.samples, data.image_root(folder)
-
-
-class Meter:
-    """Raises after ``limit`` answers, as Ctrl-C would."""
-
-    def __init__(self, limit=None):
-        self.seen, self._limit = 0, limit
-
-    def update(self, n):
-        self.seen += n
-        if self._limit is not None and self.seen >= self._limit:
-            raise KeyboardInterrupt
-
-
-def no_model():
-    raise AssertionError("the model is loaded for nothing")
-
-
-def answered(endpoint, world, work, meter=None, **options):
-    options = {"concurrency": 2, "retries": 1} | options
-    place = Placement("cpu", 4, 4, False, partial(progress, "off"), work)
-    place = Placement(**{**vars(place), "server": Server(url=endpoint.url, **options)})
-    view = View(CLEAN, None, 0)
-    return answer_all(world, work, no_model, view, GENERATION, place, previews=0, meter=meter)
-
-
-def journalled(work):
-    return {row["sample_id"] for row in Journal(work / PARTS, "journal-0.jsonl").rows}
-
-
-def test_answers_are_in_the_samples_order_and_have_no_tokens(world, tmp_path):
-    with Misbehaving() as endpoint:
-        answers, summary = answered(endpoint, world, tmp_path / "a", concurrency=5)
-    assert [answer.sample_id for answer in answers] == [sample.id for sample in world[0]]
-    assert {answer.tokens for answer in answers} == {()}
-    assert summary == {"answers": N, "cut_at_max_new_tokens": 0}
-
-
-@pytest.mark.parametrize("how", ["refused", "Ctrl-C"])
-def test_what_was_answered_is_never_asked_again(world, tmp_path, how):
-    with Misbehaving() as endpoint:
-        whole, _ = answered(endpoint, world, tmp_path / "whole")
-    with Misbehaving({7: status(400, "no") if how == "refused" else None}) as endpoint:
-        endpoint.always = None if how == "refused" else slow(0.1)
-        meter = Meter(None if how == "refused" else 5)
-        with pytest.raises(StageError if how == "refused" else KeyboardInterrupt):
-            answered(endpoint, world, tmp_path / "cut", meter, concurrency=1)
-        kept = journalled(tmp_path / "cut")
-        assert len(kept) == 7 if how == "refused" else 5 <= len(kept) < N
-        before = set(endpoint.asked[: len(kept)])
-        endpoint.always, endpoint.faults, endpoint.asked = None, {}, []
-        after, _ = answered(endpoint, world, tmp_path / "cut")
-        assert len(endpoint.asked) == N - len(kept)
-        assert not before & set(endpoint.asked)
-    assert after == whole
-
-
-def test_the_key_is_sent_and_never_told(world, tmp_path, monkeypatch):
-    monkeypatch.setenv("A_KEY", "sk-very-secret")
-    with Misbehaving({1: status(401, "bad key: Bearer sk-very-secret")}) as endpoint:
-        with pytest.raises(StageError, match=r"bad key: Bearer \*\*\*") as caught:
-            answered(endpoint, world, tmp_path / "key", concurrency=1, api_key_env="A_KEY")
-        assert {head["Authorization"] for head in endpoint.headers} == {"Bearer sk-very-secret"}
-    assert "sk-very" not in str(caught.value)
-    assert caught.value.__cause__ is None
-    for file in tmp_path.rglob("*"):
-        assert file.is_dir() or b"sk-very" not in file.read_bytes()
-
-
-@pytest.mark.parametrize("value", [None, "", "two\nlines", "schlüssel"])
-def test_a_key_that_is_none_is_refused_without_being_shown(monkeypatch, value):
-    if value is None:
-        monkeypatch.delenv("A_KEY", raising=False)
-    else:
-        monkeypatch.setenv("A_KEY", value)
-    with pytest.raises(InputError, match=r"machine\.server\.api_key_env=A_KEY") as caught:
-        Server(api_key_env="A_KEY").api_key()
-    assert not value or value not in str(caught.value)

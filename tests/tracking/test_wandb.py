@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import threading
-import time
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +19,6 @@ from wandb.sdk.lib.config_util import save_config_file_from_dict
 from seva_exp.benchmarks import BENCHMARKS
 from seva_exp.images import open_image
 from seva_exp.records import StageResult
-from seva_exp.redact import hide, is_secret, without_secrets
 from seva_exp.tracking import (
     AnyTracker,
     NoTracker,
@@ -31,9 +26,7 @@ from seva_exp.tracking import (
     WandbTracker,
     content,
     make_listeners,
-    wandb_sink,
 )
-from seva_exp.tracking.wandb_mode import choose_mode
 from seva_exp.tracking.wandb_sink import WandbSink
 
 from .played import (
@@ -277,85 +270,6 @@ def test_an_error_of_wandb_is_one_warning(
     assert said.startswith("W&B: warning: tracking could not start") and said.count("\n") == 1
 
 
-class Refusing(BaseHTTPRequestHandler):
-    """A W&B host that takes no key."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length", 0)))
-        self.send_response(401)
-        self.end_headers()
-        self.wfile.write(b'{"errors":[{"message":"bad key"}]}')
-
-    do_GET = do_POST
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@pytest.mark.parametrize("hangs", [False, True])
-def test_online_that_fails_becomes_offline_in_the_same_run(
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    hangs: bool,
-) -> None:
-    monkeypatch.setattr(wandb_sink, "START_SECONDS", 3.0)
-    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    plan = a_plan(tmp_path / "run")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_address[1]}")
-        if not hangs:  # a server that is not served takes connections and never answers
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-        play(plan, tmp_path / "store", WandbTracker(mode="online"), live=5)
-        if not hangs:
-            server.shutdown()
-    said = capfd.readouterr().err
-    assert said.startswith(f"W&B: offline, run {RUN_ID} (online failed: "), said
-    assert said.count("\n") == 1 and "To upload: wandb sync " in said
-    assert [p.name[:11] for p in (plan.dir / "wandb").glob("*run-*")] == ["offline-run"]
-    assert align_steps(records(plan.dir)) == [1, 2, 3, 4, 5]
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "why"),
-    [
-        ("WANDB_MODE", "nonsense", "WANDB_MODE=nonsense is none of online, offline, disabled"),
-        ("WANDB_BASE_URL", "http://127.0.0.1:99999", "WANDB_BASE_URL is no address like"),
-        ("WANDB_BASE_URL", "nonsense", "WANDB_BASE_URL is no address like"),
-    ],
-)
-def test_a_wrong_variable_is_said_and_the_run_is_tracked_offline(
-    tmp_path: Path, name: str, value: str, why: str
-) -> None:
-    code = (
-        "from pathlib import Path; from played import WandbTracker, a_plan, play\n"
-        "play(a_plan(Path('run')), Path('store'), WandbTracker(), live=2)"
-    )
-    # another process: wandb reads the variables once
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(content.__file__).parents[2])])
-    env = {**os.environ, "PYTHONPATH": path, "WANDB_API_KEY": "k" * 40}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**env, name: value},
-        timeout=90,
-    )
-    assert done.stderr.startswith(f"W&B: offline, run {RUN_ID} ({why}"), done.stderr
-    assert done.stderr.count("\n") == 1
-    assert align_steps(records(tmp_path / "run")) == [1, 2, 3, 4, 5]
-
-
-def test_an_odd_proxy_prints_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    raised: list[Any] = []
-    monkeypatch.setattr(threading, "excepthook", raised.append)
-    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:99999")
-    assert choose_mode(WandbTracker()) == ("offline", "api.wandb.ai does not answer")
-    assert not raised
-
-
 def test_skipped_stages_are_told_and_the_run_is_complete(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -405,29 +319,6 @@ def test_no_tracker_imports_wandb_by_itself(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_mode_is_chosen_without_asking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    auto = WandbTracker()
-    assert choose_mode(auto) == ("offline", "no API key found")
-    assert choose_mode(WandbTracker(mode="online"))[0] == "offline"
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-        host = f"127.0.0.1:{server.getsockname()[1]}"
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://{host}")
-        (tmp_path / "home" / ".netrc").write_text(f"machine {host} login u password {'k' * 40}\n")
-        (tmp_path / "home" / ".netrc").chmod(0o600)
-        assert choose_mode(auto) == ("online", "API key found")
-    began = time.monotonic()
-    assert choose_mode(auto) == ("offline", f"{host} does not answer")
-    assert time.monotonic() - began < 2
-    monkeypatch.setenv("WANDB_MODE", "online")
-    assert choose_mode(auto)[0] == "online"
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert choose_mode(auto)[0] == "disabled"
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    assert choose_mode(auto) == ("offline", "WANDB_MODE=offline")
-
-
 def test_conf_files_state_the_defaults() -> None:
     folder = Path(__file__).parents[2] / "conf" / "tracker"
     for name, spec in (
@@ -441,37 +332,3 @@ def test_conf_files_state_the_defaults() -> None:
         assert TypeAdapter(AnyTracker).validate_json(json.dumps(values)) == spec
     with pytest.raises(ValidationError):
         WandbTracker(mode="on")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "name", ["api_key", "apiKey", "OPENAI_API_KEY", "token", "hf_token", "password", "db.passwd"]
-)
-def test_secret_names(name: str) -> None:
-    assert is_secret(name)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "max_new_tokens",
-        "pad_token",
-        "image_token",
-        "tokenizer",
-        "api_key_env",
-        "key",
-        "tokens_per_s",
-    ],
-)
-def test_harmless_names(name: str) -> None:
-    assert not is_secret(name)
-
-
-def test_secrets_are_hidden_in_texts_and_dropped_at_any_depth() -> None:
-    line = "x model.api_key=abc 'hf_token=a b' beta=1"
-    assert hide(line) == "x model.api_key=*** 'hf_token=***' beta=1"
-    assert hide("+model.token=a b") == "+model.token=***"
-    assert hide("'dpo.beta=0.1' key: 3") == "'dpo.beta=0.1' key: 3"
-    assert hide("http://me:pw@host:1/v1") == "http://***@host:1/v1"
-    value = {"a": [{"token": "t", "b": ({"password": 1, "c": 2},)}], "n": 1}
-    assert without_secrets(value) == {"a": [{"b": ({"c": 2},)}], "n": 1}
-    assert value["a"][0]["token"] == "t"

@@ -1,0 +1,104 @@
+"""The files in conf/aug and the classes' fields: every default stated, every bound kept."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from seva_exp.augment import AUGMENTATIONS, AnyAugmentation
+
+CONF = Path(__file__).parents[2] / "conf" / "aug"
+
+FILES = {
+    **{kind: kind for kind in AUGMENTATIONS},
+    "color_jitter_seva": "color_jitter",
+    "mdpo_crop": "random_resized_crop",
+}
+"""Config file -> kind; more than one file of a kind when papers differ in its strength."""
+
+
+def test_every_class_has_its_file_and_the_other_way_round():
+    assert {path.stem for path in CONF.glob("*.yaml")} == set(FILES)
+
+
+def test_a_second_file_of_a_kind_states_every_field_too():
+    text = (CONF / "color_jitter_seva.yaml").read_text()
+    assert text.startswith("# @package aug.color_jitter_seva\n")
+    values = yaml.safe_load(text)
+    assert set(values) == set(AUGMENTATIONS["color_jitter"].model_fields)
+    assert list(values.values()) == ["color_jitter", 0.4, 0.4, 0.4, 0.1]
+    assert TypeAdapter(AnyAugmentation).validate_python(values).hue == 0.1
+
+
+@pytest.mark.parametrize("kind", sorted(AUGMENTATIONS))
+def test_file_states_every_default(kind):
+    text = (CONF / f"{kind}.yaml").read_text()
+    assert text.startswith(f"# @package aug.{kind}\n")
+    values = yaml.safe_load(text)
+    assert values == AUGMENTATIONS[kind]().to_json()
+    assert TypeAdapter(AnyAugmentation).validate_python(values) == AUGMENTATIONS[kind]()
+
+
+@pytest.mark.parametrize(("file", "kind"), sorted(FILES.items()))
+def test_every_parameter_has_a_comment_and_a_description(file, kind):
+    lines = (CONF / f"{file}.yaml").read_text().splitlines()
+    assert any(line.startswith("# Source: ") for line in lines)
+    assert all("#" in line for line in lines if not line.startswith("kind:"))
+    fields = AUGMENTATIONS[kind].model_fields
+    assert all(field.description for name, field in fields.items() if name != "kind")
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        ("moco", "scale_min", 0.0), ("moco", "scale_max", 1.1), ("moco", "flip_probability", 1.5),
+        ("moco", "size", 3), ("color_jitter", "hue", 0.6), ("color_jitter", "brightness", -0.1),
+        ("low_resolution", "side", 0), ("gaussian_blur", "radius_max", float("inf")),
+        ("horizontal_flip", "probability", -0.1), ("random_resized_crop", "ratio_min", 0.0),
+        ("moco", "hues", 0.1), ("random_posterize", "bits", 0), ("random_posterize", "bits", 9),
+        ("random_solarize", "threshold", 256), ("pad", "padding", 0), ("patch_shuffle", "grid", 1),
+        ("object_mask", "area_max", 1.0), ("object_mask", "fill", "black"),
+        ("blend", "mode", "cut"),
+        ("random_affine", "scale_min", 0.0), ("rand_augment", "magnitude", 31),
+        ("random_rotation", "degrees_max", 400), ("bad_prompt", "prompts", ""),
+    ],
+)  # fmt: skip
+def test_bounds_are_checked_and_named(kind, field, value):
+    with pytest.raises(ValidationError, match=field):
+        AUGMENTATIONS[kind](**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high"),
+    [
+        ("moco", {"scale_min": 0.9}, {"scale_max": 0.5}),
+        ("moco", {"ratio_min": 2.0}, {"ratio_max": 1.0}),
+        ("moco", {"radius_min": 3.0}, {"radius_max": 2.0}),
+        ("gaussian_blur", {"radius_min": 3.0}, {"radius_max": 2.0}),
+        ("random_resized_crop", {"scale_min": 0.6}, {"scale_max": 0.5}),
+        ("random_resized_crop", {"ratio_min": 2.0}, {"ratio_max": 1.0}),
+        ("byol", {"scale_min": 0.9}, {"scale_max": 0.5}),
+        ("random_rotation", {"degrees_min": 50.0}, {"degrees_max": 40.0}),
+        ("random_affine", {"degrees_min": 50.0}, {"degrees_max": 40.0}),
+        ("random_affine", {"scale_min": 0.9}, {"scale_max": 0.5}),
+        ("object_mask", {"count_min": 4}, {"count_max": 3}),
+        ("object_mask", {"area_min": 0.5}, {"area_max": 0.3}),
+        ("object_mask", {"ratio_min": 2.0}, {"ratio_max": 1.0}),
+        ("blend", {"share_min": 0.6}, {"share_max": 0.5}),
+    ],
+)
+def test_ranges_that_are_upside_down_are_refused(kind, low, high):
+    with pytest.raises(ValidationError, match=f"{next(iter(low))}.*{next(iter(high))}"):
+        AUGMENTATIONS[kind](**low, **high)
+
+
+def test_import_is_light():
+    code = (
+        "import sys, seva_exp.augment\n"
+        "print(*{'torch', 'kornia', 'numpy', 'PIL'} & set(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == ""

@@ -1,0 +1,105 @@
+"""A run that is killed or interrupted: what was finished stays, the same command goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .test_end_to_end import ARTIFACTS, RUN, SAMPLES, files, go, small
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, shared_store):
+    """What a run ends as that nobody disturbs."""
+    return go(small(), tmp_path_factory.mktemp("undisturbed"), shared_store)
+
+
+def _lines(folder: Path, pattern: str) -> int:
+    return sum(file.read_bytes().count(b"\n") for file in folder.glob(pattern))
+
+
+@pytest.mark.parametrize(
+    ("moment", "least", "stop"),
+    [
+        ("answers/*.partial/parts/journal-0.jsonl", 3, ["stop_after=pairs"]),
+        ("evaluate/*.partial/parts/journal-0.jsonl", 5, []),
+    ],
+)
+def test_kill_9_then_the_same_command_goes_on(cli, undisturbed, tmp_path, moment, least, stop):
+    """A killed run keeps its finished batches, and ends as an undisturbed one does."""
+    store = tmp_path / "runs" / "store"
+    command = [sys.executable, "-m", "seva_exp", *RUN, *stop]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    for _ in range(2400):
+        if _lines(store, moment) >= least or process.poll() is not None:
+            break
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = _lines(store, moment)
+    assert kept >= least, "the run was over before it could be killed"
+    (journal,) = store.glob(moment)
+    with journal.open("ab") as file:
+        file.write(b'[{"sample_id": "torn')  # what a kill in the middle of a write leaves
+    done = cli(*RUN, *stop)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "runs" / "latest" / "report.json").read_text())
+    for name in ARTIFACTS[:4] if stop else ARTIFACTS:
+        ours = (tmp_path / "runs" / "latest" / name).read_bytes()
+        assert ours == (Path(undisturbed.dir) / name).read_bytes(), name
+    theirs = json.loads((Path(undisturbed.dir) / "report.json").read_text())
+    assert report["scores"] == ([] if stop else theirs["scores"])
+    assert report["deltas"] == ([] if stop else theirs["deltas"])
+    assert not list(store.glob("*/*.partial"))
+
+
+def test_finished_batches_are_not_asked_again(tmp_path, monkeypatch):
+    """Kill after two batches (an error stands for it): the second attempt asks only the rest."""
+    from seva_exp.generation.engine import Engine
+
+    asked: list[int] = []
+    real = Engine.run
+
+    def counting(self, requests):
+        for count, replies in enumerate(real(self, requests)):
+            if not asked_before and count == 2:
+                raise RuntimeError("killed")
+            asked.append(len(replies))
+            yield replies
+
+    monkeypatch.setattr(Engine, "run", counting)
+    asked_before = False
+    with pytest.raises(RuntimeError):
+        go(small(), tmp_path, stop_after="answers.clean", batch_size=8)
+    assert len(asked) == 2 and 0 < sum(asked) < SAMPLES
+    asked_before = True
+    go(small(), tmp_path, stop_after="answers.clean", batch_size=8)
+    assert sum(asked) == SAMPLES
+
+
+def test_ctrl_c_leaves_a_store_that_the_next_run_uses(cli, tmp_path, undisturbed):
+    command = [sys.executable, "-m", "seva_exp", *RUN]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    store = tmp_path / "runs" / "store"
+    for _ in range(2400):
+        if _lines(store, "*/*.partial/parts/journal-0.jsonl") >= 2:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    done = cli(*RUN, "stop_after=pairs")
+    assert done.returncode == 0, done.stderr
+    ours = (tmp_path / "runs" / "latest" / "pairs.jsonl").read_bytes()
+    assert ours == files(undisturbed, "pairs.jsonl")["pairs.jsonl"]
