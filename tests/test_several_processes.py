@@ -148,7 +148,7 @@ def test_a_rank_that_dies_is_named_with_its_samples_and_one_process_goes_on(undi
 
 
 def test_no_rank_outlives_a_run_that_is_killed(tmp_path):
-    process = started(tmp_path, 700, 2)
+    process = started(tmp_path, 150, 2)
     wait_for(lambda: journaled(tmp_path) >= 1, process)
     ranks = psutil.Process(process.pid).children(recursive=True)
     process.kill()
