@@ -95,7 +95,7 @@ class Forecast:
         needed = counts[CACHED] + counts[TODO]
         header = ("run", "stages", *states, "time", "judge calls", "disk")
         lines = [
-            f"dry run: {len(self._rows)} runs; of {sum(counts.values())} stages {needed} are needed"
+            f"dry run: {len(self._rows)} run{'s' * (len(self._rows) > 1)}; of {sum(counts.values())} stages {needed} are needed"
             f" after sharing, {counts[CACHED]} cached, {counts[TODO]} to do",
             table(header, [row.cells() for row in (*self._rows, total)], right=range(1, 8)),
             "time is the sum over stages, one after the other, as the likest past ones took"

@@ -89,7 +89,8 @@ def markdown(runs: Sequence[FinishedRun]) -> str:
 
     def one(table: Table) -> str:
         lines = [table.header, ["---"] * len(table.header), *table.rows]
-        rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+        rows = "\n".join(f"| {' | '.join(line)} |" for line in escaped)
         return f"{table.title}\n\n{rows}" + (f"\n\n\\{table.note}" if table.note else "")
 
     return "\n\n".join(map(one, tables(runs)))
