@@ -17,7 +17,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from seva_exp.job import DONE, FAILED, Job
+from seva_exp.job import DONE, FAILED, Ended, Job
 from seva_exp.paths import config_dir
 from seva_exp.sweep import Sweep
 
@@ -185,6 +185,22 @@ def test_where_all_jobs_are_started_at_once_so_many_work_as_are_let(tmp_path, mo
     assert states == ["failed", "left out", "left out"], (
         "the second began after the first had ended"
     )
+
+
+def test_a_sweep_forgets_what_an_earlier_one_left_in_its_folder(tmp_path, monkeypatch):
+    """``hydra.sweep.dir=out`` a second time: the first one's failed job stops nothing now."""
+    told: list[str] = []
+    monkeypatch.setattr("seva_exp.sweep.work_or_tell", lambda job: ended.pop())
+    for codes in ([FAILED, DONE, DONE], [DONE]):
+        ended = [Ended(code) for code in reversed(codes)]
+        sweep = Sweep(tmp_path, told.append, told.append)
+        sweep.watch()
+        for number in range(len(codes)):
+            sweep.do(number, Job({"sweep": {"on_error": "stop"}}, (f"seed={number}",)))
+        code = sweep.conclude()
+        assert code == max(codes)
+        (tmp_path / "optimization_results.yaml").write_text("best_value: of the first sweep")
+    assert "sweep: 1 failed, 2 left out" in told[-3] and "sweep: 1 done" in told[-1]
 
 
 def test_a_job_ends_with_the_process_that_waits_for_it(tmp_path):
