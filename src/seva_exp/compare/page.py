@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -107,10 +108,11 @@ def _row(c: Comparison, i: int, out: Path) -> Json:
     one, base = c.models[i], c.models[i].model == BASE
     page = one.run.folder / "report.html"
     linked = not base and page.exists()
+    link = Path(os.path.relpath(page, out.absolute().parent)).as_posix()
     return {
         "name": c.labels[i] if base else one.run.report.name,
         "base": base,
-        "link": Path(os.path.relpath(page, out.absolute().parent)).as_posix() if linked else "",
+        "link": quote(link, safe="/=+") if linked else "",
         "values": [values[i] for values in c.fields.values()],
         "cells": [_cell(one, column, c.changes[i].get(column)) for column in c.columns],
     }
