@@ -88,6 +88,11 @@ def test_variants_of_one_name_are_told_apart_by_what_differs(tmp_path):
     """Runs that were begun one by one are named after their views alone."""
     text = table(finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -2.0, beta=0.5))
     assert "| metric | base | run beta=0.1 (seed 0) | run beta=0.5 (seed 0) |" in text
+    seeds = [finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -1.0)]
+    for seed, folder in enumerate(seeds):
+        benchmark = {"benchmark": {"b": {"kind": "shapes", "seed": seed}}}
+        (folder / "config.yaml").write_text(yaml.safe_dump(benchmark))
+    assert "| run b.seed=0 (seed 0) | run b.seed=1 (seed 0) |" in table(*seeds)
     odd = table(*(finished(tmp_path, 0, -1.0, beta=beta) for beta in ("a|b", "c")))
     assert r"run beta=a\|b (seed 0) |" in odd, "a cell stays one cell"
 

@@ -131,7 +131,7 @@ def _titles(grouped: Sequence[Sequence[FinishedRun]]) -> list[str]:
     for name in {name for name in names if names.count(name) > 1}:
         alike = [i for i, one in enumerate(names) if one == name]
         fields = differing([grouped[i][0].config for i in alike])
-        short = short_names(fields)
+        short = short_names([*fields, "seed"])
         for place, i in enumerate(alike):
             told = {short[f]: value for f, v in fields.items() if (value := v[place]) is not None}
             names[i] = " ".join(filter(None, (name, in_words(told))))
