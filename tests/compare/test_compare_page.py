@@ -78,6 +78,16 @@ def test_the_page_is_self_contained_and_escaped(make_run):
     assert policy and policy.startswith("default-src 'none'")
 
 
+def test_a_run_of_another_version_is_shown_with_its_scores(make_run):
+    """Its benchmark has a field that is not known here: no pictures, no paired changes of it."""
+    old = make_run("old", benchmark={"shapes": {"kind": "shapes", "pictures": 9}}, right=0.9)
+    page = page_of([old, make_run("new")], against=old)
+    assert page.count("a", href="old/report.html") == 1
+    assert {row[0] for row in page.data["scores"]} == {0, 1, 2}
+    assert {row[0] for row in page.data["scores"] if row[5] is not None} == {2}, "the new one"
+    assert page_of([old]).data["columns"], "and with its base"
+
+
 def test_a_link_leads_to_a_folder_of_any_name(make_run):
     assert page_of([make_run("a#1 %20?x=1")]).count("a", href="a%231%20%2520%3Fx=1/report.html")
 
