@@ -12,10 +12,12 @@ import pytest
 import yaml
 
 from seva_exp.compare.__main__ import main
-from seva_exp.compare.runs import read_run
+from seva_exp.compare.runs import read_run, read_runs
 from seva_exp.compare.tables import latex, markdown, to_csv
 from seva_exp.compare.view import Comparison
+from seva_exp.job import Ended, Job
 from seva_exp.records import Delta, Report, Score
+from seva_exp.sweep import Sweep
 
 
 def finished(
@@ -44,6 +46,12 @@ def finished(
     return path
 
 
+def rewritten(folder: Path, **fields: object) -> None:
+    """Other values in its report."""
+    report = json.loads((folder / "report.json").read_text())
+    (folder / "report.json").write_text(json.dumps(report | fields))
+
+
 def table(*folders: Path) -> str:
     return markdown([read_run(folder) for folder in folders])
 
@@ -68,6 +76,22 @@ def test_variants_stand_beside_each_other_and_a_seed_counts_once(tmp_path):
     folders = [finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -2.0, beta=0.5)]
     folders.append(finished(tmp_path, 0, -4.0))  # the same run again: the last one counts
     assert cells(table(*folders)) == ["chair_i ↓", "25.0", "-4.0", "-2.0"], "one base, shown once"
+
+
+def test_a_run_that_stopped_early_does_not_hide_a_whole_one_of_its_seed(tmp_path):
+    whole, early = finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -9.0)
+    rewritten(early, scores=[], deltas=[])
+    assert cells(table(whole, early)) == ["chair_i ↓", "25.0", "-1.0"]
+
+
+def test_variants_of_one_name_are_told_apart_by_what_differs(tmp_path):
+    """Runs that were begun one by one are named after their views alone."""
+    text = table(finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -2.0, beta=0.5))
+    assert "| metric | base | run beta=0.1 (seed 0) | run beta=0.5 (seed 0) |" in text
+
+
+def test_a_change_of_nothing_has_no_sign_of_a_loss(tmp_path):
+    assert cells(table(finished(tmp_path, 0, -0.04)))[2] == "+0.0"
 
 
 def test_two_protocols_are_two_tables(tmp_path):
@@ -109,7 +133,7 @@ def test_different_bases_stand_beside_their_groups(tmp_path):
 
 def test_latex_is_booktabs_with_its_signs_escaped(tmp_path):
     text = latex([read_run(finished(tmp_path, seed, -1.0 - seed)) for seed in (0, 1)])
-    assert r"chair\_i $\downarrow$ & 25.5 $\pm$ 0.7 & -1.5 $\pm$ 0.7 (p = 0.010" in text
+    assert r"chair\_i $\downarrow$ & 25.5 $\pm$ 0.7 & $-$1.5 $\pm$ 0.7 (p = 0.010" in text
     assert text.count(r"\begin{tabular}{lrr}") == text.count(r"\end{tabular}") == 1
 
 
@@ -146,6 +170,40 @@ def test_a_folder_without_a_finished_run_is_refused(tmp_path, capsys, monkeypatc
     files = {path.name for path in tmp_path.glob("compare.*")}
     assert files == {"compare.html", "compare.csv", "compare.md", "compare.tex"}
     assert main([str(finished(tmp_path, 1, -1.0)), "--against", str(odd)]) == 2
+
+
+def test_what_is_no_run_is_told_so_that_one_can_mend_it(tmp_path, capsys):
+    run, bare = finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -1.0)
+    rewritten(bare, scores=[], deltas=[])
+    (tmp_path / ".seva_exp").touch()
+    for given, told in ((tmp_path, "give those in it"), (tmp_path / "typo", "no such folder")):
+        assert main([str(given)]) == 2
+        assert f"{given}: " in (said := capsys.readouterr().err) and told in said
+    assert main([str(run), "--against", str(bare)]) == 2
+    assert "measured nothing" in capsys.readouterr().err
+
+
+def test_the_tables_say_that_they_stay_with_the_base(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = [str(finished(tmp_path, 0, -1.0)), str(finished(tmp_path, 0, -2.0, beta=0.5))]
+    assert main(runs) == 0
+    assert "own base" not in capsys.readouterr().out
+    assert main([*runs, "--against", runs[0]]) == 0
+    assert "Each variant against its own base" in capsys.readouterr().out
+    page = Path("compare.html").read_text()
+    assert "each variant is compared with its own base model" in page
+
+
+def test_a_sweeps_folder_stands_for_the_runs_that_it_did(tmp_path, monkeypatch):
+    """In the jobs' order; one that failed has no run."""
+    done = [finished(tmp_path, seed, -1.0) for seed in (0, 1)]
+    ended = iter([Ended(run=str(done[0])), Ended(2, "bad"), Ended(run=str(done[1]))])
+    monkeypatch.setattr("seva_exp.sweep.work_or_tell", lambda job: next(ended))
+    sweep = Sweep(tmp_path / "multirun" / "now", print, print)
+    for number in (2, 3, 10):
+        sweep.do(number, Job({}, (f"seed={number}",)))
+    runs, left_out = read_runs([sweep.folder])
+    assert [run.folder for run in runs] == done and not left_out
 
 
 @pytest.mark.parametrize("out", [".", "README", "compare.md", "file/compare.html"])

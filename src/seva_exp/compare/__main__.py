@@ -24,7 +24,7 @@ def main(words: Sequence[str] | None = None) -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m seva_exp.compare", description=ABOUT)
     parser.formatter_class = raw
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs, or of sweeps")
     parser.add_argument("--out", type=Path, default=Path("compare.html"), help="the page's file")
     parser.add_argument(
         "--against", type=Path, help="a run to compare the others with; else each with its base"
@@ -39,6 +39,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if not comparison.runs:
         return _refuse("there is no finished run to compare.")
     print(markdown(comparison.runs))
+    if given.against:
+        print("\n(Each variant against its own base; the page and the CSV have the chosen run.)")
     print(f"\npage: {os.path.relpath(given.out)}")
     return 0
 

@@ -56,20 +56,32 @@ def _beside_runs(folder: Path) -> bool:
     return there and not (folder / "config.yaml").exists()
 
 
+def _runs_of_sweep(folder: Path) -> list[Path]:
+    """Those that are done, in the jobs' order (``sweep.Record``); empty when it is no sweep's."""
+    files = sorted(folder.glob("jobs/*.json"), key=lambda file: (len(file.stem), file.stem))
+    rows = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return [Path(row["ended"]["run"]) for row in rows if row["state"] == "done"]
+
+
 def groups(runs: Sequence[FinishedRun]) -> list[list[FinishedRun]]:
-    """Runs of one variant together, a seed once (the last run of it), by seed."""
+    """Runs of one variant together, by seed; a seed once: the last run of those that measured most
+    (one that stopped early does not hide a whole one)."""
     found: dict[str, dict[int, FinishedRun]] = {}
     for run in runs:
-        found.setdefault(run.variant, {})[run.report.seed] = run
+        by_seed = found.setdefault(run.variant, {})
+        known = by_seed.get(run.report.seed, run)
+        if len(run.report.scores) >= len(known.report.scores):
+            by_seed[run.report.seed] = run
     return [[by_seed[seed] for seed in sorted(by_seed)] for by_seed in found.values()]
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[list[FinishedRun], list[str]]:
     """The finished runs, each folder once, and why others are left out: one that is not finished
-    does not hide the rest. What else lies in a folder of runs (its store) is passed over, so that
-    ``runs/*`` can be given."""
+    does not hide the rest. A sweep's folder stands for its runs. What else lies in a folder of runs
+    (its store) is passed over, so that ``runs/*`` can be given."""
     runs, left_out = [], []
-    for folder in dict.fromkeys(folder.resolve() for folder in folders):
+    given = [run for folder in folders for run in _runs_of_sweep(folder) or [folder]]
+    for folder in dict.fromkeys(folder.resolve() for folder in given):
         if _beside_runs(folder):
             continue
         try:

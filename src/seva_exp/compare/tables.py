@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 from seva_exp.benchmarks.statistics import holm
 from seva_exp.compare.against import Change, Column, Measured
+from seva_exp.compare.differences import differing, short_names
 from seva_exp.compare.runs import FinishedRun, groups
-from seva_exp.compare.view import Comparison
+from seva_exp.compare.view import Comparison, in_words
 from seva_exp.records import BASE, Delta
 from seva_exp.report.verdict import SIGNIFICANCE, arrow, label, p_value
 
@@ -37,7 +38,7 @@ def spread(values: Sequence[float], signed: bool = False) -> str:
     """The mean, and the standard deviation over seeds where there are several (a base that is the
     same for all of them has none)."""
     sign = "+" if signed else ""
-    mean = f"{statistics.fmean(values):{sign}.1f}"
+    mean = f"{statistics.fmean(values):{sign}z.1f}"  # z: no "-0.0"
     alone = len(values) < 2 or (not signed and len(set(values)) == 1)
     return mean if alone else f"{mean} ± {statistics.stdev(values):.1f}"
 
@@ -56,6 +57,7 @@ class Table:
 def tables(runs: Sequence[FinishedRun]) -> list[Table]:
     """One table per benchmark and protocol."""
     grouped = groups(runs)
+    titles = _titles(grouped)
     scored = [score for run in runs for score in run.report.scores]
     out = []
     for name, protocol in dict.fromkeys((s.benchmark, s.protocol) for s in scored):
@@ -73,7 +75,7 @@ def tables(runs: Sequence[FinishedRun]) -> list[Table]:
                 else [["base", *(r[i][0] for r in cells.values())]]
             )
             told = (f"{row[i][1]}{tested.get((key, i), '')}" for key, row in cells.items())
-            change = [_title(grouped[i]), *told]
+            change = [titles[i], *told]
             for column in (*base, change):
                 for line, cell in zip(lines, column, strict=True):
                     line.append(cell)
@@ -97,8 +99,8 @@ def latex(runs: Sequence[FinishedRun]) -> str:
     """All tables, for the package booktabs."""
 
     def one(table: Table) -> str:
-        lines = [" & ".join(cell.translate(LATEX) for cell in row) + r" \\" for row in table.rows]
-        header = " & ".join(cell.translate(LATEX) for cell in table.header) + r" \\"
+        lines = [" & ".join(map(_tex, row)) + r" \\" for row in table.rows]
+        header = " & ".join(map(_tex, table.header)) + r" \\"
         return "\n".join(
             [
                 f"% {table.title}",
@@ -116,10 +118,26 @@ def latex(runs: Sequence[FinishedRun]) -> str:
     return "\n\n".join(map(one, tables(runs)))
 
 
-def _title(group: Sequence[FinishedRun]) -> str:
-    """What the group's runs are called, and their seeds."""
-    name = re.sub(r"_seed=\d+", "", group[0].report.name)
-    return f"{name} (seed {', '.join(str(run.report.seed) for run in group)})"
+def _tex(cell: str) -> str:
+    """With what LaTeX reserves escaped, and a negative number's sign as a minus, not a hyphen."""
+    return re.sub(r"^-(?=\d)", "$-$", cell.translate(LATEX))
+
+
+def _titles(grouped: Sequence[Sequence[FinishedRun]]) -> list[str]:
+    """What each group's runs are called, and their seeds; those of one name (runs that were begun
+    one by one, or given a ``name``) by the fields in which they differ, too."""
+    names = [re.sub(r"_seed=\d+", "", group[0].report.name) for group in grouped]
+    for name in {name for name in names if names.count(name) > 1}:
+        alike = [i for i, one in enumerate(names) if one == name]
+        fields = differing([grouped[i][0].config for i in alike])
+        short = short_names(fields)
+        for place, i in enumerate(alike):
+            told = {short[f]: value for f, v in fields.items() if (value := v[place]) is not None}
+            names[i] = " ".join(filter(None, (name, in_words(told))))
+    return [
+        f"{name} (seed {', '.join(str(run.report.seed) for run in group)})"
+        for name, group in zip(names, grouped, strict=True)
+    ]
 
 
 def _tested(
