@@ -85,8 +85,7 @@ class Sweep:
 
     def _do(self, number: int, job: Job, cwd: str | None) -> float | None:
         record = Record(number, tuple(hide(word) for word in job.overrides))
-        on_error = (job.values.get("sweep") or {}).get("on_error")
-        if on_error == "stop" and any(r.state == "failed" for r in self.records()):
+        if job.on_error == "stop" and any(r.state == "failed" for r in self.records()):
             self._write(replace(record, state="left out"))
             return None
         self._write(record)

@@ -152,6 +152,19 @@ def test_numbers_are_axes_and_two_fields_a_heat_map(make_run):
     assert data["training"]["options"] == ["loss"] and len(data["training"]["series"]) == 8
 
 
+def test_a_training_that_runs_share_is_one_curve(make_run):
+    """One curve would hide the other, and the legend show what cannot be seen."""
+    runs = [
+        make_run("a", align="k", dpo={"beta": 0.1}),
+        make_run("b", align="k", dpo={"beta": 0.5}),
+        make_run("c", align="other", dpo={"beta": 0.5}),
+    ]
+    data = page_of(runs).data
+    assert [data["models"][i]["base"] for i in range(4)] == [True, False, False, False]
+    assert [one["models"] for one in data["training"]["series"]] == [[1, 2], [3]]
+    assert [len(one["points"]) for one in data["training"]["series"]] == [8, 8]
+
+
 def test_the_same_sample_is_shown_across_views_and_settings(make_run):
     runs = [
         make_run("a", said="a blue ring"),

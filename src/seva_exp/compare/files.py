@@ -20,11 +20,12 @@ def write_comparison(
     out: Path,
     against: Path | None = None,
     missing: Sequence[str] = (),
+    chosen: Sequence[str] = (),
 ) -> tuple[Comparison, list[str]]:
     """Write ``out`` and the tables beside it, with the same stem; nothing where no run is finished.
     Returns what was compared, and why folders were left out; ``missing`` tells of runs that have no
-    folder. Raises InputError when ``against`` is no finished run that measured something, or
-    ``out`` can't be a page."""
+    folder; ``chosen`` are the metrics of the tables. Raises InputError when ``against`` is no
+    finished run that measured something, ``out`` can't be a page, or there is no such metric."""
     if out.suffix != ".html":
         raise InputError(f"{out}: a page's name ends in .html (the tables are written beside it).")
     reference = read_run(against.resolve()) if against else None
@@ -35,10 +36,10 @@ def write_comparison(
     comparison = Comparison.of(runs, reference)
     if runs:
         texts = {
-            ".html": render(comparison, left_out, out),
+            ".md": markdown(runs, chosen) + "\n",
+            ".tex": latex(runs, chosen) + "\n",
             ".csv": to_csv(comparison),
-            ".md": markdown(runs) + "\n",
-            ".tex": latex(runs) + "\n",
+            ".html": render(comparison, left_out, out),
         }
         _write(out, texts)
     return comparison, left_out

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ class FinishedRun:
     config: Json
     root: str | None = None
     """Where the benchmarks' official files lay, if the config told."""
+    words: tuple[str, ...] = ()
+    """What its command said of the experiment; empty for a run of the Python API."""
 
     @property
     def variant(self) -> str:
@@ -47,7 +51,25 @@ def read_run(folder: Path) -> FinishedRun:
     """Raises InputError when the folder holds no finished run."""
     report, config = read_folder(folder)
     kept = {n: v for n, v in config.items() if n in Experiment.model_fields and n != "seed"}
-    return FinishedRun(folder, report, kept, config.get("data_root"))
+    return FinishedRun(folder, report, kept, config.get("data_root"), _words(folder))
+
+
+def _words(folder: Path) -> tuple[str, ...]:
+    command = folder / "overrides.txt"
+    words = shlex.split(command.read_text(encoding="utf-8")) if command.exists() else []
+    others = re.compile(r"[+~]*(machine|tracker|name|sweep|objective|force)\b")
+    return tuple(word for word in words if "=" in word and not others.match(word))
+
+
+def told_apart(all_words: Sequence[Sequence[str]]) -> list[str]:
+    """What each command says that not all of them say, with short keys: ``step=300, beta=0.1``.
+    Empty where that does not tell them apart."""
+    common = set.intersection(*(set(words) for words in all_words)) if all_words else set()
+    names = [
+        ", ".join(re.sub(r"^[^=]*[./+]", "", word) for word in words if word not in common)
+        for words in all_words
+    ]
+    return names if all(names) and len(set(names)) == len(names) else []
 
 
 def _beside_runs(folder: Path) -> bool:
