@@ -126,6 +126,22 @@ def test_where_no_job_may_go_on_nothing_is_begun(cli, tmp_path, words, told):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_for_runs_that_cannot_be_is_told_in_one_line(cli, tmp_path):
+    (tmp_path / "file").touch()
+    done = cli("-m", "+aug=moco", "dpo.beta=0.1,0.2", f"machine.runs={tmp_path}/file/runs")
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert f"{tmp_path}/file/runs" in line and "cannot be written (Not a directory)" in line
+
+
+def test_a_list_is_one_value_and_names_no_run(cli, tmp_path):
+    words = ["+aug=moco", "dpo.beta=0.1,0.2", "filters=[equal,empty]", "stop_after=samples"]
+    done = cli("-m", *words, *SMALL)
+    assert done.returncode == 0, done.stderr
+    names = {run.name.split("_", 2)[2] for run in (tmp_path / "runs").glob("2*")}
+    assert names == {"moco_beta=0.1", "moco_beta=0.2"}
+
+
 def test_with_on_error_stop_no_job_is_begun_after_a_failed_one(cli, tmp_path):
     few = ["data=folder", f"data.path={tmp_path}/pictures", "sweep.on_error=stop"]
     (tmp_path / "pictures").mkdir()

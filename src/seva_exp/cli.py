@@ -148,8 +148,14 @@ class OnSweep(Callback):
     """Hydra's word that a sweep begins (conf/config.yaml, hydra.callbacks)."""
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
-        if _CALLED:
-            _CALLED.begin_sweep(Path(config.hydra.sweep.dir), composed_jobs(config))
+        if not _CALLED:
+            return
+        if "optuna" in config.hydra.sweeper._target_ and config.objective is None:
+            _tell(
+                "objective: a search needs a number to judge by: objective=NAME (docs/sweeps.md)."
+            )
+            raise SystemExit(BAD_INPUT)
+        _CALLED.begin_sweep(Path(config.hydra.sweep.dir), composed_jobs(config))
 
 
 def composed_jobs(master: Any) -> Iterator[Any]:
@@ -255,8 +261,12 @@ def as_job(config: Any, settings: Any, words: list[str]) -> Job:
 def swept_keys(words: list[str], settings: Any) -> tuple[str, ...]:
     """The fields that a sweep varies: those with several values on the command line, and those of
     its file."""
-    several = (word.partition("=") for word in words if re.search(r"=.*[,(]", word))
-    return tuple({key for key, _, _ in several} | set(settings.sweeper.get("params") or {}))
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    given = [word for word in words if "=" in word and not word.startswith("-")]
+    parsed = OverridesParser.create().parse_overrides(given)
+    several = {one.get_key_element() for one in parsed if one.is_sweep_override()}
+    return tuple(several | set(settings.sweeper.get("params") or {}))
 
 
 def _tell(message: str) -> None:
@@ -276,6 +286,9 @@ def _exit_code(error: BaseException, started: bool) -> int:
         return INTERRUPTED
     if isinstance(error, HydraException | OmegaConfBaseException):
         _tell(_explain(error))
+        return BAD_INPUT
+    if isinstance(error, OSError) and not started:
+        _tell(f"{error.filename}: cannot be written ({error.strerror}). Give another.")
         return BAD_INPUT
     if isinstance(error, ValueError | TypeError) and not started:
         _tell(_explain(error))

@@ -143,8 +143,8 @@ class Sweep:
     def watch(self) -> None:
         """From now on tell what jobs in other processes come to, at once. What an earlier sweep
         left in this folder (``hydra.sweep.dir=...`` given twice) counts no longer."""
-        for old in (*self._jobs.glob("*.json"), self.folder / SEARCHED):
-            old.unlink(missing_ok=True)
+        for old in (*self._jobs.glob("*.json"), *self.folder.glob(SEARCHED)):
+            old.unlink()
 
         def look() -> None:
             while not self._over.wait(POLL):
