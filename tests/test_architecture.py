@@ -41,7 +41,7 @@ LEVELS = [
     {"tracking", "compare", "lmms_eval"},
     {"config", "api", "objective"},
     {"job", "export", "reference"},
-    {"sweep", "forecast"},
+    {"sweep", "faults", "forecast"},
     {"cli", "dashboard"},
     {"__init__", "__main__"},
 ]

@@ -56,6 +56,16 @@ def test_a_search_that_trains_takes_its_score_from_the_half_that_is_for_choosing
     assert row["ended"]["objective"] == delta
 
 
+def test_a_search_without_an_objective_is_refused_before_its_first_trial(cli, tmp_path):
+    done = cli(*WORDS, "objective=null")
+    assert done.returncode == 2
+    assert (
+        done.stderr.startswith("seva_exp: objective: a search needs")
+        and "\n" not in done.stderr[:-1]
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_dry_run_of_a_search_draws_its_trials(cli, tmp_path):
     done = cli(*WORDS, "dry_run=true", env=os.environ | {"TMPDIR": str(tmp_path)})
     assert done.returncode == 0, done.stderr

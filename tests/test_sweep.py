@@ -17,7 +17,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from seva_exp.job import DONE, FAILED, Job
+from seva_exp.job import DONE, FAILED, Ended, Job
 from seva_exp.paths import config_dir
 from seva_exp.sweep import Sweep
 
@@ -62,7 +62,8 @@ def test_a_dry_run_counts_what_is_there_and_estimates_by_it(cli, tmp_path):
 def test_a_dry_run_refuses_what_every_run_would(cli):
     done = cli("-m", "+aug=moco", "seed=0,1", "objective=pairs/kept_shar", "dry_run=true")
     assert done.returncode == 2
-    assert done.stderr.count("Did you mean 'pairs/kept_share'?") == 2
+    [line] = done.stderr.splitlines()
+    assert "and 1 more: " in line and "Did you mean 'pairs/kept_share'?" in line
     assert done.stdout == "", "no table of nothing"
 
 
@@ -99,12 +100,55 @@ def test_a_failed_stage_counts_more_than_a_bad_value(cli):
     )
 
 
+def test_bad_input_of_any_job_is_told_before_the_first_begins(cli):
+    words = ["-m", "+aug=moco", "dpo.beta=0.1,-1,-2", "stop_after=samples", *SMALL]
+    done = cli(*words, capture_output=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 2
+    before, _, after = done.stdout.partition("plan: 1 stages")
+    for beta in ("-1", "-2"):
+        assert f"dpo.beta={beta}: input should be greater than 0" in before
+    assert "sweep: 1 done, 2 failed" in after
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["dpo.beta=0.1,-1", "sweep.on_error=stop"], "dpo.beta=-1"),
+        (["data=folder", "data.path=/nope", "dpo.beta=0.1,0.2"], "=0.1] and 1 more: data.path: "),
+        (["data=folder", "dpo.beta=0.1,0.2"], "=0.1] and 1 more: data.path: must be set"),
+    ],
+)
+def test_where_no_job_may_go_on_nothing_is_begun(cli, tmp_path, words, told):
+    done = cli("-m", "+aug=moco", "stop_after=samples", *words)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert told in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_for_runs_that_cannot_be_is_told_in_one_line(cli, tmp_path):
+    (tmp_path / "file").touch()
+    done = cli("-m", "+aug=moco", "dpo.beta=0.1,0.2", f"machine.runs={tmp_path}/file/runs")
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert f"{tmp_path}/file/runs" in line and "cannot be written (Not a directory)" in line
+
+
+def test_a_list_is_one_value_and_names_no_run(cli, tmp_path):
+    words = ["+aug=moco", "dpo.beta=0.1,0.2", "filters=[equal,empty]", "stop_after=samples"]
+    done = cli("-m", *words, *SMALL)
+    assert done.returncode == 0, done.stderr
+    names = {run.name.split("_", 2)[2] for run in (tmp_path / "runs").glob("2*")}
+    assert names == {"moco_beta=0.1", "moco_beta=0.2"}
+
+
 def test_with_on_error_stop_no_job_is_begun_after_a_failed_one(cli, tmp_path):
-    words = ["-m", "+aug=moco", "dpo.beta=-1,0.1,0.2", "stop_after=samples", *SMALL]
-    done = cli(*words, "sweep.on_error=stop")
+    few = ["data=folder", f"data.path={tmp_path}/pictures", "sweep.on_error=stop"]
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures/a.png").write_bytes(b"no picture")
+    done = cli("-m", "+aug=moco", "dpo.beta=0.1,0.2,0.3", "stop_after=answers.clean", *few)
     assert done.returncode == 2
     assert "sweep: 1 failed, 2 left out" in done.stdout
-    assert not list((tmp_path / "runs").glob("2*_moco_*"))
 
 
 @pytest.mark.parametrize(
@@ -186,6 +230,22 @@ def test_where_all_jobs_are_started_at_once_so_many_work_as_are_let(tmp_path, mo
     assert states == ["failed", "left out", "left out"], (
         "the second began after the first had ended"
     )
+
+
+def test_a_sweep_forgets_what_an_earlier_one_left_in_its_folder(tmp_path, monkeypatch):
+    """``hydra.sweep.dir=out`` a second time: the first one's failed job stops nothing now."""
+    told: list[str] = []
+    monkeypatch.setattr("seva_exp.sweep.work_or_tell", lambda job: ended.pop())
+    for codes in ([FAILED, DONE, DONE], [DONE]):
+        ended = [Ended(code) for code in reversed(codes)]
+        sweep = Sweep(tmp_path, told.append, told.append)
+        sweep.watch()
+        for number in range(len(codes)):
+            sweep.do(number, Job({"sweep": {"on_error": "stop"}}, (f"seed={number}",)))
+        code = sweep.conclude()
+        assert code == max(codes)
+        (tmp_path / "optimization_results.yaml").write_text("best_value: of the first sweep")
+    assert "sweep: 1 failed, 2 left out" in told[-3] and "sweep: 1 done" in told[-1]
 
 
 def test_a_job_ends_with_the_process_that_waits_for_it(tmp_path):

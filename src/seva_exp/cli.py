@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +21,7 @@ from hydra.experimental.callback import Callback
 
 from seva_exp.config import how_to_sweep
 from seva_exp.errors import InputError, nearest, suggest
+from seva_exp.faults import Faults
 from seva_exp.forecast import Forecast
 from seva_exp.job import BAD_INPUT, DONE, FAILED, INTERRUPTED, Job, interrupt, work
 from seva_exp.paths import config_dir, sweeps_dir
@@ -51,6 +53,7 @@ class Command:
         self.codes = [DONE]
         self.sweep: Sweep | None = None
         self.forecast: Forecast | None = None
+        self.faults = Faults()
         self._scratch: str | None = None
         if _is_dry(words):
             # Nothing is launched, nothing is left behind.
@@ -58,13 +61,23 @@ class Command:
             kept = [word for word in words if not word.startswith(_OF_A_LAUNCH)]
             self.words = [*kept, "hydra/launcher=basic", f"hydra.sweep.dir={self._scratch}"]
 
-    def begin_sweep(self, folder: Path) -> None:
-        """Before the first of a sweep's jobs."""
+    def begin_sweep(self, folder: Path, configs: Iterator[Any]) -> None:
+        """Before the first of a sweep's jobs, whose ``configs`` Hydra has composed."""
         if self._scratch:
             self.forecast = Forecast()
-        else:
-            self.sweep = Sweep(folder, say, _tell)
-            self.sweep.watch()
+            return
+        self._check([as_job(config, config.hydra, self.words) for config in configs])
+        self.sweep = Sweep(folder, say, _tell)
+        self.sweep.watch()
+
+    def _check(self, jobs: Sequence[Job]) -> None:
+        """Tell what is wrong with any job before the first begins. The others go on without it, if
+        there are others and ``sweep.on_error`` lets them."""
+        for job in jobs:
+            self.faults.check(job)
+        self.faults.tell(_tell)
+        if self.faults and (len(self.faults) == len(jobs) or jobs[0].on_error == "stop"):
+            raise SystemExit(BAD_INPUT)  # Hydra makes a warning of any other error
 
     @property
     def started(self) -> bool:
@@ -77,11 +90,11 @@ class Command:
         records = self.sweep.records() if self.sweep else []
         return bool(records) and all(record.state in ("failed", "left out") for record in records)
 
-    def do(self, number: int, job: Job, sweeping: bool) -> float | None:
-        """A job in this process."""
-        if sweeping and self.forecast:
+    def do(self, job: Job, number: int | None) -> float | None:
+        """A job in this process, with its ``number`` in a sweep."""
+        if number is not None and self.forecast:
             return self._foresee(job, self.forecast)
-        if sweeping and self.sweep:
+        if number is not None and self.sweep:
             return self.sweep.do(number, job)
         ended = work(job)
         self.codes.append(ended.code)
@@ -93,8 +106,7 @@ class Command:
         try:
             forecast.add(job)
         except InputError as error:
-            self.codes.append(BAD_INPUT)
-            _tell(f"{job.told} {error}")
+            self.faults.add(job, error)
         return 0.0  # a search goes on as if all were equally good
 
     def conclude(self) -> int:
@@ -102,8 +114,12 @@ class Command:
         if self.sweep:
             self.codes.append(self.sweep.conclude())
             self._compare(self.sweep)
-        if self.forecast and (told := self.forecast.text()):
-            say(told)
+        if self.forecast:
+            if told := self.forecast.text():
+                say(told)
+            if self.faults:
+                self.codes.append(BAD_INPUT)
+                self.faults.tell(_tell)
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
         return max(self.codes)
@@ -132,8 +148,37 @@ class OnSweep(Callback):
     """Hydra's word that a sweep begins (conf/config.yaml, hydra.callbacks)."""
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
-        if _CALLED:
-            _CALLED.begin_sweep(Path(config.hydra.sweep.dir))
+        if not _CALLED:
+            return
+        if "optuna" in config.hydra.sweeper._target_ and config.objective is None:
+            _tell(
+                "objective: a search needs a number to judge by: objective=NAME (docs/sweeps.md)."
+            )
+            raise SystemExit(BAD_INPUT)
+        _CALLED.begin_sweep(Path(config.hydra.sweep.dir), composed_jobs(config))
+
+
+def composed_jobs(master: Any) -> Iterator[Any]:
+    """The configs of all jobs of a sweep; none of a search, whose trials are not known yet. What
+    cannot be composed is left to Hydra, which stops there."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+    from hydra.utils import get_class
+    from omegaconf.errors import OmegaConfBaseException
+
+    settings = master.hydra
+    if get_class(settings.sweeper._target_) is not BasicSweeper:
+        return
+    loader = GlobalHydra.instance().config_loader()
+    words = [f"{key}={value}" for key, value in (settings.sweeper.params or {}).items()]
+    try:
+        parsed = OverridesParser.create(loader).parse_overrides([*words, *settings.overrides.task])
+        for overrides in BasicSweeper.split_arguments(parsed, None)[0]:
+            yield loader.load_sweep_config(master, list(overrides))
+    except (HydraException, OmegaConfBaseException):
+        return
 
 
 def main() -> NoReturn:
@@ -191,27 +236,37 @@ def _job(config: Any, words: list[str], cwd: str) -> float | None:
     ``cwd``; its objective. Hydra would keep a failed job's error until the whole sweep has run, so
     it is told by whoever does the job."""
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
 
     settings = HydraConfig.get()
+    job = as_job(config, settings, words)
+    if _CALLED:
+        return _CALLED.do(job, settings.job.num if job.swept is not None else None)
+    return Sweep(Path(cwd, settings.sweep.dir), say, _tell).do(settings.job.num, job, cwd)
+
+
+def as_job(config: Any, settings: Any, words: list[str]) -> Job:
+    """The job of a composed config with Hydra's ``settings`` for it."""
+    from omegaconf import OmegaConf
+
     overrides = list(settings.overrides.task)
     if settings.job.config_name not in (None, "config"):
         overrides = ["-cn", settings.job.config_name, *overrides]
-    sweeping = settings.mode is not None and settings.mode.name == "MULTIRUN"
     values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     assert isinstance(values, dict)
-    swept = swept_keys(words, settings) if sweeping else None
-    job = Job(values, tuple(overrides), swept)
-    if _CALLED:
-        return _CALLED.do(settings.job.num if sweeping else 0, job, sweeping)
-    return Sweep(Path(cwd, settings.sweep.dir), say, _tell).do(settings.job.num, job, cwd)
+    values.pop("hydra", None)
+    sweeping = settings.mode is not None and settings.mode.name == "MULTIRUN"
+    return Job(values, tuple(overrides), swept_keys(words, settings) if sweeping else None)
 
 
 def swept_keys(words: list[str], settings: Any) -> tuple[str, ...]:
     """The fields that a sweep varies: those with several values on the command line, and those of
     its file."""
-    several = (word.partition("=") for word in words if re.search(r"=.*[,(]", word))
-    return tuple({key for key, _, _ in several} | set(settings.sweeper.get("params") or {}))
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    given = [word for word in words if "=" in word and not word.startswith("-")]
+    parsed = OverridesParser.create().parse_overrides(given)
+    several = {one.get_key_element() for one in parsed if one.is_sweep_override()}
+    return tuple(several | set(settings.sweeper.get("params") or {}))
 
 
 def _tell(message: str) -> None:
@@ -231,6 +286,9 @@ def _exit_code(error: BaseException, started: bool) -> int:
         return INTERRUPTED
     if isinstance(error, HydraException | OmegaConfBaseException):
         _tell(_explain(error))
+        return BAD_INPUT
+    if isinstance(error, OSError) and not started:
+        _tell(f"{error.filename}: cannot be written ({error.strerror}). Give another.")
         return BAD_INPUT
     if isinstance(error, ValueError | TypeError) and not started:
         _tell(_explain(error))

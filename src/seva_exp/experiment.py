@@ -180,15 +180,31 @@ class Experiment(Spec):
 
     def check(self, data_root: Path | None = None) -> None:
         """Everything that can be checked before work starts. Raises InputError."""
+        self.check_given(data_root)
+        self.check_views()
+
+    def check_views(self) -> None:
+        """The method and its negative views. Raises InputError."""
+        self.method.check(self.aug, AUGMENTATIONS)
+        for name, augmentation in self.aug.items():
+            augmentation.check(f"aug.{name}")
+
+    @property
+    def given(self) -> list[Json]:
+        """All that ``check_given`` looks at."""
+        said = self.to_json()
+        return [
+            said[name] for name in ("data", "instructions", "sft", "model", "benchmark", "judge")
+        ]
+
+    def check_given(self, data_root: Path | None = None) -> None:
+        """What is read from elsewhere: data, model, benchmarks. Raises InputError."""
         if not self.data.lacking():
             self.data.check("data")
         instructions = self.instruction_data()
         if instructions and not instructions.lacking():
             instructions.check("instructions")
         self.model.check()
-        self.method.check(self.aug, AUGMENTATIONS)
-        for name, augmentation in self.aug.items():
-            augmentation.check(f"aug.{name}")
         faults = []
         for benchmark in self.benchmark.values():
             try:
@@ -234,6 +250,16 @@ class Options(Spec):
         return data_root(self.data_root)
 
 
+def lacking(experiment: Experiment, machine: Machine, data_root: Path | None) -> list[str]:
+    """What must still be given before work can start, each with its field."""
+    judge = experiment.judging
+    return [
+        *experiment.lacking(data_root),
+        *experiment.generation.lacking(machine.server),
+        *(judge.lacking(machine.judge) if judge else []),
+    ]
+
+
 def plan_run(
     experiment: Experiment,
     machine: Machine,
@@ -245,12 +271,11 @@ def plan_run(
     root = options.data_root_path()
     experiment.check(root)
     generation, judge = experiment.generation, experiment.judging
-    lacking = experiment.lacking(root) + generation.lacking(machine.server)
-    lacking += judge.lacking(machine.judge) if judge else []
-    if lacking and not options.dry_run:
-        raise InputError("\n".join(lacking))
+    missing = lacking(experiment, machine, root)
+    if missing and not options.dry_run:
+        raise InputError("\n".join(missing))
     if options.dry_run:
-        lacking += generation.asked_later() + (judge.asked_later() if judge else [])
+        missing += generation.asked_later() + (judge.asked_later() if judge else [])
     else:
         asked: dict[str, Spec] = {"generation": generation.resolved(machine.server)}
         asked |= {"judge": judge.resolved(machine.judge)} if judge else {}
@@ -281,7 +306,7 @@ def plan_run(
         overrides=tuple(overrides),
         stages=tuple(rows),
         dir=machine.runs_root(),
-        lacking=tuple(lacking),
+        lacking=tuple(missing),
         notes=tuple(notes(experiment.left_out, machine.judge, chosen, rows, store)),
     )
     return plan, chosen

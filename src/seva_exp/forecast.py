@@ -95,8 +95,9 @@ class Forecast:
         needed = counts[CACHED] + counts[TODO]
         header = ("run", "stages", *states, "time", "judge calls", "disk")
         lines = [
-            f"dry run: {len(self._rows)} runs; of {sum(counts.values())} stages {needed} are needed"
-            f" after sharing, {counts[CACHED]} cached, {counts[TODO]} to do",
+            f"dry run: {len(self._rows)} run{'s' * (len(self._rows) > 1)}; of"
+            f" {sum(counts.values())} stages {needed} are needed after sharing,"
+            f" {counts[CACHED]} cached, {counts[TODO]} to do",
             table(header, [row.cells() for row in (*self._rows, total)], right=range(1, 8)),
             "time is the sum over stages, one after the other, as the likest past ones took"
             + "".join(f"; {size(free)} free in {root}" for root, free in self._free()),

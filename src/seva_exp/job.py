@@ -53,6 +53,11 @@ class Job:
         return replace(found, options=found.options.model_copy(update={"name": name}))
 
     @property
+    def on_error(self) -> str:
+        """``sweep.on_error`` as it was given, before anything is checked."""
+        return str((self.values.get("sweep") or {}).get("on_error"))
+
+    @property
     def told(self) -> str:
         """The words in brackets, before what is said of this job."""
         return f"[{' '.join(hide(word) for word in self.overrides)}]"

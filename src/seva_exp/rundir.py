@@ -46,14 +46,23 @@ def read_folder(folder: Path) -> tuple[Report, Json]:
         report = Report.from_json(json.loads((folder / "report.json").read_text(encoding="utf-8")))
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         return report, dict(config)
-    except FileNotFoundError as error:
-        if (folder / "config.yaml").exists():
-            raise InputError(f"{folder}: this run is not finished.") from None
-        why: Exception = error
+    except FileNotFoundError:
+        raise InputError(f"{folder}: {_why_no_run(folder)}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        why = error
-    text = " ".join(str(why).split())
-    raise InputError(f"{folder}: holds no finished run ({type(why).__name__}: {text}).")
+        text = " ".join(str(error).split())
+        why = f"{type(error).__name__}: {text}"
+        raise InputError(f"{folder}: holds no finished run ({why}).") from None
+
+
+def _why_no_run(folder: Path) -> str:
+    """Of a folder in which files of a run are missing."""
+    if (folder / "config.yaml").exists():
+        return "this run is not finished."
+    if (folder / MARKER).exists():
+        return f"holds runs and is none: give those in it, e.g. {folder}/*"
+    if not folder.is_dir():
+        return "no such folder."
+    return "holds no finished run (there is no report.json)."
 
 
 class RunDir(Listener):

@@ -25,6 +25,8 @@ from seva_exp.redact import hide, without_secrets
 
 AT_ONCE = "SEVA_EXP_JOBS_AT_ONCE"
 """The environment variable by which a launcher that starts all jobs lets so many of them work."""
+SEARCHED = "optimization_results.yaml"
+"""What Hydra's Optuna sweeper writes into the sweep's folder: the best parameters."""
 POLL = 0.5
 """Seconds between two looks at what other processes did."""
 State = Literal["running", "done", "failed", "left out"]
@@ -83,8 +85,7 @@ class Sweep:
 
     def _do(self, number: int, job: Job, cwd: str | None) -> float | None:
         record = Record(number, tuple(hide(word) for word in job.overrides))
-        on_error = (job.values.get("sweep") or {}).get("on_error")
-        if on_error == "stop" and any(r.state == "failed" for r in self.records()):
+        if job.on_error == "stop" and any(r.state == "failed" for r in self.records()):
             self._write(replace(record, state="left out"))
             return None
         self._write(record)
@@ -140,7 +141,10 @@ class Sweep:
             file.write(json.dumps(asdict(record), indent=1).encode())
 
     def watch(self) -> None:
-        """From now on tell what jobs in other processes come to, at once."""
+        """From now on tell what jobs in other processes come to, at once. What an earlier sweep
+        left in this folder (``hydra.sweep.dir=...`` given twice) counts no longer."""
+        for old in (*self._jobs.glob("*.json"), *self.folder.glob(SEARCHED)):
+            old.unlink()
 
         def look() -> None:
             while not self._over.wait(POLL):
@@ -181,7 +185,7 @@ class Sweep:
             self._say(f"  failed {record.told} {record.ended.message}")
         for record in not_ended:
             self._say(f"  not ended {record.told}")
-        if (best := self.folder / "optimization_results.yaml").exists():  # of a search
+        if (best := self.folder / SEARCHED).exists():
             self._say(f"\n{best.read_text(encoding='utf-8')}")
         codes = [record.ended.code for record in records]
         return FAILED if not_ended or FAILED in codes else max(codes)

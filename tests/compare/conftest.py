@@ -53,6 +53,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         protocol: str = "seva_exp-shapes-v1",
         said: str = "a blue <ring>",
         dropped: int = 4,
+        align: str = "",
         **config: object,
     ) -> Path:
         folder = tmp_path / "runs" / name
@@ -82,7 +83,8 @@ def make_run(tmp_path: Path) -> MakeRun:
         views = list(values["aug"])
         _answers(folder, views, said)
         stages = ["samples", "answers.clean", *(f"answers.{view}" for view in views), "pairs"]
-        keys = {"samples": "s", "answers.clean": "c", "pairs": f"p{dropped}{views}"}
+        stages += ["align"] * bool(align)
+        keys = {"align": align, "samples": "s", "answers.clean": "c", "pairs": f"p{dropped}{views}"}
         report = Report(
             key=name,
             name=name,

@@ -78,6 +78,20 @@ def test_the_page_is_self_contained_and_escaped(make_run):
     assert policy and policy.startswith("default-src 'none'")
 
 
+def test_a_run_of_another_version_is_shown_with_its_scores(make_run):
+    """Its benchmark has a field that is not known here: no pictures, no paired changes of it."""
+    old = make_run("old", benchmark={"shapes": {"kind": "shapes", "pictures": 9}}, right=0.9)
+    page = page_of([old, make_run("new")], against=old)
+    assert page.count("a", href="old/report.html") == 1
+    assert {row[0] for row in page.data["scores"]} == {0, 1, 2}
+    assert {row[0] for row in page.data["scores"] if row[5] is not None} == {2}, "the new one"
+    assert page_of([old]).data["columns"], "and with its base"
+
+
+def test_a_link_leads_to_a_folder_of_any_name(make_run):
+    assert page_of([make_run("a#1 %20?x=1")]).count("a", href="a%231%20%2520%3Fx=1/report.html")
+
+
 def test_rows_columns_and_links(make_run):
     page = page_of([make_run("a"), make_run("b", aug={"byol": {"kind": "byol"}}, seed=1)])
     assert page.count("tr", class_="base") == 1
@@ -136,6 +150,19 @@ def test_numbers_are_axes_and_two_fields_a_heat_map(make_run):
     data = page_of([run(i, *cell) for i, cell in enumerate(grid)]).data
     assert data["axes"] == data["heat"] == ["step", "beta"]
     assert data["training"]["options"] == ["loss"] and len(data["training"]["series"]) == 8
+
+
+def test_a_training_that_runs_share_is_one_curve(make_run):
+    """One curve would hide the other, and the legend show what cannot be seen."""
+    runs = [
+        make_run("a", align="k", dpo={"beta": 0.1}),
+        make_run("b", align="k", dpo={"beta": 0.5}),
+        make_run("c", align="other", dpo={"beta": 0.5}),
+    ]
+    data = page_of(runs).data
+    assert [data["models"][i]["base"] for i in range(4)] == [True, False, False, False]
+    assert [one["models"] for one in data["training"]["series"]] == [[1, 2], [3]]
+    assert [len(one["points"]) for one in data["training"]["series"]] == [8, 8]
 
 
 def test_the_same_sample_is_shown_across_views_and_settings(make_run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -12,10 +13,13 @@ import pytest
 import yaml
 
 from seva_exp.compare.__main__ import main
-from seva_exp.compare.runs import read_run
+from seva_exp.compare.runs import read_run, read_runs
 from seva_exp.compare.tables import latex, markdown, to_csv
 from seva_exp.compare.view import Comparison
+from seva_exp.errors import InputError
+from seva_exp.job import Ended, Job
 from seva_exp.records import Delta, Report, Score
+from seva_exp.sweep import Sweep
 
 
 def finished(
@@ -44,15 +48,22 @@ def finished(
     return path
 
 
+def rewritten(folder: Path, **fields: object) -> None:
+    """Other values in its report."""
+    report = json.loads((folder / "report.json").read_text())
+    (folder / "report.json").write_text(json.dumps(report | fields))
+
+
 def table(*folders: Path) -> str:
     return markdown([read_run(folder) for folder in folders])
 
 
 def cells(text: str, tests: bool = False) -> list[str]:
-    """The first row of metrics; without what is said of chance, unless ``tests``."""
-    line = next(line for line in text.splitlines() if line.startswith("| chair_i"))
-    found = [cell.strip() for cell in line.strip("|").split("|")]
-    return found if tests else [cell.partition(" (p")[0] for cell in found]
+    """The values of the first table's only metric; without the marks, unless ``tests``."""
+    _, _, below = text.partition("| --- | --- |\n")
+    lines = below.partition("\n\n")[0].splitlines()
+    found = [line.strip("| ").split(" | ")[1] for line in lines]
+    return found if tests else [re.sub(r" \(?\*\)?$", "", cell) for cell in found]
 
 
 def test_the_seeds_of_a_variant_are_one_group_with_mean_and_deviation(tmp_path):
@@ -60,21 +71,74 @@ def test_the_seeds_of_a_variant_are_one_group_with_mean_and_deviation(tmp_path):
     folders = [finished(tmp_path, seed, change) for seed, change in enumerate(changes)]
     spread = f"{statistics.fmean(changes):+.1f} ± {statistics.stdev(changes):.1f}"
     text = table(*folders)
-    assert cells(text) == ["chair_i ↓", "26.0 ± 1.0", spread]
-    assert "| run (seed 0, 1, 2) |" in text
+    assert cells(text) == ["26.0 ± 1.0", spread]
+    assert text.startswith("b (p1), seeds 0, 1, 2\n") and "| run |" in text
 
 
 def test_variants_stand_beside_each_other_and_a_seed_counts_once(tmp_path):
     folders = [finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -2.0, beta=0.5)]
     folders.append(finished(tmp_path, 0, -4.0))  # the same run again: the last one counts
-    assert cells(table(*folders)) == ["chair_i ↓", "25.0", "-4.0", "-2.0"], "one base, shown once"
+    assert cells(table(*folders)) == ["25.0", "-4.0", "-2.0"], "one base, shown once"
+
+
+def test_a_run_that_stopped_early_does_not_hide_a_whole_one_of_its_seed(tmp_path):
+    whole, early = finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -9.0)
+    rewritten(early, scores=[], deltas=[])
+    assert cells(table(whole, early)) == ["25.0", "-1.0"]
+
+
+def test_variants_of_one_name_are_told_apart_by_what_differs(tmp_path):
+    """Runs that were begun one by one are named after their views alone."""
+    text = table(finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -2.0, beta=0.5))
+    assert "| run beta=0.1 | -1.0 * |\n| run beta=0.5 | -2.0 * |" in text
+    seeds = [finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -1.0)]
+    for seed, folder in enumerate(seeds):
+        benchmark = {"benchmark": {"b": {"kind": "shapes", "seed": seed}}}
+        (folder / "config.yaml").write_text(yaml.safe_dump(benchmark))
+    text = table(*seeds)
+    assert "| run b.seed=0 |" in text and "| run b.seed=1 |" in text
+    odd = table(*(finished(tmp_path, 0, -1.0, beta=beta) for beta in ("a|b", "c")))
+    assert r"| run beta=a\|b |" in odd, "a cell stays one cell"
+
+
+def test_variants_go_by_what_their_commands_do_not_share(tmp_path):
+    folders = [finished(tmp_path, 0, -1.0, beta) for beta in (0.1, 0.5)]
+    folders.append(finished(tmp_path, 1, -3.0, 0.5))
+    common = "python -m seva_exp -cn seva_beta +aug=moco dpo.beta={} aug.moco.p='[0,1]' seed={}"
+    for folder, beta, seed in zip(folders, (0.1, 0.5, 0.5), (0, 0, 1), strict=True):
+        (folder / "overrides.txt").write_text(common.format(beta, seed) + " machine.runs=x\n")
+    text = table(*folders)
+    assert "| beta=0.1 (seed 0) |" in text and "| beta=0.5 (seed 0, 1) |" in text
+    page = tmp_path / "page.html"
+    assert main([*map(str, folders), "--out", str(page)]) == 0
+    assert 'data-sort="beta=0.5, seed=1"' in page.read_text()
+
+
+def test_what_there_is_more_of_goes_down_the_page(tmp_path):
+    run = finished(tmp_path, 0, -1.0)
+    report = json.loads((run / "report.json").read_text())
+    for field in ("scores", "deltas"):
+        first = [row for row in report[field] if row["metric"] == "chair_i"]
+        report[field] += [row | {"metric": f"other{i}"} for i in range(3) for row in first]
+    rewritten(run, **{field: report[field] for field in ("scores", "deltas")})
+    assert "| metric | base | run |\n" in table(run)
+    assert "| chair_i ↓ | 25.0 | -1.0 * |" in table(run)
+    some = markdown([read_run(run)], ["chair/other[12]"])
+    assert "other1" in some and "other2" in some and "chair_i" not in some
+    assert "for 4 changes" in some, "what is not shown counts all the same"
+    with pytest.raises(InputError, match=r"--metrics chair/othr1: .*Did you mean 'chair/other1'"):
+        markdown([read_run(run)], ["chair/othr1"])
+
+
+def test_a_change_of_nothing_has_no_sign_of_a_loss(tmp_path):
+    assert cells(table(finished(tmp_path, 0, -0.04)))[1] == "+0.0"
 
 
 def test_two_protocols_are_two_tables(tmp_path):
     text = table(finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -2.0, 0.5, protocol="p2"))
     assert text.count("b (p") == 2
-    assert cells(text) == ["chair_i ↓", "25.0", "-1.0"]
-    assert cells(text[text.index("b (p2)") :]) == ["chair_i ↓", "25.0", "-2.0"]
+    assert cells(text) == ["25.0", "-1.0"]
+    assert cells(text[text.index("b (p2)") :]) == ["25.0", "-2.0"]
 
 
 def test_a_change_is_marked_by_its_p_corrected_for_the_whole_table(tmp_path):
@@ -83,34 +147,32 @@ def test_a_change_is_marked_by_its_p_corrected_for_the_whole_table(tmp_path):
         finished(tmp_path, 0, -1.0, beta, p=p) for beta, p in ((1, 0.02), (2, 0.6), (3, 0.01))
     ]
     text = table(*folders)
-    assert cells(text, tests=True)[2:] == [
-        "-1.0 (p = 0.020, Holm p = 0.040) *",
-        "-1.0 (p = 0.60, Holm p = 0.60)",
-        "-1.0 (p = 0.010, Holm p = 0.030) *",
-    ]
-    assert "correction for the 3 changes of this table" in text
-    assert cells(table(folders[0]), tests=True)[2] == "-1.0 (p = 0.020, Holm p = 0.020) *"
+    assert cells(text, tests=True)[1:] == ["-1.0 *", "-1.0", "-1.0 *"]
+    assert "correction for 3 changes" in text
+    assert cells(table(folders[0]), tests=True)[1] == "-1.0 *"
     more = [*folders, finished(tmp_path, 0, -1.0, 4, p=0.7)]
     crowded = cells(table(*more), tests=True)
-    assert crowded[2] == "-1.0 (p = 0.020, Holm p = 0.060)", "among four it is no longer one"
+    assert crowded[1] == "-1.0 (*)", "among four it is no longer one"
 
 
 def test_seeds_together_are_marked_only_if_each_shows_the_change(tmp_path):
     both = [finished(tmp_path, seed, -1.0 - seed, p=p) for seed, p in enumerate((0.001, 0.03))]
-    assert cells(table(*both), tests=True)[2] == "-1.5 ± 0.7 (p = 0.030, Holm p = 0.030) *"
+    assert cells(table(*both), tests=True)[1] == "-1.5 ± 0.7 *"
+    text = table(*both, finished(tmp_path, 2, -2.0, p=0.06))
+    assert "*" not in cells(text, tests=True)[1], "one seed does not show it"
     text = table(*both, finished(tmp_path, 2, 2.0, p=0.001))
-    assert cells(text, tests=True)[2].endswith("(p = 1.00, Holm p = 1.00)"), "the seeds disagree"
+    assert "*" not in cells(text, tests=True)[1], "the seeds disagree"
 
 
 def test_different_bases_stand_beside_their_groups(tmp_path):
     text = table(finished(tmp_path, 0, -1.0), finished(tmp_path, 1, -2.0, beta=0.5))
-    assert cells(text) == ["chair_i ↓", "25.0", "-1.0", "26.0", "-2.0"]
+    assert cells(text) == ["25.0", "-1.0", "26.0", "-2.0"]
 
 
 def test_latex_is_booktabs_with_its_signs_escaped(tmp_path):
     text = latex([read_run(finished(tmp_path, seed, -1.0 - seed)) for seed in (0, 1)])
-    assert r"chair\_i $\downarrow$ & 25.5 $\pm$ 0.7 & -1.5 $\pm$ 0.7 (p = 0.010" in text
-    assert text.count(r"\begin{tabular}{lrr}") == text.count(r"\end{tabular}") == 1
+    assert r" & chair\_i $\downarrow$ \\" in text and r"run & $-$1.5 $\pm$ 0.7 * \\" in text
+    assert text.count(r"\begin{tabular}{lr}") == text.count(r"\end{tabular}") == 1
 
 
 def test_the_csv_has_every_number_and_what_differs(tmp_path):
@@ -146,6 +208,40 @@ def test_a_folder_without_a_finished_run_is_refused(tmp_path, capsys, monkeypatc
     files = {path.name for path in tmp_path.glob("compare.*")}
     assert files == {"compare.html", "compare.csv", "compare.md", "compare.tex"}
     assert main([str(finished(tmp_path, 1, -1.0)), "--against", str(odd)]) == 2
+
+
+def test_what_is_no_run_is_told_so_that_one_can_mend_it(tmp_path, capsys):
+    run, bare = finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -1.0)
+    rewritten(bare, scores=[], deltas=[])
+    (tmp_path / ".seva_exp").touch()
+    for given, told in ((tmp_path, "give those in it"), (tmp_path / "typo", "no such folder")):
+        assert main([str(given)]) == 2
+        assert f"{given}: " in (said := capsys.readouterr().err) and told in said
+    assert main([str(run), "--against", str(bare)]) == 2
+    assert "measured nothing" in capsys.readouterr().err
+
+
+def test_the_tables_say_that_they_stay_with_the_base(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = [str(finished(tmp_path, 0, -1.0)), str(finished(tmp_path, 0, -2.0, beta=0.5))]
+    assert main(runs) == 0
+    assert "own base" not in capsys.readouterr().out
+    assert main([*runs, "--against", runs[0]]) == 0
+    assert "Each variant against its own base" in capsys.readouterr().out
+    page = Path("compare.html").read_text()
+    assert "each variant is compared with its own base model" in page
+
+
+def test_a_sweeps_folder_stands_for_the_runs_that_it_did(tmp_path, monkeypatch):
+    """In the jobs' order; one that failed has no run."""
+    done = [finished(tmp_path, seed, -1.0) for seed in (0, 1)]
+    ended = iter([Ended(run=str(done[0])), Ended(2, "bad"), Ended(run=str(done[1]))])
+    monkeypatch.setattr("seva_exp.sweep.work_or_tell", lambda job: next(ended))
+    sweep = Sweep(tmp_path / "multirun" / "now", print, print)
+    for number in (2, 3, 10):
+        sweep.do(number, Job({}, (f"seed={number}",)))
+    runs, left_out = read_runs([sweep.folder])
+    assert [run.folder for run in runs] == done and not left_out
 
 
 @pytest.mark.parametrize("out", [".", "README", "compare.md", "file/compare.html"])

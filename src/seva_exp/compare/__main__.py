@@ -24,21 +24,32 @@ def main(words: Sequence[str] | None = None) -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m seva_exp.compare", description=ABOUT)
     parser.formatter_class = raw
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs, or of sweeps")
     parser.add_argument("--out", type=Path, default=Path("compare.html"), help="the page's file")
     parser.add_argument(
         "--against", type=Path, help="a run to compare the others with; else each with its base"
     )
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        default=(),
+        metavar="METRIC",
+        help="metrics of the tables, e.g. vqa/mean 'chair/*' (the page and the CSV have all)",
+    )
     given = parser.parse_args(words)
     try:
-        comparison, left_out = write_comparison(given.runs, given.out, given.against)
+        comparison, left_out = write_comparison(
+            given.runs, given.out, given.against, chosen=given.metrics
+        )
     except InputError as error:
         return _refuse(str(error))
     for line in left_out:
         print(f"seva_exp: left out: {line}", file=sys.stderr)
     if not comparison.runs:
         return _refuse("there is no finished run to compare.")
-    print(markdown(comparison.runs))
+    print(markdown(comparison.runs, given.metrics))
+    if given.against:
+        print("\n(Each variant against its own base; the page and the CSV have the chosen run.)")
     print(f"\npage: {os.path.relpath(given.out)}")
     return 0
 

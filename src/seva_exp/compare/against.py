@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seva_exp.compare.runs import FinishedRun
+from seva_exp.errors import InputError
 from seva_exp.records import ALIGNED, BASE, Delta, Prediction, Score, read_jsonl
 from seva_exp.report.verdict import arrow, label, verdict
 
@@ -161,14 +162,22 @@ def _paired(one: Measured, reference: Measured, name: str) -> list[Delta]:
         (p.sample_id, p.group) for p in after
     ]:
         return []
-    return deltas(benchmark_of(one.run, name).metrics, before, after, benchmark=name)
+    try:
+        metrics = benchmark_of(one.run, name).metrics
+    except InputError:
+        return []
+    return deltas(metrics, before, after, benchmark=name)
 
 
 def benchmark_of(run: FinishedRun, name: str) -> Benchmark:
-    """A run's benchmark, from its config."""
-    from pydantic import TypeAdapter
+    """A run's benchmark, from its config. Raises InputError for one that this version of seva_exp
+    does not know."""
+    from pydantic import TypeAdapter, ValidationError
 
     from seva_exp.benchmarks import AnyBenchmark
 
-    found: Benchmark = TypeAdapter(AnyBenchmark).validate_python(run.config["benchmark"][name])
+    try:
+        found: Benchmark = TypeAdapter(AnyBenchmark).validate_python(run.config["benchmark"][name])
+    except ValidationError as error:
+        raise InputError(f"{run.folder}: benchmark.{name} is of another version: {error}") from None
     return found

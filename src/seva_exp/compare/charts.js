@@ -11,6 +11,13 @@
       .map(([name, value]) => `${name}=${value}`)
       .join(", ") || "all runs";
 
+  // What models that share a thing have in common, as a model.
+  const agreed = (models) => {
+    const [first, ...rest] = models.map((model) => Object.entries(data.models[model].fields));
+    const has = (fields, [name, value]) => fields.some((one) => one[0] === name && one[1] === value);
+    return { fields: Object.fromEntries(first.filter((one) => rest.every((r) => has(r, one)))) };
+  };
+
   // A label in lines of at most ``most`` characters, broken between its fields.
   function wrapped(label, most) {
     const lines = [];
@@ -117,11 +124,15 @@
 
   function drawTraining() {
     const option = Number(element("curve").value);
-    const curves = data.training.series.filter((one) => one.option === option && visible.has(one.model));
-    const values = curves.flatMap((one) => {
-      const { label } = data.models[one.model];
-      const line = others(data.models[one.model], "seed");
-      return one.points.map(([step, value]) => ({ run: one.model, label, line, step, value }));
+    const curves = data.training.series
+      .filter((one) => one.option === option)
+      .map((one) => ({ ...one, models: one.models.filter((model) => visible.has(model)) }))
+      .filter((one) => one.models.length);
+    const values = curves.flatMap(({ models, points }, run) => {
+      const shared = agreed(models);
+      const label = others(shared) + (models.length > 1 ? ` (${models.length} runs)` : "");
+      const line = others(shared, "seed");
+      return points.map(([step, value]) => ({ run, label, line, step, value }));
     });
     draw("training", values, `${data.training.options[option]} over training steps`, (spec, width) => {
       coloured(spec.encoding, values.map((row) => row.line), width);

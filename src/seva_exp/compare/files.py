@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from seva_exp.compare.against import measured
 from seva_exp.compare.page import render
 from seva_exp.compare.runs import read_run, read_runs
 from seva_exp.compare.tables import latex, markdown, to_csv
 from seva_exp.compare.view import Comparison
 from seva_exp.errors import InputError
+from seva_exp.records import ALIGNED
 from seva_exp.report.pages import write_whole
 
 
@@ -18,22 +20,26 @@ def write_comparison(
     out: Path,
     against: Path | None = None,
     missing: Sequence[str] = (),
+    chosen: Sequence[str] = (),
 ) -> tuple[Comparison, list[str]]:
     """Write ``out`` and the tables beside it, with the same stem; nothing where no run is finished.
     Returns what was compared, and why folders were left out; ``missing`` tells of runs that have no
-    folder. Raises InputError when ``against`` is no finished run, or ``out`` can't be a page."""
+    folder; ``chosen`` are the metrics of the tables. Raises InputError when ``against`` is no
+    finished run that measured something, ``out`` can't be a page, or there is no such metric."""
     if out.suffix != ".html":
         raise InputError(f"{out}: a page's name ends in .html (the tables are written beside it).")
     reference = read_run(against.resolve()) if against else None
+    if reference and not measured(reference, ALIGNED).scores:
+        raise InputError(f"{against}: this run measured nothing that others can be compared with.")
     runs, left_out = read_runs([*folders, *([against] if against else [])])
     left_out += missing
     comparison = Comparison.of(runs, reference)
     if runs:
         texts = {
-            ".html": render(comparison, left_out, out),
+            ".md": markdown(runs, chosen) + "\n",
+            ".tex": latex(runs, chosen) + "\n",
             ".csv": to_csv(comparison),
-            ".md": markdown(runs) + "\n",
-            ".tex": latex(runs) + "\n",
+            ".html": render(comparison, left_out, out),
         }
         _write(out, texts)
     return comparison, left_out

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -15,7 +16,7 @@ from seva_exp.compare.against import Change, Column, Measured
 from seva_exp.compare.changed import changed
 from seva_exp.compare.charts import CONFIG, MOST_LINES, chart_specs
 from seva_exp.compare.differences import Value
-from seva_exp.compare.runs import groups
+from seva_exp.compare.runs import groups, told_apart
 from seva_exp.compare.samples import same_samples
 from seva_exp.compare.tables import latex, markdown
 from seva_exp.compare.training import training
@@ -45,7 +46,7 @@ def render(comparison: Comparison, left_out: Sequence[str], out: Path) -> str:
         fields=c.short,
         choices=_choices(c.fields),
         columns=[_head(column, j in visible, several) for j, column in enumerate(c.columns)],
-        rows=[_row(c, i, out) for i in range(len(c.models))],
+        rows=_rows(c, out),
         pairs=_pairs(c),
         samples=same_samples(c),
         changed=changed(c),
@@ -103,14 +104,23 @@ def _choices(fields: dict[str, list[Value | None]]) -> dict[str, list[Value]]:
     return found
 
 
-def _row(c: Comparison, i: int, out: Path) -> Json:
+def _rows(c: Comparison, out: Path) -> list[Json]:
+    """A run goes by what its command does not share with the others', or by its name."""
+    finals = [c.models[i].run for i in c.finals]
+    names = told_apart([run.words for run in finals]) or [run.report.name for run in finals]
+    named = dict(zip(c.finals, names, strict=True))
+    return [_row(c, i, out, named.get(i, c.labels[i])) for i in range(len(c.models))]
+
+
+def _row(c: Comparison, i: int, out: Path, name: str) -> Json:
     one, base = c.models[i], c.models[i].model == BASE
     page = one.run.folder / "report.html"
     linked = not base and page.exists()
+    link = Path(os.path.relpath(page, out.absolute().parent)).as_posix()
     return {
-        "name": c.labels[i] if base else one.run.report.name,
+        "name": name,
         "base": base,
-        "link": Path(os.path.relpath(page, out.absolute().parent)).as_posix() if linked else "",
+        "link": quote(link, safe="/=+") if linked else "",
         "values": [values[i] for values in c.fields.values()],
         "cells": [_cell(one, column, c.changes[i].get(column)) for column in c.columns],
     }

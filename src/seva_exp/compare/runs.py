@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ class FinishedRun:
     config: Json
     root: str | None = None
     """Where the benchmarks' official files lay, if the config told."""
+    words: tuple[str, ...] = ()
+    """What its command said of the experiment; empty for a run of the Python API."""
 
     @property
     def variant(self) -> str:
@@ -47,7 +51,25 @@ def read_run(folder: Path) -> FinishedRun:
     """Raises InputError when the folder holds no finished run."""
     report, config = read_folder(folder)
     kept = {n: v for n, v in config.items() if n in Experiment.model_fields and n != "seed"}
-    return FinishedRun(folder, report, kept, config.get("data_root"))
+    return FinishedRun(folder, report, kept, config.get("data_root"), _words(folder))
+
+
+def _words(folder: Path) -> tuple[str, ...]:
+    command = folder / "overrides.txt"
+    words = shlex.split(command.read_text(encoding="utf-8")) if command.exists() else []
+    others = re.compile(r"[+~]*(machine|tracker|name|sweep|objective|force)\b")
+    return tuple(word for word in words if "=" in word and not others.match(word))
+
+
+def told_apart(all_words: Sequence[Sequence[str]]) -> list[str]:
+    """What each command says that not all of them say, with short keys: ``step=300, beta=0.1``.
+    Empty where that does not tell them apart."""
+    common = set.intersection(*(set(words) for words in all_words)) if all_words else set()
+    names = [
+        ", ".join(re.sub(r"^[^=]*[./+]", "", word) for word in words if word not in common)
+        for words in all_words
+    ]
+    return names if all(names) and len(set(names)) == len(names) else []
 
 
 def _beside_runs(folder: Path) -> bool:
@@ -56,20 +78,32 @@ def _beside_runs(folder: Path) -> bool:
     return there and not (folder / "config.yaml").exists()
 
 
+def _runs_of_sweep(folder: Path) -> list[Path]:
+    """Those that are done, in the jobs' order (``sweep.Record``); empty when it is no sweep's."""
+    files = sorted(folder.glob("jobs/*.json"), key=lambda file: (len(file.stem), file.stem))
+    rows = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return [Path(row["ended"]["run"]) for row in rows if row["state"] == "done"]
+
+
 def groups(runs: Sequence[FinishedRun]) -> list[list[FinishedRun]]:
-    """Runs of one variant together, a seed once (the last run of it), by seed."""
+    """Runs of one variant together, by seed; a seed once: the last run of those that measured most
+    (one that stopped early does not hide a whole one)."""
     found: dict[str, dict[int, FinishedRun]] = {}
     for run in runs:
-        found.setdefault(run.variant, {})[run.report.seed] = run
+        by_seed = found.setdefault(run.variant, {})
+        known = by_seed.get(run.report.seed, run)
+        if len(run.report.scores) >= len(known.report.scores):
+            by_seed[run.report.seed] = run
     return [[by_seed[seed] for seed in sorted(by_seed)] for by_seed in found.values()]
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[list[FinishedRun], list[str]]:
     """The finished runs, each folder once, and why others are left out: one that is not finished
-    does not hide the rest. What else lies in a folder of runs (its store) is passed over, so that
-    ``runs/*`` can be given."""
+    does not hide the rest. A sweep's folder stands for its runs. What else lies in a folder of runs
+    (its store) is passed over, so that ``runs/*`` can be given."""
     runs, left_out = [], []
-    for folder in dict.fromkeys(folder.resolve() for folder in folders):
+    given = [run for folder in folders for run in _runs_of_sweep(folder) or [folder]]
+    for folder in dict.fromkeys(folder.resolve() for folder in given):
         if _beside_runs(folder):
             continue
         try:

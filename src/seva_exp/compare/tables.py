@@ -2,14 +2,14 @@
 
 In Markdown and LaTeX, runs that differ in their seed (and name) only form a group: its change is
 the mean over seeds with its standard deviation. The spread over seeds leaves out the benchmark's
-own sampling error, which each run's report gives as an interval, and the p beside the change as a
-test. A table holds many tests: p is also shown corrected for their number (Holm), and by that
-changes are marked.
+own sampling error, which each run's report gives as an interval, and the mark beside the change as
+a test. A table holds many tests: changes are marked by p corrected for their number (Holm).
 """
 
 from __future__ import annotations
 
 import csv
+import fnmatch
 import io
 import re
 import statistics
@@ -18,12 +18,14 @@ from dataclasses import dataclass
 
 from seva_exp.benchmarks.statistics import holm
 from seva_exp.compare.against import Change, Column, Measured
-from seva_exp.compare.runs import FinishedRun, groups
-from seva_exp.compare.view import Comparison
+from seva_exp.compare.differences import differing, short_names
+from seva_exp.compare.runs import FinishedRun, groups, told_apart
+from seva_exp.compare.view import Comparison, in_words
+from seva_exp.errors import InputError, suggest
 from seva_exp.records import BASE, Delta
-from seva_exp.report.verdict import SIGNIFICANCE, arrow, label, p_value
+from seva_exp.report.verdict import SIGNIFICANCE, arrow, label
 
-NOTE = "* p < 0.05 after Holm's correction for the {} changes of this table"
+NOTE = "* p < 0.05 after Holm's correction for {} changes, (*) before it only"
 Key = tuple[str, str, str]
 """A metric: split, name, which direction is better."""
 LATEX = str.maketrans(
@@ -37,15 +39,16 @@ def spread(values: Sequence[float], signed: bool = False) -> str:
     """The mean, and the standard deviation over seeds where there are several (a base that is the
     same for all of them has none)."""
     sign = "+" if signed else ""
-    mean = f"{statistics.fmean(values):{sign}.1f}"
+    mean = f"{statistics.fmean(values):{sign}z.1f}"  # z: no "-0.0"
     alone = len(values) < 2 or (not signed and len(set(values)) == 1)
     return mean if alone else f"{mean} ± {statistics.stdev(values):.1f}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """One benchmark under one protocol: a row a metric; the base, and the change of each group.
-    Where groups have different bases, each stands beside its group."""
+    """One benchmark under one protocol: metrics, the base, and the change of each group; what there
+    is more of goes down the page. Where groups have different bases, each stands beside its
+    group."""
 
     title: str
     header: list[str]
@@ -53,52 +56,80 @@ class Table:
     note: str
 
 
-def tables(runs: Sequence[FinishedRun]) -> list[Table]:
-    """One table per benchmark and protocol."""
+def tables(runs: Sequence[FinishedRun], chosen: Sequence[str] = ()) -> list[Table]:
+    """One table per benchmark and protocol; only of metrics that match one of the ``chosen``
+    patterns (``chair/*``, ``vqa/mean``), if there are any. Raises InputError when one matches
+    nothing."""
     grouped = groups(runs)
+    known = dict.fromkeys(f"{s.split}/{s.metric}" for run in runs for s in run.report.scores)
+    for pattern in chosen:
+        if not fnmatch.filter(known, pattern):
+            raise InputError(f"--metrics {pattern}: no such metric.{suggest(pattern, known)}")
+    seeds = [", ".join(str(run.report.seed) for run in group) for group in grouped]
+    titles = _titles(grouped)
+    if len(set(seeds)) > 1:
+        titles = [f"{name} (seed {some})" for name, some in zip(titles, seeds, strict=True)]
     scored = [score for run in runs for score in run.report.scores]
     out = []
     for name, protocol in dict.fromkeys((s.benchmark, s.protocol) for s in scored):
         mine = [s for s in scored if (s.benchmark, s.protocol) == (name, protocol)]
         metrics = dict.fromkeys((s.split, s.metric, s.better) for s in mine)
-        cells = {key: [_cells(key, group, name, protocol) for group in grouped] for key in metrics}
-        tested = _tested(metrics, grouped, name, protocol)
-        measured = [i for i in range(len(grouped)) if any(row[i][0] for row in cells.values())]
-        shared = all(len({row[i][0] for i in measured}) == 1 for row in cells.values())
-        lines = [["metric"]] + [[f"{label(k[0], k[1])} {arrow(k[2])}".strip()] for k in cells]
-        for i in measured:
-            base = (
-                []
-                if shared and i != measured[0]
-                else [["base", *(r[i][0] for r in cells.values())]]
-            )
-            told = (f"{row[i][1]}{tested.get((key, i), '')}" for key, row in cells.items())
-            change = [_title(grouped[i]), *told]
-            for column in (*base, change):
-                for line, cell in zip(lines, column, strict=True):
-                    line.append(cell)
-        note = NOTE.format(len(tested)) if tested else ""
-        out.append(Table(f"{name} ({protocol})", lines[0], lines[1:], note))
+        marks, tests = _marks(metrics, grouped, name, protocol)
+        shown = [m for m in metrics if _is_chosen(m, chosen)]
+        cells = {m: [_cells(m, group, name, protocol) for group in grouped] for m in shown}
+        if not cells:
+            continue
+        lines = _lines(cells, marks, titles)
+        if len(lines[0]) > len(lines):
+            lines = [list(line) for line in zip(*lines, strict=True)]
+            lines[0][0] = ""
+        title = f"{name} ({protocol})"
+        if len(set(seeds)) == 1:
+            title += f", seed{'s' * (',' in seeds[0])} {seeds[0]}"
+        out.append(Table(title, lines[0], lines[1:], NOTE.format(tests) if tests else ""))
     return out
 
 
-def markdown(runs: Sequence[FinishedRun]) -> str:
-    """All tables."""
+def _is_chosen(metric: Key, patterns: Sequence[str]) -> bool:
+    name = f"{metric[0]}/{metric[1]}"
+    return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _lines(
+    cells: dict[Key, list[tuple[str, str]]], marks: dict[tuple[Key, int], str], titles: list[str]
+) -> list[list[str]]:
+    """A head, then a line a metric: the base, which groups may share, and each group's change."""
+    measured = [i for i in range(len(titles)) if any(row[i][0] for row in cells.values())]
+    shared = all(len({row[i][0] for i in measured}) == 1 for row in cells.values())
+    lines = [["metric"]] + [[f"{label(k[0], k[1])} {arrow(k[2])}".strip()] for k in cells]
+    for i in measured:
+        base = ["base", *(row[i][0] for row in cells.values())]
+        change = [titles[i], *(f"{row[i][1]}{marks.get((k, i), '')}" for k, row in cells.items())]
+        for column in [base, change] if i == measured[0] or not shared else [change]:
+            for line, cell in zip(lines, column, strict=True):
+                line.append(cell)
+    return lines
+
+
+def markdown(runs: Sequence[FinishedRun], chosen: Sequence[str] = ()) -> str:
+    """All tables, of the ``chosen`` metrics."""
 
     def one(table: Table) -> str:
         lines = [table.header, ["---"] * len(table.header), *table.rows]
-        rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"{table.title}\n\n{rows}" + (f"\n\n\\{table.note}" if table.note else "")
+        escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+        rows = "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+        note = table.note.replace("*", r"\*")
+        return f"{table.title}\n\n{rows}" + (f"\n\n{note}" if note else "")
 
-    return "\n\n".join(map(one, tables(runs)))
+    return "\n\n".join(map(one, tables(runs, chosen)))
 
 
-def latex(runs: Sequence[FinishedRun]) -> str:
-    """All tables, for the package booktabs."""
+def latex(runs: Sequence[FinishedRun], chosen: Sequence[str] = ()) -> str:
+    """All tables, of the ``chosen`` metrics, for the package booktabs."""
 
     def one(table: Table) -> str:
-        lines = [" & ".join(cell.translate(LATEX) for cell in row) + r" \\" for row in table.rows]
-        header = " & ".join(cell.translate(LATEX) for cell in table.header) + r" \\"
+        lines = [" & ".join(map(_tex, row)) + r" \\" for row in table.rows]
+        header = " & ".join(map(_tex, table.header)) + r" \\"
         return "\n".join(
             [
                 f"% {table.title}",
@@ -113,30 +144,46 @@ def latex(runs: Sequence[FinishedRun]) -> str:
             ]
         )
 
-    return "\n\n".join(map(one, tables(runs)))
+    return "\n\n".join(map(one, tables(runs, chosen)))
 
 
-def _title(group: Sequence[FinishedRun]) -> str:
-    """What the group's runs are called, and their seeds."""
-    name = re.sub(r"_seed=\d+", "", group[0].report.name)
-    return f"{name} (seed {', '.join(str(run.report.seed) for run in group)})"
+def _tex(cell: str) -> str:
+    """With what LaTeX reserves escaped, and a negative number's sign as a minus, not a hyphen."""
+    return re.sub(r"^-(?=\d)", "$-$", cell.translate(LATEX))
 
 
-def _tested(
+def _titles(grouped: Sequence[Sequence[FinishedRun]]) -> list[str]:
+    """What each group's runs are called: by what their commands do not share, or by their names;
+    those of one name (given by the user, or runs of the Python API) by the fields in which they
+    differ, too."""
+    words = [[w for w in group[0].words if not w.startswith("seed=")] for group in grouped]
+    if names := told_apart(words):
+        return names
+    names = [re.sub(r"_seed=\d+", "", group[0].report.name) for group in grouped]
+    for name in {name for name in names if names.count(name) > 1}:
+        alike = [i for i, one in enumerate(names) if one == name]
+        fields = differing([grouped[i][0].config for i in alike])
+        short = short_names([*fields, "seed"])
+        for place, i in enumerate(alike):
+            told = {short[f]: value for f, v in fields.items() if (value := v[place]) is not None}
+            names[i] = " ".join(filter(None, (name, in_words(told))))
+    return names
+
+
+def _marks(
     metrics: Iterable[Key], grouped: Sequence[Sequence[FinishedRun]], name: str, protocol: str
-) -> dict[tuple[Key, int], str]:
-    """What stands behind the change of each metric and group: its p, also corrected for the number
-    of changes in the table, and a mark by that."""
+) -> tuple[dict[tuple[Key, int], str], int]:
+    """What stands behind the change of each metric and group where it is significant, and how many
+    changes p was corrected for: all of the benchmark, whatever is shown of them."""
     found = {
         (key, i): p
         for key in metrics
         for i, group in enumerate(grouped)
         if (p := _p(_final(key, group, name, protocol))) is not None
     }
-    return {
-        cell: f" ({p_value(p)}, Holm {p_value(corrected)}){' *' * (corrected < SIGNIFICANCE)}"
-        for (cell, p), corrected in zip(found.items(), holm(list(found.values())), strict=True)
-    }
+    corrected = dict(zip(found, holm(list(found.values())), strict=True))
+    marks = {cell: " (*)" for cell, p in found.items() if p < SIGNIFICANCE}
+    return marks | {cell: " *" for cell, p in corrected.items() if p < SIGNIFICANCE}, len(found)
 
 
 def _p(deltas: Sequence[Delta]) -> float | None:

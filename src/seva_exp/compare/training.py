@@ -21,26 +21,34 @@ METRICS = {
 
 
 def training(found: Sequence[Measured]) -> Json:
-    """``options``: what can be drawn; ``series``: per model and option its steps and values."""
-    curves: dict[tuple[str, str], dict[int, list[tuple[float, float]]]] = {}
+    """``options``: what can be drawn; ``series``: per option and training its steps and values, and
+    the models that share it."""
+    curves: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = {}
+    sharing: dict[str, list[int]] = {}
     for i, one in enumerate(found):
+        mine: dict[str, bool] = {}  # by its key: whether this run is the first that shows it
         for row in one.run.training() if one.model != BASE else ():
-            for name in METRICS:
+            stage = row.get("stage", "")
+            key = one.run.key(stage) or f"{one.run.folder} {stage}"
+            if key not in mine:
+                mine[key] = key not in sharing
+                sharing.setdefault(key, []).append(i)
+            for name in METRICS if mine[key] else ():
                 if is_number(row.get(name)) and is_number(row.get("step")):
-                    of = curves.setdefault((row.get("stage", ""), name), {})
-                    of.setdefault(i, []).append((row["step"], row[name]))
+                    of = curves.setdefault((stage, name), {})
+                    of.setdefault(key, []).append((row["step"], row[name]))
     several = len({stage for stage, _ in curves}) > 1
     order = sorted(curves, key=lambda key: list(METRICS).index(key[1]))
     return {
         "options": [f"{stage}: {METRICS[n]}" if several else METRICS[n] for stage, n in order],
         "series": [
             {
-                "model": i,
+                "models": sharing[key],
                 "option": number,
                 "points": [[x, float(f"{y:.5g}")] for x, y in thinned(points)],
             }
-            for number, key in enumerate(order)
-            for i, points in curves[key].items()
+            for number, option in enumerate(order)
+            for key, points in curves[option].items()
         ],
     }
 

@@ -35,7 +35,12 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     told = (__doc__ or "").partition(": ")[2]
     parser = argparse.ArgumentParser(prog="python -m seva_exp.dashboard", description=told)
     add = parser.add_argument
-    add("runs", nargs="*", type=Path, help="folders of finished runs (default: runs/*)")
+    add(
+        "runs",
+        nargs="*",
+        type=Path,
+        help="folders of finished runs, or of sweeps (default: runs/*)",
+    )
     add("--project", default="seva_exp", help="W&B project (tracker.project)")
     add("--entity", help="W&B user or team (default: $WANDB_ENTITY, or the account's own)")
     add("--group", help="only runs of this group: a sweep's name")
@@ -48,10 +53,10 @@ def _write(wanted: argparse.Namespace) -> None:
     if find_spec("wandb_workspaces") is None:
         raise InputError("wandb-workspaces is not installed: pip install 'seva_exp[dashboard]'.")
     runs, left_out = read_runs(wanted.runs or sorted(Path("runs").glob("*")))
-    if not runs:
-        raise InputError("no finished run: give folders such as runs/2026-*.")
     for why in left_out if wanted.runs else ():
         print(f"seva_exp: left out: {why}", file=sys.stderr)
+    if not runs:
+        raise InputError("no finished run: give folders such as runs/2026-*.")
     seen = look(runs)
     offline = wanted.dry_run or wanted.out
     mode, why = choose_mode(WandbTracker(mode="online"))

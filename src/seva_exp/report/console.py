@@ -229,7 +229,7 @@ def _score_row(
         f"{label(*key)} {arrow(any_score.better)}".strip(),
         _value(base) if base else "",
         _value(aligned) if aligned else "",
-        f"{delta.value:+.1f} [{delta.low:+.1f}, {delta.high:+.1f}]" if delta else "",
+        f"{delta.value:+z.1f} [{delta.low:+z.1f}, {delta.high:+z.1f}]" if delta else "",
         (f"{delta.p:.3f}" if delta.p >= 0.001 else "<.001") if delta else "",
         str(any_score.n),
         _mark(delta) if delta else "",
