@@ -38,7 +38,7 @@ from seva_exp.readiness import make_ready, notes
 from seva_exp.records import CLEAN, Report, StageResult
 from seva_exp.rundir import RunDir, collect_outcome
 from seva_exp.runtime import settle
-from seva_exp.spec import Spec, digest
+from seva_exp.spec import Json, Spec, digest
 from seva_exp.stages import Stage, Workshop
 from seva_exp.store import Store
 from seva_exp.training import DpoTraining, SftTraining
