@@ -20,6 +20,9 @@ os.environ["WANDB_MODE"] = "offline"
 for name in ("WANDB_API_KEY", "SEVA_EXP_STORE", "SEVA_EXP_DATA"):
     os.environ.pop(name, None)
 
+# A shell that starts tests in the background has them, and all that they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).parents[1]
 SMALL = ["data.samples=40", "benchmark.shapes.images=10", "tracker=none"]
 """Overrides that cut a run short."""

@@ -166,7 +166,7 @@ def test_two_views_give_two_rejected_answers(first, tmp_path, shared_store):
     assert state["answers.clean"]
     assert state["answers.diffusion_noise"]
     assert state["evaluate.base.shapes"]
-    assert not state["answers.moco"]
+    assert "answers.moco" in state
     pairs = list(read_jsonl(Path(report.dir) / "pairs.jsonl", Pair))
     assert {pair.views for pair in pairs} >= {("diffusion_noise", "moco")}
     assert all(len(pair.views) == len(pair.rejected) for pair in pairs)
