@@ -128,6 +128,13 @@ def test_where_no_job_may_go_on_nothing_is_begun(cli, tmp_path, words, told):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_unexpected_error_before_the_first_job_is_no_warning(cli, tmp_path):
+    done = cli("-m", "+aug=moco", "data=folder", f"data.path={'a' * 300}", "seed=0,1")
+    assert done.returncode == 1
+    assert "UserWarning" not in done.stderr and "OSError: [Errno 36]" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_search_path_with_an_equals_sign_is_no_override(cli, tmp_path):
     (tmp_path / "mine=1").mkdir()
     done = cli(

@@ -149,18 +149,24 @@ class OnSweep(Callback):
     """Hydra's word that a sweep begins (conf/config.yaml, hydra.callbacks)."""
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
+        try:
+            if _CALLED:
+                self._begin(config, _CALLED)
+        except Exception as error:  # Hydra would make a warning of it and go on
+            raise SystemExit(_exit_code(error, started=True)) from None
+
+    @staticmethod
+    def _begin(config: Any, called: Command) -> None:
         from hydra.core.utils import env_override
 
-        if not _CALLED:
-            return
         if "optuna" in config.hydra.sweeper._target_ and config.objective is None:
             _tell(
                 "objective: a search needs a number to judge by: objective=NAME (docs/sweeps.md)."
             )
             raise SystemExit(BAD_INPUT)
         with env_override(config.hydra.job.env_set):  # as around each job
-            jobs = composed_jobs(config, _CALLED.words)
-            _CALLED.begin_sweep(Path(config.hydra.sweep.dir), jobs)
+            jobs = composed_jobs(config, called.words)
+            called.begin_sweep(Path(config.hydra.sweep.dir), jobs)
 
 
 def composed_jobs(master: Any, words: list[str]) -> Iterator[Job]:
