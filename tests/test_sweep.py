@@ -117,6 +117,8 @@ def test_bad_input_of_any_job_is_told_before_the_first_begins(cli):
         (["data=folder", "data.path=/nope", "dpo.beta=0.1,0.2"], "=0.1] and 1 more: data.path: "),
         (["data=folder", "dpo.beta=0.1,0.2"], "=0.1] and 1 more: data.path: must be set"),
         (["data=folder", "data.path=/no/${hydra:job.num}", "seed=0"], "path: there is no folder"),
+        (["stop_after=nosuch", "seed=0,1"], "seed=0] and 1 more: stop_after=nosuch: no such"),
+        (["force=[nosuch]", "seed=0,1"], "seed=0] and 1 more: force=nosuch: no such stage"),
         (["+hydra.job.env_set.SEVA_EXP_DATA=/nope", "seed=0,1"], "$SEVA_EXP_DATA: there is no"),
     ],
 )
