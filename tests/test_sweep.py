@@ -116,6 +116,10 @@ def test_bad_input_of_any_job_is_told_before_the_first_begins(cli):
         (["dpo.beta=0.1,-1", "sweep.on_error=stop"], "dpo.beta=-1"),
         (["data=folder", "data.path=/nope", "dpo.beta=0.1,0.2"], "=0.1] and 1 more: data.path: "),
         (["data=folder", "dpo.beta=0.1,0.2"], "=0.1] and 1 more: data.path: must be set"),
+        (["data=folder", "data.path=/no/${hydra:job.num}", "seed=0"], "path: there is no folder"),
+        (["stop_after=nosuch", "seed=0,1"], "seed=0] and 1 more: stop_after=nosuch: no such"),
+        (["force=[nosuch]", "seed=0,1"], "seed=0] and 1 more: force=nosuch: no such stage"),
+        (["+hydra.job.env_set.SEVA_EXP_DATA=/nope", "seed=0,1"], "$SEVA_EXP_DATA: there is no"),
     ],
 )
 def test_where_no_job_may_go_on_nothing_is_begun(cli, tmp_path, words, told):
@@ -124,6 +128,23 @@ def test_where_no_job_may_go_on_nothing_is_begun(cli, tmp_path, words, told):
     [line] = done.stderr.splitlines()
     assert told in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unexpected_error_before_the_first_job_is_no_warning(cli, tmp_path):
+    done = cli("-m", "+aug=moco", "data=folder", f"data.path={'a' * 300}", "seed=0,1")
+    assert done.returncode == 1
+    assert "UserWarning" not in done.stderr and "OSError: [Errno 36]" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_path_with_an_equals_sign_is_no_override(cli, tmp_path):
+    (tmp_path / "mine=1").mkdir()
+    done = cli(
+        "-cd", f"{tmp_path}/mine=1", "-m", "+aug=moco", "seed=0,1", "stop_after=samples", *SMALL
+    )
+    assert done.returncode == 0, done.stderr
+    assert "sweep: 2 done" in done.stdout
+    assert len(list((tmp_path / "runs").glob("2*_moco_seed=[01]"))) == 2
 
 
 def test_a_folder_for_runs_that_cannot_be_is_told_in_one_line(cli, tmp_path):

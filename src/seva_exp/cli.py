@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,12 +62,12 @@ class Command:
             kept = [word for word in words if not word.startswith(_OF_A_LAUNCH)]
             self.words = [*kept, "hydra/launcher=basic", f"hydra.sweep.dir={self._scratch}"]
 
-    def begin_sweep(self, folder: Path, configs: Iterator[Any]) -> None:
-        """Before the first of a sweep's jobs, whose ``configs`` Hydra has composed."""
+    def begin_sweep(self, folder: Path, jobs: Iterator[Job]) -> None:
+        """Before the first of a sweep's ``jobs``."""
         if self._scratch:
             self.forecast = Forecast()
             return
-        self._check([as_job(config, config.hydra, self.words) for config in configs])
+        self._check(list(jobs))
         self.sweep = Sweep(folder, say, _tell)
         self.sweep.watch()
 
@@ -148,35 +149,53 @@ class OnSweep(Callback):
     """Hydra's word that a sweep begins (conf/config.yaml, hydra.callbacks)."""
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
-        if not _CALLED:
-            return
+        try:
+            if _CALLED:
+                self._begin(config, _CALLED)
+        except Exception as error:  # Hydra would make a warning of it and go on
+            raise SystemExit(_exit_code(error, started=True)) from None
+
+    @staticmethod
+    def _begin(config: Any, called: Command) -> None:
+        from hydra.core.utils import env_override
+
         if "optuna" in config.hydra.sweeper._target_ and config.objective is None:
             _tell(
                 "objective: a search needs a number to judge by: objective=NAME (docs/sweeps.md)."
             )
             raise SystemExit(BAD_INPUT)
-        _CALLED.begin_sweep(Path(config.hydra.sweep.dir), composed_jobs(config))
+        with env_override(config.hydra.job.env_set):  # as around each job
+            jobs = composed_jobs(config, called.words)
+            called.begin_sweep(Path(config.hydra.sweep.dir), jobs)
 
 
-def composed_jobs(master: Any) -> Iterator[Any]:
-    """The configs of all jobs of a sweep; none of a search, whose trials are not known yet. What
-    cannot be composed is left to Hydra, which stops there."""
+def composed_jobs(master: Any, words: list[str]) -> Iterator[Job]:
+    """All jobs of a sweep of the command ``words``, each as Hydra will compose it; none of a
+    search, whose trials are not known yet. What cannot be composed is left to Hydra, which stops
+    there."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
     from hydra.utils import get_class
+    from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
     settings = master.hydra
     if get_class(settings.sweeper._target_) is not BasicSweeper:
         return
     loader = GlobalHydra.instance().config_loader()
-    words = [f"{key}={value}" for key, value in (settings.sweeper.params or {}).items()]
+    varied = [f"{key}={value}" for key, value in (settings.sweeper.params or {}).items()]
+    task: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # has "${...}"
     try:
-        parsed = OverridesParser.create(loader).parse_overrides([*words, *settings.overrides.task])
-        for overrides in BasicSweeper.split_arguments(parsed, None)[0]:
-            yield loader.load_sweep_config(master, list(overrides))
+        parsed = OverridesParser.create(loader).parse_overrides([*varied, *task])
+        for number, overrides in enumerate(BasicSweeper.split_arguments(parsed, None)[0]):
+            config = loader.load_sweep_config(master, list(overrides))
+            with open_dict(config):
+                config.hydra.job.id = config.hydra.job.num = number
+            HydraConfig.instance().set_config(config)  # "${hydra:...}" reads it
+            yield as_job(config, config.hydra, words)
     except (HydraException, OmegaConfBaseException):
         return
 
@@ -263,7 +282,11 @@ def swept_keys(words: list[str], settings: Any) -> tuple[str, ...]:
     its file."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    given = [word for word in words if "=" in word and not word.startswith("-")]
+    given = [
+        word
+        for before, word in pairwise(["", *words])
+        if "=" in word and not word.startswith("-") and before not in WITH_VALUE
+    ]
     parsed = OverridesParser.create().parse_overrides(given)
     several = {one.get_key_element() for one in parsed if one.is_sweep_override()}
     return tuple(several | set(settings.sweeper.get("params") or {}))

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from seva_exp.config import RunConfig
+from seva_exp.digests import FileDigests
 from seva_exp.errors import InputError
 from seva_exp.experiment import Experiment, lacking
+from seva_exp.graph import graph, matching
 from seva_exp.job import Job
 from seva_exp.spec import digest
 
@@ -39,6 +42,7 @@ class Faults:
             wanted.experiment.check_views()
             if missing := lacking(wanted.experiment, wanted.machine, root):
                 raise InputError("\n".join(missing))
+            _check_stages(wanted, root)
         except InputError as error:
             self.add(job, error)
 
@@ -47,6 +51,16 @@ class Faults:
         for message, jobs in self._jobs.items():
             more = f" and {len(jobs) - 1} more:" if len(jobs) > 1 else ""
             say(f"{jobs[0].told}{more} {message}")
+
+
+def _check_stages(wanted: RunConfig, root: Path | None) -> None:
+    """The names of stages that are given."""
+    options, digests = wanted.options, FileDigests(wanted.machine.store_root())
+    stages = graph(wanted.experiment, digests, root)
+    if options.stop_after:
+        matching("stop_after", options.stop_after, stages)
+    for name in options.force:
+        matching("force", name, stages)
 
 
 def _fault(experiment: Experiment, root: Path | None) -> str:

@@ -165,6 +165,15 @@ def test_a_training_that_runs_share_is_one_curve(make_run):
     assert [len(one["points"]) for one in data["training"]["series"]] == [8, 8]
 
 
+def test_a_shared_training_is_found_under_each_name_that_it_has(make_run):
+    one, several = make_run("a", align="k"), make_run("b", align="k", method={"rounds": 2})
+    for file in (several / "report.json", several / "metrics.jsonl"):
+        file.write_text(file.read_text().replace('"align"', '"align.round1"'))
+    training = page_of([one, several]).data["training"]
+    assert training["options"] == ["align: loss", "align.round1: loss"]
+    assert [curve["models"] for curve in training["series"]] == [[1], [2]]
+
+
 def test_the_same_sample_is_shown_across_views_and_settings(make_run):
     runs = [
         make_run("a", said="a blue ring"),

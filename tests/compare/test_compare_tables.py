@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from seva_exp.compare.__main__ import main
-from seva_exp.compare.runs import read_run, read_runs
+from seva_exp.compare.runs import read_run, read_runs, told_apart
 from seva_exp.compare.tables import latex, markdown, to_csv
 from seva_exp.compare.view import Comparison
 from seva_exp.errors import InputError
@@ -112,6 +112,18 @@ def test_variants_go_by_what_their_commands_do_not_share(tmp_path):
     page = tmp_path / "page.html"
     assert main([*map(str, folders), "--out", str(page)]) == 0
     assert 'data-sort="beta=0.5, seed=1"' in page.read_text()
+
+
+def test_keys_that_end_alike_say_whose_they_are():
+    words = [
+        ["+aug=[moco,byol]", f"aug.moco.p={moco}", f"+aug.byol.p={byol}", f"dpo.beta={moco}"]
+        for moco, byol in ((0.1, 0.5), (0.5, 0.1))
+    ]
+    assert told_apart(words) == [
+        "moco.p=0.1, byol.p=0.5, beta=0.1",
+        "moco.p=0.5, byol.p=0.1, beta=0.5",
+    ]
+    assert told_apart([["arm/rejected=blend"], ["arm/rejected=moco"]])[0] == "rejected=blend"
 
 
 def test_what_there_is_more_of_goes_down_the_page(tmp_path):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from seva_exp.compare.differences import short_names
 from seva_exp.errors import InputError
 from seva_exp.experiment import Experiment
 from seva_exp.paths import MARKER
@@ -65,11 +66,15 @@ def told_apart(all_words: Sequence[Sequence[str]]) -> list[str]:
     """What each command says that not all of them say, with short keys: ``step=300, beta=0.1``.
     Empty where that does not tell them apart."""
     common = set.intersection(*(set(words) for words in all_words)) if all_words else set()
-    names = [
-        ", ".join(re.sub(r"^[^=]*[./+]", "", word) for word in words if word not in common)
-        for words in all_words
-    ]
+    apart = [[_pair(word) for word in words if word not in common] for words in all_words]
+    short = short_names(dict.fromkeys(key for pairs in apart for key, _ in pairs))
+    names = [", ".join(f"{short[key]}={value}" for key, value in pairs) for pairs in apart]
     return names if all(names) and len(set(names)) == len(names) else []
+
+
+def _pair(word: str) -> tuple[str, str]:
+    key, _, value = word.partition("=")
+    return key.lstrip("+~").replace("/", "."), value
 
 
 def _beside_runs(folder: Path) -> bool:

@@ -24,12 +24,12 @@ def training(found: Sequence[Measured]) -> Json:
     """``options``: what can be drawn; ``series``: per option and training its steps and values, and
     the models that share it."""
     curves: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = {}
-    sharing: dict[str, list[int]] = {}
+    sharing: dict[str, list[int]] = {}  # by the stage's name and key
     for i, one in enumerate(found):
-        mine: dict[str, bool] = {}  # by its key: whether this run is the first that shows it
+        mine: dict[str, bool] = {}  # by the same: whether this run is the first that shows it
         for row in one.run.training() if one.model != BASE else ():
             stage = row.get("stage", "")
-            key = one.run.key(stage) or f"{one.run.folder} {stage}"
+            key = f"{stage} {one.run.key(stage) or one.run.folder}"
             if key not in mine:
                 mine[key] = key not in sharing
                 sharing.setdefault(key, []).append(i)
