@@ -19,7 +19,7 @@ from seva_exp.spec import Json, canonical
 from seva_exp.stages import Stage
 from seva_exp.store import MANIFEST, Manifest, Store
 
-SHARED, CACHED, TODO = "shared", "cached", "to do"
+SHARED, CACHED, UNDONE = "shared", "cached", "to do"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """The row of the table."""
-        states = (self.counts[state] for state in (SHARED, CACHED, TODO))
+        states = (self.counts[state] for state in (SHARED, CACHED, UNDONE))
         return (
             self.name,
             str(sum(self.counts.values())),
@@ -72,14 +72,14 @@ class Forecast:
             wanted.experiment, wanted.machine, wanted.options, overrides, digests
         )
         past = self._past.setdefault(root, Past(root))
-        counts, costs = {SHARED: 0, CACHED: 0, TODO: 0}, []
+        counts, costs = {SHARED: 0, CACHED: 0, UNDONE: 0}, []
         for planned, stage in zip(plan.stages, stages, strict=True):
-            state = CACHED if planned.cached else TODO
+            state = CACHED if planned.cached else UNDONE
             if stage.key in self._seen:
                 state = SHARED
             self._seen.add(stage.key)
             counts[state] += 1
-            if state == TODO:
+            if state == UNDONE:
                 costs.append(past.cost(stage))
         name = " ".join(varying(overrides, job.swept or ())) or plan.name
         self._rows.append(Row(name, counts, tuple(costs)))
@@ -89,15 +89,15 @@ class Forecast:
         """The table; what must still be given before it can run. Empty without a run."""
         if not self._rows:
             return ""
-        states = (SHARED, CACHED, TODO)
+        states = (SHARED, CACHED, UNDONE)
         counts = {state: sum(row.counts[state] for row in self._rows) for state in states}
         total = Row("all", counts, tuple(cost for row in self._rows for cost in row.costs))
-        needed = counts[CACHED] + counts[TODO]
+        needed = counts[CACHED] + counts[UNDONE]
         header = ("run", "stages", *states, "time", "judge calls", "disk")
         lines = [
             f"dry run: {len(self._rows)} run{'s' * (len(self._rows) > 1)}; of"
             f" {sum(counts.values())} stages {needed} are needed after sharing,"
-            f" {counts[CACHED]} cached, {counts[TODO]} to do",
+            f" {counts[CACHED]} cached, {counts[UNDONE]} to do",
             table(header, [row.cells() for row in (*self._rows, total)], right=range(1, 8)),
             "time is the sum over stages, one after the other, as the likest past ones took"
             + "".join(f"; {size(free)} free in {root}" for root, free in self._free()),
