@@ -27,6 +27,7 @@ LEVELS = [
         "fields",
         "given",
         "json_rows",
+        "main_memory",
     },
     {"store", "events", "interfaces", "machine", "prompts", "views", "served"},
     {"models"},

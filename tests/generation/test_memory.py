@@ -10,8 +10,8 @@ import psutil
 import pytest
 import torch
 
-from seva_exp import StageError
-from seva_exp.generation import ahead, cgroups, engine, loop
+from seva_exp import StageError, main_memory
+from seva_exp.generation import ahead, engine, loop
 from seva_exp.generation.budget import Budget, free_bytes
 from seva_exp.generation.engine import Engine
 from seva_exp.generation.slots import Slots, bytes_per_token
@@ -314,11 +314,11 @@ GROUPS = {
 def test_what_a_container_lets_a_process_have_is_the_most(tmp_path, name):
     lines, files, wanted = GROUPS[name]
     root = grouped(tmp_path, lines, files)
-    assert cgroups.free_bytes(root) == wanted
+    assert main_memory.within_groups(root) == wanted
     there = psutil.virtual_memory().available
     found = free_bytes(torch.device("cpu"), root)
     assert found == wanted if wanted < there else found == pytest.approx(there, rel=0.2)
 
 
 def test_a_system_without_groups_has_no_limit_of_theirs(tmp_path):
-    assert cgroups.free_bytes(tmp_path) == float("inf")
+    assert main_memory.within_groups(tmp_path) == float("inf")

@@ -86,7 +86,8 @@ def answer_mask(prompt: Prompt, window: int | None, device: torch.device) -> Ten
     """The whole prompt and the answer's own beginning; the window counts from where a token would
     stand if its answer were the only one."""
     lengths = torch.tensor(prompt.answers, device=device)
-    answer = torch.arange(len(lengths), device=device).repeat_interleave(lengths)
+    answer = torch.arange(len(lengths), device=device)
+    answer = answer.repeat_interleave(lengths, output_size=prompt.fed)  # without it, a sync
     start = (lengths.cumsum(0) - lengths)[answer]
     alone = prompt.length + torch.arange(prompt.fed, device=device) - start
     own = (answer == answer[:, None]) & (alone <= alone[:, None])

@@ -157,14 +157,17 @@ class Vlm:
         """Text of generated ids, special tokens and outer blanks removed."""
         return self.processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
 
-    def image_inputs(self, images: Sequence[EncodedImage]) -> dict[str, Any]:
-        """What the model takes for these images (repeats allowed), on its device."""
+    def image_inputs(
+        self, images: Sequence[EncodedImage], device: str | torch.device | None = None
+    ) -> dict[str, Any]:
+        """What the model takes for these images (repeats allowed): in its number format, on
+        ``device`` (none: the model's)."""
         pixels = batch_pixels([image.pixels for image in images])
-        return {key: self._place(value) for key, value in pixels.items()}
+        return {key: self._place(value, device) for key, value in pixels.items()}
 
-    def _place(self, value: torch.Tensor) -> torch.Tensor:
+    def _place(self, value: torch.Tensor, device: str | torch.device | None) -> torch.Tensor:
         dtype = self.model.dtype if value.is_floating_point() else value.dtype
-        return value.to(self.device, dtype)
+        return value.to(device or self.device, dtype)
 
     def map_pixels(
         self, image: EncodedImage, change: Callable[[torch.Tensor], torch.Tensor]

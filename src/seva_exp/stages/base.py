@@ -6,6 +6,7 @@ A stage's ``version`` is raised when its results change; a test pins (version, s
 
 from __future__ import annotations
 
+import gc
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,12 +18,17 @@ from seva_exp.digests import FileDigests
 from seva_exp.errors import InputError, StageError
 from seva_exp.interfaces import Placement, Progress
 from seva_exp.machine import Machine
+from seva_exp.main_memory import free_bytes
 from seva_exp.models import AnyModel
 from seva_exp.spec import Json, digest
 
 if TYPE_CHECKING:
     from seva_exp.models.vlm import Vlm
     from seva_exp.store import Store
+
+
+CACHE_SHARE = 0.25
+"""Of the free main memory, what pictures' features may take."""
 
 
 @dataclass
@@ -49,9 +55,14 @@ class Workshop:
         return self._loaded[1]
 
     def release(self) -> None:
-        """Forget the loaded model (training changes it in place)."""
+        """Forget the loaded model (training changes it in place), and give its memory back. A
+        trainer, its callbacks and its accelerator refer to each other: without a collection they
+        would keep the model. The caller must not hold the model any more."""
+        if self._loaded is None and not self._features:
+            return
         self._loaded = None
         self._features = {}
+        free_memory()
 
     def placement(self, work: Path) -> Placement:
         """The machine's numbers for a stage that works in ``work``."""
@@ -69,11 +80,27 @@ class Workshop:
             generation_tokens=machine.generation_tokens,
             neighbours=self.ranks,
             cuda_graphs=machine.cuda_graphs,
-            vision_cache=int(machine.vision_cache * 2**30),
+            vision_cache=vision_cache(machine),
             features=self._features,
             warn=self.warn,
             server=machine.server,
         )
+
+
+def vision_cache(machine: Machine) -> int:
+    """Bytes of pictures' features that training may keep."""
+    given = machine.vision_cache
+    return int(CACHE_SHARE * free_bytes()) if given is None else int(given * 2**30)
+
+
+def free_memory() -> None:
+    """Collect what only cycles refer to, and hand the GPU memory that torch keeps for later back,
+    so that another process can have it."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def load_model(spec: AnyModel, machine: Machine, adapter: Path | None) -> Vlm:

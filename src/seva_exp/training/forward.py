@@ -17,6 +17,8 @@ from seva_exp.interfaces import Placement, VisionLanguageModel
 from seva_exp.models.attention import text_config
 from seva_exp.training.collate import IGNORED, OWNERS, Preference, PreferenceCollator
 from seva_exp.training.families import refusal, trained
+from seva_exp.training.precision import mixed_precision
+from seva_exp.training.prefetch import on_device
 from seva_exp.training.sharding import refuses_shared_row
 from seva_exp.training.shared_attention import NAME
 from seva_exp.training.shared_row import SharedCollator, SharedRow
@@ -36,6 +38,8 @@ class Forward(Protocol):
 
     said: str
     """One line for people: which way, and why not the other."""
+    dtype: torch.dtype
+    """The model's number format, in which it computes."""
 
     def collator(self, preferences: Sequence[Preference]) -> Collator: ...
 
@@ -54,6 +58,7 @@ class PlainForward:
     def __init__(self, vlm: VisionLanguageModel, said: str = "plain rows") -> None:
         self._vlm = vlm
         self.said = said
+        self.dtype = vlm.model.dtype
 
     def collator(self, preferences: Sequence[Preference]) -> Collator:
         return PreferenceCollator(self._vlm, preferences)
@@ -80,6 +85,7 @@ class SharedForward:
     def __init__(self, vlm: VisionLanguageModel, vision: Vision) -> None:
         self._vlm = vlm
         self._vision = vision
+        self.dtype = vlm.model.dtype
         inner = vlm.model.base_model
         self._hooks = [
             inner.register_forward_pre_hook(self._see, with_kwargs=True),
@@ -209,8 +215,9 @@ def scored(
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities [R] of a collated batch's answers, without gradients, and their lengths
     [R] in tokens."""
-    inputs = {k: v.to(placement.device) for k, v in batch.items() if k not in OWNERS}
-    with torch.no_grad():
+    device = torch.device(placement.device)
+    inputs = on_device({k: v for k, v in batch.items() if k not in OWNERS}, device)
+    with torch.no_grad(), mixed_precision(device, forward.dtype):
         found = forward(model, inputs)["log_probs"].float().sum(dim=1)
     return found.cpu(), inputs["completion_mask"].sum(dim=1).cpu()
 
