@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from seva_exp import Machine
 from seva_exp.interfaces import Placement
+from seva_exp.models.vlm import load
 from seva_exp.training import dpo, forward, precision, steps
 from seva_exp.training.dpo import train, trainer_for
 from seva_exp.training.finetune import fine_tune
@@ -17,6 +20,7 @@ from seva_exp.training.forward import forward_for
 from seva_exp.training.reference import scoring
 from seva_exp.training.spec import DpoTraining, SftTraining
 
+from ..models import families
 from .test_finetune import samples
 from .tools import picture, placement, preferences, quiet, tiny
 
@@ -62,8 +66,9 @@ def test_a_half_precision_step_multiplies_in_half_precision(tmp_path, changes, c
     spec = RECIPE.model_copy(update={"lora_rank": 64, **changes})
     rows = preferences(vlm, 4, views=(1,) if "loss" in changes else (0,))
     where = place(tmp_path, gradient_checkpointing=checkpointing)
-    with Products() as seen:
-        train(vlm, rows, spec, where, 0, "tiny", quiet)
+    trainer = trainer_for(vlm, rows, spec, where, 0)
+    with Products() as seen, closing(trainer.forward):
+        trainer.train()
     assert seen.flop[torch.bfloat16] > 0
     assert seen.float32 < 0.01
 
@@ -87,8 +92,11 @@ def test_the_reference_of_a_later_round_too(tmp_path):
     start, _ = train(vlm, preferences(vlm, 4), RECIPE, place(tmp_path), 0, "tiny", quiet)
     vlm = tiny(dtype="bfloat16")
     rows = preferences(vlm, 4)
-    with scoring(vlm, start) as model, Products() as seen:
-        forward_for(vlm, model, rows, "on", place(tmp_path)).close()  # runs both ways on the rows
+    with scoring(vlm, start) as model:
+        way = forward_for(vlm, model, rows, "on", place(tmp_path))
+        batch = way.collator(rows)([{"row": 0}, {"row": 1}])
+        with Products() as seen, closing(way):
+            forward.scored(way, model, batch, place(tmp_path), torch.bfloat16)
     assert seen.flop[torch.bfloat16] > 0
     assert seen.float32 < 0.01
 
@@ -152,3 +160,31 @@ def test_float32_is_left_alone():
         assert not torch.is_autocast_cache_enabled()
         with precision.full_precision("cpu"):
             assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("name", [*families.FAMILIES])
+def test_a_half_precision_model_can_compute_in_float32(name, tmp_path, numbers_in_words):
+    """It gives the numbers of its weights in float32, also while an adapter is on it, and is the
+    same half-precision model again afterwards."""
+    spec = families.build(name, tmp_path / "model")
+    half, full = (load(spec, Machine(device="cpu", dtype=d)) for d in ("bfloat16", "float32"))
+    full.model.load_state_dict(half.model.state_dict())  # rounded to bfloat16
+    before = {n: (p.dtype, p.data_ptr()) for n, p in half.model.named_parameters()}
+    rows = preferences(half, 2)
+    batch = forward.PlainForward(half).collator(rows)([{"row": 0}, {"row": 1}])
+    found = []
+    for vlm in (half, full):
+        layers = vlm.model.get_decoder().layers
+        with (
+            scoring(vlm, None) as model,
+            precision.computed_in_float32(model, layers),
+            Products() as seen,
+        ):
+            given = {
+                k: v.to(vlm.model.dtype) if v.is_floating_point() else v for k, v in batch.items()
+            }
+            way = forward.PlainForward(vlm)
+            found.append(forward.scored(way, model, given, place(tmp_path))[0])
+        assert seen.float32 == 1
+    assert found[0].tolist() == pytest.approx(found[1].tolist(), abs=2e-4)
+    assert {n: (p.dtype, p.data_ptr()) for n, p in half.model.named_parameters()} == before

@@ -3,7 +3,8 @@ in the model's own number format (Micikevicius et al. 2018, arXiv 1710.03740, se
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -45,6 +46,62 @@ def keep_in_float32(model: PeftModel) -> None:
     for module in model.modules():
         if isinstance(module, BaseTunerLayer):
             module.cast_input_dtype_enabled = False
+
+
+@contextmanager
+def computed_in_float32(
+    model: torch.nn.Module, layers: Sequence[torch.nn.Module]
+) -> Iterator[None]:
+    """Forward passes without gradients compute in float32, whatever format the weights have. Those
+    of the decoder's ``layers`` are converted (which is exact) layer by layer while it runs, all
+    others at once: beside the model there must be room for vision tower, embeddings, LM head and
+    one layer in float32. Weights of 4 bits stay what they are."""
+    inside = {id(weight) for layer in layers for weight in _halves(layer)}
+    widened = [_Widened(_halves(layer)) for layer in layers]
+    rest = _Widened([weight for weight in _halves(model) if id(weight) not in inside])
+    hooks = [
+        hook
+        for layer, own in zip(layers, widened, strict=True)
+        for hook in (
+            layer.register_forward_pre_hook(lambda *_, own=own: own.widen()),
+            layer.register_forward_hook(lambda *_, own=own: own.narrow(), always_call=True),
+        )
+    ]
+    no_tf32 = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=False, allow_tf32=False
+    )
+    try:
+        with no_tf32, torch.no_grad(), full_precision(next(model.parameters()).device):
+            rest.widen()
+            yield
+    finally:
+        rest.narrow()
+        for hook in hooks:
+            hook.remove()
+
+
+class _Widened:
+    """Weights that are float32 in between."""
+
+    def __init__(self, weights: Sequence[torch.Tensor]) -> None:
+        self._weights = weights
+        self._kept: list[torch.Tensor] = []
+
+    def widen(self) -> None:
+        for weight in self._weights:
+            self._kept.append(weight.data)
+            weight.data = weight.data.float()
+
+    def narrow(self) -> None:
+        for weight, kept in zip(self._weights, self._kept, strict=False):  # memory may run out
+            weight.data = kept
+        self._kept = []
+
+
+def _halves(module: torch.nn.Module) -> list[torch.Tensor]:
+    """Weights and buffers in half precision, each once."""
+    own = {id(value): value for value in (*module.parameters(), *module.buffers())}
+    return [v for v in own.values() if v.dtype in (torch.float16, torch.bfloat16)]
 
 
 def projectors(model: PeftModel) -> list[ModulesToSaveWrapper]:

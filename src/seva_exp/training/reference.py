@@ -64,7 +64,7 @@ def score_reference(
             with closing(forward):
                 for batch in todo:
                     rows = collate([{"row": i} for i in batch])
-                    scores, _ = scored(forward, model, rows, placement)
+                    scores, _ = scored(forward, model, rows, placement, vlm.model.dtype)
                     journal.append(_references([preferences[i] for i in batch], scores))
                     bar.update(len(batch))
     by_id = {row["sample_id"]: row for row in journal.rows}
