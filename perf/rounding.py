@@ -5,9 +5,9 @@
 Random weights in LLaVA's proportions (576 image tokens, answers of 60), width 512, on the CPU, both
 ways on the same batches of one pair and of four; logits are given the standard deviation ``spread``
 by the LM head's weights (a trained model's is 2 to 4). The numbers are ``apart``
-(training/forward.py) in nats per root of a token: the two ways in bfloat16 (the worst batch), either
-from float32, and plain rows from two mistakes (the batch that shows them least): answers that see
-each other, and answers whose positions begin one place too late.
+(training/forward.py) in nats per root of a token: the two ways in bfloat16 (the worst batch), plain
+rows from float32, and from two mistakes (the batch that shows them least): answers that see each
+other, and answers whose positions begin one place too late.
 """
 
 from __future__ import annotations
