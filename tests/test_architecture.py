@@ -54,6 +54,7 @@ ATTENTION = ["models/branches.py", "models/attention.py", "models/vision.py"]
 ENGINE = [
     *(f"generation/{name}.py" for name in ("engine", "loop", "rows", "ahead", "batches")),
     *("generation/slots.py", "generation/slot_attention.py", "generation/sampling.py"),
+    "generation/noise.py",
     *ATTENTION,
 ]
 SOURCES = {

@@ -15,6 +15,7 @@ from seva_exp.models.families import family_of
 from seva_exp.models.padding import padded
 from seva_exp.models.pixels import batch_pixels, map_pixel_values, whole_view
 from seva_exp.models.processor import load_processor
+from seva_exp.models.transfer import put
 from seva_exp.runtime import hush
 
 if TYPE_CHECKING:
@@ -159,12 +160,13 @@ class Vlm:
 
     def image_inputs(self, images: Sequence[EncodedImage]) -> dict[str, Any]:
         """What the model takes for these images (repeats allowed), on its device."""
-        pixels = batch_pixels([image.pixels for image in images])
-        return {key: self._place(value) for key, value in pixels.items()}
+        return batch_pixels(
+            [{key: self._place(value) for key, value in image.pixels.items()} for image in images]
+        )
 
     def _place(self, value: torch.Tensor) -> torch.Tensor:
         dtype = self.model.dtype if value.is_floating_point() else value.dtype
-        return value.to(self.device, dtype)
+        return put(value, self.device, dtype)
 
     def map_pixels(
         self, image: EncodedImage, change: Callable[[torch.Tensor], torch.Tensor]
