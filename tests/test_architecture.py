@@ -49,7 +49,10 @@ LEVELS = [
 from within its own package (the ground levels may import each other)."""
 GROUND = 3
 
-MODEL = ["models/vlm.py", "models/pixels.py", "models/padding.py", "images.py", "randomness.py"]
+MODEL = [
+    *("models/vlm.py", "models/adapter.py", "models/pixels.py", "models/padding.py"),
+    *("images.py", "randomness.py"),
+]
 ATTENTION = ["models/branches.py", "models/attention.py", "models/vision.py"]
 ENGINE = [
     *(f"generation/{name}.py" for name in ("engine", "loop", "rows", "ahead", "batches")),
@@ -72,8 +75,7 @@ SOURCES = {
     "infuse": ["prompts.py"],
     "finetune": ["training", *MODEL, *ATTENTION],
     "evaluate": [
-        "benchmarks", "world", *ENGINE, "models/vlm.py", "models/pixels.py", "models/padding.py",
-        "images.py", "randomness.py", "fields.py", "json_rows.py",
+        "benchmarks", "world", *ENGINE, *MODEL, "fields.py", "json_rows.py",
     ],
     "judge": ["benchmarks", "served", "randomness.py", "fields.py", "json_rows.py"],
     "compare": ["benchmarks", "randomness.py"],
