@@ -29,7 +29,7 @@ from seva_exp.generation.slot_attention import (
     Step,
     over_slots,
 )
-from seva_exp.generation.slots import Extent, Slots
+from seva_exp.generation.slots import STEP, Extent, Slots
 from seva_exp.interfaces import Reply, VisionLanguageModel
 from seva_exp.models.attention import attention_of
 from seva_exp.models.branches import Prompt
@@ -197,8 +197,10 @@ class Loop:
     def _make_room(self) -> None:
         """For the next token of every row. If need be a prefix that only waiting rows need is given
         up, then rows are put back, those with the fewest tokens: the least work is done again, and
-        the row with the most always ends."""
-        while (need := self._need()).tokens > self._budget.tokens:
+        the row with the most always ends. Where there is no room for one more token, it is made for
+        several, since the buffers are then made anew."""
+        fits, spare = self._budget.tokens, 0
+        while (need := self._need()).longer(spare).tokens > fits:
             if idle := next((group for group in self._groups if not group.running), None):
                 self._ahead.put_back([row.request for row in idle.waiting])
                 self._queue.remove(idle)
@@ -207,11 +209,17 @@ class Loop:
             slot = min(reversed(range(len(self._rows))), key=lambda i: self._rows[i][0].kept)
             row, _ = self._rows[slot]
             if len(self._rows) == 1:
-                raise does_not_fit(row.request, need.tokens, self._budget.tokens)
+                raise does_not_fit(row.request, need.tokens, fits)
             self._ahead.put_back([row.request])
             self._leave(slot)
+            spare = self._spare() if len(self._rows) > 1 else 0
             self._full = len(self._rows)
-        self._slots.fit(need, self._budget.tokens, self._most_rows)
+        self._slots.fit(need, fits, self._most_rows)
+
+    def _spare(self) -> int:
+        """Places that rows may need beyond those of the next token, as far as buffers grow."""
+        longest = max(row.kept + 1 for row, _ in self._rows)
+        return max(0, min(STEP, max(row.most for row, _ in self._rows) - longest))
 
     def _leave(self, slot: int) -> None:
         """The last row takes the place; a prefix that nobody needs is given up."""
