@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "seva_exp"
 PINS = Path(__file__).parent / "stage_versions.json"
 
 LEVELS = [
-    {"errors", "spec", "runtime", "paths", "redact"},
+    {"errors", "spec", "runtime", "paths", "redact", "gpus"},
     {
         "randomness",
         "records",
