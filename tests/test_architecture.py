@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "seva_exp"
 PINS = Path(__file__).parent / "stage_versions.json"
 
 LEVELS = [
-    {"errors", "spec", "runtime", "paths", "redact"},
+    {"errors", "spec", "runtime", "paths", "redact", "gpus"},
     {
         "randomness",
         "records",
@@ -50,11 +50,15 @@ LEVELS = [
 from within its own package (the ground levels may import each other)."""
 GROUND = 3
 
-MODEL = ["models/vlm.py", "models/pixels.py", "models/padding.py", "images.py", "randomness.py"]
+MODEL = [
+    *("models/vlm.py", "models/adapter.py", "models/pixels.py", "models/padding.py"),
+    *("images.py", "randomness.py"),
+]
 ATTENTION = ["models/branches.py", "models/attention.py", "models/vision.py"]
 ENGINE = [
     *(f"generation/{name}.py" for name in ("engine", "loop", "rows", "ahead", "batches")),
     *("generation/slots.py", "generation/slot_attention.py", "generation/sampling.py"),
+    "generation/noise.py",
     *ATTENTION,
 ]
 SOURCES = {
@@ -72,8 +76,7 @@ SOURCES = {
     "infuse": ["prompts.py"],
     "finetune": ["training", *MODEL, *ATTENTION],
     "evaluate": [
-        "benchmarks", "world", *ENGINE, "models/vlm.py", "models/pixels.py", "models/padding.py",
-        "images.py", "randomness.py", "fields.py", "json_rows.py",
+        "benchmarks", "world", *ENGINE, *MODEL, "fields.py", "json_rows.py",
     ],
     "judge": ["benchmarks", "served", "randomness.py", "fields.py", "json_rows.py"],
     "compare": ["benchmarks", "randomness.py"],

@@ -62,7 +62,7 @@ class VisionLanguageModel(Protocol):
     def decode(self, tokens: Sequence[int]) -> str: ...
 
     def image_inputs(
-        self, images: Sequence[EncodedImage], device: str | torch.device | None = None
+        self, images: Sequence[EncodedImage], device: torch.device | None = None
     ) -> dict[str, Any]: ...
 
     def map_pixels(

@@ -51,7 +51,7 @@ class Workshop:
         name = digest([spec.to_json(), str(adapter)])
         if self._loaded is None or self._loaded[0] != name:
             self.release()
-            self._loaded = (name, load_model(spec, self.machine, adapter))
+            self._loaded = (name, load_model(spec, self.machine, adapter, self.warn))
         return self._loaded[1]
 
     def release(self) -> None:
@@ -103,12 +103,17 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def load_model(spec: AnyModel, machine: Machine, adapter: Path | None) -> Vlm:
+def load_model(
+    spec: AnyModel,
+    machine: Machine,
+    adapter: Path | None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Vlm:
     """Load a model; what the libraries say of a failure becomes one error."""
     from seva_exp.models.vlm import load
 
     try:
-        return load(spec, machine, adapter)
+        return load(spec, machine, adapter, warn)
     except (OSError, ValueError, ImportError) as error:
         if isinstance(error, InputError):
             raise
