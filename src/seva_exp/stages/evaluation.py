@@ -28,7 +28,7 @@ class Evaluate(Stage):
     model in this run: ``base``, ``aligned`` (the final one), ``round1``, ``stage1`` ..."""
 
     name: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     model: AnyModel
     benchmark_name: str
     benchmark: AnyBenchmark
@@ -106,7 +106,7 @@ class Verdicts(Stage):
     nothing of the judge: another one reads the same answers."""
 
     name: ClassVar[str] = "judge"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     of: Evaluate
     judge: Judge
 
