@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from seva_exp.environment import CODE
 from seva_exp.errors import InputError
 from seva_exp.events import Answered, Example, Listener, Outcome, Plan
 from seva_exp.paths import MARKER
@@ -181,7 +182,7 @@ def collect_outcome(
         examples=tuple(_examples(stages, path)),
         training=tuple(_training(stages, path)),
         stage_metrics=summaries,
-        environment=done[-1][1].environment,
+        environment={n: v for n, v in done[-1][1].environment.items() if n != CODE},
         answered=tuple(
             _answered(stage, path) for stage in stages if isinstance(stage, Compare) and stage.final
         ),
