@@ -55,6 +55,22 @@ def read_folder(folder: Path) -> tuple[Report, Json]:
         raise InputError(f"{folder}: holds no finished run ({why}).") from None
 
 
+def artifact_of(folder: Path, label: str) -> Path:
+    """Where the artifact of a run's stage lies: its link followed, which is a text file where links
+    are refused. It need not be there any more."""
+    link = folder / label
+    return Path(link.read_text(encoding="utf-8").strip()) if link.is_file() else link.resolve()
+
+
+def predictions_of(folder: Path, report: Report, model: str, benchmark: str) -> Path:
+    """The file of what a model of a run said to a benchmark, scored as its scores are: where a
+    judge scored it, as the judge has left it."""
+    judged = f"judge.{model}.{benchmark}"
+    there = any(stage.name == judged for stage in report.stages)
+    label = judged if there else f"evaluate.{model}.{benchmark}"
+    return artifact_of(folder, label) / "predictions.jsonl"
+
+
 def _why_no_run(folder: Path) -> str:
     """Of a folder in which files of a run are missing."""
     if (folder / "config.yaml").exists():
