@@ -3,6 +3,7 @@ it is, and of the stages that use it only; an artifact that other code made is t
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 from seva_exp import Machine, Options, experiment
 from seva_exp.closure import EXCEPT, Closure, code_digest
 from seva_exp.environment import CODE
-from seva_exp.events import Listener
+from seva_exp.events import Listener, Outcome
 from seva_exp.stages import Answers, Pairs, Samples
 from seva_exp.syntax import Module, shape
 
@@ -120,6 +121,14 @@ def test_every_exception_has_a_reason_and_something_to_except():
             found = getattr(found, part, found)
 
 
+def test_an_import_of_the_package_names_what_it_takes():
+    """``import seva_exp.x`` binds ``seva_exp``: what is taken of it could not be followed."""
+    for file in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            assert not [name for name in names if name.startswith("seva_exp.")], file
+
+
 def test_what_is_excepted_of_other_stages_is_called_nowhere_else():
     """Of ``Samples.data`` other stages read ``image_root`` alone: were it more, its module would be
     in their closures."""
@@ -140,11 +149,14 @@ TREE = {
         "    of: int\n"
         "    def run(self):\n"
         "        from seva_exp.late import late\n"
-        "        return near(1.5) + late() + h.used()\n"
+        "        return near(1.5) + late() + h.used(Tool)\n"
         "    def read(self): return h.read()\n"
         "class Second(Stage):\n"
         "    first: First\n"
-        "    def run(self): return [one.read for one in (self.first, self.first)]\n"
+        "    def run(self):\n"
+        "        assert isinstance(self.first, First) or First()\n"
+        "        return [one.read for one in (self.first, self.first)]\n"
+        "class Tool:\n    def work(self): return 3\n"
     ),
     "late.py": (
         "from typing import TYPE_CHECKING\n"
@@ -155,7 +167,12 @@ TREE = {
         "def late(x: 'Kind' = None): return TABLE['kept']()\n"
         "def other(): return 2\n"
     ),
-    "helps.py": "def used(): return 1\ndef read(): return 2\ndef unused(): return 3\n",
+    "helps.py": (
+        "from seva_exp.late import keep\n"
+        "class Said:\n    x = 5\n"
+        "def used(tool) -> Said: return 1\ndef read(): return 2\ndef unused(): return 3\n"
+        "@keep\ndef found(): return 7\n"
+    ),
     "types.py": "class Kind: ...\n",
 }  # fmt: skip
 
@@ -177,13 +194,17 @@ def digests(folder: Path, **changes: tuple[str, str]) -> dict[str, str]:
     ("changes", "named"),
     [
         ({"late": ("return TABLE", "return 1 + TABLE")}, {"First"}),
-        ({"late": ("kept(): return 1", "kept(): return 9")}, {"First"}),
+        ({"late": ("kept(): return 1", "kept(): return 9")}, {"First", "Second"}),
         ({"late": ("other(): return 2", "other(): return 9")}, set()),
         ({"types": ("class Kind: ...", "class Kind: x = 1")}, set()),
         ({"stages_one": ("floor as near", "ceil as near")}, {"First"}),
         ({"stages_one": ("seva_exp import helps", "seva_exp import late")}, {"First", "Second"}),
-        ({"helps": ("used(): return 1", "used(): return 9")}, {"First"}),
+        ({"stages_one": ("near(1.5)", "near(2.5)")}, {"First"}),
+        ({"stages_one": ("work(self): return 3", "work(self): return 9")}, {"First"}),
+        ({"helps": ("Said: return 1", "Said: return 9")}, {"First"}),
         ({"helps": ("read(): return 2", "read(): return 9")}, {"First", "Second"}),
+        ({"helps": ("x = 5", "x = 9")}, {"First"}),
+        ({"helps": ("found(): return 7", "found(): return 9")}, {"First", "Second"}),
         ({"helps": ("unused(): return 3", "unused(): return 9")}, set()),
         ({"stages_base": ("...", "return 1")}, {"First", "Second"}),
         ({"stages_one": ("    of: int\n", "")}, {"First"}),
@@ -211,16 +232,22 @@ def test_a_tree_s_text_has_no_layout_and_no_docstring():
 class Ears(Listener):
     def __init__(self) -> None:
         self.heard: list[str] = []
+        self.environment: dict = {}
+
+    def finished(self, outcome: Outcome) -> None:
+        self.environment = outcome.environment
 
     def warned(self, text: str) -> None:
         self.heard.append(text)
 
 
 def warnings(folder: Path, what=None, **options) -> list[str]:
+    """What a run warns of. Its page tells no digest, which would be one stage's."""
     ears = Ears()
     machine = Machine(runs=str(folder), progress="off")
     options = {"stop_after": "samples"} | options
     experiment.run(what or small(), machine, Options(**options), listeners=[ears])
+    assert options.get("dry_run") or (ears.environment["packages"] and CODE not in ears.environment)
     return ears.heard
 
 

@@ -209,8 +209,6 @@ class Reader(ast.NodeVisitor):
         self._here = closure.module(self._module)
         nodes = closure.nodes(unit)
         self._local = self._here.imports_in(nodes)
-        for target in self._local.values():
-            self._use(closure.imported(target))
         typed = f"{self._module}.".startswith(f"{STAGES}.")
         for node in [*nodes, *nodes] if typed else nodes:  # once more: what is a value's class?
             self.visit(node)

@@ -120,6 +120,9 @@ def test_every_judged_score_has_a_change(half_and_all):
     scored = {column for column in found.models[all_].scores if column.metric != "unjudged"}
     assert set(found.changes[all_]) == scored
     assert {column.benchmark for column in scored} == set(KINDS)
+    for kind in KINDS:  # a benchmark's tests are a family, whatever others share its protocol
+        tests = [row[c].tests for row in found.changes for c in row if c.benchmark == kind]
+        assert set(tests) == {len(tests)}
 
 
 def test_what_was_fixed_is_told_by_the_judge(half_and_all):
