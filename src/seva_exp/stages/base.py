@@ -1,7 +1,8 @@
 """What a stage is: a function from a spec and input artifacts to one artifact folder. Its key is
 the hash of (stage, version, spec, inputs' keys).
 
-A stage's ``version`` is raised when its results change; a test pins (version, source).
+A stage's ``version`` is raised when its results change; a test pins it with the digest of the code
+that decides them (``closure``).
 """
 
 from __future__ import annotations
