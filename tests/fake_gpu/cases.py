@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .honest import HonestDevice
+from .ranks import Forked
 from .watch import Watch
 
 Json = dict[str, Any]
@@ -22,7 +23,7 @@ def command(words: list[str], device: str, mistake: str = "") -> Json:
         getattr(mistakes, mistake)()
     if device == "cpu":
         return {"code": _called([*words, "machine.device=cpu"])}
-    with HonestDevice() as gpu, Watch(gpu.ledger).watching() as watch:
+    with HonestDevice() as gpu, Forked.ranks(), Watch(gpu.ledger).watching() as watch:
         code = _called([*words, "machine.device=cuda"])
     return {"code": code, **watch.told()}
 
@@ -36,3 +37,47 @@ def _called(words: list[str]) -> int:
         main()
     except SystemExit as end:
         return int(end.code or 0)
+
+
+def family(name: str, folder: str, device: str) -> Json:
+    """A tiny checkpoint of a model family: answers, and one step of DPO. On ``cuda`` an honest
+    device computes it."""
+    if device == "cpu":
+        return _family(name, Path(folder), device)
+    with HonestDevice():
+        return _family(name, Path(folder), device)
+
+
+def _family(name: str, folder: Path, device: str) -> Json:
+    from models.families import VARIANTS, build, draw
+
+    from seva_exp import Machine
+    from seva_exp.generation.engine import Engine
+    from seva_exp.interfaces import Placement, Request
+    from seva_exp.models.vlm import load
+    from seva_exp.progress import progress
+    from seva_exp.training import DpoTraining
+    from seva_exp.training.collate import Preference
+    from seva_exp.training.dpo import train
+
+    assert name not in VARIANTS
+    work = folder / device
+    work.mkdir(parents=True)
+    spec = build(name, folder / "model")
+    vlm = load(spec, Machine(device=device, dtype="float32"))
+    pictures = [partial(draw, *size, turn) for turn, size in enumerate([(60, 30), (27, 75)])]
+    asked = [
+        Request(f"r{i}", f"p{i % 2}", pictures[i % 2], "What is in it?", 4) for i in range(3)
+    ]
+    told: list[str] = []
+    replies = {r.id: r.tokens for some in Engine(vlm, 4, warn=told.append).run(asked) for r in some}
+    rows = [
+        Preference(f"s{i}", "Describe it.", picture, (*range(10, 18 + i),), ((40, 41, 42),))
+        for i, picture in enumerate(pictures)
+    ]
+    place = Placement(
+        str(vlm.device), 4, 2, False, partial(progress, "off"), work, warn=told.append
+    )
+    training = DpoTraining(batch_size=1, learning_rate=1e-3, warmup_ratio=0.0, lora_rank=4)
+    _, steps = train(vlm, rows, training, place, 0, "base", lambda step, row: None)
+    return {"answers": replies, "steps": steps, "told": told}

@@ -38,7 +38,7 @@ class FakeDevice(TorchDispatchMode, ABC):
     """``with HonestDevice() as device:`` lets ``cuda`` mean it, in this thread and all that are
     started meanwhile."""
 
-    inner: torch.device
+    beneath: torch.device
     """Where the tensors really are."""
 
     def __init__(self, gib: float = 80.0) -> None:
@@ -67,7 +67,7 @@ class FakeDevice(TorchDispatchMode, ABC):
 
     @abstractmethod
     def compute(self, func: Any, of: Operator, args: Any, kwargs: Any) -> Any:
-        """The operator on inner tensors."""
+        """The operator on what the tensors stand for."""
 
     # An operator
 
@@ -99,18 +99,19 @@ class FakeDevice(TorchDispatchMode, ABC):
         a = [self._inner(x) for x in args]
         k = {name: self._inner(x) for name, x in kwargs.items() if name not in DROPPED}
         if wanted is not None:
-            k["device"] = self.inner
+            k["device"] = self.beneath
         out = self.compute(func, of, a, k)
         self.ledger.work.kernels += of.kernel
         if of.flop:
             factors = a[1:] if of.name in SUMS else a  # without the summand
             dtype = next(x.dtype for x in factors if isinstance(x, torch.Tensor))
-            self.ledger.work.flop[str(dtype)[6:]] += of.flop(*a, **k, out_val=out)
+            shaped = [x for x in a if not isinstance(x, torch.dtype)]
+            self.ledger.work.flop[str(dtype)[6:]] += of.flop(*shaped, out_val=out)
         return self._wrapped(of, args, kwargs, out, index)
 
     def _inner(self, value: Any) -> Any:
         if type(value) is CudaTensor:
-            return value.inner
+            return value.elem
         if isinstance(value, (list, tuple)):
             return type(value)(self._inner(x) for x in value)
         if isinstance(value, torch.Tensor):
@@ -148,7 +149,9 @@ class FakeDevice(TorchDispatchMode, ABC):
                 f"{' and '.join(sorted(map(str, devices)))}! ({func})"
             )
         if of.matrix:
-            dtypes = {x.dtype for x in ours if x.is_floating_point() and x.dim() > 1}
+            wider = of.name in SUMS and func._overloadname.startswith("dtype")
+            factors = args[1:3] if wider else ours
+            dtypes = {x.dtype for x in factors if x.is_floating_point() and x.dim() > 1}
             if len(dtypes) > 1:
                 raise RuntimeError(
                     "expected operands of a matrix product to have the same dtype, but found "
@@ -185,11 +188,11 @@ class FakeDevice(TorchDispatchMode, ABC):
     def _copy(self, func: Any, target: Any, source: Any) -> Any:
         ours, theirs = type(target) is CudaTensor, type(source) is CudaTensor
         if ours and theirs:
-            self.compute(func, operator(func), (target.inner, source.inner), {})
+            self.compute(func, operator(func), (target.elem, source.elem), {})
             self.ledger.work.kernels += 1
         elif ours:
             self.ledger.wait("upload")
-            self.compute(func, operator(func), (target.inner, self.place(source)), {})
+            self.compute(func, operator(func), (target.elem, self.place(source)), {})
         else:
             self.ledger.wait("download")
             target.copy_(self.read(source))
@@ -242,10 +245,10 @@ class FakeDevice(TorchDispatchMode, ABC):
         """Attention by this kernel, without dropout."""
 
     def _communicate(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Between processes, in place: by the inner tensors."""
+        """Between processes, in place: by what the tensors stand for."""
         inner = {name: self._inner(x) for name, x in kwargs.items()}
         out = func(*(self._inner(x) for x in args), **inner)
-        ours = {id(x.inner): x for x in _tensors(args) if type(x) is CudaTensor}
+        ours = {id(x.elem): x for x in _tensors(args) if type(x) is CudaTensor}
 
         def back(value: Any) -> Any:
             if isinstance(value, (list, tuple)):

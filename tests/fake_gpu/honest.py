@@ -17,13 +17,13 @@ WIDER = ("mm", "addmm", "bmm", "baddbmm")
 class HonestDevice(FakeDevice):
     """What a run computes here it computes on the CPU, to rounding."""
 
-    inner = torch.device("cpu")
+    beneath = torch.device("cpu")
 
     def place(self, value: torch.Tensor) -> torch.Tensor:
         return value.clone()
 
     def read(self, tensor: CudaTensor) -> torch.Tensor:
-        return tensor.inner.detach()
+        return tensor.elem.detach()
 
     def compute(self, func: Any, of: Operator, args: Any, kwargs: Any) -> Any:
         if of.name in WIDER and func._overloadname in ("dtype", "dtype_out"):
@@ -32,7 +32,7 @@ class HonestDevice(FakeDevice):
 
     def attend(self, kernel: str, query: Any, key: Any, value: Any, mask: Any, options: Any) -> Any:
         """By the kernel that the CPU would take."""
-        inner = [None if x is None else x.inner for x in (query, key, value, mask)]
+        inner = [None if x is None else x.elem for x in (query, key, value, mask)]
         if torch._fused_sdp_choice(*inner, **options):
             options = {k: v for k, v in options.items() if k != "enable_gqa"}
             flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu

@@ -19,6 +19,8 @@ SOURCE = Path(__file__).with_name("guard.cpp")
 DEVICES = 2
 GUARD = "SEVA_EXP_FAKE_GPU_GUARD"
 """The environment variable that names the compiled guard."""
+KEPT: list[Any] = []
+"""What torch would forget."""
 BASE_LIBRARIES = ("libc10.so", "libtorch_cpu.so")
 
 
@@ -54,6 +56,7 @@ def install(guard: Path) -> None:
         ctypes.CDLL(str(_torch() / "lib" / name), mode=ctypes.RTLD_GLOBAL)
     ctypes.CDLL(str(guard), mode=ctypes.RTLD_GLOBAL).register_guard()
     _speak_of_devices()
+    _speak_of_processes()
 
 
 def _torch() -> Path:
@@ -65,9 +68,11 @@ def _torch() -> Path:
 def _speak_of_devices() -> None:
     import torch
 
-    from .tensor import CudaTensor, attention
+    from .tensor import CudaTensor, attention, item
 
     torch.nn.functional.scaled_dot_product_attention = attention
+    KEPT.append(torch.library.Library("aten", "IMPL"))
+    KEPT[-1].impl("_local_scalar_dense", item, "CUDA")
     torch.inference_mode = _no_grad  # views of a tensor's subclass cannot be made in that mode
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(x, device="cuda") asks the dispatcher
     said: dict[str, Any] = {
@@ -94,6 +99,17 @@ def _speak_of_devices() -> None:
     torch.serialization.register_package(
         1, lambda _: None, lambda storage, where: storage if where.startswith("cuda") else None
     )
+
+
+def _speak_of_processes() -> None:
+    """Those of one training talk by gloo, where NCCL would be taken; no one times CUDA events."""
+    import torch.distributed
+
+    begin = torch.distributed.init_process_group
+    torch.distributed.init_process_group = lambda backend=None, **options: begin(
+        backend="gloo" if backend == "nccl" else backend, **options
+    )
+    torch.distributed.Logger.set_runtime_stats_and_log = _always(None)
 
 
 def _no_grad(mode: Any = True) -> Any:

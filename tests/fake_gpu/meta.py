@@ -27,7 +27,7 @@ class MetaDevice(FakeDevice):
     """Bytes, operations, kernels and waits are those of the real run, as long as what is computed
     does not depend on values that were made up."""
 
-    inner = torch.device("meta")
+    beneath = torch.device("meta")
 
     def __init__(self, gib: float = 80.0) -> None:
         super().__init__(gib)

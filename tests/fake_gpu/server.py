@@ -8,6 +8,7 @@ line of standard input asks: the case (a function of cases.py), its arguments, a
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -34,6 +35,8 @@ def main(guard: Path) -> None:
     install(guard)
     for name in HEAVY:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a case's collections look at its own objects only
     for line in sys.stdin:
         asked = json.loads(line)
         if (pid := os.fork()) == 0:

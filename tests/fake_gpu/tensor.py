@@ -11,30 +11,30 @@ if TYPE_CHECKING:
 
 
 class CudaTensor(torch.Tensor):
-    """``inner`` is what it stands for: a tensor on the CPU (``honest.py``), or one on torch's meta
+    """``elem`` is what it stands for: a tensor on the CPU (``honest.py``), or one on torch's meta
     device, without values (``meta.py``). Operators go to the ``device`` that is running."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl
     device_running: FakeDevice | None = None
-    inner: torch.Tensor
+    elem: torch.Tensor
     known: torch.Tensor | None
     """Its values, where they came from the CPU and are few."""
 
     @staticmethod
     def __new__(
-        cls, inner: torch.Tensor, index: int = 0, known: torch.Tensor | None = None
+        cls, elem: torch.Tensor, index: int = 0, known: torch.Tensor | None = None
     ) -> CudaTensor:
         made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls,
-            inner.size(),
-            strides=inner.stride(),
-            storage_offset=inner.storage_offset(),
-            dtype=inner.dtype,
-            layout=inner.layout,
+            elem.size(),
+            strides=elem.stride(),
+            storage_offset=elem.storage_offset(),
+            dtype=elem.dtype,
+            layout=elem.layout,
             device=torch.device("cuda", index),
-            requires_grad=inner.requires_grad,
+            requires_grad=elem.requires_grad,
         )
-        made.inner = inner
+        made.elem = elem
         made.known = known
         return made
 
@@ -47,7 +47,7 @@ class CudaTensor(torch.Tensor):
         return cls.device_running.run(func, args, kwargs or {})
 
     def __repr__(self, **_: Any) -> str:
-        return f"CudaTensor({self.inner!r}, device='{self.device}')"
+        return f"CudaTensor({self.elem!r}, device='{self.device}')"
 
     # What torch does in C++ with the bytes themselves
 
@@ -63,10 +63,10 @@ class CudaTensor(torch.Tensor):
         return self.numpy()
 
     def untyped_storage(self) -> torch.UntypedStorage:
-        return self.inner.untyped_storage()
+        return self.elem.untyped_storage()
 
     def data_ptr(self) -> int:
-        return self.inner.data_ptr()
+        return self.elem.data_ptr()
 
     @property
     def data(self) -> Any:
@@ -77,7 +77,7 @@ class CudaTensor(torch.Tensor):
         if not isinstance(new, CudaTensor):
             raise RuntimeError(f"the data of a tensor on {self.device} became one on {new.device}")
         torch.Tensor.data.__set__(self, new)  # type: ignore[attr-defined]
-        self.inner, self.known = new.inner, new.known
+        self.elem, self.known = new.elem, new.known
 
     # Copies, also of another process: a file holds the values
 
@@ -89,16 +89,16 @@ class CudaTensor(torch.Tensor):
         return copy
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.inner.detach().__reduce_ex__(protocol)
+        return self.elem.detach().__reduce_ex__(protocol)
 
     # Which lets Module.to keep a parameter the object that it is
 
     def __tensor_flatten__(self) -> Any:
-        return ["inner"], self.device.index
+        return ["elem"], self.device.index
 
     @staticmethod
-    def __tensor_unflatten__(inner: Any, index: Any, size: Any, stride: Any) -> CudaTensor:
-        return CudaTensor(inner["inner"], index)
+    def __tensor_unflatten__(elem: Any, index: Any, size: Any, stride: Any) -> CudaTensor:
+        return CudaTensor(elem["elem"], index)
 
 
 def attention(query: Any, *args: Any, **options: Any) -> Any:
@@ -107,3 +107,10 @@ def attention(query: Any, *args: Any, **options: Any) -> Any:
     if isinstance(query, CudaTensor) and query.device_running is not None:
         return query.device_running.attention(query, *args, **options)
     return torch._C._nn.scaled_dot_product_attention(query, *args, **options)
+
+
+def item(tensor: Any) -> Any:
+    """A number that C++ reads for itself, as ``torch.tensor`` does of a list with tensors in it."""
+    assert isinstance(tensor, CudaTensor) and tensor.device_running is not None
+    tensor.device_running.ledger.wait("item")
+    return tensor.device_running.read(tensor).item()
