@@ -39,36 +39,39 @@ def _called(words: list[str]) -> int:
         return int(end.code or 0)
 
 
-def family(name: str, folder: str, device: str) -> Json:
-    """A tiny checkpoint of a model family: answers, and one step of DPO. On ``cuda`` an honest
-    device computes it."""
+def checkpoint(name: str, folder: str) -> Json:
+    """The tiny checkpoint of a model family, in ``folder``/model: its spec."""
+    from models.families import build
+
+    return build(name, Path(folder) / "model").model_dump()
+
+
+def family(spec: Json, folder: str, device: str) -> Json:
+    """Answers of a model, and two steps of DPO. On ``cuda`` an honest device computes them."""
     if device == "cpu":
-        return _family(name, Path(folder), device)
+        return _family(spec, Path(folder), device)
     with HonestDevice():
-        return _family(name, Path(folder), device)
+        return _family(spec, Path(folder), device)
 
 
-def _family(name: str, folder: Path, device: str) -> Json:
-    from models.families import VARIANTS, build, draw
+def _family(spec: Json, folder: Path, device: str) -> Json:
+    from models.families import draw
 
     from seva_exp import Machine
     from seva_exp.generation.engine import Engine
     from seva_exp.interfaces import Placement, Request
+    from seva_exp.models import HubModel
     from seva_exp.models.vlm import load
     from seva_exp.progress import progress
     from seva_exp.training import DpoTraining
     from seva_exp.training.collate import Preference
     from seva_exp.training.dpo import train
 
-    assert name not in VARIANTS
     work = folder / device
-    work.mkdir(parents=True)
-    spec = build(name, folder / "model")
-    vlm = load(spec, Machine(device=device, dtype="float32"))
+    work.mkdir()
+    vlm = load(HubModel(**spec), Machine(device=device, dtype="float32"))
     pictures = [partial(draw, *size, turn) for turn, size in enumerate([(60, 30), (27, 75)])]
-    asked = [
-        Request(f"r{i}", f"p{i % 2}", pictures[i % 2], "What is in it?", 4) for i in range(3)
-    ]
+    asked = [Request(f"r{i}", f"p{i % 2}", pictures[i % 2], "What is in it?", 4) for i in range(3)]
     told: list[str] = []
     replies = {r.id: r.tokens for some in Engine(vlm, 4, warn=told.append).run(asked) for r in some}
     rows = [

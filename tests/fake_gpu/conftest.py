@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -48,19 +49,31 @@ class FakeGpu:
 
     def __call__(self, case: str, **arguments: Any) -> dict[str, Any]:
         """What the case found; ``output``: what it said. A case that dies fails the test."""
+        code, folder = self._ask(case, arguments)
+        said = (folder / "output.txt").read_text(encoding="utf-8")
+        if code != 0:
+            pytest.fail(f"{case} died ({code}): {said[-3000:]}")
+        return json.loads((folder / "result.json").read_text()) | {"output": said}
+
+    def dies(self, case: str, **arguments: Any) -> int:
+        """The exit code of a case that does not come to its end."""
+        return self._ask(case, arguments)[0]
+
+    def _ask(self, case: str, arguments: dict[str, Any]) -> tuple[int, Path]:
         folder = self._folder / f"{self._count}-{case}"
         self._count += 1
         folder.mkdir()
         asked = {"case": case, "arguments": arguments, "folder": str(folder)}
         assert self._server.stdin and self._server.stdout
-        print(json.dumps(asked), file=self._server.stdin, flush=True)
-        code = self._server.stdout.readline().strip()
-        said = folder / "output.txt"
-        output = said.read_text(encoding="utf-8") if said.exists() else ""
-        if not (folder / "result.json").exists():
-            log = (self._folder / "server.txt").read_text(encoding="utf-8")
-            pytest.fail(f"{case} died ({code}): {output[-3000:]}\n{log[-1000:]}")
-        return json.loads((folder / "result.json").read_text()) | {"output": output}
+        try:
+            print(json.dumps(asked), file=self._server.stdin, flush=True)
+            reply = self._server.stdout.readline()
+        except BaseException:  # the test is late: it leaves no case behind
+            os.killpg(self._server.pid, signal.SIGKILL)
+            raise
+        if not reply:
+            pytest.fail(f"the server died: {(self._folder / 'server.txt').read_text()[-3000:]}")
+        return int(reply), folder
 
     def end(self) -> None:
         self._server.communicate()

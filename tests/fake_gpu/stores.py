@@ -30,27 +30,31 @@ def compare(one: Path, other: Path) -> list[str]:
     files = [file for name in RESULTS for file in sorted(one.glob(f"*/*/{name}.jsonl"))]
     adapters = sorted(one.glob("*/*/adapter/adapter_model.safetensors"))
     assert files
-    found = [text for file in files for text in _rows(file, other / file.relative_to(one))]
-    found += [text for file in adapters for text in _weights(file, other / file.relative_to(one))]
+    found = [text for file in files for text in compare_rows(file, other / file.relative_to(one))]
+    found += [
+        text for file in adapters for text in compare_weights(file, other / file.relative_to(one))
+    ]
     return found
 
 
-def _rows(one: Path, other: Path) -> Iterator[str]:
+def compare_rows(one: Path, other: Path) -> Iterator[str]:
+    """Of two files of JSON lines."""
     rows = [[json.loads(line) for line in f.read_text().splitlines()] for f in (one, other)]
     if len(rows[0]) != len(rows[1]):
         yield f"{one}: {len(rows[0])} rows, {len(rows[1])}"
     for number, pair in enumerate(zip(*rows, strict=False)):
-        for where, a, b in _unlike(*pair):
+        for where, a, b in unlike(*pair):
             yield f"{one.parent.parent.name}/{one.name}:{number + 1}{where}: {a} is not {b}"
 
 
-def _unlike(a: Any, b: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
+def unlike(a: Any, b: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Numbers that are apart, and all else that is not equal, with their place in the value."""
     if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
         for key in a:
-            yield from _unlike(a[key], b[key], f"{where}.{key}")
+            yield from unlike(a[key], b[key], f"{where}.{key}")
     elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         for number, pair in enumerate(zip(a, b, strict=True)):
-            yield from _unlike(*pair, f"{where}[{number}]")
+            yield from unlike(*pair, f"{where}[{number}]")
     elif isinstance(a, float) and isinstance(b, float):
         if not math.isclose(a, b, rel_tol=CLOSE, abs_tol=CLOSE):
             yield where, a, b
@@ -58,7 +62,8 @@ def _unlike(a: Any, b: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
         yield where, a, b
 
 
-def _weights(one: Path, other: Path) -> Iterator[str]:
+def compare_weights(one: Path, other: Path) -> Iterator[str]:
+    """Of two adapters."""
     a, b = load_file(one), load_file(other)
     if a.keys() != b.keys():
         yield f"{one}: other weights"

@@ -39,9 +39,7 @@ class CudaTensor(torch.Tensor):
         return made
 
     @classmethod
-    def __torch_dispatch__(
-        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if cls.device_running is None:
             raise RuntimeError("a tensor of a fake GPU outlived it")
         return cls.device_running.run(func, args, kwargs or {})
