@@ -142,12 +142,7 @@ class FakeDevice(TorchDispatchMode, ABC):
     ) -> None:
         if of.name in INDEXES:
             others = [x for x in others if not self._is_index(x, args[1])]
-        devices = {x.device for x in ours} | {x.device for x in others if x.dim()}
-        if len(devices) > 1:
-            raise RuntimeError(
-                "Expected all tensors to be on the same device, but found at least two devices, "
-                f"{' and '.join(sorted(map(str, devices)))}! ({func})"
-            )
+        self._same_device(func, [*ours, *(x for x in others if x.dim())])
         if of.matrix:
             wider = of.name in SUMS and func._overloadname.startswith("dtype")
             factors = args[1:3] if wider else ours
@@ -157,6 +152,15 @@ class FakeDevice(TorchDispatchMode, ABC):
                     "expected operands of a matrix product to have the same dtype, but found "
                     f"{' and '.join(sorted(map(str, dtypes)))} ({func})"
                 )
+
+    @staticmethod
+    def _same_device(func: Any, tensors: Sequence[torch.Tensor]) -> None:
+        devices = {x.device for x in tensors}
+        if len(devices) > 1:
+            raise RuntimeError(
+                "Expected all tensors to be on the same device, but found at least two devices, "
+                f"{' and '.join(sorted(map(str, devices)))}! ({func})"
+            )
 
     def _is_index(self, tensor: torch.Tensor, indices: Any) -> bool:
         """An index on the CPU is copied to the device."""
@@ -229,6 +233,7 @@ class FakeDevice(TorchDispatchMode, ABC):
         """What torch's function gives. CUDA takes the flash kernel without a mask in half
         precision, else the memory-efficient one where heads are not grouped, else plain products:
         scores of all tokens by all tokens."""
+        self._same_device("attention", [x for x in (query, key, value, attn_mask) if x is not None])
         half = query.dtype in (torch.float16, torch.bfloat16)
         if half and attn_mask is None and query.shape[-1] <= 256:
             kernel = "flash"
