@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .honest import HonestDevice
+from .ledger import Work
+from .meta import MetaDevice
 from .ranks import Forked
+from .shapes import Generated
 from .watch import Watch
 
 Json = dict[str, Any]
@@ -25,7 +29,7 @@ def command(words: list[str], device: str, mistake: str = "") -> Json:
         return {"code": _called([*words, "machine.device=cpu"])}
     with HonestDevice() as gpu, Forked.ranks(), Watch(gpu.ledger).watching() as watch:
         code = _called([*words, "machine.device=cuda"])
-    return {"code": code, **watch.told()}
+    return {"code": code, **watch.told(), "beside_ranks": Forked.beside}
 
 
 def _called(words: list[str]) -> int:
@@ -37,6 +41,72 @@ def _called(words: list[str]) -> int:
         main()
     except SystemExit as end:
         return int(end.code or 0)
+
+
+def shapes(size: str, gib: float, rank: int, mistake: str = "") -> Json:
+    """A model in its true size through the stages of a run, one after the other, on a GPU of
+    ``gib``: bytes, operations, kernels and waits."""
+    from . import mistakes
+    from .shapes import SIZES, Shapes, adapter_of
+
+    if mistake:
+        getattr(mistakes, mistake)()
+    with MetaDevice(gib) as gpu:
+        run = Shapes(gpu, SIZES[size], Path.cwd())
+        with run.loadable():
+            adapter = adapter_of(run.model(), rank, run.work / "adapter")
+            gc.collect()
+            gc.disable()
+            held = {"loaded": gpu.ledger.live}
+            base = run.generated(rows=256, answer=6, asked=40)
+            reference = run.scored(2)
+            training = run.trained(rank, 2, True)
+            held["trained"] = gpu.ledger.live
+            run.shop.release()
+            held["released"], held["kept"] = gpu.ledger.live, gpu.ledger.reserved
+            run.model(adapter)
+            held["aligned"] = gpu.ledger.live
+            aligned = run.generated(rows=256, answer=6, asked=8)
+        return {
+            "held": held,
+            "base": _generation(base),
+            "aligned": _generation(aligned),
+            "reference": _work(reference),
+            "micro_steps": [_work(work) for work in training.micro_steps],
+            "optimizer_step": _work(training.optimizer_step),
+            "adapter": training.adapter,
+            "said": training.said,
+            "warned": run.warned,
+        }
+
+
+def generation(size: str, gib: float) -> Json:
+    """Answers of a model in its true size."""
+    from .shapes import SIZES, Shapes
+
+    with MetaDevice(gib) as gpu:
+        run = Shapes(gpu, SIZES[size], Path.cwd())
+        with run.loadable():
+            run.model()
+            held = gpu.ledger.live
+            return {"held": held, **_generation(run.generated(rows=256, answer=3, asked=16))}
+
+
+def _generation(found: Generated) -> Json:
+    steps = [_work(one.work) for one in found.of("_decode")]
+    return {"rows": found.rows, "budget": found.budget, "peak": found.peak, "steps": steps}
+
+
+def _work(work: Work) -> Json:
+    waits = [(wait.kind, wait.place, count) for wait, count in work.waits.items()]
+    return {
+        "kernels": work.kernels,
+        "flop": dict(work.flop),
+        "float32_share": work.float32_share,
+        "attention": dict(work.attention),
+        "waits": waits,
+        "peak": work.peak,
+    }
 
 
 def checkpoint(name: str, folder: str) -> Json:

@@ -57,7 +57,7 @@ def operator(func: Any) -> Operator:
     return Operator(
         name=name,
         communicates=func.namespace in ("c10d", "_c10d_functional"),
-        view=any(not alias.is_write for alias in aliases),
+        view=any(not alias.is_write for alias in aliases) or name == "_unsafe_view",
         returns=any(alias.is_write for alias in aliases),
         matrix=name.startswith(MATRIX) and "backward" not in name,
         read=READS.get(func),

@@ -12,18 +12,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from seva_exp.stages import processes, worker
+
+from .tensor import CudaTensor
 
 
 class Forked:
     """What stages/processes.py asks of a ``subprocess.Popen`` of ``seva_exp.stages.worker``."""
 
+    beside: ClassVar[list[tuple[int, int]]] = []
+    """What this process held on the device, and what torch kept, when each began."""
+
     def __init__(
         self, command: list[str], env: dict[str, str], stdin: int, stdout: BinaryIO, stderr: int
     ) -> None:
         assert command[1:3] == ["-m", "seva_exp.stages.worker"]
+        assert CudaTensor.device_running is not None
+        ledger = CudaTensor.device_running.ledger
+        self.beside.append((ledger.live, ledger.reserved))
         self.returncode: int | None = None
         theirs, self._input = os.pipe()
         self._pid = os.fork()

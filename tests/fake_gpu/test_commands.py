@@ -32,10 +32,10 @@ class Runs:
             assert not_allowed(stage["waits"]) == []
         return done
 
-    def differences(self, words: list[str], folder: Path, on_gpu: tuple[str, ...] = ()) -> list:
-        """Between a run on the CPU and one on the honest device, from two empty stores."""
+    def differences(self, words: list[str], folder: Path) -> list[str]:
+        """Between a run on the CPU and one on the honest device, each in its store."""
         self("cpu", words, folder / "cpu")
-        self("cuda", [*words, *on_gpu], folder / "cuda")
+        self("cuda", words, folder / "cuda")
         return compare(folder / "cpu", folder / "cuda")
 
 
@@ -98,8 +98,13 @@ def test_a_killed_training_goes_on(runs, default, fake_gpu, tmp_path):
 
 
 def test_two_ranks(runs, default, tmp_path):
-    """They share the answers' shards, and train together (over gloo instead of NCCL)."""
+    """They share the answers' shards, and train together (over gloo instead of NCCL). Beside them,
+    the process that scored the reference holds nothing on the first one's GPU."""
     for name in ("cpu", "cuda"):
-        without(default, tmp_path / name, "answers", "align")
+        without(default, tmp_path / name, "answers", "reference", "align")
     words = [*NOISE, *ALIGN, "machine.train_batch_size=1"]
-    assert runs.differences(words, tmp_path, ("machine.processes=2",)) == []
+    runs("cpu", words, tmp_path / "cpu")
+    done = runs("cuda", [*words, "machine.processes=2"], tmp_path / "cuda")
+    assert compare(tmp_path / "cpu", tmp_path / "cuda") == []
+    assert done["stages"]["reference"]["peak"] > 0
+    assert done["beside_ranks"] == [[0, 0]] * 6
