@@ -54,7 +54,7 @@ ALLOWED = (
     Allowed("training/dpo.py:count", ("item",), "a micro-batch's tokens, for its weight"),
     Allowed("training/dpo.py:_note", ("item",), "metrics, as TRL's"),
     Allowed("training/dpo.py:_compute_loss", ("item",), "the metrics of our losses"),
-    Allowed("training/dpo.py:_trl_loss", ("item",), "TRL's metrics"),
+    Allowed("training/dpo.py:_trl_loss", ("item", "boolean index"), "TRL's metrics"),
     Allowed("training/finetune.py:*", ("item",), "TRL's metrics"),
     Allowed(
         "training/steps.py:run", ("item", "upload"), "the Trainer's loss and norm, once a step"

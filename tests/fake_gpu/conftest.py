@@ -55,9 +55,10 @@ class FakeGpu:
             pytest.fail(f"{case} died ({code}): {said[-3000:]}")
         return json.loads((folder / "result.json").read_text()) | {"output": said}
 
-    def dies(self, case: str, **arguments: Any) -> int:
-        """The exit code of a case that does not come to its end."""
-        return self._ask(case, arguments)[0]
+    def dies(self, case: str, **arguments: Any) -> tuple[int, str]:
+        """The exit code of a case that does not come to its end, and what it said."""
+        code, folder = self._ask(case, arguments)
+        return code, (folder / "output.txt").read_text(encoding="utf-8")
 
     def _ask(self, case: str, arguments: dict[str, Any]) -> tuple[int, Path]:
         folder = self._folder / f"{self._count}-{case}"

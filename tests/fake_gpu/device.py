@@ -96,6 +96,8 @@ class FakeDevice(TorchDispatchMode, ABC):
             self._check(func, of, args, ours, [x for x in tensors if type(x) is not CudaTensor])
         if of.read:
             self.ledger.wait(of.read)
+        elif of.name in INDEXES and _by_mask(args):
+            self.ledger.wait("boolean index")
         a = [self._inner(x) for x in args]
         k = {name: self._inner(x) for name, x in kwargs.items() if name not in DROPPED}
         if wanted is not None:
@@ -270,6 +272,14 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
             yield value
         elif isinstance(value, (list, tuple)):
             yield from _tensors(value)
+
+
+def _by_mask(args: Any) -> bool:
+    """Whether places are taken by a mask, which the host must count; one number for all of them is
+    filled in without."""
+    if len(args) > 2 and args[2].numel() == 1:
+        return False
+    return any(x is not None and x.dtype in (torch.bool, torch.uint8) for x in args[1])
 
 
 def _patch(device: FakeDevice) -> None:

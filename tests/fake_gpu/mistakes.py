@@ -52,10 +52,13 @@ def cycles_left() -> None:
     gc.collect = lambda *_: 0  # type: ignore[assignment]
 
 
-def no_autocast() -> None:
-    """A forward pass in the number formats of its weights."""
+def float32_products() -> None:
+    """LoRA's products in the format of its weights, to which PEFT casts what comes in."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     torch.autocast.__enter__ = lambda context: context  # type: ignore[method-assign]
     torch.autocast.__exit__ = lambda *_: None  # type: ignore[method-assign, assignment]
+    BaseTunerLayer.cast_input_dtype_enabled = property(lambda _: True, lambda *_: None)
 
 
 def killed_at_step_2() -> None:

@@ -88,7 +88,7 @@ def test_a_killed_training_goes_on(runs, default, fake_gpu, tmp_path):
     for name in ("cpu", "cuda"):
         without(default, tmp_path / name, "reference", "align")
     store = f"machine.store={tmp_path / 'cuda'}"
-    code = fake_gpu.dies(
+    code, _ = fake_gpu.dies(
         "command", words=[*words, store], device="cuda", mistake="killed_at_step_2"
     )
     assert code == -9

@@ -78,7 +78,7 @@ def test_13b_generates_on_40_gb(fake_gpu):
 
 
 def test_float32_products_are_seen(fake_gpu):
-    run = fake_gpu("shapes", size=SHORT, gib=CARD, rank=RANK, mistake="no_autocast")
+    run = fake_gpu("shapes", size=SHORT, gib=CARD, rank=RANK, mistake="float32_products")
     assert all(step["float32_share"] > 0.01 for step in run["micro_steps"])
 
 
@@ -88,4 +88,5 @@ def test_memory_that_stays_is_seen(fake_gpu):
 
 
 def test_what_does_not_fit_is_refused(fake_gpu):
-    assert fake_gpu.dies("shapes", size="13b", gib=CARD, rank=RANK) == 1
+    code, said = fake_gpu.dies("generation", size="13b", gib=CARD)
+    assert code == 1 and "CUDA out of memory" in said
