@@ -125,6 +125,7 @@ def aligned(size: str, beside: bool) -> Row:
     from unittest.mock import patch
 
     from fake_gpu.shapes import adapter_of
+
     from seva_exp.models import adapter
 
     fit = adapter.fit
