@@ -69,7 +69,7 @@ TRAININGS = [
     Case("13b", 256, 4),
     Case("13b", 1024, 1),
 ]
-GENERATIONS = [("7b", 24, 40), ("7b", 80, 200), ("13b", 40, 30), ("13b", 80, 90)]
+GENERATIONS = [("7b", 24, 30), ("7b", 80, 180), ("13b", 40, 24), ("13b", 80, 90)]
 """Size, GiB of the card, questions."""
 ADAPTER = 128
 """Rank of the adapter of which an aligned model is made."""
@@ -128,13 +128,15 @@ def aligned(size: str, beside: bool) -> Row:
 
     from seva_exp.models import adapter
 
-    fit = adapter.fit
-    with model(size, 24) as made, patch("seva_exp.models.vlm.fit") as placed:
-        placed.side_effect = lambda net, folder: fit(net, folder, -1.0 if beside else 1.0)
+    fit, lost = adapter.fit, -1.0 if beside else 1.0
+    with (
+        model(size, 24) as made,
+        patch("seva_exp.models.vlm.fit", lambda net, folder: fit(net, folder, lost)),
+    ):
         folder = adapter_of(made.model(), ADAPTER, made.work / "adapter")
         made.model(folder)
         weights = made.gpu.ledger.live
-        found = made.generated(rows=1024, answer=8, asked=8)
+        found = made.generated(rows=1024, answer=ANSWER, asked=30, adapter=folder)
     name = f"{size} r={ADAPTER}, {'beside' if beside else 'merged'}"
     return {"model": name, "card": "24 GB", "weights": weights / GIB} | _steps(found)
 

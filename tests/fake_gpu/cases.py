@@ -66,7 +66,7 @@ def shapes(size: str, gib: float, rank: int, mistake: str = "") -> Json:
             held["released"], held["kept"] = gpu.ledger.live, gpu.ledger.reserved
             run.model(adapter)
             held["aligned"] = gpu.ledger.live
-            aligned = run.generated(rows=256, answer=6, asked=8)
+            aligned = run.generated(rows=256, answer=6, asked=40, adapter=adapter)
         return {
             "held": held,
             "base": _generation(base),

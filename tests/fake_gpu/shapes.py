@@ -11,7 +11,7 @@ import random
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,14 +134,14 @@ class Shapes:
         return vlm
 
     def placement(self, micro: int, checkpointing: bool) -> Any:
-        from dataclasses import replace
-
         made = self.shop.placement(self.work)
         return replace(made, train_batch_size=micro, gradient_checkpointing=checkpointing)
 
     # What stages do
 
-    def generated(self, rows: int, answer: int, asked: int | None = None) -> Generated:
+    def generated(
+        self, rows: int, answer: int, asked: int | None = None, adapter: Path | None = None
+    ) -> Generated:
         """``asked`` questions on as many pictures (none: one a row), answers of ``answer``
         tokens."""
         from seva_exp.generation.engine import Engine
@@ -154,26 +154,32 @@ class Shapes:
         ]
         found = Generated()
         with self.gpu.ledger.stretch() as work, found.watching(self.gpu):
-            for _ in Engine(self.model(), rows, warn=self.warned.append).run(requests):
+            for _ in Engine(self.model(adapter), rows, warn=self.warned.append).run(requests):
                 pass
         found.peak = work.peak
         return found
 
     def scored(self, count: int) -> Work:
-        """The reference's pass over so many preferences, its comparison with plain rows
-        included."""
-        from seva_exp.training.forward import forward_for, scored
-        from seva_exp.training.reference import scoring
+        """The reference of so many preferences: its one pass, after the shared row was compared
+        with plain rows."""
+        from seva_exp.training import reference
 
-        rows, place = preferences(count), self.placement(count, False)
-        vlm = self.model()
-        with self.gpu.ledger.stretch() as work, scoring(vlm, None) as model:
-            forward = forward_for(vlm, model, rows, "auto", place)
-            scored(
-                forward, model, forward.collator(rows)([{"row": i} for i in range(count)]), place
-            )
-            forward.close()
-        return work
+        rows, real, found = preferences(count), reference.scored, []
+
+        def scored(*given: Any) -> Any:
+            with self.gpu.ledger.stretch() as work:
+                out = real(*given)
+            found.append(work)
+            return out
+
+        place = replace(self.placement(count, False), work=self.work / f"reference-{count}")
+        place.work.mkdir()
+        with (
+            patch.object(reference, "scored", scored),
+            patch.object(reference, "preferences_of", lambda *_: rows),
+        ):
+            reference.score_reference(self.model(), rows, self.work, "auto", place)
+        return found[-1]
 
     def trained(
         self,

@@ -13,6 +13,7 @@ from typing import Any
 from seva_exp.execution import Execution
 from seva_exp.generation.loop import Loop
 from seva_exp.stages import base
+from seva_exp.training.steps import StepTrainer
 
 from .ledger import Ledger, Work
 
@@ -20,7 +21,8 @@ from .ledger import Ledger, Work
 @dataclass
 class StageWork:
     """``before`` and ``after``: bytes that were held. ``waits``: kind, place, how often. ``steps``:
-    of each decode step its rows, kernels and waits by kind."""
+    of each decode step its rows, kernels and waits by kind. ``shares``: of float32 in the matrix
+    work of each micro-step of a training."""
 
     before: int
     after: int = 0
@@ -30,6 +32,7 @@ class StageWork:
     attention: dict[str, int] = field(default_factory=dict)
     waits: list[tuple[str, str, int]] = field(default_factory=list)
     steps: list[tuple[int, int, dict[str, int]]] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
 
     def take(self, work: Work, live: int) -> None:
         found = Counter[tuple[str, str]]()
@@ -58,6 +61,10 @@ class Watch:
     def watching(self) -> Iterator[Watch]:
         """Until the end of the process: its patches are not taken back."""
         make, decode, load = Execution._make, Loop._decode, base.load_model
+        train = StepTrainer.training_step
+        StepTrainer.training_step = (  # type: ignore[method-assign]
+            lambda *call, **options: self._micro_step(train, *call, **options)
+        )
         Execution._make = lambda *call: self._stage(make, *call)  # type: ignore[method-assign]
         Loop._decode = lambda *call: self._step(decode, *call)  # type: ignore[method-assign]
         base.load_model = partial(self._load, load)
@@ -78,6 +85,13 @@ class Watch:
             decode(loop)
         if self._now is not None:
             self._now.steps.append((rows, work.kernels, dict(work.waits_by_kind())))
+
+    def _micro_step(self, train: Any, *call: Any, **options: Any) -> Any:
+        with self._ledger.stretch() as work:
+            loss = train(*call, **options)
+        if self._now is not None:
+            self._now.shares.append(work.float32_share)
+        return loss
 
     def _load(self, load: Any, *call: Any) -> Any:
         self.loads.append(self._ledger.live)
