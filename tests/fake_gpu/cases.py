@@ -1,0 +1,156 @@
+"""What the tests let run under a fake GPU, each in a process of its own (server.py)."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .honest import HonestDevice
+from .ledger import Work
+from .meta import MetaDevice
+from .ranks import Forked
+from .shapes import Generated
+from .watch import Watch
+
+Json = dict[str, Any]
+
+
+def command(words: list[str], device: str, mistake: str = "") -> Json:
+    """``python -m seva_exp WORDS`` on the ``cpu``, or on an honest ``cuda`` device, with a planted
+    ``mistake`` (a function of mistakes.py): its exit code, and what Watch saw."""
+    from . import mistakes
+
+    if mistake:
+        getattr(mistakes, mistake)()
+    if device == "cpu":
+        return {"code": _called([*words, "machine.device=cpu"])}
+    with HonestDevice() as gpu, Forked.ranks(), Watch(gpu.ledger).watching() as watch:
+        code = _called([*words, "machine.device=cuda"])
+    return {"code": code, **watch.told(), "beside_ranks": Forked.beside}
+
+
+def _called(words: list[str]) -> int:
+    """The command line's exit code."""
+    from seva_exp.cli import main
+
+    sys.argv = ["seva_exp", *words]
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def shapes(size: str, gib: float, rank: int, mistake: str = "") -> Json:
+    """A model in its true size through the stages of a run, one after the other, on a GPU of
+    ``gib``: bytes, operations, kernels and waits."""
+    from . import mistakes
+    from .shapes import SIZES, Shapes, adapter_of
+
+    if mistake:
+        getattr(mistakes, mistake)()
+    with MetaDevice(gib) as gpu:
+        run = Shapes(gpu, SIZES[size], Path.cwd())
+        with run.loadable():
+            adapter = adapter_of(run.model(), rank, run.work / "adapter")
+            gc.collect()
+            gc.disable()
+            held = {"loaded": gpu.ledger.live}
+            base = run.generated(rows=256, answer=6, asked=40)
+            reference = run.scored(2)
+            training = run.trained(rank, 2, True)
+            held["trained"] = gpu.ledger.live
+            run.shop.release()
+            held["released"], held["kept"] = gpu.ledger.live, gpu.ledger.reserved
+            run.model(adapter)
+            held["aligned"] = gpu.ledger.live
+            aligned = run.generated(rows=256, answer=6, asked=40, adapter=adapter)
+        return {
+            "held": held,
+            "base": _generation(base),
+            "aligned": _generation(aligned),
+            "reference": _work(reference),
+            "micro_steps": [_work(work) for work in training.micro_steps],
+            "optimizer_step": _work(training.optimizer_step),
+            "adapter": training.adapter,
+            "said": training.said,
+            "warned": run.warned,
+        }
+
+
+def generation(size: str, gib: float) -> Json:
+    """Answers of a model in its true size."""
+    from .shapes import SIZES, Shapes
+
+    with MetaDevice(gib) as gpu:
+        run = Shapes(gpu, SIZES[size], Path.cwd())
+        with run.loadable():
+            run.model()
+            held = gpu.ledger.live
+            return {"held": held, **_generation(run.generated(rows=256, answer=3, asked=16))}
+
+
+def _generation(found: Generated) -> Json:
+    steps = [_work(one.work) for one in found.of("_decode")]
+    return {"rows": found.rows, "budget": found.budget, "peak": found.peak, "steps": steps}
+
+
+def _work(work: Work) -> Json:
+    waits = [(wait.kind, wait.place, count) for wait, count in work.waits.items()]
+    return {
+        "kernels": work.kernels,
+        "flop": dict(work.flop),
+        "float32_share": work.float32_share,
+        "attention": dict(work.attention),
+        "waits": waits,
+        "peak": work.peak,
+    }
+
+
+def checkpoint(name: str, folder: str) -> Json:
+    """The tiny checkpoint of a model family, in ``folder``/model: its spec."""
+    from models.families import build
+
+    return build(name, Path(folder) / "model").model_dump()
+
+
+def family(spec: Json, folder: str, device: str) -> Json:
+    """Answers of a model, and two steps of DPO. On ``cuda`` an honest device computes them."""
+    if device == "cpu":
+        return _family(spec, Path(folder), device)
+    with HonestDevice():
+        return _family(spec, Path(folder), device)
+
+
+def _family(spec: Json, folder: Path, device: str) -> Json:
+    from models.families import draw
+
+    from seva_exp import Machine
+    from seva_exp.generation.engine import Engine
+    from seva_exp.interfaces import Placement, Request
+    from seva_exp.models import HubModel
+    from seva_exp.models.vlm import load
+    from seva_exp.progress import progress
+    from seva_exp.training import DpoTraining
+    from seva_exp.training.collate import Preference
+    from seva_exp.training.dpo import train
+
+    work = folder / device
+    work.mkdir()
+    vlm = load(HubModel(**spec), Machine(device=device, dtype="float32"))
+    pictures = [partial(draw, *size, turn) for turn, size in enumerate([(60, 30), (27, 75)])]
+    asked = [Request(f"r{i}", f"p{i % 2}", pictures[i % 2], "What is in it?", 4) for i in range(3)]
+    told: list[str] = []
+    replies = {r.id: r.tokens for some in Engine(vlm, 4, warn=told.append).run(asked) for r in some}
+    rows = [
+        Preference(f"s{i}", "Describe it.", picture, (*range(10, 18 + i),), ((40, 41, 42),))
+        for i, picture in enumerate(pictures)
+    ]
+    place = Placement(
+        str(vlm.device), 4, 2, False, partial(progress, "off"), work, warn=told.append
+    )
+    training = DpoTraining(batch_size=1, learning_rate=1e-3, warmup_ratio=0.0, lora_rank=4)
+    _, steps = train(vlm, rows, training, place, 0, "base", lambda step, row: None)
+    return {"answers": replies, "steps": steps, "told": told}

@@ -1,0 +1,75 @@
+"""Planted mistakes, each of a kind that once was there or may come: the tests must see them. A
+function patches the package in its process."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+from typing import Any
+
+import torch
+
+
+def row_left_on_the_cpu() -> None:
+    """No one moves the shared row to the device."""
+    from seva_exp.training.shared_row import SharedRow
+
+    SharedRow.to = lambda row, device, **_: row  # type: ignore[method-assign]
+
+
+def mask_made_on_the_cpu() -> None:
+    """Who sees whom among a prompt's answers, made where the numbers are."""
+    from seva_exp.training import shared_attention
+
+    right = shared_attention.answer_mask
+    shared_attention.answer_mask = lambda *call: right(*call).cpu()
+
+
+def weights_of_attention_in_float32() -> None:
+    """The softmax's number format, kept for the product with the values."""
+    from seva_exp.generation.slot_attention import Decode
+
+    right = Decode._weights
+    Decode._weights = lambda *call: right(*call).float()  # type: ignore[method-assign]
+
+
+def item_in_the_decode_step() -> None:
+    """A look at the logits, at each step."""
+    from seva_exp.generation.loop import Loop
+
+    right = Loop._choose
+
+    def choose(loop: Any, rows: Any, logits: Any, *more: Any) -> None:
+        assert logits.max().item() < float("inf")
+        right(loop, rows, logits, *more)
+
+    Loop._choose = choose  # type: ignore[method-assign]
+
+
+def cycles_left() -> None:
+    """``release`` without a collection."""
+    gc.collect = lambda *_: 0  # type: ignore[assignment]
+
+
+def float32_products() -> None:
+    """LoRA's products in the format of its weights, to which PEFT casts what comes in."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    torch.autocast.__enter__ = lambda context: context  # type: ignore[method-assign]
+    torch.autocast.__exit__ = lambda *_: None  # type: ignore[method-assign, assignment]
+    BaseTunerLayer.cast_input_dtype_enabled = property(lambda _: True, lambda *_: None)
+
+
+def killed_at_step_2() -> None:
+    """No mistake of the code: the machine's, before the second checkpoint."""
+    from seva_exp.training.steps import StepLog
+
+    right = StepLog.on_log
+
+    def on_log(log: Any, args: Any, state: Any, *call: Any, **options: Any) -> None:
+        right(log, args, state, *call, **options)
+        if state.global_step == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    StepLog.on_log = on_log  # type: ignore[method-assign]
