@@ -106,7 +106,7 @@ class SharedForward:
         return SharedCollator(self._vlm, preferences, self._vision)
 
     def __call__(self, model: Any, inputs: Any) -> dict[str, Tensor]:
-        row = inputs["shared"].to(inputs["completion_mask"].device)
+        row = inputs["shared"]
         out = model(
             input_ids=row.ids,
             position_ids=row.positions,
