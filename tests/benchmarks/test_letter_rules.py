@@ -58,7 +58,7 @@ HARNESSES = [  # lmms-eval's can_infer (mmbench_evals.py); VLMEvalKit's (matchin
     ("A cat, or B: a dog", "B", ""), ("答案是B", "", ""), ("B。", "", ""),
     ("The correct answer is **D**. Here is why: it neighs and has a mane.", "", "D"),
     ("a cat " * 12, "B", ""),  # longer than twice all options
-    ("A. a cat", "A", "A"),
+    ("A. a cat", "A", "A"), ("A thing is there", "", "A"), ("A it is", "A", "A"),
 ]  # fmt: skip
 
 

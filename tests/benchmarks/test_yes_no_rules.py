@@ -219,9 +219,20 @@ def test_where_nothing_is_there_recall_is_0():
     assert ("popular", "recall") not in found, "what was not asked has no value"
 
 
+def test_a_resample_without_a_split_tells_nothing_of_it():
+    """Of one picture with a question on what is popular, precision is 100 or unknown, never 0."""
+    rows = [(str(i), "random", "yes", "yes") for i in range(9)]
+    predictions = asked("pope", [*rows, ("0", "popular", "yes", "yes")])
+    benchmark = OFFICIAL["pope"](kind="pope")
+    names = {"model": "m", "benchmark": "pope", "protocol": "p"}
+    found = {(s.split, s.metric): s for s in scores(benchmark.metrics, predictions, **names)}
+    popular = found["popular", "precision"]
+    assert (popular.value, popular.low, popular.high) == (100, pytest.approx(2.5), 100)
+
+
 def test_a_model_that_starts_to_say_yes_changes_precision_from_0():
     benchmark = OFFICIAL["pope"](kind="pope")
-    rows = [(str(i), "random", "yes" if i % 2 else "no", "no") for i in range(40)]
+    rows = [(str(i), "random", "yes", "no") for i in range(40)]
     says = [(*row[:3], row[2]) for row in rows]
     found = deltas(benchmark.metrics, asked("pope", rows), asked("pope", says), benchmark="pope")
     (precision,) = (d for d in found if (d.split, d.metric) == ("random", "precision"))

@@ -32,8 +32,8 @@ CLITICS = (re.compile(r"(?<=[^'\s])('[smd]?)(?=\s|$)"),
            re.compile(r"(?<=[^'\s])('ll|'re|'ve|n't)(?=\s|$)"))  # fmt: skip
 KEPT = ("scissors",)
 """Ends in s, and is not shortened."""
-KEPT_PLURALS = ("collies", "doggies")
-"""Plurals that stay as they are, alone or behind other letters."""
+KEPT_PLURAL = "doggies"
+"""Stays as it is, alone or behind other letters."""
 SINGULARS = tuple(
     (re.compile(plural), singular)
     for plural, singular in (
@@ -64,7 +64,7 @@ def tokens(text: str) -> list[str]:
 @lru_cache(maxsize=1 << 16)
 def singular(word: str) -> str:
     """What the script compares in place of ``word``."""
-    if word in KEPT or word.endswith(KEPT_PLURALS):
+    if word in KEPT or word.endswith(KEPT_PLURAL):
         return word
     for plural, ending in SINGULARS:
         if plural.search(word):
@@ -89,10 +89,9 @@ class PublishedObjects:
 
     @cached_property
     def _compounds(self) -> dict[str, str]:
-        """Two words that are looked up as one, and what they are looked up as."""
-        names = (name.strip() for name in self.names)
-        pairs = {name: name for name in names if name.count(" ") == 1}
-        return pairs | COMPOUNDS | {"wine glas": "wine glass"}
+        """Words that are looked up as one, and what they are looked up as."""
+        names = {name.strip(): name.strip() for name in self.names}
+        return names | COMPOUNDS | {"wine glas": "wine glass"}
 
     def mentions(self, text: str) -> list[str]:
         """The object of each mention, in order, repeats included."""
