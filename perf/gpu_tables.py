@@ -71,6 +71,7 @@ TRAININGS = [
 ]
 GENERATIONS = [("7b", 24, 30), ("7b", 80, 180), ("13b", 40, 24), ("13b", 80, 90)]
 """Size, GiB of the card, questions."""
+SHORT = "7b, 2 layers"
 ADAPTER = 128
 """Rank of the adapter of which an aligned model is made."""
 
@@ -184,20 +185,31 @@ def memory(size: str, rank: int) -> Iterator[Row]:
             gc.enable()
 
 
-TABLES: dict[str, Sequence[Callable[[], Row | Iterator[Row]]]] = {
-    "training": [lambda case=case: training(case) for case in TRAININGS],
-    "generation": [
-        *(lambda of=of: generation(*of) for of in GENERATIONS),
-        lambda: aligned("7b", beside=False),
-        lambda: aligned("7b", beside=True),
-    ],
-    "memory": [lambda: memory("7b", 128), lambda: memory("7b", 1024)],
-}
+Table = Sequence[Callable[[], Row | Iterator[Row]]]
 
 
-def rows_of(table: str) -> Iterator[Row]:
+def tables(quick: bool = False) -> dict[str, Table]:
+    """What counts their rows; ``quick``: of a model of two layers, and fewer."""
+    if quick:
+        return {
+            "training": [lambda: training(Case(SHORT, 128, 1))],
+            "generation": [lambda: generation(SHORT, 24, 4)],
+            "memory": [lambda: memory(SHORT, 128)],
+        }
+    return {
+        "training": [lambda case=case: training(case) for case in TRAININGS],
+        "generation": [
+            *(lambda of=of: generation(*of) for of in GENERATIONS),
+            lambda: aligned("7b", beside=False),
+            lambda: aligned("7b", beside=True),
+        ],
+        "memory": [lambda: memory("7b", 128), lambda: memory("7b", 1024)],
+    }
+
+
+def rows_of(table: Table) -> Iterator[Row]:
     """Row by row, as they are counted."""
-    for count in TABLES[table]:
+    for count in table:
         found = count()
         yield from [found] if isinstance(found, dict) else found
 
@@ -210,7 +222,8 @@ def told(row: Row) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--table", choices=TABLES, help="one of them (all)")
+    parser.add_argument("--table", choices=tables(), help="one of them (all)")
+    parser.add_argument("--quick", action="store_true", help="few cases, of two layers")
     parser.add_argument("--json", type=Path, help="a file for the rows")
     asked = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -224,9 +237,10 @@ def main() -> None:
 
     settle()
     found: dict[str, list[Row]] = {}
-    for table in [asked.table] if asked.table else TABLES:
+    chosen = tables(asked.quick)
+    for table in [asked.table] if asked.table else chosen:
         print(f"\n{table} (bytes in GiB)\n")
-        for row in rows_of(table):
+        for row in rows_of(chosen[table]):
             if table not in found:
                 print(f"| {' | '.join(row)} |\n|{'---|' * len(row)}")
             found.setdefault(table, []).append(row)
