@@ -9,6 +9,14 @@ device that is none (tests/fake_gpu, which needs a C++ compiler): each operator'
 operations by number format and kernels are counted, and each moment in which the host waits.
 Questions of 60 tokens and 576 of the picture, answers of 150. Nothing is timed: kernels' numerics,
 the allocator's fragmentation and NCCL are not seen.
+
+training: the weights, the adapter in float32; then the peaks of the first batch's comparison with
+plain rows (which takes less where there is less), of a micro-step and of the optimizer's step;
+whether that fits a card with 0.6 GiB for CUDA's context; a checkpoint's size; of the second
+micro-step its matrix operations, the share of them in float32, kernels, and waits of the host.
+generation: tokens of keys and values that the engine allows itself, the most rows that ran at once,
+the peak; kernels and waits of a decode step. memory: what is held after each part of a run, and
+what torch keeps of the GPU for later.
 """
 
 from __future__ import annotations
@@ -101,6 +109,7 @@ def training(case: Case) -> Row:
         "case": case.name,
         "weights": done.weights / GIB,
         "adapter": done.adapter / GIB,
+        "comparison": done.made.peak / GIB,
         "micro-step": done.peak / GIB,
         "optimizer": done.optimizer_step.peak / GIB,
         **{f"{card} GB": "yes" if most <= card else "no" for card in CARDS},
