@@ -109,6 +109,13 @@ def _work(work: Work) -> Json:
     }
 
 
+def families() -> Json:
+    """The names of those that tests/models knows."""
+    from models.families import FAMILIES
+
+    return {"names": [*FAMILIES]}
+
+
 def checkpoint(name: str, folder: str) -> Json:
     """The tiny checkpoint of a model family, in ``folder``/model: its spec."""
     from models.families import build
@@ -151,6 +158,6 @@ def _family(spec: Json, folder: Path, device: str) -> Json:
     place = Placement(
         str(vlm.device), 4, 2, False, partial(progress, "off"), work, warn=told.append
     )
-    training = DpoTraining(batch_size=1, learning_rate=1e-3, warmup_ratio=0.0, lora_rank=4)
+    training = DpoTraining(batch_size=1, learning_rate=1e-4, warmup_ratio=0.0, lora_rank=4)
     _, steps = train(vlm, rows, training, place, 0, "base", lambda step, row: None)
     return {"answers": replies, "steps": steps, "told": told}

@@ -201,13 +201,14 @@ class Shapes:
         ledger, before = self.gpu.ledger, self.gpu.ledger.live
         vlm = self.model()
         weights = ledger.live
-        with ledger.kind("adapter"):
+        with ledger.stretch() as made, ledger.kind("adapter"):
             trainer = trainer_for(vlm, rows, spec, place, 0)
         trained = [p for p in trainer.model.parameters() if p.requires_grad]
         found = Trained(
             weights=weights - before,
             adapter=sum(p.numel() * p.element_size() for p in trained),
             said=trainer.forward.said,
+            made=made,
         )
         found.watch(trainer, self.gpu)
         try:
@@ -273,6 +274,8 @@ class Trained:
     weights: int
     adapter: int
     said: str
+    made: Work
+    """Of the trainer; the first batch is compared with plain rows then."""
     micro_steps: list[Work] = field(default_factory=list)
     optimizer_step: Work = field(default_factory=Work)
 
