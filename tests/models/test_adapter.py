@@ -14,6 +14,7 @@ from transformers import AutoModelForImageTextToText
 from seva_exp import StageError
 from seva_exp.generation.engine import Engine
 from seva_exp.interfaces import Request
+from seva_exp.models import adapter
 from seva_exp.models.adapter import LOST, Beside, fit
 from seva_exp.models.vlm import Vlm, load
 
@@ -132,6 +133,17 @@ def test_a_layer_with_a_bias_and_the_adapter_beside_it():
     made = Beside(layer, down, up)
     assert torch.allclose(made(x), layer(x) + x @ down.T @ up.T, atol=1e-6)
     assert made.weight is layer.weight and not made.state_dict().keys() & {"up", "down"}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("size", [1.0, 1e-5, 1e-8])
+def test_its_rounding_loses_nothing_however_small_it_is(size, dtype):
+    """Of float16's numbers those below 6e-5 have fewer and fewer digits."""
+    torch.manual_seed(0)
+    down, up = torch.randn(8, 64) * 0.02, torch.randn(64, 8) * size
+    ours = [one.to(dtype).float() for one in adapter._balanced(down, up)]
+    assert (ours[1] @ ours[0] - up @ down).norm() < 0.004 * (up @ down).norm()
+    assert torch.equal(adapter._balanced(down, 0 * up)[0], down)
 
 
 def test_it_answers_and_the_projector_is_in_the_model_s_format(spec_of, tmp_path):

@@ -10,6 +10,7 @@ their product is. Scores then belong to the adapter that a run leaves behind.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,8 @@ def fit(model: Any, folder: Path, most: float = LOST) -> Fitted:
                 layer.weight.copy_(merged)
                 continue
             beside += 1
-            dtype = layer.weight.dtype
-            model.set_submodule(inner, Beside(layer, down.to(dtype), (up * scaling).to(dtype)))
+            factors = (one.to(layer.weight.dtype) for one in _balanced(down, up * scaling))
+            model.set_submodule(inner, Beside(layer, *factors))
     return Fitted(len(shares) - beside, beside, max(shares, default=0.0))
 
 
@@ -107,6 +108,14 @@ def _merged(weight: Tensor, down: Tensor, up: Tensor, scaling: float) -> tuple[T
     size = change.norm().item()
     lost = (merged.float() - before - change).norm().item()
     return merged, lost / size if size else 0.0
+
+
+def _balanced(down: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    """Of like size, by a power of two, which rounds nothing: B may be so small (1e-6) that float16
+    has few digits left for it."""
+    large, small = down.abs().max().item(), up.abs().max().item()
+    power = round(math.log2(large / small) / 2) if large and small else 0
+    return down * 2.0**-power, up * 2.0**power
 
 
 def _scaling(folder: Path) -> float:
