@@ -90,7 +90,7 @@ def _know_the_code(names: list[str]) -> None:
 
         for cls in map(vars(stages).get, stages.__all__):
             if hasattr(cls, "version"):
-                closure.code_digest(cls)
+                closure.code_of(cls)
 
 
 def do(words: list[str], cwd: str, environment: dict[str, str], imported: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from seva_exp.closure import code_digest
+from seva_exp.closure import code_of
 from seva_exp.stages import Pairs
 
 ROOT = Path(__file__).parents[1]
@@ -59,7 +59,7 @@ def test_the_installed_wheel_runs_in_an_empty_folder(wheel, tmp_path):
     assert str(site) in out.stdout
     (file,) = (empty / "runs" / "store" / "pairs").glob("*/manifest.json")
     code = json.loads(file.read_text())["environment"]["code"]
-    assert code == code_digest(Pairs), "the same code, from the checkout"
+    assert code == code_of(Pairs), "the same code, from the checkout"
 
 
 def snippets(text: str) -> list[str]:

@@ -49,6 +49,31 @@ Unit = tuple[str, str]
 """A module and a name in it; of a class of ``STAGES``: ``Class.member``."""
 
 
+def code_of(stage: type) -> dict[str, str]:
+    """For a manifest: what the results of a stage's class are decided by, and all of the package,
+    which is quicker to compare."""
+    return {"stage": code_digest(stage), "package": package_digest()}
+
+
+def is_other(then: object, stage: type) -> bool:
+    """Whether an artifact of this stage, with ``then`` in its manifest, was made by other code than
+    would make it now. Where that is no ``code_of``, nothing is known, and it is not."""
+    if not isinstance(then, dict) or not then.get("stage"):
+        return False
+    if then.get("package") == package_digest():
+        return False
+    return code_digest(stage) not in ("", then["stage"])
+
+
+@cache
+def package_digest() -> str:
+    """16 hex characters for all source of this package; empty where it came without."""
+    folder = Path(__file__).parent
+    files = sorted(folder.rglob("*.py"))
+    texts = (file.relative_to(folder).as_posix().encode() + file.read_bytes() for file in files)
+    return hashlib.sha256(b"\n".join(texts)).hexdigest()[:16] if files else ""
+
+
 @cache
 def code_digest(stage: type) -> str:
     """The digest of the code that decides the results of a stage's class; empty for a class of

@@ -19,7 +19,8 @@ PACKAGES = (
 
 
 CODE = "code"
-"""Of an artifact's environment: the digest of the code that decides its content (``closure``)."""
+"""Of an artifact's environment: the digests of the code that decides its content
+(``closure.code_of``)."""
 
 
 def describe_environment(machine: Machine) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from seva_exp.closure import code_digest
+from seva_exp.closure import code_of, is_other
 from seva_exp.environment import CODE, describe_environment
 from seva_exp.errors import StageError
 from seva_exp.events import Listener, PlannedStage
@@ -32,8 +32,9 @@ class Execution:
     def run(self, chosen: Sequence[Stage], rows: Sequence[PlannedStage]) -> None:
         """Every stage in turn. Where no pair is left there is nothing to align: the stages that
         need the adapter are skipped, and what was measured is still reported."""
-        for stage in chosen:  # now: files that are edited while it works are not what it runs
-            code_digest(type(stage))
+        for stage, row in zip(chosen, rows, strict=True):
+            if not row.cached:  # now: files that are edited while it works are not what it runs
+                code_of(type(stage))
         if old := self._of_other_code(chosen, rows):
             self.told.warned(made_by_other_code(old))
         skipped: dict[str, str] = {}
@@ -53,8 +54,7 @@ class Execution:
         found = []
         for stage, row in zip(chosen, rows, strict=True):
             manifest = self.store.find(stage.name, stage.key) if row.cached else None
-            then = manifest.environment.get(CODE) if manifest else None
-            if then and then != (code_digest(type(stage)) or then):
+            if manifest and is_other(manifest.environment.get(CODE), type(stage)):
                 found.append(stage)
         return found
 
@@ -75,7 +75,7 @@ class Execution:
 
         def describe(seconds: float, summary: Json) -> Manifest:
             inputs = {source.label: source.key for source in stage.inputs}
-            environment = describe_environment(machine) | {CODE: code_digest(type(stage))}
+            environment = describe_environment(machine) | {CODE: code_of(type(stage))}
             identity = (stage.name, stage.version, stage.key, stage.spec(), inputs)
             return Manifest(*identity, environment, seconds, summary)
 
@@ -111,8 +111,8 @@ def made_by_other_code(old: Sequence[Stage]) -> str:
     keys = {stage.key for stage in old}
     first = [stage.label for stage in old if not keys & with_inputs(stage.inputs)]
     return (
-        f"{', '.join(stage.label for stage in old)}: made by other code than this, and taken from "
-        f"the store all the same; force=[{','.join(first)}] makes anew, with all that follows"
+        f"{', '.join(stage.label for stage in old)}: made by other code than this, and read from "
+        f"the store all the same; to make it anew, with all that follows: force=[{','.join(first)}]"
     )
 
 
