@@ -80,6 +80,17 @@ def serve() -> None:
         print(os.waitstatus_to_exitcode(status), file=replies, flush=True)
         for name in names:
             importlib.import_module(name)
+        _know_the_code(names)
+
+
+def _know_the_code(names: list[str]) -> None:
+    """So that not every command reads the source anew for its manifests."""
+    if "seva_exp.execution" in names:
+        from seva_exp import closure, stages
+
+        for cls in map(vars(stages).get, stages.__all__):
+            if hasattr(cls, "version"):
+                closure.code_digest(cls)
 
 
 def do(words: list[str], cwd: str, environment: dict[str, str], imported: Path) -> None:

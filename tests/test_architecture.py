@@ -4,7 +4,6 @@ stage's version moves when its source does."""
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import subprocess
 import sys
@@ -12,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from seva_exp.closure import Closure
+
 SOURCE = Path(__file__).parents[1] / "src" / "seva_exp"
 PINS = Path(__file__).parent / "stage_versions.json"
 
 LEVELS = [
-    {"errors", "spec", "runtime", "paths", "redact"},
+    {"errors", "spec", "runtime", "paths", "redact", "gpus", "syntax"},
     {
+        "closure",
         "randomness",
         "records",
         "digests",
@@ -27,6 +29,7 @@ LEVELS = [
         "fields",
         "given",
         "json_rows",
+        "main_memory",
     },
     {"store", "events", "interfaces", "machine", "prompts", "views", "served"},
     {"models"},
@@ -48,36 +51,6 @@ LEVELS = [
 """From the ground up. A module imports from lower levels only, and never from its own level but
 from within its own package (the ground levels may import each other)."""
 GROUND = 3
-
-MODEL = ["models/vlm.py", "models/pixels.py", "models/padding.py", "images.py", "randomness.py"]
-ATTENTION = ["models/branches.py", "models/attention.py", "models/vision.py"]
-ENGINE = [
-    *(f"generation/{name}.py" for name in ("engine", "loop", "rows", "ahead", "batches")),
-    *("generation/slots.py", "generation/slot_attention.py", "generation/sampling.py"),
-    *ATTENTION,
-]
-SOURCES = {
-    "samples": [
-        "data", "world", "images.py", "randomness.py", "views.py", "fields.py", "given.py",
-        "json_rows.py",
-    ],
-    "answers": [
-        "generation/answers.py", "generation/engines.py", *ENGINE, "generation/asked.py",
-        "served", "views.py", "augment", *MODEL,
-    ],
-    "pairs": ["generation/pairs.py", "generation/filters.py", "randomness.py"],
-    "reference": ["training", "views.py", "augment", *MODEL, *ATTENTION],
-    "align": ["training", "views.py", "augment", *MODEL, *ATTENTION],
-    "infuse": ["prompts.py"],
-    "finetune": ["training", *MODEL, *ATTENTION],
-    "evaluate": [
-        "benchmarks", "world", *ENGINE, "models/vlm.py", "models/pixels.py", "models/padding.py",
-        "images.py", "randomness.py", "fields.py", "json_rows.py",
-    ],
-    "judge": ["benchmarks", "served", "randomness.py", "fields.py", "json_rows.py"],
-    "compare": ["benchmarks", "randomness.py"],
-}  # fmt: skip
-"""What decides a stage's result, besides its spec."""
 
 
 def level_of(module: str) -> int:
@@ -148,42 +121,19 @@ def test_importing_loads_nothing_heavy(module: str):
     assert out.stdout.strip() == "[]"
 
 
-def source_digest(names: list[str], body: ast.ClassDef) -> str:
-    """A hash of what the code does: comments, docstrings and layout do not count."""
-    files = [
-        f for name in names for f in ([SOURCE / name] if "." in name else (SOURCE / name).glob("*"))
-    ]
-    text = without_texts(body)
-    for file in sorted(f for f in files if f.suffix == ".py"):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        text += f"{file.relative_to(SOURCE)}\n{without_texts(tree)}\n"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def without_texts(tree: ast.AST) -> str:
-    """The tree without docstrings (comments and layout are not in it)."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [n for n in body if not _is_text(n)] or [ast.Pass()]
-    return ast.dump(tree)
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
 def test_a_stage_whose_source_changed_has_a_decision_about_its_version():
     """After an edit: raise the stage's ``version`` when old artifacts would now be wrong; then
     ``python tests/test_architecture.py`` writes the new pins."""
-    pinned = json.loads(PINS.read_text(encoding="utf-8"))
-    now = current_pins()
-    for name, pin in now.items():
-        assert pinned[name] == pin, (
-            f"the source of stage '{name}' changed: raise its version if old artifacts are now "
-            "wrong, then run `python tests/test_architecture.py`"
-        )
-    assert set(now) == set(stage_classes()), "a stage is missing in SOURCES"
+    assert unpinned() == [], (
+        "the code of these stages changed: raise a stage's version if old artifacts are now wrong, "
+        "then run `python tests/test_architecture.py`"
+    )
+
+
+def unpinned(source: Path = SOURCE) -> list[str]:
+    """The stages whose version or code is not the pinned one."""
+    pinned, now = json.loads(PINS.read_text(encoding="utf-8")), current_pins(source)
+    return [name for name in now.keys() | pinned.keys() if now.get(name) != pinned.get(name)]
 
 
 def stage_classes() -> dict[str, type]:
@@ -193,13 +143,11 @@ def stage_classes() -> dict[str, type]:
     return {cls.name: cls for cls in found if hasattr(cls, "version")}
 
 
-def current_pins() -> dict[str, list]:
-    classes = stage_classes()
-    trees = [ast.parse(f.read_text(encoding="utf-8")) for f in (SOURCE / "stages").glob("*.py")]
-    bodies = {n.name: n for tree in trees for n in tree.body if isinstance(n, ast.ClassDef)}
+def current_pins(source: Path = SOURCE) -> dict[str, list]:
+    code = Closure(source)
     return {
-        name: [classes[name].version, source_digest(names, bodies[classes[name].__name__])]
-        for name, names in SOURCES.items()
+        name: [cls.version, code.digest(cls.__module__, cls.__name__)]
+        for name, cls in stage_classes().items()
     }
 
 

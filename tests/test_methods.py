@@ -15,6 +15,7 @@ from seva_exp import Experiment, InputError, Machine, Options, progress
 from seva_exp.augment import (
     BadPrompt,
     Blend,
+    Byol,
     ColorJitter,
     DiffusionNoise,
     LowResolution,
@@ -340,6 +341,22 @@ def test_a_view_of_weight_0_is_not_asked_and_its_fields_are_in_no_key():
     assert keys[0] == keys[1]
     with pytest.raises(InputError, match="none would be asked"):
         one(20, bad_prompt=0, low_resolution=0, color_jitter=0).check()
+
+
+def test_a_view_of_a_small_weight_is_asked_as_often_as_it_says():
+    """0 alone is never asked."""
+    weights = {"byol": 0.5, "moco": 0.25, "simclr": 1e-9, "pad": 0.0}
+    method = SevaMethod(negatives="one", weights=weights)
+    assert method.asked(weights) == ["byol", "moco", "simclr"]
+    draw = method.draw(weights)
+    assert dict(draw.views) == {"byol": 0.5, "moco": 0.25, "simclr": 1e-9}
+    found = Counter(draw(0, f"s{i}") for i in range(3000))
+    assert found["byol"] / 3000 == pytest.approx(2 / 3, abs=0.03)
+    assert found["moco"] / 3000 == pytest.approx(1 / 3, abs=0.03)
+    views = {"byol": Byol(), "moco": Moco()}
+    weak = small(aug=views, method=SevaMethod(negatives="one", weights={"byol": 0.5, "moco": 0.2}))
+    labels = {stage.label for stage in graph(weak, lambda path: "0")}
+    assert {"answers.byol", "answers.moco"} <= labels
 
 
 def test_drawing_depends_on_seed_and_sample_alone_and_follows_the_weights():

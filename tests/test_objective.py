@@ -106,6 +106,22 @@ def test_the_two_splits_are_halves_without_a_common_picture():
     assert [i for i in ids["all"] if i in set(ids["test"])] == ids["test"], "in order"
 
 
+HALVES = {
+    "selection": ["000000", "000001", "000002", "000003", "000004", "000006", "000008"],
+    "test": ["000005", "000007", "000009", "000010", "000011"],
+}
+"""Of the embedded world's first dozen pictures."""
+
+
+def test_which_pictures_are_in_which_split_does_not_change():
+    """What was chosen on one half is reported on the other: a picture never changes sides."""
+    groups = {
+        split: [q.group for q in ShapesBenchmark(images=12, split=split).chosen()]
+        for split in ("selection", "test")
+    }
+    assert {split: sorted(set(found)) for split, found in groups.items()} == HALVES
+
+
 def test_a_split_has_a_key_of_its_own_and_no_split_the_one_it_always_had():
     def identity(split: str) -> dict:
         return ShapesBenchmark(split=split).identity(lambda path: "0", None)

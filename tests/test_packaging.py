@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from seva_exp.closure import code_digest
+from seva_exp.stages import Pairs
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,6 +57,9 @@ def test_the_installed_wheel_runs_in_an_empty_folder(wheel, tmp_path):
     where = [sys.executable, "-c", "import seva_exp; print(seva_exp.__file__)"]
     out = subprocess.run(where, cwd=empty, env=environment, capture_output=True, text=True)
     assert str(site) in out.stdout
+    (file,) = (empty / "runs" / "store" / "pairs").glob("*/manifest.json")
+    code = json.loads(file.read_text())["environment"]["code"]
+    assert code == code_digest(Pairs), "the same code, from the checkout"
 
 
 def snippets(text: str) -> list[str]:

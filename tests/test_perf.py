@@ -8,6 +8,7 @@ import os
 import runpy
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,42 @@ def test_the_tables_of_a_gpu_are_counted(tmp_path):
     held = {row["after"]: row["held"] for row in found["memory"]}
     assert held["release"] == held["nothing"] == 0
     assert done.stdout.count("| release |") == 1
+
+
+OFFICIAL = SCRIPT.with_name("official.py")
+
+
+def compared(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    source = str(SCRIPT.parents[1] / "src")
+    command = [sys.executable, OFFICIAL, folder, "--answers", "60", *words]
+    return subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": source}, capture_output=True, text=True
+    )
+
+
+def test_what_is_not_there_is_not_compared(tmp_path):
+    done = compared(tmp_path)
+    assert done.returncode == 2, done.stderr
+    said = "pope first_sentence        not compared: no LLaVA/llava/eval/eval_pope.py\n"
+    assert done.stdout.startswith(said)
+    assert "differ" not in done.stdout
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_rule_is_compared_with_the_function_that_is_there(tmp_path, code):
+    """With functions of our own in the authors' places: one that agrees and one that does not."""
+    file = tmp_path / "lmms-eval/lmms_eval/tasks/chartqa/utils.py"
+    file.parent.mkdir(parents=True)
+    body = """
+    import nothing_that_exists
+    def relaxed_correctness(said, target):
+        from seva_exp.benchmarks.chartqa import relaxed
+        return relaxed(said, target, {}).score == 1 or said.startswith("%s")
+    """
+    file.write_text(textwrap.dedent(body % ("1" if code else "never said")))
+    done = compared(tmp_path, "--show", "1")
+    assert done.returncode == code, done.stderr
+    (line,) = (x for x in done.stdout.splitlines() if x.startswith("chartqa relaxed"))
+    assert line.endswith("of 60 differ")
+    assert (" 0 of" in line) == (code == 0)
+    assert ("ours" in done.stdout) == (code == 1)

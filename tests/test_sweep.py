@@ -238,6 +238,21 @@ def test_a_job_whose_process_dies_has_failed(tmp_path):
     assert sweep.conclude() == FAILED
 
 
+def test_a_job_that_never_ended_makes_the_exit_code_1(tmp_path, monkeypatch):
+    """Its scheduler killed it: all that it left is that it was begun."""
+    said: list[str] = []
+    monkeypatch.setattr("seva_exp.sweep.work_or_tell", lambda job: Ended(run=str(tmp_path)))
+    sweep = Sweep(tmp_path / "sweep", said.append, said.append)
+    for number in (0, 1):
+        sweep.do(number, Job({}, (f"seed={number}",)))
+    assert sweep.conclude() == DONE
+    record = tmp_path / "sweep/jobs/1.json"
+    row = json.loads(record.read_text()) | {"state": "running", "ended": vars(Ended())}
+    record.write_text(json.dumps(row))
+    assert sweep.conclude() == FAILED
+    assert "sweep: 1 done, 1 not ended" in said[-2] and said[-1] == "  not ended [seed=1]"
+
+
 def test_where_all_jobs_are_started_at_once_so_many_work_as_are_let(tmp_path, monkeypatch):
     monkeypatch.setenv("SEVA_EXP_JOBS_AT_ONCE", "1")
     sweep = Sweep(tmp_path / "sweep", lambda text: None, lambda text: None)

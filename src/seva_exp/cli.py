@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from hydra.experimental.callback import Callback
 
+from seva_exp import gpus
 from seva_exp.config import how_to_sweep
 from seva_exp.errors import InputError, nearest, suggest
 from seva_exp.faults import Faults
@@ -68,6 +69,7 @@ class Command:
             self.forecast = Forecast()
             return
         self._check(list(jobs))
+        gpus.offer(os.environ)
         self.sweep = Sweep(folder, say, _tell)
         self.sweep.watch()
 

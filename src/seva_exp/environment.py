@@ -18,6 +18,10 @@ PACKAGES = (
 )  # fmt: skip
 
 
+CODE = "code"
+"""Of an artifact's environment: the digest of the code that decides its content (``closure``)."""
+
+
 def describe_environment(machine: Machine) -> Json:
     """Versions and commit; device and number format once torch is loaded."""
     facts: Json = {"python": platform.python_version(), "platform": platform.platform()}

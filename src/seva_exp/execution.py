@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from seva_exp.environment import describe_environment
+from seva_exp.closure import code_digest
+from seva_exp.environment import CODE, describe_environment
 from seva_exp.errors import StageError
 from seva_exp.events import Listener, PlannedStage
+from seva_exp.graph import with_inputs
 from seva_exp.machine import Machine
 from seva_exp.records import StageResult
 from seva_exp.rundir import RunDir
@@ -30,6 +32,10 @@ class Execution:
     def run(self, chosen: Sequence[Stage], rows: Sequence[PlannedStage]) -> None:
         """Every stage in turn. Where no pair is left there is nothing to align: the stages that
         need the adapter are skipped, and what was measured is still reported."""
+        for stage in chosen:  # now: files that are edited while it works are not what it runs
+            code_digest(type(stage))
+        if old := self._of_other_code(chosen, rows):
+            self.told.warned(made_by_other_code(old))
         skipped: dict[str, str] = {}
         for stage, row in zip(chosen, rows, strict=True):
             why = next((skipped[s.key] for s in stage.inputs if s.key in skipped), "")
@@ -40,6 +46,17 @@ class Execution:
                 self.told.stage_skipped(row, why)
             else:
                 self.done.append((stage, *self._make(stage, row)))
+
+    def _of_other_code(self, chosen: Sequence[Stage], rows: Sequence[PlannedStage]) -> list[Stage]:
+        """Stages that will be read from the store, and were made when the code that decides their
+        results was another. Its digest is in no key: where a result changed, so did a version."""
+        found = []
+        for stage, row in zip(chosen, rows, strict=True):
+            manifest = self.store.find(stage.name, stage.key) if row.cached else None
+            then = manifest.environment.get(CODE) if manifest else None
+            if then and then != (code_digest(type(stage)) or then):
+                found.append(stage)
+        return found
 
     def _no_pair(self, pairs: Pairs) -> str:
         """Why there is nothing to align; empty when there is."""
@@ -58,7 +75,7 @@ class Execution:
 
         def describe(seconds: float, summary: Json) -> Manifest:
             inputs = {source.label: source.key for source in stage.inputs}
-            environment = describe_environment(machine)
+            environment = describe_environment(machine) | {CODE: code_digest(type(stage))}
             identity = (stage.name, stage.version, stage.key, stage.spec(), inputs)
             return Manifest(*identity, environment, seconds, summary)
 
@@ -87,6 +104,16 @@ class Execution:
         result = StageResult(stage.label, stage.key, cached, round(manifest.seconds, 3))
         self.told.stage_finished(result, manifest.summary)
         return manifest, cached
+
+
+def made_by_other_code(old: Sequence[Stage]) -> str:
+    """What is told of artifacts that other code made. Forcing a stage forces all that follow."""
+    keys = {stage.key for stage in old}
+    first = [stage.label for stage in old if not keys & with_inputs(stage.inputs)]
+    return (
+        f"{', '.join(stage.label for stage in old)}: made by other code than this, and taken from "
+        f"the store all the same; force=[{','.join(first)}] makes anew, with all that follows"
+    )
 
 
 def _no_memory(stage: Stage, machine: Machine) -> str:

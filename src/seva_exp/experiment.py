@@ -347,6 +347,7 @@ def run(
         everyone.planned(plan)
         execution = Execution(store, shop, folder, everyone)
         execution.run(chosen, plan.stages)
+        shop.release()
         digests.save()
         outcome = collect_outcome(plan, execution.done, store, folder)
         for listener in (folder, *listeners):

@@ -22,7 +22,7 @@ from seva_exp.config import benchmarks_of
 from seva_exp.errors import InputError
 from seva_exp.given import data_root
 from seva_exp.records import Prediction, Report, read_jsonl, whole_file
-from seva_exp.rundir import read_folder
+from seva_exp.rundir import predictions_of, read_folder
 from seva_exp.spec import Json
 
 
@@ -50,13 +50,12 @@ class FinishedRun:
 
     def evaluated(self) -> Iterator[Evaluated]:
         """In the order of work; what a judge scored as the judge left it."""
-        names = {stage.name for stage in self.report.stages}
         for stage in self.report.stages:
             kind, _, rest = stage.name.partition(".")
             if kind == "evaluate":
                 model, _, benchmark = rest.partition(".")
-                folder = f"judge.{rest}" if f"judge.{rest}" in names else stage.name
-                yield Evaluated(model, benchmark, self.folder / folder / "predictions.jsonl")
+                said = predictions_of(self.folder, self.report, model, benchmark)
+                yield Evaluated(model, benchmark, said)
 
     def model_name(self, model: str) -> str:
         """The run's and the model's name, as a file's."""

@@ -61,7 +61,9 @@ class VisionLanguageModel(Protocol):
 
     def decode(self, tokens: Sequence[int]) -> str: ...
 
-    def image_inputs(self, images: Sequence[EncodedImage]) -> dict[str, Any]: ...
+    def image_inputs(
+        self, images: Sequence[EncodedImage], device: torch.device | None = None
+    ) -> dict[str, Any]: ...
 
     def map_pixels(
         self, image: EncodedImage, change: Callable[[torch.Tensor], torch.Tensor]

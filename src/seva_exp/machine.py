@@ -101,9 +101,10 @@ class Machine(Spec):
     accelerate: str | None = None
     """How processes that train share out weights, gradients and optimizer: ``fsdp``, ``zero2``,
     ``zero3``, or a config file of ``accelerate launch``. None: they do not (DDP)."""
-    vision_cache: float = Field(2.0, ge=0)
+    vision_cache: float | None = Field(None, ge=0)
     """Main memory in GiB for pictures' features, which ``reference`` and ``align`` compute once;
-    what does not fit is computed again each time. Training processes share it evenly."""
+    what does not fit is computed again each time. Training processes share it evenly. None: a
+    quarter of what is free when the stage begins (LLaVA-1.5-7B: 4.7 MB a picture)."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of torch; none leaves torch's own choice."""
     server: Server = Server()
@@ -164,5 +165,6 @@ def resolve_dtype(machine: Machine, device: torch.device) -> torch.dtype:
     if machine.dtype != "auto":
         return getattr(torch, machine.dtype)
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        native = torch.cuda.is_bf16_supported(including_emulation=False)  # T4 and V100 emulate it
+        return torch.bfloat16 if native else torch.float16
     return torch.float32

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from seva_exp.environment import CODE
 from seva_exp.errors import InputError
 from seva_exp.events import Answered, Example, Listener, Outcome, Plan
 from seva_exp.paths import MARKER
@@ -52,6 +53,22 @@ def read_folder(folder: Path) -> tuple[Report, Json]:
         text = " ".join(str(error).split())
         why = f"{type(error).__name__}: {text}"
         raise InputError(f"{folder}: holds no finished run ({why}).") from None
+
+
+def artifact_of(folder: Path, label: str) -> Path:
+    """Where the artifact of a run's stage lies: its link followed, which is a text file where links
+    are refused. It need not be there any more."""
+    link = folder / label
+    return Path(link.read_text(encoding="utf-8").strip()) if link.is_file() else link.resolve()
+
+
+def predictions_of(folder: Path, report: Report, model: str, benchmark: str) -> Path:
+    """The file of what a model of a run said to a benchmark, scored as its scores are: where a
+    judge scored it, as the judge has left it."""
+    judged = f"judge.{model}.{benchmark}"
+    there = any(stage.name == judged for stage in report.stages)
+    label = judged if there else f"evaluate.{model}.{benchmark}"
+    return artifact_of(folder, label) / "predictions.jsonl"
 
 
 def _why_no_run(folder: Path) -> str:
@@ -181,7 +198,7 @@ def collect_outcome(
         examples=tuple(_examples(stages, path)),
         training=tuple(_training(stages, path)),
         stage_metrics=summaries,
-        environment=done[-1][1].environment,
+        environment={n: v for n, v in done[-1][1].environment.items() if n != CODE},
         answered=tuple(
             _answered(stage, path) for stage in stages if isinstance(stage, Compare) and stage.final
         ),

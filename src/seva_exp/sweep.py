@@ -19,6 +19,7 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
+from seva_exp import gpus
 from seva_exp.job import DONE, FAILED, Ended, Job, work_or_tell
 from seva_exp.records import whole_file
 from seva_exp.redact import hide, without_secrets
@@ -42,6 +43,8 @@ class Record:
     state: State = "running"
     seconds: float = 0.0
     ended: Ended = field(default_factory=Ended)
+    note: str = ""
+    """What a person should know while it runs."""
 
     @property
     def told(self) -> str:
@@ -60,6 +63,7 @@ class Sweep:
         self._jobs = self.folder / "jobs"
         self._say, self._warn = say, warn
         self._told: set[int] = set()
+        self._noted = False
         self._over = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -67,8 +71,10 @@ class Sweep:
         """Do one job: here, or with ``cwd`` in a process of its own, which ends with its memory.
         Returns the objective."""
         self._jobs.mkdir(parents=True, exist_ok=True)
-        with self._place():
-            return self._do(number, job, cwd)
+        there = gpus.offered(os.environ) if cwd is not None else []
+        count = gpus.wanted(job.values.get("machine") or {})
+        with self._place(), gpus.take(self._jobs, number, there, count) as taken:
+            return self._do(number, job, cwd, taken)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -83,14 +89,15 @@ class Sweep:
             for place in places:
                 place.release()
 
-    def _do(self, number: int, job: Job, cwd: str | None) -> float | None:
-        record = Record(number, tuple(hide(word) for word in job.overrides))
+    def _do(self, number: int, job: Job, cwd: str | None, taken: gpus.Taken) -> float | None:
+        note = taken.note(len(gpus.offered(os.environ)))
+        record = Record(number, tuple(hide(word) for word in job.overrides), note=note)
         if job.on_error == "stop" and any(r.state == "failed" for r in self.records()):
             self._write(replace(record, state="left out"))
             return None
         self._write(record)
         start = time.monotonic()
-        ended = work_or_tell(job) if cwd is None else self._in_process(number, job, cwd)
+        ended = work_or_tell(job) if cwd is None else self._in_process(number, job, cwd, taken)
         state: State = "done" if ended.code == DONE else "failed"
         seconds = round(time.monotonic() - start, 3)
         record = replace(record, state=state, seconds=seconds, ended=ended)
@@ -101,13 +108,18 @@ class Sweep:
         self._write(record)
         return ended.objective
 
-    def _in_process(self, number: int, job: Job, cwd: str) -> Ended:
+    def _in_process(self, number: int, job: Job, cwd: str, taken: gpus.Taken) -> Ended:
         result, log = self._jobs / f"{number}.result", self._jobs / f"{number}.log"
         result.unlink(missing_ok=True)
         command = [sys.executable, "-m", "seva_exp.job", str(result)]
         with log.open("ab") as said:
             child = subprocess.Popen(
-                command, cwd=cwd, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT
+                command,
+                cwd=cwd,
+                env=taken.environment(os.environ),
+                stdin=subprocess.PIPE,
+                stdout=said,
+                stderr=subprocess.STDOUT,
             )
         try:
             assert child.stdin
@@ -155,6 +167,9 @@ class Sweep:
 
     def _tell_new(self) -> None:
         for record in self.records():
+            if record.note and not self._noted:
+                self._noted = True
+                self._warn(f"{record.told} {record.note}")
             if record.state == "running" or record.number in self._told:
                 continue
             self._told.add(record.number)

@@ -12,19 +12,28 @@ from seva_exp.benchmarks.judging import Judge
 from seva_exp.benchmarks.llava_bench import read_pair
 from seva_exp.benchmarks.mathvista import asked, official, read
 from seva_exp.benchmarks.mmvet import read_score
-from seva_exp.benchmarks.shr import described, read_labels, repetition, scored, sentences
+from seva_exp.benchmarks.shr import asked as shr_asked
+from seva_exp.benchmarks.shr import (
+    described,
+    distinct,
+    read_labels,
+    repetition,
+    scored,
+    sentences,
+)
 from seva_exp.benchmarks.verdicts import judged_scores, settled
 from seva_exp.records import Judgement, Prediction
 from seva_exp.stages.evaluation import scored_in_both
 
-SCORES = [
+SCORES = [  # by mm-vet_evaluator.py: float(reply.split(" ")[0].strip()), from 0 to 1; NaN is ours
     ("0.0", 0.0), ("0", 0.0), ("0.", 0.0), (".5", 0.5), ("0.5", 0.5), ("1", 1.0), ("1.0", 1.0),
     ("1.", 1.0), ("0.55", 0.55), ("0.7\n", 0.7), ("\n0.7", 0.7), ("0.9 because", 0.9),
     ("1.0 | 0.0", 1.0), ("+0.3", 0.3), ("00.4", 0.4), ("1.00", 1.0), ("0.10", 0.1),
     ("", None), (" 0.7", None), ("0,5", None), ("1.1", None), ("-0.1", None), ("10", None),
-    ("nan", None), ("inf", None), ("1e-1", None), ("half", None), ("Correctness: 0.5", None),
+    ("nan", None), ("inf", None), ("1e-1", 0.1), ("half", None), ("Correctness: 0.5", None),
     ("0.5.", None), ("0.5\nfine", None), ("0.5/1.0", None), ("50%", None), ("**0.5**", None),
-    ("0_1", None), ("٠", None), ("０.５", None), ("0.5，", None), ("I think 0.5", None),
+    ("0_1", 1.0), ("٠", 0.0), ("０.５", 0.5), ("0.5，", None), ("-0.0", 0.0), ("1e0", 1.0),
+    ("I think 0.5", None),
 ]  # fmt: skip
 
 
@@ -33,14 +42,15 @@ def test_mmvets_score_is_the_number_before_the_first_blank(reply, want):
     assert read_score(reply) == want
 
 
-PAIRS = [
+PAIRS = [  # by parse_score (LLaVA's eval_gpt_review_bench.py) where that reads one; else ours
     ("8 9", (8, 9)), ("8 9\nThe second ...", (8, 9)), ("8,9", (8, 9)), ("8, 9", (8, 9)),
     ("8.5 7", (8.5, 7)), (" 8  9 ", (8, 9)), ("8\t9", (8, 9)), ("10 1", (10, 1)), ("0 0", (0, 0)),
     ("\n8 9", (8, 9)), ("8 9\n\nWhy 3 4", (8, 9)), ("8.0, 9.5\n1 2", (8, 9.5)), ("7 7.", (7, 7)),
     ("1 10\r\nbecause", (1, 10)),
     ("", None), ("8", None), ("8 9 10", None), ("eight nine", None), ("8/10 9/10", None),
-    ("Assistant 1: 8 Assistant 2: 9", None), ("Scores: 8 9", None), ("11 9", None),
-    ("-1 5", None), ("nan 5", None), ("5 inf", None), ("8\n9", None), ("8 and 9", None),
+    ("Assistant 1: 8 Assistant 2: 9", None), ("Scores: 8 9", None), ("11 9", (11, 9)),
+    ("11 12", (11, 12)), ("-1 5", (-1, 5)), ("1e1 9", (10, 9)),
+    ("nan 5", None), ("5 inf", None), ("8\n9", None), ("8 and 9", None),
     ("(8, 9)", None), ("8 9.", (8, 9)), ("8; 9", None), ("８ ９", (8, 9)), ("**8 9**", None),
     ("Here are the scores.\n8 9", None), ("8 9 because", None), ("8，9", None),
 ]  # fmt: skip
@@ -108,28 +118,47 @@ def test_labels_that_are_too_few_or_too_many_are_none():
     assert read_labels("1. correct\n3. correct", 2) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "want"),
-    [
-        ("", []), (" \n ", []), ("...", []), ("A dog.", ["A dog."]), ("A dog", ["A dog"]),
-        ("A dog. A cat.", ["A dog.", "A cat."]), ("Is it? Yes! It is", ["Is it?", "Yes!", "It is"]),
-        ("One\nTwo", ["One", "Two"]), ("It is 1.5 m long.", ["It is 1.5 m long."]),
-        ('He says "hi." Then goes.', ['He says "hi.', "Then goes."]), ("A. . B.", ["A.", "B."]),
-    ],
-)  # fmt: skip
-def test_sentences(text, want):
+SENTENCES = [  # by get_model_cap (HA-DPO's shr_utils.py)
+    ("", []), (" \n ", []), ("...", []), ("A dog.", ["A dog"]), ("A dog", ["A dog"]),
+    ("A dog. A cat.", ["A dog", "A cat"]), ("Is it? Yes! It is", ["Is it? Yes! It is"]),
+    ("One\nTwo", ["One\nTwo"]), ("It is 1.5 m long.", ["It is 1", "5 m long"]),
+    ('He says "hi." Then goes.', ['He says "hi', '" Then goes']), ("A. . B.", ["A", "B"]),
+    ("A cat sits. A cat sits. A dog.", ["A cat sits", "A dog"]),
+    ("A dog runs. A dog. A cat.", ["A dog runs", "A cat"]),  # contained in an earlier one
+    ("A dog. A dog runs.", ["A dog", "A dog runs"]),  # the earlier is contained: both stay
+    ("a dog. A dog.", ["a dog", "A dog"]), ("one two. one two", ["one two"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "want"), SENTENCES)
+def test_shrs_sentences_without_those_that_repeat_an_earlier_one(text, want):
     assert sentences(text) == want
 
 
-@pytest.mark.parametrize(
-    ("text", "n", "want"),
-    [
-        ("a b c", 1, 0), ("a a a a", 1, 3 / 4), ("A a", 1, 1 / 2), ("a b a b", 2, 1 / 3),
-        ("a b a b", 1, 1 / 2), ("a b", 3, 0), ("", 1, 0), ("a b c a b c", 3, 1 / 4),
-    ],
-)  # fmt: skip
-def test_repetition_is_the_share_of_grams_that_stood_before(text, n, want):
-    assert repetition(text, n) == pytest.approx(want)
+GRAMS = [  # by cal_repetition (HA-DPO's shr_utils.py): shares of distinct 1-, 2-, 3-, 4-grams
+    ("The dog. The dog runs fast. A dog", (5 / 8, 6 / 7, 1, 1)),
+    ("A cat sits. A cat sits. A dog.", (4 / 8, 4 / 7, 4 / 6, 4 / 5)),
+    ("A dog runs. A dog. A cat.", (4 / 7, 5 / 6, 1, 1)), ("A dog", (1, 1, None, None)),
+    ("a dog. A dog.", (3 / 4, 1, 1, 1)), ("one two. one two", (2 / 4, 2 / 3, 1, 1)),
+    ("A: b, c? D", (1, 1, 1, 1)), ("a, a. a: a?", (1 / 4, 1 / 3, 1 / 2, 1)),
+    ("One\nTwo", (1, None, None, None)),  # a line break goes without leaving a blank
+    ("a b a b", (1 / 2, 2 / 3, 1, 1)), ("a a! a", (2 / 3, 1, 1, None)), ("", (None,) * 4),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "shares"), GRAMS)
+def test_shrs_distinct_grams_and_one_minus_them(text, shares):
+    for n, share in enumerate(shares, 1):
+        assert distinct(text, n) == (share if share is None else pytest.approx(share))
+        assert repetition(text, n) == (0 if share is None else pytest.approx(1 - share))
+
+
+def test_shr_asks_about_each_kept_sentence_in_a_line():
+    known = {"pictures": {"q0": {"regions": ["r"], "facts": []}}}
+    said = prediction(0, text="A cat\nsits. A cat. A cat sits on it. 2 dogs.")
+    (turn,) = shr_asked(known, Question("q0", *"gtptx"[:4], 9, lambda: None), said)
+    lines = turn[1].partition("Sentences:\n")[2].partition("\n\n")[0].split("\n")
+    assert lines == ["1. A cat sits", "2. A cat sits on it", "3. 2 dogs"]
 
 
 def problem(choices=(), answer_type="integer", target="7", precision=None):
@@ -224,12 +253,33 @@ def test_mmvet_by_hand_with_repeats_and_an_answer_that_nobody_could_judge():
     assert got["math", "score"].value == pytest.approx(55)
     assert got["ocr", "score"].value == pytest.approx(10)
     assert got["only_ocr_math", "score"].value == pytest.approx(10)
+    assert got["only_rec", "score"].value == pytest.approx(75), "one capability alone is one, too"
     assert ("know", "score") not in got
     # repeats: (0.5 + 0.2 + 1) / 3 and (1 + 0) / 2
     first, second = 170 / 3, 50
     assert got["all", "score"].spread == pytest.approx((first - second) / 2)
     assert got["all", "unjudged"].value == pytest.approx(100 * (0.5 + 1) / 4)
     assert got["all", "unjudged"].n == 4
+
+
+COMBINATIONS = (
+    "rec_know_gen", "rec", "ocr_spat", "ocr_spat_math", "rec_spat", "ocr", "ocr_math", "rec_know",
+    "rec_ocr_know_gen", "rec_ocr_gen_spat", "rec_ocr_spat", "rec_ocr", "ocr_know_spat",
+    "rec_know_spat", "ocr_gen_spat", "rec_ocr_spat_math",
+)  # fmt: skip
+"""The 16 of MM-Vet's paper; mm-vet_evaluator.py scores each, a capability alone as well."""
+
+
+def test_mmvet_scores_every_combination_and_a_capability_alone():
+    found = [prediction(n, name) for n, name in enumerate(COMBINATIONS)]
+    said = [judgement(n, 0, score=n / 20, judged=1) for n in range(len(found))]
+    got = table("mmvet", found, said)
+    combinations = {split: s.value for (split, _), s in got.items() if split.startswith("only_")}
+    assert combinations == {
+        f"only_{name}": pytest.approx(5 * n) for n, name in enumerate(COMBINATIONS)
+    }
+    alone = [n for n, name in enumerate(COMBINATIONS) if "ocr" in name.split("_")]
+    assert got["ocr", "score"].value == pytest.approx(5 * sum(alone) / len(alone))
 
 
 def test_llava_bench_by_hand():
@@ -246,7 +296,8 @@ def test_llava_bench_by_hand():
 
 
 def test_shr_by_hand_counts_what_cannot_be_judged_below():
-    found = [prediction(n, "describe", text) for n, text in enumerate(("A. B. A.", "C.", ""))]
+    texts = ("A. B. A c.", "C.", "")
+    found = [prediction(n, "describe", text) for n, text in enumerate(texts)]
     labels = ([H, N, C], [C])
     verdicts = [scored(p.text, some) for p, some in zip(found, labels, strict=False)]
     judgements = [
@@ -259,7 +310,8 @@ def test_shr_by_hand_counts_what_cannot_be_judged_below():
     assert got["all", "shr"].value == pytest.approx(100 * 1 / 4)
     assert got["all", "cannot_judge"].value == pytest.approx(25)
     assert got["all", "sentences"].value == pytest.approx(4 / 3)
-    assert got["all", "repetition_1"].value == pytest.approx(100 * (1 / 3) / 3)
+    assert got["all", "words"].value == pytest.approx((1 + 1 + 2 + 1) / 3)
+    assert got["all", "repetition_1"].value == pytest.approx(100 * (1 / 4) / 3)
     assert got["all", "shr"].better == "lower"
     assert described("A.", "", {}).score is None
 

@@ -11,6 +11,8 @@ from seva_exp.benchmarks.letters import (
     exact,
     first_character,
     letter_or_text,
+    lone_token,
+    near_end,
     prefixed,
     the_answer_is,
 )
@@ -40,6 +42,41 @@ def test_mmbench_reads_a_letter_or_an_options_text(text, letter):
 
 def test_two_options_of_one_text_are_not_told_apart():
     assert letter_or_text("cat", {"A": "cat", "B": "Cat."}) == ""
+
+
+ANIMALS = {"A": "a dog", "B": "a cat", "C": "a bird", "D": "a horse"}
+HARNESSES = [  # lmms-eval's can_infer (mmbench_evals.py); VLMEvalKit's (matching_util.py)
+    ("B", "B", "B"), ("B.", "B", "B"), ("B. a cat", "B", "B"), ("(B)", "B", "B"), ("B)", "B", "B"),
+    ("B\nExplanation: it purrs.", "B", "B"), ("I think it is C", "C", "C"),
+    ("It is a cat.", "B", "B"), ("A dog is there", "A", "A"), ("A dog", "A", "A"),
+    ("a dog", "A", "A"), ("The answer is C.", "C", "C"), ("the answer is (C)", "C", "C"),
+    ("B or C", "", ""), ("A/B", "", ""), ("E", "E", ""), ("b", "", ""), ("", "", ""),
+    ("It is a cat or a dog.", "", ""), ("(A) (B)", "", ""), ("I like C. and D.", "", ""),
+    ("It is B because of the long tail", "B", ""),  # not among the last four words
+    ("The answer is a bird", "C", "A"),  # "answer is a", in any case
+    ("**B**", "", "B"), ("Z", "", "Z"), ("Option:B", "", "B"), ("**Answer:** B", "B", "B"),
+    ("A cat, or B: a dog", "B", ""), ("答案是B", "", ""), ("B。", "", ""),
+    ("The correct answer is **D**. Here is why: it neighs and has a mane.", "", "D"),
+    ("a cat " * 12, "B", ""),  # longer than twice all options
+    ("A. a cat", "A", "A"), ("A thing is there", "", "A"), ("A it is", "A", "A"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "lmms", "kit"), HARNESSES)
+def test_mmbench_letters_as_each_harness_reads_them(text, lmms, kit):
+    assert (lone_token(text, ANIMALS), near_end(text, ANIMALS)) == (lmms, kit)
+
+
+@pytest.mark.parametrize("kind", ["mmbench_en", "mmbench_cn", "seed", "scienceqa"])
+def test_a_protocol_reads_letters_as_its_harness_does(kind):
+    rules = {"lmms_eval": "lone_token", "vlmevalkit": "near_end"}
+    if kind in ("seed", "scienceqa"):
+        del rules["lmms_eval"]  # rules of their own there
+    for protocol, rule in rules.items():
+        benchmark = OFFICIAL[kind](kind=kind, protocol=protocol)
+        assert benchmark.asked.rule == rule
+        said = benchmark.rules[rule]("It is a cat.", "B", {"options": ANIMALS})
+        assert (said.extracted, said.score, said.counts["unparsed"]) == ("B", 1, 0)
 
 
 SCIENCE = [  # LLaVA-1.5's rule; lmms-eval's

@@ -73,8 +73,6 @@ WRONG: list[tuple[str, str, Change, list[str]]] = [
     ("seed", "seed/SEED-Bench-image/0002.jpg", gone, ["row 7 of 'questions'", "missing picture"]),
     ("seed", "seed/SEED-Bench.json", row(2, "questions", choice_d=None), ["row 2", "'choice_d'"]),
     ("seed", "seed/SEED-Bench.json", row(2, "questions", answer="E"), ["row 2", "'E' is none"]),
-    ("seed", "seed/SEED-Bench.json", row(2, "questions", question_id="0"),
-     ["row 2", "duplicate id"]),
     ("seed", "seed/SEED-Bench.json", cut, ["cut off"]),
     ("textvqa", TEXTVQA, row(2, "data", image_id="ff"), ["row 2 of 'data'", "missing picture"]),
     ("textvqa", TEXTVQA, row(2, "data", answers=["x"]), ["row 2", "1 answers, 10 are needed"]),
@@ -158,6 +156,27 @@ WRONG: list[tuple[str, str, Change, list[str]]] = [
      ["answers_gpt4.jsonl", "line 2", "duplicate id '0'"]),
     ("shr", "vg/image_data.json", row(2, "", image_id=0), ["row 2", "duplicate id '0'"]),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("deep", ["", "questions_answers_YN"])
+def test_a_category_of_mme_without_questions_is_named(samples, tmp_path, deep):
+    """Alone, with nothing else to read, and beside others, where it would be left out unseen."""
+    category = "count" if deep else "existence"
+    shutil.copytree(samples / MME, tmp_path / "all" / MME)
+    shutil.copytree(samples / MME / category, tmp_path / "alone" / MME / category)
+    for root in (tmp_path / "all", tmp_path / "alone"):
+        folder = root / MME / category / deep
+        for file in folder.glob("*.txt"):
+            file.unlink()
+        with pytest.raises(InputError, match=r"holds no \.txt.*category") as caught:
+            OFFICIAL["mme"](kind="mme").check(root)
+        assert str(folder) in str(caught.value)
+
+
+def test_a_release_of_mme_without_a_category_is_told(tmp_path):
+    (tmp_path / MME).mkdir(parents=True)
+    with pytest.raises(InputError, match=f"no question in {tmp_path / MME}"):
+        OFFICIAL["mme"](kind="mme").check(tmp_path)
 
 
 def check_all(benchmark, root: Path) -> None:

@@ -18,6 +18,7 @@ from .damage import (
     MMB,
     POPE,
     cell,
+    row,
 )
 
 
@@ -65,6 +66,21 @@ def test_what_is_no_question_on_an_image_is_left_out(samples):
     science = [q.id for q in OFFICIAL["scienceqa"](kind="scienceqa").questions(samples)]
     assert "video" not in seed
     assert "0" not in science
+
+
+def test_seeds_questions_of_one_id_are_all_asked(samples, tmp_path):
+    """The official file has two of the id 49914; each is scored by its own answer."""
+    root = shutil.copytree(samples, tmp_path / "root")
+    benchmark = OFFICIAL["seed"](kind="seed")
+    before = list(benchmark.questions(root))
+    for number in (2, 4):
+        row(number, "questions", question_id="0")(root / "seed/SEED-Bench.json")
+    after = list(benchmark.questions(root))
+    assert [q.id for q in after[:5]] == ["0", "0#2", "2", "0#3", "4"]
+    assert [(q.prompt, q.target) for q in after] == [(q.prompt, q.target) for q in before]
+    for one in after[:4]:
+        assert benchmark.predict(one, one.target).score == 1
+    assert len({q.id for q in after}) == len(after)
 
 
 @pytest.mark.parametrize("kind", sorted(OFFICIAL))

@@ -11,8 +11,8 @@ from seva_exp.benchmarks.chartqa import number, relaxed
 from seva_exp.benchmarks.gqa import exact, ignoring_punctuation, stripped
 from seva_exp.benchmarks.mathvista import extract, official
 from seva_exp.benchmarks.statistics import scores
-from seva_exp.benchmarks.textvqa import soft
-from seva_exp.benchmarks.vqa_text import agreement, normalise
+from seva_exp.benchmarks.textvqa import soft, soft_digits
+from seva_exp.benchmarks.vqa_text import agreement, normalise, normalise_kit
 from seva_exp.records import Prediction
 
 GQA = [  # said, target; LLaVA-1.5's and the official rule; lmms-eval's; VLMEvalKit's
@@ -37,7 +37,7 @@ def test_gqa_compares_texts(text, target, llava, lmms, kit):
     assert found == [llava, lmms, kit]
 
 
-VQA = [
+VQA = [  # by EvalAIAnswerProcessor (LLaVA's m4c_evaluator.py)
     ("Nokia", "nokia"), ("nokia.", "nokia"), ("a dog", "dog"), ("The dog", "dog"),
     ("an apple", "apple"), ("two", "2"), ("Ten", "10"), ("eleven", "eleven"), ("none", "0"),
     ("zero", "0"), ("dont", "don't"), ("don't", "don't"), ("isnt it", "isn't it"),
@@ -60,6 +60,38 @@ def test_the_evaluations_normal_form(text, form):
     assert normalise(text) == form
 
 
+KIT = [  # by VLMEvalKit's process_answer (vqa_eval.py, with smp/misc.py's process_punctuation)
+    ("3.14.", "3.14."), ("3.14", "3.14"), ("3.", "3."), ("3.5.", "3.5."), ("no. 5.", "no 5."),
+    ("u.s.", "us"), ("Nokia.", "nokia"), ("girl's", "girl's"), ("The Dog", "dog"),
+    ("100,978", "100978"), ("who?", "who"), ("yes, no", "yes no"), ("12,5 a.m.", "125 am"),
+    ("stop!", "stop"), ("well-known", "well known"), ("two", "2"), ("dont", "don't"),
+    ("a. b.", "b"), ("", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "form"), KIT)
+def test_vlmevalkits_normal_form(text, form):
+    assert normalise_kit(text) == form
+
+
+def test_a_full_stop_behind_a_digit_stays_under_vlmevalkit_alone():
+    details = {"answers": ["3.14"] * 10}
+    assert soft_digits("3.14.", "3.14", details).score == 0
+    assert soft_digits("3.14", "3.14", details).score == 1
+    assert soft("3.14.", "3.14", details).score == 1
+    rules = {
+        name: OFFICIAL["textvqa"](kind="textvqa", protocol=name).asked.rule
+        for name in ("llava15", "lmms_eval", "vlmevalkit")
+    }
+    assert rules == {"llava15": "soft", "lmms_eval": "soft", "vlmevalkit": "soft_digits"}
+
+
+def test_32_full_stops_go_at_most():
+    """A flag of the value 32 stands in the scripts where ``re.sub`` takes a count."""
+    assert normalise("a." * 40) == "a" * 33 + ".a" * 7 + "."
+    assert normalise_kit("a." * 40) == "a" * 33 + ".a" * 7 + "."
+
+
 @pytest.mark.parametrize(
     ("same", "score"), [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (10, 1.0)]
 )
@@ -77,7 +109,7 @@ def test_textvqa_compares_normal_forms_of_both():
     assert soft("", "", {"answers": answers}).score == 0
 
 
-CHART = [
+CHART = [  # by relaxed_correctness (lmms-eval's chartqa/utils.py, after Methani et al. 2020)
     ("10", "10", 1), ("10.5", "10", 1), ("9.5", "10", 1), ("10.51", "10", 0), ("9.49", "10", 0),
     ("-10", "10", 0), ("-10", "-10", 1), ("12 %", "12", 0), ("12%", "12%", 1), ("12 %", "0.12", 1),
     ("0.12", "12%", 1), ("12.5%", "12%", 1), ("$1,200", "1200", 0), ("$1,200", "$1,200", 1),
@@ -101,7 +133,24 @@ def test_a_percentage_is_a_number_and_money_is_none():
 
 
 CHOICES = ("3 cm", "4 cm", "5 cm")
-MATH = [  # said, target, choices, answer type, precision; score, whether a rule parsed it
+NEAREST = [  # what calculate_score.py makes of an extracted number where there are choices
+    ("5", "4", ("4", "15"), "integer", 1), ("15", "15", ("4", "15"), "integer", 1),
+    ("14", "4", ("4", "15"), "integer", 1), ("4.0", "4", ("4", "15"), "float", 1),
+    ("15", "15", ("4", "15"), "float", 1), (" 15 ", "15", ("4", "15"), "integer", 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "target", "choices", "answer_type", "score"), NEAREST)
+def test_a_number_is_the_nearest_choice_where_there_are_choices(
+    text, target, choices, answer_type, score
+):
+    details = {"choices": choices, "answer_type": answer_type, "precision": None}
+    found = official(text, target, details)
+    assert (found.score, found.counts["unparsed"]) == (score, 0)
+
+
+MATH = [  # by extract_answer.py and calculate_score.py (but for the empty answer)
+    # said, target, choices, answer type, precision; score, whether a rule parsed it
     ("4 cm", "4 cm", CHOICES, "text", None, 1, 1), ("B", "4 cm", CHOICES, "text", None, 1, 1),
     ("(B)", "4 cm", CHOICES, "text", None, 1, 1), ("(B) 4 cm", "4 cm", CHOICES, "text", None, 1, 1),
     ("B. 4 cm", "4 cm", CHOICES, "text", None, 1, 1), ("(A)", "4 cm", CHOICES, "text", None, 0, 1),

@@ -127,9 +127,9 @@ def test_what_a_judge_has_to_score_is_kept_and_enters_no_metric(kind, vlm, sampl
 def test_a_suite_loads_the_model_once_and_reports_every_benchmark(samples, tmp_path, monkeypatch):
     loads = []
 
-    def counted(spec, machine, adapter):
+    def counted(spec, machine, adapter, warn):
         loads.append(adapter)
-        return original(spec, machine, adapter)
+        return original(spec, machine, adapter, warn)
 
     original = base.load_model
     monkeypatch.setattr(base, "load_model", counted)

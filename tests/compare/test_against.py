@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
+
 from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.benchmarks.statistics import deltas, holm
 from seva_exp.compare.runs import read_run
+from seva_exp.compare.tables import markdown
 from seva_exp.compare.view import Comparison
 
 
@@ -75,3 +80,69 @@ def test_an_insignificant_p_stays_so_after_the_correction(make_run):
     pairs = [(row[column].delta.p, row[column].corrected) for row in found.changes if column in row]
     assert len(pairs) == 6 and all(corrected >= p for p, corrected in pairs)
     assert any(corrected > 5 * p for p, corrected in pairs)
+
+
+def test_each_protocol_is_a_family_of_its_own(make_run):
+    """Of three runs under one protocol and two under another p is corrected for its own family."""
+    runs = [("p1", 0.62), ("p1", 0.66), ("p1", 0.7), ("p2", 0.68), ("p2", 0.72)]
+    found = compared(
+        [
+            make_run(f"r{i}", right=right, protocol=protocol, dpo={"beta": i})
+            for i, (protocol, right) in enumerate(runs)
+        ]
+    )
+    for protocol, count in (("p1", 3), ("p2", 2)):
+        cells = [
+            row[column] for row in found.changes for column in row if column.protocol == protocol
+        ]
+        metrics = len({c for c in found.columns if c.protocol == protocol})
+        assert {cell.tests for cell in cells} == {count * metrics} == {len(cells)}
+        assert [c.corrected for c in cells] == holm([c.delta.p for c in cells])
+    every = [row[column] for row in found.changes for column in row]
+    assert holm([c.delta.p for c in every]) != [c.corrected for c in every], "a larger family"
+
+
+def test_seeds_of_a_variant_are_one_test_of_the_page(make_run):
+    """Its p is the largest of the seeds', and 1 where they differ in direction; the tables beside
+    the page mark what the page marks."""
+    folders = [make_run(f"r{seed}", seed, right) for seed, right in enumerate((0.72, 0.8, 0.95))]
+    folders.append(make_run("odd", 0, 0.3, dpo={"beta": 0.5}))
+    folders.append(make_run("odd2", 1, 0.9, dpo={"beta": 0.5}))
+    found = compared(folders)
+    column = accuracy(found)
+    mine = [row[column] for row in found.changes if column in row]
+    assert {change.tests for change in mine} == {2 * len(found.columns)}
+    first, odd = mine[:3], mine[3:]
+    joint = {
+        (v, c): 1.0
+        if len({row[c].delta.value > 0 for row in rows}) > 1
+        else max(row[c].delta.p for row in rows)
+        for v, rows in enumerate((found.changes[1:4], found.changes[4:]))
+        for c in found.columns
+    }
+    corrected = dict(zip(joint, holm(list(joint.values())), strict=True))
+    assert {change.corrected for change in first} == {corrected[0, column]}
+    assert {change.corrected for change in odd} == {1.0}, "one fell, one rose"
+    assert all(change.delta.p < 0.05 for change in odd)
+    (line,) = (line for line in markdown(found).splitlines() if "pope accuracy" in line)
+    marks = ["*" in cell for cell in line.split("|")[3:5]]
+    assert marks == [corrected[0, column] < 0.05, False]
+    assert f"for {2 * len(found.columns)} changes" in markdown(found)
+
+
+@pytest.mark.parametrize("fewer", ["", "second"])
+def test_of_two_runs_of_one_seed_one_counts(make_run, fewer):
+    """As in the tables: the last of those that measured most; both rows show its test."""
+    folders = {"first": make_run("first", right=0.62), "second": make_run("second", right=0.9)}
+    if fewer:
+        report = folders[fewer] / "report.json"
+        row = json.loads(report.read_text())
+        report.write_text(json.dumps(row | {"scores": row["scores"][:-1]}))
+    found = compared(folders.values())
+    column = accuracy(found)
+    first, second = (row[column] for row in found.changes if column in row)
+    assert first.delta != second.delta
+    assert first.corrected == second.corrected
+    counts = found.changes[1 if fewer else 2]
+    family = holm([row.delta.p for row in counts.values()])
+    assert first.corrected == family[list(counts).index(column)]

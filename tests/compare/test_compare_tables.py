@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+from seva_exp.augment import Moco
 from seva_exp.compare.__main__ import main
 from seva_exp.compare.runs import read_run, read_runs, told_apart
 from seva_exp.compare.tables import latex, markdown, to_csv
 from seva_exp.compare.view import Comparison
 from seva_exp.errors import InputError
+from seva_exp.experiment import Experiment
 from seva_exp.job import Ended, Job
 from seva_exp.records import Delta, Report, Score
 from seva_exp.sweep import Sweep
+from seva_exp.training import DpoTraining
 
 
 def finished(
@@ -55,7 +58,11 @@ def rewritten(folder: Path, **fields: object) -> None:
 
 
 def table(*folders: Path) -> str:
-    return markdown([read_run(folder) for folder in folders])
+    return markdown(compared(*folders))
+
+
+def compared(*folders: Path) -> Comparison:
+    return Comparison.of([read_run(folder) for folder in folders])
 
 
 def cells(text: str, tests: bool = False) -> list[str]:
@@ -135,11 +142,11 @@ def test_what_there_is_more_of_goes_down_the_page(tmp_path):
     rewritten(run, **{field: report[field] for field in ("scores", "deltas")})
     assert "| metric | base | run |\n" in table(run)
     assert "| chair_i ↓ | 25.0 | -1.0 * |" in table(run)
-    some = markdown([read_run(run)], ["chair/other[12]"])
+    some = markdown(compared(run), ["chair/other[12]"])
     assert "other1" in some and "other2" in some and "chair_i" not in some
     assert "for 4 changes" in some, "what is not shown counts all the same"
     with pytest.raises(InputError, match=r"--metrics chair/othr1: .*Did you mean 'chair/other1'"):
-        markdown([read_run(run)], ["chair/othr1"])
+        markdown(compared(run), ["chair/othr1"])
 
 
 def test_a_change_of_nothing_has_no_sign_of_a_loss(tmp_path):
@@ -182,14 +189,14 @@ def test_different_bases_stand_beside_their_groups(tmp_path):
 
 
 def test_latex_is_booktabs_with_its_signs_escaped(tmp_path):
-    text = latex([read_run(finished(tmp_path, seed, -1.0 - seed)) for seed in (0, 1)])
+    text = latex(compared(*(finished(tmp_path, seed, -1.0 - seed) for seed in (0, 1))))
     assert r" & chair\_i $\downarrow$ \\" in text and r"run & $-$1.5 $\pm$ 0.7 * \\" in text
     assert text.count(r"\begin{tabular}{lr}") == text.count(r"\end{tabular}") == 1
 
 
 def test_the_csv_has_every_number_and_what_differs(tmp_path):
     folders = [finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -2.0, beta=0.5)]
-    text = to_csv(Comparison.of([read_run(folder) for folder in folders]))
+    text = to_csv(compared(*folders))
     base, first, second = csv.DictReader(io.StringIO(text))
     assert (base["model"], base["dpo.beta"], base["b@p1/chair/chair_i/value"]) == (
         "base",
@@ -233,15 +240,65 @@ def test_what_is_no_run_is_told_so_that_one_can_mend_it(tmp_path, capsys):
     assert "measured nothing" in capsys.readouterr().err
 
 
-def test_the_tables_say_that_they_stay_with_the_base(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    runs = [str(finished(tmp_path, 0, -1.0)), str(finished(tmp_path, 0, -2.0, beta=0.5))]
-    assert main(runs) == 0
-    assert "own base" not in capsys.readouterr().out
-    assert main([*runs, "--against", runs[0]]) == 0
-    assert "Each variant against its own base" in capsys.readouterr().out
-    page = Path("compare.html").read_text()
-    assert "each variant is compared with its own base model" in page
+def test_with_a_chosen_run_the_tables_tell_the_change_from_it(make_run, capsys):
+    """As the page does: a page has one kind of change."""
+    one = make_run("a", right=0.6, dpo={"beta": 0.1})
+    others = [make_run(f"b{seed}", seed, 0.95, dpo={"beta": 0.5}) for seed in (0, 1)]
+    out = one.parent / "compare.html"
+    assert main([*map(str, others), "--against", str(one), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    lines = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith("|")]
+    found = Comparison.of([read_run(folder) for folder in (*others, one)], read_run(one))
+    column = next(c for c in found.columns if (c.split, c.metric) == ("pope", "accuracy"))
+    changes = [found.changes[i][column].delta.value for i in found.finals[:2]]
+    value = found.reference.scores[column].value
+    row = next(line for line in lines if line[0] == column.label)
+    told = f"{statistics.fmean(changes):+.1f} ± {statistics.stdev(changes):.1f} *"
+    assert row == [column.label, f"{value:.1f}", told]
+    assert lines[0] == ["metric", "beta=0.1, seed=0", "b0 (seed 0, 1)"]
+
+
+SAME = "python -m seva_exp +aug=moco "
+
+
+@pytest.mark.parametrize(
+    ("words", "titles"),
+    [
+        (["dpo.beta=0.1 data_root=/a", "dpo.beta=0.5 data_root=/b"], ["beta=0.1", "beta=0.5"]),
+        (["dpo.beta=0.1 stop_after=align", "dpo.beta=0.5"], ["beta=0.1", "beta=0.5"]),
+        (["data_root=/a", "data_root=/b"], ["run beta=0.1", "run beta=0.5"]),
+        (["stop_after=align", "dry_run=false"], ["run beta=0.1", "run beta=0.5"]),
+        (["machine.store=/a", "machine.runs=/b"], ["run beta=0.1", "run beta=0.5"]),
+        (["arm/lora=r8 machine=gpu_80gb", "arm/lora=r32"], ["lora=r8", "lora=r32"]),
+        (["data@instructions=hf", "data@instructions=instruct"], ["data@instructions=hf"]),
+        (["name=one", "name=two machine.runs=/b"], ["run beta=0.1", "run beta=0.5"]),
+    ],
+    ids=str,
+)
+def test_a_run_is_named_by_what_is_said_of_the_experiment(tmp_path, words, titles):
+    folders = [finished(tmp_path, 0, -1.0, beta) for beta in (0.1, 0.5)]
+    for folder, said in zip(folders, words, strict=True):
+        (folder / "overrides.txt").write_text(SAME + said + " seed=0\n")
+    text = table(*folders)
+    for title in titles:
+        assert f"| {title} |" in text
+    other = r"data_root|stop_after|dry_run|store|runs|gpu|=/"
+    assert not re.search(other, text), "where and how far it runs is no name"
+
+
+def test_a_sweeps_runs_are_not_named_by_the_folder_that_it_varies(tmp_path, make_run):
+    """A sweep over ``data_root`` calls its folders by it, so that they can be told apart."""
+    values = Experiment(aug={"moco": Moco()}, dpo=DpoTraining(beta=0.5)).to_json()
+    run = make_run("moco_data_root=-a", **values)
+    (run / "overrides.txt").write_text(SAME + "data_root=/a seed=0\n")
+    assert read_run(run).name == "moco"
+    text = markdown(compared(run))
+    assert "| moco |" in text and "data_root" not in text
+    page = tmp_path / "page.html"
+    assert main([str(run), "--out", str(page)]) == 0
+    assert 'data-sort="moco"' in page.read_text()
+    (run / "overrides.txt").write_text(SAME + "name=moco_data_root=-a\n")
+    assert read_run(run).name == "moco_data_root=-a", "a person called it so"
 
 
 def test_a_sweeps_folder_stands_for_the_runs_that_it_did(tmp_path, monkeypatch):

@@ -10,11 +10,11 @@ import psutil
 import pytest
 import torch
 
-from seva_exp import StageError
-from seva_exp.generation import ahead, cgroups, engine, loop
+from seva_exp import StageError, main_memory
+from seva_exp.generation import ahead, engine, loop
 from seva_exp.generation.budget import Budget, free_bytes
 from seva_exp.generation.engine import Engine
-from seva_exp.generation.slots import Slots, bytes_per_token
+from seva_exp.generation.slots import Extent, Slots, bytes_per_token
 
 from .alone import by_id
 from .scenes import SHARED, SINGLE, asked, request
@@ -261,6 +261,34 @@ def test_the_row_with_the_fewest_tokens_gives_way(vlm, monkeypatch):
     assert max(map(gone.count, gone)) < 6
 
 
+def test_under_pressure_buffers_are_seldom_made_anew(vlm, passes, monkeypatch):
+    """Each time all of them are copied. Rows that have no room for a token make room for more."""
+    monkeypatch.setattr(vlm.model.generation_config, "eos_token_id", 10**6)
+    made: set[tuple[int, int]] = set()
+    real = Slots.fit
+
+    def fit(self, *args):
+        real(self, *args)
+        made.add((id(self), self.sizes))
+        assert self.extent.tokens <= 1200
+
+    monkeypatch.setattr(Slots, "fit", fit)
+    requests = [
+        request(number, picture=number, tokens=20 + 13 * number % 90) for number in range(48)
+    ]
+    found = asked(vlm, requests, rows=32, tokens=1200)
+    assert [len(found[r.id]) for r in requests] == [r.max_new_tokens for r in requests]
+    assert len(passes) > 100 and len(made) < len(passes) / 4
+
+
+def test_the_way_to_more_room_ends_at_the_budget():
+    need, roomy = Extent(10, 60, 10, 33), Extent(16, 64, 16, 64)
+    assert need.towards(roomy, 10**6) == roomy
+    assert need.towards(roomy, need.tokens) == need
+    some = need.towards(roomy, 1300)
+    assert need.tokens < some.tokens <= 1300 and some.covers(need) and roomy.covers(some)
+
+
 def grouped(root: Path, lines: str, files: dict[str, str]) -> Path:
     """A file system of a process in these control groups."""
     (root / "proc/self").mkdir(parents=True)
@@ -314,11 +342,11 @@ GROUPS = {
 def test_what_a_container_lets_a_process_have_is_the_most(tmp_path, name):
     lines, files, wanted = GROUPS[name]
     root = grouped(tmp_path, lines, files)
-    assert cgroups.free_bytes(root) == wanted
+    assert main_memory.within_groups(root) == wanted
     there = psutil.virtual_memory().available
     found = free_bytes(torch.device("cpu"), root)
     assert found == wanted if wanted < there else found == pytest.approx(there, rel=0.2)
 
 
 def test_a_system_without_groups_has_no_limit_of_theirs(tmp_path):
-    assert cgroups.free_bytes(tmp_path) == float("inf")
+    assert main_memory.within_groups(tmp_path) == float("inf")

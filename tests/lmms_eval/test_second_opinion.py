@@ -4,6 +4,7 @@ merged, what is read back; and (slow) the harness itself."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from seva_exp import Machine
 from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.lmms_eval.__main__ import main
 from seva_exp.lmms_eval.environment import HARNESS, Environment, wanted
-from seva_exp.lmms_eval.merged import write_merged
+from seva_exp.lmms_eval.finished import read_finished
+from seva_exp.lmms_eval.merged import merged_checkpoint, write_merged
 from seva_exp.lmms_eval.results import Row, keep, read_results, result_table, rows_of
 from seva_exp.lmms_eval.tasks import PACKAGED
 from seva_exp.models import TinyModel
@@ -165,7 +168,8 @@ def test_the_merged_model_gives_the_logits_of_the_adapter(tmp_path, dtype, apart
             weight.data += 0.02 * torch.randn_like(weight)
     trained.save_pretrained(str(tmp_path / "adapter"))
 
-    write_merged(TinyModel(), tmp_path / "adapter", dtype, tmp_path / "merged")
+    lost = write_merged(TinyModel(), tmp_path / "adapter", dtype, tmp_path / "merged")
+    assert lost < (1e-4 if dtype == "float32" else 0.2)
 
     processor = AutoProcessor.from_pretrained(str(tmp_path / "merged"))
     text = processor.apply_chat_template(
@@ -187,6 +191,17 @@ def test_the_merged_model_gives_the_logits_of_the_adapter(tmp_path, dtype, apart
     scale = (apart_by_adapter - plain).abs().max()
     assert scale > 0.1, "the adapter does something"
     assert (logits(merged) - apart_by_adapter).abs().max() < apart * max(1, scale)
+
+
+def test_that_a_merged_checkpoint_is_another_model_is_told(finished):
+    """At the default learning rate bfloat16 holds little of what was trained."""
+    run = read_finished(finished)
+    folder, note = merged_checkpoint(run, Machine(device="cpu", dtype="float32"))
+    assert not note and (folder / "model.safetensors").exists()
+    for _ in range(2):  # the second time from the store
+        _, note = merged_checkpoint(run, Machine(device="cpu", dtype="bfloat16"))
+        share = re.search(r"bfloat16 weights the adapter's change is off by up to (\d+)%", note)
+        assert int(share[1]) > 20 and "--dtype float32" in note
 
 
 def read(model: str, **changes) -> list[Row]:

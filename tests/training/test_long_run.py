@@ -160,6 +160,29 @@ def test_a_checkpoint_is_saved_when_it_is_time(monkeypatch, tmp_path):
     assert saved == [False, False, True, False, False, True]
 
 
+@pytest.mark.parametrize(
+    ("minutes", "saves"),
+    [(10, [700.0, 2900.0]), (0, [100.0, 150.0, 700.0, 1500.0, 2850.0, 2900.0])],
+)
+def test_slow_checkpoints_are_saved_less_often(monkeypatch, tmp_path, minutes, saves):
+    """One takes 110 s, as 29 GiB do on a slow disk: the next comes 2200 s after it began, so that
+    a twentieth of the time goes to them. Each step means each step."""
+    now = [0.0]
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    args, state = SimpleNamespace(world_size=1), SimpleNamespace(global_step=1, max_steps=9)
+    clock = CheckpointClock(minutes)
+    clock.on_train_begin(args, state, None)
+    saved = []
+    for now[0] in (100.0, 150.0, 700.0, 1500.0, 2850.0, 2900.0):
+        control = SimpleNamespace(should_save=False)
+        clock.on_step_end(args, state, control)
+        if control.should_save:
+            saved.append(now[0])
+            now[0] += 110.0
+            clock.on_save(args, state, control)
+    assert saved == saves
+
+
 def test_checkpoints_are_gone_when_the_stage_is_done(killed, tmp_path):
     work = copied(killed, tmp_path)
     rows = align(work)

@@ -89,13 +89,20 @@ def test_a_trained_projector_runs_on_the_tower_s_kept_output(tmp_path, counted):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
 
 
-def test_the_budget_comes_from_the_machine(tmp_path):
+def test_the_budget_comes_from_the_machine(tmp_path, monkeypatch):
+    """A number, or a quarter of the memory that is free (8 GiB, within a container's limit)."""
     from seva_exp import Machine
     from seva_exp.digests import FileDigests
-    from seva_exp.stages import Workshop
+    from seva_exp.stages import Workshop, base
 
-    shop = Workshop(Machine(vision_cache=0.5), FileDigests(tmp_path), lambda *_: None, print)
-    assert shop.placement(tmp_path).vision_cache == 2**29
+    def budget(**machine) -> int:
+        shop = Workshop(Machine(**machine), FileDigests(tmp_path), lambda *_: None, print)
+        return shop.placement(tmp_path).vision_cache
+
+    monkeypatch.setattr(base, "free_bytes", lambda: 8.0 * 2**30)
+    assert budget(vision_cache=0.5) == 2**29
+    assert budget(vision_cache=0) == 0
+    assert budget() == 2**31
     assert placement(tmp_path).vision_cache == 0
 
 

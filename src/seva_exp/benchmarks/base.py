@@ -74,7 +74,8 @@ Formula = Callable[[Totals], "np.ndarray"]
 class Metric:
     """A metric: ``formula`` on the counts of each part's answers (a part is some question types,
     added up), and the mean over the parts, or their ``total``. ``unit`` is what ``n`` counts;
-    ``share``: from 0 to 100, both ends within reach."""
+    ``share``: from 0 to 100, both ends within reach; ``empty``: the value of a part that was asked
+    and whose formula is 0 / 0 (None: it has no value)."""
 
     split: str
     name: str
@@ -84,6 +85,7 @@ class Metric:
     total: bool = False
     unit: Literal["answer", "group"] = "answer"
     share: bool = True
+    empty: float | None = None
 
 
 def ratio(above: str, below: str = "asked", scale: float = 100.0) -> Formula:

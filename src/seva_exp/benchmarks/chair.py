@@ -1,24 +1,33 @@
 """CHAIR (Rohrbach et al. 2018, arXiv:1809.02156): objects that a description makes up.
 
 Pictures are drawn from COCO val2014. An object is there if it is annotated, or if one of the five
-people who described the picture mentions it. The synonyms are the official file's.
+people who described the picture mentions it. The synonyms are the official file's. Which words of a
+text are objects is a protocol's rule: ``chair`` counts as the published script does, oddities
+included, ``chair_fixed`` as a reader would.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from seva_exp.benchmarks.base import Metric
 from seva_exp.benchmarks.coco_objects import Objects, read_synonyms
+from seva_exp.benchmarks.coco_published import PublishedObjects
 from seva_exp.benchmarks.mentions import DESCRIBE, mention_counts, mention_metrics
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored
 from seva_exp.benchmarks.shelf import Shelf, indexed
 from seva_exp.errors import InputError
 from seva_exp.randomness import python_rng
 from seva_exp.spec import Json
+
+READERS: dict[str, Callable[[str], Objects | PublishedObjects]] = {
+    "chair": PublishedObjects.read,
+    "chair_fixed": read_synonyms,
+}
+"""How each rule finds objects, from the text of the synonyms' file."""
 
 
 def chair(text: str, target: str, details: Json) -> Scored:
@@ -39,7 +48,7 @@ class ChairBenchmark(Official):
         ("coco/val2014",),
     )
     source = "COCO 2014 (cocodataset.org); github.com/LisaAnne/Hallucination, data/synonyms.txt"
-    rules: ClassVar[Mapping[str, Rule]] = {"chair": chair}
+    rules: ClassVar[Mapping[str, Rule]] = dict.fromkeys(READERS, chair)
     placeholders = ()
 
     kind: Literal["chair"] = "chair"
@@ -74,13 +83,13 @@ class ChairBenchmark(Official):
                 details={"objects": objects, "there": tuple(found)},
             )
 
-    def _objects(self, shelf: Shelf) -> Objects:
+    def _objects(self, shelf: Shelf) -> Objects | PublishedObjects:
         path, text = shelf.text(self.layout[2])
         if not text.strip(" ,\r\n"):
             raise InputError(f"{path}: holds no synonyms.")
-        return read_synonyms(text)
+        return READERS[self.asked.rule](text)
 
-    def _annotated(self, shelf: Shelf, objects: Objects) -> dict[str, set[str]]:
+    def _annotated(self, shelf: Shelf, objects: Objects | PublishedObjects) -> dict[str, set[str]]:
         """The objects of each picture, by its id."""
         categories = {}
         for row in shelf.in_list(self.layout[0], "categories"):

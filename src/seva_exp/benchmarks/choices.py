@@ -12,6 +12,8 @@ from seva_exp.benchmarks.letters import (
     first_character,
     letter_or_text,
     listing,
+    lone_token,
+    near_end,
     prefixed,
     the_answer_is,
 )
@@ -32,6 +34,8 @@ RULES: dict[str, Rule] = {
     "prefixed": partial(scored, prefixed),
     "the_answer_is": partial(scored, the_answer_is),
     "letter_or_text": partial(scored, letter_or_text),
+    "lone_token": partial(scored, lone_token),
+    "near_end": partial(scored, near_end),
 }
 
 

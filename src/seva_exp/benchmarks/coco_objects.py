@@ -1,7 +1,6 @@
-"""COCO's objects in a text, by CHAIR's synonyms (Rohrbach et al. 2018, arXiv:1809.02156).
-
-The official code singularises with nltk and pattern; here a few rules do, bound to the synonyms'
-own words. The compounds follow the official rules.
+"""COCO's objects in a text as a reader would count them, by CHAIR's synonyms (Rohrbach et al. 2018,
+arXiv:1809.02156): plurals by a few rules that are bound to the synonyms' own words, and the
+official compounds. How the published script counts: ``coco_published``.
 """
 
 from __future__ import annotations
@@ -19,12 +18,14 @@ VEHICLES = ("jet", "train")
 """A passenger jet is a jet, no person."""
 NO_OBJECTS = ("home plate", "train track")
 """Compounds in which the second or first word is no object."""
+WORD = re.compile(r"[a-z]+(?:[-'’][a-z]+)*")
+"""A hyphen or an apostrophe keeps together: ``man-made``, ``o'clock``."""
+CLITIC = re.compile(r"['’](?:s|d|ll|re|ve|m)$")
 IRREGULAR = {
-    "men": "man", "women": "woman", "children": "child", "people": "person", "mice": "mouse",
-    "geese": "goose", "feet": "foot", "teeth": "tooth", "knives": "knife", "calves": "calf",
-    "loaves": "loaf", "leaves": "leaf", "shelves": "shelf", "wives": "wife",
-    "policemen": "policeman",
+    "men": "man", "children": "child", "people": "person", "mice": "mouse", "geese": "goose",
+    "feet": "foot", "teeth": "tooth", "loaves": "loaf", "leaves": "leaf",
 }  # fmt: skip
+"""Endings as well: ``gentlemen``, ``grandchildren``."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Objects:
 
     def mentions(self, text: str) -> list[str]:
         """The object of each mention, in order, repeats included."""
-        words = [self.singular(word) for word in re.findall(r"[a-z]+", text.lower())]
+        words = [self.singular(CLITIC.sub("", word)) for word in WORD.findall(text.lower())]
         names = list(self._names(words))
         if "toilet" in names and "seat" in names:
             names = [name for name in names if name != "seat"]
@@ -78,8 +79,9 @@ COMPOUNDS = (
 
 def _singulars(word: str) -> Iterator[str]:
     """What the word may be a plural of, the likeliest first; at last the word itself."""
-    if word in IRREGULAR:
-        yield IRREGULAR[word]
+    for plural, one in IRREGULAR.items():
+        if word.endswith(plural):
+            yield word.removesuffix(plural) + one
     if word.endswith("ies") and len(word) > 4:
         yield word[:-3] + "y"
     if word.endswith("ves"):
@@ -87,7 +89,7 @@ def _singulars(word: str) -> Iterator[str]:
         yield word[:-3] + "fe"
     if word.endswith(("ses", "xes", "zes", "ches", "shes", "oes")):
         yield word[:-2]
-    if word.endswith("s") and not word.endswith(("ss", "us", "is")):
+    if word.endswith("s") and not word.endswith("ss"):
         yield word[:-1]
     yield word
 

@@ -18,6 +18,13 @@ _NAMED = re.compile(
 )
 _HEDGED = re.compile(rf"(?:\bor\b|[/或])\s*{_OPEN}*([A-Z])(?![A-Za-z])")
 _BRACKETED = re.compile(r"[(（\[]([A-Z])[)）\]]")
+_MARKS = (
+    ("", "."), ("", ","), ("", ":"), ("", ")"), ("", ")."), ("(", ")"), ("(", ")."),
+    (":", ""), (":", ","), (":", "."), (":", ")"), (":", ")."),
+)  # fmt: skip
+"""What lmms-eval looks for before and behind a letter, in this order."""
+_BLANKED = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
+_ANSWER_IS = re.compile(r"answer\s+is\s+\**([ABCD])", re.IGNORECASE)
 
 
 def lettered(texts: list[str]) -> dict[str, str]:
@@ -60,6 +67,48 @@ def the_answer_is(text: str, options: Options) -> str:
     else:
         found = re.findall(r"The answer is ([A-Z]).", said)
     return found[0] if len(found) == 1 and found[0] in options else ""
+
+
+def lone_token(text: str, options: Options) -> str:
+    """lmms-eval's MMBench (mmbench_evals.py: can_infer): the only one of A to E that is a word by
+    itself; else the only one with one of a few marks around it; else the one option whose text the
+    answer contains. Where A is a word of more than three, it may be the article, and no letter that
+    is a word by itself counts."""
+    words = text.split()
+    found = [letter for letter in "ABCDE" if letter in words]
+    if len(found) == 1 and not (found == ["A"] and len(words) > 3):
+        return found[0]
+    for before, behind in _MARKS:
+        marked = [letter for letter in "ABCDE" if f"{before}{letter}{behind}" in words]
+        if len(marked) == 1:
+            return marked[0]
+    return _contained(text, options)
+
+
+def near_end(text: str, options: Options) -> str:
+    """VLMEvalKit's multiple choice (matching_util.py: can_infer): the only letter of an option that
+    is a word by itself, marks aside, if it is first said within the last four words; else the A to
+    D behind "answer is", in any case; else the one option whose text the answer contains, unless
+    the answer is more than twice as long as all options. "Z", which refuses, is read where no
+    option's letter stands. (Its list of refusals of served models is left out: they are unread.)"""
+    words = text.translate(_BLANKED).split()
+    found = [letter for letter in options if letter in words]
+    if len(found) == 1 and words.index(found[0]) > len(words) - 5:
+        return found[0]
+    if not found and "Z" in words:
+        return "Z"
+    if (said := _ANSWER_IS.search(text)) and said[1].upper() in options:
+        return said[1].upper()
+    if len(text) > 2 * sum(map(len, options.values())):
+        return ""
+    return _contained(text, options)
+
+
+def _contained(text: str, options: Options) -> str:
+    """The one option whose text stands somewhere in the answer, in any case."""
+    said = text.lower()
+    found = [letter for letter, option in options.items() if option.lower() in said]
+    return found[0] if len(found) == 1 else ""
 
 
 def letter_or_text(text: str, options: Options) -> str:

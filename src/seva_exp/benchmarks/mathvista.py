@@ -1,7 +1,9 @@
 """MathVista (Lu et al. 2023, arXiv:2310.02255), testmini: mathematics with pictures.
 
 The official extraction asks GPT wherever its rules fail. Here a judge is asked, where there is one;
-what nothing extracts is wrong, and reported as ``unparsed``.
+what nothing extracts is wrong, and reported as ``unparsed``. So is an empty answer, which the
+official script takes for the choice nearest to an empty text: without a judge the score is no
+strict lower bound.
 """
 
 from __future__ import annotations
@@ -53,8 +55,7 @@ def extract(text: str, choices: Sequence[str], answer_type: str) -> str | None:
     said = text.strip()
     if said in choices:
         return said
-    read = {"integer": int, "float": float}.get(answer_type)
-    if read and not choices:
+    if read := {"integer": int, "float": float}.get(answer_type):
         try:
             return str(read(said))
         except ValueError:

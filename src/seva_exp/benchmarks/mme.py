@@ -66,7 +66,12 @@ class MmeBenchmark(Official):
             texts = deep or folder
             pictures = shelf.folder([f"{name}/images" for name in names] if deep else names)
             stems = pictures.by_stem()
-            for file in sorted(texts.glob("*.txt")):
+            if not (files := sorted(texts.glob("*.txt"))):
+                raise InputError(
+                    f"{texts}: holds no .txt, so the category {category} has no questions. Get the "
+                    "folder again, or take it away."
+                )
+            for file in files:
                 for number, row in enumerate(shelf.tabbed(file, ("question", "answer")), 1):
                     if file.stem not in stems:
                         row.refuse(f"missing picture: no {file.stem}.* in {str(pictures.path)!r}")

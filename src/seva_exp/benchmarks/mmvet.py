@@ -3,7 +3,6 @@ judge who is shown examples."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Literal
@@ -36,12 +35,13 @@ score = ratio("score", "judged")
 
 
 def read_score(reply: str) -> float | None:
-    """The number from 0 to 1 that the reply begins with, up to the first blank (the official
-    rule)."""
-    said = reply.split(" ")[0].strip()
-    if not re.fullmatch(r"\+?(\d+\.?\d*|\.\d+)", said, re.ASCII):
+    """The number from 0 to 1, in whichever way Python reads one, that the reply begins with, up to
+    the first blank (the official rule; NaN, which that lets through, is none)."""
+    try:
+        found = float(reply.split(" ")[0])
+    except ValueError:
         return None
-    return found if (found := float(said)) <= 1 else None
+    return found + 0.0 if 0 <= found <= 1 else None
 
 
 def read(reply: str, question: Question, prediction: Prediction) -> Scored | None:
@@ -130,9 +130,9 @@ class MmvetBenchmark(Official):
         by_capability = {
             one: tuple(type_ for type_ in types if one in type_.split("_")) for one in CAPABILITIES
         }
-        several = [type_ for type_ in types if "_" in type_] if len(types) > 1 else []
+        combinations = types if len(types) > 1 else []
         return [
             Metric("all", "score", score, (tuple(types),)),
             *(Metric(one, "score", score, (part,)) for one, part in by_capability.items() if part),
-            *(Metric(f"only_{type_}", "score", score, ((type_,),)) for type_ in several),
+            *(Metric(f"only_{type_}", "score", score, ((type_,),)) for type_ in combinations),
         ]

@@ -203,9 +203,9 @@ class Official(Benchmark):
             )
         items = list(self.official_items(shelf) if official else self.table_items(shelf))
         if not items:
-            raise InputError(
-                f"benchmark.{self.kind}: there is no question in {next(iter(shelf.files))}."
-            )
+            places = [place for names in (*self.layout[:1], self.tables) for place in names]
+            where = next(iter(shelf.files), None) or shelf.find(places)
+            raise InputError(f"benchmark.{self.kind}: there is no question in {where}.")
         owners: dict[str, Row] = {}
         for item in items:
             if first := owners.get(item.id):

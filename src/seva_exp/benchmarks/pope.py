@@ -18,17 +18,25 @@ if TYPE_CHECKING:
 SPLITS = ("random", "popular", "adversarial")
 
 
-def scored(read: Callable[[str], str], text: str, target: str, details: Json) -> Scored:
-    """The counts of which all of POPE's metrics are made. An answer that is neither yes nor no
-    misses a yes, and is no false alarm."""
+def scored(
+    read: Callable[[str], str],
+    text: str,
+    target: str,
+    details: Json,
+    *,
+    unread_is_no: bool = True,
+) -> Scored:
+    """The counts of which all of POPE's metrics are made. An answer that is neither yes nor no is
+    wrong and no false alarm; it misses a yes where ``unread_is_no``, else recall leaves it out."""
     said = read(text)
+    denied = said != "yes" if unread_is_no else said == "no"
     counts = {
         "asked": 1.0,
         "correct": float(said == target),
         "yes": float(said == "yes"),
         "tp": float(said == target == "yes"),
         "fp": float(said == "yes" and target == "no"),
-        "fn": float(said != "yes" and target == "yes"),
+        "fn": float(denied and target == "yes"),
         "unparsed": float(not said),
     }
     return Scored(said, counts["correct"], counts)
@@ -64,7 +72,7 @@ class PopeBenchmark(Official):
     source = "github.com/RUCAIBox/POPE, output/coco (LLaVA-1.5: commit e3e3926); COCO val2014"
     rules: ClassVar[Mapping[str, Rule]] = {
         "first_sentence": partial(scored, first_sentence),
-        "exact": partial(scored, exact),
+        "exact": partial(scored, exact, unread_is_no=False),
         "one_of_both": partial(scored, one_of_both),
     }
 
@@ -107,23 +115,28 @@ class PopeBenchmark(Official):
         return super().table_row(item) | own
 
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
-        """The means over the splits that papers report, then each split."""
+        """All splits together, then each: ``mean`` is the mean over the splits that papers report,
+        ``all`` (a ``pooled`` protocol) takes their answers as one set."""
         splits = [split for split in SPLITS if split in types]
-        each = tuple((split,) for split in splits)
-        means = [Metric("mean", "accuracy", accuracy, each), Metric("mean", "f1", f1, each)]
-        yes = ratio("yes")
-        return [
-            *means,
-            *(
-                metric
-                for split, part in zip(splits, each, strict=True)
-                for metric in (
-                    Metric(split, "accuracy", accuracy, (part,)),
-                    Metric(split, "precision", precision, (part,)),
-                    Metric(split, "recall", recall, (part,)),
-                    Metric(split, "f1", f1, (part,)),
-                    Metric(split, "yes_rate", yes, (part,), "neutral"),
-                )
-            ),
-            Metric("mean", "unparsed", UNPARSED, each, "lower"),
-        ]
+        each: tuple[tuple[str, ...], ...] = tuple((split,) for split in splits)
+        name = "all" if self.asked.pooled else "mean"
+        parts = (tuple(splits),) if self.asked.pooled else each
+        found = _table(name, parts)
+        if not self.asked.pooled:
+            found = [rate for rate in found if rate.name in ("accuracy", "f1")]
+        for split, part in zip(splits, each, strict=True):
+            found += _table(split, (part,))
+        return [*found, Metric(name, "unparsed", UNPARSED, parts, "lower")]
+
+
+def _table(split: str, parts: tuple[tuple[str, ...], ...]) -> list[Metric]:
+    """Accuracy, precision, recall, F1 and the share of yes. Precision, recall and F1 are 0 where
+    their denominator is (nothing is answered yes, or nothing is there)."""
+    return [
+        Metric(split, "accuracy", accuracy, parts),
+        *(
+            Metric(split, name, formula, parts, empty=0.0)
+            for name, formula in (("precision", precision), ("recall", recall), ("f1", f1))
+        ),
+        Metric(split, "yes_rate", ratio("yes"), parts, "neutral"),
+    ]

@@ -34,6 +34,8 @@ class Protocol(Spec):
     """Longest answer in tokens."""
     circular: bool = False
     """A question counts once, and only where every rotation of its options is answered right."""
+    pooled: bool = False
+    """POPE: its splits' answers are scored as one set; else the mean over the splits is taken."""
     judge: str | None = None
     """How a judge, where there is one, is asked about what no rule reads: one of the benchmark's
     ways. It decides no answer of the model."""

@@ -43,22 +43,35 @@ or cannot be in such a picture. "correct": they bear it out. "cannot judge": the
 it, as of a mood or a style.
 Reply with one line a sentence and nothing else: its number, a full stop, one of these three \
 labels, a colon, the reason in a few words."""
-_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
+_UNCOUNTED = str.maketrans("", "", ".:\n?,")
+"""What the official script takes out of a text before it counts n-grams."""
 _NUMBERED = re.compile(r"\s*(\d+)\s*[.):]\s*(.*)")
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a description, those without a letter left out."""
-    parts = (part.strip() for part in _END.split(text))
-    return [part for part in parts if any(one.isalnum() for one in part)]
+    """The sentences of a description that are judged, as the official script has them: what stands
+    between full stops, without those that an earlier one is equal to or contains."""
+    kept: list[str] = []
+    for sentence in filter(None, map(str.strip, text.split("."))):
+        if not any(sentence in earlier for earlier in kept):
+            kept.append(sentence)
+    return kept
+
+
+def distinct(text: str, n: int) -> float | None:
+    """The share of different n-grams among all of a text (case counts; ``. : ? ,`` and line breaks
+    do not): what the official script prints as repetition. None where there is no n-gram, where it
+    fails."""
+    words = text.translate(_UNCOUNTED).split()
+    grams = list(zip(*(words[i:] for i in range(n)), strict=False))
+    return len(set(grams)) / len(grams) if grams else None
 
 
 def repetition(text: str, n: int) -> float:
-    """The share of n-grams (of words, lower case) that have stood before in the text. The official
-    script reports one minus it."""
-    words = text.lower().split()
-    grams = list(zip(*(words[i:] for i in range(n)), strict=False))
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+    """The share of n-grams that have stood before in the text: one minus ``distinct``; 0 where
+    there is no n-gram."""
+    share = distinct(text, n)
+    return 0.0 if share is None else 1 - share
 
 
 def read_labels(reply: str, n: int) -> list[str] | None:
@@ -85,14 +98,15 @@ def described(text: str, target: str, details: Json) -> Scored:
 
 
 def scored(text: str, labels: Sequence[str]) -> Scored:
-    """Hallucinated sentences among all (those that cannot be judged are among them)."""
+    """Hallucinated sentences among all (those that cannot be judged are among them); words are
+    those of the judged sentences."""
     wrong = sum(label == HALLUCINATION for label in labels)
     counts = {
         "asked": 1.0,
         "sentences": float(len(labels)),
         "hallucinated": float(wrong),
         "cannot_judge": float(sum(label == CANNOT_JUDGE for label in labels)),
-        "words": float(len(text.split())),
+        "words": float(sum(len(sentence.split(" ")) for sentence in sentences(text))),
         **{f"repetition_{n}": repetition(text, n) for n in GRAMS},
     }
     return Scored(", ".join(labels), 1 - wrong / max(1, len(labels)), counts)
@@ -106,7 +120,8 @@ def read(reply: str, question: Question, prediction: Prediction) -> Scored | Non
 
 def asked(material: Json, question: Question, prediction: Prediction) -> Messages | None:
     """The question of ``OWN_PROMPT``; None where there is no sentence."""
-    numbered = [f"{i}. {one}" for i, one in enumerate(sentences(prediction.text), 1)]
+    said = (" ".join(sentence.split()) for sentence in sentences(prediction.text))
+    numbered = [f"{i}. {one}" for i, one in enumerate(said, 1)]
     if not numbered:
         return None
     known = material["pictures"][question.id]

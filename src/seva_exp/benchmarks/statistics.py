@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -208,8 +208,9 @@ class GroupSums:
         return int(self._asked(metric).sum())
 
     def each(self, metric: Metric) -> np.ndarray:
-        """The metric on each group alone that has an answer it rests on."""
-        return self.values(metric, _Alone())[self._asked(metric)]
+        """The formula on each group alone that has an answer it rests on (NaN where it is 0 / 0,
+        whatever ``Metric.empty``)."""
+        return self.values(replace(metric, empty=None), _Alone())[self._asked(metric)]
 
     def _asked(self, metric: Metric) -> np.ndarray:
         return self.answers({type_ for part in metric.parts for type_ in part}) > 0
@@ -222,10 +223,12 @@ class GroupSums:
     def interval(self, metric: Metric, weights: np.ndarray) -> tuple[float, float]:
         """Percentile bootstrap. Where every group is at the same end of a share, resamples cannot
         differ; that does not make it certain: the other end is Clopper and Pearson's for as many
-        groups out of as many."""
+        groups out of as many; with no group that would tell, all that a share can be."""
         low, high = np.nanpercentile(self.values(metric, weights), INTERVAL)
         if metric.share and low == high and high in (0, 100):
-            reach = 100 * (INTERVAL[0] / 100) ** (1 / self.informed(metric))
+            if not (informed := self.informed(metric)):
+                return 0.0, 100.0
+            reach = 100 * (INTERVAL[0] / 100) ** (1 / informed)
             return (reach, 100.0) if high else (0.0, 100 - reach)
         return float(low), float(high)
 
@@ -236,9 +239,16 @@ class GroupSums:
         return int(np.isfinite(alone).any(axis=0).sum())
 
     def values(self, metric: Metric, weights: np.ndarray | _Alone) -> np.ndarray:
-        """[R]: the metric on each resample; NaN where a denominator is 0."""
+        """[R]: the metric on each resample; NaN where a denominator is 0, unless the metric has a
+        value for that."""
         with np.errstate(invalid="ignore", divide="ignore"):
             found = [metric.formula(_Part(self, part, weights)) for part in metric.parts]
+        if metric.empty is not None:
+            asked = [weights @ self.answers(part) > 0 for part in metric.parts]
+            found = [
+                np.where(np.isnan(value) & some, metric.empty, value)
+                for value, some in zip(found, asked, strict=True)
+            ]
         return np.sum(found, axis=0) / (1 if metric.total else len(found))
 
     def answers(self, types: Iterable[str]) -> np.ndarray:

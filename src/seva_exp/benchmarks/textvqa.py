@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Literal
 
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored
 from seva_exp.benchmarks.shelf import Picture, Row, Shelf, columns
-from seva_exp.benchmarks.vqa_text import agreement, normalise
+from seva_exp.benchmarks.vqa_text import agreement, normalise, normalise_kit
 from seva_exp.errors import InputError
 from seva_exp.spec import Json
 
@@ -18,9 +18,18 @@ MARK = "Reference OCR token:"
 
 
 def soft(text: str, target: str, details: Json) -> Scored:
-    """The VQA evaluation's normalisation, then the leave-one-out agreement with ten people."""
-    said = normalise(text)
-    score = agreement(said, tuple(normalise(answer) for answer in details["answers"]))
+    """EvalAI's normal form, then the leave-one-out agreement with ten people."""
+    return _agreeing(normalise, text, details)
+
+
+def soft_digits(text: str, target: str, details: Json) -> Scored:
+    """The same in VLMEvalKit's normal form, which keeps a full stop behind a digit."""
+    return _agreeing(normalise_kit, text, details)
+
+
+def _agreeing(form: Callable[[str], str], text: str, details: Json) -> Scored:
+    said = form(text)
+    score = agreement(said, tuple(form(answer) for answer in details["answers"]))
     return Scored(said, score, {"asked": 1.0, "correct": score})
 
 
@@ -31,7 +40,7 @@ class TextvqaBenchmark(Official):
     layout = (("textvqa/TextVQA_0.5.1_val.json",), ("textvqa/train_images",), OCR)
     tables = ("textvqa/TextVQA_VAL.tsv", "TextVQA_VAL.tsv")
     source = "textvqa.org/dataset; LLaVA-1.5's eval.zip for the OCR tokens"
-    rules: ClassVar[Mapping[str, Rule]] = {"soft": soft}
+    rules: ClassVar[Mapping[str, Rule]] = {"soft": soft, "soft_digits": soft_digits}
     placeholders = ("question", "capitalized_question", "ocr")
 
     kind: Literal["textvqa"] = "textvqa"

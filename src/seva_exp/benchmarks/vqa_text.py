@@ -13,6 +13,10 @@ import re
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 DIGIT_COMMA = re.compile(r"\d,\d")
 LOOSE_STOP = re.compile(r"\.(?!\d)")
+LOOSE_STOP_OF_WORDS = re.compile(r"(?<!\d)\.(?!\d)")
+"""VLMEvalKit's: a full stop behind a digit stays as well."""
+STOPS = 32
+"""How many full stops go at most: the scripts pass a flag of this value where a count stands."""
 ARTICLES = frozenset(("a", "an", "the"))
 NUMBERS = {
     word: str(number)
@@ -62,22 +66,36 @@ CONTRACTIONS = (
 
 
 def normalise(text: str) -> str:
-    """The form in which an answer is compared."""
+    """The form in which an answer is compared: EvalAI's, as LLaVA-1.5 and lmms-eval have it."""
     text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's")
-    text = text.replace("\n", " ").replace("\t", " ").strip()
-    words = (NUMBERS.get(word, word) for word in unpunctuated(text).split())
-    kept = (word for word in words if word not in ARTICLES)
-    return " ".join(CONTRACTIONS.get(word, word) for word in kept)
+    return _worded(unpunctuated(_one_line(text), LOOSE_STOP))
 
 
-def unpunctuated(text: str) -> str:
+def normalise_kit(text: str) -> str:
+    """The same as VLMEvalKit has it (vqa_eval.py: process_answer): commas and question marks are
+    marks like others, "'s" stays where it is, and so does a full stop behind a digit."""
+    return _worded(unpunctuated(_one_line(text), LOOSE_STOP_OF_WORDS))
+
+
+def unpunctuated(text: str, stop: re.Pattern[str]) -> str:
     """A mark goes where it touches a blank somewhere in the text (or a comma stands between
-    digits), else it becomes a blank; full stops go but before a digit."""
+    digits), else it becomes a blank; of the full stops those that are a ``stop`` go."""
     found = text
     for mark in PUNCTUATION:
         loose = f"{mark} " in text or f" {mark}" in text or DIGIT_COMMA.search(text)
         found = found.replace(mark, "" if loose else " ")
-    return LOOSE_STOP.sub("", found)
+    return stop.sub("", found, count=STOPS)
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", " ").replace("\t", " ").strip()
+
+
+def _worded(text: str) -> str:
+    """Number words as digits, without articles, with the apostrophes of contractions."""
+    words = (NUMBERS.get(word, word) for word in text.lower().split())
+    kept = (word for word in words if word not in ARTICLES)
+    return " ".join(CONTRACTIONS.get(word, word) for word in kept)
 
 
 def agreement(answer: str, given: tuple[str, ...]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seva_exp.benchmarks.vqa_text import unpunctuated
+from seva_exp.benchmarks.vqa_text import LOOSE_STOP_OF_WORDS, unpunctuated
 
 
 def first_sentence(text: str) -> str:
@@ -22,18 +22,22 @@ def exact(text: str) -> str:
 def one_of_both(text: str) -> str:
     """VLMEvalKit's rule (YOrN_Extraction): of the words yes and no, without the punctuation that
     the VQA evaluation knows, exactly one occurs."""
-    found = set(unpunctuated(text.lower()).split()) & {"yes", "no"}
+    found = set(unpunctuated(text.lower(), LOOSE_STOP_OF_WORDS).split()) & {"yes", "no"}
     return found.pop() if len(found) == 1 else ""
 
 
 def beginning(text: str) -> str:
     """MME's own rule (eval_tool/calculation.py): yes or no, else the one that the first four
     characters hold, yes first."""
-    said = text.strip().lower()[:4]
-    return "yes" if "yes" in said else "no" if "no" in said else ""
+    return _within(text.strip().lower()[:4])
 
 
 def beginning_or_initial(text: str) -> str:
-    """lmms-eval's MME: the same without full stops, and a lone y or n."""
+    """lmms-eval's MME: the same without full stops (a blank that stood behind one counts as a
+    character), and a lone y or n."""
     said = text.lower().strip().replace(".", "")
-    return {"y": "yes", "n": "no"}.get(said) or beginning(said)
+    return {"y": "yes", "n": "no"}.get(said) or _within(said[:4])
+
+
+def _within(said: str) -> str:
+    return "yes" if "yes" in said else "no" if "no" in said else ""

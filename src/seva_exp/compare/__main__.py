@@ -47,9 +47,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"seva_exp: left out: {line}", file=sys.stderr)
     if not comparison.runs:
         return _refuse("there is no finished run to compare.")
-    print(markdown(comparison.runs, given.metrics))
-    if given.against:
-        print("\n(Each variant against its own base; the page and the CSV have the chosen run.)")
+    print(markdown(comparison, given.metrics))
     print(f"\npage: {os.path.relpath(given.out)}")
     return 0
 

@@ -1,4 +1,10 @@
-"""Is a difference more than chance? Every model against its base, or against a chosen run."""
+"""Is a difference more than chance? Every model against its base, or against a chosen run.
+
+A page holds many tests. Those of one benchmark under one protocol are one family, and p is
+corrected for their number (Holm): one test a variant (its runs differ in nothing but their seed)
+and metric. A variant's p is the largest of its seeds, and 1 where they differ in direction, so that
+what is significant is seen with every seed.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +14,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seva_exp.compare.runs import FinishedRun
+from seva_exp.compare.runs import FinishedRun, groups
 from seva_exp.errors import InputError
 from seva_exp.records import ALIGNED, BASE, Delta, Prediction, Score, read_jsonl
 from seva_exp.report.verdict import arrow, label, verdict
+from seva_exp.rundir import predictions_of
+from seva_exp.stages import paired
 
 if TYPE_CHECKING:
-    from seva_exp.benchmarks.base import Benchmark
+    from seva_exp.benchmarks import AnyBenchmark
 
 KEPT = 4
 """Files of predictions that are held at once: a base that runs share is read once."""
@@ -52,9 +60,15 @@ class Measured:
     """Of a base: the runs that measured it so; ``run`` is the first of them."""
 
     def predictions(self, benchmark: str) -> list[Prediction]:
-        """What it said; nothing where the answers are no longer there."""
-        path = self.run.folder / f"evaluate.{self.model}.{benchmark}" / "predictions.jsonl"
-        return _predictions(path.resolve()) if path.exists() else []
+        """What it said, scored as its scores are; nothing where the answers are no longer
+        there."""
+        path = predictions_of(self.run.folder, self.run.report, self.model, benchmark)
+        return _predictions(path) if path.exists() else []
+
+    @property
+    def variant(self) -> str:
+        """Equal for models of runs that differ in nothing but their seed; a base is its own."""
+        return f"{BASE} {self.run.folder}" if self.model == BASE else self.run.variant
 
 
 @lru_cache(maxsize=KEPT)
@@ -64,11 +78,12 @@ def _predictions(path: Path) -> list[Prediction]:
 
 @dataclass(frozen=True)
 class Change:
-    """A difference, its p corrected for the number of changes of its benchmark (Holm), and what
-    both say in words."""
+    """A difference; the p of its variant corrected for the ``tests`` of its family; and what both
+    say in words."""
 
     delta: Delta
     corrected: float
+    tests: int
 
     @property
     def verdict(self) -> str:
@@ -109,26 +124,42 @@ def changes(found: Sequence[Measured], reference: Measured | None) -> list[dict[
     model against its run's own base. Paired over the same questions' pictures; where two models
     answered different questions there is none."""
     deltas = [_deltas(one, reference) for one in found]
-    corrected = _corrected(deltas)
+    corrected = _corrected(found, deltas)
     return [
-        {column: Change(delta, corrected[i, column]) for column, delta in row.items()}
-        for i, row in enumerate(deltas)
+        {column: Change(delta, *corrected[one.variant, column]) for column, delta in row.items()}
+        for one, row in zip(found, deltas, strict=True)
     ]
 
 
-def _corrected(rows: Sequence[dict[Column, Delta]]) -> dict[tuple[int, Column], float]:
-    """p corrected for all changes of one benchmark and protocol, those of all models."""
+def _corrected(
+    found: Sequence[Measured], rows: Sequence[dict[Column, Delta]]
+) -> dict[tuple[str, Column], tuple[float, int]]:
+    """Of each variant and metric the corrected p, and for how many tests it is. Of several runs
+    with one seed the one counts that ``groups`` takes."""
     from seva_exp.benchmarks.statistics import holm
 
-    families: dict[tuple[str, str], dict[tuple[int, Column], float]] = {}
-    for i, row in enumerate(rows):
+    taken = {run.folder for group in groups([one.run for one in found]) for run in group}
+    families: dict[tuple[str, str], dict[tuple[str, Column], dict[int, Delta]]] = {}
+    for one, row in sorted(
+        zip(found, rows, strict=True), key=lambda pair: pair[0].run.folder in taken
+    ):
         for column, delta in row.items():
-            families.setdefault((column.benchmark, column.protocol), {})[i, column] = delta.p
+            family = families.setdefault((column.benchmark, column.protocol), {})
+            family.setdefault((one.variant, column), {})[one.run.report.seed] = delta
     return {
-        cell: p
+        test: (p, len(family))
         for family in families.values()
-        for cell, p in zip(family, holm(list(family.values())), strict=True)
+        for test, p in zip(
+            family, holm([joint_p(list(d.values())) for d in family.values()]), strict=True
+        )
     }
+
+
+def joint_p(seeds: Sequence[Delta]) -> float:
+    """The largest p of the seeds, and 1 where they differ in direction: every seed shows it."""
+    if len({delta.value > 0 for delta in seeds}) > 1:
+        return 1.0
+    return max(delta.p for delta in seeds)
 
 
 def _deltas(one: Measured, reference: Measured | None) -> dict[Column, Delta]:
@@ -155,21 +186,19 @@ def _deltas(one: Measured, reference: Measured | None) -> dict[Column, Delta]:
 
 def _paired(one: Measured, reference: Measured, name: str) -> list[Delta]:
     """one - reference on one benchmark; empty when they answered different questions."""
-    from seva_exp.benchmarks.statistics import deltas
-
     before, after = reference.predictions(name), one.predictions(name)
     if not before or [(p.sample_id, p.group) for p in before] != [
         (p.sample_id, p.group) for p in after
     ]:
         return []
     try:
-        metrics = benchmark_of(one.run, name).metrics
+        benchmark = benchmark_of(one.run, name)
     except InputError:
         return []
-    return deltas(metrics, before, after, benchmark=name)
+    return paired(benchmark, name, before, after)
 
 
-def benchmark_of(run: FinishedRun, name: str) -> Benchmark:
+def benchmark_of(run: FinishedRun, name: str) -> AnyBenchmark:
     """A run's benchmark, from its config. Raises InputError for one that this version of seva_exp
     does not know."""
     from pydantic import TypeAdapter, ValidationError
@@ -177,7 +206,9 @@ def benchmark_of(run: FinishedRun, name: str) -> Benchmark:
     from seva_exp.benchmarks import AnyBenchmark
 
     try:
-        found: Benchmark = TypeAdapter(AnyBenchmark).validate_python(run.config["benchmark"][name])
+        found: AnyBenchmark = TypeAdapter(AnyBenchmark).validate_python(
+            run.config["benchmark"][name]
+        )
     except ValidationError as error:
         raise InputError(f"{run.folder}: benchmark.{name} is of another version: {error}") from None
     return found

@@ -36,8 +36,8 @@ def write_comparison(
     comparison = Comparison.of(runs, reference)
     if runs:
         texts = {
-            ".md": markdown(runs, chosen) + "\n",
-            ".tex": latex(runs, chosen) + "\n",
+            ".md": markdown(comparison, chosen) + "\n",
+            ".tex": latex(comparison, chosen) + "\n",
             ".csv": to_csv(comparison),
             ".html": render(comparison, left_out, out),
         }

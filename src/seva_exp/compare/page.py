@@ -42,7 +42,7 @@ def render(comparison: Comparison, left_out: Sequence[str], out: Path) -> str:
         title=_title(c),
         runs=len(c.runs),
         variants=len(groups(c.runs)),
-        reference=c.labels[c.models.index(c.reference)] if c.reference else "",
+        reference=c.reference_label,
         fields=c.short,
         choices=_choices(c.fields),
         columns=[_head(column, j in visible, several) for j, column in enumerate(c.columns)],
@@ -51,8 +51,8 @@ def render(comparison: Comparison, left_out: Sequence[str], out: Path) -> str:
         samples=same_samples(c),
         changed=changed(c),
         data=_for_script(data),
-        markdown=markdown(c.runs),
-        latex=latex(c.runs),
+        markdown=markdown(c),
+        latex=latex(c),
         stem=out.stem,
         left_out=left_out,
         words=words,
@@ -105,11 +105,12 @@ def _choices(fields: dict[str, list[Value | None]]) -> dict[str, list[Value]]:
 
 
 def _rows(c: Comparison, out: Path) -> list[Json]:
-    """A run goes by what its command does not share with the others', or by its name."""
+    """A run goes by what its command does not share with the others', or by the name that it was
+    given, or by the fields in which it differs."""
     finals = [c.models[i].run for i in c.finals]
-    names = told_apart([run.words for run in finals]) or [run.report.name for run in finals]
-    named = dict(zip(c.finals, names, strict=True))
-    return [_row(c, i, out, named.get(i, c.labels[i])) for i in range(len(c.models))]
+    told = told_apart([run.words for run in finals]) or [run.given_name for run in finals]
+    names = dict(zip(c.finals, told, strict=True))
+    return [_row(c, i, out, names.get(i) or c.labels[i]) for i in range(len(c.models))]
 
 
 def _row(c: Comparison, i: int, out: Path, name: str) -> Json:
@@ -147,6 +148,7 @@ def _cell(one: Measured, column: Column, change: Change | None) -> Json | None:
             "change_interval": words.interval(delta.low, delta.high, digits, sign=True),
             "p": words.p_value(change.corrected),
             "plain_p": words.p_value(delta.p),
+            "tests": change.tests,
         }
     return cell
 
@@ -169,7 +171,7 @@ def _pairs(c: Comparison) -> list[Json]:
 def _pair_row(c: Comparison, ids: Sequence[int], pairs: PairCounts, reasons: Sequence[str]) -> Json:
     parts = [("kept", pairs.kept), *((reason, pairs.dropped.get(reason, 0)) for reason in reasons)]
     return {
-        "label": in_words(c.told(ids)) or c.models[ids[0]].run.report.name,
+        "label": in_words(c.told(ids)) or c.models[ids[0]].run.name,
         "runs": len(ids),
         "sampled": pairs.sampled,
         "bar": plots.bar(parts),

@@ -9,13 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from seva_exp.compare.differences import short_names
 from seva_exp.errors import InputError
-from seva_exp.experiment import Experiment
+from seva_exp.experiment import Experiment, Options
 from seva_exp.paths import MARKER
 from seva_exp.records import Report
 from seva_exp.rundir import read_folder
 from seva_exp.spec import Json, canonical
+
+NO_EXPERIMENT = {"machine", "tracker", "hydra", *Options.model_fields}
+"""Fields and groups of a config that say where and how far it runs, and what it is called."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,16 @@ class FinishedRun:
     """Where the benchmarks' official files lay, if the config told."""
     words: tuple[str, ...] = ()
     """What its command said of the experiment; empty for a run of the Python API."""
+    given_name: str = ""
+    """The name that a person gave it; empty where it was made of the experiment."""
+    title: str = ""
+    """What the experiment is called, where its config can be read."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it: made of the experiment alone, where it was not given. (The folder's
+        name tells a sweep's runs apart by all that the sweep varies.)"""
+        return self.given_name or self.title or self.report.name
 
     @property
     def variant(self) -> str:
@@ -52,14 +67,21 @@ def read_run(folder: Path) -> FinishedRun:
     """Raises InputError when the folder holds no finished run."""
     report, config = read_folder(folder)
     kept = {n: v for n, v in config.items() if n in Experiment.model_fields and n != "seed"}
-    return FinishedRun(folder, report, kept, config.get("data_root"), _words(folder))
-
-
-def _words(folder: Path) -> tuple[str, ...]:
     command = folder / "overrides.txt"
     words = shlex.split(command.read_text(encoding="utf-8")) if command.exists() else []
-    others = re.compile(r"[+~]*(machine|tracker|name|sweep|objective|force)\b")
-    return tuple(word for word in words if "=" in word and not others.match(word))
+    keys = {word: re.split(r"[./@=]", word.lstrip("+~"))[0] for word in words if "=" in word}
+    said = tuple(word for word, key in keys.items() if key not in NO_EXPERIMENT)
+    named = report.name if "name" in keys.values() or not words else ""
+    root = config.get("data_root")
+    return FinishedRun(folder, report, kept, root, said, named, _title(kept))
+
+
+def _title(config: Json) -> str:
+    """Empty for the config of another version."""
+    try:
+        return Experiment.model_validate_json(json.dumps(config)).title
+    except ValidationError:
+        return ""
 
 
 def told_apart(all_words: Sequence[Sequence[str]]) -> list[str]:

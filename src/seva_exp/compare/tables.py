@@ -3,7 +3,7 @@
 In Markdown and LaTeX, runs that differ in their seed (and name) only form a group: its change is
 the mean over seeds with its standard deviation. The spread over seeds leaves out the benchmark's
 own sampling error, which each run's report gives as an interval, and the mark beside the change as
-a test. A table holds many tests: changes are marked by p corrected for their number (Holm).
+a test: the page's, corrected for their number (``against``).
 """
 
 from __future__ import annotations
@@ -16,18 +16,15 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from seva_exp.benchmarks.statistics import holm
-from seva_exp.compare.against import Change, Column, Measured
+from seva_exp.compare.against import Change, Column, Measured, joint_p, measured
 from seva_exp.compare.differences import differing, short_names
 from seva_exp.compare.runs import FinishedRun, groups, told_apart
 from seva_exp.compare.view import Comparison, in_words
 from seva_exp.errors import InputError, suggest
-from seva_exp.records import BASE, Delta
-from seva_exp.report.verdict import SIGNIFICANCE, arrow, label
+from seva_exp.records import BASE
+from seva_exp.report.verdict import SIGNIFICANCE
 
 NOTE = "* p < 0.05 after Holm's correction for {} changes, (*) before it only"
-Key = tuple[str, str, str]
-"""A metric: split, name, which direction is better."""
 LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -46,9 +43,9 @@ def spread(values: Sequence[float], signed: bool = False) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """One benchmark under one protocol: metrics, the base, and the change of each group; what there
-    is more of goes down the page. Where groups have different bases, each stands beside its
-    group."""
+    """One benchmark under one protocol: metrics, what is compared with (the base, or the chosen
+    run), and the change of each group; what there is more of goes down the page. Where groups have
+    different bases, each stands beside its group."""
 
     title: str
     header: list[str]
@@ -56,62 +53,108 @@ class Table:
     note: str
 
 
-def tables(runs: Sequence[FinishedRun], chosen: Sequence[str] = ()) -> list[Table]:
+@dataclass(frozen=True)
+class Group:
+    """The numbers of ``c.models`` that are one variant's, by seed."""
+
+    c: Comparison
+    numbers: tuple[int, ...]
+
+    @property
+    def runs(self) -> list[FinishedRun]:
+        """Their runs."""
+        return [self.c.models[i].run for i in self.numbers]
+
+    def before(self, column: Column) -> list[float]:
+        """What is compared with: each run's base, or the chosen run, where the group has the metric
+        and is not that run alone."""
+        chosen = self.c.reference
+        known = [measured(run, BASE).scores for run in self.runs]
+        if chosen:
+            there = any(column in self.c.models[i].scores for i in self.numbers)
+            known = [chosen.scores] if there and self.runs != [chosen.run] else []
+        return [scores[column].value for scores in known if column in scores]
+
+    def changes(self, column: Column) -> list[Change]:
+        """Of the runs that have one."""
+        rows = (self.c.changes[i] for i in self.numbers)
+        return [row[column] for row in rows if column in row]
+
+    def cells(self, column: Column) -> tuple[str, str]:
+        """Both as text."""
+        before = self.before(column)
+        deltas = [change.delta.value for change in self.changes(column)]
+        if not before or not deltas:
+            return (spread(before) if before else ""), ""
+        return spread(before), spread(deltas, signed=True) + self._mark(column)
+
+    def _mark(self, column: Column) -> str:
+        """Behind a change that is significant; in brackets where it is no more when corrected."""
+        found = self.changes(column)
+        if found[0].corrected < SIGNIFICANCE:
+            return " *"
+        return " (*)" if joint_p([change.delta for change in found]) < SIGNIFICANCE else ""
+
+
+def tables(c: Comparison, chosen: Sequence[str] = ()) -> list[Table]:
     """One table per benchmark and protocol; only of metrics that match one of the ``chosen``
     patterns (``chair/*``, ``vqa/mean``), if there are any. Raises InputError when one matches
     nothing."""
-    grouped = groups(runs)
-    known = dict.fromkeys(f"{s.split}/{s.metric}" for run in runs for s in run.report.scores)
+    known = dict.fromkeys(f"{column.split}/{column.metric}" for column in c.columns)
     for pattern in chosen:
         if not fnmatch.filter(known, pattern):
             raise InputError(f"--metrics {pattern}: no such metric.{suggest(pattern, known)}")
-    seeds = [", ".join(str(run.report.seed) for run in group) for group in grouped]
-    titles = _titles(grouped)
+    number = {c.models[i].run.folder: i for i in c.finals}
+    grouped = [Group(c, tuple(number[run.folder] for run in some)) for some in groups(c.runs)]
+    seeds = [", ".join(str(run.report.seed) for run in group.runs) for group in grouped]
+    titles = _titles([group.runs for group in grouped])
     if len(set(seeds)) > 1:
         titles = [f"{name} (seed {some})" for name, some in zip(titles, seeds, strict=True)]
-    scored = [score for run in runs for score in run.report.scores]
     out = []
-    for name, protocol in dict.fromkeys((s.benchmark, s.protocol) for s in scored):
-        mine = [s for s in scored if (s.benchmark, s.protocol) == (name, protocol)]
-        metrics = dict.fromkeys((s.split, s.metric, s.better) for s in mine)
-        marks, tests = _marks(metrics, grouped, name, protocol)
-        shown = [m for m in metrics if _is_chosen(m, chosen)]
-        cells = {m: [_cells(m, group, name, protocol) for group in grouped] for m in shown}
+    for name, protocol in dict.fromkeys((one.benchmark, one.protocol) for one in c.columns):
+        mine = [one for one in c.columns if (one.benchmark, one.protocol) == (name, protocol)]
+        cells = {
+            column: [group.cells(column) for group in grouped]
+            for column in mine
+            if _is_chosen(column, chosen)
+        }
         if not cells:
             continue
-        lines = _lines(cells, marks, titles)
+        lines = _lines(cells, titles, "base" if c.reference is None else c.reference_label)
         if len(lines[0]) > len(lines):
             lines = [list(line) for line in zip(*lines, strict=True)]
             lines[0][0] = ""
         title = f"{name} ({protocol})"
         if len(set(seeds)) == 1:
             title += f", seed{'s' * (',' in seeds[0])} {seeds[0]}"
-        out.append(Table(title, lines[0], lines[1:], NOTE.format(tests) if tests else ""))
+        tests = {row[column].tests for row in c.changes for column in mine if column in row}
+        out.append(Table(title, lines[0], lines[1:], NOTE.format(*tests) if tests else ""))
     return out
 
 
-def _is_chosen(metric: Key, patterns: Sequence[str]) -> bool:
-    name = f"{metric[0]}/{metric[1]}"
+def _is_chosen(column: Column, patterns: Sequence[str]) -> bool:
+    name = f"{column.split}/{column.metric}"
     return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _lines(
-    cells: dict[Key, list[tuple[str, str]]], marks: dict[tuple[Key, int], str], titles: list[str]
+    cells: dict[Column, list[tuple[str, str]]], titles: list[str], before: str
 ) -> list[list[str]]:
-    """A head, then a line a metric: the base, which groups may share, and each group's change."""
-    measured = [i for i in range(len(titles)) if any(row[i][0] for row in cells.values())]
-    shared = all(len({row[i][0] for i in measured}) == 1 for row in cells.values())
-    lines = [["metric"]] + [[f"{label(k[0], k[1])} {arrow(k[2])}".strip()] for k in cells]
-    for i in measured:
-        base = ["base", *(row[i][0] for row in cells.values())]
-        change = [titles[i], *(f"{row[i][1]}{marks.get((k, i), '')}" for k, row in cells.items())]
-        for column in [base, change] if i == measured[0] or not shared else [change]:
+    """A head, then a line a metric: what is compared with, which groups may share, and each group's
+    change."""
+    there = [i for i in range(len(titles)) if any(row[i][0] for row in cells.values())]
+    shared = all(len({row[i][0] for i in there}) == 1 for row in cells.values())
+    lines = [["metric"], *([column.label] for column in cells)]
+    for i in there:
+        base = [before, *(row[i][0] for row in cells.values())]
+        change = [titles[i], *(row[i][1] for row in cells.values())]
+        for column in [base, change] if i == there[0] or not shared else [change]:
             for line, cell in zip(lines, column, strict=True):
                 line.append(cell)
     return lines
 
 
-def markdown(runs: Sequence[FinishedRun], chosen: Sequence[str] = ()) -> str:
+def markdown(c: Comparison, chosen: Sequence[str] = ()) -> str:
     """All tables, of the ``chosen`` metrics."""
 
     def one(table: Table) -> str:
@@ -121,10 +164,10 @@ def markdown(runs: Sequence[FinishedRun], chosen: Sequence[str] = ()) -> str:
         note = table.note.replace("*", r"\*")
         return f"{table.title}\n\n{rows}" + (f"\n\n{note}" if note else "")
 
-    return "\n\n".join(map(one, tables(runs, chosen)))
+    return "\n\n".join(map(one, tables(c, chosen)))
 
 
-def latex(runs: Sequence[FinishedRun], chosen: Sequence[str] = ()) -> str:
+def latex(c: Comparison, chosen: Sequence[str] = ()) -> str:
     """All tables, of the ``chosen`` metrics, for the package booktabs."""
 
     def one(table: Table) -> str:
@@ -144,7 +187,7 @@ def latex(runs: Sequence[FinishedRun], chosen: Sequence[str] = ()) -> str:
             ]
         )
 
-    return "\n\n".join(map(one, tables(runs, chosen)))
+    return "\n\n".join(map(one, tables(c, chosen)))
 
 
 def _tex(cell: str) -> str:
@@ -153,13 +196,12 @@ def _tex(cell: str) -> str:
 
 
 def _titles(grouped: Sequence[Sequence[FinishedRun]]) -> list[str]:
-    """What each group's runs are called: by what their commands do not share, or by their names;
-    those of one name (given by the user, or runs of the Python API) by the fields in which they
-    differ, too."""
+    """What each group's runs are called: by what their commands say of the experiment and do not
+    share, or by their names; those of one name by the fields in which they differ, too."""
     words = [[w for w in group[0].words if not w.startswith("seed=")] for group in grouped]
     if names := told_apart(words):
         return names
-    names = [re.sub(r"_seed=\d+", "", group[0].report.name) for group in grouped]
+    names = [re.sub(r"_seed=\d+", "", group[0].name) for group in grouped]
     for name in {name for name in names if names.count(name) > 1}:
         alike = [i for i, one in enumerate(names) if one == name]
         fields = differing([grouped[i][0].config for i in alike])
@@ -168,54 +210,6 @@ def _titles(grouped: Sequence[Sequence[FinishedRun]]) -> list[str]:
             told = {short[f]: value for f, v in fields.items() if (value := v[place]) is not None}
             names[i] = " ".join(filter(None, (name, in_words(told))))
     return names
-
-
-def _marks(
-    metrics: Iterable[Key], grouped: Sequence[Sequence[FinishedRun]], name: str, protocol: str
-) -> tuple[dict[tuple[Key, int], str], int]:
-    """What stands behind the change of each metric and group where it is significant, and how many
-    changes p was corrected for: all of the benchmark, whatever is shown of them."""
-    found = {
-        (key, i): p
-        for key in metrics
-        for i, group in enumerate(grouped)
-        if (p := _p(_final(key, group, name, protocol))) is not None
-    }
-    corrected = dict(zip(found, holm(list(found.values())), strict=True))
-    marks = {cell: " (*)" for cell, p in found.items() if p < SIGNIFICANCE}
-    return marks | {cell: " *" for cell, p in corrected.items() if p < SIGNIFICANCE}, len(found)
-
-
-def _p(deltas: Sequence[Delta]) -> float | None:
-    """The largest p of the seeds, and 1 where they differ in direction: every seed shows it."""
-    if len({delta.value > 0 for delta in deltas}) > 1:
-        return 1.0
-    return max((delta.p for delta in deltas), default=None)
-
-
-def _final(key: Key, group: Sequence[FinishedRun], name: str, protocol: str) -> list[Delta]:
-    """The final model's change in each of the group's runs that measured it."""
-    return [
-        d
-        for run in group
-        if any((s.benchmark, s.protocol) == (name, protocol) for s in run.report.scores)
-        for d in run.report.final_deltas
-        if (d.benchmark, d.split, d.metric) == (name, *key[:2])
-    ]
-
-
-def _cells(key: Key, group: Sequence[FinishedRun], name: str, protocol: str) -> tuple[str, str]:
-    """The base's value and the final model's change, over the group's seeds."""
-    base = [
-        s.value
-        for run in group
-        for s in run.report.scores
-        if (s.benchmark, s.protocol, s.split, s.metric, s.model) == (name, protocol, *key[:2], BASE)
-    ]
-    if not base:
-        return "", ""
-    change = [delta.value for delta in _final(key, group, name, protocol)]
-    return spread(base), spread(change, signed=True) if change else ""
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -227,7 +221,7 @@ def to_csv(comparison: Comparison) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)
     for i, one in enumerate(comparison.models):
-        row: list[object] = [one.run.report.name, one.run.folder, one.model]
+        row: list[object] = [one.run.name, one.run.folder, one.model]
         row += [values[i] for values in comparison.fields.values()]
         for column in columns:
             row += _numbers(one, column, comparison.changes[i].get(column))

@@ -55,6 +55,11 @@ class Comparison:
         return found
 
     @property
+    def reference_label(self) -> str:
+        """What the chosen run is called; empty without one."""
+        return self.labels[self.models.index(self.reference)] if self.reference else ""
+
+    @property
     def finals(self) -> list[int]:
         """Numbers of the models that are no base."""
         return [i for i, one in enumerate(self.models) if one.model != BASE]
@@ -91,5 +96,5 @@ def _labels(found: Sequence[Measured], fields: dict[str, list[Value | None]]) ->
         if one.model == BASE:
             out.append(f"base model, {told}" if bases > 1 and told else "base model")
         else:
-            out.append(told or one.run.report.name)
+            out.append(told or one.run.name)
     return out

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from seva_exp import main_memory
 from seva_exp.errors import StageError
-from seva_exp.generation import cgroups
 from seva_exp.generation.slots import bytes_per_token
 from seva_exp.interfaces import Request, VisionLanguageModel
 
@@ -41,15 +41,12 @@ class Budget:
 
 
 def free_bytes(device: torch.device, root: Path = Path("/")) -> float:
-    """What the device could still give: what the system has and lets this process have, and what
-    torch keeps unused."""
+    """What the device could still give, and what torch keeps unused of it."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return free + kept
-    import psutil
-
-    return min(psutil.virtual_memory().available, cgroups.free_bytes(root))
+    return main_memory.free_bytes(root)
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -29,10 +29,11 @@ from seva_exp.generation.slot_attention import (
     Step,
     over_slots,
 )
-from seva_exp.generation.slots import Extent, Slots
+from seva_exp.generation.slots import STEP, Extent, Slots
 from seva_exp.interfaces import Reply, VisionLanguageModel
 from seva_exp.models.attention import attention_of
 from seva_exp.models.branches import Prompt
+from seva_exp.models.transfer import put
 from seva_exp.models.vision import features_of, joined
 
 PREFILL = 2048
@@ -168,7 +169,7 @@ class Loop:
         self._layout = None
         group.running += 1
         if self._sampling:
-            row.rng = self._sampling.generator(row.request.id)
+            row.seed = self._sampling.seed_of(row.request.id)
 
     def _next(self) -> Group | None:
         """The first group with a waiting row. A picture for which there is no memory waits until
@@ -196,8 +197,10 @@ class Loop:
     def _make_room(self) -> None:
         """For the next token of every row. If need be a prefix that only waiting rows need is given
         up, then rows are put back, those with the fewest tokens: the least work is done again, and
-        the row with the most always ends."""
-        while (need := self._need()).tokens > self._budget.tokens:
+        the row with the most always ends. Where there is no room for one more token, it is made for
+        several, since the buffers are then made anew."""
+        fits, spare = self._budget.tokens, 0
+        while (need := self._need()).longer(spare).tokens > fits:
             if idle := next((group for group in self._groups if not group.running), None):
                 self._ahead.put_back([row.request for row in idle.waiting])
                 self._queue.remove(idle)
@@ -206,11 +209,17 @@ class Loop:
             slot = min(reversed(range(len(self._rows))), key=lambda i: self._rows[i][0].kept)
             row, _ = self._rows[slot]
             if len(self._rows) == 1:
-                raise does_not_fit(row.request, need.tokens, self._budget.tokens)
+                raise does_not_fit(row.request, need.tokens, fits)
             self._ahead.put_back([row.request])
             self._leave(slot)
+            spare = self._spare() if len(self._rows) > 1 else 0
             self._full = len(self._rows)
-        self._slots.fit(need, self._budget.tokens, self._most_rows)
+        self._slots.fit(need, fits, self._most_rows)
+
+    def _spare(self) -> int:
+        """Places that rows may need beyond those of the next token, as far as buffers grow."""
+        longest = max(row.kept + 1 for row, _ in self._rows)
+        return max(0, min(STEP, max(row.most for row, _ in self._rows) - longest))
 
     def _leave(self, slot: int) -> None:
         """The last row takes the place; a prefix that nobody needs is given up."""
@@ -255,7 +264,7 @@ class Loop:
                 positions.append(row.positions)
                 places.append(len(ids) - 1)
                 slot += 1
-        found = torch.tensor(ends, dtype=torch.long).reshape(-1, 3).T.to(self._vlm.device)
+        found = self._put(torch.tensor(ends, dtype=torch.long).reshape(-1, 3).T)
         parts = [_part(some) for some in joining]
         ends_at, own, at = found
         fresh = slice(before, len(self._rows))
@@ -266,11 +275,13 @@ class Loop:
             torch.cat(positions, dim=1),
             step,
             mm_encoder_outputs=self._features(pictures),
-            logits_to_keep=torch.tensor(places, device=self._vlm.device),
+            logits_to_keep=self._put(torch.tensor(places)),
         )
         for picture in pictures:
             picture.used()
-        self._choose([row for some in joining for row in some.rows], logits)
+        rows = [row for some in joining for row in some.rows]
+        draws = self._put(torch.tensor(_draws(rows))) if self._sampling else None
+        self._choose(rows, logits, draws)
 
     def _features(self, pictures: list[Seen]) -> dict[str, Any] | None:
         """What stands for the placeholders, picture by picture; each is computed once."""
@@ -303,14 +314,16 @@ class Loop:
             layout.places,
         ]
         unused = [0] * (shape.rows - len(rows))
-        filled = torch.tensor([line + unused for line in table]).to(self._vlm.device)
-        inputs = filled, layout.members(shape)
+        lines = [*table, *_draws(rows)] if self._sampling else table
+        filled = self._put(torch.tensor([line + unused for line in lines]))
+        inputs = filled[: len(table)], layout.members(shape)
         step = partial(self._step, shape, len(rows[0].positions))
         if self._recorded:
             logits = self._recorded(self._slots, shape, inputs, step)
         else:
             logits = step(*inputs)
-        self._choose(rows, logits[: len(rows)])
+        draws = filled[len(table) :, : len(rows)] if self._sampling else None
+        self._choose(rows, logits[: len(rows)], draws)
 
     def _step(self, shape: Shape, axes: int, table: Tensor, members: Tensor) -> Tensor:
         """``table`` [6, R]: ids, positions, and what Decode takes; ``members`` [S, M]. A row that
@@ -321,35 +334,49 @@ class Loop:
 
     def _forward(self, ids: Tensor, positions: Tensor, step: Step, **more: Any) -> Tensor:
         """``ids`` [1, T], ``positions`` [A, T] in, float32 logits out."""
-        device = self._vlm.device
         with over_slots(self._vlm.model):
             out = self._vlm.model(
-                input_ids=ids.to(device),
-                position_ids=(positions if len(positions) == 1 else positions[:, None]).to(device),
+                input_ids=self._put(ids),
+                position_ids=self._put(positions if len(positions) == 1 else positions[:, None]),
                 step=step,
                 use_cache=False,
                 **more,
             )
         return out.logits[0].float()
 
-    def _choose(self, rows: list[Row], logits: Tensor) -> None:
-        """Each row's next token from ``logits`` [R, V]; rows that are finished leave."""
+    def _put(self, value: Tensor) -> Tensor:
+        return put(value, self._vlm.device)
+
+    def _choose(self, rows: list[Row], logits: Tensor, draws: Tensor | None) -> None:
+        """Each row's next token from ``logits`` [R, V] and, where it is sampled, its ``draws``
+        [2, R] (seeds, steps); rows that are finished leave. What the host must know comes to it in
+        one copy: the only one for which it waits."""
         scores = logits.index_fill(1, self._suppressed, -torch.inf)
         if self._sampling:
-            scores = self._sampling.scores(scores, [row.rng for row in rows if row.rng])
+            assert draws is not None
+            scores = self._sampling.scores(scores, *draws)
         chosen = scores.argmax(dim=-1)
+        found = [chosen.int()]
         if self._logprobs:
-            taken = logits.log_softmax(dim=-1).gather(1, chosen[:, None])[:, 0].tolist()
-            for row, logprob in zip(rows, taken, strict=True):
-                row.logprobs.append(logprob)
-        for row, token in zip(rows, chosen.tolist(), strict=True):
+            taken = logits.log_softmax(dim=-1).gather(1, chosen[:, None])[:, 0]
+            found.append(taken.view(torch.int32))  # its bits
+        tokens, *logprobs = torch.stack(found).cpu()
+        for row, token in zip(rows, tokens.tolist(), strict=True):
             row.tokens.append(token)
+        for of_rows in logprobs:
+            for row, logprob in zip(rows, of_rows.view(torch.float32).tolist(), strict=True):
+                row.logprobs.append(logprob)
         for slot in reversed(range(len(self._rows))):
             row, _ = self._rows[slot]
             if row.tokens[-1] in self._vlm.eos_ids or len(row.tokens) == row.request.max_new_tokens:
                 # In this order: what runs out of memory in between is neither lost nor done twice.
                 self.replies.append(self._ahead.reply(row.request, row.tokens, row.logprobs))
                 self._leave(slot)
+
+
+def _draws(rows: list[Row]) -> list[list[int]]:
+    """Of which numbers the next tokens are drawn: the rows' seeds and steps."""
+    return [[row.seed for row in rows], [len(row.tokens) for row in rows]]
 
 
 def _part(joining: Joining) -> Part:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from seva_exp.interfaces import Encoded, EncodedImage, Request, VisionLanguageModel
@@ -21,7 +20,8 @@ ImageChange = Callable[[Request, EncodedImage], EncodedImage]
 @dataclass(eq=False)
 class Row:
     """A question and its answer so far. ``end`` are the prompt's ids behind the prefix,
-    ``positions`` [A, F] theirs (A = 1, or 3 axes), ``first_position`` the answer's first."""
+    ``positions`` [A, F] theirs (A = 1, or 3 axes), ``first_position`` the answer's first. ``seed``:
+    of its draws, where it is sampled."""
 
     request: Request
     end: tuple[int, ...]
@@ -29,7 +29,7 @@ class Row:
     first_position: int
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    rng: torch.Generator | None = None
+    seed: int = 0
 
     @property
     def kept(self) -> int:

@@ -1,10 +1,10 @@
-"""Sampled decoding that depends on no batch: every answer has a random generator of its own.
+"""Sampled decoding that depends on no batch: every answer has random numbers of its own.
 
 The Gumbel-max trick (Gumbel 1954; Maddison et al. 2014): argmax(logits / T + G) with independent
 standard Gumbel noise G is a draw from softmax(logits / T). The model decodes greedily, the noise is
-added by a logits processor, so that a row's draws are its own.
+added to its scores, so that a row's draws are its own.
 
-Shape legend: B rows of a batch, L tokens so far, V vocabulary.
+Shape legend: R rows, L tokens so far, V vocabulary.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
 
-from seva_exp.randomness import torch_rng
-
-SMALLEST = 2.0**-25
-"""Half a step of float32's uniform numbers: stands for 0, whose noise would be -inf."""
+from seva_exp.generation.noise import gumbel
+from seva_exp.randomness import seed_for
 
 
 @dataclass(frozen=True)
@@ -31,48 +30,34 @@ class Sampling:
     seed: int
     purpose: str
 
+    def seed_of(self, id: str) -> int:
+        """One request's, of 63 bits."""
+        return seed_for(self.seed, self.purpose, id)
+
+    def scores(self, scores: Tensor, seeds: Tensor, steps: Tensor) -> Tensor:
+        """Scores [R, V] (float32, whatever the model's format) whose largest are the drawn tokens;
+        ``seeds`` [R] are the rows', ``steps`` [R] how many tokens each has. The largest score is
+        moved to 0, so that a small temperature does not overflow; excluded tokens stay at -inf."""
+        scores = (scores - scores.amax(dim=-1, keepdim=True)) / self.temperature
+        if self.top_p < 1:
+            scores = TopPLogitsWarper(top_p=self.top_p)(None, scores)
+        return scores + gumbel(seeds, steps, scores.shape[-1])
+
     def processors(self, ids: Sequence[str]) -> LogitsProcessorList:
         """For one ``generate`` call with ``do_sample=False``; ``ids`` are its rows' requests."""
-        return self._steps([self.generator(id) for id in ids])
-
-    def generator(self, id: str) -> torch.Generator:
-        """One request's, from its beginning."""
-        return torch_rng(self.seed, self.purpose, id)
-
-    def scores(self, scores: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
-        """Scores [B, V] whose largest are the drawn tokens; each row's generator moves on."""
-        for step in self._steps(generators):
-            scores = step(None, scores)
-        return scores
-
-    def _steps(self, generators: Sequence[torch.Generator]) -> LogitsProcessorList:
-        steps = LogitsProcessorList([_Temperature(self.temperature)])
-        if self.top_p < 1:
-            steps.append(TopPLogitsWarper(top_p=self.top_p))
-        steps.append(_Gumbel(generators))
-        return steps
+        return LogitsProcessorList([_Drawn(self, [self.seed_of(id) for id in ids])])
 
 
-class _Temperature(LogitsProcessor):
-    """Scores [B, V] (float32 from ``generate``, whatever the model's format) over T, the largest
-    moved to 0, so that a small T does not overflow."""
+class _Drawn(LogitsProcessor):
+    """One step of ``generate`` after the other, for all rows of its batch."""
 
-    def __init__(self, temperature: float) -> None:
-        self._temperature = temperature
+    def __init__(self, sampling: Sampling, seeds: list[int]) -> None:
+        self._sampling = sampling
+        self._seeds = torch.tensor(seeds)
+        self._step = 0
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        return (scores - scores.amax(dim=-1, keepdim=True)) / self._temperature
-
-
-class _Gumbel(LogitsProcessor):
-    """Adds noise to scores [B, V]: at step t, row b's are the t-th V numbers of its generator,
-    drawn on the CPU, so they are the same on any device. Excluded tokens stay at -inf."""
-
-    def __init__(self, generators: Sequence[torch.Generator]) -> None:
-        self._generators = generators
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        size = scores.shape[-1]
-        drawn = torch.stack([torch.rand(size, generator=rng) for rng in self._generators])
-        uniform = drawn.clamp_(min=SMALLEST).to(scores.device)
-        return scores - torch.log(-torch.log(uniform))
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self._seeds = self._seeds.to(scores.device)
+        steps = torch.full_like(self._seeds, self._step)
+        self._step += 1
+        return self._sampling.scores(scores, self._seeds, steps)

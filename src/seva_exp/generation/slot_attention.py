@@ -22,6 +22,7 @@ from transformers import AttentionInterface
 from seva_exp.generation.slots import Extent, Slots, power
 from seva_exp.models.attention import text_config
 from seva_exp.models.branches import Prompt, answer_mask, attend, prompt_mask
+from seva_exp.models.transfer import put
 
 NAME = "seva_exp_slots"
 
@@ -191,7 +192,7 @@ class Layout:
         if size not in self._members:
             none: list[list[int]] = [[]] * (shape.prefixes - len(self._behind))
             full = [rows + [0] * (shape.most - len(rows)) for rows in [*self._behind, *none]]
-            self._members[size] = torch.tensor(full, device=self._device)
+            self._members[size] = put(torch.tensor(full), self._device)
         return self._members[size]
 
 

@@ -9,10 +9,14 @@ Shape legend: S prefixes, P places for each, R rows, O places for each, K key he
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from torch import Tensor
+
+STEP = 32
+"""Places by which rows grow at once."""
+PARTS = 64
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,26 @@ class Extent:
             max(self.row_length, own),
         )
 
+    def longer(self, by: int) -> Extent:
+        """With so many more places for each row."""
+        return replace(self, row_length=self.row_length + by)
+
+    def towards(self, other: Extent, budget: int) -> Extent:
+        """As far on the way to ``other``, which is nowhere smaller, as ``budget`` tokens allow."""
+        own, wanted = astuple(self), astuple(other)
+        for part in range(PARTS, 0, -1):
+            found = Extent(*(a + (b - a) * part // PARTS for a, b in zip(own, wanted, strict=True)))
+            if found.tokens <= budget:
+                return found
+        return self
+
     def roomy(self, other: Extent, rows: int) -> Extent:
         """This one grown to hold ``other`` and some more, so that it is not soon grown again."""
         return Extent(
             max(self.prefixes, other.prefixes, min(rows, power(other.prefixes))),
             max(self.prefix_length, _rounded(other.prefix_length, 16)),
             max(self.rows, min(rows, power(other.rows))),
-            max(self.row_length, _rounded(other.row_length, 32)),
+            max(self.row_length, _rounded(other.row_length, STEP)),
         )
 
 
@@ -78,7 +95,8 @@ class Slots:
         if self.extent.covers(need):
             return
         roomy = self.extent.roomy(need, rows)
-        self.extent = roomy if roomy.tokens <= budget else need
+        longer = replace(roomy, prefixes=need.prefixes, rows=need.rows)  # rows grow at each step
+        self.extent = need.towards(longer, budget).towards(roomy, budget)
         self.sizes += 1
         e = self.extent
         for buffers, count, length in (

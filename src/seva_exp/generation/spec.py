@@ -17,6 +17,10 @@ Newlines = Literal["keep", "delete"]
 the words on both sides."""
 
 
+NOISE = "splitmix64"
+"""Of what sampled tokens are drawn (generation/noise.py)."""
+
+
 class Generation(Spec):
     """What the engines share: greedy at temperature 0 (SeVa), else sampled (STIC)."""
 
@@ -79,6 +83,8 @@ class HfGeneration(Generation):
         values = self.to_json()
         if not self.logprobs:  # such answers keep the key they had before these could be kept
             del values["logprobs"]
+        if self.seeded:  # greedy answers keep the key that they had before
+            values["noise"] = NOISE
         return values
 
 

@@ -112,7 +112,10 @@ def evaluate(
     """Both models' numbers; each model's are kept in the run's folder as soon as they are there."""
     from seva_exp.lmms_eval.merged import merged_checkpoint
 
-    merged = str(merged_checkpoint(run, machine))
+    folder, note = merged_checkpoint(run, machine)
+    if note:
+        say(f"note: {note}")
+    merged = str(folder)
     device = resolve_device(machine)
     dtype = str(resolve_dtype(machine, device)).removeprefix("torch.")
     if run.model.quantization:

@@ -12,7 +12,7 @@ from seva_exp.errors import InputError
 from seva_exp.given import existing_folder
 from seva_exp.models import AnyModel
 from seva_exp.records import Report, StageResult
-from seva_exp.rundir import read_folder
+from seva_exp.rundir import artifact_of, read_folder
 from seva_exp.stages import Align, FineTune
 from seva_exp.store import Manifest, Store
 
@@ -68,9 +68,7 @@ def _read(folder: Path) -> tuple[Report, AnyModel]:
 
 def _artifact(folder: Path, stage: StageResult) -> tuple[Store, Manifest]:
     """The store, and the manifest of the stage's artifact in it, whole."""
-    link = folder / stage.name
-    # Where links are refused a run's folder holds text files with the same content.
-    path = Path(link.read_text(encoding="utf-8").strip()) if link.is_file() else link.resolve()
+    path = artifact_of(folder, stage.name)
     store = Store(path.parents[1])
     manifest = store.find(path.parent.name, stage.key)
     if manifest is None:

@@ -8,15 +8,17 @@ from seva_exp.environment import describe_environment
 from seva_exp.lmms_eval.finished import Finished
 from seva_exp.machine import Machine, resolve_device, resolve_dtype
 from seva_exp.models import AnyModel
+from seva_exp.models.adapter import LOST, fit
 from seva_exp.spec import Json, digest
 from seva_exp.store import Manifest
 
-STAGE, VERSION = "merged", 1
+STAGE, VERSION = "merged", 2
 
 
-def merged_checkpoint(run: Finished, machine: Machine) -> Path:
+def merged_checkpoint(run: Finished, machine: Machine) -> tuple[Path, str]:
     """The folder in the store, made if need be: weights in the number format that ``machine``
-    computes in, config, and the processor as runs use it."""
+    computes in, config, and the processor as runs use it. And what a person should know of it, if
+    anything."""
     dtype = str(resolve_dtype(machine, resolve_device(machine))).removeprefix("torch.")
     spec: Json = {"dtype": dtype}
     inputs = {"adapter": run.trained.key}
@@ -27,29 +29,40 @@ def merged_checkpoint(run: Finished, machine: Machine) -> Path:
         return Manifest(STAGE, VERSION, key, spec, inputs, environment, seconds, summary)
 
     def work(folder: Path) -> Json:
-        write_merged(run.model, run.adapter, dtype, folder)
-        return {}
+        return {"lost": write_merged(run.model, run.adapter, dtype, folder)}
 
-    run.store.make(describe, STAGE, key, work)
-    return run.store.path(STAGE, key)
+    made, _ = run.store.make(describe, STAGE, key, work)
+    return run.store.path(STAGE, key), told(made.summary["lost"], dtype)
 
 
-def write_merged(model: AnyModel, adapter: Path, dtype: str, folder: Path) -> None:
-    """On the CPU, in ``dtype``: exact to that format's rounding. Of the generation config only the
-    special ids are kept: how answers are decoded is the asker's choice."""
-    from peft import PeftModel
+def told(lost: float, dtype: str) -> str:
+    """That a merged checkpoint is not what was trained, if so."""
+    if lost <= LOST or dtype == "float32":
+        return ""
+    return (
+        f"merged into {dtype} weights the adapter's change is off by up to {lost:.0%} of itself, "
+        "by rounding: these numbers are of another model than the run's, which had the adapter "
+        "beside the weights. --dtype float32 loses nothing."
+    )
+
+
+def write_merged(model: AnyModel, adapter: Path, dtype: str, folder: Path) -> float:
+    """On the CPU, in ``dtype``: rounded once; the largest share of a layer's change that is lost by
+    that. Of the generation config only the special ids are kept: how answers are decoded is the
+    asker's choice."""
     from transformers import AutoModelForImageTextToText, GenerationConfig
 
     from seva_exp.models.processor import load_processor
     from seva_exp.runtime import hush
 
     hush()
-    base = AutoModelForImageTextToText.from_pretrained(
+    merged = AutoModelForImageTextToText.from_pretrained(
         model.location(), revision=model.revision, dtype=dtype
     )
-    merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
+    fitted = fit(merged, adapter, most=float("inf"))
     ids = ("bos_token_id", "eos_token_id", "pad_token_id")
     old = merged.generation_config
     merged.generation_config = GenerationConfig(**{name: getattr(old, name) for name in ids})
     merged.save_pretrained(str(folder))
     load_processor(model).save_pretrained(str(folder))
+    return fitted.lost

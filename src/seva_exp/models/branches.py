@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from seva_exp.models.transfer import put
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -77,7 +79,7 @@ def prompt_mask(
     seen = at <= at[:, None]
     if not prompt.blocks:
         return seen & near
-    block = torch.tensor(prompt.blocks, device=device)
+    block = put(torch.tensor(prompt.blocks), device)
     together = (block == block[:, None]) & (block >= 0)
     return near & (seen | together) if window_over_blocks else (near & seen) | together
 
@@ -85,8 +87,9 @@ def prompt_mask(
 def answer_mask(prompt: Prompt, window: int | None, device: torch.device) -> Tensor:
     """The whole prompt and the answer's own beginning; the window counts from where a token would
     stand if its answer were the only one."""
-    lengths = torch.tensor(prompt.answers, device=device)
-    answer = torch.arange(len(lengths), device=device).repeat_interleave(lengths)
+    lengths = put(torch.tensor(prompt.answers), device)
+    answer = torch.arange(len(lengths), device=device)
+    answer = answer.repeat_interleave(lengths, output_size=prompt.fed)  # without it, a sync
     start = (lengths.cumsum(0) - lengths)[answer]
     alone = prompt.length + torch.arange(prompt.fed, device=device) - start
     own = (answer == answer[:, None]) & (alone <= alone[:, None])

@@ -11,10 +11,12 @@ import torch
 from seva_exp.errors import InputError, StageError
 from seva_exp.interfaces import Encoded, EncodedImage
 from seva_exp.machine import Machine, resolve_device, resolve_dtype
+from seva_exp.models.adapter import fit
 from seva_exp.models.families import family_of
 from seva_exp.models.padding import padded
 from seva_exp.models.pixels import batch_pixels, map_pixel_values, whole_view
 from seva_exp.models.processor import load_processor
+from seva_exp.models.transfer import put
 from seva_exp.runtime import hush
 
 if TYPE_CHECKING:
@@ -157,14 +159,22 @@ class Vlm:
         """Text of generated ids, special tokens and outer blanks removed."""
         return self.processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
 
-    def image_inputs(self, images: Sequence[EncodedImage]) -> dict[str, Any]:
-        """What the model takes for these images (repeats allowed), on its device."""
-        pixels = batch_pixels([image.pixels for image in images])
-        return {key: self._place(value) for key, value in pixels.items()}
+    def image_inputs(
+        self, images: Sequence[EncodedImage], device: torch.device | None = None
+    ) -> dict[str, Any]:
+        """What the model takes for these images (repeats allowed): in its number format, on
+        ``device`` (none: the model's)."""
+        own = device or self.device
+        return batch_pixels(
+            [
+                {key: self._place(value, own) for key, value in image.pixels.items()}
+                for image in images
+            ]
+        )
 
-    def _place(self, value: torch.Tensor) -> torch.Tensor:
+    def _place(self, value: torch.Tensor, device: torch.device) -> torch.Tensor:
         dtype = self.model.dtype if value.is_floating_point() else value.dtype
-        return value.to(self.device, dtype)
+        return put(value, device, dtype)
 
     def map_pixels(
         self, image: EncodedImage, change: Callable[[torch.Tensor], torch.Tensor]
@@ -212,9 +222,15 @@ class Vlm:
         return names
 
 
-def load(spec: HubModel | TinyModel, machine: Machine, adapter: Path | None = None) -> Vlm:
-    """Load a model with its processor, and a LoRA adapter on top (merged in float32, where merging
-    is exact to rounding; kept apart in half precision, where it is not)."""
+def load(
+    spec: HubModel | TinyModel,
+    machine: Machine,
+    adapter: Path | None = None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Vlm:
+    """Load a model with its processor, and a LoRA adapter on top: merged, or beside the weights
+    where rounding would lose too much of it (``warn`` is told; models/adapter.py). Over weights of
+    4 bits it is always beside them, in float32."""
     from transformers import AutoModelForImageTextToText
 
     hush()
@@ -223,27 +239,41 @@ def load(spec: HubModel | TinyModel, machine: Machine, adapter: Path | None = No
     device = resolve_device(machine)
     dtype = resolve_dtype(machine, device)
     processor = load_processor(spec)
-    options: dict[str, Any] = {}
     if spec.quantization and device.type != "cuda":
         raise InputError(
             f"model.quantization={spec.quantization}: machine.device={device} cannot compute with "
             "it. Take machine.device=cuda, or model.quantization=null."
         )
-    if spec.quantization:  # weights of 4 bits are made on the device, where they stay
-        options = {"quantization_config": four_bits(dtype), "device_map": {"": device}}
     model = AutoModelForImageTextToText.from_pretrained(
-        spec.location(),
-        revision=spec.revision,
-        dtype=dtype,
-        **options,
+        spec.location(), revision=spec.revision, dtype=dtype, **_placement(spec, device, dtype)
     )
+    if spec.quantization:
+        return Vlm(_over_four_bits(model, adapter), processor, spec)
+    model = model.to(device)
     if adapter is not None:
-        from peft import PeftModel
+        fitted = fit(model, adapter)
+        if fitted.beside:
+            warn(fitted.told(dtype))
+    return Vlm(model, processor, spec)
 
-        peft_model = PeftModel.from_pretrained(model, str(adapter))
-        merge = dtype == torch.float32 and not spec.quantization
-        model = peft_model.merge_and_unload() if merge else peft_model.get_base_model()
-    return Vlm(model if spec.quantization else model.to(device), processor, spec)
+
+def _placement(
+    spec: HubModel | TinyModel, device: torch.device, dtype: torch.dtype
+) -> dict[str, Any]:
+    """How weights come to a GPU: from the files straight to it, one by one, where those of 4 bits
+    are made. Several processes on one machine then need no main memory for copies of the model."""
+    if device.type != "cuda":
+        return {}
+    options: dict[str, Any] = {"device_map": {"": device}}
+    return options | ({"quantization_config": four_bits(dtype)} if spec.quantization else {})
+
+
+def _over_four_bits(model: Any, adapter: Path | None) -> Any:
+    if adapter is None:
+        return model
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, str(adapter)).get_base_model()
 
 
 def four_bits(dtype: torch.dtype) -> Any:

@@ -1,7 +1,14 @@
 """The stages: what each takes, makes and depends on."""
 
 from seva_exp.stages.base import Stage, Workshop
-from seva_exp.stages.evaluation import Compare, Evaluate, Verdicts, read_deltas, read_scores
+from seva_exp.stages.evaluation import (
+    Compare,
+    Evaluate,
+    Verdicts,
+    paired,
+    read_deltas,
+    read_scores,
+)
 from seva_exp.stages.preferences import Answers, Pairs, Samples
 from seva_exp.stages.training import Align, FineTune, Infuse, Reference, Trained
 
@@ -19,6 +26,7 @@ __all__ = [
     "Trained",
     "Verdicts",
     "Workshop",
+    "paired",
     "read_deltas",
     "read_scores",
 ]

@@ -1,11 +1,13 @@
 """What a stage is: a function from a spec and input artifacts to one artifact folder. Its key is
 the hash of (stage, version, spec, inputs' keys).
 
-A stage's ``version`` is raised when its results change; a test pins (version, source).
+A stage's ``version`` is raised when its results change; a test pins it with the digest of the code
+that decides them (``closure``).
 """
 
 from __future__ import annotations
 
+import gc
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,12 +19,17 @@ from seva_exp.digests import FileDigests
 from seva_exp.errors import InputError, StageError
 from seva_exp.interfaces import Placement, Progress
 from seva_exp.machine import Machine
+from seva_exp.main_memory import free_bytes
 from seva_exp.models import AnyModel
 from seva_exp.spec import Json, digest
 
 if TYPE_CHECKING:
     from seva_exp.models.vlm import Vlm
     from seva_exp.store import Store
+
+
+CACHE_SHARE = 0.25
+"""Of the free main memory, what pictures' features may take."""
 
 
 @dataclass
@@ -45,13 +52,18 @@ class Workshop:
         name = digest([spec.to_json(), str(adapter)])
         if self._loaded is None or self._loaded[0] != name:
             self.release()
-            self._loaded = (name, load_model(spec, self.machine, adapter))
+            self._loaded = (name, load_model(spec, self.machine, adapter, self.warn))
         return self._loaded[1]
 
     def release(self) -> None:
-        """Forget the loaded model (training changes it in place)."""
+        """Forget the loaded model (training changes it in place), and give its memory back. A
+        trainer, its callbacks and its accelerator refer to each other: without a collection they
+        would keep the model. The caller must not hold the model any more."""
+        if self._loaded is None and not self._features:
+            return
         self._loaded = None
         self._features = {}
+        free_memory()
 
     def placement(self, work: Path) -> Placement:
         """The machine's numbers for a stage that works in ``work``."""
@@ -69,19 +81,40 @@ class Workshop:
             generation_tokens=machine.generation_tokens,
             neighbours=self.ranks,
             cuda_graphs=machine.cuda_graphs,
-            vision_cache=int(machine.vision_cache * 2**30),
+            vision_cache=vision_cache(machine),
             features=self._features,
             warn=self.warn,
             server=machine.server,
         )
 
 
-def load_model(spec: AnyModel, machine: Machine, adapter: Path | None) -> Vlm:
+def vision_cache(machine: Machine) -> int:
+    """Bytes of pictures' features that training may keep."""
+    given = machine.vision_cache
+    return int(CACHE_SHARE * free_bytes()) if given is None else int(given * 2**30)
+
+
+def free_memory() -> None:
+    """Collect what only cycles refer to, and hand the GPU memory that torch keeps for later back,
+    so that another process can have it."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def load_model(
+    spec: AnyModel,
+    machine: Machine,
+    adapter: Path | None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Vlm:
     """Load a model; what the libraries say of a failure becomes one error."""
     from seva_exp.models.vlm import load
 
     try:
-        return load(spec, machine, adapter)
+        return load(spec, machine, adapter, warn)
     except (OSError, ValueError, ImportError) as error:
         if isinstance(error, InputError):
             raise

@@ -28,7 +28,7 @@ class Evaluate(Stage):
     model in this run: ``base``, ``aligned`` (the final one), ``round1``, ``stage1`` ..."""
 
     name: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     model: AnyModel
     benchmark_name: str
     benchmark: AnyBenchmark
@@ -106,7 +106,7 @@ class Verdicts(Stage):
     nothing of the judge: another one reads the same answers."""
 
     name: ClassVar[str] = "judge"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     of: Evaluate
     judge: Judge
 
@@ -230,14 +230,21 @@ class Compare(Stage):
         return {"protocol": self.base.protocol}
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
-        from seva_exp.benchmarks.statistics import deltas
-
-        read = (read_jsonl(path / "predictions.jsonl", Prediction) for path in paths)
-        before, after = scored_in_both(*(list(some) for some in read))
-        metrics, name = self.base.benchmark.metrics, self.base.benchmark_name
-        found = deltas(metrics, before, after, benchmark=name) if before else []
+        before, after = (list(read_jsonl(p / "predictions.jsonl", Prediction)) for p in paths)
+        found = paired(self.base.benchmark, self.base.benchmark_name, before, after)
         write_jsonl(work / "deltas.jsonl", found)
         return {"metrics": len(found)}
+
+
+def paired(
+    benchmark: AnyBenchmark, name: str, before: list[Prediction], after: list[Prediction]
+) -> list[Delta]:
+    """after - before of every metric, for answers to the same questions of ``benchmark``, which a
+    run calls ``name``; empty where no question has a score in both."""
+    from seva_exp.benchmarks.statistics import deltas
+
+    kept = scored_in_both(before, after)
+    return deltas(benchmark.metrics, *kept, benchmark=name) if kept[0] else []
 
 
 def scored_in_both(

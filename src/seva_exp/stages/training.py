@@ -130,10 +130,9 @@ class Align(Alignment, Trained):
         if shop.machine.processes > 1:
             return launch(Job(self.run, self.label, work, paths), shop)[0]
         pairs = list(read_jsonl(paths[0] / "pairs.jsonl", Pair))
-        vlm = shop.model(self.model)
         try:
             return align(
-                vlm,
+                shop.model(self.model),  # by no name: release() frees what nothing refers to
                 pairs,
                 self.pairs.samples.data.image_root(paths[1]),
                 self.dpo,
@@ -212,10 +211,9 @@ class FineTune(Trained):
         if shop.machine.processes > 1:
             return launch(Job(self.run, self.label, work, paths), shop)[0]
         samples = list(read_jsonl(paths[0] / "instructions.jsonl", Sample))
-        vlm = shop.model(self.model)
         try:
             return fine_tune(
-                vlm,
+                shop.model(self.model),  # by no name: release() frees what nothing refers to
                 samples,
                 self.infused.samples.data.image_root(paths[1]),
                 self.sft,

@@ -62,7 +62,7 @@ def shared_arguments(spec: Training, placement: Placement, seed: int) -> Json:
         "activation_checkpointing": placement.gradient_checkpointing,
         "max_length": None,  # truncation would cut image tokens
         "router_aux_loss_coef": 0.0,  # a statistic of the micro-batch
-        "bf16": False,  # the model's own dtype decides; no autocast
+        "bf16": False,  # the model's own dtype decides: precision.py
         "fp16": False,
         "ddp_find_unused_parameters": False,  # each micro-batch uses all that is trained
         "use_cpu": device == "cpu",

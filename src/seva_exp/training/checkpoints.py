@@ -16,6 +16,8 @@ COMPLETE = "complete.json"
 """Written last into a checkpoint: the sizes in bytes of its files, and the model's number format.
 Without it, or where a size differs, the checkpoint was being written when the process was killed.
 """
+SHARE = 0.05
+"""Of a training's time, what writing checkpoints may take."""
 KEPT = 2
 """Checkpoints that are kept. Whether the last one is any good shows in the step after it."""
 
@@ -68,19 +70,27 @@ def _flush(file: Path) -> None:
 
 class CheckpointClock(TrainerCallback):
     """Asks for a checkpoint after the first step that ends ``minutes`` after the last one (0: after
-    each step). The last step needs none: the adapter itself follows."""
+    each step), and later where writing one takes so long that it would take more than SHARE of the
+    time: at rank 1024 of a 7B model one is 29 GiB. The last step needs none: the adapter itself
+    follows."""
 
     def __init__(self, minutes: float) -> None:
         self._seconds = 60 * minutes
+        self._wait = self._seconds
         self._last = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._last = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        due = [time.monotonic() - self._last >= self._seconds]
+        due = [time.monotonic() - self._last >= self._wait]
         if args.world_size > 1:  # one clock for all ranks: they write a checkpoint together
             broadcast_object_list(due)
         if due[0] and state.global_step < state.max_steps:
             control.should_save = True
             self._last = time.monotonic()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called by the trainer when the checkpoint is written."""
+        if self._seconds:
+            self._wait = max(self._seconds, (time.monotonic() - self._last) / SHARE)

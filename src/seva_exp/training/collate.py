@@ -137,10 +137,9 @@ def model_inputs(
     vlm: VisionLanguageModel, prompts: Sequence[Encoded], answers: Sequence[tuple[int, ...]]
 ) -> dict[str, torch.Tensor]:
     """One row per prompt and answer, with the picture of each prompt, on the CPU."""
-    pixels = vlm.image_inputs([prompt.image for prompt in prompts])
-    on_cpu = {key: value.cpu() for key, value in pixels.items()}
+    pixels = vlm.image_inputs([prompt.image for prompt in prompts], torch.device("cpu"))
     family = attention_of(vlm)
-    return right_padded(prompts, answers, vlm.pad_id, family.answer_type) | on_cpu
+    return right_padded(prompts, answers, vlm.pad_id, family.answer_type) | pixels
 
 
 def right_padded(

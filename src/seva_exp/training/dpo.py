@@ -32,12 +32,12 @@ from seva_exp.training.lora import (
     POLICY,
     add_reference,
     check_start,
-    keep_in_float32,
     load_adapter,
     lora_config,
     save_adapter,
 )
 from seva_exp.training.losses import OURS, Scores
+from seva_exp.training.precision import keep_in_float32
 from seva_exp.training.sharding import share_out
 from seva_exp.training.spec import DpoTraining
 from seva_exp.training.steps import OnStep, StepLog, StepTrainer, run

@@ -25,12 +25,11 @@ from seva_exp.training.lengths import check_lengths
 from seva_exp.training.lora import (
     POLICY,
     config_of,
-    keep_in_float32,
     load_adapter,
     lora_config,
-    projectors,
     save_adapter,
 )
+from seva_exp.training.precision import keep_in_float32, projectors
 from seva_exp.training.preferences import examples_of
 from seva_exp.training.sharding import share_out
 from seva_exp.training.spec import SftTraining

@@ -4,7 +4,6 @@ and what is saved."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import (
@@ -14,7 +13,6 @@ from peft import (
     load_peft_weights,
     set_peft_model_state_dict,
 )
-from peft.utils.other import ModulesToSaveWrapper
 
 from seva_exp.errors import StageError
 from seva_exp.interfaces import VisionLanguageModel
@@ -92,37 +90,6 @@ def add_reference(model: PeftModel, start: Path) -> None:
     model.add_adapter(REFERENCE, model.peft_config[POLICY])
     load_adapter(model, start, REFERENCE)
     model.set_adapter(POLICY)
-
-
-def projectors(model: PeftModel) -> list[ModulesToSaveWrapper]:
-    """What is trained as a whole: the original modules with their copies."""
-    return [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
-
-
-def keep_in_float32(model: PeftModel) -> None:
-    """In half precision AdamW's small steps would round to nothing: PEFT keeps LoRA's weights in
-    float32, except that TRL makes them bfloat16 over a quantized model; we keep all that is
-    trained in float32. A projector's original is converted too (which is exact), so that policy
-    and reference are the same function before the first step."""
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    dtype = model.get_base_model().dtype
-    if dtype == torch.float32:
-        return
-
-    def to_float32(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(_cast(value, torch.float32) for value in args)
-
-    for module in projectors(model):
-        module.float()
-        module.register_forward_pre_hook(to_float32)
-        module.register_forward_hook(lambda _module, _args, out: _cast(out, dtype))
-
-
-def _cast(value: Any, dtype: torch.dtype) -> Any:
-    floating = isinstance(value, torch.Tensor) and value.is_floating_point()
-    return value.to(dtype) if floating else value
 
 
 def save_adapter(model: PeftModel, folder: Path, base_name: str) -> None:

@@ -21,7 +21,7 @@ from seva_exp.store import Journal
 from seva_exp.training.collate import Preference, Reference
 from seva_exp.training.forward import forward_for, scored
 from seva_exp.training.lengths import check_lengths
-from seva_exp.training.lora import keep_in_float32
+from seva_exp.training.precision import keep_in_float32
 from seva_exp.training.preferences import preferences_of
 from seva_exp.training.spec import Fast
 from seva_exp.views import View
@@ -64,7 +64,7 @@ def score_reference(
             with closing(forward):
                 for batch in todo:
                     rows = collate([{"row": i} for i in batch])
-                    scores, _ = scored(forward, model, rows, placement)
+                    scores, _ = scored(forward, model, rows, placement, vlm.model.dtype)
                     journal.append(_references([preferences[i] for i in batch], scores))
                     bar.update(len(batch))
     by_id = {row["sample_id"]: row for row in journal.rows}

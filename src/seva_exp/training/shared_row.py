@@ -10,7 +10,8 @@ collate.py), T tokens of the shared row, S scored tokens (all answers').
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,10 +45,18 @@ class SharedRow:
         self.places = self.scored.unique()  # a prompt's last token predicts all its answers' first
 
     def to(self, device: Any, **options: Any) -> SharedRow:
-        """Its tensors on ``device`` (called by accelerate); the object itself is changed."""
+        """The row with its tensors on ``device``."""
+        return self._with(lambda tensor: tensor.to(device, **options))
+
+    def pin_memory(self) -> SharedRow:
+        """The row with its tensors in pinned memory (called by torch's DataLoader)."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> SharedRow:
+        made = copy(self)
         for name in ("ids", "positions", "scored", "labels", "places"):
-            setattr(self, name, getattr(self, name).to(device, **options))
-        return self
+            setattr(made, name, change(getattr(self, name)))
+        return made
 
 
 class SharedCollator:

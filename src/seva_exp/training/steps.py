@@ -23,6 +23,8 @@ from seva_exp.spec import Json
 from seva_exp.training.batches import SeededOrder, StepBatches
 from seva_exp.training.checkpoints import CheckpointClock, distrust, finish, newest
 from seva_exp.training.lora import POLICY, load_adapter, write_adapter
+from seva_exp.training.precision import mixed_precision
+from seva_exp.training.prefetch import Prefetcher, on_device
 from seva_exp.training.sharding import adapter_weights, local
 from seva_exp.training.throughput import Throughput
 
@@ -67,6 +69,7 @@ class StepTrainer(Trainer, ABC):
         self._filler = False
         self._step: Counter[str] = Counter()
         self._seen: list[Counter[str]] = []
+        self._ahead: Prefetcher | None = None
         super().__init__(**options)
 
     @abstractmethod
@@ -97,9 +100,16 @@ class StepTrainer(Trainer, ABC):
     def _collate(self, rows: list[int]) -> Any:
         return {**self.data_collator([{"row": max(i, ~i)} for i in rows]), ROWS: rows}
 
-    def get_batch_samples(self, *args: Any, **options: Any) -> Any:
-        """The micro-batches of one optimizer step; what they hold is counted over all ranks."""
-        batches, items = super().get_batch_samples(*args, **options)
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], *args: Any) -> Any:
+        """The micro-batches of one optimizer step; what they hold is counted over all ranks. With a
+        GPU those of the next step are made ready while this one is computed; on a CPU that would
+        only take cores from it."""
+        if self._ahead is None or self._ahead.source is not epoch_iterator:
+            self.close()
+            on_gpu = self.args.device.type == "cuda"
+            depth = self.args.gradient_accumulation_steps if on_gpu else 0
+            self._ahead = Prefetcher(epoch_iterator, depth)
+        batches, items = super().get_batch_samples(self._ahead, *args)
         rows = [batch.pop(ROWS) for batch in batches]
         self._real = [numbers[0] >= 0 for numbers in rows]
         real = [(self.count(b), r) for b, r in zip(batches, rows, strict=True) if r[0] >= 0]
@@ -108,6 +118,19 @@ class StepTrainer(Trainer, ABC):
         self.rows_before = self.step_rows
         self.step_rows = [row for _, numbers in everyone for row in numbers]
         return batches, items
+
+    def close(self) -> None:
+        """What was made ready for a later step is dropped."""
+        if self._ahead is not None:
+            self._ahead.close()
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        """The Trainer's would leave what is no tensor, such as a shared row, on the CPU."""
+        return super()._prepare_inputs(on_device(inputs, self.args.device))
+
+    def compute_loss_context_manager(self) -> Any:
+        """Around the forward pass and the loss."""
+        return mixed_precision(self.args.device, self.model.dtype)
 
     def named(self, rows: Sequence[int]) -> str:
         """``(samples a, b)``"""
@@ -319,7 +342,10 @@ def run(trainer: StepTrainer, log: StepLog, label: str, steps: int, placement: P
     last = _checkpointed(trainer, label, placement)
     with placement.progress(label, steps, "step") as bar:
         trainer.add_callback(_Bar(bar))
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        finally:
+            trainer.close()
 
 
 def _checkpointed(trainer: StepTrainer, label: str, placement: Placement) -> Path | None:

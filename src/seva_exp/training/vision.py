@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from seva_exp.interfaces import EncodedImage, VisionLanguageModel
 from seva_exp.models.vision import joined, moved, tensors, wanted
 from seva_exp.training.collate import Preference
+from seva_exp.training.precision import full_precision
 
 TOWERS = ("vision_tower", "vision_model")
 """The tower where it is apart from the projector."""
@@ -82,8 +84,9 @@ class Vision:
         return joined([found[picture.key] for picture in pictures])
 
     def _see(self, picture: Picture) -> Any:
-        """What is kept of a picture. Computed alone, so that it depends on no batch, and without
-        gradients: the tower is frozen, and checkpointing would otherwise go back through it."""
+        """What is kept of a picture. Computed alone, so that it depends on no batch, as generation
+        does, and without gradients: the tower is frozen, and checkpointing would otherwise go back
+        through it."""
         if picture.key in self.kept:
             return moved(self.kept[picture.key][1], self._vlm.device)
         seen: list[Any] = []
@@ -91,8 +94,9 @@ class Vision:
         if self._projects:
             assert self._tower is not None
             hook = self._tower.register_forward_hook(lambda *call: seen.append(copy(call[-1])))
+        frozen = nullcontext() if self._projects else full_precision(self._vlm.device)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), frozen:
                 out = self._project(picture.image)
         finally:
             if hook is not None:

@@ -1,5 +1,5 @@
-"""What a container or a batch system (Docker, Kubernetes, SLURM) leaves of main memory: Linux's
-control groups, of version 2 and 1."""
+"""Main memory that is free: what the system has, within what a container or a batch system (Docker,
+Kubernetes, SLURM) leaves of it by Linux's control groups, of version 2 and 1."""
 
 from __future__ import annotations
 
@@ -25,6 +25,13 @@ V1 = _Files("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_i
 
 
 def free_bytes(root: Path = Path("/")) -> float:
+    """Main memory in bytes."""
+    import psutil
+
+    return min(psutil.virtual_memory().available, within_groups(root))
+
+
+def within_groups(root: Path) -> float:
     """Of main memory, by the groups that this process is in; infinite where none has a limit, and
     where there are none. ``root`` is that of the file system."""
     return min((_free(group, files) for group, files in _groups(root)), default=inf)

@@ -1,0 +1,131 @@
+"""A trained adapter on a loaded model: merged into its weights where their number format can hold
+the change, else beside them in the same format.
+
+Weights of 16 bits lie on a coarse grid (bfloat16: 1/256 apart, relative). Of a change that is
+smaller than half a step most is lost by merging: at the papers' learning rates (1e-7, 2e-6) that is
+the usual case. So each layer is merged in float32 and rounded once, and kept only if that is near
+enough to what was trained; LoRA's two factors lose nothing by their own rounding, however small
+their product is. Scores then belong to the adapter that a run leaves behind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.nn.functional import linear
+
+from seva_exp.errors import StageError
+
+LOST = 0.05
+"""Largest ||rounded(W + D) - W - D|| / ||D|| with which a change D is merged into weights W."""
+PREFIX = "base_model.model."
+DOWN, UP = ".lora_A.weight", ".lora_B.weight"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What became of an adapter's layers: how many are ``merged`` and ``beside``, and the largest
+    share of a layer's change that merging loses (or would lose)."""
+
+    merged: int
+    beside: int
+    lost: float
+
+    def told(self, dtype: torch.dtype) -> str:
+        """For a person, where not all are merged."""
+        kind = str(dtype).removeprefix("torch.")
+        return (
+            f"the adapter of {self.beside} of {self.merged + self.beside} layers is kept beside "
+            f"the {kind} weights: merged into them its change would lose up to {self.lost:.0%} by "
+            "rounding (so would a merged checkpoint in this format)"
+        )
+
+
+class Beside(torch.nn.Linear):
+    """``linear`` and ``up @ down`` ([out, rank], [rank, in], scaled already) beside it."""
+
+    down: Tensor
+    up: Tensor
+
+    def __init__(self, layer: torch.nn.Linear, down: Tensor, up: Tensor) -> None:
+        torch.nn.Module.__init__(self)
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.weight, self.bias = layer.weight, layer.bias
+        self.register_buffer("down", down, persistent=False)
+        self.register_buffer("up", up, persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., in] in, [..., out] out."""
+        out, low = super().forward(input), linear(input, self.down)
+        added = torch.addmm(out.flatten(0, -2), low.flatten(0, -2), self.up.T)
+        return added.view_as(out)
+
+
+@torch.no_grad()
+def fit(model: Any, folder: Path, most: float = LOST) -> Fitted:
+    """Put the adapter in ``folder`` on ``model``, layer by layer: of the adapter no more than one
+    layer is held in float32. ``most``: share of a change that merging may lose; float32 weights are
+    always merged. A projector that was trained as a whole takes the place of the model's. Raises
+    StageError for an adapter of another kind than the stages make."""
+    scaling = _scaling(folder)
+    beside, shares = 0, []
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        names = {name for name in file.keys() if not name.endswith(UP)}  # noqa: SIM118
+        for name in sorted(names):
+            inner = name.removeprefix(PREFIX)
+            if not name.endswith(DOWN):
+                weight = _found(model.get_parameter, inner, folder)
+                weight.copy_(file.get_tensor(name))
+                continue
+            inner = inner.removesuffix(DOWN)
+            layer = _found(model.get_submodule, inner, folder)
+            down = file.get_tensor(name).to(layer.weight.device, torch.float32)
+            up = file.get_tensor(name.removesuffix(DOWN) + UP).to(down)
+            if layer.weight.shape != (len(up), down.shape[1]):
+                raise _of_another(folder, f"{inner} of {len(up)} by {down.shape[1]}")
+            merged, lost = _merged(layer.weight, down, up, scaling)
+            shares.append(lost)
+            if layer.weight.dtype == torch.float32 or lost <= most:
+                layer.weight.copy_(merged)
+                continue
+            beside += 1
+            dtype = layer.weight.dtype
+            model.set_submodule(inner, Beside(layer, down.to(dtype), (up * scaling).to(dtype)))
+    return Fitted(len(shares) - beside, beside, max(shares, default=0.0))
+
+
+def _merged(weight: Tensor, down: Tensor, up: Tensor, scaling: float) -> tuple[Tensor, float]:
+    """The new weights in the format of ``weight``, and the share of the change that they lose."""
+    change = (up @ down) * scaling
+    before = weight.float()
+    merged = (before + change).to(weight.dtype)
+    size = change.norm().item()
+    lost = (merged.float() - before - change).norm().item()
+    return merged, lost / size if size else 0.0
+
+
+def _scaling(folder: Path) -> float:
+    from peft import LoraConfig
+
+    config = LoraConfig.from_pretrained(str(folder))
+    plain = LoraConfig(r=config.r, lora_alpha=config.lora_alpha)
+    for name in ("use_rslora", "use_dora", "bias", "lora_bias", "rank_pattern", "alpha_pattern"):
+        if getattr(config, name) != getattr(plain, name):
+            raise StageError(f"{folder}: {name}={getattr(config, name)} is not known here.")
+    return config.lora_alpha / config.r
+
+
+def _found(find: Any, name: str, folder: Path) -> Any:
+    try:
+        return find(name)
+    except AttributeError as error:
+        raise _of_another(folder, name) from error
+
+
+def _of_another(folder: Path, lacking: str) -> StageError:
+    return StageError(f"{folder}: the model has no {lacking}: is it another model's adapter?")

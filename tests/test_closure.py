@@ -1,0 +1,315 @@
+"""What a stage depends on is derived: a change of what decides results is seen, of whichever file
+it is, and of the stages that use it only; an artifact that other code made is told."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from seva_exp import Machine, Options, experiment
+from seva_exp.closure import EXCEPT, Closure, code_digest
+from seva_exp.environment import CODE
+from seva_exp.events import Listener, Outcome
+from seva_exp.stages import Answers, Pairs, Samples
+from seva_exp.syntax import Module, shape
+
+from .test_architecture import SOURCE, unpinned
+from .test_methods import small, stic
+
+MODEL = {"answers", "reference", "align", "finetune", "evaluate"}
+"""Stages that ask a model or train one."""
+SCORED = {"evaluate", "judge", "compare"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _parsed_once() -> Iterator[None]:
+    """Of one copy after the other all files but one are the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seva_exp.closure.Module", cache(Module))
+        yield
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("copy") / "seva_exp"
+    no_code = shutil.ignore_patterns("*.safetensors", "*.pyc", "__pycache__")
+    shutil.copytree(SOURCE, folder, ignore=no_code)
+    return folder
+
+
+def edited(copied: Path, file: str, old: str, new: str) -> set[str]:
+    """The stages that the pin test names after one edit, which is taken back."""
+    path = copied / file
+    before = path.read_text(encoding="utf-8")
+    assert old in before, f"{file} no longer has {old!r}"
+    path.write_text(before.replace(old, new, 1), encoding="utf-8")
+    try:
+        return set(unpinned(copied))
+    finally:
+        path.write_text(before, encoding="utf-8")
+
+
+EDITS = [
+    # what no list had
+    ("models/families/gemma3.py", '"<end_of_turn>"', '"<eos>"', MODEL),
+    ("models/families/base.py", '"role": "user"', '"role": "human"', MODEL),
+    ("models/families/__init__.py", '"smolvlm": Idefics()', '"smolvlm": Family()', MODEL),
+    ("models/processor.py", "if spec.max_pixels:", "if not spec.max_pixels:", MODEL),
+    ("stages/evaluation.py", "if one.score is None}", "if one.score == 0}", {"compare"}),
+    ("stages/training.py", "self.dpo.needs_images else {}", "v else {}", {"reference", "align"}),
+    ("stages/base.py", "load(spec, machine, adapter)", "load(spec, machine, None)", MODEL),
+    ("generation/recorded.py", "NEAR = 1e-2", "NEAR = 1e-1", {"answers", "evaluate"}),
+    ("generation/budget.py", '"cuda": 0.8', '"cuda": 0.9', {"answers", "evaluate"}),
+    ("generation/shards.py", "samples >= 2 * size", "samples >= 3 * size", {"answers"}),
+    # found without its name, in a register
+    ("generation/engines.py", "Engine(\n        vlm", "Engine(\n        None", {"answers"}),
+    ("generation/slot_attention.py", "register(NAME,", "register('x',", {"answers", "evaluate"}),
+    # of one part of a stages' module, and no more
+    ("stages/preferences.py", "PREVIEWS = 48", "PREVIEWS = 4", {"answers"}),
+    ("stages/preferences.py", "TOLD = 20", "TOLD = 2", {"samples"}),
+    ("stages/training.py", "prompt=infuse(template", "prompt=infuse(''", {"infuse"}),
+    # another stage is an input: of its code only what is read of it
+    ("benchmarks/pope.py", '2 * sums("tp") + sums("fp")', '2 * sums("fp") + sums("fp")', SCORED),
+    ("benchmarks/statistics.py", "RESAMPLES = 2000", "RESAMPLES = 200", SCORED),
+    ("stages/evaluation.py", '"questions_per_second"', '"rate"', {"evaluate"}),
+    ("data/hf.py", 'DRAW = "data.hf.draw"', 'DRAW = "data.hf"', {"samples"}),
+    ("generation/filters.py", '{"a", "an", "the"}', '{"a"}', {"pairs"}),
+    ("training/losses.py", "return -logprob", "return logprob", {"align"}),
+    ("prompts.py", "values[found[1]]", "values[found[0]]", {"infuse", *SCORED}),
+    # what results do not depend on
+    ("machine.py", "return torch.float32", "return torch.float16", set()),
+    ("errors.py", "class InputError(", "class Other:\n    pass\n\n\nclass InputError(", set()),
+    ("stages/processes.py", "POLL = 0.1", "POLL = 0.2", set()),
+    ("training/throughput.py", '"throughput.jsonl"', '"t.jsonl"', set()),
+    ("models/processor.py", "def load_processor(", "# said\ndef load_processor(\n    ", set()),
+    ("models/processor.py", '"""The processor of ``spec``', '"""That of ``spec``', set()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stages"), EDITS, ids=[f"{f}:{old}"[:60] for f, old, *_ in EDITS]
+)
+def test_a_change_of_what_decides_results_names_the_stages(copied, file, old, new, stages):
+    assert edited(copied, file, old, new) == stages
+
+
+def test_nothing_is_told_of_a_copy_without_a_change(copied):
+    assert unpinned(copied) == []
+
+
+def test_every_exception_has_a_reason_and_something_to_except():
+    for name, reason in EXCEPT.items():
+        assert reason
+        parts = name.split(".")
+        while parts:
+            try:
+                found = import_module(".".join(parts))
+                break
+            except ModuleNotFoundError:
+                parts.pop()
+        rest = name.split(".")[len(parts) :]
+        for part in rest[:2]:
+            fields = getattr(found, "__dataclass_fields__", {})
+            assert hasattr(found, part) or part in fields, f"EXCEPT: there is no {name}"
+            found = getattr(found, part, found)
+
+
+def test_an_import_of_the_package_names_what_it_takes():
+    """``import seva_exp.x`` binds ``seva_exp``: what is taken of it could not be followed."""
+    for file in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            assert not [name for name in names if name.startswith("seva_exp.")], file
+
+
+def test_what_is_excepted_of_other_stages_is_called_nowhere_else():
+    """Of ``Samples.data`` other stages read ``image_root`` alone: were it more, its module would be
+    in their closures."""
+    closure = Closure(SOURCE)
+    units = closure.of(Answers.__module__, Answers.__name__)
+    assert (Samples.__module__, "Samples.digests") in units
+    assert not [unit for unit in units if unit[0].startswith("seva_exp.data")]
+
+
+# A package of a few lines, for what the real one may not have today.
+TREE = {
+    "stages/base.py": "class Stage:\n    def run(self): ...\n",
+    "stages/one.py": (
+        "from seva_exp.stages.base import Stage\n"
+        "from math import floor as near\n"
+        "from seva_exp import helps as h\n"
+        "class First(Stage):\n"
+        "    of: int\n"
+        "    def run(self):\n"
+        "        from seva_exp.late import late\n"
+        "        return near(1.5) + late() + h.used(Tool)\n"
+        "    def read(self): return h.read()\n"
+        "class Second(Stage):\n"
+        "    first: First\n"
+        "    def run(self):\n"
+        "        assert isinstance(self.first, First) or First()\n"
+        "        return [one.read for one in (self.first, self.first)]\n"
+        "class Tool:\n    def work(self): return 3\n"
+    ),
+    "late.py": (
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from seva_exp.types import Kind\n"
+        "TABLE = {}\n"
+        "def keep(f):\n    TABLE[f.__name__] = f\n    return f\n"
+        "@keep\ndef kept(): return 1\n"
+        "def late(x: 'Kind' = None): return TABLE['kept']()\n"
+        "def other(): return 2\n"
+    ),
+    "helps.py": (
+        "from seva_exp.late import keep\n"
+        "class Said:\n    x = 5\n"
+        "def used(tool) -> Said: return 1\ndef read(): return 2\ndef unused(): return 3\n"
+        "@keep\ndef found(): return 7\n"
+    ),
+    "types.py": "class Kind: ...\n",
+}  # fmt: skip
+
+
+def digests(folder: Path, **changes: tuple[str, str]) -> dict[str, str]:
+    """Of both stages; ``file=(old, new)`` with ``_`` for the folder's slash."""
+    for name, text in TREE.items():
+        old, new = changes.get(name.removesuffix(".py").replace("/", "_"), ("", ""))
+        assert old in text
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text.replace(old, new))
+    for package in ("", "stages"):
+        (folder / package / "__init__.py").touch()
+    closure = Closure(folder)
+    return {name: closure.digest("seva_exp.stages.one", name) for name in ("First", "Second")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"late": ("return TABLE", "return 1 + TABLE")}, {"First"}),
+        ({"late": ("kept(): return 1", "kept(): return 9")}, {"First", "Second"}),
+        ({"late": ("other(): return 2", "other(): return 9")}, set()),
+        ({"types": ("class Kind: ...", "class Kind: x = 1")}, set()),
+        ({"stages_one": ("floor as near", "ceil as near")}, {"First"}),
+        ({"stages_one": ("seva_exp import helps", "seva_exp import late")}, {"First", "Second"}),
+        ({"stages_one": ("near(1.5)", "near(2.5)")}, {"First"}),
+        ({"stages_one": ("work(self): return 3", "work(self): return 9")}, {"First"}),
+        ({"helps": ("Said: return 1", "Said: return 9")}, {"First"}),
+        ({"helps": ("read(): return 2", "read(): return 9")}, {"First", "Second"}),
+        ({"helps": ("x = 5", "x = 9")}, {"First"}),
+        ({"helps": ("found(): return 7", "found(): return 9")}, {"First", "Second"}),
+        ({"helps": ("unused(): return 3", "unused(): return 9")}, set()),
+        ({"stages_base": ("...", "return 1")}, {"First", "Second"}),
+        ({"stages_one": ("    of: int\n", "")}, {"First"}),
+        ({"stages_one": ("self.first, self.first", "self.first")}, {"Second"}),
+        ({"stages_one": ("class Second(Stage)", "class Second(Stage, metaclass=M)")}, {"Second"}),
+    ],
+    ids=str,
+)
+def test_names_are_followed_to_what_they_stand_for(tmp_path, changes, named):
+    before, after = digests(tmp_path), digests(tmp_path, **changes)
+    assert {name for name in before if before[name] != after[name]} == named
+
+
+def test_a_tree_s_text_has_no_layout_and_no_docstring():
+    def text(source: str) -> str:
+        return "".join(map(shape, Module("seva_exp.x", source).defined["f"]))
+
+    said = text('def f(a, b=(1,)):\n    """Say."""\n    return [a,   # why\n  b]\n')
+    assert said == text("def f(a, b=(1,)): return [a, b]\n")
+    assert said != text("def f(a, b=(1.0,)): return [a, b]\n")
+    assert text('def f():\n    """Say."""\n') == text("def f(): ...\n")
+    assert text("def f(): return None") != text("def f(): return")
+
+
+class Ears(Listener):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.environment: dict = {}
+
+    def finished(self, outcome: Outcome) -> None:
+        self.environment = outcome.environment
+
+    def warned(self, text: str) -> None:
+        self.heard.append(text)
+
+
+def warnings(folder: Path, what=None, **options) -> list[str]:
+    """What a run warns of. Its page tells no digest, which would be one stage's."""
+    ears = Ears()
+    machine = Machine(runs=str(folder), progress="off")
+    options = {"stop_after": "samples"} | options
+    experiment.run(what or small(), machine, Options(**options), listeners=[ears])
+    assert options.get("dry_run") or (ears.environment["packages"] and CODE not in ears.environment)
+    return ears.heard
+
+
+def made_by(folder: Path, digest: str | None, stage: str = "samples") -> None:
+    """The store's artifacts of a stage as that code would have left them."""
+    for file in (folder / "store").glob(f"{stage}/*/manifest.json"):
+        manifest = json.loads(file.read_text())
+        manifest["environment"].pop(CODE)
+        manifest["environment"] |= {CODE: digest} if digest else {}
+        file.write_text(json.dumps(manifest))
+
+
+def test_an_artifact_of_other_code_is_told_once_and_can_be_made_anew(tmp_path):
+    assert warnings(tmp_path) == []
+    assert warnings(tmp_path) == [], "made by this code"
+    made_by(tmp_path, "0123456789abcdef")
+    (told,) = warnings(tmp_path)
+    assert told.startswith("samples: made by other code than this") and "force=[samples]" in told
+    assert warnings(tmp_path, force=("samples",)) == [], "it is made anew"
+    assert warnings(tmp_path) == []
+    made_by(tmp_path, None)
+    assert warnings(tmp_path) == [], "of a store from before there were digests nothing is known"
+
+
+def test_only_stages_that_follow_no_other_are_to_be_forced(tmp_path):
+    what = stic(instructions=None)
+    assert warnings(tmp_path, what, stop_after="pairs") == []
+    for stage in ("pairs", "answers"):
+        made_by(tmp_path, "0123456789abcdef", stage)
+    (told,) = warnings(tmp_path, what, stop_after="pairs")
+    names = [
+        "answers.clean",
+        "answers.bad_prompt",
+        "answers.color_jitter",
+        "answers.low_resolution",
+    ]
+    assert told.startswith(f"{', '.join([*names, 'pairs'])}: ")
+    assert f"force=[{','.join(names)}] " in told
+    made_by(tmp_path, code_digest(Answers), "answers")
+    (told,) = warnings(tmp_path, what, stop_after="pairs")
+    assert "force=[pairs] " in told
+
+
+def test_the_digest_of_the_code_is_in_the_manifest_and_in_no_key(tmp_path, monkeypatch):
+    warnings(tmp_path)
+    (file,) = (tmp_path / "store").glob("samples/*/manifest.json")
+    assert json.loads(file.read_text())["environment"][CODE] == code_digest(Samples)
+    monkeypatch.setattr("seva_exp.execution.code_digest", lambda stage: "f" * 16)
+    (told,) = warnings(tmp_path)
+    assert "force=[samples]" in told, "the artifact was found all the same"
+
+
+def test_a_dry_run_reads_no_source(tmp_path, monkeypatch):
+    def read(*_: object) -> None:
+        raise AssertionError("read")
+
+    monkeypatch.setattr(Closure, "of", read)
+    warnings(tmp_path, dry_run=True)
+
+
+def test_a_class_of_another_package_has_no_digest():
+    class Own(Pairs):
+        pass
+
+    assert code_digest(Own) == ""
