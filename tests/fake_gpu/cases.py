@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,57 @@ from .shapes import Generated
 from .watch import Watch
 
 Json = dict[str, Any]
+
+
+def rules(device: str) -> Json:
+    """The device by itself: what it refuses, and what it writes down of single operations."""
+    import torch
+
+    with HonestDevice(1.0) if device == "honest" else MetaDevice(1.0) as gpu:
+        ledger = gpu.ledger
+        square = torch.ones(64, 64, device="cuda")
+        wide = torch.ones(64, 64, device="cuda", dtype=torch.bfloat16)
+        mask = square > 0
+        index = torch.tensor([0, 2])
+
+        def refused(act: Callable[[], Any]) -> str:
+            try:
+                act()
+            except RuntimeError as error:  # as is torch's for memory
+                return str(error)
+            return ""
+
+        def waits(act: Callable[[], Any]) -> Json:
+            with ledger.stretch() as work:
+                act()
+            return dict(work.waits_by_kind())
+
+        with ledger.stretch() as product:
+            held = ledger.live
+            out = square @ square
+            held = ledger.live - held
+        large = torch.ones(2**15)
+        return {
+            "two devices": refused(lambda: square + torch.ones(64, 64)),
+            "two formats": refused(lambda: square @ wide),
+            "no room": refused(lambda: torch.ones(2**28, device="cuda")),
+            "number on the CPU": refused(lambda: square * torch.tensor(2.0)),
+            "product": {"flop": dict(product.flop), "kernels": product.kernels, "bytes": held},
+            "view": waits(lambda: out.view(-1)[3:].T),
+            "item": waits(lambda: out.sum().item()),
+            "tolist": waits(out.tolist),
+            "print": waits(lambda: float(out[0, 0])),
+            "upload": waits(lambda: large.to("cuda")),
+            "pageable": waits(lambda: large.to("cuda", non_blocking=True)),
+            "pinned": waits(lambda: large.pin_memory().to("cuda", non_blocking=True)),
+            "download": waits(lambda: out.cpu()),
+            "mask": waits(lambda: out[mask]),
+            "filled": waits(lambda: out.masked_fill(mask, 0.0)),
+            "index": waits(lambda: out[index]),
+            "thread": waits(lambda: ThreadPoolExecutor(1).submit(large.to, "cuda").result()),
+            "backward": waits(lambda: out.requires_grad_().exp().sum().backward()),
+            "synchronize": waits(torch.cuda.synchronize),
+        }
 
 
 def command(words: list[str], device: str, mistake: str = "") -> Json:

@@ -18,7 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .ledger import GIB, Ledger
-from .operators import INDEXES, Operator, operator
+from .operators import INDEXES, Operator, aten, operator
 from .tensor import CudaTensor
 
 STAGED = 64 * 2**10
@@ -94,10 +94,8 @@ class FakeDevice(TorchDispatchMode, ABC):
             return self._copy(func, *args[:2])
         if len(tensors) > 1:
             self._check(func, of, args, ours, [x for x in tensors if type(x) is not CudaTensor])
-        if of.read:
-            self.ledger.wait(of.read)
-        elif of.name in INDEXES and _by_mask(args):
-            self.ledger.wait("boolean index")
+        if kind := _read(func, of, args, kwargs):
+            self.ledger.wait(kind)
         a = [self._inner(x) for x in args]
         k = {name: self._inner(x) for name, x in kwargs.items() if name not in DROPPED}
         if wanted is not None:
@@ -122,8 +120,10 @@ class FakeDevice(TorchDispatchMode, ABC):
 
     def _wrapped(self, of: Operator, args: Any, kwargs: Any, out: Any, index: int) -> Any:
         if of.returns:
-            given = kwargs.get("out")
-            return args[0] if given is None else given
+            given = args[0] if kwargs.get("out") is None else kwargs["out"]
+            if type(given) is CudaTensor:
+                given.known = None
+            return given
         known = args[0].known if of.name in SAME and type(args[0]) is CudaTensor else None
 
         def wrapped(value: Any) -> Any:
@@ -274,6 +274,15 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(value)
 
 
+def _read(func: Any, of: Operator, args: Any, kwargs: Any) -> str | None:
+    """What the host waits for, if it does."""
+    if of.name in INDEXES and _by_mask(args):
+        return "boolean index"
+    if func is aten.repeat_interleave.Tensor and kwargs.get("output_size") is None:
+        return "repeat_interleave"
+    return of.read
+
+
 def _by_mask(args: Any) -> bool:
     """Whether places are taken by a mask, which the host must count; one number for all of them is
     filled in without."""
@@ -294,6 +303,7 @@ def _patch(device: FakeDevice) -> None:
     torch.cuda.memory_reserved = lambda *_: ledger.reserved
     torch.cuda.max_memory_allocated = lambda *_: ledger.work.peak
     torch.cuda.empty_cache = ledger.empty_cache
+    torch.cuda.synchronize = lambda *_: ledger.wait("synchronize")
     torch.Tensor.pin_memory = lambda tensor, *_: device.pin(tensor)  # type: ignore[assignment]
     torch.Tensor.is_pinned = lambda tensor, *_: device._is_pinned(tensor)  # type: ignore[assignment]
     begin: Callable[..., None] = threading.Thread.run

@@ -82,7 +82,6 @@ def _speak_of_devices() -> None:
         "get_device_capability": (9, 0),
         "is_bf16_supported": True,
         "_lazy_init": None,
-        "synchronize": None,
     }
     for name, value in said.items():
         setattr(torch.cuda, name, _always(value))
