@@ -106,8 +106,6 @@ def test_a_sweep_against_its_runs_alone(tmp_path):
     assert done.returncode == int(row["ratio"] > 0.6)
 
 
-<<<<<<< HEAD
-=======
 TABLES = SCRIPT.with_name("gpu_tables.py")
 
 
@@ -130,7 +128,6 @@ def test_the_tables_of_a_gpu_are_counted(tmp_path):
     assert done.stdout.count("| release |") == 1
 
 
->>>>>>> fake
 OFFICIAL = SCRIPT.with_name("official.py")
 
 
@@ -168,28 +165,3 @@ def test_a_rule_is_compared_with_the_function_that_is_there(tmp_path, code):
     assert line.endswith("of 60 differ")
     assert (" 0 of" in line) == (code == 0)
     assert ("ours" in done.stdout) == (code == 1)
-<<<<<<< HEAD
-
-
-TABLES = SCRIPT.with_name("gpu_tables.py")
-
-
-@pytest.mark.slow
-def test_the_tables_of_a_gpu_are_counted(tmp_path):
-    """In two layers; tests/fake_gpu looks at what they say."""
-    file = tmp_path / "rows.json"
-    source = str(TABLES.parents[1] / "src")
-    environment = os.environ | {"PYTHONPATH": source}
-    command = [sys.executable, TABLES, "--quick", "--json", file]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(file.read_text())
-    assert found.keys() == {"training", "generation", "memory"}
-    [step], [steps] = found["training"], found["generation"]
-    assert step["float32"] == "0.0%" and step["optimizer"] > step["weights"]
-    assert steps["waits a step"] == "1"
-    held = {row["after"]: row["held"] for row in found["memory"]}
-    assert held["release"] == held["nothing"] == 0
-    assert done.stdout.count("| release |") == 1
-=======
->>>>>>> fake
