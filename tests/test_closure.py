@@ -211,7 +211,7 @@ def digests(folder: Path, **changes: tuple[str, str]) -> dict[str, str]:
         ({"stages_one": ("self.first, self.first", "self.first")}, {"Second"}),
         ({"stages_one": ("class Second(Stage)", "class Second(Stage, metaclass=M)")}, {"Second"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value) if isinstance(value, set) else value),
 )
 def test_names_are_followed_to_what_they_stand_for(tmp_path, changes, named):
     before, after = digests(tmp_path), digests(tmp_path, **changes)
