@@ -42,7 +42,7 @@ tiny: setup  ## train the embedded model anew (about 15 minutes on 2 cores)
 	$(BIN)/python -m seva_exp.models.tiny_training
 
 augmentations-sheet: setup  ## docs/images/augmentations.png: every negative view on two pictures
-	$(BIN)/python -m seva_exp.sheet docs/images/augmentations.png
+	$(BIN)/python -m seva_exp.command.augmentations_sheet docs/images/augmentations.png
 
 docs: setup  ## the documentation as a site: open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

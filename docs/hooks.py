@@ -10,7 +10,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from seva_exp import reference
+from seva_exp.command import options_docs as reference
 
 ROOT = Path(__file__).parents[1]
 ABOVE = ("README", "CONTRIBUTING", "CHANGELOG")

@@ -56,8 +56,8 @@ class Bench:
     def __init__(self, case: Case, device: str, work: Path) -> None:
         import torch
 
-        from seva_exp.interfaces import Placement
-        from seva_exp.progress import progress
+        from seva_exp.core.interfaces import Placement
+        from seva_exp.core.progress import progress
         from seva_exp.training import DpoTraining
         from seva_exp.training.collate import PreferenceCollator
         from seva_exp.training.dpo import trainer_for
@@ -334,7 +334,7 @@ def main() -> None:
     parser.add_argument("--raw", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from seva_exp.runtime import keep_memory
+    from seva_exp.core.runtime import keep_memory
 
     if arguments.keep_memory:
         keep_memory()

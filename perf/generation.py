@@ -47,7 +47,7 @@ CASES = [f"{model}-{pattern}" for model in ("llava", "tiny") for pattern in PATT
 
 def llava(pattern: str, pictures: int, folder: Path, device: str) -> tuple[Any, list[Any]]:
     """The mid-size model and requests on noise, saved as files as a data set's are."""
-    from seva_exp.interfaces import Request
+    from seva_exp.core.interfaces import Request
     from seva_exp.models import HubModel
     from seva_exp.models.vlm import Vlm
 
@@ -70,7 +70,7 @@ def tiny(pattern: str, pictures: int, folder: Path, device: str) -> tuple[Any, l
     """The embedded model: descriptions, or its benchmark's questions on each picture."""
     from seva_exp import Machine
     from seva_exp.benchmarks import ShapesBenchmark
-    from seva_exp.interfaces import Request
+    from seva_exp.core.interfaces import Request
     from seva_exp.models import TinyModel
     from seva_exp.models.vlm import load
     from seva_exp.world.language import PLAIN_PROMPTS
@@ -112,7 +112,7 @@ def one_by_one(vlm: Any, requests: Sequence[Any]) -> dict[str, tuple[int, ...]]:
 
 
 def ours(vlm: Any, requests: Sequence[Any], rows: int, graphs: bool) -> dict[str, tuple[int, ...]]:
-    from seva_exp.generation.engine import Engine
+    from seva_exp.decoding.engine import Engine
 
     replies = Engine(vlm, rows, graphs=graphs, warn=print).run(requests)
     return {reply.id: reply.tokens for some in replies for reply in some}
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--device", help="cpu or cuda; the GPU where there is one")
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from seva_exp.runtime import settle
+    from seva_exp.core.runtime import settle
 
     settle()
     import torch

@@ -242,7 +242,7 @@ def main() -> None:
         parser.error("no C++ compiler (g++ or clang++), which the fake GPU needs")
     with tempfile.TemporaryDirectory() as folder:
         install(build(Path(folder)))
-    from seva_exp.runtime import settle
+    from seva_exp.core.runtime import settle
 
     settle()
     found: dict[str, list[Row]] = {}

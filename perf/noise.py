@@ -1,4 +1,4 @@
-"""What the noise of a sampled decode step costs: by counters on the device (generation/noise.py),
+"""What the noise of a sampled decode step costs: by counters on the device (decoding/noise.py),
 and drawn on the CPU from a generator a row, as it was before.
 
     python perf/noise.py [--device cuda] [--rows 32]
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 
-from seva_exp.generation.noise import gumbel
+from seva_exp.decoding.noise import gumbel
 
 VOCABULARY, ROUNDS = 32064, 20
 

@@ -24,7 +24,7 @@ import dpo_cases
 import torch
 from dpo_cases import Case
 
-from seva_exp.training.shared_row import SharedCollator
+from seva_exp.training.packed import SharedCollator
 
 
 def model(layers: int, spread: float, dtype: Any) -> Any:
@@ -42,8 +42,8 @@ def model(layers: int, spread: float, dtype: Any) -> Any:
 @contextlib.contextmanager
 def mistaken(name: str) -> Iterator[None]:
     """``sees``: answers see each other; ``late``: their positions begin one place too late."""
-    from seva_exp.training import shared_attention
-    from seva_exp.training.shared_row import SharedRow
+    from seva_exp.training import packed_attention as shared_attention
+    from seva_exp.training.packed import SharedRow
 
     mask, pack = shared_attention.answer_mask, SharedCollator._pack
 
@@ -70,8 +70,8 @@ def mistaken(name: str) -> Iterator[None]:
 
 def scores(vlm: Any, rows: Any, fast: str, size: int) -> list[Any]:
     """Log-probabilities and lengths of each batch of so many pairs."""
-    from seva_exp.interfaces import Placement
-    from seva_exp.progress import progress
+    from seva_exp.core.interfaces import Placement
+    from seva_exp.core.progress import progress
     from seva_exp.training.forward import PlainForward, SharedForward, scored
     from seva_exp.training.reference import scoring
     from seva_exp.training.vision import Vision

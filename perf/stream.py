@@ -159,10 +159,10 @@ def stream(samples: int, processes: int, work: Path) -> dict[str, Any]:
     from seva_exp import Experiment, Machine, Options
     from seva_exp.augment import HorizontalFlip
     from seva_exp.data import JsonlData
-    from seva_exp.events import Listener, PlannedStage
+    from seva_exp.decoding import HfGeneration
     from seva_exp.experiment import run
-    from seva_exp.generation import HfGeneration
     from seva_exp.models import HubModel
+    from seva_exp.runs.events import Listener, PlannedStage
 
     watch = Watch()
 

@@ -85,8 +85,9 @@ def serve() -> None:
 
 def _know_the_code(names: list[str]) -> None:
     """So that not every command reads the source anew for its manifests."""
-    if "seva_exp.execution" in names:
-        from seva_exp import closure, stages
+    if "seva_exp.experiment.execution" in names:
+        from seva_exp import stages
+        from seva_exp.core import closure
 
         for cls in map(vars(stages).get, stages.__all__):
             if hasattr(cls, "version"):

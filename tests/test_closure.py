@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from seva_exp import Machine, Options, experiment
-from seva_exp.closure import EXCEPT, Closure, code_digest, code_of
-from seva_exp.environment import CODE
-from seva_exp.events import Listener, Outcome
+from seva_exp.core.closure import EXCEPT, Closure, code_digest, code_of
+from seva_exp.core.environment import CODE
+from seva_exp.core.syntax import Module, shape
+from seva_exp.runs.events import Listener, Outcome
 from seva_exp.stages import Answers, Pairs, Samples
-from seva_exp.syntax import Module, shape
 
 from .test_architecture import SOURCE, unpinned
 from .test_methods import small, stic
@@ -32,7 +32,7 @@ SCORED = {"evaluate", "judge", "compare"}
 def _parsed_once() -> Iterator[None]:
     """Of one copy after the other all files but one are the same."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seva_exp.closure.Module", cache(Module))
+        patch.setattr("seva_exp.core.closure.Module", cache(Module))
         yield
 
 
@@ -65,12 +65,12 @@ EDITS = [
     ("stages/evaluation.py", "if one.score is None}", "if one.score == 0}", {"compare"}),
     ("stages/training.py", "self.dpo.needs_images else {}", "v else {}", {"reference", "align"}),
     ("stages/base.py", "load(spec, machine, adapter)", "load(spec, machine, None)", MODEL),
-    ("generation/recorded.py", "NEAR = 1e-2", "NEAR = 1e-1", {"answers", "evaluate"}),
-    ("generation/budget.py", '"cuda": 0.8', '"cuda": 0.9', {"answers", "evaluate"}),
-    ("generation/shards.py", "samples >= 2 * size", "samples >= 3 * size", {"answers"}),
+    ("decoding/cuda_graphs.py", "NEAR = 1e-2", "NEAR = 1e-1", {"answers", "evaluate"}),
+    ("decoding/budget.py", '"cuda": 0.8', '"cuda": 0.9', {"answers", "evaluate"}),
+    ("preferences/shards.py", "samples >= 2 * size", "samples >= 3 * size", {"answers"}),
     # found without its name, in a register
-    ("generation/engines.py", "Engine(\n        vlm", "Engine(\n        None", {"answers"}),
-    ("generation/slot_attention.py", "register(NAME,", "register('x',", {"answers", "evaluate"}),
+    ("decoding/engines.py", "Engine(\n        vlm", "Engine(\n        None", {"answers"}),
+    ("decoding/kv_attention.py", "register(NAME,", "register('x',", {"answers", "evaluate"}),
     # of one part of a stages' module, and no more
     ("stages/preferences.py", "PREVIEWS = 48", "PREVIEWS = 4", {"answers"}),
     ("stages/preferences.py", "TOLD = 20", "TOLD = 2", {"samples"}),
@@ -80,12 +80,12 @@ EDITS = [
     ("benchmarks/statistics.py", "RESAMPLES = 2000", "RESAMPLES = 200", SCORED),
     ("stages/evaluation.py", '"questions_per_second"', '"rate"', {"evaluate"}),
     ("data/hf.py", 'DRAW = "data.hf.draw"', 'DRAW = "data.hf"', {"samples"}),
-    ("generation/filters.py", '{"a", "an", "the"}', '{"a"}', {"pairs"}),
+    ("preferences/filters.py", '{"a", "an", "the"}', '{"a"}', {"pairs"}),
     ("training/losses.py", "return -logprob", "return logprob", {"align"}),
-    ("prompts.py", "values[found[1]]", "values[found[0]]", {"infuse", *SCORED}),
+    ("inputs/prompts.py", "values[found[1]]", "values[found[0]]", {"infuse", *SCORED}),
     # what results do not depend on
-    ("machine.py", "return torch.float32", "return torch.float16", set()),
-    ("errors.py", "class InputError(", "class Other:\n    pass\n\n\nclass InputError(", set()),
+    ("core/machine.py", "return torch.float32", "return torch.float16", set()),
+    ("core/errors.py", "class InputError(", "class Other:\n    pass\n\n\nclass InputError(", set()),
     ("stages/processes.py", "POLL = 0.1", "POLL = 0.2", set()),
     ("training/throughput.py", '"throughput.jsonl"', '"t.jsonl"', set()),
     ("models/processor.py", "def load_processor(", "# said\ndef load_processor(\n    ", set()),
@@ -297,8 +297,8 @@ def test_the_digest_of_the_code_is_in_the_manifest_and_in_no_key(tmp_path, monke
     warnings(tmp_path)
     (file,) = (tmp_path / "store").glob("samples/*/manifest.json")
     assert json.loads(file.read_text())["environment"][CODE] == code_of(Samples)
-    monkeypatch.setattr("seva_exp.closure.code_digest", lambda stage: "f" * 16)
-    monkeypatch.setattr("seva_exp.closure.package_digest", lambda: "e" * 16)
+    monkeypatch.setattr("seva_exp.core.closure.code_digest", lambda stage: "f" * 16)
+    monkeypatch.setattr("seva_exp.core.closure.package_digest", lambda: "e" * 16)
     (told,) = warnings(tmp_path)
     assert "force=[samples]" in told, "the artifact was found all the same"
 
@@ -308,9 +308,9 @@ def test_where_nothing_is_made_and_no_code_changed_no_closure_is_read(tmp_path, 
         raise AssertionError("read")
 
     assert warnings(tmp_path) == []
-    monkeypatch.setattr("seva_exp.closure.code_digest", read)
+    monkeypatch.setattr("seva_exp.core.closure.code_digest", read)
     assert warnings(tmp_path) == []
-    monkeypatch.setattr("seva_exp.closure.package_digest", read)
+    monkeypatch.setattr("seva_exp.core.closure.package_digest", read)
     warnings(tmp_path, dry_run=True)
 
 

@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 from seva_exp import Experiment, InputError, Machine, Options
 from seva_exp.augment import AUGMENTATIONS, DiffusionNoise
 from seva_exp.benchmarks import OFFICIAL, ShapesBenchmark
-from seva_exp.config import parse
+from seva_exp.command.config import parse
+from seva_exp.core.paths import config_dir, options_of, sweeps_dir
 from seva_exp.experiment import graph
-from seva_exp.paths import config_dir, options_of, sweeps_dir
 
 GROUPS = sorted(folder.name for folder in config_dir().iterdir() if folder.is_dir())
 

@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-from seva_exp.digests import FileDigests
+from seva_exp.core.digests import FileDigests
 
 
 def sha256(text):
@@ -20,7 +20,7 @@ def reads(monkeypatch):
     """The files that were read, one entry a reading."""
     names, digest = [], hashlib.file_digest
     monkeypatch.setattr(
-        "seva_exp.digests.hashlib.file_digest",
+        "seva_exp.core.digests.hashlib.file_digest",
         lambda file, kind: names.append(os.path.basename(file.name)) or digest(file, kind),
     )
     return names
@@ -145,7 +145,7 @@ def test_a_cache_that_cannot_be_used_is_done_without(tmp_path, capfd):
 
 def test_of_many_files_few_digests_are_held(tmp_path, reads, monkeypatch):
     """The others are in the store, which a process that is started with them reads too."""
-    monkeypatch.setattr("seva_exp.digests.HELD", 8)
+    monkeypatch.setattr("seva_exp.core.digests.HELD", 8)
     digests, files = FileDigests(tmp_path), [tmp_path / f"{i}" for i in range(30)]
     for file in files:
         file.write_text(file.name)

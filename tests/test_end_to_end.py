@@ -13,12 +13,12 @@ import pytest
 from seva_exp import Experiment, InputError, Machine, Options
 from seva_exp.augment import DiffusionNoise, HorizontalFlip, Moco
 from seva_exp.benchmarks import ShapesBenchmark
+from seva_exp.core.records import Pair, Prediction, read_jsonl
+from seva_exp.core.store import Manifest, Store
 from seva_exp.data import FolderData, ShapesData
-from seva_exp.events import Listener
+from seva_exp.decoding import HfGeneration
 from seva_exp.experiment import run
-from seva_exp.generation import HfGeneration
-from seva_exp.records import Pair, Prediction, read_jsonl
-from seva_exp.store import Manifest, Store
+from seva_exp.runs.events import Listener
 
 SAMPLES, IMAGES = 24, 6
 

@@ -13,14 +13,14 @@ import pytest
 import yaml
 
 from seva_exp.benchmarks import OFFICIAL, ShapesBenchmark
+from seva_exp.benchmarks.judge_answers import scored, settled
 from seva_exp.benchmarks.protocols import packaged_protocols
 from seva_exp.benchmarks.samples import make_samples
 from seva_exp.benchmarks.statistics import scores
-from seva_exp.benchmarks.verdicts import scored, settled
+from seva_exp.core.randomness import python_rng
+from seva_exp.core.records import Judgement, Prediction, to_line, write_jsonl
+from seva_exp.core.spec import Json
 from seva_exp.export import main
-from seva_exp.randomness import python_rng
-from seva_exp.records import Judgement, Prediction, to_line, write_jsonl
-from seva_exp.spec import Json
 
 NO_REPORT = {
     "key": "", "name": "", "seed": 0, "dir": "", "stages": [], "pairs": None, "scores": [],

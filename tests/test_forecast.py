@@ -7,12 +7,12 @@ from pathlib import Path
 
 from seva_exp import Experiment
 from seva_exp.augment import GaussianBlur
-from seva_exp.digests import FileDigests
+from seva_exp.command.forecast import Cost, Past, duration, size
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.store import Manifest, Store
 from seva_exp.experiment import graph
-from seva_exp.forecast import Cost, Past, duration, size
 from seva_exp.models import HubModel
 from seva_exp.stages import Stage
-from seva_exp.store import Manifest, Store
 
 
 def stages(tmp_path: Path, **changes) -> dict[str, Stage]:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from seva_exp import gpus
-from seva_exp.job import Job
-from seva_exp.sweep import Sweep
+from seva_exp.command.job import Job
+from seva_exp.command.sweep import Sweep
+from seva_exp.core import gpus
 
 
 @pytest.mark.parametrize(

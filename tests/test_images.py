@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seva_exp.errors import StageError
-from seva_exp.images import MAX_PIXELS, UnusableImage, load_image, open_image
-from seva_exp.records import ImageRef
+from seva_exp.core.errors import StageError
+from seva_exp.core.records import ImageRef
+from seva_exp.inputs.images import MAX_PIXELS, UnusableImage, load_image, open_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -207,7 +207,7 @@ def test_header_that_ends_early_is_damaged(tmp_path, length):
 def test_huge_header_is_refused_without_decoding(tmp_path, monkeypatch, side):
     """11000 x 11000 is below Pillow's own limit for errors, above ours."""
     (tmp_path / "a.png").write_bytes(png_header(side, side))
-    monkeypatch.setattr("seva_exp.images._decode", lambda image: pytest.fail("decoded"))
+    monkeypatch.setattr("seva_exp.inputs.images._decode", lambda image: pytest.fail("decoded"))
     error = rejection(tmp_path / "a.png")
     assert error.reason == "too large"
     assert f"{side * side / 1e6:.0f} megapixels" in error.detail
@@ -215,7 +215,7 @@ def test_huge_header_is_refused_without_decoding(tmp_path, monkeypatch, side):
 
 def test_largest_size_is_no_error_and_warns_nobody(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(png_header(10000, MAX_PIXELS // 10000))
-    monkeypatch.setattr("seva_exp.images._decode", lambda image: image.size)
+    monkeypatch.setattr("seva_exp.inputs.images._decode", lambda image: image.size)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert open_image(tmp_path / "a.png") == (10000, 10000)

@@ -64,7 +64,7 @@ def test_kill_9_then_the_same_command_goes_on(cli, undisturbed, tmp_path, moment
 
 def test_finished_batches_are_not_asked_again(tmp_path, monkeypatch):
     """Kill after two batches (an error stands for it): the second attempt asks only the rest."""
-    from seva_exp.generation.engine import Engine
+    from seva_exp.decoding.engine import Engine
 
     asked: list[int] = []
     real = Engine.run

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from seva_exp import json_rows
-from seva_exp.errors import InputError
-from seva_exp.json_rows import elements, is_list, lines
+from seva_exp.core.errors import InputError
+from seva_exp.inputs import json_rows
+from seva_exp.inputs.json_rows import elements, is_list, lines
 
 VALUES = [
     {"id": "a", "text": 'quote " and \\ and ü and 𝄞', "n": [1, 2.5e3, {}]},

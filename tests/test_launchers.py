@@ -16,10 +16,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from seva_exp.compare.comparison import Comparison
 from seva_exp.compare.runs import read_run
 from seva_exp.compare.tables import markdown
-from seva_exp.compare.view import Comparison
-from seva_exp.paths import config_dir
+from seva_exp.core.paths import config_dir
 
 LAUNCHERS = {
     "local_joblib": "hydra_plugins.hydra_joblib_launcher",

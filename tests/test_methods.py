@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from seva_exp import Experiment, InputError, Machine, Options, progress
+from seva_exp import Experiment, InputError, Machine, Options
 from seva_exp.augment import (
     BadPrompt,
     Blend,
@@ -23,16 +23,17 @@ from seva_exp.augment import (
     PlainPrompt,
 )
 from seva_exp.benchmarks import ShapesBenchmark
+from seva_exp.core import progress
+from seva_exp.core.records import Answer, Pair, Sample, read_jsonl
 from seva_exp.data import FolderData, InstructData, ShapesData, ShapesInstructData
+from seva_exp.decoding import HfGeneration
 from seva_exp.experiment import run
-from seva_exp.generation import HfGeneration
-from seva_exp.generation.filters import DownSampleFilter, EqualFilter
-from seva_exp.graph import graph
+from seva_exp.experiment.graph import graph
+from seva_exp.inputs.prompts import load_prompts
+from seva_exp.inputs.views import Asking, Draw
 from seva_exp.methods import SevaMethod, SticMethod
-from seva_exp.prompts import load_prompts
-from seva_exp.records import Answer, Pair, Sample, read_jsonl
+from seva_exp.preferences.filters import DownSampleFilter, EqualFilter
 from seva_exp.training import DpoTraining, SftTraining
-from seva_exp.views import Asking, Draw
 
 TINY = load_prompts("tiny")
 STIC_VIEWS = {

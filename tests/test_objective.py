@@ -11,10 +11,10 @@ import pytest
 from seva_exp import Experiment, Machine, Options, StageError, run
 from seva_exp.augment import Moco
 from seva_exp.benchmarks import ShapesBenchmark
+from seva_exp.core.errors import InputError
+from seva_exp.core.records import PairCounts, Report
 from seva_exp.data import ShapesData
-from seva_exp.errors import InputError
-from seva_exp.objective import check_objective, value_of
-from seva_exp.records import PairCounts, Report
+from seva_exp.experiment.objective import check_objective, value_of
 
 SELECTION = ShapesBenchmark(images=8, split="selection")
 SMALL = Experiment(aug={"moco": Moco()}, data=ShapesData(samples=24), benchmark={"it": SELECTION})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from seva_exp.closure import code_of
+from seva_exp.core.closure import code_of
 from seva_exp.stages import Pairs
 
 ROOT = Path(__file__).parents[1]

@@ -13,11 +13,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from seva_exp import Machine, Options, run
-from seva_exp.config import RunConfig, parse
-from seva_exp.graph import graph
-from seva_exp.job import sweep_name
+from seva_exp.command.config import RunConfig, parse
+from seva_exp.command.job import sweep_name
+from seva_exp.core.paths import config_dir, options_of, sweeps_dir
+from seva_exp.experiment.graph import graph
 from seva_exp.models import TinyModel
-from seva_exp.paths import config_dir, options_of, sweeps_dir
 
 SHORT = [
     "model=tiny", "data=shapes", "data.samples=24", "benchmark=shapes", "benchmark.shapes.images=4",

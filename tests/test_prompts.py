@@ -8,8 +8,9 @@ import yaml
 
 from seva_exp import Experiment, InputError, Machine, Options
 from seva_exp.augment import BadPrompt, Moco
+from seva_exp.core.randomness import python_rng
 from seva_exp.experiment import graph, run
-from seva_exp.prompts import (
+from seva_exp.inputs.prompts import (
     LISTS,
     PACKAGED,
     PromptSet,
@@ -18,7 +19,6 @@ from seva_exp.prompts import (
     load_prompts,
     packaged_sets,
 )
-from seva_exp.randomness import python_rng
 from seva_exp.world import language
 
 GOOD = {"careful": ["Look."], "plain": ["What is this?"], "bad": ["Invent.", "Dream: a lot."]}
@@ -178,9 +178,9 @@ def test_the_identity_of_other_views_is_their_fields():
 
 
 def test_the_manifest_records_the_sentences(tmp_path):
+    from seva_exp.core.records import Answer, read_jsonl
+    from seva_exp.core.store import Store
     from seva_exp.data import ShapesData
-    from seva_exp.records import Answer, read_jsonl
-    from seva_exp.store import Store
 
     experiment = Experiment(
         aug={"bad_prompt": BadPrompt(prompts="tiny")}, data=ShapesData(samples=4)

@@ -6,7 +6,7 @@ import random
 
 import torch
 
-from seva_exp.randomness import python_rng, seed_for, torch_rng
+from seva_exp.core.randomness import python_rng, seed_for, torch_rng
 
 
 def test_a_seed_is_the_same_in_every_process_and_version():

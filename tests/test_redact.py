@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from seva_exp.redact import hide, is_secret, without_secrets
+from seva_exp.core.redact import hide, is_secret, without_secrets
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from seva_exp import reference
-from seva_exp.config import known_fields
-from seva_exp.errors import InputError
-from seva_exp.paths import config_dir, sweeps_dir
+from seva_exp.command import options_docs as reference
+from seva_exp.command.config import known_fields
+from seva_exp.core.errors import InputError
+from seva_exp.core.paths import config_dir, sweeps_dir
 
 FILES = sorted([*config_dir().rglob("*.yaml"), *sweeps_dir().rglob("*.yaml")])
 CLASSES = [(group, kind) for group, kinds in reference.CLASSES.items() for kind in kinds]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from seva_exp.core.records import Answer, Prediction
 from seva_exp.methods import SevaMethod
-from seva_exp.records import Answer, Prediction
 from seva_exp.training import DpoTraining
 
 from .test_methods import first_step, go, manifest, rows, small

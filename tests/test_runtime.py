@@ -9,7 +9,7 @@ import sys
 import pytest
 
 TELL = (
-    "import os; from seva_exp.runtime import settle; settle(); "
+    "import os; from seva_exp.core.runtime import settle; settle(); "
     "print(os.environ.get('PYTORCH_ALLOC_CONF'), os.environ.get('PYTORCH_CUDA_ALLOC_CONF'))"
 )
 

@@ -18,8 +18,8 @@ from seva_exp import Experiment, InputError, Machine, Options
 from seva_exp.augment import DiffusionNoise
 from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.data import ShapesData
+from seva_exp.decoding import HfGeneration
 from seva_exp.experiment import run
-from seva_exp.generation import HfGeneration
 
 ROOT = Path(__file__).parents[1]
 NOISE = "answers.diffusion_noise"

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from seva_exp import sheet
-from seva_exp.paths import options_of
-from seva_exp.views import View
+from seva_exp.command import augmentations_sheet as sheet
+from seva_exp.core.paths import options_of
+from seva_exp.inputs.views import View
 
 DOCS = Path(__file__).parents[1] / "docs"
 

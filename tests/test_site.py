@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seva_exp import reference
+from seva_exp.command import options_docs as reference
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from seva_exp import Machine
-from seva_exp.errors import InputError
-from seva_exp.store import Journal, Manifest, Store
+from seva_exp.core.errors import InputError
+from seva_exp.core.store import Journal, Manifest, Store
 
 KEY = "ab" * 32
 

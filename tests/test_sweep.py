@@ -17,9 +17,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from seva_exp.job import DONE, FAILED, Ended, Job
-from seva_exp.paths import config_dir
-from seva_exp.sweep import Sweep
+from seva_exp.command.job import DONE, FAILED, Ended, Job
+from seva_exp.command.sweep import Sweep
+from seva_exp.core.paths import config_dir
 
 SMALL = ["data.samples=40", "benchmark.shapes.images=10", "tracker=none"]
 
@@ -241,7 +241,7 @@ def test_a_job_whose_process_dies_has_failed(tmp_path):
 def test_a_job_that_never_ended_makes_the_exit_code_1(tmp_path, monkeypatch):
     """Its scheduler killed it: all that it left is that it was begun."""
     said: list[str] = []
-    monkeypatch.setattr("seva_exp.sweep.work_or_tell", lambda job: Ended(run=str(tmp_path)))
+    monkeypatch.setattr("seva_exp.command.sweep.work_or_tell", lambda job: Ended(run=str(tmp_path)))
     sweep = Sweep(tmp_path / "sweep", said.append, said.append)
     for number in (0, 1):
         sweep.do(number, Job({}, (f"seed={number}",)))
@@ -271,7 +271,7 @@ def test_where_all_jobs_are_started_at_once_so_many_work_as_are_let(tmp_path, mo
 def test_a_sweep_forgets_what_an_earlier_one_left_in_its_folder(tmp_path, monkeypatch):
     """``hydra.sweep.dir=out`` a second time: the first one's failed job stops nothing now."""
     told: list[str] = []
-    monkeypatch.setattr("seva_exp.sweep.work_or_tell", lambda job: ended.pop())
+    monkeypatch.setattr("seva_exp.command.sweep.work_or_tell", lambda job: ended.pop())
     for codes in ([FAILED, DONE, DONE], [DONE]):
         ended = [Ended(code) for code in reversed(codes)]
         sweep = Sweep(tmp_path, told.append, told.append)
@@ -287,7 +287,8 @@ def test_a_sweep_forgets_what_an_earlier_one_left_in_its_folder(tmp_path, monkey
 def test_a_job_ends_with_the_process_that_waits_for_it(tmp_path):
     """So that a cancelled cluster job leaves nothing running."""
     code = (
-        "import json, sys; from seva_exp.job import Job; from seva_exp.sweep import Sweep\n"
+        "import json, sys; from seva_exp.command.job import Job\n"
+        "from seva_exp.command.sweep import Sweep\n"
         "row = json.loads(sys.argv[1])\n"
         "job = Job(row['values'], (), ())\n"
         f"Sweep(__import__('pathlib').Path({str(tmp_path)!r}), print, print).do(0, job, '.')"

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seva_exp.api import run
-    from seva_exp.errors import InputError, StageError
+    from seva_exp.core.errors import InputError, StageError
+    from seva_exp.core.machine import Machine
+    from seva_exp.core.records import Report
     from seva_exp.experiment import Experiment, Options
-    from seva_exp.machine import Machine
-    from seva_exp.records import Report
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Experiment": "seva_exp.experiment",
-    "InputError": "seva_exp.errors",
-    "Machine": "seva_exp.machine",
+    "InputError": "seva_exp.core.errors",
+    "Machine": "seva_exp.core.machine",
     "Options": "seva_exp.experiment",
-    "Report": "seva_exp.records",
-    "StageError": "seva_exp.errors",
+    "Report": "seva_exp.core.records",
+    "StageError": "seva_exp.core.errors",
     "run": "seva_exp.api",
 }
 

@@ -1,5 +1,5 @@
 """``python -m seva_exp``."""
 
-from seva_exp.cli import main
+from seva_exp.command.cli import main
 
 main()

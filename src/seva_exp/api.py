@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seva_exp import experiment as core
-from seva_exp.events import Listener
+from seva_exp.core.machine import Machine
+from seva_exp.core.records import Report
 from seva_exp.experiment import Experiment, Options
-from seva_exp.machine import Machine
-from seva_exp.records import Report
 from seva_exp.report.console import Console
 from seva_exp.report.html import HtmlReport
+from seva_exp.runs.events import Listener
 from seva_exp.tracking import AnyTracker, NoTracker, make_listeners
 
 

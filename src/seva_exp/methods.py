@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from seva_exp.errors import InputError, suggest
-from seva_exp.prompts import PromptSet, described_template, load_prompts
-from seva_exp.spec import Spec
-from seva_exp.views import Asking, Draw
+from seva_exp.core.errors import InputError, suggest
+from seva_exp.core.spec import Spec
+from seva_exp.inputs.prompts import PromptSet, described_template, load_prompts
+from seva_exp.inputs.views import Asking, Draw
 
 Against = Literal["previous", "base"]
 

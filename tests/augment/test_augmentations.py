@@ -11,7 +11,7 @@ from seva_exp.augment import (
     operations,
 )
 from seva_exp.augment.families import RandomlyApplied
-from seva_exp.randomness import python_rng
+from seva_exp.core.randomness import python_rng
 
 IMAGE_KINDS = sorted(kind for kind, cls in AUGMENTATIONS.items() if cls.space == "image")
 APPLIED = sorted(kind for kind in IMAGE_KINDS if issubclass(AUGMENTATIONS[kind], RandomlyApplied))

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from seva_exp.augment import AUGMENTATIONS, operations
 from seva_exp.augment.families import RandomlyApplied
-from seva_exp.randomness import python_rng
+from seva_exp.core.randomness import python_rng
 
 APPLIED = sorted(kind for kind, cls in AUGMENTATIONS.items() if issubclass(cls, RandomlyApplied))
 N = 400

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from seva_exp.augment import DiffusionNoise, DiffusionNoiseImage
 from seva_exp.augment.diffusion_noise_image import CLIP_MEAN, CLIP_STD
+from seva_exp.core.randomness import torch_rng
 from seva_exp.models.padding import padded
-from seva_exp.randomness import torch_rng
 
 from .test_augmentations import picture
 

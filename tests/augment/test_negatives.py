@@ -8,7 +8,7 @@ from PIL import Image
 
 from seva_exp.augment import Blend, ObjectMask, PatchShuffle
 from seva_exp.augment.patch_shuffle import cells, cycle
-from seva_exp.randomness import python_rng
+from seva_exp.core.randomness import python_rng
 
 
 def rng(i=0):

@@ -11,7 +11,7 @@ import pytest
 from seva_exp.benchmarks import OFFICIAL
 from seva_exp.benchmarks.chair import READERS, chair
 from seva_exp.benchmarks.statistics import scores
-from seva_exp.records import Prediction
+from seva_exp.core.records import Prediction
 
 SYNONYMS = """\
 person, girl, boy, man, woman, child, people, adult, baby, passenger, gentleman, grandchild, thief

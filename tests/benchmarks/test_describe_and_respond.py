@@ -12,17 +12,17 @@ from omegaconf import OmegaConf
 
 from seva_exp.benchmarks import BENCHMARKS, DescribeAndRespond, ShapesBenchmark
 from seva_exp.benchmarks.evaluate import ask, conclude
-from seva_exp.config import parse
-from seva_exp.errors import InputError
+from seva_exp.command.config import parse
+from seva_exp.core.errors import InputError
+from seva_exp.core.interfaces import Placement
+from seva_exp.core.machine import Machine
+from seva_exp.core.paths import config_dir
+from seva_exp.core.progress import progress
+from seva_exp.decoding.engine import Engine
 from seva_exp.experiment import graph
-from seva_exp.generation.engine import Engine
-from seva_exp.interfaces import Placement
-from seva_exp.machine import Machine
+from seva_exp.inputs.prompts import load_prompts
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
-from seva_exp.paths import config_dir
-from seva_exp.progress import progress
-from seva_exp.prompts import load_prompts
 from seva_exp.world.language import DESCRIBED_QUESTIONS, PLAIN_PROMPTS
 
 PICTURES = 4

@@ -8,6 +8,7 @@ import pytest
 
 from seva_exp.benchmarks import OFFICIAL, llava_bench
 from seva_exp.benchmarks.base import Question
+from seva_exp.benchmarks.judge_answers import judged_scores, settled
 from seva_exp.benchmarks.judging import Judge
 from seva_exp.benchmarks.llava_bench import read_pair
 from seva_exp.benchmarks.mathvista import asked, official, read
@@ -21,8 +22,7 @@ from seva_exp.benchmarks.shr import (
     scored,
     sentences,
 )
-from seva_exp.benchmarks.verdicts import judged_scores, settled
-from seva_exp.records import Judgement, Prediction
+from seva_exp.core.records import Judgement, Prediction
 from seva_exp.stages.evaluation import scored_in_both
 
 SCORES = [  # by mm-vet_evaluator.py: float(reply.split(" ")[0].strip()), from 0 to 1; NaN is ours

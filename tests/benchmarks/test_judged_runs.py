@@ -14,12 +14,12 @@ from omegaconf import OmegaConf
 import seva_exp
 from seva_exp import InputError, Machine, Options, StageError
 from seva_exp.benchmarks import OFFICIAL
-from seva_exp.config import parse
-from seva_exp.digests import FileDigests
+from seva_exp.command.config import parse
+from seva_exp.command.forecast import Past
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.paths import config_dir
+from seva_exp.core.records import Judgement, Prediction, read_jsonl
 from seva_exp.experiment import plan_run
-from seva_exp.forecast import Past
-from seva_exp.paths import config_dir
-from seva_exp.records import Judgement, Prediction, read_jsonl
 
 from ..generation.serving import cut, dropped, reply, status
 from .judges import judge

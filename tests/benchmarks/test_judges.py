@@ -9,11 +9,11 @@ import pytest
 
 from seva_exp import StageError
 from seva_exp.benchmarks import OFFICIAL, Judge
+from seva_exp.benchmarks.judge_answers import Bench, judge_all
 from seva_exp.benchmarks.judging import TRIES
 from seva_exp.benchmarks.replies import Replies
-from seva_exp.benchmarks.verdicts import Bench, judge_all
-from seva_exp.machine import JudgeServer
-from seva_exp.progress import progress
+from seva_exp.core.machine import JudgeServer
+from seva_exp.core.progress import progress
 from seva_exp.served import asking
 
 from ..generation.serving import completion, cut, dropped, reply, slow, status

@@ -17,7 +17,7 @@ from seva_exp.benchmarks.letters import (
     the_answer_is,
 )
 from seva_exp.benchmarks.statistics import scores
-from seva_exp.records import Prediction
+from seva_exp.core.records import Prediction
 
 OPTIONS = {"A": "a dog", "B": "Cat", "C": "$1,200", "D": "12 %"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from seva_exp.benchmarks import OFFICIAL
-from seva_exp.errors import InputError
+from seva_exp.core.errors import InputError
 
 from .damage import (
     GQA,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from seva_exp.benchmarks import OFFICIAL
-from seva_exp.digests import FileDigests
-from seva_exp.errors import InputError, StageError
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.errors import InputError, StageError
 
 from .damage import (
     MMB,

@@ -10,7 +10,7 @@ import yaml
 
 from seva_exp.benchmarks import OFFICIAL
 from seva_exp.benchmarks.protocols import PACKAGED, Protocol, packaged_protocols
-from seva_exp.errors import InputError
+from seva_exp.core.errors import InputError
 
 LETTER = "Answer with the option's letter from the given choices directly."
 

@@ -13,7 +13,7 @@ from seva_exp.benchmarks.mathvista import extract, official
 from seva_exp.benchmarks.statistics import scores
 from seva_exp.benchmarks.textvqa import soft, soft_digits
 from seva_exp.benchmarks.vqa_text import agreement, normalise, normalise_kit
-from seva_exp.records import Prediction
+from seva_exp.core.records import Prediction
 
 GQA = [  # said, target; LLaVA-1.5's and the official rule; lmms-eval's; VLMEvalKit's
     ("yes", "yes", 1, 1, 1), ("Yes", "yes", 1, 1, 1), ("Yes.", "yes", 1, 1, 0),

@@ -25,7 +25,7 @@ from seva_exp.benchmarks.statistics import (
     resampling_weights,
     scores,
 )
-from seva_exp.records import Prediction, write_jsonl
+from seva_exp.core.records import Prediction, write_jsonl
 
 ACCURACY = Metric("all", "accuracy", accuracy, (("t",),))
 
@@ -327,7 +327,7 @@ import json, random, sys
 from pathlib import Path
 from seva_exp.benchmarks.pope import PopeBenchmark
 from seva_exp.benchmarks.statistics import deltas, scores
-from seva_exp.records import Prediction, read_jsonl, to_line
+from seva_exp.core.records import Prediction, read_jsonl, to_line
 base, aligned = (list(read_jsonl(Path(file), Prediction)) for file in sys.argv[1:3])
 random.Random(int(sys.argv[3])).shuffle(base)
 random.Random(int(sys.argv[3]) + 1).shuffle(aligned)

@@ -16,16 +16,16 @@ from seva_exp import Options, run
 from seva_exp.benchmarks import OFFICIAL
 from seva_exp.benchmarks.evaluate import ask, conclude
 from seva_exp.benchmarks.statistics import scores
-from seva_exp.config import parse
+from seva_exp.command.config import parse
+from seva_exp.core.interfaces import Placement
+from seva_exp.core.machine import Machine
+from seva_exp.core.paths import config_dir
+from seva_exp.core.progress import progress
+from seva_exp.core.records import Prediction, Score, read_jsonl
 from seva_exp.data.__main__ import main as data_command
-from seva_exp.generation.engine import Engine
-from seva_exp.interfaces import Placement
-from seva_exp.machine import Machine
+from seva_exp.decoding.engine import Engine
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
-from seva_exp.paths import config_dir
-from seva_exp.progress import progress
-from seva_exp.records import Prediction, Score, read_jsonl
 from seva_exp.stages import base
 
 from .judges import judge

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from seva_exp.benchmarks.tsv import read_table
-from seva_exp.errors import InputError, StageError
+from seva_exp.core.errors import InputError, StageError
 
 
 def picture(colour: str = "red") -> str:

@@ -14,7 +14,7 @@ from seva_exp.benchmarks.yes_no import (
     first_sentence,
     one_of_both,
 )
-from seva_exp.records import Prediction
+from seva_exp.core.records import Prediction
 
 POPE = [  # what was said; by LLaVA's eval_pope.py; lmms-eval's pope/utils.py; VLMEvalKit's yorn.py
     ("Yes", "yes", "yes", "yes"),

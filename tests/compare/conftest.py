@@ -13,7 +13,7 @@ from PIL import Image
 
 from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.benchmarks.statistics import deltas, scores
-from seva_exp.records import (
+from seva_exp.core.records import (
     Answer,
     ImageRef,
     PairCounts,

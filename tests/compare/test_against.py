@@ -8,9 +8,9 @@ import pytest
 
 from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.benchmarks.statistics import deltas, holm
+from seva_exp.compare.comparison import Comparison
 from seva_exp.compare.runs import read_run
 from seva_exp.compare.tables import markdown
-from seva_exp.compare.view import Comparison
 
 
 def compared(folders, against=None):

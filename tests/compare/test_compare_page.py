@@ -233,7 +233,7 @@ def test_a_thinned_curve_keeps_its_ends(count):
 
 
 def test_the_metrics_shown_at_first_come_from_every_family(make_run):
-    from seva_exp.compare.against import Column
+    from seva_exp.compare.deltas import Column
 
     names = [("pope", "accuracy"), ("pope", "f1"), ("vqa", "mean"), ("chair", "chair_i")]
     found = [Column("b", "p", split, name, "higher") for split, name in names]

@@ -13,15 +13,15 @@ import pytest
 import yaml
 
 from seva_exp.augment import Moco
+from seva_exp.command.job import Ended, Job
+from seva_exp.command.sweep import Sweep
 from seva_exp.compare.__main__ import main
+from seva_exp.compare.comparison import Comparison
 from seva_exp.compare.runs import read_run, read_runs, told_apart
 from seva_exp.compare.tables import latex, markdown, to_csv
-from seva_exp.compare.view import Comparison
-from seva_exp.errors import InputError
+from seva_exp.core.errors import InputError
+from seva_exp.core.records import Delta, Report, Score
 from seva_exp.experiment import Experiment
-from seva_exp.job import Ended, Job
-from seva_exp.records import Delta, Report, Score
-from seva_exp.sweep import Sweep
 from seva_exp.training import DpoTraining
 
 
@@ -305,7 +305,7 @@ def test_a_sweeps_folder_stands_for_the_runs_that_it_did(tmp_path, monkeypatch):
     """In the jobs' order; one that failed has no run."""
     done = [finished(tmp_path, seed, -1.0) for seed in (0, 1)]
     ended = iter([Ended(run=str(done[0])), Ended(2, "bad"), Ended(run=str(done[1]))])
-    monkeypatch.setattr("seva_exp.sweep.work_or_tell", lambda job: next(ended))
+    monkeypatch.setattr("seva_exp.command.sweep.work_or_tell", lambda job: next(ended))
     sweep = Sweep(tmp_path / "multirun" / "now", print, print)
     for number in (2, 3, 10):
         sweep.do(number, Job({}, (f"seed={number}",)))

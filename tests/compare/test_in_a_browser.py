@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from seva_exp.compare.files import write_comparison
-from seva_exp.events import Outcome, Plan, PlannedStage
-from seva_exp.records import Delta, PairCounts, Report, Score, StageResult
+from seva_exp.core.records import Delta, PairCounts, Report, Score, StageResult
 from seva_exp.report.html import HtmlReport
+from seva_exp.runs.events import Outcome, Plan, PlannedStage
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CHARTS = ("chart-scores", "chart-against", "chart-heat", "chart-training")

@@ -10,15 +10,14 @@ import yaml
 
 from seva_exp.benchmarks import OFFICIAL
 from seva_exp.benchmarks.base import Question
+from seva_exp.benchmarks.judge_answers import judged_scores, settled
 from seva_exp.benchmarks.samples import make_samples
 from seva_exp.benchmarks.shr import sentences
-from seva_exp.benchmarks.verdicts import judged_scores, settled
 from seva_exp.compare.changed import changed
+from seva_exp.compare.comparison import Comparison
 from seva_exp.compare.runs import read_run
 from seva_exp.compare.tables import markdown
-from seva_exp.compare.view import Comparison
-from seva_exp.export import read_run as read_for_export
-from seva_exp.records import (
+from seva_exp.core.records import (
     ALIGNED,
     BASE,
     Judgement,
@@ -28,7 +27,8 @@ from seva_exp.records import (
     read_jsonl,
     write_jsonl,
 )
-from seva_exp.rundir import predictions_of
+from seva_exp.export import read_run as read_for_export
+from seva_exp.runs.folder import predictions_of
 
 KINDS = ("llava_bench", "mathvista", "mmvet", "shr")
 SAID = "Nobody knows. Something blue, perhaps."

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from seva_exp.compare.runs import read_runs
+from seva_exp.core.spec import Json
 from seva_exp.dashboard.__main__ import main
 from seva_exp.dashboard.seen import Metric, look
-from seva_exp.rundir import RunDir
-from seva_exp.spec import Json
+from seva_exp.runs.folder import RunDir
 
 from ..tracking.played import OFFLINE, a_plan, an_outcome, of_type, play, records, summary
 

@@ -6,9 +6,9 @@ import json
 import pytest
 from PIL import Image
 
+from seva_exp.core.errors import InputError
+from seva_exp.core.spec import canonical
 from seva_exp.data import CocoData
-from seva_exp.errors import InputError
-from seva_exp.spec import canonical
 
 
 def sha256(path):

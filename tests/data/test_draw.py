@@ -6,11 +6,11 @@ import json
 import pytest
 from PIL import Image
 
+from seva_exp.core.errors import InputError
+from seva_exp.core.records import Drop
+from seva_exp.core.spec import canonical
 from seva_exp.data import DATA, CocoData, FolderData, InstructData, JsonlData
 from seva_exp.data.draw import NOT_REACHED, collect, draw, tries
-from seva_exp.errors import InputError
-from seva_exp.records import Drop
-from seva_exp.spec import canonical
 
 
 def sha256(path):

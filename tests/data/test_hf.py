@@ -12,9 +12,9 @@ import pytest
 from datasets.arrow_writer import ArrowWriter
 from PIL import Image
 
+from seva_exp.core.errors import InputError
+from seva_exp.core.spec import canonical
 from seva_exp.data import HfData
-from seva_exp.errors import InputError
-from seva_exp.spec import canonical
 
 
 def sha256(path):

@@ -6,10 +6,10 @@ import json
 import pytest
 from PIL import Image
 
+from seva_exp.core.errors import InputError
+from seva_exp.core.records import Sample, read_jsonl, write_jsonl
+from seva_exp.core.spec import canonical
 from seva_exp.data import InstructData
-from seva_exp.errors import InputError
-from seva_exp.records import Sample, read_jsonl, write_jsonl
-from seva_exp.spec import canonical
 
 
 def sha256(path):

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from seva_exp.core.errors import InputError
+from seva_exp.core.records import write_jsonl
+from seva_exp.core.spec import canonical
 from seva_exp.data import JsonlData
-from seva_exp.errors import InputError
-from seva_exp.records import write_jsonl
-from seva_exp.spec import canonical
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 from PIL import Image
 
+from seva_exp.core.errors import InputError
+from seva_exp.core.spec import canonical
 from seva_exp.data import Llava665kData
-from seva_exp.errors import InputError
-from seva_exp.spec import canonical
 
 SUFFIX = "Answer the question using a single word or phrase."
 CAPTION = "Provide a one-sentence caption for the provided image.\nReference OCR token: STOP, M&M"

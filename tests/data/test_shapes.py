@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 from PIL import Image
 
+from seva_exp.core.randomness import python_rng
 from seva_exp.data import ShapesData, ShapesInstructData
 from seva_exp.data.shapes import WEIGHTS, draw_qa
-from seva_exp.randomness import python_rng
 from seva_exp.world import BIASED, UNBIASED, draw, mentions, sample_scene
 from seva_exp.world.language import NUMBERS, PLAIN_PROMPTS, plural
 from seva_exp.world.scene import COLORS, KINDS

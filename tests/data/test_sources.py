@@ -17,6 +17,9 @@ import yaml
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
+from seva_exp.core.errors import InputError
+from seva_exp.core.paths import MARKER
+from seva_exp.core.spec import canonical
 from seva_exp.data import (
     DATA,
     AnyData,
@@ -24,10 +27,7 @@ from seva_exp.data import (
     JsonlData,
     ShapesData,
 )
-from seva_exp.errors import InputError
-from seva_exp.fields import placeholder_in
-from seva_exp.paths import MARKER
-from seva_exp.spec import canonical
+from seva_exp.inputs.fields import placeholder_in
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 RED, BLUE = (255, 0, 0), (0, 0, 255)

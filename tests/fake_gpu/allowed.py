@@ -34,10 +34,10 @@ ALLOWED = (
     Allowed("training/lora.py:write_adapter", ("download",), "the adapter goes to its file"),
     Allowed("training/sharding.py:*", ("download",), "the same"),
     # Generation
-    Allowed("generation/loop.py:__init__", ("upload",), "ids that no answer may hold, once a run"),
-    Allowed("generation/loop.py:_choose", ("download",), "the rows' tokens: which have ended"),
+    Allowed("decoding/scheduler.py:__init__", ("upload",), "ids no answer may hold, once a run"),
+    Allowed("decoding/scheduler.py:_choose", ("download",), "the rows' tokens: which have ended"),
     Allowed(
-        "generation/loop.py:_forward", ("item",), "transformers counts a prefill's placeholders"
+        "decoding/scheduler.py:_forward", ("item",), "transformers counts a prefill's placeholders"
     ),
     # Reference and training
     Allowed("models/vision.py:moved", ("download", "upload"), "features kept in main memory"),

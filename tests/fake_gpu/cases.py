@@ -87,7 +87,7 @@ def command(words: list[str], device: str, mistake: str = "") -> Json:
 
 def _called(words: list[str]) -> int:
     """The command line's exit code."""
-    from seva_exp.cli import main
+    from seva_exp.command.cli import main
 
     sys.argv = ["seva_exp", *words]
     try:
@@ -188,11 +188,11 @@ def _family(spec: Json, folder: Path, device: str) -> Json:
     from models.families import draw
 
     from seva_exp import Machine
-    from seva_exp.generation.engine import Engine
-    from seva_exp.interfaces import Placement, Request
+    from seva_exp.core.interfaces import Placement, Request
+    from seva_exp.core.progress import progress
+    from seva_exp.decoding.engine import Engine
     from seva_exp.models import HubModel
     from seva_exp.models.vlm import load
-    from seva_exp.progress import progress
     from seva_exp.training import DpoTraining
     from seva_exp.training.collate import Preference
     from seva_exp.training.dpo import train

@@ -13,14 +13,14 @@ import torch
 
 def row_left_on_the_cpu() -> None:
     """No one moves the shared row to the device."""
-    from seva_exp.training.shared_row import SharedRow
+    from seva_exp.training.packed import SharedRow
 
     SharedRow.to = lambda row, device, **_: row  # type: ignore[method-assign]
 
 
 def mask_made_on_the_cpu() -> None:
     """Who sees whom among a prompt's answers, made where the numbers are."""
-    from seva_exp.training import shared_attention
+    from seva_exp.training import packed_attention as shared_attention
 
     right = shared_attention.answer_mask
     shared_attention.answer_mask = lambda *call: right(*call).cpu()
@@ -28,7 +28,7 @@ def mask_made_on_the_cpu() -> None:
 
 def weights_of_attention_in_float32() -> None:
     """The softmax's number format, kept for the product with the values."""
-    from seva_exp.generation.slot_attention import Decode
+    from seva_exp.decoding.kv_attention import Decode
 
     right = Decode._weights
     Decode._weights = lambda *call: right(*call).float()  # type: ignore[method-assign]
@@ -36,7 +36,7 @@ def weights_of_attention_in_float32() -> None:
 
 def item_in_the_decode_step() -> None:
     """A look at the logits, at each step."""
-    from seva_exp.generation.loop import Loop
+    from seva_exp.decoding.scheduler import Loop
 
     right = Loop._choose
 

@@ -29,7 +29,7 @@ def main(guard: Path) -> None:
     """Serve until standard input ends."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries say when they are imported is no reply
-    from seva_exp.runtime import settle
+    from seva_exp.core.runtime import settle
 
     settle()
     install(guard)

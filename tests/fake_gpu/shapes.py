@@ -84,9 +84,9 @@ class Shapes:
 
     def __post_init__(self) -> None:
         from seva_exp import Machine
-        from seva_exp.digests import FileDigests
+        from seva_exp.core.digests import FileDigests
+        from seva_exp.core.progress import progress
         from seva_exp.models import HubModel
-        from seva_exp.progress import progress
         from seva_exp.stages import Workshop
 
         self.spec = HubModel(path="shapes")
@@ -144,8 +144,8 @@ class Shapes:
     ) -> Generated:
         """``asked`` questions on as many pictures (none: one a row), answers of ``answer``
         tokens."""
-        from seva_exp.generation.engine import Engine
-        from seva_exp.interfaces import Request
+        from seva_exp.core.interfaces import Request
+        from seva_exp.decoding.engine import Engine
 
         draw = random.Random(0)
         requests = [
@@ -236,7 +236,7 @@ class Generated:
 
     @contextmanager
     def watching(self, gpu: MetaDevice) -> Iterator[None]:
-        from seva_exp.generation.loop import Loop
+        from seva_exp.decoding.scheduler import Loop
 
         def watched(name: str) -> Any:
             real = getattr(Loop, name)

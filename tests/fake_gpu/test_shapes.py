@@ -10,7 +10,7 @@ from .allowed import not_allowed
 GIB = 2**30
 CARD, RANK = 24, 128
 SHORT = "7b, 2 layers"
-ONE_READ = [("download", "generation/loop.py:_choose", 1)]
+ONE_READ = [("download", "decoding/scheduler.py:_choose", 1)]
 MOST_WAITS = 26
 """Of a training's micro-step: TRL's metrics (15 numbers, 2 masks), ours, what is kept of a picture.
 """

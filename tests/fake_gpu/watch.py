@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from seva_exp.execution import Execution
-from seva_exp.generation.loop import Loop
+from seva_exp.decoding.scheduler import Loop
+from seva_exp.experiment.execution import Execution
 from seva_exp.stages import base
 from seva_exp.training.steps import StepTrainer
 

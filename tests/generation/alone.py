@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from seva_exp.generation.batches import left_padded
-from seva_exp.interfaces import Reply, Request
+from seva_exp.core.interfaces import Reply, Request
+from seva_exp.decoding.hf_generate import left_padded
 
 
 def inputs_of(vlm: Any, request: Request) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from seva_exp import Machine
-from seva_exp.generation.slots import Slots
+from seva_exp.decoding.kv_cache import Slots
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from seva_exp.generation.budget import Budget
-from seva_exp.generation.engine import Continuous
-from seva_exp.generation.recorded import Recorded
+from seva_exp.decoding.budget import Budget
+from seva_exp.decoding.cuda_graphs import Recorded
+from seva_exp.decoding.engine import Continuous
 
 
 class Frozen:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from seva_exp.generation.engine import Engine
-from seva_exp.interfaces import Request
+from seva_exp.core.interfaces import Request
+from seva_exp.decoding.engine import Engine
 from seva_exp.world import UNBIASED, draw, sample_scene
 
 from .alone import by_id

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from seva_exp.generation.answers import Asker, answer_shards, summarize, write_previews
-from seva_exp.generation.shards import Shards
-from seva_exp.interfaces import Placement
+from seva_exp.core.interfaces import Placement
+from seva_exp.core.progress import Meter
+from seva_exp.core.records import Answer, Sample, read_jsonl, write_jsonl
+from seva_exp.core.spec import Json
+from seva_exp.inputs.views import View
 from seva_exp.models import TinyModel
-from seva_exp.progress import Meter
-from seva_exp.records import Answer, Sample, read_jsonl, write_jsonl
-from seva_exp.spec import Json
-from seva_exp.views import View
+from seva_exp.preferences.answers import Asker, answer_shards, summarize, write_previews
+from seva_exp.preferences.shards import Shards
 
 
 class Unseen:

@@ -8,15 +8,15 @@ import pytest
 
 from seva_exp import Machine, StageError
 from seva_exp.augment import Blend, DiffusionNoise, HorizontalFlip
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.interfaces import Placement
+from seva_exp.core.progress import progress
+from seva_exp.core.records import CLEAN
 from seva_exp.data import ShapesData
-from seva_exp.digests import FileDigests
-from seva_exp.generation import HfGeneration
-from seva_exp.interfaces import Placement
+from seva_exp.decoding import HfGeneration
+from seva_exp.inputs.views import View
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
-from seva_exp.progress import progress
-from seva_exp.records import CLEAN
-from seva_exp.views import View
 
 from .stage import answer_all
 

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from seva_exp import StageError
-from seva_exp.generation import HfGeneration, ahead, engine, loop
-from seva_exp.generation.engine import Engine
-from seva_exp.generation.sampling import Sampling
-from seva_exp.generation.slot_attention import Decode, Layout
-from seva_exp.generation.slots import Slots
-from seva_exp.records import Answer, from_json
+from seva_exp.core.records import Answer, from_json
+from seva_exp.decoding import HfGeneration, engine
+from seva_exp.decoding import prefetch as ahead
+from seva_exp.decoding import scheduler as loop
+from seva_exp.decoding.engine import Engine
+from seva_exp.decoding.kv_attention import Decode, Layout
+from seva_exp.decoding.kv_cache import Slots
+from seva_exp.decoding.sampling import Sampling
 
 from .alone import by_id, inputs_of
 from .scenes import SHARED, SINGLE, asked, request

@@ -7,9 +7,9 @@ from functools import cache, partial
 import pytest
 
 from seva_exp import Machine
-from seva_exp.generation import recorded
-from seva_exp.generation.engine import Continuous, Engine
-from seva_exp.interfaces import Request
+from seva_exp.core.interfaces import Request
+from seva_exp.decoding import cuda_graphs as recorded
+from seva_exp.decoding.engine import Continuous, Engine
 from seva_exp.models.vlm import load
 
 from ..models import families

@@ -5,7 +5,9 @@ import random
 import pytest
 from pydantic import ValidationError
 
-from seva_exp.generation.filters import (
+from seva_exp.core.records import Answer
+from seva_exp.core.spec import Spec
+from seva_exp.preferences.filters import (
     FILTERS,
     AnyFilter,
     Candidate,
@@ -18,8 +20,6 @@ from seva_exp.generation.filters import (
     UnfinishedFilter,
     normalised,
 )
-from seva_exp.records import Answer
-from seva_exp.spec import Spec
 
 
 def answer(text, tokens=1, stop="eos", id="a", view="v"):

@@ -10,11 +10,14 @@ import psutil
 import pytest
 import torch
 
-from seva_exp import StageError, main_memory
-from seva_exp.generation import ahead, engine, loop
-from seva_exp.generation.budget import Budget, free_bytes
-from seva_exp.generation.engine import Engine
-from seva_exp.generation.slots import Extent, Slots, bytes_per_token
+from seva_exp import StageError
+from seva_exp.core import main_memory
+from seva_exp.decoding import engine
+from seva_exp.decoding import prefetch as ahead
+from seva_exp.decoding import scheduler as loop
+from seva_exp.decoding.budget import Budget, free_bytes
+from seva_exp.decoding.engine import Engine
+from seva_exp.decoding.kv_cache import Extent, Slots, bytes_per_token
 
 from .alone import by_id
 from .scenes import SHARED, SINGLE, asked, request
@@ -74,7 +77,7 @@ def test_a_request_that_fits_no_budget_is_named(vlm):
 
 def test_none_takes_what_memory_allows(vlm, monkeypatch):
     assert bytes_per_token(vlm.model) == 2 * 4 * 128 * 4
-    monkeypatch.setattr("seva_exp.generation.budget.free_bytes", lambda device: 4096 * 500)
+    monkeypatch.setattr("seva_exp.decoding.budget.free_bytes", lambda device: 4096 * 500)
     assert Engine(vlm, 8)._asks._budget.tokens == 250
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.stats import chisquare, kstest
 
-from seva_exp.generation.noise import LARGEST, SMALLEST, gumbel, uniform, words
-from seva_exp.randomness import seed_for
+from seva_exp.core.randomness import seed_for
+from seva_exp.decoding.noise import LARGEST, SMALLEST, gumbel, uniform, words
 
 SEEDS = torch.tensor([seed_for(0, "sampling/clean", f"id{i}") for i in range(64)])
 MASK = 2**64 - 1

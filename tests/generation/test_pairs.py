@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 
-from seva_exp.generation.filters import (
+from seva_exp.core.records import Answer, Drop, ImageRef, Pair, Sample
+from seva_exp.preferences.filters import (
     DownSampleFilter,
     EmptyFilter,
     EqualFilter,
@@ -14,8 +15,7 @@ from seva_exp.generation.filters import (
     SimilarityFilter,
     UnfinishedFilter,
 )
-from seva_exp.generation.pairs import Tally, grouped, make_pairs
-from seva_exp.records import Answer, Drop, ImageRef, Pair, Sample
+from seva_exp.preferences.pairs import Tally, grouped, make_pairs
 
 
 def sample(id):

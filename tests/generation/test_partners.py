@@ -7,11 +7,11 @@ import pytest
 
 from seva_exp import Experiment, Machine, Options, StageError
 from seva_exp.augment import Blend, Moco
+from seva_exp.core.records import Answer, ImageRef, Sample, read_jsonl
 from seva_exp.data import FolderData
 from seva_exp.experiment import run
-from seva_exp.images import open_image
-from seva_exp.records import Answer, ImageRef, Sample, read_jsonl
-from seva_exp.views import Pictures, View
+from seva_exp.inputs.images import open_image
+from seva_exp.inputs.views import Pictures, View
 from seva_exp.world import UNBIASED, draw, sample_scene
 
 SAMPLES = [Sample(f"id{i}", ImageRef(f"{i}.png", f"sha{i * 7 % 100}"), "?") for i in range(40)]

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from seva_exp import Machine
-from seva_exp.generation import loop
-from seva_exp.generation.engine import Engine
-from seva_exp.generation.sampling import Sampling
-from seva_exp.interfaces import Request
+from seva_exp.core.interfaces import Request
+from seva_exp.decoding import scheduler as loop
+from seva_exp.decoding.engine import Engine
+from seva_exp.decoding.sampling import Sampling
 from seva_exp.models.vlm import load
 
 from ..models import families

@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from seva_exp import Machine
-from seva_exp.digests import FileDigests
-from seva_exp.generation import HfGeneration, engine
-from seva_exp.generation.engine import Engine
-from seva_exp.generation.engines import engine_of
-from seva_exp.generation.recorded import OFTEN, Recorded
-from seva_exp.generation.slot_attention import Layout, Shape
-from seva_exp.generation.slots import Extent, Slots
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.records import CLEAN
+from seva_exp.decoding import HfGeneration, engine
+from seva_exp.decoding.cuda_graphs import OFTEN, Recorded
+from seva_exp.decoding.engine import Engine
+from seva_exp.decoding.engines import engine_of
+from seva_exp.decoding.kv_attention import Layout, Shape
+from seva_exp.decoding.kv_cache import Extent, Slots
+from seva_exp.inputs.views import View
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
-from seva_exp.records import CLEAN
 from seva_exp.stages import Workshop
-from seva_exp.views import View
 
 from .alone import by_id
 from .recording import Frozen, recorded_with

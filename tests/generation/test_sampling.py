@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from scipy.stats import chisquare
 
 from seva_exp import Machine
-from seva_exp.generation import HfGeneration, engine
-from seva_exp.generation.batches import left_padded
-from seva_exp.generation.engine import Engine
-from seva_exp.generation.sampling import Sampling
-from seva_exp.interfaces import Request
+from seva_exp.core.interfaces import Request
+from seva_exp.decoding import HfGeneration, engine
+from seva_exp.decoding.engine import Engine
+from seva_exp.decoding.hf_generate import left_padded
+from seva_exp.decoding.sampling import Sampling
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
 from seva_exp.world import UNBIASED, draw, sample_scene

@@ -20,22 +20,23 @@ import seva_exp
 from seva_exp import Experiment, InputError, Machine, Options
 from seva_exp.augment import DiffusionNoise, DiffusionNoiseImage, LowResolution
 from seva_exp.benchmarks import OFFICIAL, Judge
+from seva_exp.benchmarks.judge_answers import Bench, judge_all
 from seva_exp.benchmarks.judging import TRIES
 from seva_exp.benchmarks.replies import Replies
 from seva_exp.benchmarks.samples import make_samples
-from seva_exp.benchmarks.verdicts import Bench, judge_all
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.interfaces import Placement
+from seva_exp.core.machine import JudgeServer, Server
+from seva_exp.core.progress import progress
+from seva_exp.core.records import CLEAN, Pair, read_jsonl
 from seva_exp.data import ShapesData
-from seva_exp.digests import FileDigests
-from seva_exp.generation import HfGeneration, LengthRatioFilter, ServerGeneration
-from seva_exp.graph import graph
-from seva_exp.interfaces import Placement
-from seva_exp.machine import JudgeServer, Server
+from seva_exp.decoding import HfGeneration, ServerGeneration
+from seva_exp.experiment.graph import graph
+from seva_exp.inputs.views import View
 from seva_exp.methods import SevaMethod
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
-from seva_exp.progress import progress
-from seva_exp.records import CLEAN, Pair, read_jsonl
-from seva_exp.views import View
+from seva_exp.preferences import LengthRatioFilter
 
 from .serving import Misbehaving, status, transformers_serve
 from .stage import answer_all

@@ -16,11 +16,11 @@ import pytest
 from httpx2 import Response
 from PIL import Image
 
-from seva_exp.errors import StageError
-from seva_exp.generation import ServerGeneration
-from seva_exp.generation.asked import Chat, server_engine
-from seva_exp.interfaces import Request
-from seva_exp.machine import Server
+from seva_exp.core.errors import StageError
+from seva_exp.core.interfaces import Request
+from seva_exp.core.machine import Server
+from seva_exp.decoding import ServerGeneration
+from seva_exp.decoding.openai_chat import Chat, server_engine
 from seva_exp.models import HubModel, TinyModel
 from seva_exp.served import asking
 from seva_exp.served.chat import PassingFault, reply_of

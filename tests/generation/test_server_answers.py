@@ -6,15 +6,15 @@ from functools import partial
 
 import pytest
 
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.errors import InputError, StageError
+from seva_exp.core.interfaces import Placement
+from seva_exp.core.machine import Server
+from seva_exp.core.progress import progress
+from seva_exp.core.records import CLEAN
+from seva_exp.core.store import PARTS, Journal
 from seva_exp.data import ShapesData
-from seva_exp.digests import FileDigests
-from seva_exp.errors import InputError, StageError
-from seva_exp.interfaces import Placement
-from seva_exp.machine import Server
-from seva_exp.progress import progress
-from seva_exp.records import CLEAN
-from seva_exp.store import PARTS, Journal
-from seva_exp.views import View
+from seva_exp.inputs.views import View
 
 from .serving import Misbehaving, slow, status
 from .stage import answer_all

@@ -11,19 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from seva_exp import records
-from seva_exp.data import JsonlData
-from seva_exp.digests import FileDigests
-from seva_exp.generation import EqualFilter, HfGeneration
-from seva_exp.generation.answers import Asker, answer_shards, summarize
-from seva_exp.generation.filters import DownSampleFilter
-from seva_exp.generation.pairs import Tally, grouped, make_pairs
-from seva_exp.generation.shards import LARGEST, SMALLEST, Shards, cut
-from seva_exp.interfaces import Placement, Reply
-from seva_exp.machine import Machine
-from seva_exp.models import TinyModel
-from seva_exp.progress import progress
-from seva_exp.records import (
+from seva_exp.core import records
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.interfaces import Placement, Reply
+from seva_exp.core.machine import Machine
+from seva_exp.core.progress import progress
+from seva_exp.core.records import (
     CLEAN,
     Answer,
     ImageRef,
@@ -34,8 +27,16 @@ from seva_exp.records import (
     to_line,
     write_jsonl,
 )
+from seva_exp.data import JsonlData
+from seva_exp.decoding import HfGeneration
+from seva_exp.inputs.views import View
+from seva_exp.models import TinyModel
+from seva_exp.preferences import EqualFilter
+from seva_exp.preferences.answers import Asker, answer_shards, summarize
+from seva_exp.preferences.filters import DownSampleFilter
+from seva_exp.preferences.pairs import Tally, grouped, make_pairs
+from seva_exp.preferences.shards import LARGEST, SMALLEST, Shards, cut
 from seva_exp.stages import Samples, Workshop
-from seva_exp.views import View
 from seva_exp.world import UNBIASED, draw, sample_scene
 
 
@@ -225,7 +226,7 @@ def through(folder: Path, count: int) -> dict[str, int]:
 
 
 def test_four_times_the_samples_take_no_more_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("seva_exp.generation.shards.LARGEST", 128)
+    monkeypatch.setattr("seva_exp.preferences.shards.LARGEST", 128)
     small, large = through(tmp_path / "small", 512), through(tmp_path / "large", 2048)
     assert large.keys() == small.keys()
     for name, blocks in small.items():

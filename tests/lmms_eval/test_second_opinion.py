@@ -14,6 +14,7 @@ import torch
 
 from seva_exp import Machine
 from seva_exp.benchmarks import ShapesBenchmark
+from seva_exp.core.store import MANIFEST
 from seva_exp.lmms_eval.__main__ import main
 from seva_exp.lmms_eval.environment import HARNESS, Environment, wanted
 from seva_exp.lmms_eval.finished import read_finished
@@ -21,7 +22,6 @@ from seva_exp.lmms_eval.merged import merged_checkpoint, write_merged
 from seva_exp.lmms_eval.results import Row, keep, read_results, result_table, rows_of
 from seva_exp.lmms_eval.tasks import PACKAGED
 from seva_exp.models import TinyModel
-from seva_exp.store import MANIFEST
 
 from .conftest import IMAGES
 

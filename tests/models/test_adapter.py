@@ -12,8 +12,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForImageTextToText
 
 from seva_exp import StageError
-from seva_exp.generation.engine import Engine
-from seva_exp.interfaces import Request
+from seva_exp.core.interfaces import Request
+from seva_exp.decoding.engine import Engine
 from seva_exp.models import adapter
 from seva_exp.models.adapter import LOST, Beside, fit
 from seva_exp.models.vlm import Vlm, load

@@ -13,13 +13,14 @@ from PIL import Image, ImageChops, ImageOps, ImageStat
 from transformers import AutoImageProcessor
 
 from seva_exp.augment import DiffusionNoise
-from seva_exp.errors import InputError
-from seva_exp.generation import engine, loop
-from seva_exp.interfaces import EncodedImage, Reply, Request
+from seva_exp.core.errors import InputError
+from seva_exp.core.interfaces import EncodedImage, Reply, Request
+from seva_exp.core.randomness import torch_rng
+from seva_exp.decoding import engine
+from seva_exp.decoding import scheduler as loop
 from seva_exp.models import HubModel
 from seva_exp.models.pixels import batch_pixels
 from seva_exp.models.vlm import Vlm, load
-from seva_exp.randomness import torch_rng
 
 from .asking import BROKEN, MACHINE, PROMPTS, SHAPES, SIZES, published, shown
 from .families import FAMILIES, draw, each_family

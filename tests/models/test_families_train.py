@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 import seva_exp
 from seva_exp import Experiment
 from seva_exp.augment import DiffusionNoise
+from seva_exp.core.interfaces import Placement, Request
+from seva_exp.core.progress import progress
 from seva_exp.data import FolderData
-from seva_exp.generation import HfGeneration
-from seva_exp.generation.engine import Engine
-from seva_exp.interfaces import Placement, Request
+from seva_exp.decoding import HfGeneration
+from seva_exp.decoding.engine import Engine
 from seva_exp.models.vlm import Vlm, load
-from seva_exp.progress import progress
 from seva_exp.training import DpoTraining
 from seva_exp.training.collate import Preference
 from seva_exp.training.dpo import train

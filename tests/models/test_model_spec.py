@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from seva_exp.errors import InputError
+from seva_exp.core.errors import InputError
+from seva_exp.core.paths import MARKER
+from seva_exp.core.spec import canonical
 from seva_exp.models.spec import TINY_CHECKPOINT, HubModel, TinyModel
-from seva_exp.paths import MARKER
-from seva_exp.spec import canonical
 
 
 def sha256(path):

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from seva_exp.errors import StageError
-from seva_exp.events import Answered, Outcome
-from seva_exp.records import Prediction, write_jsonl
+from seva_exp.core.errors import StageError
+from seva_exp.core.records import Prediction, write_jsonl
 from seva_exp.report.changed import Changes, changes, quality, render
 from seva_exp.report.html import HtmlReport
+from seva_exp.runs.events import Answered, Outcome
 
 from .test_html_report import EVIL, a_delta, an_outcome, parse
 

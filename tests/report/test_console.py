@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from seva_exp.events import Example
-from seva_exp.progress import progress
-from seva_exp.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
+from seva_exp.core.progress import progress
+from seva_exp.core.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
 from seva_exp.report.console import Console, example_text, pair_line, score_table
+from seva_exp.runs.events import Example
 
 
 def score(model: str, value: float, better: str = "higher") -> Score:
@@ -90,7 +90,7 @@ def test_a_log_file_gets_no_bar(capsys):
 
 def test_a_log_file_gets_a_line_now_and_then_with_rate_and_time_left(capsys, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("seva_exp.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("seva_exp.core.progress.time.monotonic", lambda: now[0])
     with progress("lines", "answers", 100, "answer") as meter:
         for _ in range(100):
             now[0] += 1

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from seva_exp.events import Example, Outcome, Plan, PlannedStage
-from seva_exp.images import open_image
-from seva_exp.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
+from seva_exp.core.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
+from seva_exp.inputs.images import open_image
 from seva_exp.report.gallery import marked, picture
 from seva_exp.report.html import FILES, HtmlReport, command, curves, made_with, render
 from seva_exp.report.pipeline import pipeline
-from seva_exp.report.verdict import change, label, needed, number, p_value, share, verdict
+from seva_exp.report.significance import change, label, needed, number, p_value, share, verdict
+from seva_exp.runs.events import Example, Outcome, Plan, PlannedStage
 
 EVIL = "<script>alert(1)</script> \"quoted\" 'x' & </p>"
 VOID = {"meta", "img", "br", "hr", "link", "input", "line", "rect", "circle", "polyline", "path"}

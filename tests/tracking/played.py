@@ -11,8 +11,8 @@ from typing import Any
 from PIL import Image
 
 from seva_exp.benchmarks import ShapesBenchmark
-from seva_exp.events import Example, Outcome, Plan, PlannedStage
-from seva_exp.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
+from seva_exp.core.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
+from seva_exp.runs.events import Example, Outcome, Plan, PlannedStage
 from seva_exp.tracking import AnyTracker, WandbTracker, make_listeners
 
 KEY = "0123456789abcdef" + "f" * 48

@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args, load_sweep_config
 from wandb.wandb_agent import Agent
 
-from seva_exp.config import RunConfig, parse
-from seva_exp.job import Job
-from seva_exp.paths import config_dir, sweeps_dir
+from seva_exp.command.config import RunConfig, parse
+from seva_exp.command.job import Job
+from seva_exp.core.paths import config_dir, sweeps_dir
 from seva_exp.tracking import NoTracker, WandbTracker
 from seva_exp.tracking.content import column
 

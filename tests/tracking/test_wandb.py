@@ -17,8 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 from wandb.sdk.lib.config_util import save_config_file_from_dict
 
 from seva_exp.benchmarks import BENCHMARKS
-from seva_exp.images import open_image
-from seva_exp.records import StageResult
+from seva_exp.core.records import StageResult
+from seva_exp.inputs.images import open_image
 from seva_exp.tracking import (
     AnyTracker,
     NoTracker,

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from seva_exp import StageError
-from seva_exp.digests import FileDigests
-from seva_exp.records import ImageRef, Sample
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.records import ImageRef, Sample
 from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.training import finetune as finetune_module
 from seva_exp.training.collate import ExampleCollator, Preference

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from seva_exp import StageError
-from seva_exp.images import image_size, load_image
-from seva_exp.records import ImageRef
+from seva_exp.core.records import ImageRef
+from seva_exp.inputs.images import image_size, load_image
 from seva_exp.training import DpoTraining
 from seva_exp.training.align import align
 from seva_exp.training.collate import PreferenceCollator
@@ -134,7 +134,7 @@ def test_the_size_is_the_upright_picture_s(tmp_path):
     exif[274] = 6
     Image.new("RGB", (40, 20), "red").save(tmp_path / "turned.jpg", exif=exif)
     Image.new("RGB", (40, 20), "red").save(tmp_path / "plain.png")
-    from seva_exp.digests import FileDigests
+    from seva_exp.core.digests import FileDigests
 
     digests = FileDigests(tmp_path)
     for name, size in (("turned.jpg", (20, 40)), ("plain.png", (40, 20))):

@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seva_exp import Machine
-from seva_exp.interfaces import Placement
+from seva_exp.core.interfaces import Placement
 from seva_exp.models.vlm import load
 from seva_exp.training import dpo, forward, precision, steps
 from seva_exp.training.dpo import train, trainer_for

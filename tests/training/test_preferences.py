@@ -10,20 +10,20 @@ import torch
 
 from seva_exp import StageError
 from seva_exp.augment import BadPrompt, Blend, DiffusionNoise, Moco
-from seva_exp.digests import FileDigests
-from seva_exp.generation import HfGeneration
-from seva_exp.generation.answers import Asker
-from seva_exp.generation.engine import Engine
-from seva_exp.generation.engines import engine_of
-from seva_exp.images import load_image
-from seva_exp.interfaces import Request
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.interfaces import Request
+from seva_exp.core.records import ImageRef, Pair, Sample
+from seva_exp.decoding import HfGeneration
+from seva_exp.decoding.engine import Engine
+from seva_exp.decoding.engines import engine_of
+from seva_exp.inputs.images import load_image
+from seva_exp.inputs.views import View
 from seva_exp.models import TinyModel
-from seva_exp.records import ImageRef, Pair, Sample
+from seva_exp.preferences.answers import Asker
 from seva_exp.training import DpoTraining
 from seva_exp.training.align import align
 from seva_exp.training.collate import PreferenceCollator
 from seva_exp.training.preferences import preferences_of
-from seva_exp.views import View
 
 from .tools import CHOSEN, QUESTIONS, REJECTED, picture, placement, quiet, tiny
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from seva_exp import InputError, Machine, StageError
-from seva_exp.digests import FileDigests
-from seva_exp.progress import progress
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.progress import progress
 from seva_exp.stages import Workshop
 from seva_exp.stages.processes import Job, device_of_ranks, launch
 from seva_exp.stages.worker import portable

@@ -13,11 +13,11 @@ import seva_exp
 from seva_exp import Experiment, Machine, StageError
 from seva_exp.augment import DiffusionNoise
 from seva_exp.benchmarks import ShapesBenchmark
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.records import ImageRef, Pair
 from seva_exp.data import ShapesData
-from seva_exp.digests import FileDigests
-from seva_exp.graph import graph
+from seva_exp.experiment.graph import graph
 from seva_exp.methods import SevaMethod
-from seva_exp.records import ImageRef, Pair
 from seva_exp.stages import Align
 from seva_exp.training import DpoTraining
 from seva_exp.training import reference as reference_module

@@ -20,8 +20,8 @@ from transformers.training_args import ParallelMode
 
 from seva_exp import Experiment, InputError, Machine, StageError, run
 from seva_exp.augment import DiffusionNoise
+from seva_exp.experiment.preflight import _check_processes
 from seva_exp.models import HubModel
-from seva_exp.readiness import _check_processes
 from seva_exp.stages import accelerate_config
 from seva_exp.stages.accelerate_config import FOLDER, config_file, launch_environment
 from seva_exp.stages.processes import check_processes, environments, launch

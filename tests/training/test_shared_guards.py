@@ -10,12 +10,13 @@ import torch
 
 from seva_exp import Machine, StageError
 from seva_exp.models.vlm import load
-from seva_exp.training import DpoTraining, shared_attention
+from seva_exp.training import DpoTraining
 from seva_exp.training import dpo as dpo_module
 from seva_exp.training import forward as forward_module
+from seva_exp.training import packed_attention as shared_attention
 from seva_exp.training.dpo import trainer_for
 from seva_exp.training.forward import PlainForward, SharedForward
-from seva_exp.training.shared_row import SharedCollator
+from seva_exp.training.packed import SharedCollator
 from seva_exp.training.vision import Vision
 
 from ..models import families

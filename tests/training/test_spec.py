@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from seva_exp import Experiment, InputError, Machine, run
 from seva_exp.augment import DiffusionNoise
-from seva_exp.config import parse
+from seva_exp.command.config import parse
+from seva_exp.core.paths import config_dir, options_of
+from seva_exp.core.spec import digest
+from seva_exp.experiment.preflight import _check_fast
 from seva_exp.models import HubModel, TinyModel
-from seva_exp.paths import config_dir, options_of
-from seva_exp.readiness import _check_fast
-from seva_exp.spec import digest
 from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.training.spec import LOSSES
 

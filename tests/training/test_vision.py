@@ -92,7 +92,7 @@ def test_a_trained_projector_runs_on_the_tower_s_kept_output(tmp_path, counted):
 def test_the_budget_comes_from_the_machine(tmp_path, monkeypatch):
     """A number, or a quarter of the memory that is free (8 GiB, within a container's limit)."""
     from seva_exp import Machine
-    from seva_exp.digests import FileDigests
+    from seva_exp.core.digests import FileDigests
     from seva_exp.stages import Workshop, base
 
     def budget(**machine) -> int:
@@ -109,7 +109,7 @@ def test_the_budget_comes_from_the_machine(tmp_path, monkeypatch):
 def test_features_are_kept_as_long_as_the_model_is(tmp_path):
     """Another model's pictures have other features, under the same names."""
     from seva_exp import Machine
-    from seva_exp.digests import FileDigests
+    from seva_exp.core.digests import FileDigests
     from seva_exp.models import TinyModel
     from seva_exp.stages import Workshop
 

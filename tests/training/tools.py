@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from seva_exp import Machine
-from seva_exp.interfaces import EncodedImage, Placement
+from seva_exp.core.interfaces import EncodedImage, Placement
+from seva_exp.core.progress import progress
+from seva_exp.core.randomness import python_rng
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import Vlm, load
-from seva_exp.progress import progress
-from seva_exp.randomness import python_rng
 from seva_exp.training import DpoTraining
 from seva_exp.training.collate import Preference
 from seva_exp.training.dpo import train, trainer_for

@@ -9,8 +9,8 @@ from typing import Literal
 from pydantic import Field
 
 from seva_exp.augment.base import PromptAugmentation
-from seva_exp.prompts import load_prompts
-from seva_exp.spec import Json
+from seva_exp.core.spec import Json
+from seva_exp.inputs.prompts import load_prompts
 
 
 class BadPrompt(PromptAugmentation):

@@ -6,7 +6,7 @@ import random
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from seva_exp.spec import Json, Spec
+from seva_exp.core.spec import Json, Spec
 
 if TYPE_CHECKING:
     import torch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seva_exp.spec import Spec
+from seva_exp.core.spec import Spec
 
 
 def check_range(spec: Spec, low: str, high: str) -> None:

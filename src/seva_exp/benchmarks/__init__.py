@@ -24,7 +24,7 @@ from seva_exp.benchmarks.seed import SeedBenchmark
 from seva_exp.benchmarks.shapes import ShapesBenchmark
 from seva_exp.benchmarks.shr import ShrBenchmark
 from seva_exp.benchmarks.textvqa import TextvqaBenchmark
-from seva_exp.spec import Spec
+from seva_exp.core.spec import Spec
 
 _Union = (
     ChairBenchmark

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from seva_exp.benchmarks.describe import Mode
-from seva_exp.randomness import seed_for
-from seva_exp.records import Prediction
-from seva_exp.spec import Json
+from seva_exp.core.randomness import seed_for
+from seva_exp.core.records import Prediction
+from seva_exp.core.spec import Json
 
 if TYPE_CHECKING:
     import numpy as np

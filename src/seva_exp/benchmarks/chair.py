@@ -16,12 +16,12 @@ from pydantic import Field
 from seva_exp.benchmarks.base import Metric
 from seva_exp.benchmarks.coco_objects import Objects, read_synonyms
 from seva_exp.benchmarks.coco_published import PublishedObjects
+from seva_exp.benchmarks.files import Shelf, indexed
 from seva_exp.benchmarks.mentions import DESCRIBE, mention_counts, mention_metrics
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored
-from seva_exp.benchmarks.shelf import Shelf, indexed
-from seva_exp.errors import InputError
-from seva_exp.randomness import python_rng
-from seva_exp.spec import Json
+from seva_exp.core.errors import InputError
+from seva_exp.core.randomness import python_rng
+from seva_exp.core.spec import Json
 
 READERS: dict[str, Callable[[str], Objects | PublishedObjects]] = {
     "chair": PublishedObjects.read,

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
+from seva_exp.benchmarks.files import Shelf, columns
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored, right_or_wrong
-from seva_exp.benchmarks.shelf import Shelf, columns
-from seva_exp.spec import Json
+from seva_exp.core.spec import Json
 
 TOLERANCE = 0.05
 TYPES = ("human", "augmented")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import ClassVar
 
+from seva_exp.benchmarks.files import Picture, Row, Shelf, columns
 from seva_exp.benchmarks.letters import (
     Options,
     exact,
@@ -18,8 +19,7 @@ from seva_exp.benchmarks.letters import (
     the_answer_is,
 )
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored, right_or_wrong
-from seva_exp.benchmarks.shelf import Picture, Row, Shelf, columns
-from seva_exp.spec import Json
+from seva_exp.core.spec import Json
 
 
 def scored(read: Callable[[str, Options], str], text: str, target: str, details: Json) -> Scored:

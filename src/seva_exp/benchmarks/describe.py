@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from seva_exp.errors import nearest
-from seva_exp.prompts import described_template, infuse
-from seva_exp.spec import Json, Spec, digest
+from seva_exp.core.errors import nearest
+from seva_exp.core.spec import Json, Spec, digest
+from seva_exp.inputs.prompts import described_template, infuse
 
 
 class DescribeAndRespond(Spec):

@@ -17,10 +17,10 @@ from typing import Any
 from seva_exp.benchmarks.base import Benchmark, Question
 from seva_exp.benchmarks.describe import DescribeAndRespond, Description
 from seva_exp.benchmarks.statistics import scores
-from seva_exp.interfaces import Asks, Placement, Reply, Request
-from seva_exp.records import Prediction, Score, from_json, write_jsonl
-from seva_exp.spec import Json
-from seva_exp.store import PARTS, Journal, read_journal
+from seva_exp.core.interfaces import Asks, Placement, Reply, Request
+from seva_exp.core.records import Prediction, Score, from_json, write_jsonl
+from seva_exp.core.spec import Json
+from seva_exp.core.store import PARTS, Journal, read_journal
 
 
 def ask(

@@ -9,8 +9,8 @@ from pathlib import Path
 from seva_exp.benchmarks import OFFICIAL
 from seva_exp.benchmarks.official import Official
 from seva_exp.benchmarks.protocols import packaged_protocols
-from seva_exp.errors import InputError, StageError
-from seva_exp.interfaces import Progress
+from seva_exp.core.errors import InputError, StageError
+from seva_exp.core.interfaces import Progress
 
 SHOWN = 5
 """Pictures that cannot be opened and are told by name."""

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from seva_exp.spec import Json, Spec, digest
+from seva_exp.core.spec import Json, Spec, digest
 
 if TYPE_CHECKING:
     from seva_exp.benchmarks.base import Question, Scored
-    from seva_exp.machine import JudgeServer
-    from seva_exp.records import Prediction
+    from seva_exp.core.machine import JudgeServer
+    from seva_exp.core.records import Prediction
 
     Ask = Callable[[Question, Prediction], "Messages | None"]
     """What a judge is asked about an answer; None: nothing, the rules' score stands."""

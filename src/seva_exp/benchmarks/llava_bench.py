@@ -9,11 +9,11 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Question, Scored, ratio
+from seva_exp.benchmarks.files import Picture, Row, Shelf, columns, indexed
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.official import Item, Official, Rule, judged
-from seva_exp.benchmarks.shelf import Picture, Row, Shelf, columns, indexed
-from seva_exp.records import Prediction
-from seva_exp.spec import Json
+from seva_exp.core.records import Prediction
+from seva_exp.core.spec import Json
 
 CATEGORIES = ("conv", "detail", "complex")
 FOLDERS = ("llava_bench", "llava-bench-in-the-wild")

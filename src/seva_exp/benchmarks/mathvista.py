@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Question, Scored
+from seva_exp.benchmarks.files import Picture, Row, Shelf, columns
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.letters import letter_or_text, lettered
 from seva_exp.benchmarks.official import Item, Official, Rule, accuracies, right_or_wrong
-from seva_exp.benchmarks.shelf import Picture, Row, Shelf, columns
-from seva_exp.records import Prediction
-from seva_exp.spec import Json
+from seva_exp.core.records import Prediction
+from seva_exp.core.spec import Json
 
 OWN_PROMPT = """\
 Below are a question about a picture and what somebody answered. Extract the answer; do not solve \

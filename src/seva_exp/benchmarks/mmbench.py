@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from seva_exp.benchmarks.base import Metric, Totals, accuracy
 from seva_exp.benchmarks.choices import TABLE_COLUMNS, Choices
+from seva_exp.benchmarks.files import Shelf, columns
 from seva_exp.benchmarks.official import UNPARSED, Item
-from seva_exp.benchmarks.shelf import Shelf, columns
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Totals
+from seva_exp.benchmarks.files import Picture, Row, Shelf, columns
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored, right_or_wrong
-from seva_exp.benchmarks.shelf import Picture, Row, Shelf, columns
 from seva_exp.benchmarks.yes_no import beginning, beginning_or_initial, exact, one_of_both
-from seva_exp.errors import InputError
-from seva_exp.spec import Json
+from seva_exp.core.errors import InputError
+from seva_exp.core.spec import Json
 
 if TYPE_CHECKING:
     import numpy as np

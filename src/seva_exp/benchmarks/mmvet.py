@@ -8,10 +8,10 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Question, Scored, ratio
+from seva_exp.benchmarks.files import Picture, Row, Shelf, columns
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.official import Item, Official, Rule, judged
-from seva_exp.benchmarks.shelf import Picture, Row, Shelf, columns
-from seva_exp.records import Prediction
+from seva_exp.core.records import Prediction
 
 CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
 EXAMPLES = ("mmvet/judge_prompt.txt", "mm-vet/judge_prompt.txt")

@@ -23,13 +23,13 @@ from seva_exp.benchmarks.base import (
     accuracy,
     ratio,
 )
+from seva_exp.benchmarks.files import Candidates, FilePicture, Picture, Row, Shelf, Stamps, stamp
 from seva_exp.benchmarks.judging import OWN, Judging
 from seva_exp.benchmarks.protocols import Protocol, load_protocol
-from seva_exp.benchmarks.shelf import Candidates, FilePicture, Picture, Row, Shelf, Stamps, stamp
-from seva_exp.errors import InputError, suggest
-from seva_exp.fields import BadRow, spoken
-from seva_exp.records import Prediction
-from seva_exp.spec import Json, digest
+from seva_exp.core.errors import InputError, suggest
+from seva_exp.core.records import Prediction
+from seva_exp.core.spec import Json, digest
+from seva_exp.inputs.fields import BadRow, spoken
 
 Rule = Callable[[str, str, Json], Scored]
 """(what the model said, the target, the question's details) -> score; a pure function."""

@@ -7,10 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Totals, accuracy, ratio
+from seva_exp.benchmarks.files import Shelf, columns
 from seva_exp.benchmarks.official import UNPARSED, Item, Official, Rule, Scored
-from seva_exp.benchmarks.shelf import Shelf, columns
 from seva_exp.benchmarks.yes_no import exact, first_sentence, one_of_both
-from seva_exp.spec import Json
+from seva_exp.core.spec import Json
 
 if TYPE_CHECKING:
     import numpy as np

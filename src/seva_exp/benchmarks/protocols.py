@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from seva_exp.errors import InputError, suggest
-from seva_exp.given import yaml_mapping
-from seva_exp.spec import Json, Spec, digest
+from seva_exp.core.errors import InputError, suggest
+from seva_exp.core.spec import Json, Spec, digest
+from seva_exp.inputs.user_paths import yaml_mapping
 
 PACKAGED = Path(__file__).parent / "protocols"
 PLACEHOLDER = re.compile(r"\{(\w+)\}( ?)")

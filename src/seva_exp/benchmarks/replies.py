@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seva_exp.benchmarks.judging import Query
-from seva_exp.spec import canonical
+from seva_exp.core.spec import canonical
 
 if TYPE_CHECKING:
     from httpx2 import Response
 
-    from seva_exp.machine import JudgeServer
+    from seva_exp.core.machine import JudgeServer
 
 FOLDER = "replies"
 OF_THE_QUESTION = {200, 400, 413, 422}

@@ -7,10 +7,10 @@ from typing import Literal
 
 from seva_exp.benchmarks.base import Metric
 from seva_exp.benchmarks.choices import Choices
+from seva_exp.benchmarks.files import Shelf
 from seva_exp.benchmarks.letters import lettered
 from seva_exp.benchmarks.official import Item, accuracies
-from seva_exp.benchmarks.shelf import Shelf
-from seva_exp.errors import InputError
+from seva_exp.core.errors import InputError
 
 
 class ScienceqaBenchmark(Choices):

@@ -19,8 +19,8 @@ from pydantic import Field
 from seva_exp.benchmarks.base import Benchmark, Metric, Question, accuracy, ratio
 from seva_exp.benchmarks.describe import DescribeAndRespond
 from seva_exp.benchmarks.mentions import DESCRIBE, mention_counts, mention_metrics
-from seva_exp.randomness import python_rng
-from seva_exp.records import Prediction
+from seva_exp.core.randomness import python_rng
+from seva_exp.core.records import Prediction
 
 if TYPE_CHECKING:
     from PIL.Image import Image

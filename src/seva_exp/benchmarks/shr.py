@@ -15,11 +15,11 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Question, Scored, ratio
+from seva_exp.benchmarks.files import Row, Shelf, indexed
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.official import Item, Official, Rule
-from seva_exp.benchmarks.shelf import Row, Shelf, indexed
-from seva_exp.records import Prediction
-from seva_exp.spec import Json
+from seva_exp.core.records import Prediction
+from seva_exp.core.spec import Json
 
 HALLUCINATION, CORRECT, CANNOT_JUDGE = "hallucination", "correct", "cannot judge"
 LABELS = (HALLUCINATION, CORRECT, CANNOT_JUDGE)

@@ -13,8 +13,8 @@ from statistics import NormalDist
 import numpy as np
 
 from seva_exp.benchmarks.base import Metric
-from seva_exp.randomness import seed_for
-from seva_exp.records import Delta, Prediction, Score
+from seva_exp.core.randomness import seed_for
+from seva_exp.core.records import Delta, Prediction, Score
 
 RESAMPLES = 2000
 INTERVAL = (2.5, 97.5)

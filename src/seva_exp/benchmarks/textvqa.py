@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Literal
 
+from seva_exp.benchmarks.files import Picture, Row, Shelf, columns
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored
-from seva_exp.benchmarks.shelf import Picture, Row, Shelf, columns
 from seva_exp.benchmarks.vqa_text import agreement, normalise, normalise_kit
-from seva_exp.errors import InputError
-from seva_exp.spec import Json
+from seva_exp.core.errors import InputError
+from seva_exp.core.spec import Json
 
 PEOPLE = 10
 """Answers that each question was given."""

@@ -16,9 +16,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seva_exp.errors import InputError, StageError
-from seva_exp.images import UnusableImage, read_image
-from seva_exp.json_rows import BOM
+from seva_exp.core.errors import InputError, StageError
+from seva_exp.inputs.images import UnusableImage, read_image
+from seva_exp.inputs.json_rows import BOM
 
 if TYPE_CHECKING:
     from PIL.Image import Image

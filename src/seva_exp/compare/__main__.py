@@ -10,7 +10,7 @@ from pathlib import Path
 
 from seva_exp.compare.files import write_comparison
 from seva_exp.compare.tables import markdown
-from seva_exp.errors import InputError
+from seva_exp.core.errors import InputError
 
 ABOUT = """Finished runs side by side: python -m seva_exp.compare runs/*_stic* runs/*_moco*
 

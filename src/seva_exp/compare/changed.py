@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seva_exp.compare.against import Measured, benchmark_of, measured
-from seva_exp.compare.view import Comparison
-from seva_exp.errors import InputError, StageError
-from seva_exp.given import data_root
-from seva_exp.records import BASE
+from seva_exp.compare.comparison import Comparison
+from seva_exp.compare.deltas import Measured, benchmark_of, measured
+from seva_exp.core.errors import InputError, StageError
+from seva_exp.core.records import BASE
+from seva_exp.core.spec import Json, canonical
+from seva_exp.inputs.user_paths import data_root
 from seva_exp.report.changed import Change, Changes, changes, thumbnail
 from seva_exp.report.gallery import marked
-from seva_exp.spec import Json, canonical
 
 MOST, MODELS, LONG = 3, 12, 300
 """Answers of each kind that are shown of a model and benchmark; models of which any are shown;

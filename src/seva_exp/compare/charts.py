@@ -7,7 +7,7 @@ light and dark without being drawn anew.
 
 from __future__ import annotations
 
-from seva_exp.spec import Json
+from seva_exp.core.spec import Json
 
 PALETTE = [f"var(--series-{i})" for i in range(8)]
 HEAT = [f"var(--heat-{i})" for i in range(7)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from seva_exp.report.verdict import is_number
-from seva_exp.spec import Json, canonical
+from seva_exp.core.spec import Json, canonical
+from seva_exp.report.significance import is_number
 
 Value = str | int | float
 ABSENT = object()

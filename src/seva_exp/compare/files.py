@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from seva_exp.compare.against import measured
+from seva_exp.compare.comparison import Comparison
+from seva_exp.compare.deltas import measured
 from seva_exp.compare.page import render
 from seva_exp.compare.runs import read_run, read_runs
 from seva_exp.compare.tables import latex, markdown, to_csv
-from seva_exp.compare.view import Comparison
-from seva_exp.errors import InputError
-from seva_exp.records import ALIGNED
+from seva_exp.core.errors import InputError
+from seva_exp.core.records import ALIGNED
 from seva_exp.report.pages import write_whole
 
 

@@ -12,20 +12,20 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from seva_exp.compare.against import Change, Column, Measured
 from seva_exp.compare.changed import changed
 from seva_exp.compare.charts import CONFIG, MOST_LINES, chart_specs
+from seva_exp.compare.comparison import Comparison, in_words
+from seva_exp.compare.deltas import Change, Column, Measured
 from seva_exp.compare.differences import Value
 from seva_exp.compare.runs import groups, told_apart
 from seva_exp.compare.samples import same_samples
 from seva_exp.compare.tables import latex, markdown
 from seva_exp.compare.training import training
-from seva_exp.compare.view import Comparison, in_words
-from seva_exp.records import BASE, PairCounts, Score
+from seva_exp.core.records import BASE, PairCounts, Score
+from seva_exp.core.spec import Json
 from seva_exp.report import plots
-from seva_exp.report import verdict as words
+from seva_exp.report import significance as words
 from seva_exp.report.pages import asset, template
-from seva_exp.spec import Json
 
 SHOWN = 6
 """Metrics that the table shows before the reader chooses."""

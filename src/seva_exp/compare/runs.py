@@ -12,12 +12,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from seva_exp.compare.differences import short_names
-from seva_exp.errors import InputError
+from seva_exp.core.errors import InputError
+from seva_exp.core.paths import MARKER
+from seva_exp.core.records import Report
+from seva_exp.core.spec import Json, canonical
 from seva_exp.experiment import Experiment, Options
-from seva_exp.paths import MARKER
-from seva_exp.records import Report
-from seva_exp.rundir import read_folder
-from seva_exp.spec import Json, canonical
+from seva_exp.runs.folder import read_folder
 
 NO_EXPERIMENT = {"machine", "tracker", "hydra", *Options.model_fields}
 """Fields and groups of a config that say where and how far it runs, and what it is called."""

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from seva_exp.compare.comparison import Comparison, in_words
 from seva_exp.compare.runs import FinishedRun
-from seva_exp.compare.view import Comparison, in_words
-from seva_exp.errors import InputError
-from seva_exp.records import CLEAN, Answer, Sample, from_json
+from seva_exp.core.errors import InputError
+from seva_exp.core.records import CLEAN, Answer, Sample, from_json
+from seva_exp.core.spec import Json
 from seva_exp.report.gallery import marked, picture
-from seva_exp.spec import Json
 
 SAMPLES, VIEWS, SIDE = 8, 12, 224
 """Most samples and views that are shown; the pictures' largest side in pixels."""

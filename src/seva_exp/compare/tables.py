@@ -16,13 +16,13 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from seva_exp.compare.against import Change, Column, Measured, joint_p, measured
+from seva_exp.compare.comparison import Comparison, in_words
+from seva_exp.compare.deltas import Change, Column, Measured, joint_p, measured
 from seva_exp.compare.differences import differing, short_names
 from seva_exp.compare.runs import FinishedRun, groups, told_apart
-from seva_exp.compare.view import Comparison, in_words
-from seva_exp.errors import InputError, suggest
-from seva_exp.records import BASE
-from seva_exp.report.verdict import SIGNIFICANCE
+from seva_exp.core.errors import InputError, suggest
+from seva_exp.core.records import BASE
+from seva_exp.report.significance import SIGNIFICANCE
 
 NOTE = "* p < 0.05 after Holm's correction for {} changes, (*) before it only"
 LATEX = str.maketrans(

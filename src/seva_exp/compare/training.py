@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seva_exp.compare.against import Measured
-from seva_exp.records import BASE
-from seva_exp.report.verdict import is_number
-from seva_exp.spec import Json
+from seva_exp.compare.deltas import Measured
+from seva_exp.core.records import BASE
+from seva_exp.core.spec import Json
+from seva_exp.report.significance import is_number
 
 POINTS = 150
 """Most points of one curve on the page."""

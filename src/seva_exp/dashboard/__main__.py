@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from seva_exp.compare.runs import read_runs
+from seva_exp.core.errors import InputError
 from seva_exp.dashboard.seen import look
-from seva_exp.errors import InputError
 from seva_exp.tracking.spec import WandbTracker
 from seva_exp.tracking.wandb_mode import choose_mode
 

@@ -9,8 +9,8 @@ from typing import Any
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
+from seva_exp.core.spec import Json
 from seva_exp.dashboard.seen import Metric, Seen
-from seva_exp.spec import Json
 
 HEADLINES = 4
 """Scores that are drawn against what differs."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from seva_exp.compare.runs import FinishedRun
-from seva_exp.report.verdict import is_number
-from seva_exp.spec import Json, canonical
+from seva_exp.core.spec import Json, canonical
+from seva_exp.report.significance import is_number
 from seva_exp.tracking.content import column, columns_of, flatten
 
 

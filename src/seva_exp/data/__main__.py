@@ -12,9 +12,9 @@ from pathlib import Path
 
 from seva_exp.benchmarks.inventory import inventory
 from seva_exp.benchmarks.samples import make_samples
-from seva_exp.errors import InputError
-from seva_exp.given import data_root
-from seva_exp.progress import progress
+from seva_exp.core.errors import InputError
+from seva_exp.core.progress import progress
+from seva_exp.inputs.user_paths import data_root
 
 
 def main(words: Sequence[str] | None = None) -> int:

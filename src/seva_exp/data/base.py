@@ -11,10 +11,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from seva_exp.errors import InputError
-from seva_exp.fields import REMOVE_PLACEHOLDER, placeholder_in
-from seva_exp.records import Drop, Sample
-from seva_exp.spec import Json, Spec
+from seva_exp.core.errors import InputError
+from seva_exp.core.records import Drop, Sample
+from seva_exp.core.spec import Json, Spec
+from seva_exp.inputs.fields import REMOVE_PLACEHOLDER, placeholder_in
 
 Hasher = Callable[[Path], str]
 """A file's SHA-256 (hex). Whoever calls may remember results for files that did not change."""

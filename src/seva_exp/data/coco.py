@@ -10,15 +10,15 @@ from typing import Literal
 
 from pydantic import Field
 
+from seva_exp.core.errors import InputError
+from seva_exp.core.records import Drop, Sample
+from seva_exp.core.spec import Json
 from seva_exp.data.base import Hasher, hash_or_none
 from seva_exp.data.files import BAD_NAME, Listing, PictureFiles
-from seva_exp.errors import InputError
-from seva_exp.fields import printable
-from seva_exp.given import existing_file, inside
-from seva_exp.images import NO_FILE
-from seva_exp.json_rows import elements, is_list, lines
-from seva_exp.records import Drop, Sample
-from seva_exp.spec import Json
+from seva_exp.inputs.fields import printable
+from seva_exp.inputs.images import NO_FILE
+from seva_exp.inputs.json_rows import elements, is_list, lines
+from seva_exp.inputs.user_paths import existing_file, inside
 
 DUPLICATE_NAME = "duplicate name"
 DUPLICATE_PICTURE = "duplicate picture"

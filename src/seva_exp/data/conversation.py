@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from seva_exp.fields import BadRow, as_text, object_of, spoken, value_of
-from seva_exp.spec import Json
+from seva_exp.core.spec import Json
+from seva_exp.inputs.fields import BadRow, as_text, object_of, spoken, value_of
 
 TURNS = "conversations"
 TOKEN = "<image>"

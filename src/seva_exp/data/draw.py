@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from seva_exp.core.randomness import seed_for
+from seva_exp.core.records import Drop
 from seva_exp.data.base import NOT_DRAWN
-from seva_exp.randomness import seed_for
-from seva_exp.records import Drop
 
 Made = TypeVar("Made")
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from pydantic import Field
 
+from seva_exp.core.errors import InputError
+from seva_exp.core.records import Drop, ImageRef, Sample
+from seva_exp.core.spec import Json, digest
 from seva_exp.data.base import (
     Hasher,
     PathSource,
@@ -17,12 +20,9 @@ from seva_exp.data.base import (
     some,
 )
 from seva_exp.data.draw import Draw, draw, in_order
-from seva_exp.errors import InputError
-from seva_exp.fields import printable
-from seva_exp.given import existing_folder, walk
-from seva_exp.images import UnusableImage, open_image
-from seva_exp.records import Drop, ImageRef, Sample
-from seva_exp.spec import Json, digest
+from seva_exp.inputs.fields import printable
+from seva_exp.inputs.images import UnusableImage, open_image
+from seva_exp.inputs.user_paths import existing_folder, walk
 
 BAD_NAME = "file name is not UTF-8"
 

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from seva_exp.core.errors import InputError, suggest
+from seva_exp.core.records import Drop, Sample
+from seva_exp.core.spec import Json, digest
 from seva_exp.data.base import (
     Hasher,
     PathSource,
@@ -21,11 +24,8 @@ from seva_exp.data.base import (
 from seva_exp.data.draw import draw, in_order
 from seva_exp.data.hf_pictures import Written, stored
 from seva_exp.data.rows import row_name, row_number, stop
-from seva_exp.errors import InputError, suggest
-from seva_exp.fields import BadRow, as_text, spoken
-from seva_exp.given import existing_folder
-from seva_exp.records import Drop, Sample
-from seva_exp.spec import Json, digest
+from seva_exp.inputs.fields import BadRow, as_text, spoken
+from seva_exp.inputs.user_paths import existing_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -6,10 +6,16 @@ import hashlib
 from io import BytesIO
 from pathlib import Path
 
+from seva_exp.core.records import ImageRef
 from seva_exp.data.rows import REMEMBERED
-from seva_exp.fields import BadRow, as_text
-from seva_exp.images import NO_FILE, SUFFIXES_OF_FORMAT, UNREADABLE, UnusableImage, open_image
-from seva_exp.records import ImageRef
+from seva_exp.inputs.fields import BadRow, as_text
+from seva_exp.inputs.images import (
+    NO_FILE,
+    SUFFIXES_OF_FORMAT,
+    UNREADABLE,
+    UnusableImage,
+    open_image,
+)
 
 
 class Written:

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from seva_exp.data.conversation import said, turns_of
 from seva_exp.data.rows import Row, SampleRows, image_of
-from seva_exp.fields import object_of, parsed
-from seva_exp.json_rows import elements, is_list, lines
+from seva_exp.inputs.fields import object_of, parsed
+from seva_exp.inputs.json_rows import elements, is_list, lines
 
 
 class InstructData(SampleRows):

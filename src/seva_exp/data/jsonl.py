@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from seva_exp.data.rows import Row, SampleRows, image_of
-from seva_exp.fields import object_of, parsed, spoken, text_of
-from seva_exp.json_rows import lines
+from seva_exp.inputs.fields import object_of, parsed, spoken, text_of
+from seva_exp.inputs.json_rows import lines
 
 
 class JsonlData(SampleRows):

@@ -10,15 +10,15 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from seva_exp.core.records import Drop, ImageRef, Sample
+from seva_exp.core.spec import Json
 from seva_exp.data.base import NOT_DRAWN, Hasher, some
 from seva_exp.data.conversation import TURNS, said, speaker, turns_of
 from seva_exp.data.draw import Draw, collect, draw
 from seva_exp.data.rows import Pictures, Refuse, RowFile, image_of, row_name
-from seva_exp.fields import BadRow, object_of, printable
-from seva_exp.given import existing_file
-from seva_exp.json_rows import elements
-from seva_exp.records import Drop, ImageRef, Sample
-from seva_exp.spec import Json
+from seva_exp.inputs.fields import BadRow, object_of, printable
+from seva_exp.inputs.json_rows import elements
+from seva_exp.inputs.user_paths import existing_file
 
 OCR, TEXT = "ocr_vqa", "textvqa"
 """The first folder of a picture's path tells the subset."""

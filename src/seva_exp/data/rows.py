@@ -13,14 +13,14 @@ from typing import Literal, NoReturn
 
 from pydantic import Field
 
+from seva_exp.core.errors import InputError
+from seva_exp.core.records import Drop, ImageRef, Sample
+from seva_exp.core.spec import Json, digest
 from seva_exp.data.base import Hasher, PathSource, hash_or_none, some
 from seva_exp.data.draw import Draw, collect, draw
-from seva_exp.errors import InputError
-from seva_exp.fields import BadRow, text_of, value_of
-from seva_exp.given import existing_file, existing_folder, inside
-from seva_exp.images import UnusableImage, open_image
-from seva_exp.records import Drop, ImageRef, Sample
-from seva_exp.spec import Json, digest
+from seva_exp.inputs.fields import BadRow, text_of, value_of
+from seva_exp.inputs.images import UnusableImage, open_image
+from seva_exp.inputs.user_paths import existing_file, existing_folder, inside
 
 
 @dataclass(frozen=True)

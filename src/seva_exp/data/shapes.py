@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from seva_exp.core.randomness import python_rng
+from seva_exp.core.records import Drop, ImageRef, Sample
+from seva_exp.core.spec import Json
 from seva_exp.data.base import DataSource, Hasher
-from seva_exp.randomness import python_rng
-from seva_exp.records import Drop, ImageRef, Sample
-from seva_exp.spec import Json
 
 if TYPE_CHECKING:
     from seva_exp.world import QA, Scene

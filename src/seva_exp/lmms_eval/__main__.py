@@ -16,17 +16,17 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from seva_exp.errors import InputError, StageError
-from seva_exp.given import existing_folder
+from seva_exp.core.errors import InputError, StageError
+from seva_exp.core.machine import Machine, resolve_device, resolve_dtype
+from seva_exp.core.records import ALIGNED, BASE
+from seva_exp.core.runtime import settle
+from seva_exp.core.spec import Json
+from seva_exp.inputs.user_paths import existing_folder
 from seva_exp.lmms_eval.environment import HARNESS, Environment, last_line
 from seva_exp.lmms_eval.finished import Finished, read_finished
 from seva_exp.lmms_eval.results import FILE, Row, keep, read_results, result_table
 from seva_exp.lmms_eval.tasks import check_tasks
-from seva_exp.machine import Machine, resolve_device, resolve_dtype
-from seva_exp.records import ALIGNED, BASE
 from seva_exp.report.console import say, score_table
-from seva_exp.runtime import settle
-from seva_exp.spec import Json
 
 HARNESS_SCRIPT = Path(__file__).with_name("harness.py")
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from seva_exp.errors import InputError, StageError
+from seva_exp.core.errors import InputError, StageError
 
 HARNESS = "0.7.3"
 """The version of lmms-eval that is installed."""

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from seva_exp.digests import FileDigests
-from seva_exp.errors import InputError
-from seva_exp.given import existing_folder
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.errors import InputError
+from seva_exp.core.records import Report, StageResult
+from seva_exp.core.store import Manifest, Store
+from seva_exp.inputs.user_paths import existing_folder
 from seva_exp.models import AnyModel
-from seva_exp.records import Report, StageResult
-from seva_exp.rundir import artifact_of, read_folder
+from seva_exp.runs.folder import artifact_of, read_folder
 from seva_exp.stages import Align, FineTune
-from seva_exp.store import Manifest, Store
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seva_exp.environment import describe_environment
+from seva_exp.core.environment import describe_environment
+from seva_exp.core.machine import Machine, resolve_device, resolve_dtype
+from seva_exp.core.spec import Json, digest
+from seva_exp.core.store import Manifest
 from seva_exp.lmms_eval.finished import Finished
-from seva_exp.machine import Machine, resolve_device, resolve_dtype
 from seva_exp.models import AnyModel
 from seva_exp.models.adapter import LOST, fit
-from seva_exp.spec import Json, digest
-from seva_exp.store import Manifest
 
 STAGE, VERSION = "merged", 2
 
@@ -52,8 +52,8 @@ def write_merged(model: AnyModel, adapter: Path, dtype: str, folder: Path) -> fl
     asker's choice."""
     from transformers import AutoModelForImageTextToText, GenerationConfig
 
+    from seva_exp.core.runtime import hush
     from seva_exp.models.processor import load_processor
-    from seva_exp.runtime import hush
 
     hush()
     merged = AutoModelForImageTextToText.from_pretrained(

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from seva_exp.records import ALIGNED, BASE, from_json, whole_file
+from seva_exp.core.records import ALIGNED, BASE, from_json, whole_file
+from seva_exp.core.spec import Json
 from seva_exp.report.console import short, table
-from seva_exp.report.verdict import arrow, is_number
-from seva_exp.spec import Json
+from seva_exp.report.significance import arrow, is_number
 
 PROTOCOL = "lmms_eval"
 FILE = "lmms_eval.json"

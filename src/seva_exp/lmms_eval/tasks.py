@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from seva_exp.errors import InputError, nearest
+from seva_exp.core.errors import InputError, nearest
 
 PACKAGED = Path(__file__).parent / "tasks.txt"
 """Names of the tasks, groups and tags of the version that is installed, a line each."""

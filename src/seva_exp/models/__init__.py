@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from seva_exp.core.spec import Spec
 from seva_exp.models.spec import HubModel, TinyModel
-from seva_exp.spec import Spec
 
 MODELS: dict[str, type[Spec]] = {"hub": HubModel, "tiny": TinyModel}
 AnyModel = Annotated[HubModel | TinyModel, Field(discriminator="kind")]

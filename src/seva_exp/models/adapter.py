@@ -20,7 +20,7 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn.functional import linear
 
-from seva_exp.errors import StageError
+from seva_exp.core.errors import StageError
 
 LOST = 0.05
 """Largest ||rounded(W + D) - W - D|| / ||D|| with which a change D is merged into weights W."""

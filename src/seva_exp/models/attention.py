@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from seva_exp.interfaces import Encoded, VisionLanguageModel
+from seva_exp.core.interfaces import Encoded, VisionLanguageModel
 
 PROVEN = (
     "gemma3",

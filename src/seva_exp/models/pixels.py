@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from seva_exp.interfaces import Pixels
+    from seva_exp.core.interfaces import Pixels
 
 PIXEL_KEY = "pixel_values"
 _CHANNELS = 3

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from seva_exp.errors import InputError, nearest
-from seva_exp.images import IMAGE_SUFFIXES
-from seva_exp.paths import MARKER
-from seva_exp.spec import Json, Spec
+from seva_exp.core.errors import InputError, nearest
+from seva_exp.core.paths import MARKER
+from seva_exp.core.spec import Json, Spec
+from seva_exp.inputs.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from PIL.Image import Image

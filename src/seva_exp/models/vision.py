@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from seva_exp.interfaces import EncodedImage, VisionLanguageModel
+from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
 
 PARTS = ("pooler_output", "deepstack_features")
 """What the language model takes of a vision tower's output; lists with an entry per picture, or

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from seva_exp.errors import InputError, StageError
-from seva_exp.interfaces import Encoded, EncodedImage
-from seva_exp.machine import Machine, resolve_device, resolve_dtype
+from seva_exp.core.errors import InputError, StageError
+from seva_exp.core.interfaces import Encoded, EncodedImage
+from seva_exp.core.machine import Machine, resolve_device, resolve_dtype
+from seva_exp.core.runtime import hush
 from seva_exp.models.adapter import fit
 from seva_exp.models.families import family_of
 from seva_exp.models.padding import padded
 from seva_exp.models.pixels import batch_pixels, map_pixel_values, whole_view
 from seva_exp.models.processor import load_processor
 from seva_exp.models.transfer import put
-from seva_exp.runtime import hush
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from heapq import heappush, heappushpop
 from typing import TYPE_CHECKING
 
-from seva_exp.errors import StageError
-from seva_exp.events import Answered, Outcome
-from seva_exp.randomness import seed_for
-from seva_exp.records import Prediction, read_jsonl
+from seva_exp.core.errors import StageError
+from seva_exp.core.randomness import seed_for
+from seva_exp.core.records import Prediction, read_jsonl
+from seva_exp.core.spec import Json
 from seva_exp.report.gallery import inlined, marked
 from seva_exp.report.pages import template
-from seva_exp.spec import Json
+from seva_exp.runs.events import Answered, Outcome
 
 if TYPE_CHECKING:
     from PIL.Image import Image

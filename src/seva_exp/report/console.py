@@ -9,10 +9,10 @@ import sys
 import textwrap
 from collections.abc import Collection, Sequence
 
-from seva_exp.events import Example, Listener, Outcome, Plan, PlannedStage
-from seva_exp.records import ALIGNED, BASE, CLEAN, Delta, Report, Score, StageResult
-from seva_exp.report.verdict import arrow, label, verdict
-from seva_exp.spec import Json
+from seva_exp.core.records import ALIGNED, BASE, CLEAN, Delta, Report, Score, StageResult
+from seva_exp.core.spec import Json
+from seva_exp.report.significance import arrow, label, verdict
+from seva_exp.runs.events import Example, Listener, Outcome, Plan, PlannedStage
 
 EXAMPLES = 3
 DETAILS = {"longest_rows"}

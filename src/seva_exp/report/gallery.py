@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
-from seva_exp.events import Example
-from seva_exp.images import UnusableImage, open_image
-from seva_exp.spec import Json
+from seva_exp.core.spec import Json
+from seva_exp.inputs.images import UnusableImage, open_image
+from seva_exp.runs.events import Example
 
 if TYPE_CHECKING:
     from PIL.Image import Image

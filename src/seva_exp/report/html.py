@@ -8,15 +8,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from seva_exp.events import Listener, Outcome, Plan, PlannedStage
-from seva_exp.records import ALIGNED, BASE, Delta, PairCounts, Report, Score
-from seva_exp.redact import hide, without_secrets
+from seva_exp.core.records import ALIGNED, BASE, Delta, PairCounts, Report, Score
+from seva_exp.core.redact import hide, without_secrets
+from seva_exp.core.spec import Json
 from seva_exp.report import changed, plots
-from seva_exp.report import verdict as words
+from seva_exp.report import significance as words
 from seva_exp.report.gallery import example_card
 from seva_exp.report.pages import template, write_whole
 from seva_exp.report.pipeline import pipeline
-from seva_exp.spec import Json
+from seva_exp.runs.events import Listener, Outcome, Plan, PlannedStage
 
 _CURVES = (
     ("Loss", "loss", (math.log(2), "ln 2: no preference")),

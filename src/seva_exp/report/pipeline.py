@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from seva_exp.events import Outcome
-from seva_exp.report.verdict import duration
-from seva_exp.spec import Json
+from seva_exp.core.spec import Json
+from seva_exp.report.significance import duration
+from seva_exp.runs.events import Outcome
 
 ROW, WIDTH, NODE = 48, 76, 66
 """Height of a row (as in style.css), width of the drawing, where its nodes stand; in pixels."""

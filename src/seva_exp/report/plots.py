@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from seva_exp.records import Delta
-from seva_exp.report.verdict import MINUS, verdict
+from seva_exp.core.records import Delta
+from seva_exp.report.significance import MINUS, verdict
 
 Point = tuple[float, float]
 

@@ -17,8 +17,8 @@ from typing import Any, Generic, TypeVar
 
 import httpx2
 
-from seva_exp.errors import StageError
-from seva_exp.machine import Server
+from seva_exp.core.errors import StageError
+from seva_exp.core.machine import Server
 from seva_exp.served.chat import PATH, PassingFault, Refusal
 from seva_exp.served.endpoint import JSON, client_options, transport_fault, without_key
 

@@ -10,7 +10,7 @@ from math import inf
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from seva_exp.interfaces import Reply
+from seva_exp.core.interfaces import Reply
 
 if TYPE_CHECKING:
     from httpx2 import Response

@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx2
 
-from seva_exp.errors import InputError, suggest
-from seva_exp.machine import Server
-from seva_exp.redact import HIDDEN
+from seva_exp.core.errors import InputError, suggest
+from seva_exp.core.machine import Server
+from seva_exp.core.redact import HIDDEN
 from seva_exp.served.chat import PATH, PassingFault, Refusal, reply_of
 
 JSON = {"Content-Type": "application/json"}

@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from seva_exp.errors import InputError, suggest
-from seva_exp.machine import Machine, resolve_device, resolve_dtype
+from seva_exp.core.errors import InputError, suggest
+from seva_exp.core.machine import Machine, resolve_device, resolve_dtype
 
 FOLDER = Path(__file__).parent / "accelerate"
 """The configs that come with the package, by name."""

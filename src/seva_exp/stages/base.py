@@ -15,17 +15,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from seva_exp.digests import FileDigests
-from seva_exp.errors import InputError, StageError
-from seva_exp.interfaces import Placement, Progress
-from seva_exp.machine import Machine
-from seva_exp.main_memory import free_bytes
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.errors import InputError, StageError
+from seva_exp.core.interfaces import Placement, Progress
+from seva_exp.core.machine import Machine
+from seva_exp.core.main_memory import free_bytes
+from seva_exp.core.spec import Json, digest
 from seva_exp.models import AnyModel
-from seva_exp.spec import Json, digest
 
 if TYPE_CHECKING:
+    from seva_exp.core.store import Store
     from seva_exp.models.vlm import Vlm
-    from seva_exp.store import Store
 
 
 CACHE_SHARE = 0.25
@@ -68,7 +68,7 @@ class Workshop:
     def placement(self, work: Path) -> Placement:
         """The machine's numbers for a stage that works in ``work``."""
         machine = self.machine
-        from seva_exp.machine import resolve_device
+        from seva_exp.core.machine import resolve_device
 
         return Placement(
             device=str(resolve_device(machine)),

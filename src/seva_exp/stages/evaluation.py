@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from seva_exp.benchmarks import AnyBenchmark, Judge
-from seva_exp.digests import FileDigests
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.records import BASE, Delta, Prediction, Score, read_jsonl, write_jsonl
+from seva_exp.core.spec import Json
+from seva_exp.core.store import Store
 from seva_exp.models import AnyModel
-from seva_exp.records import BASE, Delta, Prediction, Score, read_jsonl, write_jsonl
-from seva_exp.spec import Json
 from seva_exp.stages.base import Stage, Workshop
 from seva_exp.stages.processes import Job, launch
 from seva_exp.stages.training import Trained
-from seva_exp.store import Store
 
 if TYPE_CHECKING:
+    from seva_exp.benchmarks.judge_answers import Bench, Estimate
     from seva_exp.benchmarks.judging import Judging
-    from seva_exp.benchmarks.verdicts import Bench, Estimate
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Evaluate(Stage):
     def share(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
         """What one process does: it asks the questions on its share of the pictures."""
         from seva_exp.benchmarks.evaluate import ask
-        from seva_exp.generation.engine import Engine
+        from seva_exp.decoding.engine import Engine
 
         adapter = paths[0] / "adapter" if paths else None
         placement = shop.placement(work)
@@ -158,14 +158,14 @@ class Verdicts(Stage):
 
     def bench(self, store: Path) -> Bench:
         """Who judges what; replies are kept in ``store``."""
+        from seva_exp.benchmarks.judge_answers import Bench
         from seva_exp.benchmarks.replies import Replies
-        from seva_exp.benchmarks.verdicts import Bench
 
         assert self.judging
         return Bench(self.benchmark, self.judging, self.judge, Replies(store))
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
-        from seva_exp.benchmarks.verdicts import judge_all, judged_scores, settled
+        from seva_exp.benchmarks.judge_answers import judge_all, judged_scores, settled
 
         found = list(read_jsonl(paths[0] / "predictions.jsonl", Prediction))
         bench = self.bench(shop.machine.store_root())
@@ -191,7 +191,7 @@ class Verdicts(Stage):
 
     def estimate(self, store: Store, again: bool) -> Estimate:
         """What judging will take; ``again``: the answers in the store will be replaced."""
-        from seva_exp.benchmarks.verdicts import estimate
+        from seva_exp.benchmarks.judge_answers import estimate
 
         path = store.path(self.of.name, self.of.key)
         there = not again and store.find(self.of.name, self.of.key) is not None

@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from seva_exp.augment import AnyAugmentation
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.records import CLEAN, Answer, Drop, Sample, jsonl_writer, read_jsonl
+from seva_exp.core.spec import Json
 from seva_exp.data import NOT_DRAWN, AnyData
-from seva_exp.digests import FileDigests
-from seva_exp.generation import AnyFilter, AnyGeneration, Newlines
-from seva_exp.generation.shards import Shard, Shards
+from seva_exp.decoding import AnyGeneration
+from seva_exp.inputs.views import Asking, Draw, View
 from seva_exp.models import AnyModel
-from seva_exp.records import CLEAN, Answer, Drop, Sample, jsonl_writer, read_jsonl
-from seva_exp.spec import Json
+from seva_exp.preferences import AnyFilter, Newlines
+from seva_exp.preferences.shards import Shard, Shards
 from seva_exp.stages.base import Stage, Workshop
 from seva_exp.stages.processes import Job, launch
-from seva_exp.views import Asking, Draw, View
 
 if TYPE_CHECKING:
-    from seva_exp.generation.pairs import Group
+    from seva_exp.preferences.pairs import Group
 
 TOLD = 20
 """Unusable samples that are named on the console; drops.jsonl names all."""
@@ -146,7 +147,7 @@ class Answers(Stage):
         }
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
-        from seva_exp.generation.answers import summarize
+        from seva_exp.preferences.answers import summarize
 
         shards = self._shards(work, paths)
         left, start = shards.begin(), time.monotonic()
@@ -161,7 +162,7 @@ class Answers(Stage):
 
     def share(self, left: list[Shard], work: Path, paths: list[Path], shop: Workshop) -> Json:
         """What one process does: it answers shards of ``left`` while there are some."""
-        from seva_exp.generation.answers import Asker, answer_shards, write_previews
+        from seva_exp.preferences.answers import Asker, answer_shards, write_previews
 
         shards = self._shards(work, paths)
         adapter = paths[1] / "adapter" if self.adapter else None
@@ -222,7 +223,7 @@ class Pairs(Stage):
         }
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
-        from seva_exp.generation.pairs import Tally, grouped, make_pairs
+        from seva_exp.preferences.pairs import Tally, grouped, make_pairs
 
         def groups() -> Iterator[Group]:
             samples = read_jsonl(paths[0] / "samples.jsonl", Sample)

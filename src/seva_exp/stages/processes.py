@@ -24,12 +24,12 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from seva_exp.errors import InputError, StageError
-from seva_exp.machine import Machine, resolve_device
-from seva_exp.spec import Json
+from seva_exp.core.errors import InputError, StageError
+from seva_exp.core.machine import Machine, resolve_device
+from seva_exp.core.spec import Json
+from seva_exp.core.store import PARTS
 from seva_exp.stages.accelerate_config import launch_environment
 from seva_exp.stages.base import Workshop
-from seva_exp.store import PARTS
 
 JOB, EVENTS, RESULT = "job.pickle", "events-{}.jsonl", "result-{}.json"
 ERROR = "error-{}.pickle"

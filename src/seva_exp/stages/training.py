@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import ClassVar
 
 from seva_exp.augment import AnyAugmentation
+from seva_exp.core.records import Answer, Pair, Sample, jsonl_writer, read_jsonl
+from seva_exp.core.spec import Json
+from seva_exp.inputs.prompts import infuse
+from seva_exp.inputs.views import View
 from seva_exp.methods import Against, SticMethod
 from seva_exp.models import AnyModel
-from seva_exp.prompts import infuse
-from seva_exp.records import Answer, Pair, Sample, jsonl_writer, read_jsonl
-from seva_exp.spec import Json
 from seva_exp.stages.base import Stage, Workshop
 from seva_exp.stages.preferences import Answers, Pairs, Samples
 from seva_exp.stages.processes import Job, launch
 from seva_exp.training import DpoTraining, SftTraining
-from seva_exp.views import View
 
 
 class Trained(Stage):

@@ -17,13 +17,13 @@ from typing import Any
 
 from filelock import FileLock
 
-from seva_exp.digests import FileDigests
-from seva_exp.interfaces import Placement
-from seva_exp.machine import Machine
-from seva_exp.runtime import settle
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.interfaces import Placement
+from seva_exp.core.machine import Machine
+from seva_exp.core.runtime import settle
+from seva_exp.core.store import PARTS, RANK_LOCK
 from seva_exp.stages.base import Workshop
 from seva_exp.stages.processes import ERROR, EVENTS, JOB, RESULT
-from seva_exp.store import PARTS, RANK_LOCK
 
 
 @dataclass

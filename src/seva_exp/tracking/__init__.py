@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seva_exp.events import Listener
+from seva_exp.runs.events import Listener
 from seva_exp.tracking.listener import TrackingListener
 from seva_exp.tracking.spec import (
     TRACKERS,

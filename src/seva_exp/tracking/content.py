@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seva_exp.benchmarks import BENCHMARKS
-from seva_exp.events import Example, Outcome, Plan
-from seva_exp.images import UnusableImage, open_image
-from seva_exp.records import ALIGNED, Report, Score
-from seva_exp.redact import without_secrets
-from seva_exp.spec import Json
+from seva_exp.core.records import ALIGNED, Report, Score
+from seva_exp.core.redact import without_secrets
+from seva_exp.core.spec import Json
+from seva_exp.inputs.images import UnusableImage, open_image
+from seva_exp.runs.events import Example, Outcome, Plan
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from seva_exp.events import Listener, Outcome, Plan, PlannedStage
-from seva_exp.records import StageResult
-from seva_exp.redact import hide, without_secrets
-from seva_exp.report.verdict import is_number
-from seva_exp.spec import Json
+from seva_exp.core.records import StageResult
+from seva_exp.core.redact import hide, without_secrets
+from seva_exp.core.spec import Json
+from seva_exp.report.significance import is_number
+from seva_exp.runs.events import Listener, Outcome, Plan, PlannedStage
 from seva_exp.tracking import content
 from seva_exp.tracking.marker import Marker
 from seva_exp.tracking.sink import Sink, TrackedRun

@@ -6,8 +6,8 @@ import json
 import os
 from pathlib import Path
 
-from seva_exp.events import Plan
-from seva_exp.spec import Json
+from seva_exp.core.spec import Json
+from seva_exp.runs.events import Plan
 
 
 class Marker:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seva_exp.spec import Json
+from seva_exp.core.spec import Json
 from seva_exp.tracking.content import Gallery, Made, Table
 
 

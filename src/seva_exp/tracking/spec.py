@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from seva_exp.spec import Spec
+from seva_exp.core.spec import Spec
 
 
 class NoTracker(Spec):

@@ -7,8 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seva_exp.report.verdict import is_number
-from seva_exp.spec import Json
+from seva_exp.core.spec import Json
+from seva_exp.report.significance import is_number
 from seva_exp.tracking.content import Gallery, Made, Table, flatten
 from seva_exp.tracking.sink import Sink, TrackedRun
 from seva_exp.tracking.spec import TrackioTracker

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seva_exp.spec import Json
+from seva_exp.core.spec import Json
 from seva_exp.tracking.content import Gallery, Made, Table
 from seva_exp.tracking.listener import in_short
 from seva_exp.tracking.sink import Sink, TrackedRun

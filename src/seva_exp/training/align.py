@@ -8,14 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from seva_exp.digests import FileDigests
-from seva_exp.interfaces import Placement, VisionLanguageModel
-from seva_exp.records import Adapter, Pair, Sample
-from seva_exp.spec import Json, canonical
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.interfaces import Placement, VisionLanguageModel
+from seva_exp.core.records import Adapter, Pair, Sample
+from seva_exp.core.spec import Json, canonical
+from seva_exp.inputs.views import View
 from seva_exp.training.collate import Reference
 from seva_exp.training.preferences import preferences_of
 from seva_exp.training.spec import DpoTraining
-from seva_exp.views import View
 
 NO_VIEWS: Mapping[str, View] = {}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from seva_exp.interfaces import Placement
-from seva_exp.randomness import seed_for
-from seva_exp.spec import Json
+from seva_exp.core.interfaces import Placement
+from seva_exp.core.randomness import seed_for
+from seva_exp.core.spec import Json
 from seva_exp.training.batches import cut
 from seva_exp.training.spec import Training
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from torch.utils.data import Sampler
 
-from seva_exp.randomness import seed_for
+from seva_exp.core.randomness import seed_for
 
 
 def cut(step: int, ranks: int, most: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from seva_exp.interfaces import Encoded, EncodedImage, VisionLanguageModel
+from seva_exp.core.interfaces import Encoded, EncodedImage, VisionLanguageModel
 from seva_exp.models.attention import attention_of
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from trl import DPOConfig, DPOTrainer
 
-from seva_exp.errors import StageError
-from seva_exp.interfaces import Placement, VisionLanguageModel
-from seva_exp.spec import Json
+from seva_exp.core.errors import StageError
+from seva_exp.core.interfaces import Placement, VisionLanguageModel
+from seva_exp.core.spec import Json
 from seva_exp.training.arguments import OneDevice, on_its_device, shared_arguments, vision_rows
 from seva_exp.training.batches import SeededOrder
 from seva_exp.training.collate import OWNERS, Preference, PreferenceCollator

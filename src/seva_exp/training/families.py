@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seva_exp.interfaces import VisionLanguageModel
+from seva_exp.core.interfaces import VisionLanguageModel
 from seva_exp.models.attention import unproven
 
 

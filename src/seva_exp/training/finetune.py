@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
-from seva_exp.interfaces import Placement, VisionLanguageModel
-from seva_exp.records import Sample
-from seva_exp.spec import Json
+from seva_exp.core.interfaces import Placement, VisionLanguageModel
+from seva_exp.core.records import Sample
+from seva_exp.core.spec import Json
 from seva_exp.training.align import left_behind
 from seva_exp.training.arguments import OneDevice, on_its_device, shared_arguments, vision_rows
 from seva_exp.training.batches import SeededOrder

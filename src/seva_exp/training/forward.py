@@ -12,16 +12,16 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from seva_exp.errors import StageError
-from seva_exp.interfaces import Placement, VisionLanguageModel
+from seva_exp.core.errors import StageError
+from seva_exp.core.interfaces import Placement, VisionLanguageModel
 from seva_exp.models.attention import text_config
 from seva_exp.training.collate import IGNORED, OWNERS, Preference, PreferenceCollator
 from seva_exp.training.families import refusal, trained
+from seva_exp.training.packed import SharedCollator, SharedRow
+from seva_exp.training.packed_attention import NAME
 from seva_exp.training.precision import computed_in_float32, mixed_precision
 from seva_exp.training.prefetch import on_device
 from seva_exp.training.sharding import refuses_shared_row
-from seva_exp.training.shared_attention import NAME
-from seva_exp.training.shared_row import SharedCollator, SharedRow
 from seva_exp.training.spec import Fast
 from seva_exp.training.vision import Vision
 

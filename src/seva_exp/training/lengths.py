@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from seva_exp.errors import StageError
-from seva_exp.interfaces import EncodedImage, VisionLanguageModel
-from seva_exp.spec import Json
+from seva_exp.core.errors import StageError
+from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
+from seva_exp.core.spec import Json
 from seva_exp.training.collate import Example, Preference
 
 LONGEST = 5

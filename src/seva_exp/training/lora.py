@@ -14,8 +14,8 @@ from peft import (
     set_peft_model_state_dict,
 )
 
-from seva_exp.errors import StageError
-from seva_exp.interfaces import VisionLanguageModel
+from seva_exp.core.errors import StageError
+from seva_exp.core.interfaces import VisionLanguageModel
 from seva_exp.training.sharding import adapter_weights
 from seva_exp.training.spec import Training
 

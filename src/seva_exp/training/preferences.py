@@ -7,12 +7,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from seva_exp.errors import StageError
-from seva_exp.images import image_size, load_image
-from seva_exp.interfaces import EncodedImage, VisionLanguageModel
-from seva_exp.records import ImageRef, Pair, Sample
+from seva_exp.core.errors import StageError
+from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
+from seva_exp.core.records import ImageRef, Pair, Sample
+from seva_exp.inputs.images import image_size, load_image
+from seva_exp.inputs.views import Pictures, View
 from seva_exp.training.collate import Example, Preference, Reference
-from seva_exp.views import Pictures, View
 
 
 def preferences_of(

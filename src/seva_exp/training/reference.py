@@ -14,17 +14,17 @@ from peft import PeftModel
 from torch import Tensor
 from trl.trainer.utils import add_fused_lm_head
 
-from seva_exp.interfaces import Placement, VisionLanguageModel
-from seva_exp.records import Pair, Sample
-from seva_exp.spec import Json, canonical
-from seva_exp.store import Journal
+from seva_exp.core.interfaces import Placement, VisionLanguageModel
+from seva_exp.core.records import Pair, Sample
+from seva_exp.core.spec import Json, canonical
+from seva_exp.core.store import Journal
+from seva_exp.inputs.views import View
 from seva_exp.training.collate import Preference, Reference
 from seva_exp.training.forward import forward_for, scored
 from seva_exp.training.lengths import check_lengths
 from seva_exp.training.precision import keep_in_float32
 from seva_exp.training.preferences import preferences_of
 from seva_exp.training.spec import Fast
-from seva_exp.views import View
 
 FILE = "reference.jsonl"
 

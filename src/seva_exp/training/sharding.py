@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.trainer.utils import maybe_gather_lm_head_ctx as whole_under_zero3
 
-from seva_exp.interfaces import VisionLanguageModel
+from seva_exp.core.interfaces import VisionLanguageModel
 
 TRAINED = ("lora_", ".modules_to_save.")
 """Parts of the names of an adapter's weights."""

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from seva_exp.errors import suggest
-from seva_exp.spec import Json, Spec
+from seva_exp.core.errors import suggest
+from seva_exp.core.spec import Json, Spec
 
 TrlLoss = Literal[
     "sigmoid",

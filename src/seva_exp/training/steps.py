@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from seva_exp.errors import StageError
-from seva_exp.interfaces import Placement
-from seva_exp.spec import Json
+from seva_exp.core.errors import StageError
+from seva_exp.core.interfaces import Placement
+from seva_exp.core.spec import Json
 from seva_exp.training.batches import SeededOrder, StepBatches
 from seva_exp.training.checkpoints import CheckpointClock, distrust, finish, newest
 from seva_exp.training.lora import POLICY, load_adapter, write_adapter

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from seva_exp.spec import Json, canonical
+from seva_exp.core.spec import Json, canonical
 
 FILE = "throughput.jsonl"
 

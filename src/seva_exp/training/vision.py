@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from seva_exp.interfaces import EncodedImage, VisionLanguageModel
+from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
 from seva_exp.models.vision import joined, moved, tensors, wanted
 from seva_exp.training.collate import Preference
 from seva_exp.training.precision import full_precision

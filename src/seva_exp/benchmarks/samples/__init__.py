@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seva_exp.benchmarks.samples import choices, described, judged, short, yes_no
 from seva_exp.benchmarks.samples.cases import Case, cases
-from seva_exp.errors import InputError
+from seva_exp.core.errors import InputError
 
 PICTURES = 12
 

@@ -11,7 +11,7 @@ from io import BytesIO
 from itertools import count
 from pathlib import Path
 
-from seva_exp.randomness import python_rng
+from seva_exp.core.randomness import python_rng
 from seva_exp.world import QA, QUESTIONS, UNBIASED, Scene, draw, sample_scene
 from seva_exp.world.scene import COLORS, KINDS
 

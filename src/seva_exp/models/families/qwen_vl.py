@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seva_exp.errors import InputError
+from seva_exp.core.errors import InputError
 from seva_exp.models.families.base import Family
 
 

@@ -1,0 +1,385 @@
+"""The command line: the only file that imports hydra. It composes, overrides, sweeps, launches;
+what a config means is decided in ``command/config.py``.
+
+Exit codes: 0 done; 2 bad config or input; 1 a stage failed; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra.experimental.callback import Callback
+
+from seva_exp.command.config import how_to_sweep
+from seva_exp.command.forecast import Forecast
+from seva_exp.command.job import BAD_INPUT, DONE, FAILED, INTERRUPTED, Job, interrupt, work
+from seva_exp.command.sweep import Sweep
+from seva_exp.command.sweep_preflight import Faults
+from seva_exp.core import gpus
+from seva_exp.core.errors import InputError, nearest, suggest
+from seva_exp.core.paths import config_dir, sweeps_dir
+from seva_exp.report.console import say
+
+WITH_VALUE = (
+    "-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path", "-p", "--package",
+    "-c", "--cfg", "--experimental-rerun",
+)  # fmt: skip
+"""Hydra's flags that take the next word as their value."""
+
+
+PLUGINS = {
+    "joblib": "joblib",
+    "submitit_local": "submitit",
+    "submitit_slurm": "submitit",
+    "ray": "ray",
+    "optuna": "optuna",
+}
+"""Launchers and sweepers of Hydra's plugins, and the extra that brings each."""
+
+
+class Command:
+    """What the process that was called knows of its jobs; those of a sweep may run elsewhere."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+        self.codes = [DONE]
+        self.sweep: Sweep | None = None
+        self.forecast: Forecast | None = None
+        self.faults = Faults()
+        self._scratch: str | None = None
+        if _is_dry(words):
+            # Nothing is launched, nothing is left behind.
+            self._scratch = tempfile.mkdtemp(prefix="seva_exp-")
+            kept = [word for word in words if not word.startswith(_OF_A_LAUNCH)]
+            self.words = [*kept, "hydra/launcher=basic", f"hydra.sweep.dir={self._scratch}"]
+
+    def begin_sweep(self, folder: Path, jobs: Iterator[Job]) -> None:
+        """Before the first of a sweep's ``jobs``."""
+        if self._scratch:
+            self.forecast = Forecast()
+            return
+        self._check(list(jobs))
+        gpus.offer(os.environ)
+        self.sweep = Sweep(folder, say, _tell)
+        self.sweep.watch()
+
+    def _check(self, jobs: Sequence[Job]) -> None:
+        """Tell what is wrong with any job before the first begins. The others go on without it, if
+        there are others and ``sweep.on_error`` lets them."""
+        for job in jobs:
+            self.faults.check(job)
+        self.faults.tell(_tell)
+        if self.faults and (len(self.faults) == len(jobs) or jobs[0].on_error == "stop"):
+            raise SystemExit(BAD_INPUT)  # Hydra makes a warning of any other error
+
+    @property
+    def started(self) -> bool:
+        """Whether any job was."""
+        return len(self.codes) > 1 or bool(self.sweep and self.sweep.records())
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether every job of a sweep failed: then a search stumbles over having no result."""
+        records = self.sweep.records() if self.sweep else []
+        return bool(records) and all(record.state in ("failed", "left out") for record in records)
+
+    def do(self, job: Job, number: int | None) -> float | None:
+        """A job in this process, with its ``number`` in a sweep."""
+        if number is not None and self.forecast:
+            return self._foresee(job, self.forecast)
+        if number is not None and self.sweep:
+            return self.sweep.do(number, job)
+        ended = work(job)
+        self.codes.append(ended.code)
+        if ended.message:
+            _tell(ended.message)
+        return ended.objective
+
+    def _foresee(self, job: Job, forecast: Forecast) -> float:
+        try:
+            forecast.add(job)
+        except InputError as error:
+            self.faults.add(job, error)
+        return 0.0  # a search goes on as if all were equally good
+
+    def conclude(self) -> int:
+        """Tell how a sweep ended; the exit code of all jobs."""
+        if self.sweep:
+            self.codes.append(self.sweep.conclude())
+            self._compare(self.sweep)
+        if self.forecast:
+            if told := self.forecast.text():
+                say(told)
+            if self.faults:
+                self.codes.append(BAD_INPUT)
+                self.faults.tell(_tell)
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        return max(self.codes)
+
+    def _compare(self, sweep: Sweep) -> None:
+        """The runs that are done side by side, in the sweep's folder."""
+        from seva_exp.compare.files import write_comparison
+
+        page = sweep.folder / "compare.html"
+        missing = [
+            f"{record.told} {record.ended.message or record.state}"
+            for record in sweep.records()
+            if record.state != "done"
+        ]
+        comparison, _ = write_comparison(sweep.runs, page, missing=missing)
+        if comparison.runs:
+            say(f"comparison: {os.path.relpath(page)}")
+
+
+_CALLED: Command | None = None
+"""Of the process that was called; None in those that a launcher started."""
+_OF_A_LAUNCH = ("hydra/launcher=", "hydra.launcher.", "hydra.sweep.dir=", "hydra.sweeper.storage=")
+
+
+class OnSweep(Callback):
+    """Hydra's word that a sweep begins (conf/config.yaml, hydra.callbacks)."""
+
+    def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
+        try:
+            if _CALLED:
+                self._begin(config, _CALLED)
+        except Exception as error:  # Hydra would make a warning of it and go on
+            raise SystemExit(_exit_code(error, started=True)) from None
+
+    @staticmethod
+    def _begin(config: Any, called: Command) -> None:
+        from hydra.core.utils import env_override
+
+        if "optuna" in config.hydra.sweeper._target_ and config.objective is None:
+            _tell(
+                "objective: a search needs a number to judge by: objective=NAME (docs/sweeps.md)."
+            )
+            raise SystemExit(BAD_INPUT)
+        with env_override(config.hydra.job.env_set):  # as around each job
+            jobs = composed_jobs(config, called.words)
+            called.begin_sweep(Path(config.hydra.sweep.dir), jobs)
+
+
+def composed_jobs(master: Any, words: list[str]) -> Iterator[Job]:
+    """All jobs of a sweep of the command ``words``, each as Hydra will compose it; none of a
+    search, whose trials are not known yet. What cannot be composed is left to Hydra, which stops
+    there."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+    from hydra.utils import get_class
+    from omegaconf import OmegaConf, open_dict
+    from omegaconf.errors import OmegaConfBaseException
+
+    settings = master.hydra
+    if get_class(settings.sweeper._target_) is not BasicSweeper:
+        return
+    loader = GlobalHydra.instance().config_loader()
+    varied = [f"{key}={value}" for key, value in (settings.sweeper.params or {}).items()]
+    task: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # has "${...}"
+    try:
+        parsed = OverridesParser.create(loader).parse_overrides([*varied, *task])
+        for number, overrides in enumerate(BasicSweeper.split_arguments(parsed, None)[0]):
+            config = loader.load_sweep_config(master, list(overrides))
+            with open_dict(config):
+                config.hydra.job.id = config.hydra.job.num = number
+            HydraConfig.instance().set_config(config)  # "${hydra:...}" reads it
+            yield as_job(config, config.hydra, words)
+    except (HydraException, OmegaConfBaseException):
+        return
+
+
+def main() -> NoReturn:
+    """Entry point of ``python -m seva_exp`` and ``seva-exp``."""
+    # Hydra would print a stack trace's remains and exit with 1; its errors are told below.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    signal.signal(signal.SIGTERM, interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a narrow encoding must not end a run
+    import hydra
+
+    global _CALLED
+    _CALLED = called = Command(arguments(sys.argv[1:]))
+    words, cwd = called.words, os.getcwd()
+    sys.argv[1:] = words
+    start = hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
+    try:
+        start(lambda config: _job(config, words, cwd))()
+        code = DONE
+    except BaseException as error:
+        told = isinstance(error, ValueError) and called.in_vain
+        code = FAILED if told else _exit_code(error, called.started)
+    ended = called.conclude()
+    sys.exit(code if code == INTERRUPTED else max(code, ended))
+
+
+def _is_dry(words: list[str]) -> bool:
+    said = [word.partition("=")[2] for word in words if re.match(r"\+{0,2}dry_run=", word)]
+    return bool(said) and said[-1].lower() == "true"
+
+
+def arguments(words: list[str]) -> list[str]:
+    """The command line as Hydra wants it: flags first (argparse takes overrides in one stretch
+    only), ``~`` in values as a shell would expand it, sweeps/ on the search path."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word in WITH_VALUE:
+            flags += [word, next(rest, "")]
+        elif word.startswith("-"):
+            flags.append(word)
+        else:
+            home = re.match(r"([\w.@/+]+=)(~(?:/.*)?)$", word, re.DOTALL)
+            overrides.append(home[1] + os.path.expanduser(home[2]) if home else word)
+    named = any(flag.split("=")[0] in ("--config-dir", "-cd") for flag in flags)
+    if not named and sweeps_dir().is_dir():
+        flags += ["--config-dir", str(sweeps_dir())]
+    return [*flags, *overrides]
+
+
+def _job(config: Any, words: list[str], cwd: str) -> float | None:
+    """One job of the composed config, of the command ``words`` that was called in the folder
+    ``cwd``; its objective. Hydra would keep a failed job's error until the whole sweep has run, so
+    it is told by whoever does the job."""
+    from hydra.core.hydra_config import HydraConfig
+
+    settings = HydraConfig.get()
+    job = as_job(config, settings, words)
+    if _CALLED:
+        return _CALLED.do(job, settings.job.num if job.swept is not None else None)
+    return Sweep(Path(cwd, settings.sweep.dir), say, _tell).do(settings.job.num, job, cwd)
+
+
+def as_job(config: Any, settings: Any, words: list[str]) -> Job:
+    """The job of a composed config with Hydra's ``settings`` for it."""
+    from omegaconf import OmegaConf
+
+    overrides = list(settings.overrides.task)
+    if settings.job.config_name not in (None, "config"):
+        overrides = ["-cn", settings.job.config_name, *overrides]
+    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    assert isinstance(values, dict)
+    values.pop("hydra", None)
+    sweeping = settings.mode is not None and settings.mode.name == "MULTIRUN"
+    return Job(values, tuple(overrides), swept_keys(words, settings) if sweeping else None)
+
+
+def swept_keys(words: list[str], settings: Any) -> tuple[str, ...]:
+    """The fields that a sweep varies: those with several values on the command line, and those of
+    its file."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    given = [
+        word
+        for before, word in pairwise(["", *words])
+        if "=" in word and not word.startswith("-") and before not in WITH_VALUE
+    ]
+    parsed = OverridesParser.create().parse_overrides(given)
+    several = {one.get_key_element() for one in parsed if one.is_sweep_override()}
+    return tuple(several | set(settings.sweeper.get("params") or {}))
+
+
+def _tell(message: str) -> None:
+    print(f"seva_exp: {message}", file=sys.stderr, flush=True)
+
+
+def _exit_code(error: BaseException, started: bool) -> int:
+    """Tell an error in one line, without a stack trace where the user can mend it. What Hydra
+    raises before a job has ``started`` is about the command line."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else FAILED
+    if isinstance(error, KeyboardInterrupt):
+        _tell("interrupted; what was finished is in the store, the same command goes on from it")
+        return INTERRUPTED
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        _tell(_explain(error))
+        return BAD_INPUT
+    if isinstance(error, OSError) and not started:
+        _tell(f"{error.filename}: cannot be written ({error.strerror}). Give another.")
+        return BAD_INPUT
+    if isinstance(error, ValueError | TypeError) and not started:
+        _tell(_explain(error))
+        return BAD_INPUT
+    import traceback
+
+    traceback.print_exception(error)
+    return FAILED
+
+
+def _explain(error: Exception) -> str:
+    """Hydra's message in one line, with the nearest known name."""
+    from hydra.errors import MissingConfigException
+
+    text = str(error)
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if name in PLUGINS:
+            return _not_installed(group, name)
+        match = nearest(name, error.options)
+        hint = f" Did you mean '{match}'?" if match else ""
+        return f"{group}={name}: no such config.{hint} Known: {', '.join(error.options)}."
+    if (found := re.search(r"Could not load '(hydra/\w+)/(\w+)'", text)) and found[2] in PLUGINS:
+        return _not_installed(found[1], found[2])
+    if found := re.search(r"Cannot find primary config '([^']+)'", text):
+        names = sorted(file.stem for file in sweeps_dir().glob("*.yaml"))
+        return f"-cn {found[1]}: no such sweep.{suggest(found[1], names)}"
+    if found := re.search(r"Multiple values for (\w+)", text):
+        return f"{found[1]}: is chosen already; write it without '+', several as a list: [A,B]."
+    if found := re.search(r"An item is already at '(sweeps?)'", text):
+        return how_to_sweep(found[1])
+    if found := re.search(r"An item is already at '([^']+)'", text):
+        return f"{found[1]}: is in the config already; write it without '+'."
+    if "Config group override must be" in text:
+        groups = {folder.name for folder in config_dir().iterdir() if folder.is_dir()}
+        keys = [word.partition("=")[0].lstrip("+") for word in sys.argv[1:]]
+        named = ", ".join(key for key in keys if key in groups)
+        return f"{named}: a config group takes the name of one of its configs (--help lists them)."
+    if "hydra.cc/docs" in text and "grammar" in text:
+        where = text.splitlines()
+        return f"{where[0]}: quote values with special characters: \"field='value'\"."
+    if found := re.search(r"Could not override '([^'@]+)", text):
+        return _explain_key(found[1])
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines[:3])
+
+
+def _not_installed(group: str, name: str) -> str:
+    return f"{group}={name}: its plugin is not installed: pip install 'seva_exp[{PLUGINS[name]}]'."
+
+
+def _explain_key(key: str) -> str:
+    """Why ``key=value`` fits nothing in the config."""
+    from seva_exp.command.config import how_to_add, known_fields
+    from seva_exp.core.paths import options_of
+
+    group, *rest = key.split(".")
+    fields = known_fields()
+    if group in ("aug", "benchmark") and rest and rest[0] in options_of(group) and key in fields:
+        return f"{key}: this {group} is not in the config. {how_to_add(group, rest[0])}"
+    if key == "aug":
+        return f"aug: negative views are added: write +aug=NAME.{suggest('', options_of('aug'))}"
+    if key in fields and group == "instructions":
+        return f"{key}: there are no instructions in the config. Add data@instructions=instruct."
+    if key in fields:
+        return f"{key}: the chosen {group} has no such field; another {group}=NAME has."
+    match = nearest(key, fields)
+    hint = f" Did you mean '{match}'?" if match else ""
+    return f"{key}: no such field.{hint}"

@@ -1,0 +1,216 @@
+"""Every option as Markdown, a page a config group:
+
+    python -m seva_exp.command.options_docs [GROUP]
+
+What can be set is read off the pydantic classes, what a choice sets off ``conf/`` and ``sweeps/``,
+so that no page can tell of a field that is not there. The site's build calls ``pages``.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from seva_exp.benchmarks import Mode
+from seva_exp.command.config import MANY_OF, MAYBE, ONE_OF, PLAIN
+from seva_exp.core.errors import InputError, suggest
+from seva_exp.core.paths import config_dir, sweeps_dir
+from seva_exp.core.spec import Json, Spec
+from seva_exp.experiment import Experiment, Options
+from seva_exp.preferences import FILTERS
+
+CLASSES: dict[str, Mapping[str, type[Spec]]] = {
+    **ONE_OF,
+    **MANY_OF,
+    **{name: {"": cls} for name, cls in {**PLAIN, **MAYBE}.items()},
+    "filters": FILTERS,
+}
+"""The classes that a group's values may be of, by their kind."""
+HOW = {
+    "aug": "`+aug=NAME` adds a view, `aug.NAME.FIELD=VALUE` sets a field of it.",
+    "benchmark": "`benchmark=NAME` or `'benchmark=[NAME,NAME]'` chooses, "
+    "`benchmark.NAME.FIELD=VALUE` sets a field.",
+    "filters": "A list of rules, one after the other: `'filters=[equal, {kind: KIND, FIELD: 3}]'`.",
+    "experiment": "Presets: `experiment=NAME`. A preset states only what differs.",
+    "sweeps": "One primary config for each question: `python -m seva_exp -cn NAME`.",
+    "hydra": "Hydra's own groups.",
+}
+"""How a value is chosen, where it is not as in most groups."""
+MOSTLY = "`{0}=NAME` chooses, `{0}.FIELD=VALUE` sets a field."
+SWEEPS = "sweeps"
+
+
+def pages() -> dict[str, str]:
+    """Markdown by the page's name: ``config`` for what is in no group, then a page a group."""
+    folders = sorted(path.name for path in config_dir().iterdir() if path.is_dir())
+    groups = dict.fromkeys([*CLASSES, *folders, SWEEPS])
+    return {"config": overview(), **{group: page(group) for group in groups}}
+
+
+def overview() -> str:
+    """The fields that stand in no group, and the primary config."""
+    plain = {k: v for k, v in fields(Experiment).items() if k.split(".")[0] not in CLASSES}
+    shared = {f"benchmark.{name}": text for name, text in fields(Mode).items()}
+    return "\n".join(
+        [
+            "## Outside the groups",
+            "",
+            *_table({**fields(Options), **plain, **shared}),
+            "",
+            "## The primary config",
+            "",
+            *_file(config_dir() / "config.yaml"),
+            "",
+        ]
+    )
+
+
+def page(group: str) -> str:
+    """One group: the fields of its classes, then its files."""
+    lines = [f"# `{group}`", "", HOW.get(group, MOSTLY.format(group)), ""]
+    for kind, cls in CLASSES.get(group, {}).items():
+        lines += [f"## Fields of `kind: {kind}`" if kind else "## Fields", "", _about(cls), ""]
+        lines += [*_table(fields(cls)), ""]
+    root = sweeps_dir() if group == SWEEPS else config_dir() / group
+    for file in sorted(root.rglob("*.yaml"), key=lambda file: (len(file.parts), file)):
+        lines += [f"## {_title(file)}", "", *_file(file), ""]
+    return "\n".join(lines)
+
+
+def _title(file: Path) -> str:
+    """The words that choose a file."""
+    if file.parent == sweeps_dir():
+        return f"`-cn {file.stem}`"
+    root = sweeps_dir() if sweeps_dir() in file.parents else config_dir()
+    group = file.parent.relative_to(root).as_posix()
+    if file.parent.name == "fit":
+        return f"`{group}/{file.stem}`, taken by itself"
+    return f"`{'+' if group == 'aug' else ''}{group}={file.stem}`"
+
+
+def _about(cls: type[Spec]) -> str:
+    """The first paragraph of a class's docstring."""
+    return _plain((cls.__doc__ or "").strip().split("\n\n")[0])
+
+
+def _plain(docstring: str) -> str:
+    """One line of Markdown."""
+    return " ".join(docstring.split()).replace("``", "`")
+
+
+def _file(file: Path) -> list[str]:
+    """A config file as it is: its opening comment tells what it is, each value has its own."""
+    text = file.read_text(encoding="utf-8").rstrip("\n")
+    root = sweeps_dir() if sweeps_dir() in file.parents else config_dir()
+    return [f'```yaml title="{file.relative_to(root.parent).as_posix()}"', text, "```"]
+
+
+def _table(fields: Mapping[str, tuple[str, str, str]]) -> list[str]:
+    if not fields:
+        return ["No fields."]
+    rows = [
+        f"| `{name}` | {kind} | {default} | {what} |"
+        for name, (kind, default, what) in fields.items()
+    ]
+    return ["| field | value | default | what |", "|---|---|---|---|", *rows]
+
+
+def fields(cls: type[Spec]) -> dict[str, tuple[str, str, str]]:
+    """Value, default and meaning of each field, those of a config inside it under dotted names."""
+    schema = cls.model_json_schema()
+    return dict(_walk(schema, schema.get("$defs", {}), ""))
+
+
+def _walk(schema: Json, parts: Json, prefix: str) -> Iterator[tuple[str, tuple[str, str, str]]]:
+    for name, field in schema.get("properties", {}).items():
+        default = _default(name, field, schema)
+        if field.get("const") is None:  # `kind` is told by the heading
+            what = _plain(field.get("description", ""))
+            yield prefix + name, (_cell(_value(field, parts)), _cell(default), _cell(what))
+        for part in _parts(field, parts):
+            yield from _walk(part, parts, f"{prefix}{name}.")
+
+
+def _default(name: str, field: Json, schema: Json) -> str:
+    if name in schema.get("required", ()):
+        return "must be set"
+    return "" if "$ref" in field else _code(field.get("default", ""))
+
+
+def _parts(field: Json, parts: Json) -> list[Json]:
+    """The one config that a field may hold; of several, each has a page of its own."""
+    branches = [field, *field.get("anyOf", [])]
+    names = [branch["$ref"].rsplit("/", 1)[1] for branch in branches if "$ref" in branch]
+    return [parts[name] for name in names if "properties" in parts[name]]
+
+
+def _value(field: Json, parts: Json) -> str:
+    """What a field takes, in words: its type, its choices, its bounds."""
+    if "$ref" in field:
+        part = parts[field["$ref"].rsplit("/", 1)[1]]
+        return _value(part, parts) if "enum" in part else "fields below"
+    if "oneOf" in field:
+        return "a config with a `kind`"
+    if branches := field.get("anyOf"):
+        return ", or ".join(dict.fromkeys(_value(branch, parts) for branch in branches))
+    if "const" in field:
+        return _code(field["const"])
+    if "enum" in field:
+        return ", ".join(_code(value) for value in field["enum"])
+    return " ".join([_type(field, parts), *_bounds(field)])
+
+
+def _type(field: Json, parts: Json) -> str:
+    kind = str(field.get("type", "any value"))
+    if kind == "array":
+        inside = field.get("items") or (field.get("prefixItems") or [{}])[0]
+        return f"list of {_value(inside, parts)}" if inside else "list"
+    if kind == "object":
+        inside = field.get("additionalProperties")
+        return f"by name: {_value(inside, parts)}" if isinstance(inside, dict) else "by name"
+    return {"boolean": "`true`, `false`", "null": "`null`", "string": "text"}.get(kind, kind)
+
+
+def _bounds(field: Json) -> list[str]:
+    signs = {
+        "minimum": "≥",
+        "exclusiveMinimum": ">",
+        "maximum": "≤",
+        "exclusiveMaximum": "<",
+        "minLength": "of length ≥",
+        "pattern": "matching",
+    }
+    said = [(sign, field[name]) for name, sign in signs.items() if name in field]
+    return [f"{sign} {_code(v) if isinstance(v, str) else f'{v:g}'}" for sign, v in said]
+
+
+def _code(value: Any) -> str:
+    """A value as YAML writes it on a command line."""
+    if value is None or isinstance(value, bool):
+        value = {None: "null", True: "true", False: "false"}[value]
+    return f"`{value}`" if value != "" else "empty"
+
+
+def _cell(text: str) -> str:
+    """Text that stays within its cell; in code a bar is one as it is."""
+    bars_told = re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or "\\|", text)
+    return bars_told.replace("\n", "↵")
+
+
+def main(arguments: list[str]) -> None:
+    """Print one group's page, or all of them."""
+    found = pages()
+    for name in arguments or found:
+        if name not in found:
+            raise InputError(f"{name}: no such group.{suggest(name, found)}")
+        print(found[name])
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except InputError as error:
+        sys.exit(f"seva_exp: {error}")

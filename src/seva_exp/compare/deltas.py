@@ -1,0 +1,214 @@
+"""Is a difference more than chance? Every model against its base, or against a chosen run.
+
+A page holds many tests. Those of one benchmark under one protocol are one family, and p is
+corrected for their number (Holm): one test a variant (its runs differ in nothing but their seed)
+and metric. A variant's p is the largest of its seeds, and 1 where they differ in direction, so that
+what is significant is seen with every seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seva_exp.compare.runs import FinishedRun, groups
+from seva_exp.core.errors import InputError
+from seva_exp.core.records import ALIGNED, BASE, Delta, Prediction, Score, read_jsonl
+from seva_exp.report.significance import arrow, label, verdict
+from seva_exp.runs.folder import predictions_of
+from seva_exp.stages import paired
+
+if TYPE_CHECKING:
+    from seva_exp.benchmarks import AnyBenchmark
+
+KEPT = 4
+"""Files of predictions that are held at once: a base that runs share is read once."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric under its protocol: two protocols are never one column."""
+
+    benchmark: str
+    protocol: str
+    split: str
+    metric: str
+    better: str
+
+    @property
+    def id(self) -> str:
+        """As W&B and the CSV call it."""
+        return f"{self.benchmark}@{self.protocol}/{self.split}/{self.metric}"
+
+    @property
+    def label(self) -> str:
+        """As a table's head calls it."""
+        return f"{label(self.split, self.metric)} {arrow(self.better)}".strip()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model with its scores: a run's final one, or the base that runs share."""
+
+    run: FinishedRun
+    model: str
+    scores: dict[Column, Score]
+    sharing: tuple[FinishedRun, ...] = ()
+    """Of a base: the runs that measured it so; ``run`` is the first of them."""
+
+    def predictions(self, benchmark: str) -> list[Prediction]:
+        """What it said, scored as its scores are; nothing where the answers are no longer
+        there."""
+        path = predictions_of(self.run.folder, self.run.report, self.model, benchmark)
+        return _predictions(path) if path.exists() else []
+
+    @property
+    def variant(self) -> str:
+        """Equal for models of runs that differ in nothing but their seed; a base is its own."""
+        return f"{BASE} {self.run.folder}" if self.model == BASE else self.run.variant
+
+
+@lru_cache(maxsize=KEPT)
+def _predictions(path: Path) -> list[Prediction]:
+    return list(read_jsonl(path, Prediction))
+
+
+@dataclass(frozen=True)
+class Change:
+    """A difference; the p of its variant corrected for the ``tests`` of its family; and what both
+    say in words."""
+
+    delta: Delta
+    corrected: float
+    tests: int
+
+    @property
+    def verdict(self) -> str:
+        """By the corrected p."""
+        return verdict(replace(self.delta, p=self.corrected))
+
+
+def measured(run: FinishedRun, model: str) -> Measured:
+    """One model of a run with its scores."""
+    found = {
+        Column(s.benchmark, s.protocol, s.split, s.metric, s.better): s
+        for s in run.report.scores
+        if s.model == model
+    }
+    return Measured(run, model, found)
+
+
+def models(runs: Sequence[FinishedRun]) -> list[Measured]:
+    """Each different base once, then the final model of every run (also of one that measured
+    nothing: its pairs and its training are still compared)."""
+    bases: dict[tuple[Score, ...], list[FinishedRun]] = {}
+    for run in runs:
+        if scores := measured(run, BASE).scores:
+            bases.setdefault(tuple(scores.values()), []).append(run)
+    shared = [replace(measured(group[0], BASE), sharing=tuple(group)) for group in bases.values()]
+    return [*shared, *(measured(run, ALIGNED) for run in runs)]
+
+
+def columns(found: Iterable[Measured]) -> list[Column]:
+    """All metrics, a benchmark and protocol after the other."""
+    seen = dict.fromkeys(column for one in found for column in one.scores)
+    tests = list(dict.fromkeys((c.benchmark, c.protocol) for c in seen))
+    return sorted(seen, key=lambda c: tests.index((c.benchmark, c.protocol)))
+
+
+def changes(found: Sequence[Measured], reference: Measured | None) -> list[dict[Column, Change]]:
+    """Per model the change of its metrics: against ``reference``, or, without one, of each final
+    model against its run's own base. Paired over the same questions' pictures; where two models
+    answered different questions there is none."""
+    deltas = [_deltas(one, reference) for one in found]
+    corrected = _corrected(found, deltas)
+    return [
+        {column: Change(delta, *corrected[one.variant, column]) for column, delta in row.items()}
+        for one, row in zip(found, deltas, strict=True)
+    ]
+
+
+def _corrected(
+    found: Sequence[Measured], rows: Sequence[dict[Column, Delta]]
+) -> dict[tuple[str, Column], tuple[float, int]]:
+    """Of each variant and metric the corrected p, and for how many tests it is. Of several runs
+    with one seed the one counts that ``groups`` takes."""
+    from seva_exp.benchmarks.statistics import holm
+
+    taken = {run.folder for group in groups([one.run for one in found]) for run in group}
+    families: dict[tuple[str, str], dict[tuple[str, Column], dict[int, Delta]]] = {}
+    for one, row in sorted(
+        zip(found, rows, strict=True), key=lambda pair: pair[0].run.folder in taken
+    ):
+        for column, delta in row.items():
+            family = families.setdefault((column.benchmark, column.protocol), {})
+            family.setdefault((one.variant, column), {})[one.run.report.seed] = delta
+    return {
+        test: (p, len(family))
+        for family in families.values()
+        for test, p in zip(
+            family, holm([joint_p(list(d.values())) for d in family.values()]), strict=True
+        )
+    }
+
+
+def joint_p(seeds: Sequence[Delta]) -> float:
+    """The largest p of the seeds, and 1 where they differ in direction: every seed shows it."""
+    if len({delta.value > 0 for delta in seeds}) > 1:
+        return 1.0
+    return max(delta.p for delta in seeds)
+
+
+def _deltas(one: Measured, reference: Measured | None) -> dict[Column, Delta]:
+    if reference is None:
+        if one.model == BASE:
+            return {}
+        named = {(c.benchmark, c.split, c.metric): c for c in one.scores}
+        return {
+            named[key]: delta
+            for delta in one.run.report.final_deltas
+            if (key := (delta.benchmark, delta.split, delta.metric)) in named
+        }
+    if (one.run.folder, one.model) == (reference.run.folder, reference.model):
+        return {}
+    shared = [column for column in one.scores if column in reference.scores]
+    found = {}
+    for name in dict.fromkeys(column.benchmark for column in shared):
+        paired = {(d.split, d.metric): d for d in _paired(one, reference, name)}
+        for column in shared:
+            if column.benchmark == name and (column.split, column.metric) in paired:
+                found[column] = paired[column.split, column.metric]
+    return found
+
+
+def _paired(one: Measured, reference: Measured, name: str) -> list[Delta]:
+    """one - reference on one benchmark; empty when they answered different questions."""
+    before, after = reference.predictions(name), one.predictions(name)
+    if not before or [(p.sample_id, p.group) for p in before] != [
+        (p.sample_id, p.group) for p in after
+    ]:
+        return []
+    try:
+        benchmark = benchmark_of(one.run, name)
+    except InputError:
+        return []
+    return paired(benchmark, name, before, after)
+
+
+def benchmark_of(run: FinishedRun, name: str) -> AnyBenchmark:
+    """A run's benchmark, from its config. Raises InputError for one that this version of seva_exp
+    does not know."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from seva_exp.benchmarks import AnyBenchmark
+
+    try:
+        found: AnyBenchmark = TypeAdapter(AnyBenchmark).validate_python(
+            run.config["benchmark"][name]
+        )
+    except ValidationError as error:
+        raise InputError(f"{run.folder}: benchmark.{name} is of another version: {error}") from None
+    return found

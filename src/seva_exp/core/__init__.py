@@ -1,0 +1,1 @@
+"""What everything else stands on: specs, records, the store, seeds, the machine."""

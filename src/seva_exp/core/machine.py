@@ -1,0 +1,170 @@
+"""Where and how a run is computed. Nothing here changes a key: it never enters a hash."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from seva_exp.core.errors import InputError
+from seva_exp.core.spec import Spec
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Server(Spec):
+    """The OpenAI-compatible endpoint that ``generation=server`` asks, and how."""
+
+    field: ClassVar[str] = "machine.server"
+    """Where it stands in the config."""
+    url: str | None = Field(None, pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")
+    """Base address, mostly ending in /v1, e.g. http://127.0.0.1:8000/v1; no user, no password."""
+    concurrency: int = Field(64, ge=1)
+    """Questions under way at once; one that answers a question at a time wants few of them."""
+    timeout_seconds: float = Field(600.0, gt=0)
+    """Longest wait for one reply, the server's queue included; then it is asked again."""
+    retries: int = Field(8, ge=0)
+    """How often a question is asked again after a fault that may pass (HTTP 408, 409, 429 and 5xx,
+    a lost connection, no reply in time); 8 take about two minutes."""
+    api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """The environment variable that holds the API key; none: no key is sent."""
+
+    def api_key(self) -> str | None:
+        """The key. Raises InputError when the variable is not set."""
+        if self.api_key_env is None:
+            return None
+        key = os.environ.get(self.api_key_env, "").strip()
+        if key.isascii() and key.isprintable() and key:
+            return key
+        fault = "holds what no key is made of" if key else "is not set"
+        raise InputError(
+            f"{self.field}.api_key_env={self.api_key_env}: this environment variable {fault}. "
+            "Put the server's API key into it, or set api_key_env=null if it wants none."
+        )
+
+
+class JudgeServer(Server):
+    """The OpenAI-compatible endpoint that a judge answers at, how it is asked, what it costs."""
+
+    field: ClassVar[str] = "machine.judge"
+    concurrency: int = Field(16, ge=1)
+    """Questions under way at once."""
+    timeout_seconds: float = Field(120.0, gt=0)
+    """Longest wait for one reply; then it is asked again."""
+    prompt_price: float | None = Field(None, ge=0)
+    """Price of a million tokens that are sent, for the cost that a plan tells; none: untold."""
+    reply_price: float | None = Field(None, ge=0)
+    """Price of a million tokens that come back."""
+
+    def cost(self, prompt_tokens: float, reply_tokens: float) -> float | None:
+        """What so many tokens cost; None where a price is untold."""
+        if self.prompt_price is None or self.reply_price is None:
+            return None
+        return (prompt_tokens * self.prompt_price + reply_tokens * self.reply_price) / 1e6
+
+
+class Machine(Spec):
+    """Devices, batch sizes and folders."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """``auto`` takes CUDA, then MPS, then the CPU."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """``auto``: bfloat16 on a GPU that has it, float16 on one that has not, else float32."""
+    batch_size: int = Field(64, ge=1)
+    """Most rows (questions) generated at once."""
+    generation_tokens: int | None = Field(None, ge=1)
+    """Tokens of which keys and values are held at once in generation: a picture's prefix counts
+    once, a row with what it has of its own. None: as many as the device's free memory takes. When
+    memory runs out it is halved and the work goes on."""
+    cuda_graphs: bool = False
+    """Whether, on a CUDA device, the steps of generation are recorded as CUDA graphs and played
+    again; where that cannot be, one line says so and they are computed as ever. Off until it has
+    run on a GPU, which it has not yet."""
+    train_batch_size: int = Field(16, ge=1)
+    """Preferences (or instructions) per forward pass, each a row for the chosen answer, for every
+    rejected one and, with the loss term ``image``, for every view's picture. ``batch_size`` of
+    ``dpo`` and ``sft`` is reached by gradient accumulation."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    checkpoint_minutes: float | None = Field(10.0, ge=0)
+    """Training saves a checkpoint after the first step that ends this many minutes after the last
+    one (0: after each step); the same command goes on from it after a kill. None: no checkpoints.
+    """
+    processes: int = Field(1, ge=1)
+    """Processes that share the samples of ``answers`` and the pictures of ``evaluate``, and train
+    together (DDP): one GPU each, or all on the CPU; everything else runs in one. The rows of an
+    optimizer step are dealt to them, so a step stays what it is, and results do not
+    change. N need not divide ``batch_size``, but those that get fewer rows wait for the others."""
+    accelerate: str | None = None
+    """How processes that train share out weights, gradients and optimizer: ``fsdp``, ``zero2``,
+    ``zero3``, or a config file of ``accelerate launch``. None: they do not (DDP)."""
+    vision_cache: float | None = Field(None, ge=0)
+    """Main memory in GiB for pictures' features, which ``reference`` and ``align`` compute once;
+    what does not fit is computed again each time. Training processes share it evenly. None: a
+    quarter of what is free when the stage begins (LLaVA-1.5-7B: 4.7 MB a picture)."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of torch; none leaves torch's own choice."""
+    server: Server = Server()
+    """The server that answers with ``generation=server``."""
+    judge: JudgeServer = JudgeServer()
+    """The server at which the judge answers."""
+    store: str | None = None
+    """Folder of the artifacts; none means $SEVA_EXP_STORE, else ``<runs>/store``."""
+    runs: str = "runs"
+    """Folder in which each run makes its own."""
+    progress: Literal["auto", "bar", "lines", "off"] = "auto"
+    """``auto``: a bar on a terminal, a line now and then in a log file."""
+
+    @model_validator(mode="after")
+    def _each_process_has_a_device(self) -> Machine:
+        if self.processes > 1 and (self.device == "mps" or ":" in self.device):
+            raise ValueError(
+                f"processes={self.processes}: each process needs a device of its own, and "
+                f"device={self.device} is one. Take device=cuda or cpu, or processes=1"
+            )
+        return self
+
+    def store_root(self) -> Path:
+        """The store's folder, from the field, the environment or the default."""
+        root = self.store or os.environ.get("SEVA_EXP_STORE")
+        return Path(root).expanduser().absolute() if root else self.runs_root() / "store"
+
+    def runs_root(self) -> Path:
+        """The folder of the runs' folders."""
+        return Path(self.runs).expanduser().absolute()
+
+
+def resolve_device(machine: Machine) -> torch.device:
+    """The torch device that ``machine.device`` means here. Raises InputError when it is absent."""
+    import torch
+
+    wanted = machine.device
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            wanted = "cuda"
+        elif torch.backends.mps.is_available():
+            wanted = "mps"
+        else:
+            wanted = "cpu"
+    device = torch.device(wanted)
+    missing = (device.type == "cuda" and not torch.cuda.is_available()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise InputError(f"machine.device={machine.device}: not on this machine. Use 'auto'.")
+    return device
+
+
+def resolve_dtype(machine: Machine, device: torch.device) -> torch.dtype:
+    """The number format that fits: what ``machine.dtype`` says, or the device's best."""
+    import torch
+
+    if machine.dtype != "auto":
+        return getattr(torch, machine.dtype)
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)  # T4 and V100 emulate it
+        return torch.bfloat16 if native else torch.float16
+    return torch.float32

@@ -1,0 +1,266 @@
+"""What flows between stages: frozen records, one JSON line each."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from seva_exp.core.spec import Json, canonical
+
+CLEAN = "clean"
+"""Name of the view that changes nothing; its answer is ``chosen``."""
+BASE, ALIGNED = "base", "aligned"
+"""What scores call the model before the run and the run's final one."""
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """A picture file: ``path`` relative to its data root, ``sha256`` of the file's bytes."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with the question that is asked about it. ``response`` is the answer that
+    instruction data holds (STIC's stage 2 trains on it); unlabeled data has none."""
+
+    id: str
+    image: ImageRef
+    prompt: str
+    response: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said. ``asked`` is the prompt really sent, ``tokens`` the generated ids
+    (end-of-sequence included when it was produced; none from a server), ``stop`` is ``eos`` or
+    ``length``; ``logprobs`` are the tokens' log-probabilities, where ``generation.logprobs`` kept
+    them."""
+
+    sample_id: str
+    view: str
+    asked: str
+    text: str
+    tokens: tuple[int, ...]
+    stop: str
+    logprobs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A preference: on the clean ``image`` and ``prompt``, ``chosen`` over each ``rejected``.
+
+    ``views[k]`` names the negative view that gave ``rejected[k]``. The token ids are those that
+    were generated, so that training never re-tokenises an answer; ``()`` stands for an answer
+    whose text alone is known (changed after it was generated, or a server's): training tokenises
+    it."""
+
+    sample_id: str
+    image: ImageRef
+    prompt: str
+    chosen: str
+    rejected: tuple[str, ...]
+    views: tuple[str, ...]
+    chosen_tokens: tuple[int, ...]
+    rejected_tokens: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Something a stage left out, and why. ``sample_id`` is a sample, a file name or a row."""
+
+    sample_id: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A trained LoRA adapter: a folder in PEFT's layout, the base model, the weights' hash."""
+
+    dir: str
+    base: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer of a benchmark. ``group`` is the unit that is resampled (the image). ``score`` is
+    None, and ``counts`` is empty, until a judge has scored it: then it enters no metric."""
+
+    sample_id: str
+    group: str
+    type: str
+    prompt: str
+    text: str
+    extracted: str
+    target: str
+    score: float | None
+    counts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a judge said of one answer, the ``repeat``-th time (from 0), and the counts that its
+    reply gives. ``reply`` is the last one; ``score`` is None where none could be read."""
+
+    sample_id: str
+    repeat: int
+    reply: str
+    extracted: str
+    score: float | None
+    counts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric over ``n`` answers, with its 95 % bootstrap interval (``low``, ``high``) over
+    pictures. ``spread`` is its standard deviation over a judge's repeats, where there are
+    several."""
+
+    model: str
+    benchmark: str
+    split: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    protocol: str
+    better: str = "higher"
+    spread: float | None = None
+
+
+@dataclass(frozen=True)
+class Delta:
+    """``model`` - base of one metric, by a paired bootstrap; ``p`` is two-sided. ``model`` is
+    ``aligned`` for the run's final model, ``round1``, ``stage1`` ... for one on the way to it.
+    ``groups`` is how many groups (pictures) the metric rests on, ``groups_needed`` how many would
+    show a change of this size (80 % power, level 5 %; None: nothing changed); ``mcnemar_p`` is the
+    exact McNemar test's, where it applies."""
+
+    benchmark: str
+    split: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    p: float
+    better: str = "higher"
+    model: str = "aligned"
+    groups: int = 0
+    groups_needed: int | None = None
+    mcnemar_p: float | None = None
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What one stage of a run did. ``seconds`` is what the artifact took when it was made."""
+
+    name: str
+    key: str
+    cached: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """``sampled`` = ``kept`` + the sum of ``dropped``."""
+
+    sampled: int
+    kept: int
+    dropped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run leaves behind, and the content of ``report.json``."""
+
+    key: str
+    name: str
+    seed: int
+    dir: str
+    stages: tuple[StageResult, ...]
+    pairs: PairCounts | None = None
+    scores: tuple[Score, ...] = ()
+    deltas: tuple[Delta, ...] = ()
+
+    @property
+    def final_deltas(self) -> tuple[Delta, ...]:
+        """The changes of the run's final model, without those of models on the way to it."""
+        return tuple(delta for delta in self.deltas if delta.model == ALIGNED)
+
+    def to_json(self) -> Json:
+        """The documented contract of ``report.json``."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: Json) -> Report:
+        """The inverse of ``to_json``. Raises KeyError, TypeError or AttributeError for what is no
+        report."""
+        return cls(
+            **{name: row[name] for name in ("key", "name", "seed", "dir")},
+            stages=tuple(StageResult(**stage) for stage in row["stages"]),
+            pairs=PairCounts(**row["pairs"]) if row["pairs"] else None,
+            scores=tuple(Score(**score) for score in row["scores"]),
+            deltas=tuple(Delta(**delta) for delta in row["deltas"]),
+        )
+
+
+Record = TypeVar("Record")
+
+
+def to_line(record: Any) -> str:
+    """A record as one line of canonical JSON, newline included."""
+    return canonical(asdict(record)) + "\n"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that is there when all of it is: temporary file, flush to disk, rename."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+@contextmanager
+def jsonl_writer(path: Path) -> Iterator[Callable[[Any], object]]:
+    """A function that writes one record as a line of a ``whole_file``."""
+    with whole_file(path) as file:
+        yield lambda record: file.write(to_line(record).encode())
+
+
+def write_jsonl(path: Path, records: Iterable[Any]) -> None:
+    """Write one record a line, atomically."""
+    with jsonl_writer(path) as write:
+        for record in records:
+            write(record)
+
+
+def read_jsonl(path: Path, kind: type[Record]) -> Iterator[Record]:
+    """Read records of one kind, in the file's order."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield from_json(kind, json.loads(line))
+
+
+def from_json(kind: type[Record], row: Json) -> Record:
+    """Build a record of ``kind`` from parsed JSON (lists become tuples, ``image`` an ImageRef)."""
+    values = {name: _tuples(value) for name, value in row.items()}
+    if isinstance(values.get("image"), dict):
+        values["image"] = ImageRef(**values["image"])
+    return kind(**values)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

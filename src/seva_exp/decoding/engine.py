@@ -1,0 +1,104 @@
+"""The in-process engine: questions in, answers out, a few at a time as they are finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from seva_exp.core.interfaces import Asks, Reply, Request, VisionLanguageModel
+from seva_exp.decoding.budget import Budget
+from seva_exp.decoding.cuda_graphs import Recorded, cuda_graphs
+from seva_exp.decoding.hf_generate import Batches
+from seva_exp.decoding.prefetch import Ahead
+from seva_exp.decoding.rows import ImageChange
+from seva_exp.decoding.sampling import Sampling
+from seva_exp.decoding.scheduler import Loop
+from seva_exp.models.attention import unproven
+
+
+class Engine:
+    """Generation on one loaded model, up to ``batch_size`` rows at once and within ``tokens`` of
+    keys and values (None: what the device has room for). ``change`` is a pixel-space view, or None;
+    without ``sampling`` it is greedy. ``logprobs``: replies bring the log-probabilities of their
+    tokens. ``graphs``: on a CUDA device decode steps are recorded. ``warn`` is told if the model
+    has to take a slower way."""
+
+    def __init__(
+        self,
+        vlm: VisionLanguageModel,
+        batch_size: int,
+        change: ImageChange | None = None,
+        sampling: Sampling | None = None,
+        *,
+        tokens: int | None = None,
+        neighbours: int = 1,
+        logprobs: bool = False,
+        graphs: bool = False,
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        why = unproven(vlm)
+        self._asks: Asks
+        if why:
+            warn(f"generation takes transformers' slower loop, since {why}")
+            self._asks = Batches(vlm, batch_size, change, sampling, logprobs)
+        else:
+            recorded = None
+            if graphs and vlm.device.type == "cuda":
+                recorded = Recorded(cuda_graphs(vlm.device), warn)
+            budget = Budget(vlm, tokens, neighbours)
+            self._asks = Continuous(vlm, batch_size, change, sampling, budget, logprobs, recorded)
+
+    def run(self, requests: Sequence[Request]) -> Iterator[list[Reply]]:
+        """Yield every request's reply, in any order."""
+        return self._asks.run(requests)
+
+
+class Continuous:
+    """Every picture's prefix once, its questions behind it; rows that finish leave and waiting ones
+    take their place."""
+
+    def __init__(
+        self,
+        vlm: VisionLanguageModel,
+        batch_size: int,
+        change: ImageChange | None,
+        sampling: Sampling | None,
+        budget: Budget,
+        logprobs: bool,
+        recorded: Recorded | None = None,
+    ) -> None:
+        self._vlm = vlm
+        self._batch_size = batch_size
+        self._change = change
+        self._sampling = sampling
+        self._logprobs = logprobs
+        self._recorded = recorded
+        self._budget = budget
+
+    def run(self, requests: Sequence[Request]) -> Iterator[list[Reply]]:
+        """Yield replies when ``batch_size`` have come together, and what there is before an error.
+        When memory runs out, what was not finished is done again within half the tokens; the engine
+        keeps to them."""
+        ahead = Ahead(self._vlm, requests, self._change)
+        loop = Loop(
+            self._vlm,
+            ahead,
+            self._batch_size,
+            self._budget,
+            self._sampling,
+            self._logprobs,
+            self._recorded,
+        )
+        try:
+            while not loop.done:
+                try:
+                    loop.advance()
+                except Exception:
+                    if loop.replies:
+                        yield loop.taken()
+                    raise
+                if loop.replies and (loop.done or len(loop.replies) >= self._batch_size):
+                    yield loop.taken()
+        finally:
+            ahead.close()
+            if self._recorded:
+                self._recorded.forget()

@@ -1,0 +1,94 @@
+"""A question about a picture, as an OpenAI-compatible server takes it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from seva_exp.core.interfaces import Asks, ModelSource, Request
+from seva_exp.core.machine import Server
+from seva_exp.core.randomness import seed_for
+from seva_exp.decoding.spec import ServerGeneration
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SEED_BITS = 31
+"""Some servers hand the seed to NumPy or a C int."""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """How the questions of one view are put. What is sampled draws from (``seed``, ``purpose``,
+    request's id)."""
+
+    generation: ServerGeneration
+    source: ModelSource
+    seed: int
+    purpose: str
+
+    def body(self, request: Request) -> bytes:
+        """The request's JSON: one user message, the picture (PNG, its own size) before the text."""
+        picture = {"type": "image_url", "image_url": {"url": data_url(self._picture(request))}}
+        content = [picture, {"type": "text", "text": request.prompt}]
+        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        if self.source.system_prompt:
+            messages.insert(0, {"role": "system", "content": self.source.system_prompt})
+        values = {
+            "model": self.generation.served_model,
+            "messages": messages,
+            "max_tokens": request.max_new_tokens,
+            "temperature": self.generation.temperature,
+            "top_p": self.generation.top_p,
+        }
+        if self.generation.seeded:
+            seed = seed_for(self.seed, self.purpose, request.id)
+            values["seed"] = seed % 2**SEED_BITS
+        return json.dumps(values).encode()
+
+    def _picture(self, request: Request) -> Image:
+        return self.source.squared(request.load())
+
+
+def data_url(picture: Image) -> str:
+    """The picture without loss, as text."""
+    file = BytesIO()
+    picture.save(file, "PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def server_engine(
+    server: Server, chat: Chat, warn: Callable[[str], None] = lambda text: None
+) -> Asks:
+    """The engine that asks ``server`` in the way of ``chat``."""
+    from seva_exp.served.asking import Asking
+    from seva_exp.served.chat import reply_of
+
+    return Asking(
+        server,
+        chat.body,
+        lambda request, response: reply_of(request.id, response),
+        lambda request: f"sample {request.id}",
+        warn,
+    )
+
+
+def check(server: Server, generation: ServerGeneration, source: ModelSource) -> None:
+    """Ask for one token about a grey picture. Raises InputError where that is not answered: the
+    server is not there, has no such model, or it takes no pictures."""
+    from seva_exp.served import endpoint
+
+    request = Request("check", "check", _grey, "What is in this picture?", 1)
+    body = Chat(generation, source, 0, "check").body(request)
+    named = f"generation.served_model={generation.served_model}"
+    endpoint.check(server, body, named, "a question about a picture")
+
+
+def _grey() -> Image:
+    from PIL import Image
+
+    return Image.new("RGB", (336, 336), "grey")

@@ -1,0 +1,114 @@
+"""Pictures read and encoded ahead of the model, a few at a time, in threads of their own."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from threading import Lock
+
+from seva_exp.core.interfaces import Reply, Request, VisionLanguageModel
+from seva_exp.decoding.budget import out_of_memory
+from seva_exp.decoding.hf_generate import reply_to
+from seva_exp.decoding.rows import Group, ImageChange, groups_of
+
+DEPTH = 4
+"""Pictures that are ready or being made ready."""
+THREADS = 2
+
+
+@dataclass
+class _Picture:
+    """The questions on one, and what is made of it when its turn is near."""
+
+    requests: list[Request]
+    made: Future[list[Group]] | None = None
+
+
+class Ahead:
+    """Groups picture by picture, in order. Files are decoded side by side; the processor, whose
+    tokenizer may not be used by two threads at once, is used under a lock."""
+
+    def __init__(
+        self,
+        vlm: VisionLanguageModel,
+        requests: Sequence[Request],
+        change: ImageChange | None,
+    ) -> None:
+        self._vlm = vlm
+        self._change = change
+        self._lock = Lock()
+        self._waiting = deque(map(_Picture, _by_picture(requests)))
+        self._pool = ThreadPoolExecutor(THREADS, "pictures")
+
+    def __len__(self) -> int:
+        """Pictures that were not taken yet."""
+        return len(self._waiting)
+
+    def put_back(self, requests: Iterable[Request]) -> None:
+        """These come next, before what waits already."""
+        self._waiting.extendleft(map(_Picture, reversed(_by_picture(requests))))
+
+    def take(self) -> list[Group]:
+        """The next picture's groups; what was wrong with it is raised here. When memory ran out
+        with it, what else was made ready is given up and it is tried again alone; if that does not
+        help, it stays the next one."""
+        self._begin()
+        picture = self._waiting.popleft()
+        self._begin()
+        assert picture.made
+        try:
+            return picture.made.result()
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+        self._waiting.appendleft(picture)
+        self._give_up()
+        groups = self._prepare(picture.requests)
+        self._waiting.popleft()
+        return groups
+
+    @property
+    def first(self) -> Request:
+        """One of those on the next picture."""
+        return self._waiting[0].requests[0]
+
+    def reply(self, request: Request, tokens: list[int], logprobs: list[float]) -> Reply:
+        """The generated ids as a reply."""
+        with self._lock:
+            return reply_to(self._vlm, request, tokens, logprobs)
+
+    def _begin(self) -> None:
+        """Make the next pictures ready."""
+        for picture in islice(self._waiting, DEPTH):
+            if picture.made is None:
+                picture.made = self._pool.submit(self._prepare, picture.requests)
+
+    def _give_up(self) -> None:
+        """What is ready, and what is being made so."""
+        futures = [picture.made for picture in self._waiting if picture.made]
+        for picture in self._waiting:
+            picture.made = None
+        wait([made for made in futures if not made.cancel()])
+
+    def _prepare(self, requests: list[Request]) -> list[Group]:
+        picture = requests[0].load()
+        with self._lock:
+            image = self._vlm.encode_image(picture)
+            if self._change:
+                image = self._change(requests[0], image)
+            return groups_of(self._vlm, requests, image)
+
+    def close(self) -> None:
+        """What has not begun never will; what has is waited for."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _by_picture(requests: Iterable[Request]) -> list[list[Request]]:
+    """In the order in which the pictures come first."""
+    found: dict[str, list[Request]] = {}
+    for request in requests:
+        found.setdefault(request.image_key, []).append(request)
+    return list(found.values())

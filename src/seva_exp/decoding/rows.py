@@ -1,0 +1,114 @@
+"""What waits for an answer: questions on a picture, split where they begin to differ."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any
+
+from torch import Tensor
+
+from seva_exp.core.interfaces import Encoded, EncodedImage, Request, VisionLanguageModel
+from seva_exp.models.attention import attention_of, positions_of
+
+ImageChange = Callable[[Request, EncodedImage], EncodedImage]
+"""A pixel-space view of one request's image."""
+
+
+@dataclass(eq=False)
+class Row:
+    """A question and its answer so far. ``end`` are the prompt's ids behind the prefix,
+    ``positions`` [A, F] theirs (A = 1, or 3 axes), ``first_position`` the answer's first. ``seed``:
+    of its draws, where it is sampled."""
+
+    request: Request
+    end: tuple[int, ...]
+    positions: Tensor
+    first_position: int
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    seed: int = 0
+
+    @property
+    def kept(self) -> int:
+        """Tokens of its own whose keys are in its slot: all but the last, which is to be fed."""
+        return len(self.end) + len(self.tokens) - 1
+
+    @property
+    def most(self) -> int:
+        """Places that its longest answer needs."""
+        return len(self.end) + self.request.max_new_tokens
+
+
+@dataclass(eq=False)
+class Seen:
+    """A picture until the last of its ``prefixes`` was run."""
+
+    image: EncodedImage | None
+    prefixes: int
+    features: Any = None
+
+    def used(self) -> None:
+        """One prefix was run; after the last, image and features are dropped."""
+        self.prefixes -= 1
+        if not self.prefixes:
+            self.image = self.features = None
+
+
+@dataclass(eq=False)
+class Group:
+    """Rows behind one prefix: ``ids``, ``positions`` [A, P], ``blocks`` as in ``Prompt``; its
+    ``slot`` once it was run."""
+
+    picture: Seen
+    ids: tuple[int, ...]
+    positions: Tensor
+    blocks: tuple[int, ...]
+    waiting: deque[Row]
+    running: int = 0
+    slot: int | None = None
+
+
+def groups_of(
+    vlm: VisionLanguageModel, requests: Sequence[Request], image: EncodedImage
+) -> list[Group]:
+    """The questions on one picture. Their longest common beginning is run once; where it does not
+    hold the whole picture, or all of a prompt sees all of it, each question is a group."""
+    encoded = [vlm.encode(image, request.prompt) for request in requests]
+    length = _shared_length(encoded)
+    alone = attention_of(vlm).sees_both_ways == "all" or length < _end_of_image(encoded[0])
+    together = [[pair] for pair in zip(requests, encoded, strict=True)]
+    if len(requests) > 1 and not alone:
+        together = [[pair for some in together for pair in some]]
+    picture = Seen(image, len(together))
+    return [
+        _group(vlm, picture, some, length if len(some) > 1 else len(some[0][1].ids))
+        for some in together
+    ]
+
+
+def _group(
+    vlm: VisionLanguageModel, picture: Seen, pairs: list[tuple[Request, Encoded]], length: int
+) -> Group:
+    rows: deque[Row] = deque()
+    first = pairs[0][1]
+    for request, encoded in pairs:
+        at = positions_of(vlm, encoded)
+        rows.append(Row(request, encoded.ids[length:], at[:, length:], int(at.max()) + 1))
+    blocks = attention_of(vlm).blocks(first)[:length]
+    return Group(picture, first.ids[:length], positions_of(vlm, first)[:, :length], blocks, rows)
+
+
+def _shared_length(encoded: Sequence[Encoded]) -> int:
+    """Of the common beginning; every question keeps at least one token of its own."""
+    columns = zip(*(one.ids[:-1] for one in encoded), strict=False)
+    return sum(1 for _ in takewhile(lambda ids: len(set(ids)) == 1, columns))
+
+
+def _end_of_image(encoded: Encoded) -> int:
+    """The place behind the last placeholder."""
+    run, ids = encoded.image.placeholders, encoded.ids
+    starts = (i for i, id in enumerate(ids) if id == run[0] and ids[i : i + len(run)] == run)
+    return next(starts) + len(run)

@@ -1,0 +1,386 @@
+"""The decoding loop: which rows come in, one forward pass at a time, which go out.
+
+Which rows run together depends on the requests and the budget alone, never on time.
+
+Shape legend: R rows, V vocabulary, T tokens of a step, A axes of positions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seva_exp.core.interfaces import Reply, VisionLanguageModel
+from seva_exp.decoding.budget import Budget, does_not_fit, even_alone, out_of_memory
+from seva_exp.decoding.cuda_graphs import Recorded
+from seva_exp.decoding.kv_attention import (
+    Decode,
+    Layout,
+    Part,
+    Prefill,
+    Shape,
+    Step,
+    over_slots,
+)
+from seva_exp.decoding.kv_cache import STEP, Extent, Slots
+from seva_exp.decoding.prefetch import Ahead
+from seva_exp.decoding.rows import Group, Row, Seen
+from seva_exp.decoding.sampling import Sampling
+from seva_exp.models.attention import attention_of
+from seva_exp.models.branches import Prompt
+from seva_exp.models.transfer import put
+from seva_exp.models.vision import features_of, joined
+
+PREFILL = 2048
+"""Tokens of questions and pictures in one forward pass, unless one alone has more."""
+PROMISED = 128
+"""Tokens of an answer for which a row that comes in must find room; a longer one takes what is
+free, or the place of the row with the fewest tokens."""
+FILL = 3, 4
+"""New rows come in when no more than this share of the last filling is left."""
+
+
+@dataclass(frozen=True)
+class Joining:
+    """Rows that come in behind one prefix, which is run now if it is ``new``."""
+
+    group: Group
+    new: bool
+    rows: list[Row]
+
+
+class Loop:
+    """One run over some requests. ``replies`` are those that were not handed out yet."""
+
+    def __init__(
+        self,
+        vlm: VisionLanguageModel,
+        ahead: Ahead,
+        most_rows: int,
+        budget: Budget,
+        sampling: Sampling | None,
+        logprobs: bool,
+        recorded: Recorded | None = None,
+    ) -> None:
+        self.replies: list[Reply] = []
+        self._vlm = vlm
+        self._ahead = ahead
+        self._most_rows = most_rows
+        self._budget = budget
+        self._sampling = sampling
+        self._logprobs = logprobs
+        self._recorded = recorded
+        suppressed = vlm.model.generation_config.suppress_tokens or []
+        self._suppressed = torch.tensor(suppressed, dtype=torch.long, device=vlm.device)
+        self._over_blocks = attention_of(vlm).window_over_blocks
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._recorded:
+            self._recorded.forget()
+        self._slots = Slots()
+        self._queue: deque[Group] = deque()  # the first ones' rows come in next
+        self._rows: list[tuple[Row, Group]] = []  # by slot
+        self._groups: list[Group] = []  # by slot
+        self._layout: Layout | None = None
+        self._full = 0
+        self._filling = True
+
+    @property
+    def done(self) -> bool:
+        """Whether every request has its reply."""
+        return not (self._rows or self._queue or len(self._ahead))
+
+    def taken(self) -> list[Reply]:
+        """The replies, which are then handed out."""
+        replies, self.replies = self.replies, []
+        return replies
+
+    @torch.inference_mode()
+    def advance(self) -> None:
+        """One forward pass: new rows where there is room, else a token of each row. If memory runs
+        out, what runs is put back, to be done again within half the tokens. Raises StageError for
+        a picture that takes all memory for itself."""
+        left, of = FILL
+        joining: list[Joining] = []
+        try:
+            if self._filling or len(self._rows) * of <= self._full * left:
+                joining = self._admit()
+                self._filling, self._full = bool(joining), len(self._rows)
+            if joining:
+                return self._prefill(joining)
+            return self._decode() if self._rows else None
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            if not self._held:
+                raise even_alone(self._ahead.first) from error
+        self._again()  # outside of the handler, which keeps the failed pass's tensors
+
+    @property
+    def _held(self) -> int:
+        """Tokens for which there is room now, or must be."""
+        return max(self._need().tokens, self._slots.extent.tokens)
+
+    def _again(self) -> None:
+        used = self._held
+        waiting = [row for group in self._queue for row in group.waiting]
+        back = [row.request for row in [*(row for row, _ in self._rows), *waiting]]
+        self._begin()
+        self._budget.halve(used)
+        self._ahead.put_back(back)
+        if self._vlm.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    # Coming in and going out
+
+    def _admit(self) -> list[Joining]:
+        """What the next pass takes in, in order. Raises StageError for a row that has no room even
+        alone."""
+        found: list[Joining] = []
+        fed, limit = 0, min(PREFILL, self._budget.tokens)
+        need = self._need()
+        while len(self._rows) < self._most_rows and (group := self._next()):
+            row = group.waiting[0]
+            new = group.slot is None
+            fed += len(row.end) + (len(group.ids) if new else 0)
+            wider = need.with_one(len(group.ids) if new else 0, self._promised(row))
+            if wider.tokens > self._budget.tokens and not self._rows:
+                raise does_not_fit(row.request, wider.tokens, self._budget.tokens)
+            if (found and fed > limit) or wider.tokens > self._budget.tokens:
+                break
+            need = wider
+            if new:
+                group.slot = len(self._groups)
+                self._groups.append(group)
+            if new or not found or found[-1].group is not group:
+                found.append(Joining(group, new, []))
+            found[-1].rows.append(group.waiting.popleft())
+            self._join(row, group)
+        return found
+
+    def _join(self, row: Row, group: Group) -> None:
+        self._rows.append((row, group))
+        self._layout = None
+        group.running += 1
+        if self._sampling:
+            row.seed = self._sampling.seed_of(row.request.id)
+
+    def _next(self) -> Group | None:
+        """The first group with a waiting row. A picture for which there is no memory waits until
+        those that run have left."""
+        while self._queue and not self._queue[0].waiting:
+            self._queue.popleft()
+        if not self._queue and len(self._ahead):
+            try:
+                self._queue.extend(self._ahead.take())
+            except Exception as error:
+                if not (self._rows and out_of_memory(error)):
+                    raise
+        return self._queue[0] if self._queue else None
+
+    def _promised(self, row: Row) -> int:
+        """Places of its own for which a row that comes in must find room."""
+        return min(row.most, len(row.end) + (PROMISED if self._rows else 1))
+
+    def _need(self) -> Extent:
+        """For the next token of every row."""
+        prefix = max((len(group.ids) for group in self._groups), default=0)
+        longest = max((row.kept + 1 for row, _ in self._rows), default=0)
+        return Extent(len(self._groups), prefix, len(self._rows), longest)
+
+    def _make_room(self) -> None:
+        """For the next token of every row. If need be a prefix that only waiting rows need is given
+        up, then rows are put back, those with the fewest tokens: the least work is done again, and
+        the row with the most always ends. Where there is no room for one more token, it is made for
+        several, since the buffers are then made anew."""
+        fits, spare = self._budget.tokens, 0
+        while (need := self._need()).longer(spare).tokens > fits:
+            if idle := next((group for group in self._groups if not group.running), None):
+                self._ahead.put_back([row.request for row in idle.waiting])
+                self._queue.remove(idle)
+                self._give_up(idle)
+                continue
+            slot = min(reversed(range(len(self._rows))), key=lambda i: self._rows[i][0].kept)
+            row, _ = self._rows[slot]
+            if len(self._rows) == 1:
+                raise does_not_fit(row.request, need.tokens, fits)
+            self._ahead.put_back([row.request])
+            self._leave(slot)
+            spare = self._spare() if len(self._rows) > 1 else 0
+            self._full = len(self._rows)
+        self._slots.fit(need, fits, self._most_rows)
+
+    def _spare(self) -> int:
+        """Places that rows may need beyond those of the next token, as far as buffers grow."""
+        longest = max(row.kept + 1 for row, _ in self._rows)
+        return max(0, min(STEP, max(row.most for row, _ in self._rows) - longest))
+
+    def _leave(self, slot: int) -> None:
+        """The last row takes the place; a prefix that nobody needs is given up."""
+        _, group = self._rows[slot]
+        last = self._rows.pop()
+        if slot < len(self._rows):
+            self._rows[slot] = last
+            self._slots.move(self._slots.own, len(self._rows), slot)
+        self._layout = None
+        group.running -= 1
+        if not group.running and not group.waiting:
+            self._give_up(group)
+
+    def _give_up(self, group: Group) -> None:
+        """Its prefix; the last one takes its place."""
+        assert group.slot is not None
+        self._layout = None
+        other = self._groups.pop()
+        if other is not group:
+            self._groups[group.slot] = other
+            self._slots.move(self._slots.prefixes, len(self._groups), group.slot)
+            other.slot = group.slot
+        group.slot = None
+
+    # Forward passes
+
+    def _prefill(self, joining: list[Joining]) -> None:
+        """New prefixes and the ends of the questions behind them; each row's first token."""
+        self._slots.fit(self._need(), self._budget.tokens, self._most_rows)
+        ids: list[int] = []
+        positions: list[Tensor] = []
+        places: list[int] = []  # of T, where a first token is predicted
+        ends: list[tuple[int, int, int]] = []  # place of T, row, place in it
+        slot = before = len(self._rows) - sum(len(some.rows) for some in joining)
+        for some in joining:
+            if some.new:
+                ids += some.group.ids
+                positions.append(some.group.positions)
+            for row in some.rows:
+                ends += [(len(ids) + i, slot, i) for i in range(len(row.end))]
+                ids += row.end
+                positions.append(row.positions)
+                places.append(len(ids) - 1)
+                slot += 1
+        found = self._put(torch.tensor(ends, dtype=torch.long).reshape(-1, 3).T)
+        parts = [_part(some) for some in joining]
+        ends_at, own, at = found
+        fresh = slice(before, len(self._rows))
+        step = Prefill(self._slots, parts, fresh, ends_at, own, at, self._over_blocks)
+        pictures = [some.group.picture for some in joining if some.new]
+        logits = self._forward(
+            torch.tensor([ids]),
+            torch.cat(positions, dim=1),
+            step,
+            mm_encoder_outputs=self._features(pictures),
+            logits_to_keep=self._put(torch.tensor(places)),
+        )
+        for picture in pictures:
+            picture.used()
+        rows = [row for some in joining for row in some.rows]
+        draws = self._put(torch.tensor(_draws(rows))) if self._sampling else None
+        self._choose(rows, logits, draws)
+
+    def _features(self, pictures: list[Seen]) -> dict[str, Any] | None:
+        """What stands for the placeholders, picture by picture; each is computed once."""
+        if not pictures:
+            return None
+        missing = [p for p in dict.fromkeys(pictures) if p.features is None]
+        images = [picture.image for picture in missing if picture.image is not None]
+        if missing:
+            for picture, features in zip(missing, features_of(self._vlm, images), strict=True):
+                picture.features = features
+        return {"image": joined([picture.features for picture in pictures])}
+
+    def _decode(self) -> None:
+        """The next token of every row."""
+        self._make_room()
+        rows = [row for row, _ in self._rows]
+        if self._layout is None:
+            owners = [group.slot or 0 for _, group in self._rows]
+            self._layout = Layout(owners, len(self._groups), self._vlm.device)
+        layout, need = self._layout, self._need()
+        shape = layout.shape(need.prefix_length, need.row_length)
+        if self._recorded:
+            shape = shape.rounded(self._slots.extent)
+        table = [
+            [row.tokens[-1] for row in rows],
+            [row.first_position + len(row.tokens) - 1 for row in rows],
+            [len(group.ids) for _, group in self._rows],
+            [row.kept for row in rows],
+            layout.owners,
+            layout.places,
+        ]
+        unused = [0] * (shape.rows - len(rows))
+        lines = [*table, *_draws(rows)] if self._sampling else table
+        filled = self._put(torch.tensor([line + unused for line in lines]))
+        inputs = filled[: len(table)], layout.members(shape)
+        step = partial(self._step, shape, len(rows[0].positions))
+        if self._recorded:
+            logits = self._recorded(self._slots, shape, inputs, step)
+        else:
+            logits = step(*inputs)
+        draws = filled[len(table) :, : len(rows)] if self._sampling else None
+        self._choose(rows, logits[: len(rows)], draws)
+
+    def _step(self, shape: Shape, axes: int, table: Tensor, members: Tensor) -> Tensor:
+        """``table`` [6, R]: ids, positions, and what Decode takes; ``members`` [S, M]. A row that
+        is not used sees nothing but itself, in a slot that is free."""
+        ids, positions, before, at, owners, places = table
+        step = Decode(self._slots, shape, before, at, owners, places, members)
+        return self._forward(ids[None], positions.expand(axes, -1), step)
+
+    def _forward(self, ids: Tensor, positions: Tensor, step: Step, **more: Any) -> Tensor:
+        """``ids`` [1, T], ``positions`` [A, T] in, float32 logits out."""
+        with over_slots(self._vlm.model):
+            out = self._vlm.model(
+                input_ids=self._put(ids),
+                position_ids=self._put(positions if len(positions) == 1 else positions[:, None]),
+                step=step,
+                use_cache=False,
+                **more,
+            )
+        return out.logits[0].float()
+
+    def _put(self, value: Tensor) -> Tensor:
+        return put(value, self._vlm.device)
+
+    def _choose(self, rows: list[Row], logits: Tensor, draws: Tensor | None) -> None:
+        """Each row's next token from ``logits`` [R, V] and, where it is sampled, its ``draws``
+        [2, R] (seeds, steps); rows that are finished leave. What the host must know comes to it in
+        one copy: the only one for which it waits."""
+        scores = logits.index_fill(1, self._suppressed, -torch.inf)
+        if self._sampling:
+            assert draws is not None
+            scores = self._sampling.scores(scores, *draws)
+        chosen = scores.argmax(dim=-1)
+        found = [chosen.int()]
+        if self._logprobs:
+            taken = logits.log_softmax(dim=-1).gather(1, chosen[:, None])[:, 0]
+            found.append(taken.view(torch.int32))  # its bits
+        tokens, *logprobs = torch.stack(found).cpu()
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            row.tokens.append(token)
+        for of_rows in logprobs:
+            for row, logprob in zip(rows, of_rows.view(torch.float32).tolist(), strict=True):
+                row.logprobs.append(logprob)
+        for slot in reversed(range(len(self._rows))):
+            row, _ = self._rows[slot]
+            if row.tokens[-1] in self._vlm.eos_ids or len(row.tokens) == row.request.max_new_tokens:
+                # In this order: what runs out of memory in between is neither lost nor done twice.
+                self.replies.append(self._ahead.reply(row.request, row.tokens, row.logprobs))
+                self._leave(slot)
+
+
+def _draws(rows: list[Row]) -> list[list[int]]:
+    """Of which numbers the next tokens are drawn: the rows' seeds and steps."""
+    return [[row.seed for row in rows], [len(row.tokens) for row in rows]]
+
+
+def _part(joining: Joining) -> Part:
+    group = joining.group
+    assert group.slot is not None
+    ends = tuple(len(row.end) for row in joining.rows)
+    return Part(group.slot, joining.new, Prompt(len(group.ids), ends, group.blocks))

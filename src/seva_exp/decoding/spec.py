@@ -1,0 +1,126 @@
+"""How answers are decoded. No heavy import."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from seva_exp.core.spec import Json, Spec
+
+if TYPE_CHECKING:
+    from seva_exp.core.interfaces import ModelSource
+    from seva_exp.core.machine import Server
+
+Newlines = Literal["keep", "delete"]
+"""What becomes of line breaks in a pair's answers. SeVa's released code deletes them, which glues
+the words on both sides."""
+
+
+NOISE = "splitmix64"
+"""Of what sampled tokens are drawn (decoding/noise.py)."""
+
+
+class Generation(Spec):
+    """What the engines share: greedy at temperature 0 (SeVa), else sampled (STIC)."""
+
+    in_process: ClassVar[bool]
+    """Whether the model that answers is loaded here: it can be asked through changed pixels and
+    with an adapter, and tells the ids of its tokens."""
+    kind: str
+    max_new_tokens: int = Field(512, ge=1)
+    """Longest answer in tokens; SeVa's released code takes 512, STIC's 1024."""
+    temperature: float = Field(0.0, ge=0)
+    """0 is greedy (SeVa); above, tokens are drawn from softmax(logits / temperature). STIC: 0.2."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Tokens are drawn from the smallest set that holds this probability; 1 is all (STIC)."""
+
+    @model_validator(mode="after")
+    def _top_p_needs_a_temperature(self) -> Generation:
+        if self.top_p < 1 and not self.seeded:
+            raise ValueError(
+                f"top_p={self.top_p} changes nothing at temperature=0 (greedy); "
+                "set temperature above 0 or leave top_p at 1."
+            )
+        return self
+
+    def identity(self) -> Json:
+        """What decides the answers and what is kept of them."""
+        return self.to_json()
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the run's seed changes the answers of every view, the clean one included."""
+        return self.temperature > 0
+
+    def lacking(self, server: Server) -> list[str]:
+        """What the machine must still be given before work can start, each with its field."""
+        return []
+
+    def asked_later(self) -> list[str]:
+        """What is asked from a server when work starts, for a plan that asks none."""
+        return []
+
+    def resolved(self, server: Server) -> Generation:
+        """With every field that a server is asked for. Raises InputError when it cannot be."""
+        return self
+
+    def prepare(self, server: Server, model: ModelSource) -> None:
+        """Make sure that questions can be asked, before any work starts. Raises InputError."""
+
+
+class HfGeneration(Generation):
+    """Decoding with transformers in this process. A sampled answer depends on (seed, view, sample),
+    never on its batch."""
+
+    in_process: ClassVar[bool] = True
+    kind: Literal["hf"] = "hf"
+    logprobs: bool = False
+    """Keep the log-probability of every token of an answer, by the model as it is (temperature 1,
+    no top_p)."""
+
+    def identity(self) -> Json:
+        values = self.to_json()
+        if not self.logprobs:  # such answers keep the key they had before these could be kept
+            del values["logprobs"]
+        if self.seeded:  # greedy answers keep the key that they had before
+            values["noise"] = NOISE
+        return values
+
+
+class ServerGeneration(Generation):
+    """Decoding by an OpenAI-compatible server (``machine.server``): vLLM, SGLang, LMDeploy,
+    ``transformers serve``. A sampled answer repeats where the server honours ``seed``."""
+
+    in_process: ClassVar[bool] = False
+    kind: Literal["server"] = "server"
+    served_model: str | None = Field(None, min_length=1)
+    """The name under which the server knows the model; none: asked from the server, which then has
+    to serve exactly one."""
+
+    def lacking(self, server: Server) -> list[str]:
+        if server.url:
+            return []
+        return [
+            "machine.server.url: must be set with generation=server "
+            "(machine.server.url=http://127.0.0.1:8000/v1)."
+        ]
+
+    def asked_later(self) -> list[str]:
+        if self.served_model:
+            return []
+        return ["generation.served_model: not set: the server will be asked which model it serves."]
+
+    def resolved(self, server: Server) -> ServerGeneration:
+        from seva_exp.served.endpoint import only_model
+
+        if self.served_model:
+            return self
+        name = only_model(server, "generation.served_model")
+        return self.model_copy(update={"served_model": name})
+
+    def prepare(self, server: Server, model: ModelSource) -> None:
+        from seva_exp.decoding.openai_chat import check
+
+        assert self.served_model
+        check(server, self, model)

@@ -1,0 +1,9 @@
+"""An experiment: its value, the graph of its stages, preflight, and running it. Free of Hydra, W&B
+and torch at import."""
+
+from seva_exp.experiment.graph import graph
+from seva_exp.experiment.plan import lacking, plan_run
+from seva_exp.experiment.runner import run
+from seva_exp.experiment.value import Experiment, Options, SweepOptions
+
+__all__ = ["Experiment", "Options", "SweepOptions", "graph", "lacking", "plan_run", "run"]

@@ -1,0 +1,79 @@
+"""What a run would do, told before it does: its stages, their keys, what the store has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.errors import InputError
+from seva_exp.core.machine import Machine
+from seva_exp.core.spec import Spec, digest
+from seva_exp.core.store import Store
+from seva_exp.experiment.graph import forced_keys, graph, matching, with_inputs
+from seva_exp.experiment.preflight import notes
+from seva_exp.experiment.value import Experiment, Options
+from seva_exp.runs.events import Plan, PlannedStage
+from seva_exp.stages import Stage
+
+
+def lacking(experiment: Experiment, machine: Machine, data_root: Path | None) -> list[str]:
+    """What must still be given before work can start, each with its field."""
+    judge = experiment.judging
+    return [
+        *experiment.lacking(data_root),
+        *experiment.generation.lacking(machine.server),
+        *(judge.lacking(machine.judge) if judge else []),
+    ]
+
+
+def plan_run(
+    experiment: Experiment,
+    machine: Machine,
+    options: Options,
+    overrides: Sequence[str],
+    digests: FileDigests,
+) -> tuple[Plan, list[Stage]]:
+    """What would be done: keys, and what the store holds already. Loads no model."""
+    root = options.data_root_path()
+    experiment.check(root)
+    generation, judge = experiment.generation, experiment.judging
+    missing = lacking(experiment, machine, root)
+    if missing and not options.dry_run:
+        raise InputError("\n".join(missing))
+    if options.dry_run:
+        missing += generation.asked_later() + (judge.asked_later() if judge else [])
+    else:
+        asked: dict[str, Spec] = {"generation": generation.resolved(machine.server)}
+        asked |= {"judge": judge.resolved(machine.judge)} if judge else {}
+        experiment = experiment.model_copy(update=asked)
+    all_stages = graph(experiment, digests, root)
+    if options.stop_after:
+        keys = with_inputs(matching("stop_after", options.stop_after, all_stages))
+        chosen = [stage for stage in all_stages if stage.key in keys]
+    else:
+        chosen = all_stages
+    forced = forced_keys(options.force, all_stages)
+    store = Store(machine.store_root())
+    rows = [
+        PlannedStage(
+            name=stage.label,
+            key=stage.key,
+            cached=stage.key not in forced and store.find(stage.name, stage.key) is not None,
+            forced=stage.key in forced,
+            inputs=tuple(source.label for source in stage.inputs),
+        )
+        for stage in chosen
+    ]
+    plan = Plan(
+        key=digest([stage.key for stage in chosen]),
+        name=options.name or experiment.title,
+        seed=experiment.seed,
+        config={**experiment.to_json(), "machine": machine.to_json(), **options.to_json()},
+        overrides=tuple(overrides),
+        stages=tuple(rows),
+        dir=machine.runs_root(),
+        lacking=tuple(missing),
+        notes=tuple(notes(experiment.left_out, machine.judge, chosen, rows, store)),
+    )
+    return plan, chosen

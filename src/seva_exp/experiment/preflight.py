@@ -1,0 +1,119 @@
+"""Before work starts: whether all that the stages still to be done need can be had here, and what a
+person should know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from seva_exp.core.errors import InputError
+from seva_exp.core.machine import JudgeServer, Machine, resolve_device
+from seva_exp.core.runtime import settle
+from seva_exp.core.store import Store
+from seva_exp.models import AnyModel
+from seva_exp.runs.events import PlannedStage
+from seva_exp.stages import Align, Answers, Reference, Stage, Verdicts
+from seva_exp.stages.processes import check_processes
+from seva_exp.training import DpoTraining
+
+
+def make_ready(
+    model: AnyModel,
+    dpo: DpoTraining,
+    machine: Machine,
+    chosen: Sequence[Stage],
+    rows: Sequence[PlannedStage],
+) -> None:
+    """Look at model, device, processes and server, as far as work is left. Raises InputError."""
+    left = [stage for stage, row in zip(chosen, rows, strict=True) if not row.cached]
+    if not left:
+        return
+    model.prepare()
+    _prepare_to_ask(left, machine)
+    _prepare_to_judge(left, machine)
+    if machine.device != "auto":
+        settle()
+        resolve_device(machine)
+    if machine.processes > 1 or machine.accelerate:
+        _check_processes(model, machine)
+    if any(isinstance(stage, (Reference, Align)) for stage in left):
+        _check_fast(dpo, model)
+
+
+def _check_processes(model: AnyModel, machine: Machine) -> None:
+    """Raises InputError where training cannot have the processes that it will ask for."""
+    if machine.accelerate and model.quantization:
+        raise InputError(
+            f"machine.accelerate={machine.accelerate}: weights of model.quantization="
+            f"{model.quantization} are not shared out. Take machine.accelerate=null: each process "
+            "then has all of them."
+        )
+    settle()
+    check_processes(machine)
+
+
+def _prepare_to_ask(left: Sequence[Stage], machine: Machine) -> None:
+    """Once, where any question is to be asked."""
+    for stage in left:
+        if isinstance(stage, Answers):
+            stage.generation.prepare(machine.server, stage.model)
+            return
+
+
+def _prepare_to_judge(left: Sequence[Stage], machine: Machine) -> None:
+    """Once, where any answer is to be judged."""
+    for stage in left:
+        if isinstance(stage, Verdicts):
+            assert stage.judging
+            stage.judge.prepare(machine.judge, stage.judging)
+            return
+
+
+def notes(
+    left_out: Sequence[str],
+    server: JudgeServer,
+    chosen: Sequence[Stage],
+    rows: Sequence[PlannedStage],
+    store: Store,
+) -> Iterator[str]:
+    """What a person should know of a plan: benchmarks that are left out, what a judge will be
+    asked."""
+    if left_out:
+        yield (
+            f"left out, since a judge scores them and judge=none: {', '.join(left_out)} "
+            "(judge=openai or judge=server, docs/benchmarks.md)"
+        )
+    left = {row.key for row in rows if not row.cached}
+    found = [
+        (stage, stage.estimate(store, stage.of.key in left))
+        for stage in chosen
+        if isinstance(stage, Verdicts) and stage.key in left and stage.judge.model and stage.judging
+    ]
+    if not found:
+        return
+    sent = sum(e.tokens_sent for _, e in found)
+    back = sum(e.tokens_back for _, e in found)
+    most = "at most " if any(e.most for _, e in found) else ""
+    each = ", ".join(f"{stage.label} {e.calls}" for stage, e in found)
+    cost = server.cost(sent, back)
+    yield (
+        f"judge {found[0][0].judge.model}: {most}{sum(e.calls for _, e in found)} calls ({each}), "
+        f"{most}about {sent:,} tokens sent and {back:,} back"
+        + ("" if cost is None else f", cost {most}about {cost:.2f}")
+    )
+
+
+def _check_fast(dpo: DpoTraining, model: AnyModel) -> None:
+    """Raises InputError where ``dpo.fast=on`` is given for a family that cannot have it."""
+    if dpo.fast != "on":
+        return
+    settle()
+    from transformers import AutoConfig
+
+    from seva_exp.models.attention import unproven_family
+
+    try:
+        config = AutoConfig.from_pretrained(model.location(), revision=model.revision)
+    except (OSError, ValueError):  # loading the model tells it
+        return
+    if why := unproven_family(config):
+        raise InputError(f"dpo.fast=on: {why}. Use dpo.fast=auto or off.")

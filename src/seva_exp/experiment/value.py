@@ -1,0 +1,228 @@
+"""An experiment as data: what is computed, and how far and under what name it is run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from seva_exp.augment import AUGMENTATIONS, AnyAugmentation, PixelAugmentation
+from seva_exp.benchmarks import AnyBenchmark, Judge, ShapesBenchmark
+from seva_exp.core.errors import InputError
+from seva_exp.core.records import CLEAN
+from seva_exp.core.spec import Json, Spec
+from seva_exp.data import AnyData, InstructData, ShapesData, ShapesInstructData
+from seva_exp.decoding import AnyGeneration, HfGeneration
+from seva_exp.inputs.user_paths import data_root
+from seva_exp.methods import AnyMethod, SevaMethod, SticMethod
+from seva_exp.models import AnyModel, TinyModel
+from seva_exp.preferences import AnyFilter, EqualFilter, LengthRatioFilter
+from seva_exp.training import DpoTraining, SftTraining
+
+TAKEN = {CLEAN, "instructions"}
+"""Names of answers that are no negative view's."""
+
+
+def _shapes() -> dict[str, AnyBenchmark]:
+    return {"shapes": ShapesBenchmark()}
+
+
+class Experiment(Spec):
+    """What is computed. Equal experiments have equal keys, on any machine."""
+
+    seed: int = Field(0, ge=0)
+    """Every random choice draws from (seed, purpose, sample id)."""
+    method: AnyMethod = SevaMethod()
+    aug: dict[str, AnyAugmentation] = Field(default_factory=dict)
+    """Negative views by name."""
+    model: AnyModel = TinyModel()
+    data: AnyData = ShapesData()
+    instructions: AnyData | None = None
+    """STIC's stage 2: instruction data with responses."""
+    generation: AnyGeneration = HfGeneration(max_new_tokens=48)
+    filters: tuple[AnyFilter, ...] = (EqualFilter(),)
+    """Which pairs are left out, by one rule after the other."""
+    dpo: DpoTraining = DpoTraining()
+    sft: SftTraining | None = None
+    """STIC's stage 2: how the aligned model is fine-tuned on infused instructions; none: not."""
+    benchmark: dict[str, AnyBenchmark] = Field(default_factory=_shapes)
+    """Benchmarks by name; empty means that nothing is measured."""
+    judge: Judge | None = None
+    """Who reads answers that no rule can; none: nobody."""
+    left_out: tuple[str, ...] = ()
+    """Benchmarks of a suite that need a judge, where there is none."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Experiment:
+        if not self.aug:
+            known = ", ".join(sorted(AUGMENTATIONS))
+            raise ValueError(
+                f"aug: method={self.method.kind} needs a negative view, and none is given. "
+                f"Add +aug=NAME with NAME one of: {known}."
+            )
+        for name in TAKEN & self.aug.keys():
+            raise ValueError(f"aug.{name}: this name is taken by a view of our own; use another.")
+        for group, names in (("aug", self.aug), ("benchmark", self.benchmark)):
+            for name in names:
+                if not re.fullmatch(r"[\w-]+", name, re.ASCII):
+                    raise ValueError(f"{group}.{name}: a name has letters, digits, '_', '-' only.")
+        judged = [name for name, one in self.benchmark.items() if one.needs_judge]
+        if judged and self.judge is None:
+            raise ValueError(
+                f"benchmark.{judged[0]}: a judge scores its answers, and judge=none. Add "
+                "judge=openai or judge=server (docs/benchmarks.md), or leave it out."
+            )
+        asked = (self.aug[name] for name in self.method.asked(self.aug))
+        if self.dpo.needs_images and all(view.space == "prompt" for view in asked):
+            raise ValueError(
+                "dpo.loss: its term 'image' compares pictures, and no negative view changes the "
+                "picture. Add one, e.g. +aug=diffusion_noise, or take another loss."
+            )
+        if self.sft is not None and not isinstance(self.method, SticMethod):
+            raise ValueError(
+                f"sft: stage 2 is STIC's, and method={self.method.kind} does not describe images. "
+                "Take method=stic, or leave sft out."
+            )
+        instructions = self.instruction_data()
+        if instructions and not instructions.responds:
+            raise ValueError(
+                f"instructions: kind={instructions.kind} gives no responses to learn from. Take "
+                "data@instructions=instruct, or hf with instructions.response_field."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Experiment:
+        """A model that is not loaded here sees pictures and text, and is never aligned."""
+        if self.generation.in_process:
+            return self
+        asked = f"generation={self.generation.kind}"
+        for name, augmentation in self.aug.items():
+            if isinstance(augmentation, PixelAugmentation):
+                twin = augmentation.image_twin
+                raise ValueError(
+                    f"aug.{name}: kind={augmentation.kind} changes pixels behind the model's "
+                    f"processor, where {asked} does not reach. Take its twin on the picture "
+                    f"itself, +aug={twin} (another view, with a key of its own), or generation=hf."
+                )
+        for number, rule in enumerate(self.filters):
+            if isinstance(rule, LengthRatioFilter) and rule.unit == "tokens":
+                raise ValueError(
+                    f"filters.{number}.unit=tokens: {asked} tells no tokens. Take unit=words."
+                )
+        if self.method.rounds > 1 or self.sft is not None:
+            field = "sft" if self.sft else f"method.rounds={self.method.rounds}"
+            raise ValueError(
+                f"{field}: asks the model that this run has aligned, and {asked} asks another. "
+                f"{'Leave sft out' if self.sft else 'Take method.rounds=1'}, or take generation=hf."
+            )
+        return self
+
+    @property
+    def title(self) -> str:
+        """The name of a run that is given none: method, views, and what is done beside them."""
+        words: list[str] = [] if isinstance(self.method, SevaMethod) else [self.method.kind]
+        words.append("+".join(self.method.asked(self.aug)))
+        words += ["sft"] if self.sft else []
+        words += [f"rounds={self.method.rounds}"] if self.method.rounds > 1 else []
+        described = any(one.describe_and_respond for one in self.benchmark.values())
+        words += ["dar"] if described else []
+        return "_".join(words)
+
+    def instruction_data(self) -> AnyData | None:
+        """What stage 2 learns from; None where there is no such stage. Where nothing at all is
+        given, it is the embedded world's own, if ``data`` is the embedded world's too."""
+        if self.sft is None:
+            return None
+        given = self.instructions or InstructData()
+        own = given == InstructData() and isinstance(self.data, ShapesData)
+        return ShapesInstructData() if own else given
+
+    @property
+    def judging(self) -> Judge | None:
+        """The judge, where a benchmark has something for it."""
+        return self.judge if any(one.judged for one in self.benchmark.values()) else None
+
+    def lacking(self, data_root: Path | None = None) -> list[str]:
+        """What must still be given before work can start, each with its field. ``data_root`` is
+        where official benchmarks lie."""
+        instructions = self.instruction_data()
+        said = [
+            self.data.lacking("data"),
+            instructions.lacking("instructions") if instructions else None,
+            *(benchmark.lacking(data_root) for benchmark in self.benchmark.values()),
+        ]
+        return list(dict.fromkeys(one for one in said if one))
+
+    def check(self, data_root: Path | None = None) -> None:
+        """Everything that can be checked before work starts. Raises InputError."""
+        self.check_given(data_root)
+        self.check_views()
+
+    def check_views(self) -> None:
+        """The method and its negative views. Raises InputError."""
+        self.method.check(self.aug, AUGMENTATIONS)
+        for name, augmentation in self.aug.items():
+            augmentation.check(f"aug.{name}")
+
+    @property
+    def given(self) -> list[Json]:
+        """All that ``check_given`` looks at."""
+        said = self.to_json()
+        return [
+            said[name] for name in ("data", "instructions", "sft", "model", "benchmark", "judge")
+        ]
+
+    def check_given(self, data_root: Path | None = None) -> None:
+        """What is read from elsewhere: data, model, benchmarks. Raises InputError."""
+        if not self.data.lacking():
+            self.data.check("data")
+        instructions = self.instruction_data()
+        if instructions and not instructions.lacking():
+            instructions.check("instructions")
+        self.model.check()
+        faults = []
+        for benchmark in self.benchmark.values():
+            try:
+                if not benchmark.lacking(data_root):
+                    benchmark.check(data_root)
+                    if self.judge:
+                        benchmark.judging(data_root, self.judge.own_prompts)
+            except InputError as error:  # all of a suite's missing files at once
+                faults.append(str(error))
+        if faults:
+            raise InputError("\n".join(faults))
+
+
+class SweepOptions(Spec):
+    """How the jobs of a sweep go together."""
+
+    on_error: Literal["stop", "continue"] = "continue"
+    """When a job fails: ``continue`` with the others, or ``stop``: begin no more."""
+
+
+class Options(Spec):
+    """How far and under what name to run. Nothing here changes a result."""
+
+    name: str | None = Field(None, pattern=r"^[\w.+=-]+$")
+    """Name of the run's folder and W&B run; none makes one from the views."""
+    dry_run: bool = False
+    """Print the plan and stop."""
+    stop_after: str | None = None
+    """Run the stage of this name and what it needs, and no more."""
+    force: tuple[str, ...] = ()
+    """Stages to compute anew, with everything that follows from them."""
+    data_root: str | None = None
+    """Folder of the benchmarks' official files; none means $SEVA_EXP_DATA. Where files are read is
+    no part of a key, their content is."""
+    sweep: SweepOptions = SweepOptions()
+    """How the jobs of a sweep go together."""
+    objective: str | None = None
+    """The number that the command returns to a search, such as benchmark/shapes/pope/accuracy/delta
+    or negatives/hardness (docs/sweeps.md)."""
+
+    def data_root_path(self) -> Path | None:
+        """The folder, from the field or the environment; None where neither is set."""
+        return data_root(self.data_root)

@@ -1,0 +1,1 @@
+"""What a person gives: files and rows, pictures, prompts, and the views that change them."""

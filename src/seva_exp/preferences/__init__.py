@@ -1,0 +1,21 @@
+"""Preference pairs: every view's answers, and which pairs are kept."""
+
+from seva_exp.decoding.spec import Newlines
+from seva_exp.preferences.filters import (
+    FILTERS,
+    AnyFilter,
+    EqualFilter,
+    Filter,
+    LengthRatioFilter,
+    named_filter,
+)
+
+__all__ = [
+    "FILTERS",
+    "AnyFilter",
+    "EqualFilter",
+    "Filter",
+    "LengthRatioFilter",
+    "Newlines",
+    "named_filter",
+]

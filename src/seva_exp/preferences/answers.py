@@ -1,0 +1,147 @@
+"""The answers stage's work: one view's answer to every sample, shard by shard, resumable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
+
+from seva_exp.core.interfaces import (
+    Asks,
+    ModelSource,
+    Placement,
+    Reply,
+    Request,
+    VisionLanguageModel,
+)
+from seva_exp.core.progress import Meter
+from seva_exp.core.records import CLEAN, Answer, Sample, from_json, whole_file
+from seva_exp.core.spec import Json
+from seva_exp.decoding.engines import engine_of
+from seva_exp.decoding.spec import Generation
+from seva_exp.inputs.views import Pictures, View
+from seva_exp.preferences.shards import Shard, Shards
+
+PREVIEW_SIDE = 336
+
+
+@dataclass
+class Asker:
+    """How one view asks: of which model, below which ``root`` the pictures lie, and where it is
+    computed. What is sampled draws from the view's seed. ``everyone`` reads all samples of the data
+    set, whichever are asked, so that a subset changes no partner."""
+
+    source: ModelSource
+    load_model: Callable[[], VisionLanguageModel]
+    everyone: Callable[[], Iterator[Sample]]
+    root: Path
+    view: View
+    generation: Generation
+    placement: Placement
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """Of which partners are drawn; empty where the view takes none."""
+        return Pictures(self.everyone() if self.view.mixes else ())
+
+    @cached_property
+    def engine(self) -> Asks:
+        """Made, and the model loaded, when there is something to ask."""
+        return engine_of(self.generation, self.source, self.load_model, self.placement, self.view)
+
+    def request(self, sample: Sample) -> Request:
+        """What the engine is asked."""
+        view = self.view
+        # What a view makes of a picture may differ from sample to sample.
+        key = sample.id if view.changes_pictures else sample.image.sha256
+        images = [sample.image, *view.partners(sample, self.pictures)]
+        prompt = view.prompt(sample.prompt, sample.id)
+        load = partial(view.picture, self.root, images, sample.id)
+        return Request(sample.id, key, load, prompt, self.generation.max_new_tokens)
+
+
+def answer_shards(
+    shards: Shards, left: Sequence[Shard], asker: Asker, meter: Meter, rank: int, ranks: int
+) -> int:
+    """Answer shards of ``left`` that no other of the ``ranks`` processes takes, until none is left;
+    return the number of generated tokens."""
+    before, tokens = shards.before(), 0
+    while taken := shards.take(left, rank, ranks):
+        rows = [row for shard in taken for row in before.pop(shard.number, ())]
+        tokens += _answer_claim(shards, taken, rows, asker, meter, rank)
+    return tokens
+
+
+def _answer_claim(
+    shards: Shards, taken: list[Shard], known: list[Json], asker: Asker, meter: Meter, rank: int
+) -> int:
+    """Shards that are asked together; ``known`` answers to some of their samples are there."""
+    journal, tokens = shards.journal(rank), 0
+    done = {row["sample_id"]: row for row in known}
+    meter.update(len(done))
+    samples = {shard: shards.read(shard) for shard in taken}
+    todo = {s.id: shard for shard in taken for s in samples[shard] if s.id not in done}
+    requests = [asker.request(s) for found in samples.values() for s in found if s.id in todo]
+    for answers in _answered(requests, asker):
+        rows = [asdict(answer) for answer in answers]
+        done.update((row["sample_id"], row) for row in rows)
+        journal.append([row | {"shard": todo[row["sample_id"]].number} for row in rows])
+        tokens += sum(len(answer.tokens) for answer in answers)
+        meter.update(len(answers))
+    for shard in taken:
+        shards.finish(shard, (from_json(Answer, done[s.id]) for s in samples[shard]))
+    journal.path.unlink(missing_ok=True)
+    return tokens
+
+
+def _answered(requests: Sequence[Request], asker: Asker) -> Iterator[list[Answer]]:
+    if requests:
+        asked = {request.id: request.prompt for request in requests}
+        for replies in asker.engine.run(requests):
+            yield [_answer(asker.view, asked[reply.id], reply) for reply in replies]
+
+
+def _answer(view: View, asked: str, reply: Reply) -> Answer:
+    said = (reply.text, reply.tokens, reply.stop, reply.logprobs)
+    return Answer(reply.id, view.name, asked, *said)
+
+
+def summarize(answers: Path, new_tokens: int, seconds: float) -> Json:
+    """The answers stage's summary, from its file. A server's answers have no tokens to count."""
+    count = counted = tokens = cut = 0
+    with answers.open("rb") as lines:
+        for row in map(json.loads, lines):
+            count += 1
+            counted += bool(row["tokens"])
+            tokens += len(row["tokens"])
+            cut += row["stop"] == "length"
+    summary: Json = {"answers": count, "cut_at_max_new_tokens": cut}
+    if counted or not count:
+        summary |= {
+            "mean_tokens": round(tokens / max(1, counted), 2),
+            "tokens_per_second": round(new_tokens / max(seconds, 1e-9), 1),
+        }
+    return summary
+
+
+def write_previews(asker: Asker, samples: Iterator[Sample], count: int) -> None:
+    """Pictures of what the model was shown, for the report: the first ``count`` samples."""
+    view, folder = asker.view, asker.placement.work / "previews"
+    index = folder / "index.json"
+    if view.name == CLEAN or index.exists():
+        return
+    folder.mkdir(exist_ok=True)
+    names = []
+    for number, sample in enumerate(islice(samples, count)):
+        picture = asker.request(sample).load()
+        if view.augmentation.space == "pixels":
+            vlm = asker.load_model()
+            picture = vlm.to_picture(view.pixels(vlm, vlm.encode_image(picture), sample.id))
+        picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+        picture.save(folder / f"{number:03d}.png")
+        names.append({"sample_id": sample.id, "file": f"{number:03d}.png"})
+    with whole_file(index) as file:
+        file.write(json.dumps(names, ensure_ascii=False, indent=1).encode())

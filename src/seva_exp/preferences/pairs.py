@@ -1,0 +1,165 @@
+"""The pairs stage's work: clean and augmented answers to preferences, read side by side. SeVa 1.1
+and 1.2: the answer to the clean image is preferred; what the filters remove is counted with its
+reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from seva_exp.core.records import Answer, Drop, Pair, Sample
+from seva_exp.core.spec import Json
+from seva_exp.decoding.spec import Newlines
+from seva_exp.preferences.filters import Candidate, Filter, Judge, Removal
+
+
+@dataclass(frozen=True)
+class Group:
+    """A sample and its candidates, in the order of the views."""
+
+    sample: Sample
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a sample, and why each view's answer that makes no pair makes none."""
+
+    result: Pair | Drop
+    removed: dict[str, Removal]
+
+
+def grouped(
+    samples: Iterable[Sample], clean: Iterable[Answer], negatives: Mapping[str, Iterable[Answer]]
+) -> Iterator[Group]:
+    """Answers beside their samples; all stand in the samples' order. A view may have answered some
+    of the samples only; each sample needs one negative answer at least. The views are called as in
+    this run, whatever they were called when the answers were made."""
+    chosen, rejected = _Answers(clean), {v: _Answers(said) for v, said in negatives.items()}
+    for sample in samples:
+        best = chosen.to(sample)
+        assert best, f"the clean view did not answer sample {sample.id} in its turn"
+        found = [
+            Candidate(sample.id, view, best, answer)
+            for view, said in rejected.items()
+            if (answer := said.to(sample))
+        ]
+        assert found, f"no negative view answered sample {sample.id} in its turn"
+        yield Group(sample, tuple(found))
+    assert not any(left.next for left in (chosen, *rejected.values())), "answers to no sample"
+
+
+class _Answers:
+    """Answers of which each waits until its sample comes."""
+
+    def __init__(self, answers: Iterable[Answer]) -> None:
+        self._answers = iter(answers)
+        self.next = next(self._answers, None)
+
+    def to(self, sample: Sample) -> Answer | None:
+        """The answer to this sample; None if the next one is another's."""
+        found = self.next
+        if found is None or found.sample_id != sample.id:
+            return None
+        self.next = next(self._answers, None)
+        return found
+
+
+def make_pairs(
+    groups: Callable[[], Iterator[Group]],
+    filters: Sequence[Filter],
+    seed: int,
+    newlines: Newlines = "keep",
+) -> Iterator[Made]:
+    """One pair per sample of which the filters leave at least one negative answer, else a drop.
+    ``groups`` reads them anew at each call: once here, and once for each filter that must have seen
+    all before it judges."""
+    judges: list[Judge] = []
+    for filter in filters:
+        judges.append(filter.judge_of(partial(_left, groups, tuple(judges)), seed))
+    for group in groups():
+        removed = {
+            one.view: why for one in group.candidates if (why := _removal(one, judges)) is not None
+        }
+        kept = [one for one in group.candidates if one.view not in removed]
+        result = _pair(group.sample, kept, newlines) if kept else _drop(group.sample, removed)
+        yield Made(result, removed)
+
+
+def _left(groups: Callable[[], Iterator[Group]], judges: Sequence[Judge]) -> Iterator[Candidate]:
+    """The candidates that the judges leave."""
+    every = (one for group in groups() for one in group.candidates)
+    return (one for one in every if _removal(one, judges) is None)
+
+
+def _removal(one: Candidate, judges: Iterable[Judge]) -> Removal | None:
+    """The first judge's that removes it."""
+    return next((why for judge in judges if (why := judge(one))), None)
+
+
+class Tally:
+    """Counts what is made. ``sampled`` = ``kept`` + the sum of ``dropped`` (samples by reason); an
+    answer of a view is in ``kept_by_view`` or once in ``removed_by_view``."""
+
+    def __init__(self, views: Iterable[str]) -> None:
+        self._dropped: Counter[str] = Counter()
+        self._kept = 0
+        self._kept_by_view = dict.fromkeys(views, 0)
+        self._removed_by_view = {view: Counter[str]() for view in self._kept_by_view}
+
+    def add(self, made: Made) -> None:
+        """Count one sample."""
+        if isinstance(made.result, Drop):
+            self._dropped[made.result.reason] += 1
+        else:
+            self._kept += 1
+            for view in made.result.views:
+                self._kept_by_view[view] += 1
+        for view, removal in made.removed.items():
+            self._removed_by_view[view][removal.reason] += 1
+
+    def summary(self) -> Json:
+        """The pairs stage's summary."""
+        return {
+            "sampled": self._kept + self._dropped.total(),
+            "kept": self._kept,
+            "dropped": dict(self._dropped),
+            "kept_by_view": self._kept_by_view,
+            "removed_by_view": {v: dict(counts) for v, counts in self._removed_by_view.items()},
+        }
+
+
+def _edited(answer: Answer, newlines: Newlines) -> Answer:
+    """With the text that is trained on, and the tokens that were generated."""
+    if newlines == "keep":
+        return answer
+    return replace(answer, text=answer.text.replace("\n", ""))
+
+
+def _pair(sample: Sample, kept: Sequence[Candidate], newlines: Newlines) -> Pair:
+    texts, tokens = [], []
+    for answer in (kept[0].chosen, *(one.rejected for one in kept)):
+        text = _edited(answer, newlines).text
+        texts.append(text)
+        tokens.append(answer.tokens if text == answer.text else ())
+    return Pair(
+        sample_id=sample.id,
+        image=sample.image,
+        prompt=sample.prompt,
+        chosen=texts[0],
+        rejected=tuple(texts[1:]),
+        views=tuple(one.view for one in kept),
+        chosen_tokens=tokens[0],
+        rejected_tokens=tuple(tokens[1:]),
+    )
+
+
+def _drop(sample: Sample, removals: Mapping[str, Removal]) -> Drop:
+    """For the first view's reason; where others were removed for another, the detail tells each."""
+    first, *rest = removals.values()
+    if all(removal == first for removal in rest):
+        return Drop(sample.id, first.reason, first.detail)
+    told = (f"{view}: {removal.reason} ({removal.detail})" for view, removal in removals.items())
+    return Drop(sample.id, first.reason, "; ".join(told))

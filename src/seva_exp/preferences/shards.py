@@ -1,0 +1,168 @@
+"""The answers stage's samples in shards: runs of consecutive samples, each with a file of its own
+once it is answered. The cut depends on the samples alone, so that any number of processes, and
+whoever goes on after a kill, have the same ones.
+
+In ``parts/``: ``index.jsonl`` says where each shard begins, ``000012.jsonl`` holds the answers of a
+finished one, ``journal-RANK.jsonl`` what a process has of those it works on, ``before.jsonl`` what
+killed processes had, and ``claims.jsonl`` who works on which.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from seva_exp.core.records import Sample, from_json, read_jsonl, whole_file, write_jsonl
+from seva_exp.core.spec import Json
+from seva_exp.core.store import PARTS, Journal, read_journal
+
+SMALLEST, LARGEST = 64, 2048
+"""Samples of a shard; the largest is also what a process takes at once."""
+MANY = 64
+"""Shards that a set is cut into while they lie between these two."""
+BEFORE, CLAIMS, INDEX, LOCK = "before.jsonl", "claims.jsonl", "index.jsonl", "claims.lock"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """``samples`` lines of the file of samples from byte ``offset`` on; ``asked`` of them are
+    answered in this view."""
+
+    number: int
+    offset: int
+    samples: int
+    asked: int
+
+
+def cut(file: Path, asks: Callable[[Sample], bool]) -> Iterator[Shard]:
+    """The shards of a file of samples. Samples on one picture that stand together stay together,
+    up to twice the usual size."""
+    with file.open("rb") as lines:
+        size = min(LARGEST, max(SMALLEST, sum(1 for _ in lines) // MANY))
+    number = start = end = samples = asked = 0
+    picture = ""
+    with file.open("rb") as lines:
+        for line in lines:
+            sample = _sample(line)
+            other = sample.image.sha256 != picture
+            if samples >= 2 * size or (samples >= size and other):
+                yield Shard(number, start, samples, asked)
+                number, start, samples, asked = number + 1, end, 0, 0
+            samples, asked, end = samples + 1, asked + asks(sample), end + len(line)
+            picture = sample.image.sha256
+    if samples:
+        yield Shard(number, start, samples, asked)
+
+
+class Shards:
+    """The shards of one answers stage that works in ``work``: those samples of ``file`` that
+    ``asks`` says. What one process has written is gathered by the next."""
+
+    def __init__(self, file: Path, asks: Callable[[Sample], bool], work: Path) -> None:
+        self._file = file
+        self._asks = asks
+        self._folder = work / PARTS
+        self._folder.mkdir(exist_ok=True)
+        index = self._folder / INDEX
+        if not index.exists():
+            write_jsonl(index, cut(file, asks))
+        self.all = list(read_jsonl(index, Shard))
+
+    def begin(self) -> list[Shard]:
+        """Called before any process works: the shards that are not finished, in their order. What
+        journals hold of them is kept in one file."""
+        (self._folder / CLAIMS).write_bytes(b"")
+        finished = {path.name for path in self._folder.glob("[0-9]*.jsonl")}
+        left = [shard for shard in self.all if self._path(shard).name not in finished]
+        numbers = {shard.number for shard in left}
+        journals = sorted(self._folder.glob("journal*.jsonl"))
+        files = [self._folder / BEFORE, *journals]
+        rows = [row for file in files for row in read_journal(file) if row["shard"] in numbers]
+        with whole_file(self._folder / BEFORE) as file:
+            file.write(json.dumps(rows).encode() + b"\n")
+        for journal in journals:
+            journal.unlink()
+        return left
+
+    def take(self, left: Sequence[Shard], rank: int, ranks: int) -> list[Shard]:
+        """The shards of ``left`` that this process works on next; none when all are taken. The
+        fewer are left, the fewer are taken, so that all processes end together."""
+        from filelock import FileLock
+
+        with FileLock(self._folder / LOCK):
+            open_ones = left[sum(len(numbers) for _, numbers in self._claims()) :]
+            taken = _portion(open_ones, ranks)
+            if taken:
+                with (self._folder / CLAIMS).open("a") as file:
+                    file.write(json.dumps([rank, [shard.number for shard in taken]]) + "\n")
+        return taken
+
+    def read(self, shard: Shard) -> list[Sample]:
+        """The samples of a shard that are asked."""
+        with self._file.open("rb") as file:
+            file.seek(shard.offset)
+            samples = [_sample(file.readline()) for _ in range(shard.samples)]
+        return [sample for sample in samples if self._asks(sample)]
+
+    def samples(self) -> Iterator[Sample]:
+        """All that are asked."""
+        for shard in self.all:
+            yield from self.read(shard)
+
+    def journal(self, rank: int) -> Journal:
+        """Of this process; each row names its shard."""
+        return Journal(self._folder, f"journal-{rank}.jsonl")
+
+    def before(self) -> dict[int, list[Json]]:
+        """Shard -> answers in journals of killed processes."""
+        found: dict[int, list[Json]] = {}
+        for row in read_journal(self._folder / BEFORE):
+            found.setdefault(row.pop("shard"), []).append(row)
+        return found
+
+    def finish(self, shard: Shard, answers: Iterable[object]) -> None:
+        """Writes a shard's file."""
+        write_jsonl(self._path(shard), answers)
+
+    def merge(self, target: Path) -> None:
+        """All shards' answers as one file, in the samples' order."""
+        with whole_file(target) as file:
+            for shard in self.all:
+                with self._path(shard).open("rb") as part:
+                    shutil.copyfileobj(part, file)
+
+    def told(self, rank: int) -> str:
+        """What a process was working on, for a person."""
+        numbers = [taken for owner, taken in self._claims() if owner == rank]
+        if not numbers:
+            return "on no sample yet"
+        ids = [sample.id for number in numbers[-1] for sample in self.read(self.all[number])]
+        return f"on {len(ids)} samples from {ids[0]} to {ids[-1]}" if ids else "on no sample"
+
+    def _claims(self) -> list[tuple[int, list[int]]]:
+        lines = (self._folder / CLAIMS).read_text().splitlines()
+        return [(rank, numbers) for rank, numbers in map(json.loads, lines)]
+
+    def _path(self, shard: Shard) -> Path:
+        return self._folder / f"{shard.number:06d}.jsonl"
+
+
+def _portion(shards: Sequence[Shard], ranks: int) -> list[Shard]:
+    """The first shards: for one process as many as it takes at once, for several half of what each
+    would get."""
+    most = LARGEST
+    if ranks > 1:
+        most = min(LARGEST, sum(shard.asked for shard in shards) // (2 * ranks))
+    taken: list[Shard] = []
+    for shard in shards:
+        if taken and sum(one.asked for one in taken) + shard.asked > most:
+            break
+        taken.append(shard)
+    return taken
+
+
+def _sample(line: bytes) -> Sample:
+    return from_json(Sample, json.loads(line))
