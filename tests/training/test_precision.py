@@ -188,3 +188,19 @@ def test_a_half_precision_model_can_compute_in_float32(name, tmp_path, numbers_i
         assert seen.float32 == 1
     assert found[0].tolist() == pytest.approx(found[1].tolist(), abs=2e-4)
     assert {n: (p.dtype, p.data_ptr()) for n, p in half.model.named_parameters()} == before
+
+
+def test_float32_has_all_its_digits_whatever_was_set_before():
+    """NVIDIA's containers allow TF32 for matrix products, torch does for convolutions."""
+    model = torch.nn.Linear(2, 2, dtype=torch.bfloat16)
+    torch.set_float32_matmul_precision("high")
+    allowed = torch.backends.cudnn.allow_tf32
+    try:
+        with precision.computed_in_float32(model, []):
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cuda.matmul.allow_tf32
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cudnn.allow_tf32 == allowed
+    finally:
+        torch.set_float32_matmul_precision("highest")
