@@ -185,3 +185,6 @@ def test_the_job_s_process_sees_its_own(tmp_path, monkeypatch):
         json.loads((tmp_path / "sweep" / "jobs" / "2.json").read_text())["note"]
         and os.environ[gpus.OFFERED] == "4,5"
     )
+    monkeypatch.setenv(gpus.OFFERED, "")
+    monkeypatch.setattr(gpus, "leases", lambda: pytest.fail("there is nothing to take"))
+    assert saw(5) == ""
