@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seva_exp.training import steps
+from seva_exp.training import prefetch
 from seva_exp.training.dpo import DpoArguments, trainer_for
 from seva_exp.training.prefetch import Prefetcher, on_device
 from seva_exp.training.spec import DpoTraining
@@ -83,7 +83,7 @@ def test_training_is_the_same_with_micro_batches_made_ahead(tmp_path, monkeypatc
         depths.append(depth)
         return Prefetcher(source, 2)
 
-    monkeypatch.setattr(steps, "Prefetcher", ahead)
+    monkeypatch.setattr(prefetch, "Prefetcher", ahead)
     _, rows = trained(tmp_path / "ahead", spec, n=7, train_batch_size=2)
     assert rows == plain and len(rows) == 4
     assert depths == [0, 0]  # on a CPU, once an epoch
@@ -115,7 +115,7 @@ def test_with_a_gpu_a_step_s_micro_batches_are_made_ahead(tmp_path, monkeypatch,
         depths.append(depth)
         return Prefetcher(source, depth)
 
-    monkeypatch.setattr(steps, "Prefetcher", made)
+    monkeypatch.setattr(prefetch, "Prefetcher", made)
     monkeypatch.setattr(DpoArguments, "device", property(lambda _: torch.device(kind)))
     with closing(trainer), closing(trainer.forward):
         trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 2, "cpu")
