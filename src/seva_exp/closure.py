@@ -5,7 +5,11 @@ class or constant of this package that it stands for, through imports (those ins
 none under ``if TYPE_CHECKING``), and on from there. Statements of a module that do something when
 it is imported come with whatever is used of it. Classes of ``seva_exp.stages`` are followed member
 by member: another stage is an input, which has a closure of its own, so of it only what is read
-counts (``self.base.benchmark``). What ``EXCEPT`` names is left out.
+counts (``self.base.benchmark``), where annotations or assignments tell of which class a value is
+(those that derive from it are meant, too). What ``EXCEPT`` names is left out.
+
+Not followed, since no source tells it: names in texts (``import_module``, ``getattr``), the classes
+of what has no annotation (a lambda's parameter), data files (they stand in the keys).
 
 What is hashed is the syntax tree, with what each imported name stands for: no comments, docstrings
 or layout.
