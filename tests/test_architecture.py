@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "seva_exp"
 PINS = Path(__file__).parent / "stage_versions.json"
 
 LEVELS = [
-    {"errors", "spec", "runtime", "paths", "redact", "gpus", "syntax"},
+    {"errors", "spec", "runtime", "paths", "redact", "gpus", "syntax", "names"},
     {
         "closure",
         "randomness",
