@@ -64,13 +64,15 @@ EDITS = [
     ("models/processor.py", "if spec.max_pixels:", "if not spec.max_pixels:", MODEL),
     ("stages/evaluation.py", "if one.score is None}", "if one.score == 0}", {"compare"}),
     ("stages/training.py", "self.dpo.needs_images else {}", "v else {}", {"reference", "align"}),
-    ("stages/base.py", "load(spec, machine, adapter)", "load(spec, machine, None)", MODEL),
+    ("stages/base.py", "spec, machine, adapter, warn)", "spec, machine, None, warn)", MODEL),
     ("decoding/cuda_graphs.py", "NEAR = 1e-2", "NEAR = 1e-1", {"answers", "evaluate"}),
     ("decoding/budget.py", '"cuda": 0.8', '"cuda": 0.9', {"answers", "evaluate"}),
     ("preferences/shards.py", "samples >= 2 * size", "samples >= 3 * size", {"answers"}),
     # found without its name, in a register
     ("decoding/engines.py", "Engine(\n        vlm", "Engine(\n        None", {"answers"}),
     ("decoding/kv_attention.py", "register(NAME,", "register('x',", {"answers", "evaluate"}),
+    # what takes a workshop's place in the processes that train
+    ("stages/worker.py", "def placement(self", "def place(self", MODEL),
     # of one part of a stages' module, and no more
     ("stages/preferences.py", "PREVIEWS = 48", "PREVIEWS = 4", {"answers"}),
     ("stages/preferences.py", "TOLD = 20", "TOLD = 2", {"samples"}),

@@ -18,7 +18,7 @@ TELL = (
 @pytest.mark.parametrize(
     ("given", "found"),
     [
-        ({}, "expandable_segments:True None"),
+        ({}, "expandable_segments:True expandable_segments:True"),
         ({"PYTORCH_ALLOC_CONF": "max_split_size_mb:256"}, "max_split_size_mb:256 None"),
         ({"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}, "None backend:native"),
     ],

@@ -67,6 +67,12 @@ def test_mmbench_letters_as_each_harness_reads_them(text, lmms, kit):
     assert (lone_token(text, ANIMALS), near_end(text, ANIMALS)) == (lmms, kit)
 
 
+def test_vlmevalkit_reads_no_option_in_an_answer_of_more_than_twice_their_length():
+    most = 2 * sum(map(len, ANIMALS.values()))
+    assert near_end("a cat".ljust(most, "."), ANIMALS) == "B"
+    assert near_end("a cat".ljust(most + 1, "."), ANIMALS) == ""
+
+
 @pytest.mark.parametrize("kind", ["mmbench_en", "mmbench_cn", "seed", "scienceqa"])
 def test_a_protocol_reads_letters_as_its_harness_does(kind):
     rules = {"lmms_eval": "lone_token", "vlmevalkit": "near_end"}

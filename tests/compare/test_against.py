@@ -9,6 +9,7 @@ import pytest
 from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.benchmarks.statistics import deltas, holm
 from seva_exp.compare.comparison import Comparison
+from seva_exp.compare.page import render
 from seva_exp.compare.runs import read_run
 from seva_exp.compare.tables import markdown
 
@@ -146,3 +147,18 @@ def test_of_two_runs_of_one_seed_one_counts(make_run, fewer):
     counts = found.changes[1 if fewer else 2]
     family = holm([row.delta.p for row in counts.values()])
     assert first.corrected == family[list(counts).index(column)]
+
+
+def test_the_chosen_run_is_called_as_its_row_and_its_column_are(make_run, tmp_path):
+    """By the name that a person gave it; with its seed where there are several."""
+    folders = [make_run(name, seed, dpo={"beta": b}) for name, seed, b in NAMED]
+    found = compared(folders, against=folders[0])
+    head = next(line for line in markdown(found).splitlines() if line.startswith("| metric"))
+    assert head == "| metric | first (seed 0) | second (seed 1) |"
+    page = render(found, [], tmp_path / "compare.html")
+    assert "<dt>Compared with</dt><dd>first</dd>" in page
+    one_seed = compared([folders[0], make_run("third", dpo={"beta": 0.7})], against=folders[0])
+    assert "| metric | first | third |" in markdown(one_seed)
+
+
+NAMED = [("first", 0, 0.1), ("second", 1, 0.5)]

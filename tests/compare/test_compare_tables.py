@@ -255,7 +255,7 @@ def test_with_a_chosen_run_the_tables_tell_the_change_from_it(make_run, capsys):
     row = next(line for line in lines if line[0] == column.label)
     told = f"{statistics.fmean(changes):+.1f} ± {statistics.stdev(changes):.1f} *"
     assert row == [column.label, f"{value:.1f}", told]
-    assert lines[0] == ["metric", "beta=0.1, seed=0", "b0 (seed 0, 1)"]
+    assert lines[0] == ["metric", "a (seed 0)", "b0 (seed 0, 1)"]
 
 
 SAME = "python -m seva_exp +aug=moco "

@@ -128,6 +128,7 @@ def shapes(size: str, gib: float, rank: int, mistake: str = "") -> Json:
             "micro_steps": [_work(work) for work in training.micro_steps],
             "optimizer_step": _work(training.optimizer_step),
             "adapter": training.adapter,
+            "compared": _work(training.made),
             "said": training.said,
             "warned": run.warned,
         }

@@ -35,6 +35,12 @@ def test_training_holds_its_weights_and_four_times_the_adapter(run):
     assert max(step["peak"] for step in run["micro_steps"]) < most
 
 
+def test_the_first_batch_is_compared_in_float32(run):
+    """For which there is room; out of memory would be followed by a comparison in bfloat16."""
+    assert run["compared"]["float32_share"] == 1
+    assert run["compared"]["peak"] < CARD * GIB
+
+
 def test_memory_is_given_back(run):
     held = run["held"]
     assert (held["released"], held["kept"]) == (0, 0)

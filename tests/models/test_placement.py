@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from seva_exp.machine import Machine, resolve_dtype
 
 from seva_exp.models import HubModel
 from seva_exp.models import vlm as module
@@ -40,3 +42,18 @@ def test_going_straight_gives_the_same_model_and_leaves_no_hooks(spec_of, monkey
         assert torch.equal(one, other) and one.device == torch.device("cpu"), name
     assert not hasattr(ours, "hf_device_map")
     assert not any(hasattr(inner, "_hf_hook") for inner in ours.modules())
+
+
+@pytest.mark.parametrize(
+    ("native", "emulated", "dtype"),
+    [(True, True, torch.bfloat16), (False, True, torch.float16), (False, False, torch.float16)],
+    ids=["A100", "T4", "older"],
+)
+def test_bfloat16_that_is_emulated_is_not_taken(monkeypatch, native, emulated, dtype):
+    def supported(including_emulation: bool = True) -> bool:
+        return native or (including_emulation and emulated)
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert resolve_dtype(Machine(), CUDA) == dtype
+    assert resolve_dtype(Machine(dtype="bfloat16"), CUDA) == torch.bfloat16
+    assert resolve_dtype(Machine(), torch.device("cpu")) == torch.float32

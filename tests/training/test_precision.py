@@ -188,3 +188,39 @@ def test_a_half_precision_model_can_compute_in_float32(name, tmp_path, numbers_i
         assert seen.float32 == 1
     assert found[0].tolist() == pytest.approx(found[1].tolist(), abs=2e-4)
     assert {n: (p.dtype, p.data_ptr()) for n, p in half.model.named_parameters()} == before
+
+
+def test_float32_has_all_its_digits_whatever_was_set_before():
+    """NVIDIA's containers allow TF32 for matrix products, torch does for convolutions."""
+    model = torch.nn.Linear(2, 2, dtype=torch.bfloat16)
+    torch.set_float32_matmul_precision("high")
+    allowed = torch.backends.cudnn.allow_tf32
+    try:
+        with precision.computed_in_float32(model, []):
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cuda.matmul.allow_tf32
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cudnn.allow_tf32 == allowed
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_of_the_decoder_one_layer_at_a_time_is_float32():
+    """Beside a 7B model on a GPU of 24 GB there is no room for all of them."""
+    vlm = tiny(dtype="bfloat16")
+    layers = vlm.model.get_decoder().layers
+    wide: list[list[int]] = []
+
+    def look(*_) -> None:
+        kinds = [layer.mlp.gate_proj.weight.dtype for layer in layers]
+        wide.append([number for number, kind in enumerate(kinds) if kind == torch.float32])
+
+    for layer in layers:
+        layer.mlp.register_forward_pre_hook(look)
+    rows = preferences(vlm, 1)
+    with scoring(vlm, None) as model, precision.computed_in_float32(model, layers):
+        way = forward.PlainForward(vlm)
+        forward.scored(way, model, way.collator(rows)([{"row": 0}]), place(Path()))
+        assert {w.dtype for w in layers.parameters()} == {torch.bfloat16}  # when none is at work
+    assert wide == [[number] for number in range(len(layers))] and len(layers) > 1

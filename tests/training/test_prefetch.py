@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 
 import pytest
 import torch
 from torch import Tensor
 
-from seva_exp.training import steps
+from seva_exp.training import prefetch
+from seva_exp.training.dpo import DpoArguments, trainer_for
 from seva_exp.training.prefetch import Prefetcher, on_device
 from seva_exp.training.spec import DpoTraining
 
-from .tools import trained
+from .tools import placement, preferences, tiny, trained
 
 
 def counted(until: int, made: list[int]):
@@ -81,7 +83,7 @@ def test_training_is_the_same_with_micro_batches_made_ahead(tmp_path, monkeypatc
         depths.append(depth)
         return Prefetcher(source, 2)
 
-    monkeypatch.setattr(steps, "Prefetcher", ahead)
+    monkeypatch.setattr(prefetch, "Prefetcher", ahead)
     _, rows = trained(tmp_path / "ahead", spec, n=7, train_batch_size=2)
     assert rows == plain and len(rows) == 4
     assert depths == [0, 0]  # on a CPU, once an epoch
@@ -98,3 +100,23 @@ def test_what_can_move_is_moved_and_the_rest_stays():
     assert moved["ids"].device.type == moved["more"][0].device.type == "meta"
     assert moved["row"] == ("meta", True) and moved["names"] == ["a", 1]
     assert isinstance(batch["ids"], Tensor) and batch["ids"].device.type == "cpu"
+
+
+@pytest.mark.parametrize(("kind", "ahead"), [("cuda", 2), ("cpu", 0)])
+def test_with_a_gpu_a_step_s_micro_batches_are_made_ahead(tmp_path, monkeypatch, kind, ahead):
+    """Of a trainer that is on the CPU; what is asked is where its arguments say it is."""
+    vlm = tiny()
+    spec = DpoTraining(batch_size=4, lora_rank=4, lora_alpha=8)
+    where = placement(tmp_path, train_batch_size=2)
+    trainer = trainer_for(vlm, preferences(vlm, 8), spec, where, 0)
+    depths: list[int] = []
+
+    def made(source, depth):
+        depths.append(depth)
+        return Prefetcher(source, depth)
+
+    monkeypatch.setattr(prefetch, "Prefetcher", made)
+    monkeypatch.setattr(DpoArguments, "device", property(lambda _: torch.device(kind)))
+    with closing(trainer), closing(trainer.forward):
+        trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 2, "cpu")
+    assert depths == [ahead]

@@ -23,6 +23,7 @@ from seva_exp.training import DpoTraining
 from seva_exp.training import reference as reference_module
 from seva_exp.training.collate import Reference
 from seva_exp.training.dpo import train
+from seva_exp.training.prefetch import Prefetcher
 from seva_exp.training.reference import read_reference, score_reference
 
 from .tools import (
@@ -75,6 +76,23 @@ def test_each_answer_s_log_probability_under_the_base_model(root, tmp_path, fast
         answers = (preference.chosen, *preference.rejected)
         for value, answer in zip((row.chosen, *row.rejected), answers, strict=True):
             assert value == pytest.approx(logprob(plain, preference, answer), abs=1e-3)
+
+
+def test_batches_that_are_made_ahead_are_scored_alike(root, tmp_path, monkeypatch):
+    """As with a GPU."""
+    made = pairs(root)
+    usual, early = (placement(tmp_path / n, train_batch_size=2) for n in ("usual", "early"))
+    score_reference(tiny(), made, root, "auto", usual)
+    asked: list[tuple[str, int]] = []
+
+    def ahead(source, device, depth):
+        asked.append((device.type, depth))
+        return Prefetcher(source, depth)
+
+    monkeypatch.setattr(reference_module, "ahead", ahead)
+    score_reference(tiny(), made, root, "auto", early)
+    assert asked == [("cpu", reference_module.AHEAD)]
+    assert read_reference(early.work, made) == read_reference(usual.work, made)
 
 
 def test_a_killed_stage_goes_on_and_gives_the_same(root, tmp_path, monkeypatch):

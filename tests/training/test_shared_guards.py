@@ -251,10 +251,14 @@ def test_without_memory_for_float32_the_ways_are_compared_as_the_model_is(tmp_pa
     way = trainer_for(built(), preferences(built(), 2), spec("on"), place, 0).forward
     assert isinstance(way, SharedForward) and place.features == {}
     monkeypatch.setattr(forward_module, "computed_in_float32", no_room)
-    assert isinstance(taken(built(), preferences(built(), 3), tmp_path, "on")[0], SharedForward)
+    way, warned = taken(built(), preferences(built(), 3), tmp_path, "on")
+    assert isinstance(way, SharedForward)
+    [said] = warned
+    assert "in bfloat16" in said and "machine.train_batch_size" in said
     monkeypatch.setattr(shared_attention, "answer_mask", lambda prompt, window, device: torch.eye(
         prompt.length + prompt.fed, dtype=torch.bool)[prompt.length :])  # fmt: skip
-    assert_falls_back(built, preferences(built(), 3), tmp_path, "off the plain rows")
+    way, warned = taken(built(), preferences(built(), 3), tmp_path)
+    assert isinstance(way, PlainForward) and "off the plain rows" in warned[-1]
 
 
 def test_how_far_apart_is_a_mean_square_over_tokens():

@@ -73,7 +73,8 @@ class Sweep:
         self._jobs.mkdir(parents=True, exist_ok=True)
         there = gpus.offered(os.environ) if cwd is not None else []
         count = gpus.wanted(job.values.get("machine") or {})
-        with self._place(), gpus.take(self._jobs, number, there, count) as taken:
+        leases = gpus.leases() if there else self._jobs
+        with self._place(), gpus.take(leases, number, there, count) as taken:
             return self._do(number, job, cwd, taken)
 
     @contextmanager

@@ -55,11 +55,6 @@ class Comparison:
         return found
 
     @property
-    def reference_label(self) -> str:
-        """What the chosen run is called; empty without one."""
-        return self.labels[self.models.index(self.reference)] if self.reference else ""
-
-    @property
     def finals(self) -> list[int]:
         """Numbers of the models that are no base."""
         return [i for i, one in enumerate(self.models) if one.model != BASE]

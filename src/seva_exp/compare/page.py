@@ -38,15 +38,16 @@ def render(comparison: Comparison, left_out: Sequence[str], out: Path) -> str:
     c, visible, data = comparison, shown(comparison.columns), _data(comparison)
     drawn = bool(c.columns or data["training"]["options"])
     several = len({(column.benchmark, column.protocol) for column in c.columns}) > 1
+    rows = _rows(c, out)
     return template("compare/page.html").render(
         title=_title(c),
         runs=len(c.runs),
         variants=len(groups(c.runs)),
-        reference=c.reference_label,
+        reference=rows[c.models.index(c.reference)]["name"] if c.reference else "",
         fields=c.short,
         choices=_choices(c.fields),
         columns=[_head(column, j in visible, several) for j, column in enumerate(c.columns)],
-        rows=_rows(c, out),
+        rows=rows,
         pairs=_pairs(c),
         samples=same_samples(c),
         changed=changed(c),

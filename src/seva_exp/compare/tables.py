@@ -108,6 +108,7 @@ def tables(c: Comparison, chosen: Sequence[str] = ()) -> list[Table]:
     grouped = [Group(c, tuple(number[run.folder] for run in some)) for some in groups(c.runs)]
     seeds = [", ".join(str(run.report.seed) for run in group.runs) for group in grouped]
     titles = _titles([group.runs for group in grouped])
+    before = _chosen(c.reference, grouped, titles) if c.reference else "base"
     if len(set(seeds)) > 1:
         titles = [f"{name} (seed {some})" for name, some in zip(titles, seeds, strict=True)]
     out = []
@@ -120,7 +121,7 @@ def tables(c: Comparison, chosen: Sequence[str] = ()) -> list[Table]:
         }
         if not cells:
             continue
-        lines = _lines(cells, titles, "base" if c.reference is None else c.reference_label)
+        lines = _lines(cells, titles, before)
         if len(lines[0]) > len(lines):
             lines = [list(line) for line in zip(*lines, strict=True)]
             lines[0][0] = ""
@@ -210,6 +211,14 @@ def _titles(grouped: Sequence[Sequence[FinishedRun]]) -> list[str]:
             told = {short[f]: value for f, v in fields.items() if (value := v[place]) is not None}
             names[i] = " ".join(filter(None, (name, in_words(told))))
     return names
+
+
+def _chosen(reference: Measured, grouped: Sequence[Group], titles: Sequence[str]) -> str:
+    """What the chosen run is called: as its group, with its seed where there are several."""
+    variants = [group.runs[0].variant for group in grouped]
+    name = titles[variants.index(reference.run.variant)]
+    seeds = {run.report.seed for group in grouped for run in group.runs}
+    return f"{name} (seed {reference.run.report.seed})" if len(seeds) > 1 else name
 
 
 def to_csv(comparison: Comparison) -> str:

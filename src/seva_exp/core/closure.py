@@ -5,7 +5,11 @@ class or constant of this package that it stands for, through imports (those ins
 none under ``if TYPE_CHECKING``), and on from there. Statements of a module that do something when
 it is imported come with whatever is used of it. Classes of ``seva_exp.stages`` are followed member
 by member: another stage is an input, which has a closure of its own, so of it only what is read
-counts (``self.base.benchmark``). What ``EXCEPT`` names is left out.
+counts (``self.base.benchmark``), where annotations or assignments tell of which class a value is
+(those that derive from it are meant, too). What ``EXCEPT`` names is left out.
+
+Not followed, since no source tells it: names in texts (``import_module``, ``getattr``), the classes
+of what has no annotation (a lambda's parameter), data files (they stand in the keys).
 
 What is hashed is the syntax tree, with what each imported name stands for: no comments, docstrings
 or layout.
@@ -15,14 +19,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from seva_exp.core.names import ALWAYS, PACKAGE, STAGES, WHOLE, Reader, Unit
 from seva_exp.core.syntax import Module, shape
 
-PACKAGE = "seva_exp"
-STAGES = f"{PACKAGE}.stages"
 STAGE = (f"{STAGES}.base", "Stage")
 EXCEPT = {
     "seva_exp.core.errors": "what a person is told of a fault; no result is made of it",
@@ -42,11 +45,6 @@ EXCEPT = {
     ),
 }
 """Modules, members and what is called of a member -> why a change there changes no result."""
-WHOLE, ALWAYS = "*", "!"
-"""In place of a name: all of a module; what it does when it is imported."""
-
-Unit = tuple[str, str]
-"""A module and a name in it; of a class of ``STAGES``: ``Class.member``."""
 
 
 def code_of(stage: type) -> dict[str, str]:
@@ -98,12 +96,14 @@ class Closure:
         self._root = root
         self._modules: dict[str, Module] = {}
         self._brought: dict[Unit, Unit | None] = {}
+        self._lineages: dict[Unit, list[Unit]] = {}
         self._known: dict[Unit, tuple[str, frozenset[Unit]]] = {}
 
     def digest(self, module: str, stage: str) -> str:
         """16 hex characters for the stage's class. Raises OSError where a file cannot be read."""
         found = self.of(module, stage)
-        text = "\n".join(f"{unit}: {self._known[unit][0]}" for unit in sorted(found))
+        known = ((unit, self._known[unit][0]) for unit in sorted(found))
+        text = "\n".join(f"{unit}: {said}" for unit, said in known if said)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def of(self, module: str, stage: str) -> set[Unit]:
@@ -112,10 +112,15 @@ class Closure:
         found: set[Unit] = set()
         while left:
             unit = left.pop()
-            if unit not in found and not _excepted(self.path(unit)):
+            if unit not in found and not self.excepted(self.path(unit)):
                 found.add(unit)
-                left += [*self._read(unit)[1], (unit[0], ALWAYS)]
+                left += [*self._read(unit)[1], *self._run_before(unit[0])]
         return found
+
+    def _run_before(self, module: str) -> Iterator[Unit]:
+        """What importing a module does: its own statements, and its packages'."""
+        parts = module.split(".")
+        return ((".".join(parts[:n]), ALWAYS) for n in range(1, len(parts) + 1))
 
     def _read(self, unit: Unit) -> tuple[str, frozenset[Unit]]:
         """What is hashed of a unit, and what it uses."""
@@ -144,6 +149,11 @@ class Closure:
         """Its dotted name; a member's is that of the class that it comes from."""
         cls, _, member = unit[1].partition(".")
         return ".".join((*self.owner((unit[0], cls), member), member) if member else unit)
+
+    @staticmethod
+    def excepted(path: str) -> bool:
+        """Whether ``EXCEPT`` names it, or what it stands in."""
+        return any(f"{path}.".startswith(f"{one}.") for one in EXCEPT)
 
     def module(self, name: str) -> Module:
         """A module of the package, read once."""
@@ -184,15 +194,32 @@ class Closure:
             return f"{module}.{name}", WHOLE
         return self.resolve(module, name) or (module, WHOLE)
 
+    def dotted(self, module: str, parts: list[str]) -> Unit | None:
+        """What ``a.b.c`` in a module stands for, if modules alone stand before the last part."""
+        unit = self.resolve(module, parts[0])
+        for name in parts[1:]:
+            unit = self.imported((unit[0], name)) if unit and unit[1] == WHOLE else None
+        return unit
+
     def lineage(self, cls: Unit) -> list[Unit]:
         """A class of ``STAGES`` and its bases there, in the order in which members are found."""
         found = [cls]
         for base in self.module(cls[0]).bases(cls[1]):
-            known = self.resolve(cls[0], base)
+            known = self.dotted(cls[0], base)
             if known and self.by_member(known):
                 above = self.lineage(known)
                 found = [one for one in found if one not in above] + above
         return found
+
+    def heirs(self, cls: Unit) -> set[Unit]:
+        """A class of ``STAGES`` and all that derive from it there."""
+        if not self._lineages:
+            folder = self.file(STAGES).parent
+            names = (f"{STAGES}.{file.stem}" for file in folder.glob("*.py"))
+            modules = [name for name in names if not name.endswith(".__init__")]
+            classes = [(m, one) for m in modules for one in self.module(m).defined]
+            self._lineages = {one: self.lineage(one) for one in classes if self.by_member(one)}
+        return {cls, *(one for one, above in self._lineages.items() if cls in above)}
 
     def is_stage(self, cls: Unit) -> bool:
         """Whether a class is a stage."""
@@ -213,165 +240,3 @@ class Closure:
             if member in self.module(module).members(name):
                 return module, name
         raise KeyError(member)
-
-
-class Reader(ast.NodeVisitor):
-    """Reads one unit: ``used`` are the units that it names, ``bound`` what its imported names stand
-    for. In ``STAGES`` it knows, of some values, of what class they are: ``self``, annotated
-    parameters, and what is reached from them by attributes."""
-
-    def __init__(self, closure: Closure, unit: Unit) -> None:
-        self._all = closure
-        self._module = unit[0]
-        self._types: dict[str, set[Unit]] = {}
-        self.used: set[Unit] = set()
-        self.bound: set[str] = set()
-        cls, dot, _ = unit[1].partition(".")
-        if dot:
-            self._types["self"] = {(unit[0], cls)}
-            # A member stands where it is written: its names are those of its class's module.
-            self._module = closure.owner((unit[0], cls), unit[1].partition(".")[2])[0]
-        self._here = closure.module(self._module)
-        nodes = closure.nodes(unit)
-        self._local = self._here.imports_in(nodes)
-        typed = f"{self._module}.".startswith(f"{STAGES}.")
-        for node in [*nodes, *nodes] if typed else nodes:  # once more: what is a value's class?
-            self.visit(node)
-
-    def _use(self, unit: Unit | None, called: bool = True) -> None:
-        if unit is None:
-            return
-        if not self._all.by_member(unit):
-            self.used.add(unit)
-        elif called and not self._all.is_stage(unit):
-            self.used.update(self._all.members(unit))
-
-    def _named(self, name: str) -> Unit | None:
-        """What a name stands for here."""
-        if name in self._local:
-            return self._all.imported(self._local[name])
-        if name in self._here.imports and name not in self._here.defined:
-            self.bound.add(f"{name}={':'.join(self._here.imports[name])}")
-        return self._all.resolve(self._module, name)
-
-    def visit_Name(self, node: ast.Name) -> None:
-        self._use(self._named(node.id))
-
-    def visit_Attribute(self, node: ast.Attribute) -> None:
-        first = node
-        while isinstance(first.value, ast.Attribute):
-            first = first.value
-        if isinstance(first.value, ast.Name):
-            unit = self._named(first.value.id)
-            if unit and unit[1] == WHOLE:
-                return self._use(self._all.imported((unit[0], first.attr)))
-        self._classes(node)
-        self.visit(first.value)
-
-    def visit_arg(self, node: ast.arg) -> None:
-        if node.annotation:
-            self._types.setdefault(node.arg, set()).update(self._annotation(node.annotation))
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        self._annotation(node.annotation)
-        if node.value:
-            self.visit(node.value)
-
-    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        if node.returns:
-            self._annotation(node.returns)
-        for part in (*node.decorator_list, node.args, *node.body):
-            self.visit(part)
-
-    visit_AsyncFunctionDef = visit_FunctionDef
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        """Known by ``_local``."""
-
-    def visit_Assign(self, node: ast.Assign) -> None:
-        for target in node.targets:
-            self._bind(target, node.value)
-        self.generic_visit(node)
-
-    def visit_For(self, node: ast.For) -> None:
-        self._bind(node.target, node.iter)
-        self.generic_visit(node)
-
-    def visit_comprehension(self, node: ast.comprehension) -> None:
-        self._bind(node.target, node.iter)
-        self.generic_visit(node)
-
-    def _bind(self, target: ast.expr, value: ast.expr) -> None:
-        if isinstance(target, ast.Name):
-            self._types.setdefault(target.id, set()).update(self._classes(value))
-
-    def _annotation(self, node: ast.expr) -> set[Unit]:
-        """The classes of ``STAGES`` in an annotation; the others are used."""
-        found = set()
-        for name in (part.id for part in ast.walk(node) if isinstance(part, ast.Name)):
-            unit = self._named(name)
-            self._use(unit, called=False)
-            if unit and self._all.by_member(unit):
-                found.add(unit)
-        return found
-
-    def _classes(self, node: ast.expr, then: str = "") -> set[Unit]:
-        """Of which classes of ``STAGES`` a value may be. The members on the way are used, but for
-        what is excepted where ``then`` is read of them."""
-        match node:
-            case ast.Name():
-                return self._types.get(node.id, set())
-            case ast.Attribute():
-                owners = self._classes(node.value, node.attr)
-                return set().union(*(self._member(cls, node.attr, then) for cls in owners))
-            case ast.Call(func=ast.Name(id=name)):
-                unit = self._named(name)
-                return {unit} if unit and self._all.by_member(unit) else set()
-            case ast.Call():
-                return self._classes(node.func)
-            case ast.Subscript() | ast.Starred():
-                return self._classes(node.value)
-            case ast.Tuple() | ast.List():
-                return set().union(*map(self._classes, node.elts))
-            case ast.BoolOp():
-                return set().union(*map(self._classes, node.values))
-            case ast.IfExp():
-                return self._classes(node.body) | self._classes(node.orelse)
-        return set()
-
-    def _member(self, cls: Unit, name: str, then: str) -> set[Unit]:
-        """The classes of a member of ``cls``, which is used."""
-        try:
-            owner, _ = self._all.owner(cls, name)
-        except KeyError:
-            return set()
-        unit = (cls[0], f"{cls[1]}.{name}")
-        if not _excepted(f"{self._all.path(unit)}.{then}"):
-            self.used.add(unit)
-        reader = Annotated(self._all, owner)
-        return set().union(*(reader.classes(node) for node in self._all.nodes(unit)))
-
-
-class Annotated:
-    """Reads the annotations of members that stand in one module."""
-
-    def __init__(self, closure: Closure, module: str) -> None:
-        self._all = closure
-        self._module = module
-
-    def classes(self, node: ast.stmt) -> set[Unit]:
-        """The classes of ``STAGES`` that a field's or a function's annotation names."""
-        said = node.returns if isinstance(node, ast.FunctionDef) else None
-        said = node.annotation if isinstance(node, ast.AnnAssign) else said
-        names = (part.id for part in ast.walk(said) if isinstance(part, ast.Name)) if said else ()
-        units = (self._all.resolve(self._module, name) for name in names)
-        return {unit for unit in units if unit and self._all.by_member(unit)}
-
-
-def _excepted(path: str) -> bool:
-    return any(f"{path}.".startswith(f"{one}.") for one in EXCEPT)
-
-
-def modules_of(units: Iterable[Unit]) -> set[str]:
-    """The modules in which units stand."""
-    return {module for module, _ in units}

@@ -8,7 +8,10 @@ job's own process sees what it took as ``CUDA_VISIBLE_DEVICES``.
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,8 +25,8 @@ VISIBLE, OFFERED = "CUDA_VISIBLE_DEVICES", "SEVA_EXP_GPUS"
 
 @dataclass(frozen=True)
 class Taken:
-    """What a job sees: ``gpus`` (none: what its process would see anyhow). ``shared``: others have
-    them too."""
+    """What a job sees: ``gpus`` (none: what its process would see anyhow). ``shared``: it needs
+    some for itself, and others have them too."""
 
     gpus: tuple[str, ...] = ()
     shared: bool = False
@@ -74,36 +77,59 @@ def wanted(machine: Mapping[str, Any]) -> int:
     return int(machine.get("processes", 1)) if machine.get("device") in ("auto", "cuda") else 0
 
 
+def leases() -> Path:
+    """Where all jobs of this user on this machine look for what is taken, whichever sweep they are
+    of. A lock ends with the process that holds it, also when that is killed."""
+    user = "" if sys.platform == "win32" else f"-{os.getuid()}"
+    folder = Path(tempfile.gettempdir()) / f"seva_exp-gpus{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
 @contextmanager
 def take(folder: Path, number: int, there: list[str], count: int) -> Iterator[Taken]:
-    """``count`` of the GPUs ``there``, as long as the block runs; ``folder`` is where all jobs look
-    for what is taken. Where too few are left, those that fall to this ``number``, shared."""
+    """``count`` of the GPUs ``there``, as long as the block runs; ``folder`` is that of ``leases``.
+    Where too few are left, those that fall to this ``number``, shared. A job that takes none, or
+    more than there are (which it refuses itself), sees all."""
     if not count or count > len(there):
-        yield Taken()
+        yield Taken(tuple(there))
         return
     with ExitStack() as stack:
-        mine: list[str] = []
-        for name in there:
-            if len(mine) < count and (lock := _free(folder, name)):
-                stack.callback(lock.release)
-                mine.append(name)
-        if len(mine) == count:
-            yield Taken(tuple(mine))
+        mine = _several(folder, there, count, stack)
+        if mine:
+            yield Taken(mine)
             return
-        stack.close()
         first = number * count % len(there)
         others = [*there, *there][first : first + count]
         yield Taken(tuple(others), shared=True)
 
 
+def _several(folder: Path, there: list[str], count: int, stack: ExitStack) -> tuple[str, ...]:
+    """``count`` that nobody has, or none: one job after the other, or each of two would take half
+    of what is enough for one."""
+    mine: list[str] = []
+    with ExitStack() as held, FileLock(folder / f"taking-{_safe(socket.gethostname())}.lock"):
+        for name in there:
+            if len(mine) < count and (lock := _free(folder, name)):
+                held.callback(lock.release)
+                mine.append(name)
+        if len(mine) < count:
+            return ()
+        stack.push(held.pop_all())
+    return tuple(mine)
+
+
 def _free(folder: Path, name: str) -> FileLock | None:
-    safe = "".join(sign if sign.isalnum() else "-" for sign in f"{socket.gethostname()}-{name}")
-    lock = FileLock(folder / f"gpu-{safe}.lock")
+    lock = FileLock(folder / f"gpu-{_safe(f'{socket.gethostname()}-{name}')}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         return None
     return lock
+
+
+def _safe(name: str) -> str:
+    return "".join(sign if sign.isalnum() else "-" for sign in name)
 
 
 def _count() -> int:

@@ -8,7 +8,8 @@ import sys
 import warnings
 
 ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
-"""Settings of torch's allocator on a GPU, by today's name and the one before. Generation's buffers
+"""Settings of torch's allocator on a GPU, by today's name (from torch 2.9 on) and the one before,
+which later versions take too, some with a warning where it stands alone. Generation's buffers
 and training's batches change their size all the time: in segments that cannot grow, what is freed
 is too small for what comes next, and lies there until memory runs out."""
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -27,7 +28,7 @@ def settle() -> None:
     ):
         os.environ.setdefault(name, value)
     if sys.platform.startswith("linux") and not any(name in os.environ for name in ALLOCATOR):
-        os.environ[ALLOCATOR[0]] = "expandable_segments:True"
+        os.environ.update(dict.fromkeys(ALLOCATOR, "expandable_segments:True"))
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
     keep_memory()
 

@@ -14,8 +14,8 @@ Named = dict[str, tuple[str, str]]
 class Module:
     """One module. ``defined``: name -> the statements at its top that make it; ``imports``: what
     the others bind; ``always``: those that do something when it is imported, such as
-    ``register(...)`` or a definition under a decorator of the package's own. What stands under
-    ``if TYPE_CHECKING`` and ``if __name__ == "__main__"`` is not read."""
+    ``register(...)`` or a definition under a decorator of the package's own. What is run under
+    ``if TYPE_CHECKING`` and ``if __name__ == "__main__"`` is not read (their ``else`` is)."""
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
@@ -24,11 +24,11 @@ class Module:
         self.always: list[ast.stmt] = []
         self._members: dict[str, dict[str, list[ast.stmt]]] = {}
         self._lines = text.splitlines()
-        body = ast.parse(text).body
+        body = list(_read(ast.parse(text).body))
         for node in body:
             if isinstance(node, ast.Import | ast.ImportFrom):
-                self.imports |= _brought(node)
-            elif not (_is_text(node) or _is_unread(node)):
+                self.imports |= brought(node)
+            else:
                 self._take(node)
         self.always += [node for node in body if self._registers(node)]
 
@@ -60,9 +60,13 @@ class Module:
         assert isinstance(node, ast.ClassDef)
         return node
 
-    def bases(self, name: str) -> list[str]:
-        """The names of a class's bases."""
-        return [base.id for base in self._class(name).bases if isinstance(base, ast.Name)]
+    def bases(self, name: str) -> list[list[str]]:
+        """The names of a class's bases, each by its parts, without what stands in brackets."""
+        found = []
+        for base in self._class(name).bases:
+            plain = base.value if isinstance(base, ast.Subscript) else base
+            found.append(ast.unparse(plain).split("."))
+        return found
 
     def head(self, name: str) -> ast.ClassDef:
         """A class without its body."""
@@ -78,26 +82,31 @@ class Module:
     def _lines_of(self, node: ast.stmt) -> list[str]:
         return self._lines[node.lineno - 1 : node.end_lineno] if hasattr(node, "lineno") else []
 
-    def imports_in(self, nodes: Iterable[ast.stmt]) -> Named:
-        """What imports inside of statements bind."""
-        found: Named = {}
+    def imports_in(self, nodes: Iterable[ast.stmt]) -> dict[str, set[tuple[str, str]]]:
+        """What imports inside of statements bind: of a class, two methods may bind a name each
+        in its own way."""
+        found: dict[str, set[tuple[str, str]]] = {}
         for node in nodes:
             if not any("import" in line for line in self._lines_of(node)):
                 continue  # most have none, and a walk takes its time
             for part in ast.walk(node):
                 if isinstance(part, ast.Import | ast.ImportFrom):
-                    found |= _brought(part)
+                    for name, target in brought(part).items():
+                        found.setdefault(name, set()).add(target)
         return found
 
 
+UNNAMED = "!"
+"""In place of a name: what does something and makes no name."""
 _PLAIN = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 
 
 def _members(node: ast.ClassDef) -> dict[str, list[ast.stmt]]:
     found: dict[str, list[ast.stmt]] = {}
     for part in node.body:
-        for name in _made(part):
-            found.setdefault(name, []).append(part)
+        if not (_is_text(part) or isinstance(part, ast.Pass)):
+            for name in list(_made(part)) or [UNNAMED]:
+                found.setdefault(name, []).append(part)
     return found
 
 
@@ -107,7 +116,7 @@ def _made(node: ast.stmt) -> Iterator[str]:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             yield node.name
         case ast.Import() | ast.ImportFrom():
-            yield from _brought(node)
+            yield from brought(node)
         case ast.Assign() | ast.AnnAssign() | ast.AugAssign() | ast.For():
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             for part in (part for target in targets for part in ast.walk(target)):
@@ -121,9 +130,11 @@ def _made(node: ast.stmt) -> Iterator[str]:
                     yield from (name for one in part.body for name in _made(one))
 
 
-def _brought(node: ast.Import | ast.ImportFrom) -> Named:
+def brought(node: ast.Import | ast.ImportFrom) -> Named:
+    """What an import binds."""
     if isinstance(node, ast.ImportFrom):
         assert not node.level, "imports are absolute here"
+        assert node.names[0].name != "*", "imports name what they take here"
         return {one.asname or one.name: (node.module or "", one.name) for one in node.names}
     return {
         one.asname or one.name.split(".")[0]: (
@@ -139,9 +150,18 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def _is_unread(node: ast.stmt) -> bool:
-    said = ast.dump(node.test) if isinstance(node, ast.If) else ""
-    return "'TYPE_CHECKING'" in said or "'__main__'" in said
+def _read(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that do something where the module is imported and run."""
+    for node in body:
+        if isinstance(node, ast.If) and _is_false(node.test):
+            yield from _read(node.orelse)
+        elif not _is_text(node):
+            yield node
+
+
+def _is_false(test: ast.expr) -> bool:
+    said = ast.unparse(test)
+    return said in ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'")
 
 
 def shape(node: object) -> str:

@@ -1,5 +1,6 @@
-"""Noise that is a function of where it is used: of (seed, step, place), by integer arithmetic, so
-that it is the same bits on any device, in any batch, and nothing is drawn on the host.
+"""Noise that is a function of where it is used: of (seed, step, place), so that it is the same in
+any batch, and nothing is drawn on the host. Uniform numbers are made by integer arithmetic and are
+the same bits on any device; the two logarithms behind them may differ in their last bit.
 
 Each number is a word of SplitMix64 (Steele, Lea, Flood 2014, "Fast Splittable Pseudorandom Number
 Generators", figure 17; it passes BigCrush): word j of a row's step is ``mix(key + j * GAMMA)``, and

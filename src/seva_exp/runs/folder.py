@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from seva_exp.core.environment import CODE
 from seva_exp.core.errors import InputError
-from seva_exp.runs.events import Answered, Example, Listener, Outcome, Plan
 from seva_exp.core.paths import MARKER
 from seva_exp.core.records import Delta, Pair, PairCounts, Report, StageResult, read_jsonl
 from seva_exp.core.redact import hide, without_secrets
 from seva_exp.core.spec import Json, canonical
+from seva_exp.core.store import Manifest, Store
+from seva_exp.runs.events import Answered, Example, Listener, Outcome, Plan
 from seva_exp.stages import (
     Align,
     Compare,
@@ -28,7 +29,6 @@ from seva_exp.stages import (
     read_deltas,
     read_scores,
 )
-from seva_exp.core.store import Manifest, Store
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -219,7 +219,7 @@ def _difference(
     vlm: VisionLanguageModel, model: Any, first: Sequence[Preference], placement: Placement
 ) -> str:
     """What is wrong with the shared row's numbers on ``first``; empty if nothing is. In float32;
-    where memory does not suffice for that, as the model is."""
+    where memory does not suffice for that, as the model is, and one line says so."""
     try:
         with computed_in_float32(model, vlm.model.get_decoder().layers):
             far = _both_ways(vlm, model, first, placement, torch.float32)
@@ -227,6 +227,12 @@ def _difference(
     except torch.OutOfMemoryError:
         if vlm.model.dtype == torch.float32:
             raise
+    kind = str(vlm.model.dtype).removeprefix("torch.")
+    placement.warn(
+        "dpo.fast: there is no memory to compare the shared row with plain rows in float32; in "
+        f"{kind}, as they are compared now, only gross mistakes show. A lower "
+        "machine.train_batch_size makes room."
+    )
     return _too_far(_both_ways(vlm, model, first, placement, vlm.model.dtype), ROUNDED)
 
 

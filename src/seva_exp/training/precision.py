@@ -67,17 +67,30 @@ def computed_in_float32(
             layer.register_forward_hook(lambda *_, own=own: own.narrow(), always_call=True),
         )
     ]
-    no_tf32 = torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=False, allow_tf32=False
-    )
     try:
-        with no_tf32, torch.no_grad(), full_precision(next(model.parameters()).device):
+        with _no_tf32(), torch.no_grad(), full_precision(next(model.parameters()).device):
             rest.widen()
             yield
     finally:
         rest.narrow()
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def _no_tf32() -> Iterator[None]:
+    """Float32 with all its digits: convolutions on a GPU have 10 of 23 bits by default, and matrix
+    products where TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 is set, as in NVIDIA's containers."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    convolutions = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=False, allow_tf32=False
+    )
+    try:
+        with convolutions:
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class _Widened:

@@ -43,6 +43,12 @@ class Prefetcher(Iterator[Any]):
         self._ready.clear()
 
 
+def ahead(source: Iterator[Any], device: torch.device, depth: int) -> Prefetcher:
+    """With a GPU ``depth`` of them are made ahead; on a CPU that would only take cores from what
+    computes with them."""
+    return Prefetcher(source, depth if device.type == "cuda" else 0)
+
+
 def on_device(value: Any, device: torch.device) -> Any:
     """A batch's tensors on ``device``; those in pinned memory are copied while the host goes on.
     Values that know how to move (``to``) are asked for it; others stay as they are."""

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
 from torch import Tensor
 from trl.trainer.utils import add_fused_lm_head
@@ -24,9 +25,12 @@ from seva_exp.training.forward import forward_for, scored
 from seva_exp.training.lengths import check_lengths
 from seva_exp.training.precision import keep_in_float32
 from seva_exp.training.preferences import preferences_of
+from seva_exp.training.prefetch import ahead
 from seva_exp.training.spec import Fast
 
 FILE = "reference.jsonl"
+AHEAD = 2
+"""Batches that are made ready while one is scored on a GPU."""
 
 
 def score_reference(
@@ -61,9 +65,12 @@ def score_reference(
             forward = forward_for(vlm, model, first, fast, placement)
             said = forward.said
             collate = forward.collator(preferences)
-            with closing(forward):
-                for batch in todo:
-                    rows = collate([{"row": i} for i in batch])
+            made = (collate([{"row": i} for i in batch]) for batch in todo)
+            with (
+                closing(forward),
+                closing(ahead(made, torch.device(placement.device), AHEAD)) as ready,
+            ):
+                for batch, rows in zip(todo, ready, strict=True):
                     scores, _ = scored(forward, model, rows, placement, vlm.model.dtype)
                     journal.append(_references([preferences[i] for i in batch], scores))
                     bar.update(len(batch))

@@ -24,7 +24,7 @@ from seva_exp.training.batches import SeededOrder, StepBatches
 from seva_exp.training.checkpoints import CheckpointClock, distrust, finish, newest
 from seva_exp.training.lora import POLICY, load_adapter, write_adapter
 from seva_exp.training.precision import mixed_precision
-from seva_exp.training.prefetch import Prefetcher, on_device
+from seva_exp.training.prefetch import Prefetcher, ahead, on_device
 from seva_exp.training.sharding import adapter_weights, local
 from seva_exp.training.throughput import Throughput
 
@@ -102,13 +102,11 @@ class StepTrainer(Trainer, ABC):
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], *args: Any) -> Any:
         """The micro-batches of one optimizer step; what they hold is counted over all ranks. With a
-        GPU those of the next step are made ready while this one is computed; on a CPU that would
-        only take cores from it."""
+        GPU those of the next step are made ready while this one is computed."""
         if self._ahead is None or self._ahead.source is not epoch_iterator:
             self.close()
-            on_gpu = self.args.device.type == "cuda"
-            depth = self.args.gradient_accumulation_steps if on_gpu else 0
-            self._ahead = Prefetcher(epoch_iterator, depth)
+            depth = self.args.gradient_accumulation_steps
+            self._ahead = ahead(epoch_iterator, self.args.device, depth)
         batches, items = super().get_batch_samples(self._ahead, *args)
         rows = [batch.pop(ROWS) for batch in batches]
         self._real = [numbers[0] >= 0 for numbers in rows]
