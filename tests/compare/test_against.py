@@ -9,13 +9,13 @@ import pytest
 from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.benchmarks.statistics import deltas, holm
 from seva_exp.compare.comparison import Comparison
-from seva_exp.compare.runs import read_run
+from seva_exp.compare.runs import ComparedRun
 from seva_exp.compare.tables import markdown
 
 
 def compared(folders, against=None):
-    runs = [read_run(folder) for folder in folders]
-    return Comparison.of(runs, read_run(against) if against else None)
+    runs = [ComparedRun.read(folder) for folder in folders]
+    return Comparison.of(runs, ComparedRun.read(against) if against else None)
 
 
 def accuracy(comparison):

@@ -12,7 +12,7 @@ import pytest
 from seva_exp.compare.changed import MOST
 from seva_exp.compare.files import write_comparison
 from seva_exp.compare.page import SHOWN, shown
-from seva_exp.compare.runs import read_run
+from seva_exp.compare.runs import ComparedRun
 from seva_exp.compare.samples import SAMPLES, views_of
 from seva_exp.compare.training import POINTS, thinned
 
@@ -180,7 +180,7 @@ def test_the_same_sample_is_shown_across_views_and_settings(make_run):
         make_run("b", said="a blue ring", dpo={"beta": 0.5}),
         make_run("c", said="a red <ring>", aug={"byol": {"kind": "byol"}}),
     ]
-    views = views_of([read_run(run) for run in runs])
+    views = views_of([ComparedRun.read(run) for run in runs])
     assert [(one.view, len(one.runs)) for one in views] == [("clean", 3), ("moco", 2), ("byol", 1)]
     page = page_of(runs)
     cards = [attrs["aria-label"] for tag, attrs in page.tags if tag == "article"]
@@ -188,6 +188,22 @@ def test_the_same_sample_is_shown_across_views_and_settings(make_run):
     pictures = [attrs["alt"] or "" for tag, attrs in page.tags if tag == "img"]
     assert len(pictures) == 2 * 3 and len(set(pictures)) == 6
     assert page.count("mark") > 0
+
+
+def test_where_links_are_text_files_the_page_is_the_same(make_run):
+    runs = [make_run("a", right=0.7), make_run("b", right=0.9, dpo={"beta": 0.5})]
+    out = runs[0].parent / "compare.html"
+    write_comparison(runs, out, runs[0])
+    before = out.read_text(encoding="utf-8")
+    assert 'aria-label="Sample s0"' in before and "✓ fixed" in before
+    for run in runs:
+        for folder in [path for path in run.iterdir() if path.is_dir()]:
+            artifact = run.parent.parent / "store" / run.name / folder.name
+            artifact.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(artifact)
+            folder.write_text(f"{artifact}\n")
+    write_comparison(runs, out, runs[0])
+    assert out.read_text(encoding="utf-8") == before
 
 
 def test_fixed_and_broken_answers_are_counted_and_some_are_shown(make_run):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from seva_exp.compare.runs import read_runs
+from seva_exp.compare.runs import ComparedRun
 from seva_exp.core.spec import Json
 from seva_exp.dashboard.__main__ import main
 from seva_exp.dashboard.seen import Metric, look
@@ -43,7 +43,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_differs_is_found_without_what_does_not(runs: Path) -> None:
     (runs / "multirun").mkdir()
-    seen = look(read_runs(sorted(runs.glob("*")))[0])
+    seen = look(ComparedRun.read_all(sorted(runs.glob("*")))[0])
     assert seen.fields == {"dpo.beta": True, "dpo.loss": False}, "not the seed, nor equal fields"
     assert seen.metrics == (Metric("benchmark/shapes/all/CHAIRi", "lower"),)
     assert seen.training == ("align/loss",) and seen.views == ("moco",)
@@ -57,9 +57,9 @@ def test_headlines_are_of_every_part_of_every_benchmark(runs: Path) -> None:
         Metric(f"benchmark/{name}", "neutral" if name.endswith("words") else "higher")
         for name in (*names, *others)
     ]
-    headlines = replace(look(read_runs(sorted(runs.glob("*")))[0]), metrics=tuple(found)).headlines(
-        4
-    )
+    headlines = replace(
+        look(ComparedRun.read_all(sorted(runs.glob("*")))[0]), metrics=tuple(found)
+    ).headlines(4)
     wanted = ("shapes/pope/f1", "shapes/vqa/mean", *others[:2])
     assert [metric.name for metric in headlines] == [f"benchmark/{name}" for name in wanted]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seva_exp.compare.comparison import Comparison
-from seva_exp.compare.deltas import Measured, benchmark_of, measured
+from seva_exp.compare.deltas import Measured, measured
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.records import BASE
 from seva_exp.core.spec import Json, canonical
@@ -69,7 +69,7 @@ def _compared(c: Comparison) -> Sequence[Compared]:
 
 def _set_of(row: Compared) -> str:
     """Equal for rows that show the same questions."""
-    return canonical([row.benchmark, row.one.run.config["benchmark"][row.benchmark]])
+    return canonical([row.benchmark, row.one.run.experiment["benchmark"][row.benchmark]])
 
 
 def _pictures(rows: Sequence[Compared]) -> dict[str, dict[str, Json | None]]:
@@ -85,7 +85,7 @@ def _pictures(rows: Sequence[Compared]) -> dict[str, dict[str, Json | None]]:
 
 def _load(row: Compared, wanted: set[str]) -> dict[str, Json | None]:
     try:
-        questions = benchmark_of(row.one.run, row.benchmark).questions(data_root(row.one.run.root))
+        questions = row.one.run.benchmark(row.benchmark).questions(data_root(row.one.run.data_root))
         return {q.id: thumbnail(q.load) for q in questions if q.id in wanted} if wanted else {}
     except (InputError, StageError, OSError):
         return {}

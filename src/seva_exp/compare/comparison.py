@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from seva_exp.compare.deltas import Change, Column, Measured, changes, columns, models
 from seva_exp.compare.differences import Value, differing, short_names
-from seva_exp.compare.runs import FinishedRun
+from seva_exp.compare.runs import ComparedRun
 from seva_exp.core.records import ALIGNED, BASE
 
 
@@ -17,7 +17,7 @@ class Comparison:
     the values by which it differs; ``fields`` dotted field -> its value for each model;
     ``changes`` is per model. Without a ``reference`` each run is compared with its own base."""
 
-    runs: Sequence[FinishedRun]
+    runs: Sequence[ComparedRun]
     reference: Measured | None
     models: list[Measured]
     fields: dict[str, list[Value | None]]
@@ -27,7 +27,7 @@ class Comparison:
     changes: list[dict[Column, Change]]
 
     @classmethod
-    def of(cls, runs: Sequence[FinishedRun], against: FinishedRun | None = None) -> Comparison:
+    def of(cls, runs: Sequence[ComparedRun], against: ComparedRun | None = None) -> Comparison:
         """Compare runs, each with its base or all with the final model of one of them."""
         found = models(runs)
         reference = next(
@@ -69,7 +69,7 @@ def differences(found: Sequence[Measured]) -> dict[str, list[Value | None]]:
     """Field -> its value for each model, where the runs differ in it; ``seed`` is one of them. A
     base has what all runs that share it agree on."""
     finals = [one.run for one in found if one.model != BASE]
-    fields = differing([run.config for run in finals])
+    fields = differing([run.experiment for run in finals])
     if len({run.report.seed for run in finals}) > 1:
         fields["seed"] = [run.report.seed for run in finals]
     place = {run.folder: i for i, run in enumerate(finals)}

@@ -158,9 +158,9 @@ def _pairs(c: Comparison) -> list[Json]:
     found: dict[str, list[int]] = {}
     for i in c.finals:
         report = c.models[i].run.report
-        made = [stage.key for stage in report.stages if stage.name.startswith("pairs")]
+        made = c.models[i].run.pairs_stage
         if report.pairs and made:
-            found.setdefault(made[-1], []).append(i)
+            found.setdefault(made.key, []).append(i)
     counted = [(ids, c.models[ids[0]].run.report.pairs) for ids in found.values()]
     reasons = list(
         dict.fromkeys(reason for _, pairs in counted if pairs for reason in pairs.dropped)

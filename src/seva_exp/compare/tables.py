@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from seva_exp.compare.comparison import Comparison, in_words
 from seva_exp.compare.deltas import Change, Column, Measured, joint_p, measured
 from seva_exp.compare.differences import differing, short_names
-from seva_exp.compare.runs import FinishedRun, groups, told_apart
+from seva_exp.compare.runs import ComparedRun, groups, told_apart
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import BASE
 from seva_exp.report.significance import SIGNIFICANCE
@@ -61,7 +61,7 @@ class Group:
     numbers: tuple[int, ...]
 
     @property
-    def runs(self) -> list[FinishedRun]:
+    def runs(self) -> list[ComparedRun]:
         """Their runs."""
         return [self.c.models[i].run for i in self.numbers]
 
@@ -195,7 +195,7 @@ def _tex(cell: str) -> str:
     return re.sub(r"^-(?=\d)", "$-$", cell.translate(LATEX))
 
 
-def _titles(grouped: Sequence[Sequence[FinishedRun]]) -> list[str]:
+def _titles(grouped: Sequence[Sequence[ComparedRun]]) -> list[str]:
     """What each group's runs are called: by what their commands say of the experiment and do not
     share, or by their names; those of one name by the fields in which they differ, too."""
     words = [[w for w in group[0].words if not w.startswith("seed=")] for group in grouped]
@@ -204,7 +204,7 @@ def _titles(grouped: Sequence[Sequence[FinishedRun]]) -> list[str]:
     names = [re.sub(r"_seed=\d+", "", group[0].name) for group in grouped]
     for name in {name for name in names if names.count(name) > 1}:
         alike = [i for i, one in enumerate(names) if one == name]
-        fields = differing([grouped[i][0].config for i in alike])
+        fields = differing([grouped[i][0].experiment for i in alike])
         short = short_names([*fields, "seed"])
         for place, i in enumerate(alike):
             told = {short[f]: value for f, v in fields.items() if (value := v[place]) is not None}

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from seva_exp.compare.runs import read_runs
+from seva_exp.compare.runs import ComparedRun
 from seva_exp.core.errors import InputError
 from seva_exp.dashboard.seen import look
 from seva_exp.tracking.spec import WandbTracker
@@ -52,7 +52,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
 def _write(wanted: argparse.Namespace) -> None:
     if find_spec("wandb_workspaces") is None:
         raise InputError("wandb-workspaces is not installed: pip install 'seva_exp[dashboard]'.")
-    runs, left_out = read_runs(wanted.runs or sorted(Path("runs").glob("*")))
+    runs, left_out = ComparedRun.read_all(wanted.runs or sorted(Path("runs").glob("*")))
     for why in left_out if wanted.runs else ():
         print(f"seva_exp: left out: {why}", file=sys.stderr)
     if not runs:

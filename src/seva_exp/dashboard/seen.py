@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seva_exp.compare.runs import FinishedRun
+from seva_exp.compare.runs import ComparedRun
 from seva_exp.core.spec import Json, canonical
 from seva_exp.report.significance import is_number
 from seva_exp.tracking.content import column, columns_of, flatten
@@ -51,14 +51,14 @@ class Seen:
         return list(first.values())[:count]
 
 
-def look(runs: Sequence[FinishedRun]) -> Seen:
+def look(runs: Sequence[ComparedRun]) -> Seen:
     """What these runs have to show together."""
     pairs = [run.report.pairs for run in runs if run.report.pairs]
     return Seen(
-        fields=_differing([run.config for run in runs]),
+        fields=_differing([run.experiment for run in runs]),
         metrics=_unique(metric for run in runs for metric in _metrics(run)),
         training=_unique(name for run in runs for name in _training(run)),
-        views=_unique(view for run in runs for view in run.config.get("aug") or {}),
+        views=_unique(view for run in runs for view in run.experiment.get("aug") or {}),
         dropped=_unique(reason for one in pairs for reason in one.dropped),
     )
 
@@ -78,13 +78,13 @@ def _differing(configs: Sequence[Json]) -> dict[str, bool]:
     return {name: all(map(is_number, some)) for name, some in found.items()}
 
 
-def _metrics(run: FinishedRun) -> Iterator[Metric]:
+def _metrics(run: ComparedRun) -> Iterator[Metric]:
     protocols = {score.benchmark: score.protocol for score in run.report.scores}
     for delta in run.report.final_deltas:
-        name = column(delta.benchmark, protocols[delta.benchmark], run.config)
+        name = column(delta.benchmark, protocols[delta.benchmark], run.experiment)
         yield Metric(f"benchmark/{name}/{delta.split}/{delta.metric}", delta.better)
 
 
-def _training(run: FinishedRun) -> Iterator[str]:
+def _training(run: ComparedRun) -> Iterator[str]:
     for row in run.training():
         yield from (f"{row['stage']}/{n}" for n, v in row.items() if n != "step" and is_number(v))
