@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from seva_exp.compare.runs import ComparedRun, groups
+from seva_exp.compare.runs import ComparedRun
 from seva_exp.core.errors import InputError
 from seva_exp.core.records import ALIGNED, BASE, Delta, Prediction, Score
 from seva_exp.report.significance import arrow, label, verdict
@@ -102,12 +102,16 @@ def columns(found: Iterable[Measured]) -> list[Column]:
     return sorted(seen, key=lambda c: tests.index((c.benchmark, c.protocol)))
 
 
-def changes(found: Sequence[Measured], reference: Measured | None) -> list[dict[Column, Change]]:
+def changes(
+    found: Sequence[Measured],
+    reference: Measured | None,
+    grouped: Sequence[Sequence[ComparedRun]],
+) -> list[dict[Column, Change]]:
     """Per model the change of its metrics: against ``reference``, or, without one, of each final
     model against its run's own base. Paired over the same questions' pictures; where two models
-    answered different questions there is none."""
+    answered different questions there is none. ``grouped`` are the runs by variant (``groups``)."""
     deltas = [_deltas(one, reference) for one in found]
-    corrected = _corrected(found, deltas)
+    corrected = _corrected(found, deltas, grouped)
     return [
         {column: Change(delta, *corrected[one.variant, column]) for column, delta in row.items()}
         for one, row in zip(found, deltas, strict=True)
@@ -115,13 +119,15 @@ def changes(found: Sequence[Measured], reference: Measured | None) -> list[dict[
 
 
 def _corrected(
-    found: Sequence[Measured], rows: Sequence[dict[Column, Delta]]
+    found: Sequence[Measured],
+    rows: Sequence[dict[Column, Delta]],
+    grouped: Sequence[Sequence[ComparedRun]],
 ) -> dict[tuple[str, Column], tuple[float, int]]:
     """Of each variant and metric the corrected p, and for how many tests it is. Of several runs
-    with one seed the one counts that ``groups`` takes."""
+    with one seed the one counts that is in a group."""
     from seva_exp.benchmarks.statistics import holm
 
-    taken = {run.folder for group in groups([one.run for one in found]) for run in group}
+    taken = {run.folder for group in grouped for run in group}
     families: dict[tuple[str, str], dict[tuple[str, Column], dict[int, Delta]]] = {}
     for one, row in sorted(
         zip(found, rows, strict=True), key=lambda pair: pair[0].run.folder in taken

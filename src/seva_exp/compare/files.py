@@ -7,6 +7,7 @@ from pathlib import Path
 
 from seva_exp.compare.comparison import Comparison
 from seva_exp.compare.deltas import measured
+from seva_exp.compare.evidence import Evidence
 from seva_exp.compare.page import render
 from seva_exp.compare.runs import ComparedRun
 from seva_exp.compare.tables import latex, markdown, to_csv
@@ -40,7 +41,7 @@ def write_comparison(
             ".md": markdown(comparison, chosen) + "\n",
             ".tex": latex(comparison, chosen) + "\n",
             ".csv": to_csv(comparison),
-            ".html": render(comparison, left_out, out),
+            ".html": render(comparison, Evidence.of(comparison), left_out, out),
         }
         _write(out, texts)
     return comparison, left_out

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seva_exp.compare.comparison import Comparison, in_words
+from seva_exp.compare.comparison import Comparison
+from seva_exp.compare.differences import in_words
 from seva_exp.compare.runs import ComparedRun
 from seva_exp.core.records import CLEAN, Answer, Sample
 from seva_exp.core.spec import Json
@@ -94,7 +95,7 @@ def _card(
 
 def _names(views: Sequence[Answered], c: Comparison) -> list[str]:
     """The views' names; those of one name are told apart by the fields of their runs."""
-    fields = [c.told([c.finals[run] for run in one.runs]) for one in views]
+    fields = [c.shared_fields([c.finals[run] for run in one.runs]) for one in views]
     names = []
     for one, told in zip(views, fields, strict=True):
         alike = [f for other, f in zip(views, fields, strict=True) if other.view == one.view]
