@@ -17,7 +17,7 @@ from seva_exp.command.job import Ended, Job
 from seva_exp.command.sweep import Sweep
 from seva_exp.compare.__main__ import main
 from seva_exp.compare.comparison import Comparison
-from seva_exp.compare.runs import ComparedRun, told_apart
+from seva_exp.compare.runs import ComparedRun, distinct_names
 from seva_exp.compare.tables import latex, markdown, to_csv
 from seva_exp.core.errors import InputError
 from seva_exp.core.records import Delta, Report, Score
@@ -126,11 +126,11 @@ def test_keys_that_end_alike_say_whose_they_are():
         ["+aug=[moco,byol]", f"aug.moco.p={moco}", f"+aug.byol.p={byol}", f"dpo.beta={moco}"]
         for moco, byol in ((0.1, 0.5), (0.5, 0.1))
     ]
-    assert told_apart(words) == [
+    assert distinct_names(words) == [
         "moco.p=0.1, byol.p=0.5, beta=0.1",
         "moco.p=0.5, byol.p=0.1, beta=0.5",
     ]
-    assert told_apart([["arm/rejected=blend"], ["arm/rejected=moco"]])[0] == "rejected=blend"
+    assert distinct_names([["arm/rejected=blend"], ["arm/rejected=moco"]])[0] == "rejected=blend"
 
 
 def test_what_there_is_more_of_goes_down_the_page(tmp_path):

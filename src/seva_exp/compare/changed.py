@@ -11,7 +11,7 @@ from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.records import BASE
 from seva_exp.core.spec import Json, canonical
 from seva_exp.inputs.user_paths import data_root
-from seva_exp.report.changed import Change, Changes, changes, thumbnail
+from seva_exp.report.changed import AnswerChange, AnswerChanges, changes, thumbnail
 from seva_exp.report.gallery import marked
 
 MOST, MODELS, LONG = 3, 12, 300
@@ -26,7 +26,7 @@ class Compared:
     label: str
     one: Measured
     benchmark: str
-    found: Changes
+    found: AnswerChanges
 
 
 def changed(c: Comparison) -> list[Json]:
@@ -91,7 +91,7 @@ def _load(row: Compared, wanted: set[str]) -> dict[str, Json | None]:
         return {}
 
 
-def _card(change: Change, kind: str, pictures: dict[str, Json | None]) -> Json:
+def _card(change: AnswerChange, kind: str, pictures: dict[str, Json | None]) -> Json:
     before, after = change.before, change.after
     question = before.prompt if len(before.prompt) <= LONG else before.prompt[:LONG] + "…"
     return {

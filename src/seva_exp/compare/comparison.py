@@ -6,15 +6,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seva_exp.compare.deltas import Change, Column, Measured, changes, columns, models
+from seva_exp.compare.deltas import Column, CorrectedDelta, Measured, changes, columns, models
 from seva_exp.compare.differences import Value, differing, in_words, short_names
-from seva_exp.compare.runs import ComparedRun, groups, told_apart
+from seva_exp.compare.runs import ComparedRun, distinct_names, groups
 from seva_exp.compare.variants import Variant, variants
 from seva_exp.core.records import ALIGNED, BASE
 
 
 @dataclass(frozen=True)
-class Family:
+class HolmFamily:
     """The metrics of one benchmark under one protocol. ``tests``: for how many changes their p is
     corrected; 0 where nothing changed."""
 
@@ -39,8 +39,8 @@ class Comparison:
     labels: list[str]
     names: list[str]
     columns: list[Column]
-    changes: list[dict[Column, Change]]
-    families: list[Family]
+    changes: list[dict[Column, CorrectedDelta]]
+    families: list[HolmFamily]
     variants: list[Variant]
 
     @classmethod
@@ -94,13 +94,15 @@ def _final(found: Sequence[Measured], run: ComparedRun) -> Measured | None:
     return next(mine, None)
 
 
-def _families(metrics: Sequence[Column], changed: Sequence[dict[Column, Change]]) -> list[Family]:
+def _families(
+    metrics: Sequence[Column], changed: Sequence[dict[Column, CorrectedDelta]]
+) -> list[HolmFamily]:
     found: dict[tuple[str, str], list[Column]] = {}
     for column in metrics:
         found.setdefault((column.benchmark, column.protocol), []).append(column)
     tests = {column: change.tests for row in changed for column, change in row.items()}
     return [
-        Family(*name, tuple(mine), max(tests.get(column, 0) for column in mine))
+        HolmFamily(*name, tuple(mine), max(tests.get(column, 0) for column in mine))
         for name, mine in found.items()
     ]
 
@@ -139,6 +141,6 @@ def _names(found: Sequence[Measured], labels: Sequence[str]) -> list[str]:
     """A run goes by what its command does not share with the others', or by the name that it was
     given, or by the fields in which it differs."""
     finals = [one.run for one in found if one.model != BASE]
-    own = told_apart([run.words for run in finals]) or [run.given_name for run in finals]
+    own = distinct_names([run.words for run in finals]) or [run.given_name for run in finals]
     bases = [""] * (len(found) - len(finals))
     return [name or label for name, label in zip([*bases, *own], labels, strict=True)]

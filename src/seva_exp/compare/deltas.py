@@ -60,7 +60,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Change:
+class CorrectedDelta:
     """A difference; the p of its variant corrected for the ``tests`` of its family; and what both
     say in words."""
 
@@ -106,14 +106,17 @@ def changes(
     found: Sequence[Measured],
     reference: Measured | None,
     grouped: Sequence[Sequence[ComparedRun]],
-) -> list[dict[Column, Change]]:
+) -> list[dict[Column, CorrectedDelta]]:
     """Per model the change of its metrics: against ``reference``, or, without one, of each final
     model against its run's own base. Paired over the same questions' pictures; where two models
     answered different questions there is none. ``grouped`` are the runs by variant (``groups``)."""
     deltas = [_deltas(one, reference) for one in found]
     corrected = _corrected(found, deltas, grouped)
     return [
-        {column: Change(delta, *corrected[one.variant, column]) for column, delta in row.items()}
+        {
+            column: CorrectedDelta(delta, *corrected[one.variant, column])
+            for column, delta in row.items()
+        }
         for one, row in zip(found, deltas, strict=True)
     ]
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from seva_exp.compare.charts import CONFIG, MOST_LINES, chart_specs
 from seva_exp.compare.comparison import Comparison
-from seva_exp.compare.deltas import Change, Column, Measured
+from seva_exp.compare.deltas import Column, CorrectedDelta, Measured
 from seva_exp.compare.differences import Value
 from seva_exp.compare.evidence import Evidence, SharedPairs
 from seva_exp.compare.tables import latex, markdown
@@ -113,7 +113,7 @@ def _row(c: Comparison, i: int, page: Path | None, out: Path) -> Json:
     }
 
 
-def _cell(one: Measured, column: Column, change: Change | None) -> Json | None:
+def _cell(one: Measured, column: Column, change: CorrectedDelta | None) -> Json | None:
     score = one.scores.get(column)
     if score is None:
         return None
@@ -206,7 +206,7 @@ def _is_axis(values: Sequence[Value | None]) -> bool:
     return len(numbers) > 1 and all(v is None or words.is_number(v) for v in values)
 
 
-def _score(score: Score, change: Change | None) -> list[object]:
+def _score(score: Score, change: CorrectedDelta | None) -> list[object]:
     said = change.verdict if change else ("base" if score.model == BASE else "not significant")
     numbers = (score.value, score.low, score.high, change.delta.value if change else None)
     return [*(number if words.is_number(number) else None for number in numbers), said]

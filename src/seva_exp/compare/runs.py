@@ -64,7 +64,7 @@ class ComparedRun(FinishedRun):
             return ""
 
 
-def told_apart(all_words: Sequence[Sequence[str]]) -> list[str]:
+def distinct_names(all_words: Sequence[Sequence[str]]) -> list[str]:
     """What each command says that not all of them say, with short keys: ``step=300, beta=0.1``.
     Empty where that does not tell them apart."""
     common = set.intersection(*(set(words) for words in all_words)) if all_words else set()

@@ -18,7 +18,7 @@ SAMPLES, VIEWS, SIDE = 8, 12, 224
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnsweredView:
     """One artifact of answers: the view's name, its stage's label in the first of the runs that
     share it."""
 
@@ -27,10 +27,10 @@ class Answered:
     runs: tuple[int, ...]
 
 
-def views_of(runs: Sequence[ComparedRun]) -> list[Answered]:
+def views_of(runs: Sequence[ComparedRun]) -> list[AnsweredView]:
     """The clean answers and all views' on the same samples, an artifact once; of several sets of
     samples (seeds may draw others) the one with the most views, the first of equals."""
-    found: dict[tuple[str, str], dict[tuple[str, str], Answered]] = {}
+    found: dict[tuple[str, str], dict[tuple[str, str], AnsweredView]] = {}
     for i, run in enumerate(runs):
         labels = run.views()
         if CLEAN not in labels:
@@ -39,7 +39,9 @@ def views_of(runs: Sequence[ComparedRun]) -> list[Answered]:
         for view, label in labels.items():
             known = views.get((view, run.key(label)))
             sharing = (*known.runs, i) if known else (i,)
-            views[view, run.key(label)] = Answered(view, known.label if known else label, sharing)
+            views[view, run.key(label)] = AnsweredView(
+                view, known.label if known else label, sharing
+            )
     largest = max(found.values(), key=len, default={})
     return sorted(largest.values(), key=lambda one: one.view != CLEAN)[: VIEWS + 1]
 
@@ -93,7 +95,7 @@ def _card(
     }
 
 
-def _names(views: Sequence[Answered], c: Comparison) -> list[str]:
+def _names(views: Sequence[AnsweredView], c: Comparison) -> list[str]:
     """The views' names; those of one name are told apart by the fields of their runs."""
     fields = [c.shared_fields([c.finals[run] for run in one.runs]) for one in views]
     names = []

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from seva_exp.compare.comparison import Comparison
-from seva_exp.compare.deltas import Change, Column, Measured
-from seva_exp.compare.variants import Cell
+from seva_exp.compare.deltas import Column, CorrectedDelta, Measured
+from seva_exp.compare.variants import VariantCell
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.report.significance import SIGNIFICANCE
 
@@ -40,7 +40,7 @@ def spread(values: Sequence[float], signed: bool = False) -> str:
 
 
 @dataclass(frozen=True)
-class Table:
+class ComparisonTable:
     """One benchmark under one protocol: metrics, what is compared with (the base, or the chosen
     run), and the change of each group; what there is more of goes down the page. Where groups have
     different bases, each stands beside its group."""
@@ -51,7 +51,7 @@ class Table:
     note: str
 
 
-def cells(cell: Cell) -> tuple[str, str]:
+def cells(cell: VariantCell) -> tuple[str, str]:
     """What is compared with, and the change behind which a mark tells what is significant: in
     brackets where it is no more when corrected."""
     before = spread(cell.compared_with) if cell.compared_with else ""
@@ -62,7 +62,7 @@ def cells(cell: Cell) -> tuple[str, str]:
     return before, spread(cell.deltas, signed=True) + mark
 
 
-def tables(c: Comparison, chosen: Sequence[str] = ()) -> list[Table]:
+def tables(c: Comparison, chosen: Sequence[str] = ()) -> list[ComparisonTable]:
     """One table per benchmark and protocol; only of metrics that match one of the ``chosen``
     patterns (``chair/*``, ``vqa/mean``), if there are any. Raises InputError when one matches
     nothing."""
@@ -91,7 +91,7 @@ def tables(c: Comparison, chosen: Sequence[str] = ()) -> list[Table]:
         if len(set(seeds)) == 1:
             title += f", seed{'s' * (',' in seeds[0])} {seeds[0]}"
         note = NOTE.format(family.tests) if family.tests else ""
-        out.append(Table(title, lines[0], lines[1:], note))
+        out.append(ComparisonTable(title, lines[0], lines[1:], note))
     return out
 
 
@@ -120,7 +120,7 @@ def _lines(
 def markdown(c: Comparison, chosen: Sequence[str] = ()) -> str:
     """All tables, of the ``chosen`` metrics."""
 
-    def one(table: Table) -> str:
+    def one(table: ComparisonTable) -> str:
         lines = [table.header, ["---"] * len(table.header), *table.rows]
         escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
         rows = "\n".join(f"| {' | '.join(line)} |" for line in escaped)
@@ -133,7 +133,7 @@ def markdown(c: Comparison, chosen: Sequence[str] = ()) -> str:
 def latex(c: Comparison, chosen: Sequence[str] = ()) -> str:
     """All tables, of the ``chosen`` metrics, for the package booktabs."""
 
-    def one(table: Table) -> str:
+    def one(table: ComparisonTable) -> str:
         lines = [" & ".join(map(_tex, row)) + r" \\" for row in table.rows]
         header = " & ".join(map(_tex, table.header)) + r" \\"
         return "\n".join(
@@ -181,7 +181,7 @@ PARTS = (
 )
 
 
-def _numbers(one: Measured, column: Column, change: Change | None) -> Iterable[object]:
+def _numbers(one: Measured, column: Column, change: CorrectedDelta | None) -> Iterable[object]:
     score = one.scores.get(column)
     found: list[object] = [score.value, score.low, score.high, score.n] if score else [""] * 4
     if change is None:

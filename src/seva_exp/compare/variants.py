@@ -6,14 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seva_exp.compare.deltas import Change, Column, Measured, joint_p, measured
+from seva_exp.compare.deltas import Column, CorrectedDelta, Measured, joint_p, measured
 from seva_exp.compare.differences import differing, in_words, short_names
-from seva_exp.compare.runs import ComparedRun, told_apart
+from seva_exp.compare.runs import ComparedRun, distinct_names
 from seva_exp.core.records import BASE, Score
 
 
 @dataclass(frozen=True)
-class Cell:
+class VariantCell:
     """A variant's numbers under one metric: by seed the values that it is ``compared_with`` (each
     run's base, or the chosen run) and the ``deltas``; of its one test ``p`` and Holm's
     ``corrected``, None where there is no change."""
@@ -31,13 +31,13 @@ class Variant:
     title: str
     models: tuple[int, ...]
     seeds: tuple[int, ...]
-    cells: dict[Column, Cell]
+    cells: dict[Column, VariantCell]
 
 
 def variants(
     grouped: Sequence[Sequence[ComparedRun]],
     found: Sequence[Measured],
-    changed: Sequence[dict[Column, Change]],
+    changed: Sequence[dict[Column, CorrectedDelta]],
     columns: Sequence[Column],
     reference: Measured | None,
 ) -> list[Variant]:
@@ -69,19 +69,19 @@ def _compared_with(
     return [] if alone else [reference.scores]
 
 
-def _cell(before: Sequence[float], changed: Sequence[Change]) -> Cell:
+def _cell(before: Sequence[float], changed: Sequence[CorrectedDelta]) -> VariantCell:
     if not changed:
-        return Cell(tuple(before), (), None, None)
+        return VariantCell(tuple(before), (), None, None)
     deltas = [change.delta for change in changed]
     values = tuple(delta.value for delta in deltas)
-    return Cell(tuple(before), values, joint_p(deltas), changed[0].corrected)
+    return VariantCell(tuple(before), values, joint_p(deltas), changed[0].corrected)
 
 
 def _titles(grouped: Sequence[Sequence[ComparedRun]]) -> list[str]:
     """What each group's runs are called: by what their commands say of the experiment and do not
     share, or by their names; those of one name by the fields in which they differ, too."""
     words = [[w for w in group[0].words if not w.startswith("seed=")] for group in grouped]
-    if names := told_apart(words):
+    if names := distinct_names(words):
         return names
     names = [re.sub(r"_seed=\d+", "", group[0].name) for group in grouped]
     for name in {name for name in names if names.count(name) > 1}:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from seva_exp.compare.runs import ComparedRun
 from seva_exp.core.errors import InputError
-from seva_exp.dashboard.seen import look
+from seva_exp.dashboard.overview import overview_of
 from seva_exp.tracking.spec import WandbTracker
 from seva_exp.tracking.wandb_mode import choose_mode
 
@@ -57,7 +57,7 @@ def _write(wanted: argparse.Namespace) -> None:
         print(f"seva_exp: left out: {why}", file=sys.stderr)
     if not runs:
         raise InputError("no finished run: give folders such as runs/2026-*.")
-    seen = look(runs)
+    overview = overview_of(runs)
     offline = wanted.dry_run or wanted.out
     mode, why = choose_mode(WandbTracker(mode="online"))
     if not offline and mode != "online":
@@ -65,7 +65,7 @@ def _write(wanted: argparse.Namespace) -> None:
     from seva_exp.dashboard import pages
 
     entity = wanted.entity or os.environ.get("WANDB_ENTITY") or ("" if offline else _own_entity())
-    about = (seen, entity, wanted.project, wanted.group)
+    about = (overview, entity, wanted.project, wanted.group)
     workspace, report = pages.workspace(*about), pages.report(*about)
     if not offline:
         workspace.save()

@@ -23,7 +23,7 @@ from seva_exp.core.runtime import settle
 from seva_exp.core.spec import Json
 from seva_exp.inputs.user_paths import existing_folder
 from seva_exp.lmms_eval.environment import HARNESS, Environment, last_line
-from seva_exp.lmms_eval.results import FILE, Row, keep, read_results, result_table
+from seva_exp.lmms_eval.results import FILE, HarnessScore, keep, read_results, result_table
 from seva_exp.lmms_eval.tasks import check_tasks
 from seva_exp.lmms_eval.trained import read_trained
 from seva_exp.report.console import say, score_table
@@ -109,7 +109,7 @@ def evaluate(
     tasks: Sequence[str],
     include: Path | None,
     limit: int | None,
-) -> list[Row]:
+) -> list[HarnessScore]:
     """Both models' numbers; each model's are kept in the run's folder as soon as they are there."""
     from seva_exp.lmms_eval.merged import merged_checkpoint
 
@@ -166,7 +166,7 @@ def ask(environment: Environment, job: Json, log: Path) -> Json:
     )
 
 
-def show(run: FinishedRun, rows: Sequence[Row]) -> None:
+def show(run: FinishedRun, rows: Sequence[HarnessScore]) -> None:
     """Ours and theirs, in tables of their own."""
     scores = [score for score in run.report.scores if score.model in (BASE, ALIGNED)]
     if scores:

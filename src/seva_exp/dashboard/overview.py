@@ -13,7 +13,7 @@ from seva_exp.tracking.content import column, columns_of, flatten
 
 
 @dataclass(frozen=True)
-class Metric:
+class LoggedMetric:
     """A score as runs log it: ``benchmark/<name>/<split>/<metric>`` with ``/base``, ``/aligned``,
     ``/delta`` behind it. ``better`` is ``higher``, ``lower`` or ``neutral``."""
 
@@ -27,12 +27,12 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Overview:
     """Of several runs, under the names that a tracker has for it."""
 
     fields: dict[str, bool]
     """Dotted config fields that differ, the seed aside -> whether all values are numbers."""
-    metrics: tuple[Metric, ...]
+    metrics: tuple[LoggedMetric, ...]
     training: tuple[str, ...]
     """Logged numbers of training stages, e.g. ``align/loss``."""
     views: tuple[str, ...]
@@ -40,10 +40,10 @@ class Seen:
     dropped: tuple[str, ...]
     """Reasons for which pairs were left out."""
 
-    def headlines(self, count: int) -> list[Metric]:
+    def headlines(self, count: int) -> list[LoggedMetric]:
         """Of each benchmark's parts (``pope_random`` is of the part ``pope``) the first metric
         that has a direction, ``count`` at most."""
-        first: dict[tuple[str, str], Metric] = {}
+        first: dict[tuple[str, str], LoggedMetric] = {}
         for metric in self.metrics:
             if metric.better != "neutral":
                 part = metric.name.rsplit("/", 2)[1].partition("_")[0]
@@ -51,10 +51,10 @@ class Seen:
         return list(first.values())[:count]
 
 
-def look(runs: Sequence[ComparedRun]) -> Seen:
+def overview_of(runs: Sequence[ComparedRun]) -> Overview:
     """What these runs have to show together."""
     pairs = [run.report.pairs for run in runs if run.report.pairs]
-    return Seen(
+    return Overview(
         fields=_differing([run.experiment for run in runs]),
         metrics=_unique(metric for run in runs for metric in _metrics(run)),
         training=_unique(name for run in runs for name in _training(run)),
@@ -78,11 +78,11 @@ def _differing(configs: Sequence[Json]) -> dict[str, bool]:
     return {name: all(map(is_number, some)) for name, some in found.items()}
 
 
-def _metrics(run: ComparedRun) -> Iterator[Metric]:
+def _metrics(run: ComparedRun) -> Iterator[LoggedMetric]:
     protocols = {score.benchmark: score.protocol for score in run.report.scores}
     for delta in run.report.final_deltas:
         name = column(delta.benchmark, protocols[delta.benchmark], run.experiment)
-        yield Metric(f"benchmark/{name}/{delta.split}/{delta.metric}", delta.better)
+        yield LoggedMetric(f"benchmark/{name}/{delta.split}/{delta.metric}", delta.better)
 
 
 def _training(run: ComparedRun) -> Iterator[str]:
