@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from seva_exp.core.digests import FileDigests
@@ -22,9 +23,10 @@ def read_trained(text: str) -> FinishedRun:
         raise InputError(f"RUN={folder}: this run trained nothing, so it has no aligned model.")
     manifest = run.manifest(run.trained.name)
     if manifest is None:
+        command = f": {shlex.join(run.command)}" if run.command else ""
         raise InputError(
             f"RUN={folder}: the adapter of {run.trained.name} is not whole any more "
-            f"({run.adapter}). Run it again{_command(folder)}."
+            f"({run.adapter}). Run it again{command}."
         )
     model.check()
     digests = FileDigests(run.store.root)
@@ -35,8 +37,3 @@ def read_trained(text: str) -> FinishedRun:
         )
     digests.save()
     return run
-
-
-def _command(folder: Path) -> str:
-    file = folder / "overrides.txt"
-    return f": {file.read_text(encoding='utf-8').strip()}" if file.is_file() else ""
