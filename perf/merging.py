@@ -47,10 +47,12 @@ def of_run(run: Path) -> Iterator[Layer]:
     from safetensors.torch import load_file
     from transformers import AutoModelForImageTextToText
 
-    from seva_exp.lmms_eval.finished import read_finished
+    from seva_exp.lmms_eval.trained import read_trained
 
-    found = read_finished(run)
-    model = AutoModelForImageTextToText.from_pretrained(found.model.location(), dtype=torch.float32)
+    found = read_trained(run)
+    model = AutoModelForImageTextToText.from_pretrained(
+        found.model().location(), dtype=torch.float32
+    )
     config = json.loads((found.adapter / "adapter_config.json").read_text())
     weights = load_file(found.adapter / "adapter_model.safetensors")
     for name, down in weights.items():

@@ -20,7 +20,7 @@ from seva_exp.benchmarks.statistics import scores
 from seva_exp.core.randomness import python_rng
 from seva_exp.core.records import Judgement, Prediction, to_line, write_jsonl
 from seva_exp.core.spec import Json
-from seva_exp.export import main
+from seva_exp.runs.export import main
 
 NO_REPORT = {
     "key": "", "name": "", "seed": 0, "dir": "", "stages": [], "pairs": None, "scores": [],

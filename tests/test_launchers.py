@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from seva_exp.compare.comparison import Comparison
-from seva_exp.compare.runs import read_run
+from seva_exp.compare.runs import ComparedRun
 from seva_exp.compare.tables import markdown
 from seva_exp.core.paths import config_dir
 
@@ -58,7 +58,7 @@ def expected(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("basic")
     command = [sys.executable, "-m", "seva_exp", *SWEEP]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    return markdown(Comparison.of([read_run(run) for run in finished(folder)]))
+    return markdown(Comparison.of([ComparedRun.read(run) for run in finished(folder)]))
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_at_once_it_is_the_same_table_and_each_stage_is_computed_once(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sweep: 4 done" in done.stdout
     runs = finished(tmp_path)
-    assert markdown(Comparison.of([read_run(run) for run in runs])) == expected
+    assert markdown(Comparison.of([ComparedRun.read(run) for run in runs])) == expected
     reports = [json.loads((run / "report.json").read_text()) for run in runs]
     stages = [stage for report in reports for stage in report["stages"]]
     computed = Counter(stage["key"] for stage in stages if not stage["cached"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -15,6 +16,7 @@ from seva_exp.core.errors import InputError
 from seva_exp.core.records import PairCounts, Report
 from seva_exp.data import ShapesData
 from seva_exp.experiment.objective import check_objective, value_of
+from seva_exp.runs.reader import FinishedRun
 
 SELECTION = ShapesBenchmark(images=8, split="selection")
 SMALL = Experiment(aug={"moco": Moco()}, data=ShapesData(samples=24), benchmark={"it": SELECTION})
@@ -22,34 +24,33 @@ SMALL = Experiment(aug={"moco": Moco()}, data=ShapesData(samples=24), benchmark=
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run up to the reference, and one of the evaluation."""
+    """A run up to the reference."""
     machine = Machine(runs=str(tmp_path_factory.mktemp("runs")))
     options = Options(stop_after="reference")
-    return run(SMALL, machine, options, listeners=[]), machine.store_root()
+    return FinishedRun.read(Path(run(SMALL, machine, options, listeners=[]).dir))
 
 
 def test_the_cheap_objectives_are_those_of_the_pairs_and_the_reference(finished):
-    report, store = finished
-    [reference] = [stage for stage in report.stages if stage.name == "reference"]
-    lines = (store / "reference" / reference.key[:20] / "reference.jsonl").read_text().splitlines()
+    report = finished.report
+    lines = (finished.folder / "reference" / "reference.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert 0 < len(rows) == report.pairs.kept < 24
     margins = [row["chosen"] - row["rejected"][0] for row in rows]
-    assert value_of("pairs/kept_share", report, store) == len(rows) / 24
-    assert value_of("reference/margin", report, store) == pytest.approx(fmean(margins))
+    assert value_of("pairs/kept_share", finished) == len(rows) / 24
+    assert value_of("reference/margin", finished) == pytest.approx(fmean(margins))
     hard = sum(1 / (1 + math.exp(margin)) for margin in margins) / 24
-    assert value_of("negatives/hardness", report, store) == pytest.approx(hard)
+    assert value_of("negatives/hardness", finished) == pytest.approx(hard)
 
 
 def test_a_number_that_the_run_has_not_is_told(finished):
-    report, store = finished
+    report = finished.report
     with pytest.raises(StageError, match="measured no such thing"):
-        value_of("benchmark/it/pope/accuracy/delta", report, store)
+        value_of("benchmark/it/pope/accuracy/delta", finished)
     without = Report(report.key, "x", 0, report.dir, (), PairCounts(10, 3, {}))
     with pytest.raises(StageError, match="stop_after=reference"):
-        value_of("negatives/hardness", without, store)
+        value_of("negatives/hardness", FinishedRun(finished.folder, without, {}))
     none_kept = Report(report.key, "x", 0, report.dir, (), PairCounts(10, 0, {}))
-    assert value_of("negatives/hardness", none_kept, store) == 0
+    assert value_of("negatives/hardness", FinishedRun(finished.folder, none_kept, {})) == 0
 
 
 def test_a_score_by_its_name(tmp_path):
@@ -57,7 +58,10 @@ def test_a_score_by_its_name(tmp_path):
     report = run(SMALL, Machine(runs=str(tmp_path)), options, listeners=[])
     [score] = [s for s in report.scores if (s.split, s.metric) == ("pope", "accuracy")]
     assert score.protocol == "seva_exp-shapes-v1+selection"
-    assert value_of("benchmark/it/pope/accuracy/base", report, tmp_path) == score.value
+    assert (
+        value_of("benchmark/it/pope/accuracy/base", FinishedRun(tmp_path, report, {}))
+        == score.value
+    )
 
 
 WRONG = [

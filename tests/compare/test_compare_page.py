@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from seva_exp.compare.changed import MOST
+from seva_exp.compare.comparison import Comparison
+from seva_exp.compare.evidence import Evidence
 from seva_exp.compare.files import write_comparison
-from seva_exp.compare.page import SHOWN, shown
-from seva_exp.compare.runs import read_run
+from seva_exp.compare.page import SHOWN, render, shown
+from seva_exp.compare.runs import ComparedRun
 from seva_exp.compare.samples import SAMPLES, views_of
+from seva_exp.compare.tables import latex, markdown, to_csv
 from seva_exp.compare.training import POINTS, thinned
 
 PREDICTIONS = "evaluate.aligned.shapes/predictions.jsonl"
@@ -180,7 +184,7 @@ def test_the_same_sample_is_shown_across_views_and_settings(make_run):
         make_run("b", said="a blue ring", dpo={"beta": 0.5}),
         make_run("c", said="a red <ring>", aug={"byol": {"kind": "byol"}}),
     ]
-    views = views_of([read_run(run) for run in runs])
+    views = views_of([ComparedRun.read(run) for run in runs])
     assert [(one.view, len(one.runs)) for one in views] == [("clean", 3), ("moco", 2), ("byol", 1)]
     page = page_of(runs)
     cards = [attrs["aria-label"] for tag, attrs in page.tags if tag == "article"]
@@ -188,6 +192,44 @@ def test_the_same_sample_is_shown_across_views_and_settings(make_run):
     pictures = [attrs["alt"] or "" for tag, attrs in page.tags if tag == "img"]
     assert len(pictures) == 2 * 3 and len(set(pictures)) == 6
     assert page.count("mark") > 0
+
+
+def test_all_that_is_written_comes_from_one_value(make_run):
+    """The renderers read no file of a run: with the folders gone they write the same."""
+    folders = [make_run("a", right=0.7), make_run("b", 1, 0.9), make_run("c", dpo={"beta": 0.5})]
+    runs = [ComparedRun.read(folder) for folder in folders]
+    comparison = Comparison.of(runs)
+    evidence, out = Evidence.of(comparison), folders[0].parent / "compare.html"
+
+    def written() -> list[str]:
+        page = render(comparison, evidence, (), out)
+        return [page, to_csv(comparison), markdown(comparison), latex(comparison)]
+
+    before = written()
+    for folder in folders:
+        shutil.rmtree(folder)
+    assert written() == before
+    page, table, text, tex = before
+    change = comparison.variants[0].cells[comparison.columns[0]].deltas[0]
+    assert f"+{change:.1f}" in page and f"{change}" in table
+    assert f"+{sum(comparison.variants[0].cells[comparison.columns[0]].deltas) / 2:.1f} ±" in text
+    assert tex.count("tabular") == 2
+
+
+def test_where_links_are_text_files_the_page_is_the_same(make_run):
+    runs = [make_run("a", right=0.7), make_run("b", right=0.9, dpo={"beta": 0.5})]
+    out = runs[0].parent / "compare.html"
+    write_comparison(runs, out, runs[0])
+    before = out.read_text(encoding="utf-8")
+    assert 'aria-label="Sample s0"' in before and "✓ fixed" in before
+    for run in runs:
+        for folder in [path for path in run.iterdir() if path.is_dir()]:
+            artifact = run.parent.parent / "store" / run.name / folder.name
+            artifact.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(artifact)
+            folder.write_text(f"{artifact}\n")
+    write_comparison(runs, out, runs[0])
+    assert out.read_text(encoding="utf-8") == before
 
 
 def test_fixed_and_broken_answers_are_counted_and_some_are_shown(make_run):

@@ -17,7 +17,7 @@ from seva_exp.command.job import Ended, Job
 from seva_exp.command.sweep import Sweep
 from seva_exp.compare.__main__ import main
 from seva_exp.compare.comparison import Comparison
-from seva_exp.compare.runs import read_run, read_runs, told_apart
+from seva_exp.compare.runs import ComparedRun, distinct_names
 from seva_exp.compare.tables import latex, markdown, to_csv
 from seva_exp.core.errors import InputError
 from seva_exp.core.records import Delta, Report, Score
@@ -62,7 +62,7 @@ def table(*folders: Path) -> str:
 
 
 def compared(*folders: Path) -> Comparison:
-    return Comparison.of([read_run(folder) for folder in folders])
+    return Comparison.of([ComparedRun.read(folder) for folder in folders])
 
 
 def cells(text: str, tests: bool = False) -> list[str]:
@@ -126,11 +126,11 @@ def test_keys_that_end_alike_say_whose_they_are():
         ["+aug=[moco,byol]", f"aug.moco.p={moco}", f"+aug.byol.p={byol}", f"dpo.beta={moco}"]
         for moco, byol in ((0.1, 0.5), (0.5, 0.1))
     ]
-    assert told_apart(words) == [
+    assert distinct_names(words) == [
         "moco.p=0.1, byol.p=0.5, beta=0.1",
         "moco.p=0.5, byol.p=0.1, beta=0.5",
     ]
-    assert told_apart([["arm/rejected=blend"], ["arm/rejected=moco"]])[0] == "rejected=blend"
+    assert distinct_names([["arm/rejected=blend"], ["arm/rejected=moco"]])[0] == "rejected=blend"
 
 
 def test_what_there_is_more_of_goes_down_the_page(tmp_path):
@@ -248,7 +248,9 @@ def test_with_a_chosen_run_the_tables_tell_the_change_from_it(make_run, capsys):
     assert main([*map(str, others), "--against", str(one), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     lines = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith("|")]
-    found = Comparison.of([read_run(folder) for folder in (*others, one)], read_run(one))
+    found = Comparison.of(
+        [ComparedRun.read(folder) for folder in (*others, one)], ComparedRun.read(one)
+    )
     column = next(c for c in found.columns if (c.split, c.metric) == ("pope", "accuracy"))
     changes = [found.changes[i][column].delta.value for i in found.finals[:2]]
     value = found.reference.scores[column].value
@@ -291,14 +293,14 @@ def test_a_sweeps_runs_are_not_named_by_the_folder_that_it_varies(tmp_path, make
     values = Experiment(aug={"moco": Moco()}, dpo=DpoTraining(beta=0.5)).to_json()
     run = make_run("moco_data_root=-a", **values)
     (run / "overrides.txt").write_text(SAME + "data_root=/a seed=0\n")
-    assert read_run(run).name == "moco"
+    assert ComparedRun.read(run).name == "moco"
     text = markdown(compared(run))
     assert "| moco |" in text and "data_root" not in text
     page = tmp_path / "page.html"
     assert main([str(run), "--out", str(page)]) == 0
     assert 'data-sort="moco"' in page.read_text()
     (run / "overrides.txt").write_text(SAME + "name=moco_data_root=-a\n")
-    assert read_run(run).name == "moco_data_root=-a", "a person called it so"
+    assert ComparedRun.read(run).name == "moco_data_root=-a", "a person called it so"
 
 
 def test_a_sweeps_folder_stands_for_the_runs_that_it_did(tmp_path, monkeypatch):
@@ -309,7 +311,7 @@ def test_a_sweeps_folder_stands_for_the_runs_that_it_did(tmp_path, monkeypatch):
     sweep = Sweep(tmp_path / "multirun" / "now", print, print)
     for number in (2, 3, 10):
         sweep.do(number, Job({}, (f"seed={number}",)))
-    runs, left_out = read_runs([sweep.folder])
+    runs, left_out = ComparedRun.read_all([sweep.folder])
     assert [run.folder for run in runs] == done and not left_out
 
 

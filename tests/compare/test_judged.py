@@ -15,7 +15,7 @@ from seva_exp.benchmarks.samples import make_samples
 from seva_exp.benchmarks.shr import sentences
 from seva_exp.compare.changed import changed
 from seva_exp.compare.comparison import Comparison
-from seva_exp.compare.runs import read_run
+from seva_exp.compare.runs import ComparedRun
 from seva_exp.compare.tables import markdown
 from seva_exp.core.records import (
     ALIGNED,
@@ -27,8 +27,8 @@ from seva_exp.core.records import (
     read_jsonl,
     write_jsonl,
 )
-from seva_exp.export import read_run as read_for_export
-from seva_exp.runs.folder import predictions_of
+from seva_exp.runs.export import read_run as read_for_export
+from seva_exp.runs.reader import FinishedRun
 
 KINDS = ("llava_bench", "mathvista", "mmvet", "shr")
 SAID = "Nobody knows. Something blue, perhaps."
@@ -91,7 +91,7 @@ def a_run(folder: Path, root: Path, share: float, left_open: int = 0, beta: floa
 
 
 def against(*folders: Path) -> Comparison:
-    runs = [read_run(folder) for folder in folders]
+    runs = [ComparedRun.read(folder) for folder in folders]
     return Comparison.of(runs, runs[0])
 
 
@@ -148,12 +148,12 @@ def test_answers_that_a_judge_left_open_are_in_no_pair(root, half_and_all, tmp_p
 def test_one_reader_finds_a_runs_final_answers(half_and_all, tmp_path):
     """Of the comparison and of the export; also where links are text files."""
     folder = half_and_all[0]
-    run = read_run(folder)
+    run = ComparedRun.read(folder)
     for one in read_for_export(folder).evaluated():
-        assert one.predictions == predictions_of(folder, run.report, one.model, one.benchmark)
+        assert one.predictions == run.predictions_file(one.model, one.benchmark)
         assert one.predictions.parent.name == f"judge.{one.model}.{one.benchmark}"
     (tmp_path / "judge.base.shr").write_text(f"{folder / 'judge.base.shr'}\n")
-    found = predictions_of(tmp_path, run.report, BASE, "shr")
+    found = FinishedRun(tmp_path, run.report, {}).predictions_file(BASE, "shr")
     assert found == folder / "judge.base.shr" / "predictions.jsonl"
     assert scored(found) and None not in scored(found)
 

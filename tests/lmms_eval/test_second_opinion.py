@@ -17,10 +17,10 @@ from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.core.store import MANIFEST
 from seva_exp.lmms_eval.__main__ import main
 from seva_exp.lmms_eval.environment import HARNESS, Environment, wanted
-from seva_exp.lmms_eval.finished import read_finished
 from seva_exp.lmms_eval.merged import merged_checkpoint, write_merged
-from seva_exp.lmms_eval.results import Row, keep, read_results, result_table, rows_of
+from seva_exp.lmms_eval.results import HarnessScore, keep, read_results, result_table, rows_of
 from seva_exp.lmms_eval.tasks import PACKAGED
+from seva_exp.lmms_eval.trained import read_trained
 from seva_exp.models import TinyModel
 
 from .conftest import IMAGES
@@ -195,7 +195,7 @@ def test_the_merged_model_gives_the_logits_of_the_adapter(tmp_path, dtype, apart
 
 def test_that_a_merged_checkpoint_is_another_model_is_told(finished):
     """At the default learning rate bfloat16 holds little of what was trained."""
-    run = read_finished(finished)
+    run = read_trained(finished)
     folder, note = merged_checkpoint(run, Machine(device="cpu", dtype="float32"))
     assert not note and (folder / "model.safetensors").exists()
     for _ in range(2):  # the second time from the store
@@ -204,7 +204,7 @@ def test_that_a_merged_checkpoint_is_another_model_is_told(finished):
         assert int(share[1]) > 20 and "--dtype float32" in note
 
 
-def read(model: str, **changes) -> list[Row]:
+def read(model: str, **changes) -> list[HarnessScore]:
     found = json.loads(RESULTS.read_text())
     given = {"limit": None, "dtype": "float32", "harness": f"lmms-eval {HARNESS}"}
     return read_results(found, model=model, **(given | changes))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from seva_exp.core.errors import StageError
 from seva_exp.core.records import Prediction, write_jsonl
-from seva_exp.report.changed import Changes, changes, quality, render
+from seva_exp.report.changed import AnswerChanges, changes, quality, render
 from seva_exp.report.html import HtmlReport
 from seva_exp.runs.events import Answered, Outcome
 
@@ -24,7 +24,7 @@ def said(number: int, score: float | None, text: str = "", **counts: float) -> P
     return Prediction(*names, text, text, "red", score, counts)
 
 
-def ids(found: Changes) -> tuple[list[str], list[str]]:
+def ids(found: AnswerChanges) -> tuple[list[str], list[str]]:
     kept = (found.broken, found.fixed)
     first, second = ([change.before.sample_id for change in one] for one in kept)
     return first, second

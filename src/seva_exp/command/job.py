@@ -23,6 +23,7 @@ from seva_exp.core.redact import hide
 from seva_exp.core.spec import Json
 from seva_exp.experiment.objective import check_objective, value_of
 from seva_exp.report.console import say
+from seva_exp.runs.reader import FinishedRun
 from seva_exp.tracking import in_sweep
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -87,7 +88,7 @@ def work(job: Job) -> Ended:
         )
         value = None
         if aim and report.dir:  # a dry run has none
-            value = value_of(aim, report, wanted.machine.store_root())
+            value = value_of(aim, FinishedRun.read(Path(report.dir)))
             say(f"objective {aim}: {value:.6g}")
     except InputError as error:
         return Ended(BAD_INPUT, str(error))

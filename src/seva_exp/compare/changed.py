@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seva_exp.compare.comparison import Comparison
-from seva_exp.compare.deltas import Measured, benchmark_of, measured
+from seva_exp.compare.deltas import Measured, measured
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.records import BASE
 from seva_exp.core.spec import Json, canonical
 from seva_exp.inputs.user_paths import data_root
-from seva_exp.report.changed import Change, Changes, changes, thumbnail
+from seva_exp.report.changed import AnswerChange, AnswerChanges, changes, thumbnail
 from seva_exp.report.gallery import marked
 
 MOST, MODELS, LONG = 3, 12, 300
@@ -26,7 +26,7 @@ class Compared:
     label: str
     one: Measured
     benchmark: str
-    found: Changes
+    found: AnswerChanges
 
 
 def changed(c: Comparison) -> list[Json]:
@@ -69,7 +69,7 @@ def _compared(c: Comparison) -> Sequence[Compared]:
 
 def _set_of(row: Compared) -> str:
     """Equal for rows that show the same questions."""
-    return canonical([row.benchmark, row.one.run.config["benchmark"][row.benchmark]])
+    return canonical([row.benchmark, row.one.run.experiment["benchmark"][row.benchmark]])
 
 
 def _pictures(rows: Sequence[Compared]) -> dict[str, dict[str, Json | None]]:
@@ -85,13 +85,13 @@ def _pictures(rows: Sequence[Compared]) -> dict[str, dict[str, Json | None]]:
 
 def _load(row: Compared, wanted: set[str]) -> dict[str, Json | None]:
     try:
-        questions = benchmark_of(row.one.run, row.benchmark).questions(data_root(row.one.run.root))
+        questions = row.one.run.benchmark(row.benchmark).questions(data_root(row.one.run.data_root))
         return {q.id: thumbnail(q.load) for q in questions if q.id in wanted} if wanted else {}
     except (InputError, StageError, OSError):
         return {}
 
 
-def _card(change: Change, kind: str, pictures: dict[str, Json | None]) -> Json:
+def _card(change: AnswerChange, kind: str, pictures: dict[str, Json | None]) -> Json:
     before, after = change.before, change.after
     question = before.prompt if len(before.prompt) <= LONG else before.prompt[:LONG] + "…"
     return {

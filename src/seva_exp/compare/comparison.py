@@ -1,50 +1,73 @@
-"""What is compared: models by metrics, what differs between them, what changed."""
+"""What is compared: models by metrics, what differs between them, what changed. Computed once from
+finished runs; the page, the CSV, the Markdown and the LaTeX only format it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seva_exp.compare.deltas import Change, Column, Measured, changes, columns, models
-from seva_exp.compare.differences import Value, differing, short_names
-from seva_exp.compare.runs import FinishedRun
+from seva_exp.compare.deltas import Column, CorrectedDelta, Measured, changes, columns, models
+from seva_exp.compare.differences import Value, differing, in_words, short_names
+from seva_exp.compare.runs import ComparedRun, distinct_names, groups
+from seva_exp.compare.variants import Variant, variants
 from seva_exp.core.records import ALIGNED, BASE
+
+
+@dataclass(frozen=True)
+class HolmFamily:
+    """The metrics of one benchmark under one protocol. ``tests``: for how many changes their p is
+    corrected; 0 where nothing changed."""
+
+    benchmark: str
+    protocol: str
+    columns: tuple[Column, ...]
+    tests: int
 
 
 @dataclass(frozen=True)
 class Comparison:
     """``models`` are the bases first, then each run's final model; ``labels`` what each is called:
-    the values by which it differs; ``fields`` dotted field -> its value for each model;
-    ``changes`` is per model. Without a ``reference`` each run is compared with its own base."""
+    the values by which it differs; ``names`` what the page's rows are; ``fields`` dotted field ->
+    its value for each model; ``changes`` is per model, ``variants`` have the seeds together.
+    Without a ``reference`` each run is compared with its own base."""
 
-    runs: Sequence[FinishedRun]
+    runs: Sequence[ComparedRun]
     reference: Measured | None
     models: list[Measured]
     fields: dict[str, list[Value | None]]
     short: dict[str, str]
     labels: list[str]
+    names: list[str]
     columns: list[Column]
-    changes: list[dict[Column, Change]]
+    changes: list[dict[Column, CorrectedDelta]]
+    families: list[HolmFamily]
+    variants: list[Variant]
 
     @classmethod
-    def of(cls, runs: Sequence[FinishedRun], against: FinishedRun | None = None) -> Comparison:
+    def of(cls, runs: Sequence[ComparedRun], against: ComparedRun | None = None) -> Comparison:
         """Compare runs, each with its base or all with the final model of one of them."""
         found = models(runs)
-        reference = next(
-            (
-                one
-                for one in found
-                if against and one.model == ALIGNED and one.run.folder == against.folder
-            ),
-            None,
-        )
+        reference = _final(found, against) if against else None
         fields = differences(found)
         short = short_names(fields)
         labels = _labels(found, {short[name]: values for name, values in fields.items()})
-        metrics, changed = columns(found), changes(found, reference)
-        return cls(runs, reference, found, fields, short, labels, metrics, changed)
+        metrics, grouped = columns(found), groups(runs)
+        changed = changes(found, reference, grouped)
+        return cls(
+            runs=runs,
+            reference=reference,
+            models=found,
+            fields=fields,
+            short=short,
+            labels=labels,
+            names=_names(found, labels),
+            columns=metrics,
+            changes=changed,
+            families=_families(metrics, changed),
+            variants=variants(grouped, found, changed, metrics, reference),
+        )
 
-    def told(self, which: Sequence[int]) -> dict[str, Value]:
+    def shared_fields(self, which: Sequence[int]) -> dict[str, Value]:
         """Short field -> value, of the fields in which these models agree: what a thing that they
         share (their pairs, a view's answers) goes by."""
         found = {}
@@ -60,11 +83,30 @@ class Comparison:
         return [i for i, one in enumerate(self.models) if one.model != BASE]
 
 
+def _final(found: Sequence[Measured], run: ComparedRun) -> Measured | None:
+    """A run's final model, if it is among these."""
+    mine = (one for one in found if one.model == ALIGNED and one.run.folder == run.folder)
+    return next(mine, None)
+
+
+def _families(
+    metrics: Sequence[Column], changed: Sequence[dict[Column, CorrectedDelta]]
+) -> list[HolmFamily]:
+    found: dict[tuple[str, str], list[Column]] = {}
+    for column in metrics:
+        found.setdefault((column.benchmark, column.protocol), []).append(column)
+    tests = {column: change.tests for row in changed for column, change in row.items()}
+    return [
+        HolmFamily(*name, tuple(mine), max(tests.get(column, 0) for column in mine))
+        for name, mine in found.items()
+    ]
+
+
 def differences(found: Sequence[Measured]) -> dict[str, list[Value | None]]:
     """Field -> its value for each model, where the runs differ in it; ``seed`` is one of them. A
     base has what all runs that share it agree on."""
     finals = [one.run for one in found if one.model != BASE]
-    fields = differing([run.config for run in finals])
+    fields = differing([run.experiment for run in finals])
     if len({run.report.seed for run in finals}) > 1:
         fields["seed"] = [run.report.seed for run in finals]
     place = {run.folder: i for i, run in enumerate(finals)}
@@ -78,18 +120,22 @@ def differences(found: Sequence[Measured]) -> dict[str, list[Value | None]]:
     return {name: [cell(one, values) for one in found] for name, values in fields.items()}
 
 
-def in_words(fields: dict[str, Value]) -> str:
-    """``step=300, beta=0.1``."""
-    return ", ".join(f"{name}={value}" for name, value in fields.items())
-
-
 def _labels(found: Sequence[Measured], fields: dict[str, list[Value | None]]) -> list[str]:
     bases = sum(one.model == BASE for one in found)
     out = []
     for i, one in enumerate(found):
-        told = in_words({n: v for n, values in fields.items() if (v := values[i]) is not None})
+        own = in_words({n: v for n, values in fields.items() if (v := values[i]) is not None})
         if one.model == BASE:
-            out.append(f"base model, {told}" if bases > 1 and told else "base model")
+            out.append(f"base model, {own}" if bases > 1 and own else "base model")
         else:
-            out.append(told or one.run.name)
+            out.append(own or one.run.name)
     return out
+
+
+def _names(found: Sequence[Measured], labels: Sequence[str]) -> list[str]:
+    """A run goes by what its command does not share with the others', or by the name that it was
+    given, or by the fields in which it differs."""
+    finals = [one.run for one in found if one.model != BASE]
+    own = distinct_names([run.words for run in finals]) or [run.given_name for run in finals]
+    bases = [""] * (len(found) - len(finals))
+    return [name or label for name, label in zip([*bases, *own], labels, strict=True)]

@@ -10,22 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from seva_exp.compare.runs import FinishedRun, groups
+from seva_exp.compare.runs import ComparedRun
 from seva_exp.core.errors import InputError
-from seva_exp.core.records import ALIGNED, BASE, Delta, Prediction, Score, read_jsonl
+from seva_exp.core.records import ALIGNED, BASE, Delta, Prediction, Score
 from seva_exp.report.significance import arrow, label, verdict
-from seva_exp.runs.folder import predictions_of
 from seva_exp.stages import paired
-
-if TYPE_CHECKING:
-    from seva_exp.benchmarks import AnyBenchmark
-
-KEPT = 4
-"""Files of predictions that are held at once: a base that runs share is read once."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +43,15 @@ class Column:
 class Measured:
     """A model with its scores: a run's final one, or the base that runs share."""
 
-    run: FinishedRun
+    run: ComparedRun
     model: str
     scores: dict[Column, Score]
-    sharing: tuple[FinishedRun, ...] = ()
+    sharing: tuple[ComparedRun, ...] = ()
     """Of a base: the runs that measured it so; ``run`` is the first of them."""
 
     def predictions(self, benchmark: str) -> list[Prediction]:
-        """What it said, scored as its scores are; nothing where the answers are no longer
-        there."""
-        path = predictions_of(self.run.folder, self.run.report, self.model, benchmark)
-        return _predictions(path) if path.exists() else []
+        """Its answers, scored as its scores are; nothing where they are no longer there."""
+        return self.run.predictions(self.model, benchmark)
 
     @property
     def variant(self) -> str:
@@ -71,13 +59,8 @@ class Measured:
         return f"{BASE} {self.run.folder}" if self.model == BASE else self.run.variant
 
 
-@lru_cache(maxsize=KEPT)
-def _predictions(path: Path) -> list[Prediction]:
-    return list(read_jsonl(path, Prediction))
-
-
 @dataclass(frozen=True)
-class Change:
+class CorrectedDelta:
     """A difference; the p of its variant corrected for the ``tests`` of its family; and what both
     say in words."""
 
@@ -91,7 +74,7 @@ class Change:
         return verdict(replace(self.delta, p=self.corrected))
 
 
-def measured(run: FinishedRun, model: str) -> Measured:
+def measured(run: ComparedRun, model: str) -> Measured:
     """One model of a run with its scores."""
     found = {
         Column(s.benchmark, s.protocol, s.split, s.metric, s.better): s
@@ -101,10 +84,10 @@ def measured(run: FinishedRun, model: str) -> Measured:
     return Measured(run, model, found)
 
 
-def models(runs: Sequence[FinishedRun]) -> list[Measured]:
+def models(runs: Sequence[ComparedRun]) -> list[Measured]:
     """Each different base once, then the final model of every run (also of one that measured
     nothing: its pairs and its training are still compared)."""
-    bases: dict[tuple[Score, ...], list[FinishedRun]] = {}
+    bases: dict[tuple[Score, ...], list[ComparedRun]] = {}
     for run in runs:
         if scores := measured(run, BASE).scores:
             bases.setdefault(tuple(scores.values()), []).append(run)
@@ -119,26 +102,35 @@ def columns(found: Iterable[Measured]) -> list[Column]:
     return sorted(seen, key=lambda c: tests.index((c.benchmark, c.protocol)))
 
 
-def changes(found: Sequence[Measured], reference: Measured | None) -> list[dict[Column, Change]]:
+def changes(
+    found: Sequence[Measured],
+    reference: Measured | None,
+    grouped: Sequence[Sequence[ComparedRun]],
+) -> list[dict[Column, CorrectedDelta]]:
     """Per model the change of its metrics: against ``reference``, or, without one, of each final
     model against its run's own base. Paired over the same questions' pictures; where two models
-    answered different questions there is none."""
+    answered different questions there is none. ``grouped`` are the runs by variant (``groups``)."""
     deltas = [_deltas(one, reference) for one in found]
-    corrected = _corrected(found, deltas)
+    corrected = _corrected(found, deltas, grouped)
     return [
-        {column: Change(delta, *corrected[one.variant, column]) for column, delta in row.items()}
+        {
+            column: CorrectedDelta(delta, *corrected[one.variant, column])
+            for column, delta in row.items()
+        }
         for one, row in zip(found, deltas, strict=True)
     ]
 
 
 def _corrected(
-    found: Sequence[Measured], rows: Sequence[dict[Column, Delta]]
+    found: Sequence[Measured],
+    rows: Sequence[dict[Column, Delta]],
+    grouped: Sequence[Sequence[ComparedRun]],
 ) -> dict[tuple[str, Column], tuple[float, int]]:
     """Of each variant and metric the corrected p, and for how many tests it is. Of several runs
-    with one seed the one counts that ``groups`` takes."""
+    with one seed the one counts that is in a group."""
     from seva_exp.benchmarks.statistics import holm
 
-    taken = {run.folder for group in groups([one.run for one in found]) for run in group}
+    taken = {run.folder for group in grouped for run in group}
     families: dict[tuple[str, str], dict[tuple[str, Column], dict[int, Delta]]] = {}
     for one, row in sorted(
         zip(found, rows, strict=True), key=lambda pair: pair[0].run.folder in taken
@@ -192,23 +184,7 @@ def _paired(one: Measured, reference: Measured, name: str) -> list[Delta]:
     ]:
         return []
     try:
-        benchmark = benchmark_of(one.run, name)
+        benchmark = one.run.benchmark(name)
     except InputError:
         return []
     return paired(benchmark, name, before, after)
-
-
-def benchmark_of(run: FinishedRun, name: str) -> AnyBenchmark:
-    """A run's benchmark, from its config. Raises InputError for one that this version of seva_exp
-    does not know."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from seva_exp.benchmarks import AnyBenchmark
-
-    try:
-        found: AnyBenchmark = TypeAdapter(AnyBenchmark).validate_python(
-            run.config["benchmark"][name]
-        )
-    except ValidationError as error:
-        raise InputError(f"{run.folder}: benchmark.{name} is of another version: {error}") from None
-    return found

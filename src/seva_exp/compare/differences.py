@@ -77,3 +77,8 @@ def short_names(fields: Iterable[str]) -> dict[str, str]:
                 break
         found[field] = name
     return found
+
+
+def in_words(fields: dict[str, Value]) -> str:
+    """``step=300, beta=0.1``."""
+    return ", ".join(f"{name}={value}" for name, value in fields.items())

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from seva_exp.compare.comparison import Comparison
 from seva_exp.compare.deltas import measured
+from seva_exp.compare.evidence import Evidence
 from seva_exp.compare.page import render
-from seva_exp.compare.runs import read_run, read_runs
+from seva_exp.compare.runs import ComparedRun
 from seva_exp.compare.tables import latex, markdown, to_csv
 from seva_exp.core.errors import InputError
 from seva_exp.core.records import ALIGNED
 from seva_exp.report.pages import write_whole
+from seva_exp.runs.links import followed
 
 
 def write_comparison(
@@ -28,10 +30,10 @@ def write_comparison(
     finished run that measured something, ``out`` can't be a page, or there is no such metric."""
     if out.suffix != ".html":
         raise InputError(f"{out}: a page's name ends in .html (the tables are written beside it).")
-    reference = read_run(against.resolve()) if against else None
+    reference = ComparedRun.read(followed(against)) if against else None
     if reference and not measured(reference, ALIGNED).scores:
         raise InputError(f"{against}: this run measured nothing that others can be compared with.")
-    runs, left_out = read_runs([*folders, *([against] if against else [])])
+    runs, left_out = ComparedRun.read_all([*folders, *([against] if against else [])])
     left_out += missing
     comparison = Comparison.of(runs, reference)
     if runs:
@@ -39,7 +41,7 @@ def write_comparison(
             ".md": markdown(comparison, chosen) + "\n",
             ".tex": latex(comparison, chosen) + "\n",
             ".csv": to_csv(comparison),
-            ".html": render(comparison, left_out, out),
+            ".html": render(comparison, Evidence.of(comparison), left_out, out),
         }
         _write(out, texts)
     return comparison, left_out

@@ -12,16 +12,13 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from seva_exp.compare.changed import changed
 from seva_exp.compare.charts import CONFIG, MOST_LINES, chart_specs
-from seva_exp.compare.comparison import Comparison, in_words
-from seva_exp.compare.deltas import Change, Column, Measured
+from seva_exp.compare.comparison import Comparison
+from seva_exp.compare.deltas import Column, CorrectedDelta, Measured
 from seva_exp.compare.differences import Value
-from seva_exp.compare.runs import groups, told_apart
-from seva_exp.compare.samples import same_samples
+from seva_exp.compare.evidence import Evidence, SharedPairs
 from seva_exp.compare.tables import latex, markdown
-from seva_exp.compare.training import training
-from seva_exp.core.records import BASE, PairCounts, Score
+from seva_exp.core.records import BASE, Score
 from seva_exp.core.spec import Json
 from seva_exp.report import plots
 from seva_exp.report import significance as words
@@ -33,24 +30,23 @@ CHOICES = 12
 """A field of at most this many values has a list to filter by."""
 
 
-def render(comparison: Comparison, left_out: Sequence[str], out: Path) -> str:
+def render(c: Comparison, evidence: Evidence, left_out: Sequence[str], out: Path) -> str:
     """The page's text, as it is read from ``out``. What a model or a user wrote is escaped."""
-    c, visible, data = comparison, shown(comparison.columns), _data(comparison)
+    visible, data = shown(c.columns), _data(c, evidence.training)
     drawn = bool(c.columns or data["training"]["options"])
-    several = len({(column.benchmark, column.protocol) for column in c.columns}) > 1
-    rows = _rows(c, out)
+    several = len(c.families) > 1
     return template("compare/page.html").render(
         title=_title(c),
         runs=len(c.runs),
-        variants=len(groups(c.runs)),
-        reference=rows[c.models.index(c.reference)]["name"] if c.reference else "",
+        variants=len(c.variants),
+        reference=c.names[c.models.index(c.reference)] if c.reference else "",
         fields=c.short,
         choices=_choices(c.fields),
         columns=[_head(column, j in visible, several) for j, column in enumerate(c.columns)],
-        rows=rows,
-        pairs=_pairs(c),
-        samples=same_samples(c),
-        changed=changed(c),
+        rows=[_row(c, i, page, out) for i, page in enumerate(evidence.reports)],
+        pairs=_pairs(evidence.pairs),
+        samples=evidence.samples,
+        changed=evidence.changed,
         data=_for_script(data),
         markdown=markdown(c),
         latex=latex(c),
@@ -105,30 +101,19 @@ def _choices(fields: dict[str, list[Value | None]]) -> dict[str, list[Value]]:
     return found
 
 
-def _rows(c: Comparison, out: Path) -> list[Json]:
-    """A run goes by what its command does not share with the others', or by the name that it was
-    given, or by the fields in which it differs."""
-    finals = [c.models[i].run for i in c.finals]
-    told = told_apart([run.words for run in finals]) or [run.given_name for run in finals]
-    names = dict(zip(c.finals, told, strict=True))
-    return [_row(c, i, out, names.get(i) or c.labels[i]) for i in range(len(c.models))]
-
-
-def _row(c: Comparison, i: int, out: Path, name: str) -> Json:
-    one, base = c.models[i], c.models[i].model == BASE
-    page = one.run.folder / "report.html"
-    linked = not base and page.exists()
-    link = Path(os.path.relpath(page, out.absolute().parent)).as_posix()
+def _row(c: Comparison, i: int, page: Path | None, out: Path) -> Json:
+    one = c.models[i]
+    link = Path(os.path.relpath(page, out.absolute().parent)).as_posix() if page else ""
     return {
-        "name": name,
-        "base": base,
-        "link": quote(link, safe="/=+") if linked else "",
+        "name": c.names[i],
+        "base": one.model == BASE,
+        "link": quote(link, safe="/=+"),
         "values": [values[i] for values in c.fields.values()],
         "cells": [_cell(one, column, c.changes[i].get(column)) for column in c.columns],
     }
 
 
-def _cell(one: Measured, column: Column, change: Change | None) -> Json | None:
+def _cell(one: Measured, column: Column, change: CorrectedDelta | None) -> Json | None:
     score = one.scores.get(column)
     if score is None:
         return None
@@ -154,36 +139,28 @@ def _cell(one: Measured, column: Column, change: Change | None) -> Json | None:
     return cell
 
 
-def _pairs(c: Comparison) -> list[Json]:
-    """What came of the samples; runs that share their pairs stand together."""
-    found: dict[str, list[int]] = {}
-    for i in c.finals:
-        report = c.models[i].run.report
-        made = [stage.key for stage in report.stages if stage.name.startswith("pairs")]
-        if report.pairs and made:
-            found.setdefault(made[-1], []).append(i)
-    counted = [(ids, c.models[ids[0]].run.report.pairs) for ids in found.values()]
-    reasons = list(
-        dict.fromkeys(reason for _, pairs in counted if pairs for reason in pairs.dropped)
-    )
-    return [_pair_row(c, ids, pairs, reasons) for ids, pairs in counted if pairs]
+def _pairs(shared: Sequence[SharedPairs]) -> list[Json]:
+    """What came of the samples, with the same reasons for all."""
+    reasons = dict.fromkeys(reason for one in shared for reason in one.counts.dropped)
+    return [_pair_row(one, list(reasons)) for one in shared]
 
 
-def _pair_row(c: Comparison, ids: Sequence[int], pairs: PairCounts, reasons: Sequence[str]) -> Json:
-    parts = [("kept", pairs.kept), *((reason, pairs.dropped.get(reason, 0)) for reason in reasons)]
+def _pair_row(shared: SharedPairs, reasons: Sequence[str]) -> Json:
+    counts = shared.counts
+    parts = [("kept", counts.kept), *((name, counts.dropped.get(name, 0)) for name in reasons)]
     return {
-        "label": in_words(c.told(ids)) or c.models[ids[0]].run.name,
-        "runs": len(ids),
-        "sampled": pairs.sampled,
+        "label": shared.label,
+        "runs": shared.runs,
+        "sampled": counts.sampled,
         "bar": plots.bar(parts),
         "parts": [
-            {"name": name.replace("_", " "), "count": n, "share": words.share(n, pairs.sampled)}
+            {"name": name.replace("_", " "), "count": n, "share": words.share(n, counts.sampled)}
             for name, n in parts
         ],
     }
 
 
-def _data(c: Comparison) -> Json:
+def _data(c: Comparison, training: Json) -> Json:
     """What the page's script draws from."""
     several = [name for name in c.fields if name != "seed"]
     return {
@@ -208,7 +185,7 @@ def _data(c: Comparison) -> Json:
         ],
         "axes": [c.short[name] for name in several if _is_axis(c.fields[name])],
         "heat": [c.short[name] for name in several] if len(several) == 2 else [],
-        "training": training(c.models),
+        "training": training,
         "specs": chart_specs(),
         "config": CONFIG,
         "most_lines": MOST_LINES,
@@ -229,7 +206,7 @@ def _is_axis(values: Sequence[Value | None]) -> bool:
     return len(numbers) > 1 and all(v is None or words.is_number(v) for v in values)
 
 
-def _score(score: Score, change: Change | None) -> list[object]:
+def _score(score: Score, change: CorrectedDelta | None) -> list[object]:
     said = change.verdict if change else ("base" if score.model == BASE else "not significant")
     numbers = (score.value, score.low, score.high, change.delta.value if change else None)
     return [*(number if words.is_number(number) else None for number in numbers), said]

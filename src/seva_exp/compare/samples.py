@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seva_exp.compare.comparison import Comparison, in_words
-from seva_exp.compare.runs import FinishedRun
-from seva_exp.core.errors import InputError
-from seva_exp.core.records import CLEAN, Answer, Sample, from_json
+from seva_exp.compare.comparison import Comparison
+from seva_exp.compare.differences import in_words
+from seva_exp.compare.runs import ComparedRun
+from seva_exp.core.records import CLEAN, Answer, Sample
 from seva_exp.core.spec import Json
 from seva_exp.report.gallery import marked, picture
 
@@ -19,38 +18,32 @@ SAMPLES, VIEWS, SIDE = 8, 12, 224
 
 
 @dataclass(frozen=True)
-class Answered:
-    """One artifact of answers: the view's name, its folder, and the runs that share it."""
+class AnsweredView:
+    """One artifact of answers: the view's name, its stage's label in the first of the runs that
+    share it."""
 
     view: str
-    folder: Path
+    label: str
     runs: tuple[int, ...]
 
 
-def views_of(runs: Sequence[FinishedRun]) -> list[Answered]:
+def views_of(runs: Sequence[ComparedRun]) -> list[AnsweredView]:
     """The clean answers and all views' on the same samples, an artifact once; of several sets of
     samples (seeds may draw others) the one with the most views, the first of equals."""
-    found: dict[tuple[str, str], dict[tuple[str, str], Answered]] = {}
+    found: dict[tuple[str, str], dict[tuple[str, str], AnsweredView]] = {}
     for i, run in enumerate(runs):
-        labels = dict(_first_answers(run))
+        labels = run.views()
         if CLEAN not in labels:
             continue
         views = found.setdefault((run.key("samples"), run.key(labels[CLEAN])), {})
         for view, label in labels.items():
             known = views.get((view, run.key(label)))
             sharing = (*known.runs, i) if known else (i,)
-            views[view, run.key(label)] = Answered(view, run.folder / label, sharing)
+            views[view, run.key(label)] = AnsweredView(
+                view, known.label if known else label, sharing
+            )
     largest = max(found.values(), key=len, default={})
     return sorted(largest.values(), key=lambda one: one.view != CLEAN)[: VIEWS + 1]
-
-
-def _first_answers(run: FinishedRun) -> Iterator[tuple[str, str]]:
-    """(view, stage's label) of the answers that the base model gave: those of the first round."""
-    for stage in run.report.stages:
-        kind, _, rest = stage.name.partition(".")
-        view, _, later = rest.partition(".")
-        if kind == "answers" and view != "instructions" and later in ("", "round1"):
-            yield view, stage.name
 
 
 def same_samples(c: Comparison) -> list[Json]:
@@ -61,17 +54,17 @@ def same_samples(c: Comparison) -> list[Json]:
     if len(answered) < 2:
         return []
     clean, *views = answered
-    previews = [_previews(one.folder) for one in views]
+    previews = [runs[one.runs[0]].previews(one.label) for one in views]
     wanted = {sample for found in previews for sample in found}
-    said = [_answers(one.folder, wanted) for one in answered]
-    known = [s for s in _samples(clean.folder.parent, wanted) if s.id in said[0]]
+    said = [runs[one.runs[0]].answers(one.label, wanted) for one in answered]
+    known = [s for s in runs[clean.runs[0]].samples(wanted) if s.id in said[0]]
 
     def interest(sample: Sample) -> tuple[int, int]:
         texts = {found[sample.id].text for found in said if sample.id in found}
         return sum(sample.id in found for found in previews), len(texts)
 
     chosen = sorted(known, key=interest, reverse=True)[:SAMPLES]
-    root = _image_root(runs[clean.runs[0]])
+    root = runs[clean.runs[0]].image_root()
     shown = list(zip(_names(views, c), said[1:], previews, strict=True))
     return [_card(s, root, said[0], shown) for s in chosen]
 
@@ -102,58 +95,12 @@ def _card(
     }
 
 
-def _names(views: Sequence[Answered], c: Comparison) -> list[str]:
+def _names(views: Sequence[AnsweredView], c: Comparison) -> list[str]:
     """The views' names; those of one name are told apart by the fields of their runs."""
-    fields = [c.told([c.finals[run] for run in one.runs]) for one in views]
+    fields = [c.shared_fields([c.finals[run] for run in one.runs]) for one in views]
     names = []
     for one, told in zip(views, fields, strict=True):
         alike = [f for other, f in zip(views, fields, strict=True) if other.view == one.view]
         apart = {n: v for n, v in told.items() if len({str(f.get(n)) for f in alike}) > 1}
         names.append(f"{one.view}: {in_words(apart)}" if apart else one.view)
     return names
-
-
-def _previews(folder: Path) -> dict[str, Path]:
-    index = folder / "previews" / "index.json"
-    if not index.exists():
-        return {}
-    rows = json.loads(index.read_text(encoding="utf-8"))
-    return {row["sample_id"]: index.parent / row["file"] for row in rows}
-
-
-def _answers(folder: Path, wanted: set[str]) -> dict[str, Answer]:
-    """The answers to these samples. The previewed samples are the first, so that a long file is
-    not read to its end."""
-    return {row["sample_id"]: from_json(Answer, row) for row in _rows(folder, "sample_id", wanted)}
-
-
-def _samples(run: Path, wanted: set[str]) -> list[Sample]:
-    return [from_json(Sample, row) for row in _rows(run / "samples", "id", wanted)]
-
-
-def _rows(folder: Path, name: str, wanted: set[str]) -> Iterator[Json]:
-    file = folder / f"{folder.name.partition('.')[0]}.jsonl"
-    left = set(wanted)
-    if not file.exists():
-        return
-    with file.open(encoding="utf-8") as lines:
-        for line in lines:
-            if not left:
-                return
-            row = json.loads(line)
-            if row[name] in left:
-                left.discard(row[name])
-                yield row
-
-
-def _image_root(run: FinishedRun) -> Path | None:
-    """Where the samples' pictures lie; None when their source can't be told any more."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from seva_exp.data import AnyData
-
-    try:
-        data = TypeAdapter(AnyData).validate_python(run.config["data"])
-        return data.image_root(run.folder / "samples")
-    except (ValidationError, KeyError, InputError):
-        return None

@@ -3,7 +3,7 @@
 In Markdown and LaTeX, runs that differ in their seed (and name) only form a group: its change is
 the mean over seeds with its standard deviation. The spread over seeds leaves out the benchmark's
 own sampling error, which each run's report gives as an interval, and the mark beside the change as
-a test: the page's, corrected for their number (``against``).
+a test: the page's, corrected for their number (``deltas``).
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from seva_exp.compare.comparison import Comparison, in_words
-from seva_exp.compare.deltas import Change, Column, Measured, joint_p, measured
-from seva_exp.compare.differences import differing, short_names
-from seva_exp.compare.runs import FinishedRun, groups, told_apart
+from seva_exp.compare.comparison import Comparison
+from seva_exp.compare.deltas import Column, CorrectedDelta, Measured
+from seva_exp.compare.variants import VariantCell
 from seva_exp.core.errors import InputError, suggest
-from seva_exp.core.records import BASE
 from seva_exp.report.significance import SIGNIFICANCE
 
 NOTE = "* p < 0.05 after Holm's correction for {} changes, (*) before it only"
@@ -42,7 +40,7 @@ def spread(values: Sequence[float], signed: bool = False) -> str:
 
 
 @dataclass(frozen=True)
-class Table:
+class ComparisonTable:
     """One benchmark under one protocol: metrics, what is compared with (the base, or the chosen
     run), and the change of each group; what there is more of goes down the page. Where groups have
     different bases, each stands beside its group."""
@@ -53,50 +51,18 @@ class Table:
     note: str
 
 
-@dataclass(frozen=True)
-class Group:
-    """The numbers of ``c.models`` that are one variant's, by seed."""
-
-    c: Comparison
-    numbers: tuple[int, ...]
-
-    @property
-    def runs(self) -> list[FinishedRun]:
-        """Their runs."""
-        return [self.c.models[i].run for i in self.numbers]
-
-    def before(self, column: Column) -> list[float]:
-        """What is compared with: each run's base, or the chosen run, where the group has the metric
-        and is not that run alone."""
-        chosen = self.c.reference
-        known = [measured(run, BASE).scores for run in self.runs]
-        if chosen:
-            there = any(column in self.c.models[i].scores for i in self.numbers)
-            known = [chosen.scores] if there and self.runs != [chosen.run] else []
-        return [scores[column].value for scores in known if column in scores]
-
-    def changes(self, column: Column) -> list[Change]:
-        """Of the runs that have one."""
-        rows = (self.c.changes[i] for i in self.numbers)
-        return [row[column] for row in rows if column in row]
-
-    def cells(self, column: Column) -> tuple[str, str]:
-        """Both as text."""
-        before = self.before(column)
-        deltas = [change.delta.value for change in self.changes(column)]
-        if not before or not deltas:
-            return (spread(before) if before else ""), ""
-        return spread(before), spread(deltas, signed=True) + self._mark(column)
-
-    def _mark(self, column: Column) -> str:
-        """Behind a change that is significant; in brackets where it is no more when corrected."""
-        found = self.changes(column)
-        if found[0].corrected < SIGNIFICANCE:
-            return " *"
-        return " (*)" if joint_p([change.delta for change in found]) < SIGNIFICANCE else ""
+def cells(cell: VariantCell) -> tuple[str, str]:
+    """What is compared with, and the change behind which a mark tells what is significant: in
+    brackets where it is no more when corrected."""
+    before = spread(cell.compared_with) if cell.compared_with else ""
+    if not before or cell.p is None or cell.corrected is None:
+        return before, ""
+    bare = " (*)" if cell.p < SIGNIFICANCE else ""
+    mark = " *" if cell.corrected < SIGNIFICANCE else bare
+    return before, spread(cell.deltas, signed=True) + mark
 
 
-def tables(c: Comparison, chosen: Sequence[str] = ()) -> list[Table]:
+def tables(c: Comparison, chosen: Sequence[str] = ()) -> list[ComparisonTable]:
     """One table per benchmark and protocol; only of metrics that match one of the ``chosen``
     patterns (``chair/*``, ``vqa/mean``), if there are any. Raises InputError when one matches
     nothing."""
@@ -104,33 +70,40 @@ def tables(c: Comparison, chosen: Sequence[str] = ()) -> list[Table]:
     for pattern in chosen:
         if not fnmatch.filter(known, pattern):
             raise InputError(f"--metrics {pattern}: no such metric.{suggest(pattern, known)}")
-    number = {c.models[i].run.folder: i for i in c.finals}
-    grouped = [Group(c, tuple(number[run.folder] for run in some)) for some in groups(c.runs)]
-    seeds = [", ".join(str(run.report.seed) for run in group.runs) for group in grouped]
-    titles = _titles([group.runs for group in grouped])
-    before = _chosen(c.reference, grouped, titles) if c.reference else "base"
+    seeds = [", ".join(map(str, variant.seeds)) for variant in c.variants]
+    titles = [variant.title for variant in c.variants]
     if len(set(seeds)) > 1:
         titles = [f"{name} (seed {some})" for name, some in zip(titles, seeds, strict=True)]
     out = []
-    for name, protocol in dict.fromkeys((one.benchmark, one.protocol) for one in c.columns):
-        mine = [one for one in c.columns if (one.benchmark, one.protocol) == (name, protocol)]
-        cells = {
-            column: [group.cells(column) for group in grouped]
-            for column in mine
+    for family in c.families:
+        found = {
+            column: [cells(variant.cells[column]) for variant in c.variants]
+            for column in family.columns
             if _is_chosen(column, chosen)
         }
-        if not cells:
+        if not found:
             continue
-        lines = _lines(cells, titles, before)
+        lines = _lines(found, titles, _compared_with(c))
         if len(lines[0]) > len(lines):
             lines = [list(line) for line in zip(*lines, strict=True)]
             lines[0][0] = ""
-        title = f"{name} ({protocol})"
+        title = f"{family.benchmark} ({family.protocol})"
         if len(set(seeds)) == 1:
             title += f", seed{'s' * (',' in seeds[0])} {seeds[0]}"
-        tests = {row[column].tests for row in c.changes for column in mine if column in row}
-        out.append(Table(title, lines[0], lines[1:], NOTE.format(*tests) if tests else ""))
+        note = NOTE.format(family.tests) if family.tests else ""
+        out.append(ComparisonTable(title, lines[0], lines[1:], note))
     return out
+
+
+def _compared_with(c: Comparison) -> str:
+    """What the runs are compared with is called as its column, with its seed where there are
+    several."""
+    if c.reference is None:
+        return "base"
+    number = c.models.index(c.reference)
+    title = next(variant.title for variant in c.variants if number in variant.models)
+    seeds = {seed for variant in c.variants for seed in variant.seeds}
+    return f"{title} (seed {c.reference.run.report.seed})" if len(seeds) > 1 else title
 
 
 def _is_chosen(column: Column, patterns: Sequence[str]) -> bool:
@@ -158,7 +131,7 @@ def _lines(
 def markdown(c: Comparison, chosen: Sequence[str] = ()) -> str:
     """All tables, of the ``chosen`` metrics."""
 
-    def one(table: Table) -> str:
+    def one(table: ComparisonTable) -> str:
         lines = [table.header, ["---"] * len(table.header), *table.rows]
         escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
         rows = "\n".join(f"| {' | '.join(line)} |" for line in escaped)
@@ -171,7 +144,7 @@ def markdown(c: Comparison, chosen: Sequence[str] = ()) -> str:
 def latex(c: Comparison, chosen: Sequence[str] = ()) -> str:
     """All tables, of the ``chosen`` metrics, for the package booktabs."""
 
-    def one(table: Table) -> str:
+    def one(table: ComparisonTable) -> str:
         lines = [" & ".join(map(_tex, row)) + r" \\" for row in table.rows]
         header = " & ".join(map(_tex, table.header)) + r" \\"
         return "\n".join(
@@ -194,31 +167,6 @@ def latex(c: Comparison, chosen: Sequence[str] = ()) -> str:
 def _tex(cell: str) -> str:
     """With what LaTeX reserves escaped, and a negative number's sign as a minus, not a hyphen."""
     return re.sub(r"^-(?=\d)", "$-$", cell.translate(LATEX))
-
-
-def _titles(grouped: Sequence[Sequence[FinishedRun]]) -> list[str]:
-    """What each group's runs are called: by what their commands say of the experiment and do not
-    share, or by their names; those of one name by the fields in which they differ, too."""
-    words = [[w for w in group[0].words if not w.startswith("seed=")] for group in grouped]
-    if names := told_apart(words):
-        return names
-    names = [re.sub(r"_seed=\d+", "", group[0].name) for group in grouped]
-    for name in {name for name in names if names.count(name) > 1}:
-        alike = [i for i, one in enumerate(names) if one == name]
-        fields = differing([grouped[i][0].config for i in alike])
-        short = short_names([*fields, "seed"])
-        for place, i in enumerate(alike):
-            told = {short[f]: value for f, v in fields.items() if (value := v[place]) is not None}
-            names[i] = " ".join(filter(None, (name, in_words(told))))
-    return names
-
-
-def _chosen(reference: Measured, grouped: Sequence[Group], titles: Sequence[str]) -> str:
-    """What the chosen run is called: as its group, with its seed where there are several."""
-    variants = [group.runs[0].variant for group in grouped]
-    name = titles[variants.index(reference.run.variant)]
-    seeds = {run.report.seed for group in grouped for run in group.runs}
-    return f"{name} (seed {reference.run.report.seed})" if len(seeds) > 1 else name
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -244,7 +192,7 @@ PARTS = (
 )
 
 
-def _numbers(one: Measured, column: Column, change: Change | None) -> Iterable[object]:
+def _numbers(one: Measured, column: Column, change: CorrectedDelta | None) -> Iterable[object]:
     score = one.scores.get(column)
     found: list[object] = [score.value, score.low, score.high, score.n] if score else [""] * 4
     if change is None:

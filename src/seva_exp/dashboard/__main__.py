@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from seva_exp.compare.runs import read_runs
+from seva_exp.compare.runs import ComparedRun
 from seva_exp.core.errors import InputError
-from seva_exp.dashboard.seen import look
+from seva_exp.dashboard.overview import overview_of
 from seva_exp.tracking.spec import WandbTracker
 from seva_exp.tracking.wandb_mode import choose_mode
 
@@ -52,12 +52,12 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
 def _write(wanted: argparse.Namespace) -> None:
     if find_spec("wandb_workspaces") is None:
         raise InputError("wandb-workspaces is not installed: pip install 'seva_exp[dashboard]'.")
-    runs, left_out = read_runs(wanted.runs or sorted(Path("runs").glob("*")))
+    runs, left_out = ComparedRun.read_all(wanted.runs or sorted(Path("runs").glob("*")))
     for why in left_out if wanted.runs else ():
         print(f"seva_exp: left out: {why}", file=sys.stderr)
     if not runs:
         raise InputError("no finished run: give folders such as runs/2026-*.")
-    seen = look(runs)
+    overview = overview_of(runs)
     offline = wanted.dry_run or wanted.out
     mode, why = choose_mode(WandbTracker(mode="online"))
     if not offline and mode != "online":
@@ -65,7 +65,7 @@ def _write(wanted: argparse.Namespace) -> None:
     from seva_exp.dashboard import pages
 
     entity = wanted.entity or os.environ.get("WANDB_ENTITY") or ("" if offline else _own_entity())
-    about = (seen, entity, wanted.project, wanted.group)
+    about = (overview, entity, wanted.project, wanted.group)
     workspace, report = pages.workspace(*about), pages.report(*about)
     if not offline:
         workspace.save()

@@ -13,16 +13,14 @@ ask how hard the negatives are:
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from seva_exp.core.errors import InputError, StageError, suggest
-from seva_exp.core.records import ALIGNED, BASE, Report
-from seva_exp.core.store import Store
+from seva_exp.core.records import ALIGNED, BASE
 from seva_exp.experiment import Experiment
+from seva_exp.runs.reader import FinishedRun
 
 WHICH = (BASE, ALIGNED, "delta")
 MEASURING = ("evaluate", "judge", "compare")
@@ -67,12 +65,12 @@ def check_objective(name: str, experiment: Experiment, stop_after: str | None = 
         )
 
 
-def value_of(name: str, report: Report, store: Path) -> float:
+def value_of(name: str, run: FinishedRun) -> float:
     """The objective of a finished run. Raises StageError where the run has no such number."""
     if name in CHEAP:
-        return CHEAP[name](report, store)
+        return CHEAP[name](run)
     _, benchmark, split, metric, which = name.split("/")
-    rows = report.final_deltas if which == "delta" else report.scores
+    rows = run.report.final_deltas if which == "delta" else run.report.scores
     for row in rows:
         same = (row.benchmark, row.split, row.metric) == (benchmark, split, metric)
         if same and (which == "delta" or row.model == which):
@@ -80,40 +78,37 @@ def value_of(name: str, report: Report, store: Path) -> float:
     raise StageError(f"objective={name}: this run measured no such thing (stop_after, no pairs?).")
 
 
-def _kept_share(report: Report, store: Path) -> float:
-    if report.pairs is None:
+def _kept_share(run: FinishedRun) -> float:
+    if run.report.pairs is None:
         raise StageError("objective=pairs/kept_share: this run made no pairs.")
-    return report.pairs.kept / max(1, report.pairs.sampled)
+    return run.report.pairs.kept / max(1, run.report.pairs.sampled)
 
 
-def _margin(report: Report, store: Path) -> float:
-    margins = list(_margins(report, store))
+def _margin(run: FinishedRun) -> float:
+    margins = list(_margins(run))
     if not margins:
         raise StageError("objective=reference/margin: no pair is left to take a margin of.")
     return statistics.fmean(margins)
 
 
-def _hardness(report: Report, store: Path) -> float:
+def _hardness(run: FinishedRun) -> float:
     """sigma(-m) summed over pairs, by samples."""
-    if report.pairs is None:
+    if run.report.pairs is None:
         raise StageError("objective=negatives/hardness: this run made no pairs.")
-    hard = math.fsum(0.5 * (1 - math.tanh(m / 2)) for m in _margins(report, store))
-    return hard / max(1, report.pairs.sampled)
+    hard = math.fsum(0.5 * (1 - math.tanh(m / 2)) for m in _margins(run))
+    return hard / max(1, run.report.pairs.sampled)
 
 
-def _margins(report: Report, store: Path) -> Iterator[float]:
+def _margins(run: FinishedRun) -> Iterator[float]:
     """Pair by pair, over its rejected answers; none where no pair was left to score."""
-    scored = [stage for stage in report.stages if stage.name.split(".")[0] == "reference"]
-    if not scored and report.pairs and report.pairs.kept:
+    pairs = run.report.pairs
+    if pairs and pairs.kept and not run.stages("reference"):
         raise StageError("objective: the stage 'reference' was not done; stop_after=reference.")
-    for stage in scored[-1:]:
-        file = Store(store).path("reference", stage.key) / "reference.jsonl"
-        with file.open(encoding="utf-8") as lines:
-            for row in map(json.loads, lines):
-                yield row["chosen"] - statistics.fmean(row["rejected"])
+    for row in run.reference():
+        yield row["chosen"] - statistics.fmean(row["rejected"])
 
 
-CHEAP: dict[str, Callable[[Report, Path], float]] = {
+CHEAP: dict[str, Callable[[FinishedRun], float]] = {
     "pairs/kept_share": _kept_share,
     "reference/margin": _margin,
     "negatives/hardness": _hardness,

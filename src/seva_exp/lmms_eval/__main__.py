@@ -23,10 +23,11 @@ from seva_exp.core.runtime import settle
 from seva_exp.core.spec import Json
 from seva_exp.inputs.user_paths import existing_folder
 from seva_exp.lmms_eval.environment import HARNESS, Environment, last_line
-from seva_exp.lmms_eval.finished import Finished, read_finished
-from seva_exp.lmms_eval.results import FILE, Row, keep, read_results, result_table
+from seva_exp.lmms_eval.results import FILE, HarnessScore, keep, read_results, result_table
 from seva_exp.lmms_eval.tasks import check_tasks
+from seva_exp.lmms_eval.trained import read_trained
 from seva_exp.report.console import say, score_table
+from seva_exp.runs.reader import FinishedRun
 
 HARNESS_SCRIPT = Path(__file__).with_name("harness.py")
 
@@ -72,7 +73,7 @@ def _count(text: str) -> int:
 def second_opinion(given: argparse.Namespace) -> None:
     """Look at everything first, then install, merge, ask. Raises InputError and StageError."""
     settle()
-    run = read_finished(given.run)
+    run = read_trained(given.run)
     include = existing_folder("--include-path", given.include_path) if given.include_path else None
     tasks = [name.strip() for name in given.tasks.split(",") if name.strip()]
     check_tasks(tasks, include)
@@ -81,7 +82,7 @@ def second_opinion(given: argparse.Namespace) -> None:
         given.env or run.store.root / "environments" / f"lmms-eval-{HARNESS}", given.python
     )
     environment.check()
-    run.model.prepare()
+    run.model().prepare()
     if not environment.ready:
         say(f"installing lmms-eval {HARNESS} into {environment.folder} (once; about 2.5 GB) ...")
         environment.install(run.folder / "lmms_eval.install.log")
@@ -102,37 +103,38 @@ def _machine(device: str, dtype: str) -> Machine:
 
 
 def evaluate(
-    run: Finished,
+    run: FinishedRun,
     machine: Machine,
     environment: Environment,
     tasks: Sequence[str],
     include: Path | None,
     limit: int | None,
-) -> list[Row]:
+) -> list[HarnessScore]:
     """Both models' numbers; each model's are kept in the run's folder as soon as they are there."""
     from seva_exp.lmms_eval.merged import merged_checkpoint
 
+    model = run.model()
     folder, note = merged_checkpoint(run, machine)
     if note:
         say(f"note: {note}")
     merged = str(folder)
     device = resolve_device(machine)
     dtype = str(resolve_dtype(machine, device)).removeprefix("torch.")
-    if run.model.quantization:
-        say(f"note: this run computed with {run.model.quantization} weights, here they are {dtype}")
+    if model.quantization:
+        say(f"note: this run computed with {model.quantization} weights, here they are {dtype}")
     shared = {
         "processor": merged,
         "dtype": dtype,
         "device": str(device),
-        "system_prompt": run.model.system_prompt,
-        "pad_to_square": run.model.pad_to_square,
+        "system_prompt": model.system_prompt,
+        "pad_to_square": model.pad_to_square,
         "tasks": list(tasks),
         "include_path": str(include.absolute()) if include else None,
         "limit": limit,
     }
     rows = []
     for which, weights, revision in (
-        (BASE, run.model.location(), run.model.revision),
+        (BASE, model.location(), model.revision),
         (ALIGNED, merged, "main"),
     ):
         log = run.folder / f"lmms_eval.{which}.log"
@@ -164,7 +166,7 @@ def ask(environment: Environment, job: Json, log: Path) -> Json:
     )
 
 
-def show(run: Finished, rows: Sequence[Row]) -> None:
+def show(run: FinishedRun, rows: Sequence[HarnessScore]) -> None:
     """Ours and theirs, in tables of their own."""
     scores = [score for score in run.report.scores if score.model in (BASE, ALIGNED)]
     if scores:

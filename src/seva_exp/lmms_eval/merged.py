@@ -8,20 +8,23 @@ from seva_exp.core.environment import describe_environment
 from seva_exp.core.machine import Machine, resolve_device, resolve_dtype
 from seva_exp.core.spec import Json, digest
 from seva_exp.core.store import Manifest
-from seva_exp.lmms_eval.finished import Finished
 from seva_exp.models import AnyModel
 from seva_exp.models.adapter import LOST, fit
+from seva_exp.runs.reader import FinishedRun
 
 STAGE, VERSION = "merged", 2
 
 
-def merged_checkpoint(run: Finished, machine: Machine) -> tuple[Path, str]:
+def merged_checkpoint(run: FinishedRun, machine: Machine) -> tuple[Path, str]:
     """The folder in the store, made if need be: weights in the number format that ``machine``
     computes in, config, and the processor as runs use it. And what a person should know of it, if
     anything."""
     dtype = str(resolve_dtype(machine, resolve_device(machine))).removeprefix("torch.")
     spec: Json = {"dtype": dtype}
-    inputs = {"adapter": run.trained.key}
+    adapter, trained = run.adapter, run.trained
+    assert adapter is not None
+    assert trained is not None
+    inputs = {"adapter": trained.key}
     key = digest({"stage": STAGE, "version": VERSION, "spec": spec, "inputs": inputs})
 
     def describe(seconds: float, summary: Json) -> Manifest:
@@ -29,7 +32,7 @@ def merged_checkpoint(run: Finished, machine: Machine) -> tuple[Path, str]:
         return Manifest(STAGE, VERSION, key, spec, inputs, environment, seconds, summary)
 
     def work(folder: Path) -> Json:
-        return {"lost": write_merged(run.model, run.adapter, dtype, folder)}
+        return {"lost": write_merged(run.model(), adapter, dtype, folder)}
 
     made, _ = run.store.make(describe, STAGE, key, work)
     return run.store.path(STAGE, key), told(made.summary["lost"], dtype)

@@ -19,7 +19,7 @@ FILE = "lmms_eval.json"
 
 
 @dataclass(frozen=True)
-class Row:
+class HarnessScore:
     """A number of the harness, in the harness's own unit. ``filter`` is its name of how answers
     are read; ``limit``: only so many questions were asked."""
 
@@ -37,7 +37,7 @@ class Row:
     protocol: str = PROTOCOL
 
 
-def read_results(found: Json, **given: Any) -> list[Row]:
+def read_results(found: Json, **given: Any) -> list[HarnessScore]:
     """Rows of a results file. What is no number (an alias, a table for upload) is left out."""
     rows = []
     for task, values in found["results"].items():
@@ -51,7 +51,7 @@ def read_results(found: Json, **given: Any) -> list[Row]:
             better = {True: "higher", False: "lower", None: "neutral"}[ups.get(metric)]
             error = float(stderr) if is_number(stderr) else None
             rows.append(
-                Row(
+                HarnessScore(
                     task=task, metric=metric, filter=filter_, value=float(value), stderr=error,
                     n=n, better=better, **given,
                 )
@@ -59,7 +59,7 @@ def read_results(found: Json, **given: Any) -> list[Row]:
     return rows
 
 
-def keep(folder: Path, rows: Sequence[Row]) -> None:
+def keep(folder: Path, rows: Sequence[HarnessScore]) -> None:
     """Into the run's folder: they take the place of earlier numbers of the same model and task;
     those of other tasks stay."""
     file = folder / FILE
@@ -71,22 +71,22 @@ def keep(folder: Path, rows: Sequence[Row]) -> None:
         out.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def rows_of(folder: Path) -> list[Row]:
+def rows_of(folder: Path) -> list[HarnessScore]:
     """What ``keep`` has written."""
     content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    return [from_json(Row, row) for row in content["scores"]]
+    return [from_json(HarnessScore, row) for row in content["scores"]]
 
 
-def result_table(rows: Iterable[Row]) -> str:
+def result_table(rows: Iterable[HarnessScore]) -> str:
     """A line a number: base and aligned with the harness's standard errors, and the change."""
-    by_key: dict[tuple[str, str, str], dict[str, Row]] = {}
+    by_key: dict[tuple[str, str, str], dict[str, HarnessScore]] = {}
     for row in rows:
         by_key.setdefault((row.task, row.metric, row.filter), {})[row.model] = row
     lines = [_line(key, found) for key, found in by_key.items()]
     return table(("task", "metric", "base", "aligned", "change", "n"), lines, right=range(2, 6))
 
 
-def _line(key: tuple[str, str, str], found: dict[str, Row]) -> tuple[str, ...]:
+def _line(key: tuple[str, str, str], found: dict[str, HarnessScore]) -> tuple[str, ...]:
     task, metric, filter_ = key
     any_row = next(iter(found.values()))
     name = metric if filter_ == "none" else f"{metric} ({filter_})"
@@ -97,7 +97,7 @@ def _line(key: tuple[str, str, str], found: dict[str, Row]) -> tuple[str, ...]:
     return (task, f"{name} {arrow(any_row.better)}".strip(), *cells)
 
 
-def _cell(row: Row | None) -> str:
+def _cell(row: HarnessScore | None) -> str:
     if row is None:
         return ""
     return short(row.value) + (f" ± {row.stderr:.2g}" if row.stderr is not None else "")

@@ -27,7 +27,7 @@ LONG = 400
 
 
 @dataclass(frozen=True)
-class Change:
+class AnswerChange:
     """One question and both answers."""
 
     before: Prediction
@@ -35,14 +35,14 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Changes:
+class AnswerChanges:
     """What changed between two models' answers to the same questions. ``broken`` and ``fixed`` hold
     some of the ``broken_total`` and ``fixed_total`` that scored worse and better, in the questions'
     order; of the ``same_total`` whose score is the same, ``reworded_total`` read otherwise.
     ``unjudged_total`` were scored of one model only, or of none."""
 
-    broken: tuple[Change, ...]
-    fixed: tuple[Change, ...]
+    broken: tuple[AnswerChange, ...]
+    fixed: tuple[AnswerChange, ...]
     broken_total: int
     fixed_total: int
     same_total: int
@@ -58,7 +58,9 @@ def quality(prediction: Prediction) -> float | None:
     return prediction.score
 
 
-def changes(before: Iterable[Prediction], after: Iterable[Prediction], most: int = MOST) -> Changes:
+def changes(
+    before: Iterable[Prediction], after: Iterable[Prediction], most: int = MOST
+) -> AnswerChanges:
     """Compares answers that come in the same order, one pair in memory at a time, and keeps at most
     ``most`` of each kind: those whose ids come first in an order drawn by the id alone, so that
     any two models are shown by the same questions as far as they can be, from all over the file.
@@ -75,9 +77,9 @@ def changes(before: Iterable[Prediction], after: Iterable[Prediction], most: int
             same += 1
             reworded += old.text != new.text
         else:
-            (better if now > was else worse).add(number, Change(old, new))
+            (better if now > was else worse).add(number, AnswerChange(old, new))
     kept = worse.kept(), better.kept()
-    return Changes(*kept, worse.total, better.total, same, reworded, unjudged)
+    return AnswerChanges(*kept, worse.total, better.total, same, reworded, unjudged)
 
 
 class _Few:
@@ -86,9 +88,9 @@ class _Few:
     def __init__(self, most: int) -> None:
         self.total = 0
         self._most = most
-        self._heap: list[tuple[int, int, Change]] = []
+        self._heap: list[tuple[int, int, AnswerChange]] = []
 
-    def add(self, number: int, change: Change) -> None:
+    def add(self, number: int, change: AnswerChange) -> None:
         self.total += 1
         entry = (-seed_for(0, "changed", change.before.sample_id), number, change)
         if len(self._heap) < self._most:
@@ -96,7 +98,7 @@ class _Few:
         elif self._heap:
             heappushpop(self._heap, entry)
 
-    def kept(self) -> tuple[Change, ...]:
+    def kept(self) -> tuple[AnswerChange, ...]:
         return tuple(change for _, _, change in sorted(self._heap, key=lambda entry: entry[1]))
 
 
@@ -132,7 +134,7 @@ def thumbnail(load: Callable[[], Image]) -> Json | None:
         return None
 
 
-def cards(shown: Sequence[Change], pictures: dict[str, Json | None]) -> list[Json]:
+def cards(shown: Sequence[AnswerChange], pictures: dict[str, Json | None]) -> list[Json]:
     """What the page shows of each change."""
     return [
         {
@@ -148,7 +150,7 @@ def cards(shown: Sequence[Change], pictures: dict[str, Json | None]) -> list[Jso
     ]
 
 
-def _answer(title: str, change: Change) -> Json:
+def _answer(title: str, change: AnswerChange) -> Json:
     mine, other = change.before, change.after
     if title == "Aligned":
         mine, other = other, mine

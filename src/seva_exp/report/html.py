@@ -144,7 +144,7 @@ def headline(report: Report, skipped: Sequence[str] = ()) -> str:
 
 
 def _compared(deltas: Sequence[Delta]) -> str:
-    found = [words.verdict(d) for d in deltas if words.is_judged(d)]
+    found = [words.verdict(d) for d in deltas if words.has_direction(d)]
     better, worse, total = found.count("better"), found.count("worse"), len(found)
     if not better and not worse:
         return "Training changed no score significantly."
@@ -184,7 +184,7 @@ def lead(report: Report) -> str:
 
 
 def _clarity(delta: Delta) -> tuple[bool, float]:
-    return words.is_judged(delta), abs(delta.value) / max(delta.high - delta.low, 1e-12)
+    return words.has_direction(delta), abs(delta.value) / max(delta.high - delta.low, 1e-12)
 
 
 def _and(parts: Sequence[str]) -> str:
@@ -239,8 +239,8 @@ def _score_row(models: dict[str, Score], delta: Delta | None, first: bool) -> Js
 
 def _plots(deltas: Sequence[Delta]) -> list[Json]:
     """One plot of the scores, and one per neutral metric: lengths and rates have other units."""
-    judged = list(filter(words.is_judged, deltas))
-    neutral = sorted((d for d in deltas if not words.is_judged(d)), key=_metric)
+    judged = list(filter(words.has_direction, deltas))
+    neutral = sorted((d for d in deltas if not words.has_direction(d)), key=_metric)
     found = [_plot("Change by alignment", judged)] if judged else []
     found += [_plot(f"For context: {m}", list(group)) for m, group in groupby(neutral, key=_metric)]
     return found

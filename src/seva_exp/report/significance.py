@@ -23,7 +23,7 @@ def is_significant(delta: Delta) -> bool:
     return delta.p < SIGNIFICANCE and delta.value != 0
 
 
-def is_judged(delta: Delta) -> bool:
+def has_direction(delta: Delta) -> bool:
     """Whether one direction of the metric is the good one (a length, for one, is neutral)."""
     return delta.better in ("higher", "lower")
 
@@ -32,7 +32,7 @@ def verdict(delta: Delta) -> str:
     """``better``, ``worse``, ``changed`` (a neutral metric) or ``not significant``."""
     if not is_significant(delta):
         return "not significant"
-    if not is_judged(delta):
+    if not has_direction(delta):
         return "changed"
     return "better" if (delta.value > 0) == (delta.better == "higher") else "worse"
 

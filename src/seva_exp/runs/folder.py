@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
@@ -18,6 +17,7 @@ from seva_exp.core.redact import hide, without_secrets
 from seva_exp.core.spec import Json, canonical
 from seva_exp.core.store import Manifest, Store
 from seva_exp.runs.events import Answered, Example, Listener, Outcome, Plan
+from seva_exp.runs.links import write_link
 from seva_exp.stages import (
     Align,
     Compare,
@@ -36,50 +36,6 @@ if TYPE_CHECKING:
 Found = TypeVar("Found", bound=Stage)
 GALLERY = 24
 """Most example pairs in a report."""
-
-
-def read_folder(folder: Path) -> tuple[Report, Json]:
-    """The report and the config of a run. Raises InputError when the folder holds no finished
-    one."""
-    import yaml
-
-    try:
-        report = Report.from_json(json.loads((folder / "report.json").read_text(encoding="utf-8")))
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        return report, dict(config)
-    except FileNotFoundError:
-        raise InputError(f"{folder}: {_why_no_run(folder)}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        text = " ".join(str(error).split())
-        why = f"{type(error).__name__}: {text}"
-        raise InputError(f"{folder}: holds no finished run ({why}).") from None
-
-
-def artifact_of(folder: Path, label: str) -> Path:
-    """Where the artifact of a run's stage lies: its link followed, which is a text file where links
-    are refused. It need not be there any more."""
-    link = folder / label
-    return Path(link.read_text(encoding="utf-8").strip()) if link.is_file() else link.resolve()
-
-
-def predictions_of(folder: Path, report: Report, model: str, benchmark: str) -> Path:
-    """The file of what a model of a run said to a benchmark, scored as its scores are: where a
-    judge scored it, as the judge has left it."""
-    judged = f"judge.{model}.{benchmark}"
-    there = any(stage.name == judged for stage in report.stages)
-    label = judged if there else f"evaluate.{model}.{benchmark}"
-    return artifact_of(folder, label) / "predictions.jsonl"
-
-
-def _why_no_run(folder: Path) -> str:
-    """Of a folder in which files of a run are missing."""
-    if (folder / "config.yaml").exists():
-        return "this run is not finished."
-    if (folder / MARKER).exists():
-        return f"holds runs and is none: give those in it, e.g. {folder}/*"
-    if not folder.is_dir():
-        return "no such folder."
-    return "holds no finished run (there is no report.json)."
 
 
 class RunDir(Listener):
@@ -109,7 +65,7 @@ class RunDir(Listener):
             except FileExistsError:
                 continue
         folder = cls(path)
-        _link(path.parent / "latest", path)
+        write_link(path.parent / "latest", path)
         folder._write_plan(plan)
         return folder
 
@@ -130,31 +86,18 @@ class RunDir(Listener):
 
     def link(self, label: str, artifact: Path) -> None:
         """A readable name for a stage's artifact."""
-        _link(self.path / label, artifact)
+        write_link(self.path / label, artifact)
 
     def finished(self, outcome: Outcome) -> None:
         """Write ``report.json``, the whole ``metrics.jsonl`` and the contract's links."""
         rows = "".join(canonical(row) + "\n" for row in outcome.training)
         (self.path / "metrics.jsonl").write_text(rows, encoding="utf-8")
         for name, file in outcome.links.items():
-            _link(self.path / name, self.path / file)
+            write_link(self.path / name, self.path / file)
         text = json.dumps(outcome.report.to_json(), indent=2, ensure_ascii=False)
         temporary = self.path / "report.json.tmp"
         temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(self.path / "report.json")
-
-
-def _link(name: Path, target: Path) -> None:
-    """A relative symbolic link, replaced in one step; where links are refused, a text file."""
-    temporary = name.with_name(f".{name.name}.{os.getpid()}")
-    relative = os.path.relpath(target.absolute(), name.parent.absolute())
-    try:
-        temporary.symlink_to(relative, target_is_directory=target.is_dir())
-        temporary.replace(name)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        if not name.is_dir():
-            name.write_text(f"{target}\n", encoding="utf-8")
 
 
 def collect_outcome(

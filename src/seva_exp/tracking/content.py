@@ -13,6 +13,7 @@ from seva_exp.core.redact import without_secrets
 from seva_exp.core.spec import Json
 from seva_exp.inputs.images import UnusableImage, open_image
 from seva_exp.runs.events import Example, Outcome, Plan
+from seva_exp.runs.links import followed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -164,12 +165,12 @@ def made(outcome: Outcome) -> list[Made]:
     told = {"tags": list(tags(config)), "base_model": without_secrets(config.get("model"))}
     found: list[Made] = []
     for name, kind, link in (("pairs", "dataset", "pairs.jsonl"), ("adapter", "model", "adapter")):
-        path = outcome.plan.dir / outcome.links.get(link, "")
+        path = followed(outcome.plan.dir / outcome.links.get(link, ""))
         if link in outcome.links and path.exists():
             stage = stages[outcome.links[link].split("/")[0]]
             inputs = {one.name: one.key for one in found}
             metadata = {"stage": stage.name, "key": stage.key, "inputs": inputs, **told}
-            found.append(Made(name, kind, path.resolve(), stage.key, stage.cached, metadata))
+            found.append(Made(name, kind, path, stage.key, stage.cached, metadata))
     return found
 
 

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seva_exp.compare.runs import FinishedRun
+from seva_exp.compare.runs import ComparedRun
 from seva_exp.core.spec import Json, canonical
 from seva_exp.report.significance import is_number
 from seva_exp.tracking.content import column, columns_of, flatten
 
 
 @dataclass(frozen=True)
-class Metric:
+class LoggedMetric:
     """A score as runs log it: ``benchmark/<name>/<split>/<metric>`` with ``/base``, ``/aligned``,
     ``/delta`` behind it. ``better`` is ``higher``, ``lower`` or ``neutral``."""
 
@@ -27,12 +27,12 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Overview:
     """Of several runs, under the names that a tracker has for it."""
 
     fields: dict[str, bool]
     """Dotted config fields that differ, the seed aside -> whether all values are numbers."""
-    metrics: tuple[Metric, ...]
+    metrics: tuple[LoggedMetric, ...]
     training: tuple[str, ...]
     """Logged numbers of training stages, e.g. ``align/loss``."""
     views: tuple[str, ...]
@@ -40,10 +40,10 @@ class Seen:
     dropped: tuple[str, ...]
     """Reasons for which pairs were left out."""
 
-    def headlines(self, count: int) -> list[Metric]:
+    def headlines(self, count: int) -> list[LoggedMetric]:
         """Of each benchmark's parts (``pope_random`` is of the part ``pope``) the first metric
         that has a direction, ``count`` at most."""
-        first: dict[tuple[str, str], Metric] = {}
+        first: dict[tuple[str, str], LoggedMetric] = {}
         for metric in self.metrics:
             if metric.better != "neutral":
                 part = metric.name.rsplit("/", 2)[1].partition("_")[0]
@@ -51,14 +51,14 @@ class Seen:
         return list(first.values())[:count]
 
 
-def look(runs: Sequence[FinishedRun]) -> Seen:
+def overview_of(runs: Sequence[ComparedRun]) -> Overview:
     """What these runs have to show together."""
     pairs = [run.report.pairs for run in runs if run.report.pairs]
-    return Seen(
-        fields=_differing([run.config for run in runs]),
+    return Overview(
+        fields=_differing([run.experiment for run in runs]),
         metrics=_unique(metric for run in runs for metric in _metrics(run)),
         training=_unique(name for run in runs for name in _training(run)),
-        views=_unique(view for run in runs for view in run.config.get("aug") or {}),
+        views=_unique(view for run in runs for view in run.experiment.get("aug") or {}),
         dropped=_unique(reason for one in pairs for reason in one.dropped),
     )
 
@@ -78,13 +78,13 @@ def _differing(configs: Sequence[Json]) -> dict[str, bool]:
     return {name: all(map(is_number, some)) for name, some in found.items()}
 
 
-def _metrics(run: FinishedRun) -> Iterator[Metric]:
+def _metrics(run: ComparedRun) -> Iterator[LoggedMetric]:
     protocols = {score.benchmark: score.protocol for score in run.report.scores}
     for delta in run.report.final_deltas:
-        name = column(delta.benchmark, protocols[delta.benchmark], run.config)
-        yield Metric(f"benchmark/{name}/{delta.split}/{delta.metric}", delta.better)
+        name = column(delta.benchmark, protocols[delta.benchmark], run.experiment)
+        yield LoggedMetric(f"benchmark/{name}/{delta.split}/{delta.metric}", delta.better)
 
 
-def _training(run: FinishedRun) -> Iterator[str]:
+def _training(run: ComparedRun) -> Iterator[str]:
     for row in run.training():
         yield from (f"{row['stage']}/{n}" for n, v in row.items() if n != "step" and is_number(v))

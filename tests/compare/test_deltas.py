@@ -9,14 +9,15 @@ import pytest
 from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.benchmarks.statistics import deltas, holm
 from seva_exp.compare.comparison import Comparison
+from seva_exp.compare.evidence import Evidence
 from seva_exp.compare.page import render
-from seva_exp.compare.runs import read_run
+from seva_exp.compare.runs import ComparedRun
 from seva_exp.compare.tables import markdown
 
 
 def compared(folders, against=None):
-    runs = [read_run(folder) for folder in folders]
-    return Comparison.of(runs, read_run(against) if against else None)
+    runs = [ComparedRun.read(folder) for folder in folders]
+    return Comparison.of(runs, ComparedRun.read(against) if against else None)
 
 
 def accuracy(comparison):
@@ -155,7 +156,7 @@ def test_the_chosen_run_is_called_as_its_row_and_its_column_are(make_run, tmp_pa
     found = compared(folders, against=folders[0])
     head = next(line for line in markdown(found).splitlines() if line.startswith("| metric"))
     assert head == "| metric | first (seed 0) | second (seed 1) |"
-    page = render(found, [], tmp_path / "compare.html")
+    page = render(found, Evidence.of(found), [], tmp_path / "compare.html")
     assert "<dt>Compared with</dt><dd>first</dd>" in page
     one_seed = compared([folders[0], make_run("third", dpo={"beta": 0.7})], against=folders[0])
     assert "| metric | first | third |" in markdown(one_seed)

@@ -1,0 +1,39 @@
+"""What a second opinion needs of a finished run: that it trained, and is still what it was."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from seva_exp.core.digests import FileDigests
+from seva_exp.core.errors import InputError
+from seva_exp.inputs.user_paths import existing_folder
+from seva_exp.runs.links import followed
+from seva_exp.runs.reader import FinishedRun
+
+
+def read_trained(text: str) -> FinishedRun:
+    """Raises InputError where the folder holds no finished run, where that run trained nothing,
+    and where its base model or its adapter are no longer what they were."""
+    link = Path(text).expanduser()
+    folder = followed(link) if link.is_file() else existing_folder("RUN", text)
+    run = FinishedRun.read(folder)
+    model = run.model()
+    if run.trained is None:
+        raise InputError(f"RUN={folder}: this run trained nothing, so it has no aligned model.")
+    manifest = run.manifest(run.trained.name)
+    if manifest is None:
+        command = f": {shlex.join(run.command)}" if run.command else ""
+        raise InputError(
+            f"RUN={folder}: the adapter of {run.trained.name} is not whole any more "
+            f"({run.adapter}). Run it again{command}."
+        )
+    model.check()
+    digests = FileDigests(run.store.root)
+    if manifest.spec["model"] != model.identity(digests):
+        raise InputError(
+            f"RUN={folder}: the base model at {model.location()} is no longer the one that this "
+            "run trained on (its files differ). Run it again."
+        )
+    digests.save()
+    return run

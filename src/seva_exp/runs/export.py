@@ -1,0 +1,202 @@
+"""A run's predictions as the result files of other harnesses: `python -m seva_exp.export RUN`.
+
+VLMEvalKit's evaluators read a table a model and benchmark; lmms-eval's tools read samples, a line
+each, beside the scores of a run. The answers are those to this run's protocol, whatever reads them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from seva_exp.benchmarks.base import Benchmark
+from seva_exp.core.errors import InputError
+from seva_exp.core.records import Prediction, read_jsonl, whole_file
+from seva_exp.core.spec import Json
+from seva_exp.inputs.user_paths import data_root
+from seva_exp.runs.reader import Evaluated, FinishedRun
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Raises InputError when the folder holds no finished run that measured something."""
+    run = FinishedRun.read(folder)
+    found = list(run.evaluated())
+    if not found:
+        raise InputError(f"{folder}: this run measured nothing (benchmark=NAME measures).")
+    for one in found:
+        if not one.predictions.is_file():
+            raise InputError(f"{one.predictions}: is gone from the store; run the command again.")
+    return run
+
+
+def _name(run: FinishedRun, model: str) -> str:
+    """The run's and the model's name, as a file's."""
+    return re.sub(r"[^\w.-]+", "-", f"{run.report.name}_{model}")
+
+
+def vlmevalkit(run: FinishedRun, out: Path, root: Path | None) -> Iterator[Path]:
+    """``MODEL/MODEL_DATASET.tsv``: the table's own columns without the picture, and
+    ``prediction``. Needs the benchmarks' files. Raises InputError when they are not those that the
+    run read."""
+    for one in run.evaluated():
+        benchmark = run.benchmark(one.benchmark)
+        rows = list(_with_predictions(one, benchmark, root))
+        name = _name(run, one.model)
+        own = "" if one.benchmark == benchmark.to_json()["kind"] else f"_{one.benchmark}"
+        path = out / name / f"{name}{own}_{benchmark.table_name}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            columns = list(dict.fromkeys(column for row in rows for column in row))
+            table = csv.DictWriter(
+                file, columns, "", delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n"
+            )
+            table.writeheader()
+            table.writerows(rows)
+        yield path
+
+
+def _with_predictions(one: Evaluated, benchmark: Benchmark, root: Path | None) -> Iterator[Json]:
+    said = {row.sample_id: row.text for row in read_jsonl(one.predictions, Prediction)}
+    rows = list(benchmark.table_rows(root))
+    if [name for name, _ in rows] != list(said):
+        raise InputError(
+            f"benchmark.{one.benchmark}: the files below {root} are not those of the run: their "
+            "questions differ. Give the folder that it read (--data-root DIR)."
+        )
+    for name, row in rows:
+        yield row | {"prediction": said[name]}
+
+
+def lmms_eval(run: FinishedRun, out: Path, root: Path | None) -> Iterator[Path]:
+    """``MODEL/DATE_results.json`` with the scores, and ``MODEL/DATE_samples_TASK.jsonl`` with every
+    answer that has a score. A task is called as the benchmark is here."""
+    date = run.finished_at.strftime("%Y%m%d_%H%M%S")
+    by_model: dict[str, list[Evaluated]] = {}
+    for one in run.evaluated():
+        by_model.setdefault(one.model, []).append(one)
+    for model, mine in by_model.items():
+        name = _name(run, model)
+        folder = out / name
+        folder.mkdir(parents=True, exist_ok=True)
+        hashes: dict[str, str] = {}
+        counts: dict[str, list[int]] = {}
+        for one in mine:
+            path = folder / f"{date}_samples_{one.benchmark}.jsonl"
+            hashes[one.benchmark], *counts[one.benchmark] = _write_samples(path, one)
+            yield path
+        path = folder / f"{date}_results.json"
+        results = _results(run, model) | {
+            "n-samples": {
+                task: {"original": asked, "effective": scored}
+                for task, (asked, scored) in counts.items()
+            },
+            "config": {"model": "seva_exp", "model_args": name},
+            "date": date,
+            "task_hashes": hashes,
+            "model_source": "seva_exp",
+            "model_name": name,
+            "model_name_sanitized": name,
+        }
+        path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        yield path
+
+
+def _write_samples(path: Path, one: Evaluated) -> tuple[str, int, int]:
+    """The task's hash, how many questions it has, and how many of them have a score. ``doc_id`` is
+    the place among them."""
+    hashes, count, scored = "", 0, 0
+    with whole_file(path) as file:
+        for row in read_jsonl(one.predictions, Prediction):
+            sample = _sample(count, row)
+            hashes += f"sample_{count}{sample['doc_hash']}"
+            count += 1
+            if row.score is not None:  # what is not judged would be compared with the target there
+                file.write((json.dumps(sample, ensure_ascii=False) + "\n").encode())
+                scored += 1
+    return _sha256(hashes), count, scored
+
+
+def _sample(number: int, row: Prediction) -> Json:
+    return {
+        "doc_id": number,
+        "target": row.target,
+        "resps": [[row.text]],
+        "filtered_resps": [row.extracted],
+        "doc_hash": _sha256(f"{row.sample_id}\n{row.target}"),
+        "prompt_hash": _sha256(row.prompt),
+        "target_hash": _sha256(row.target),
+        "score": row.score,
+        "question_id": row.sample_id,
+        "category": row.type,
+        "input": row.prompt,
+    }
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _results(run: FinishedRun, model: str) -> Json:
+    """Values in the units of ``report.json``; the standard error is the interval's width / 3.92."""
+    better = {"higher": True, "lower": False}
+    results: dict[str, Json] = {}
+    higher: dict[str, Json] = {}
+    configs: dict[str, Json] = {}
+    for score in run.report.scores:
+        if score.model != model:
+            continue
+        task, split = score.benchmark, score.split
+        metric = score.metric if split in ("", "all") else f"{split}_{score.metric}"
+        found = results.setdefault(task, {"alias": task})
+        found[f"{metric},none"] = score.value
+        found[f"{metric}_stderr,none"] = (score.high - score.low) / 3.92
+        higher.setdefault(task, {})[metric] = better.get(score.better)
+        configs[task] = {
+            "task": task,
+            "output_type": "generate_until",
+            "metric_list": [{"metric": "score"}],
+            "metadata": {"harness": "seva_exp", "protocol": score.protocol},
+        }
+    return {
+        "results": results,
+        "group_subtasks": {task: [] for task in results},
+        "configs": configs,
+        "versions": dict.fromkeys(results, "seva_exp"),
+        "n-shot": dict.fromkeys(results, 0),
+        "higher_is_better": higher,
+    }
+
+
+Format = Callable[[FinishedRun, Path, Path | None], Iterator[Path]]
+FORMATS: dict[str, Format] = {"vlmevalkit": vlmevalkit, "lmms_eval": lmms_eval}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m seva_exp.export", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--format", choices=FORMATS, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument(
+        "--data-root", help="where the benchmarks' files lie, if not where the run read them"
+    )
+    given = parser.parse_args(words)
+    try:
+        run = read_run(given.run)
+        root = data_root(given.data_root or run.data_root)
+        try:
+            given.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out={given.out}: no folder ({error.strerror}).") from error
+        for path in FORMATS[given.format](run, given.out, root):
+            print(path)
+    except InputError as error:
+        print(f"seva_exp: {error}", file=sys.stderr)
+        return 2
+    return 0
