@@ -64,7 +64,7 @@ EDITS = [
     ("models/processor.py", "if spec.max_pixels:", "if not spec.max_pixels:", MODEL),
     ("stages/evaluation.py", "if one.score is None}", "if one.score == 0}", {"compare"}),
     ("stages/training.py", "self.dpo.needs_images else {}", "v else {}", {"reference", "align"}),
-    ("stages/base.py", "load(spec, machine, adapter)", "load(spec, machine, None)", MODEL),
+    ("stages/base.py", "load(spec, machine, adapter,", "load(spec, machine, None,", MODEL),
     ("decoding/cuda_graphs.py", "NEAR = 1e-2", "NEAR = 1e-1", {"answers", "evaluate"}),
     ("decoding/budget.py", '"cuda": 0.8', '"cuda": 0.9', {"answers", "evaluate"}),
     ("preferences/shards.py", "samples >= 2 * size", "samples >= 3 * size", {"answers"}),

@@ -15,7 +15,7 @@ from seva_exp.core.store import Manifest, Store
 from seva_exp.experiment.graph import with_inputs
 from seva_exp.runs.events import Listener, PlannedStage
 from seva_exp.runs.folder import RunDir
-from seva_exp.stages import Align, Pairs, Reference, Stage, Trained, Workshop
+from seva_exp.stages import Align, Pairs, Reference, Stage, StageContext, Trained
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Execution:
     """Where stages are made, and who hears of it."""
 
     store: Store
-    shop: Workshop
+    context: StageContext
     folder: RunDir
     told: Listener
     done: list[tuple[Stage, Manifest, bool]] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Execution:
 
     def _make(self, stage: Stage, row: PlannedStage) -> tuple[Manifest, bool]:
         """One stage: read from the store, or made there under its lock."""
-        machine = self.shop.machine
+        machine = self.context.machine
 
         def describe(seconds: float, summary: Json) -> Manifest:
             inputs = {source.label: source.key for source in stage.inputs}
@@ -85,7 +85,7 @@ class Execution:
                 describe,
                 stage.name,
                 stage.key,
-                lambda work: stage.run(work, paths, self.shop),
+                lambda work: stage.run(work, paths, self.context),
                 force=row.forced,
                 on_start=lambda: self.told.stage_started(row),
                 on_wait=lambda: self.told.waiting(row),

@@ -20,11 +20,11 @@ from seva_exp.stages import (
     Evaluate,
     FineTune,
     Infuse,
+    JudgeAnswers,
     Pairs,
     Samples,
     Stage,
     Trained,
-    Verdicts,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _judged(stages: Sequence[Stage], judge: Judge | None) -> list[Stage]:
     """With a judge's verdicts between evaluations and comparisons. They come last: a judge that
     fails holds up nothing else."""
     verdicts = {
-        stage.label: Verdicts(stage, judge)
+        stage.label: JudgeAnswers(stage, judge)
         for stage in stages
         if judge and isinstance(stage, Evaluate) and stage.benchmark.judged
     }

@@ -11,7 +11,7 @@ from seva_exp.core.runtime import settle
 from seva_exp.core.store import Store
 from seva_exp.models import AnyModel
 from seva_exp.runs.events import PlannedStage
-from seva_exp.stages import Align, Answers, Reference, Stage, Verdicts
+from seva_exp.stages import Align, Answers, JudgeAnswers, Reference, Stage
 from seva_exp.stages.processes import check_processes
 from seva_exp.training import DpoTraining
 
@@ -62,7 +62,7 @@ def _prepare_to_ask(left: Sequence[Stage], machine: Machine) -> None:
 def _prepare_to_judge(left: Sequence[Stage], machine: Machine) -> None:
     """Once, where any answer is to be judged."""
     for stage in left:
-        if isinstance(stage, Verdicts):
+        if isinstance(stage, JudgeAnswers):
             assert stage.judging
             stage.judge.prepare(machine.judge, stage.judging)
             return
@@ -86,7 +86,10 @@ def notes(
     found = [
         (stage, stage.estimate(store, stage.of.key in left))
         for stage in chosen
-        if isinstance(stage, Verdicts) and stage.key in left and stage.judge.model and stage.judging
+        if isinstance(stage, JudgeAnswers)
+        and stage.key in left
+        and stage.judge.model
+        and stage.judging
     ]
     if not found:
         return

@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, TypeVar
 
 from seva_exp.core.environment import CODE
 from seva_exp.core.errors import InputError
-from seva_exp.runs.events import Answered, Example, Listener, Outcome, Plan
 from seva_exp.core.paths import MARKER
 from seva_exp.core.records import Delta, Pair, PairCounts, Report, StageResult, read_jsonl
 from seva_exp.core.redact import hide, without_secrets
 from seva_exp.core.spec import Json, canonical
+from seva_exp.core.store import Manifest, Store
+from seva_exp.runs.events import Answered, Example, Listener, Outcome, Plan
 from seva_exp.stages import (
     Align,
     Compare,
     Evaluate,
+    JudgeAnswers,
     Pairs,
     Stage,
     Trained,
-    Verdicts,
     read_deltas,
     read_scores,
 )
-from seva_exp.core.store import Manifest, Store
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -217,10 +217,10 @@ def _pairs(stages: Sequence[Stage]) -> Pairs | None:
     return align.pairs if align else _last(s for s in stages if isinstance(s, Pairs))
 
 
-def _measured(stages: Sequence[Stage]) -> list[Evaluate | Verdicts]:
+def _measured(stages: Sequence[Stage]) -> list[Evaluate | JudgeAnswers]:
     """The stages whose scores are the run's: of a judged benchmark the judge's alone."""
-    found = [stage for stage in stages if isinstance(stage, (Evaluate, Verdicts))]
-    judged = {stage.of.label for stage in found if isinstance(stage, Verdicts)}
+    found = [stage for stage in stages if isinstance(stage, (Evaluate, JudgeAnswers))]
+    judged = {stage.of.label for stage in found if isinstance(stage, JudgeAnswers)}
     return [stage for stage in found if stage.label not in judged]
 
 

@@ -1,10 +1,10 @@
 """The stages: what each takes, makes and depends on."""
 
-from seva_exp.stages.base import Stage, Workshop
+from seva_exp.stages.base import Stage, StageContext
 from seva_exp.stages.evaluation import (
     Compare,
     Evaluate,
-    Verdicts,
+    JudgeAnswers,
     paired,
     read_deltas,
     read_scores,
@@ -19,13 +19,13 @@ __all__ = [
     "Evaluate",
     "FineTune",
     "Infuse",
+    "JudgeAnswers",
     "Pairs",
     "Reference",
     "Samples",
     "Stage",
+    "StageContext",
     "Trained",
-    "Verdicts",
-    "Workshop",
     "paired",
     "read_deltas",
     "read_scores",

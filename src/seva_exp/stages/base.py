@@ -33,7 +33,7 @@ CACHE_SHARE = 0.25
 
 
 @dataclass
-class Workshop:
+class StageContext:
     """What stages work with: nothing here changes a result."""
 
     machine: Machine
@@ -161,5 +161,5 @@ class Stage(ABC):
         )
 
     @abstractmethod
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, paths: list[Path], context: StageContext) -> Json:
         """Fill ``work`` and return the summary for the manifest."""

@@ -13,7 +13,7 @@ from seva_exp.core.records import BASE, Delta, Prediction, Score, read_jsonl, wr
 from seva_exp.core.spec import Json
 from seva_exp.core.store import Store
 from seva_exp.models import AnyModel
-from seva_exp.stages.base import Stage, Workshop
+from seva_exp.stages.base import Stage, StageContext
 from seva_exp.stages.processes import Job, launch
 from seva_exp.stages.training import Trained
 
@@ -63,12 +63,12 @@ class Evaluate(Stage):
             "protocol": self.protocol,
         }
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, paths: list[Path], context: StageContext) -> Json:
         from seva_exp.benchmarks.evaluate import conclude
 
         job, start = Job(self.share, self.label, work, paths, together=False), time.monotonic()
-        several = shop.machine.processes > 1
-        done = launch(job, shop) if several else [job.task(work, paths, shop)]
+        several = context.machine.processes > 1
+        done = launch(job, context) if several else [job.task(work, paths, context)]
         seconds = time.monotonic() - start
         summary, found = conclude(
             self.benchmark, work, model=self.which, name=self.benchmark_name, root=self.root
@@ -77,17 +77,17 @@ class Evaluate(Stage):
         asked = sum(one["asked"] for one in done)
         return {**summary, "questions_per_second": round(asked / seconds, 1)}
 
-    def share(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def share(self, work: Path, paths: list[Path], context: StageContext) -> Json:
         """What one process does: it asks the questions on its share of the pictures."""
         from seva_exp.benchmarks.evaluate import ask
         from seva_exp.decoding.engine import Engine
 
         adapter = paths[0] / "adapter" if paths else None
-        placement = shop.placement(work)
+        placement = context.placement(work)
 
         def engine() -> Engine:
             return Engine(
-                shop.model(self.model, adapter),
+                context.model(self.model, adapter),
                 placement.batch_size,
                 tokens=placement.generation_tokens,
                 neighbours=placement.neighbours,
@@ -95,12 +95,14 @@ class Evaluate(Stage):
                 warn=placement.warn,
             )
 
-        asked = ask(self.benchmark, engine, placement, self.label, shop.rank, shop.ranks, self.root)
+        asked = ask(
+            self.benchmark, engine, placement, self.label, context.rank, context.ranks, self.root
+        )
         return {"asked": asked}
 
 
 @dataclass(frozen=True)
-class Verdicts(Stage):
+class JudgeAnswers(Stage):
     """What a judge makes of one evaluation's answers: ``judgements.jsonl``, and
     ``predictions.jsonl`` and ``scores.jsonl`` as an evaluation's. The evaluation's key knows
     nothing of the judge: another one reads the same answers."""
@@ -164,14 +166,16 @@ class Verdicts(Stage):
         assert self.judging
         return Bench(self.benchmark, self.judging, self.judge, Replies(store))
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, paths: list[Path], context: StageContext) -> Json:
         from seva_exp.benchmarks.judge_answers import judge_all, judged_scores, settled
 
         found = list(read_jsonl(paths[0] / "predictions.jsonl", Prediction))
-        bench = self.bench(shop.machine.store_root())
+        bench = self.bench(context.machine.store_root())
         cases = bench.cases(list(self.benchmark.questions(self.of.root)), found)
-        server = shop.machine.judge
-        judgements, summary = judge_all(bench, cases, server, shop.progress, shop.warn, self.label)
+        server = context.machine.judge
+        judgements, summary = judge_all(
+            bench, cases, server, context.progress, context.warn, self.label
+        )
         write_jsonl(work / "judgements.jsonl", judgements)
         write_jsonl(work / "predictions.jsonl", settled(found, judgements))
         names = {
@@ -179,7 +183,7 @@ class Verdicts(Stage):
         }  # fmt: skip
         write_jsonl(work / "scores.jsonl", judged_scores(self.benchmark, found, judgements, names))
         if summary["unjudged"]:
-            shop.warn(
+            context.warn(
                 f"{self.label}: {summary['unjudged']} of {summary['judgements']} judgements could "
                 f"not be had (reported as unjudged); force=[{self.label}] asks for them again"
             )
@@ -206,8 +210,8 @@ class Compare(Stage):
 
     name: ClassVar[str] = "compare"
     version: ClassVar[int] = 2
-    base: Evaluate | Verdicts
-    after: Evaluate | Verdicts
+    base: Evaluate | JudgeAnswers
+    after: Evaluate | JudgeAnswers
     final: bool = True
     """Whether ``after`` is the run's final model: its comparison is just called by the
     benchmark."""
@@ -229,7 +233,7 @@ class Compare(Stage):
     def spec(self) -> Json:
         return {"protocol": self.base.protocol}
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, paths: list[Path], context: StageContext) -> Json:
         before, after = (list(read_jsonl(p / "predictions.jsonl", Prediction)) for p in paths)
         found = paired(self.base.benchmark, self.base.benchmark_name, before, after)
         write_jsonl(work / "deltas.jsonl", found)

@@ -20,7 +20,7 @@ from seva_exp.inputs.views import Asking, Draw, View
 from seva_exp.models import AnyModel
 from seva_exp.preferences import AnyFilter, Newlines
 from seva_exp.preferences.shards import Shard, Shards
-from seva_exp.stages.base import Stage, Workshop
+from seva_exp.stages.base import Stage, StageContext
 from seva_exp.stages.processes import Job, launch
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class Samples(Stage):
             "plain": self.plain.to_json() if self.plain else None,
         }
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
-        made = self.data.read(self.seed, work, shop.digests, self.where)
+    def run(self, work: Path, paths: list[Path], context: StageContext) -> Json:
+        made = self.data.read(self.seed, work, context.digests, self.where)
         samples, reasons = 0, Counter[str]()
         left_out: list[str] = []
         with (
@@ -146,21 +146,23 @@ class Answers(Stage):
             "seed": self.seed if self._random else None,
         }
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, paths: list[Path], context: StageContext) -> Json:
         from seva_exp.preferences.answers import summarize
 
         shards = self._shards(work, paths)
         left, start = shards.begin(), time.monotonic()
         job = Job(partial(self.share, left), self.label, work, paths, together=False)
-        if left and shop.machine.processes > 1 and self.generation.in_process:
-            done = launch(job, shop, shards.told)
+        if left and context.machine.processes > 1 and self.generation.in_process:
+            done = launch(job, context, shards.told)
         else:
-            done = [job.task(work, paths, shop)]
+            done = [job.task(work, paths, context)]
         seconds = time.monotonic() - start
         shards.merge(work / "answers.jsonl")
         return summarize(work / "answers.jsonl", sum(one["tokens"] for one in done), seconds)
 
-    def share(self, left: list[Shard], work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def share(
+        self, left: list[Shard], work: Path, paths: list[Path], context: StageContext
+    ) -> Json:
         """What one process does: it answers shards of ``left`` while there are some."""
         from seva_exp.preferences.answers import Asker, answer_shards, write_previews
 
@@ -168,19 +170,19 @@ class Answers(Stage):
         adapter = paths[1] / "adapter" if self.adapter else None
         asker = Asker(
             self.model,
-            lambda: shop.model(self.model, adapter),
+            lambda: context.model(self.model, adapter),
             lambda: read_jsonl(paths[0] / "samples.jsonl", Sample),
             self.samples.data.image_root(paths[0]),
             View(self.view, self.augmentation, self.seed, self.asking),
             self.generation,
-            shop.placement(work),
+            context.placement(work),
         )
         total, todo = (sum(s.asked for s in of) for of in (shards.all, left))
-        with shop.progress(self.label, total, "answer") as meter:
-            if shop.rank == 0:
+        with context.progress(self.label, total, "answer") as meter:
+            if context.rank == 0:
                 meter.update(total - todo)
-            tokens = answer_shards(shards, left, asker, meter, shop.rank, shop.ranks)
-        if shop.rank == 0:
+            tokens = answer_shards(shards, left, asker, meter, context.rank, context.ranks)
+        if context.rank == 0:
             write_previews(asker, shards.samples(), PREVIEWS)
         return {"tokens": tokens}
 
@@ -222,7 +224,7 @@ class Pairs(Stage):
             "seed": self.seed if any(one.seeded for one in self.filters) else None,
         }
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, paths: list[Path], context: StageContext) -> Json:
         from seva_exp.preferences.pairs import Tally, grouped, make_pairs
 
         def groups() -> Iterator[Group]:

@@ -13,7 +13,7 @@ from seva_exp.inputs.prompts import infuse
 from seva_exp.inputs.views import View
 from seva_exp.methods import Against, SticMethod
 from seva_exp.models import AnyModel
-from seva_exp.stages.base import Stage, Workshop
+from seva_exp.stages.base import Stage, StageContext
 from seva_exp.stages.preferences import Answers, Pairs, Samples
 from seva_exp.stages.processes import Job, launch
 from seva_exp.training import DpoTraining, SftTraining
@@ -79,15 +79,15 @@ class Reference(Alignment):
             "seed": self.seed if self._augmentations else None,
         }
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, paths: list[Path], context: StageContext) -> Json:
         from seva_exp.training.reference import score_reference
 
         return score_reference(
-            shop.model(self.model),
+            context.model(self.model),
             list(read_jsonl(paths[0] / "pairs.jsonl", Pair)),
             self.pairs.samples.data.image_root(paths[1]),
             self.dpo.fast,
-            shop.placement(work),
+            context.placement(work),
             views=self._views if self.dpo.needs_images else None,
             samples=read_jsonl(paths[1] / "samples.jsonl", Sample),
             start=paths[2] / "adapter" if self._from else None,
@@ -123,23 +123,23 @@ class Align(Alignment, Trained):
             "seed": self.seed,
         }
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, paths: list[Path], context: StageContext) -> Json:
         from seva_exp.training.align import align
         from seva_exp.training.reference import read_reference
 
-        if shop.machine.processes > 1:
-            return launch(Job(self.run, self.label, work, paths), shop)[0]
+        if context.machine.processes > 1:
+            return launch(Job(self.run, self.label, work, paths), context)[0]
         pairs = list(read_jsonl(paths[0] / "pairs.jsonl", Pair))
         try:
             return align(
-                shop.model(self.model),  # by no name: release() frees what nothing refers to
+                context.model(self.model),  # by no name: release() frees what nothing refers to
                 pairs,
                 self.pairs.samples.data.image_root(paths[1]),
                 self.dpo,
-                shop.placement(work),
+                context.placement(work),
                 self.seed,
                 self.model.location(),
-                lambda step, row: shop.log(self.label, step, row),
+                lambda step, row: context.log(self.label, step, row),
                 views=self._views,
                 samples=read_jsonl(paths[1] / "samples.jsonl", Sample),
                 start=paths[3] / "adapter" if self.start else None,
@@ -147,7 +147,7 @@ class Align(Alignment, Trained):
                 references=read_reference(paths[2], pairs),
             )
         finally:
-            shop.release()
+            context.release()
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Infuse(Stage):
     def spec(self) -> Json:
         return {"infusion": self.method.infusion}
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, paths: list[Path], context: StageContext) -> Json:
         template = self.method.infusion
         count = 0
         samples = read_jsonl(paths[0] / "samples.jsonl", Sample)
@@ -205,23 +205,23 @@ class FineTune(Trained):
             "seed": self.seed,
         }
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, paths: list[Path], context: StageContext) -> Json:
         from seva_exp.training.finetune import fine_tune
 
-        if shop.machine.processes > 1:
-            return launch(Job(self.run, self.label, work, paths), shop)[0]
+        if context.machine.processes > 1:
+            return launch(Job(self.run, self.label, work, paths), context)[0]
         samples = list(read_jsonl(paths[0] / "instructions.jsonl", Sample))
         try:
             return fine_tune(
-                shop.model(self.model),  # by no name: release() frees what nothing refers to
+                context.model(self.model),  # by no name: release() frees what nothing refers to
                 samples,
                 self.infused.samples.data.image_root(paths[1]),
                 self.sft,
-                shop.placement(work),
+                context.placement(work),
                 self.seed,
                 self.model.location(),
-                lambda step, row: shop.log(self.label, step, row),
+                lambda step, row: context.log(self.label, step, row),
                 start=paths[2] / "adapter",
             )
         finally:
-            shop.release()
+            context.release()
