@@ -203,7 +203,7 @@ def through(folder: Path, count: int) -> dict[str, int]:
     context = StageContext(
         Machine(device="cpu"), digests, partial(progress, "off"), lambda *_: None
     )
-    found = {"samples": peak(lambda: stage.run(folder, [], context))}
+    found = {"samples": peak(lambda: stage.run(folder, {}, context))}
     file = folder / "samples.jsonl"
     for view in (CLEAN, "other"):
         shards, go = answered(file, folder / view, Stub(), view)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from seva_exp.models.vlm import Vlm
-from seva_exp.stages import StageContext
+from seva_exp.stages import Inputs, StageContext
 from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.training.dpo import train
 from seva_exp.training.finetune import fine_tune
@@ -38,7 +38,7 @@ class TwoTrainings:
     dies_at: int | None = None
     label: str = "align"
 
-    def run(self, work: Path, paths: list[Path], context: StageContext) -> dict:
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> dict:
         vlm = tiny(dtype=context.machine.dtype)
         place = context.placement(work)
 

@@ -33,7 +33,7 @@ def stage_context(folder: Path, log=lambda *_: None, **machine) -> StageContext:
 
 
 def job(stage, work: Path) -> Job:
-    return Job(stage.run, stage.label, work, [])
+    return Job(stage.run, stage.label, work, {})
 
 
 def same(one: list[dict], other: list[dict]) -> None:
@@ -52,7 +52,7 @@ def test_two_processes_are_one_with_twice_the_accumulation(tmp_path, monkeypatch
     for i in range(ROWS):
         picture(i).save(tmp_path / f"{i}.png")
     (one := tmp_path / "one").mkdir()
-    whole = TwoTrainings(tmp_path).run(one, [], stage_context(tmp_path))
+    whole = TwoTrainings(tmp_path).run(one, {}, stage_context(tmp_path))
     assert len(whole["dpo"]) == 6
     (two := tmp_path / "two").mkdir()
     told: list[int] = []

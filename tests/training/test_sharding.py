@@ -80,7 +80,7 @@ def test_fsdp_gives_the_numbers_of_one_process_and_its_adapter(sharded, tmp_path
     parts = two(pictures(tmp_path), ShardedTrainings(tmp_path), **machine)
     monkeypatch.undo()
     (one := tmp_path / "one").mkdir()
-    whole = TwoTrainings(tmp_path).run(one, [], stage_context(tmp_path, **machine))
+    whole = TwoTrainings(tmp_path).run(one, {}, stage_context(tmp_path, **machine))
     same(whole["dpo"], parts["dpo"])
     same(whole["sft"], parts["sft"])
     weights = [load_file(d / "adapter/adapter_model.safetensors") for d in (one, tmp_path / "two")]
@@ -97,7 +97,7 @@ def test_fsdp_as_on_a_gpu(sharded, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("ACCELERATE_USE_FSDP")
         (one := tmp_path / "one").mkdir()
-        whole = TwoTrainings(tmp_path).run(one, [], stage_context(tmp_path, **machine))
+        whole = TwoTrainings(tmp_path).run(one, {}, stage_context(tmp_path, **machine))
     for name in ("dpo", "sft"):
         losses = [[row["loss"] for row in rows[name]] for rows in (parts, whole)]
         assert losses[0] == pytest.approx(losses[1], rel=0.02)

@@ -136,13 +136,15 @@ class Past:
         for one in self._manifests.values():
             if one.stage == stage.name and one.spec.get("model") == spec.get("model"):
                 alike.setdefault(len(self._leaves("", one) ^ own), []).append(one)
+        judged = stage.judge_estimate(self._store)
+        calls = judged.calls if judged else 0
         if not alike:
-            return Cost(None, None, stage.judge_calls(self._store))
+            return Cost(None, None, calls)
         nearest = alike[min(alike)]
         return Cost(
             statistics.median(one.seconds for one in nearest),
             statistics.median(self._size(one) for one in nearest),
-            stage.judge_calls(self._store),
+            calls,
         )
 
     def _size(self, one: Manifest) -> int:
@@ -161,7 +163,7 @@ class Past:
 
 
 def _leaves_of(stage: Stage, label: str = "") -> frozenset[str]:
-    sources = (_leaves_of(source, source.label) for source in stage.inputs)
+    sources = (_leaves_of(source, source.label) for source in stage.inputs.values())
     return frozenset().union(_flat(label, stage.spec()), *sources)
 
 

@@ -13,7 +13,6 @@ ask how hard the negatives are:
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Callable, Iterator
@@ -23,10 +22,9 @@ from seva_exp.core.errors import InputError, StageError, suggest
 from seva_exp.core.records import ALIGNED, BASE, Report
 from seva_exp.core.store import Store
 from seva_exp.experiment import Experiment
+from seva_exp.stages import STAGES, Reference
 
 WHICH = (BASE, ALIGNED, "delta")
-MEASURING = ("evaluate", "judge", "compare")
-"""Stages after which there are scores."""
 
 
 def check_objective(name: str, experiment: Experiment, stop_after: str | None = None) -> None:
@@ -55,7 +53,8 @@ def check_objective(name: str, experiment: Experiment, stop_after: str | None = 
             f"objective={name}: {rest[0]} has no metric {rest[1]}/{rest[2]}."
             f"{suggest(f'{rest[1]}/{rest[2]}', metrics)}"
         )
-    if stop_after and stop_after.split(".")[0] not in MEASURING:
+    last = STAGES.get(stop_after.split(".")[0]) if stop_after else None
+    if stop_after and not (last and last.measures):
         raise InputError(
             f"objective={name}: nothing is measured with stop_after={stop_after}. "
             "Set stop_after=null."
@@ -103,14 +102,11 @@ def _hardness(report: Report, store: Path) -> float:
 
 def _margins(report: Report, store: Path) -> Iterator[float]:
     """Pair by pair, over its rejected answers; none where no pair was left to score."""
-    scored = [stage for stage in report.stages if stage.name.split(".")[0] == "reference"]
+    scored = [stage for stage in report.stages if stage.kind == Reference.name]
     if not scored and report.pairs and report.pairs.kept:
         raise StageError("objective: the stage 'reference' was not done; stop_after=reference.")
     for stage in scored[-1:]:
-        file = Store(store).path("reference", stage.key) / "reference.jsonl"
-        with file.open(encoding="utf-8") as lines:
-            for row in map(json.loads, lines):
-                yield row["chosen"] - statistics.fmean(row["rejected"])
+        yield from Reference.makes(Store(store).path(Reference.name, stage.key)).margins()
 
 
 CHEAP: dict[str, Callable[[Report, Path], float]] = {

@@ -61,7 +61,8 @@ def plan_run(
             key=stage.key,
             cached=stage.key not in forced and store.find(stage.name, stage.key) is not None,
             forced=stage.key in forced,
-            inputs=tuple(source.label for source in stage.inputs),
+            inputs=tuple(source.label for source in stage.inputs.values()),
+            kind=stage.name,
         )
         for stage in chosen
     ]
@@ -74,6 +75,8 @@ def plan_run(
         stages=tuple(rows),
         dir=machine.runs_root(),
         lacking=tuple(missing),
-        notes=tuple(notes(experiment.left_out, machine.judge, chosen, rows, store)),
+        notes=tuple(
+            notes(experiment.left_out, experiment.judge, machine.judge, chosen, rows, store)
+        ),
     )
     return plan, chosen

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from seva_exp.benchmarks import Judge
 from seva_exp.core.errors import InputError
 from seva_exp.core.machine import JudgeServer, Machine, resolve_device
 from seva_exp.core.runtime import settle
 from seva_exp.core.store import Store
 from seva_exp.models import AnyModel
 from seva_exp.runs.events import PlannedStage
-from seva_exp.stages import Align, Answers, JudgeAnswers, Reference, Stage
+from seva_exp.stages import Stage
 from seva_exp.stages.processes import check_processes
 from seva_exp.training import DpoTraining
 
@@ -28,14 +29,17 @@ def make_ready(
     if not left:
         return
     model.prepare()
-    _prepare_to_ask(left, machine)
-    _prepare_to_judge(left, machine)
+    first: dict[str, Stage] = {}
+    for stage in left:  # those of one name need the same
+        first.setdefault(stage.name, stage)
+    for stage in first.values():
+        stage.prepare(machine)
     if machine.device != "auto":
         settle()
         resolve_device(machine)
     if machine.processes > 1 or machine.accelerate:
         _check_processes(model, machine)
-    if any(isinstance(stage, (Reference, Align)) for stage in left):
+    if any(stage.scores_pairs for stage in left):
         _check_fast(dpo, model)
 
 
@@ -51,25 +55,9 @@ def _check_processes(model: AnyModel, machine: Machine) -> None:
     check_processes(machine)
 
 
-def _prepare_to_ask(left: Sequence[Stage], machine: Machine) -> None:
-    """Once, where any question is to be asked."""
-    for stage in left:
-        if isinstance(stage, Answers):
-            stage.generation.prepare(machine.server, stage.model)
-            return
-
-
-def _prepare_to_judge(left: Sequence[Stage], machine: Machine) -> None:
-    """Once, where any answer is to be judged."""
-    for stage in left:
-        if isinstance(stage, JudgeAnswers):
-            assert stage.judging
-            stage.judge.prepare(machine.judge, stage.judging)
-            return
-
-
 def notes(
     left_out: Sequence[str],
+    judge: Judge | None,
     server: JudgeServer,
     chosen: Sequence[Stage],
     rows: Sequence[PlannedStage],
@@ -84,14 +72,11 @@ def notes(
         )
     left = {row.key for row in rows if not row.cached}
     found = [
-        (stage, stage.estimate(store, stage.of.key in left))
+        (stage, estimate)
         for stage in chosen
-        if isinstance(stage, JudgeAnswers)
-        and stage.key in left
-        and stage.judge.model
-        and stage.judging
+        if stage.key in left and (estimate := stage.judge_estimate(store, left))
     ]
-    if not found:
+    if not (judge and found):
         return
     sent = sum(e.tokens_sent for _, e in found)
     back = sum(e.tokens_back for _, e in found)
@@ -99,7 +84,7 @@ def notes(
     each = ", ".join(f"{stage.label} {e.calls}" for stage, e in found)
     cost = server.cost(sent, back)
     yield (
-        f"judge {found[0][0].judge.model}: {most}{sum(e.calls for _, e in found)} calls ({each}), "
+        f"judge {judge.model}: {most}{sum(e.calls for _, e in found)} calls ({each}), "
         f"{most}about {sent:,} tokens sent and {back:,} back"
         + ("" if cost is None else f", cost {most}about {cost:.2f}")
     )

@@ -14,7 +14,7 @@ from seva_exp.core.store import Manifest, Store
 from seva_exp.inputs.user_paths import existing_folder
 from seva_exp.models import AnyModel
 from seva_exp.runs.folder import artifact_of, read_folder
-from seva_exp.stages import Align, FineTune
+from seva_exp.stages import STAGES
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def read_finished(text: str) -> Finished:
     and where its base model or its adapter are no longer what they were."""
     folder = existing_folder("RUN", text)
     report, model = _read(folder)
-    kinds = (Align.name, FineTune.name)
-    trained = [stage for stage in report.stages if stage.name.split(".")[0] in kinds]
+    kinds = [kind.name for kind in STAGES.values() if kind.trains]
+    trained = [stage for stage in report.stages if stage.kind in kinds]
     if not trained:
         raise InputError(f"RUN={folder}: this run trained nothing, so it has no aligned model.")
     store, manifest = _artifact(folder, trained[-1])

@@ -29,7 +29,7 @@ from seva_exp.core.machine import Machine, resolve_device
 from seva_exp.core.spec import Json
 from seva_exp.core.store import PARTS
 from seva_exp.stages.accelerate_config import launch_environment
-from seva_exp.stages.base import StageContext
+from seva_exp.stages.base import Inputs, StageContext
 
 JOB, EVENTS, RESULT = "job.pickle", "events-{}.jsonl", "result-{}.json"
 ERROR = "error-{}.pickle"
@@ -41,12 +41,12 @@ POLL = 0.1
 
 @dataclass(frozen=True)
 class Job:
-    """The work of one process: ``task(work, paths, context)`` of the stage called ``label``."""
+    """The work of one process: ``task(work, inputs, context)`` of the stage called ``label``."""
 
-    task: Callable[[Path, list[Path], StageContext], Json]
+    task: Callable[[Path, Inputs, StageContext], Json]
     label: str
     work: Path
-    paths: list[Path]
+    inputs: Inputs
     together: bool = True
     """Whether the processes are one training; else each works for itself."""
 

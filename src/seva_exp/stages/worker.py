@@ -97,7 +97,7 @@ def main(scratch: Path) -> None:
             context = TrainingContext(**vars(context), folder=folder)
         context = replace(context, rank=rank, ranks=ranks)
         with FileLock(job.work / PARTS / RANK_LOCK.format(rank)):
-            summary = job.task(job.work, job.paths, context)
+            summary = job.task(job.work, job.inputs, context)
     except Exception as error:
         unfinished = scratch / f"{ERROR.format(rank)}.part"
         unfinished.write_bytes(portable(error, rank))
