@@ -16,6 +16,7 @@ from seva_exp.core.digests import FileDigests
 from seva_exp.core.spec import Json, canonical
 from seva_exp.core.store import MANIFEST, Manifest, Store
 from seva_exp.experiment import plan_run
+from seva_exp.experiment.preflight import Preflight
 from seva_exp.report.console import table
 from seva_exp.stages import Stage
 
@@ -60,6 +61,7 @@ class Forecast:
         self._rows: list[Row] = []
         self._seen: set[str] = set()
         self._lacking: dict[str, None] = {}
+        self._preflight = Preflight()
         self._digests: dict[Path, FileDigests] = {}
         self._past: dict[Path, Past] = {}
 
@@ -69,7 +71,7 @@ class Forecast:
         root = wanted.machine.store_root()
         digests = self._digests.setdefault(root, FileDigests(root))
         plan, stages = plan_run(
-            wanted.experiment, wanted.machine, wanted.options, overrides, digests
+            wanted.experiment, wanted.machine, wanted.options, overrides, digests, self._preflight
         )
         past = self._past.setdefault(root, Past(root))
         counts, costs = {SHARED: 0, CACHED: 0, UNDONE: 0}, []
