@@ -8,9 +8,10 @@ import pytest
 from seva_exp import Experiment, InputError, Machine, Options
 from seva_exp.core.digests import FileDigests
 from seva_exp.data import FolderData
-from seva_exp.experiment import plan_run
+from seva_exp.experiment import plan_run, run
 from seva_exp.experiment.preflight import Preflight
 from seva_exp.methods import SevaMethod
+from seva_exp.models import TinyModel
 
 from .test_methods import small
 
@@ -61,3 +62,18 @@ def test_what_jobs_have_in_common_is_looked_at_once(tmp_path, monkeypatch):
         assert "/nowhere" in found.faults[0]
     look(small(), machine, Options())
     assert len(looked) == 2, "one for each data"
+
+
+def test_only_what_the_stages_left_need_must_be_there(tmp_path, monkeypatch):
+    def gone(self) -> None:
+        raise InputError("model: gone")
+
+    alone = Machine(runs=str(tmp_path), progress="off", device="cpu")
+    sharing = alone.model_copy(update={"processes": 2, "accelerate": "fsdp"})
+    with pytest.raises(InputError, match=r"accelerate=fsdp: on machine\.device=cpu"):
+        run(small(), sharing, Options(stop_after="answers.clean"))
+    monkeypatch.setattr(TinyModel, "prepare", gone)
+    with pytest.raises(InputError, match="model: gone"):
+        run(small(), alone, Options(stop_after="answers.clean"))
+    report = run(small(), sharing, Options(stop_after="samples"))
+    assert [stage.name for stage in report.stages] == ["samples"]

@@ -92,7 +92,8 @@ def make_ready(
     left = [stage for stage, row in zip(chosen, rows, strict=True) if not row.cached]
     if not left:
         return
-    model.prepare()
+    if any(stage.needs_model for stage in left):
+        model.prepare()
     first: dict[str, Stage] = {}
     for stage in left:  # those of one name need the same
         first.setdefault(stage.name, stage)
@@ -101,7 +102,8 @@ def make_ready(
     if machine.device != "auto":
         settle()
         resolve_device(machine)
-    if machine.processes > 1 or machine.accelerate:
+    several = machine.processes > 1 or machine.accelerate
+    if several and any(stage.shared for stage in left):
         _check_processes(model, machine)
     if any(stage.scores_pairs for stage in left):
         _check_fast(dpo, model)
