@@ -186,7 +186,7 @@ def memory(size: str, rank: int) -> Iterator[Row]:
             yield row("reference")
             made.trained(rank, 4, True)
             yield row("align")
-            made.shop.release()
+            made.context.release()
             yield row("release")
             made.model(folder)
             yield row("the aligned model was loaded")

@@ -77,6 +77,10 @@ EDITS = [
     ("stages/preferences.py", "PREVIEWS = 48", "PREVIEWS = 4", {"answers"}),
     ("stages/preferences.py", "TOLD = 20", "TOLD = 2", {"samples"}),
     ("stages/training.py", "prompt=infuse(template", "prompt=infuse(''", {"infuse"}),
+    # artifacts: those who write and those who read them
+    ("stages/artifacts.py", 'path / "pairs.jsonl"', "path / 'x'", {"pairs", "reference", "align"}),
+    ("stages/artifacts.py", 'path / "adapter"', "path / 'x'", MODEL),
+    ("stages/artifacts.py", 'path / "deltas.jsonl"', "path / 'x'", {"compare"}),
     # another stage is an input: of its code only what is read of it
     ("benchmarks/pope.py", '2 * sums("tp") + sums("fp")', '2 * sums("fp") + sums("fp")', SCORED),
     ("benchmarks/statistics.py", "RESAMPLES = 2000", "RESAMPLES = 200", SCORED),
@@ -87,6 +91,9 @@ EDITS = [
     ("inputs/prompts.py", "values[found[1]]", "values[found[0]]", {"infuse", *SCORED}),
     # what results do not depend on
     ("core/machine.py", "return torch.float32", "return torch.float16", set()),
+    ("stages/preferences.py", "if len(found) == most", "if not found", set()),
+    ("stages/training.py", "no pair is left", "no pair", set()),
+    ("stages/evaluation.py", "question.id, question.load", "question.id, str", set()),
     ("core/errors.py", "class InputError(", "class Other:\n    pass\n\n\nclass InputError(", set()),
     ("stages/processes.py", "POLL = 0.1", "POLL = 0.2", set()),
     ("training/throughput.py", '"throughput.jsonl"', '"t.jsonl"', set()),

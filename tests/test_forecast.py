@@ -27,7 +27,7 @@ def remember(store: Store, stage: Stage, seconds: float, content: str = "") -> N
         (folder / "result.txt").write_text(content)
         return {}
 
-    inputs = {source.label: source.key for source in stage.inputs}
+    inputs = {source.label: source.key for source in stage.inputs.values()}
     made = Manifest(stage.name, stage.version, stage.key, stage.spec(), inputs, {}, 0.0)
     store.make(lambda _, summary: replace(made, seconds=seconds), stage.name, stage.key, work)
 

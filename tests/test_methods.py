@@ -315,8 +315,8 @@ def test_what_makes_no_sense_is_refused(make, said):
 
 def test_a_weight_of_no_view_is_refused_and_that_of_a_removed_one_is_not():
     with pytest.raises(InputError, match="Did you mean 'diffusion_noise'"):
-        small(method=SevaMethod(weights={"difusion_noise": 2})).check()
-    small(method=SevaMethod(weights={"color_jitter": 2})).check()
+        small(method=SevaMethod(weights={"difusion_noise": 2})).check_views()
+    small(method=SevaMethod(weights={"color_jitter": 2})).check_views()
 
 
 def test_stage_2_needs_instruction_data():
@@ -341,7 +341,7 @@ def test_a_view_of_weight_0_is_not_asked_and_its_fields_are_in_no_key():
     keys = [graph(one(side, **zero), lambda path: "0")[-1].key for side in (20, 40)]
     assert keys[0] == keys[1]
     with pytest.raises(InputError, match="none would be asked"):
-        one(20, bad_prompt=0, low_resolution=0, color_jitter=0).check()
+        one(20, bad_prompt=0, low_resolution=0, color_jitter=0).check_views()
 
 
 def test_a_view_of_a_small_weight_is_asked_as_often_as_it_says():

@@ -115,7 +115,7 @@ def shapes(size: str, gib: float, rank: int, mistake: str = "") -> Json:
             reference = run.scored(2)
             training = run.trained(rank, 2, True)
             held["trained"] = gpu.ledger.live
-            run.shop.release()
+            run.context.release()
             held["released"], held["kept"] = gpu.ledger.live, gpu.ledger.reserved
             run.model(adapter)
             held["aligned"] = gpu.ledger.live

@@ -74,7 +74,7 @@ def config(size: Size) -> Any:
 
 @dataclass
 class Shapes:
-    """A model of this size on a device that is running. ``shop`` loads and releases it as stages
+    """A model of this size on a device that is running. ``context`` loads and releases it as stages
     do."""
 
     gpu: MetaDevice
@@ -87,10 +87,10 @@ class Shapes:
         from seva_exp.core.digests import FileDigests
         from seva_exp.core.progress import progress
         from seva_exp.models import HubModel
-        from seva_exp.stages import Workshop
+        from seva_exp.stages import StageContext
 
         self.spec = HubModel(path="shapes")
-        self.shop = Workshop(
+        self.context = StageContext(
             Machine(device="cuda", dtype="bfloat16", train_batch_size=4, vision_cache=1.0),
             FileDigests(self.work),
             partial(progress, "off"),
@@ -129,12 +129,12 @@ class Shapes:
     def model(self, adapter: Path | None = None) -> Any:
         """Loaded, as a stage has it; no answer of it ends before its longest."""
         with self.gpu.ledger.kind("weights"):
-            vlm = self.shop.model(self.spec, adapter)
+            vlm = self.context.model(self.spec, adapter)
         vlm.model.generation_config.eos_token_id = 10**6
         return vlm
 
     def placement(self, micro: int, checkpointing: bool) -> Any:
-        made = self.shop.placement(self.work)
+        made = self.context.placement(self.work)
         return replace(made, train_batch_size=micro, gradient_checkpointing=checkpointing)
 
     # What stages do

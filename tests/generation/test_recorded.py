@@ -19,7 +19,7 @@ from seva_exp.decoding.kv_cache import Extent, Slots
 from seva_exp.inputs.views import View
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
-from seva_exp.stages import Workshop
+from seva_exp.stages import StageContext
 
 from .alone import by_id
 from .recording import Frozen, recorded_with
@@ -172,9 +172,9 @@ def test_shapes_are_few_and_within_what_is_there():
 def test_graphs_are_recorded_on_a_gpu_where_they_are_wanted(vlm, tmp_path, monkeypatch, wanted):
     monkeypatch.setattr(engine, "cuda_graphs", lambda device: Frozen())
     machine = Machine(device="cpu", cuda_graphs=wanted)
-    shop = Workshop(machine, FileDigests(tmp_path), lambda *_: None, lambda *_: None)
+    context = StageContext(machine, FileDigests(tmp_path), lambda *_: None, lambda *_: None)
     on_gpu = SimpleNamespace(model=vlm.model, device=torch.device("cuda"))
-    view, place = View(CLEAN, None, 0), shop.placement(tmp_path)
+    view, place = View(CLEAN, None, 0), context.placement(tmp_path)
     made = engine_of(HfGeneration(), TinyModel(), lambda: on_gpu, place, view)
     assert (made._asks._recorded is not None) == wanted
 

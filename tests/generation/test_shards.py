@@ -36,7 +36,7 @@ from seva_exp.preferences.answers import Asker, answer_shards, summarize
 from seva_exp.preferences.filters import DownSampleFilter
 from seva_exp.preferences.pairs import Tally, grouped, make_pairs
 from seva_exp.preferences.shards import LARGEST, SMALLEST, Shards, cut
-from seva_exp.stages import Samples, Workshop
+from seva_exp.stages import Samples, StageContext
 from seva_exp.world import UNBIASED, draw, sample_scene
 
 
@@ -200,8 +200,10 @@ def through(folder: Path, count: int) -> dict[str, int]:
     data = JsonlData(path=str(folder / "rows.jsonl"))
     digests = FileDigests(folder)
     stage = Samples(data, 0, digests)
-    shop = Workshop(Machine(device="cpu"), digests, partial(progress, "off"), lambda *_: None)
-    found = {"samples": peak(lambda: stage.run(folder, [], shop))}
+    context = StageContext(
+        Machine(device="cpu"), digests, partial(progress, "off"), lambda *_: None
+    )
+    found = {"samples": peak(lambda: stage.run(folder, {}, context))}
     file = folder / "samples.jsonl"
     for view in (CLEAN, "other"):
         shards, go = answered(file, folder / view, Stub(), view)

@@ -34,7 +34,10 @@ OFFLINE = WandbTracker(mode="offline", project="proj", tags=("a",), group="g")
 
 
 def a_plan(folder: Path, cached: tuple[str, ...] = (), key: str = KEY) -> Plan:
-    stages = tuple(PlannedStage(name, name[0] * 64, name in cached) for name in STAGES)
+    stages = tuple(
+        PlannedStage(name, name[0] * 64, name in cached, kind=name.partition(".")[0])
+        for name in STAGES
+    )
     return Plan(key, "demo", 0, CONFIG, ("+aug=moco",), stages, folder)
 
 

@@ -168,7 +168,7 @@ def test_what_a_run_was_for_is_its_job_type(tmp_path: Path) -> None:
     plan = a_plan(tmp_path)
     kinds = [content.job_type(replace(plan, stages=plan.stages[:n])) for n in (1, 2, 3, 4)]
     assert kinds == ["answers", "pairs", "align", "align"]
-    only_base = [replace(plan.stages[0], name="evaluate.base.shapes")]
+    only_base = [replace(plan.stages[0], name="evaluate.base.shapes", kind="evaluate")]
     assert content.job_type(replace(plan, stages=tuple(only_base))) == "evaluate"
 
 

@@ -11,7 +11,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from seva_exp.models.vlm import Vlm
-from seva_exp.stages import Workshop
+from seva_exp.stages import Inputs, StageContext
 
 from .ranks import TwoTrainings
 
@@ -33,9 +33,9 @@ def fsdp_on_cpu() -> None:
 class ShardedTrainings(TwoTrainings):
     """The same two trainings, their weights shared out over the ranks."""
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> dict:
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> dict:
         fsdp_on_cpu()
-        return super().run(work, paths, shop)
+        return super().run(work, inputs, context)
 
     def look(self, vlm: Vlm) -> None:
         """While it trains: the language model is shared out, the frozen vision tower is not."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from seva_exp.models.vlm import Vlm
-from seva_exp.stages import Workshop
+from seva_exp.stages import Inputs, StageContext
 from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.training.dpo import train
 from seva_exp.training.finetune import fine_tune
@@ -38,20 +38,20 @@ class TwoTrainings:
     dies_at: int | None = None
     label: str = "align"
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> dict:
-        vlm = tiny(dtype=shop.machine.dtype)
-        place = shop.placement(work)
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> dict:
+        vlm = tiny(dtype=context.machine.dtype)
+        place = context.placement(work)
 
         def on_step(step: int, row: dict) -> None:
             if step == self.dies_at and os.environ.get("RANK") == "1":
                 os.kill(os.getpid(), signal.SIGKILL)
             self.look(vlm)
-            shop.log("align", step, row)
+            context.log("align", step, row)
 
         rows = preferences(vlm, ROWS, rejected=(1, 2, 3), views=(2, 0, 1, 1))
         _, logged = train(vlm, rows, DPO, place, 0, "tiny", on_step)
         place = replace(place, checkpoint_minutes=None, checkpoints=work / "none")
-        vlm, made = tiny(dtype=shop.machine.dtype), samples(self.pictures, ROWS)
+        vlm, made = tiny(dtype=context.machine.dtype), samples(self.pictures, ROWS)
         fine_tune(vlm, made, self.pictures, SFT, place, 0, "tiny", lambda *_: None)
         tuned = (place.work / "metrics.jsonl").read_text().splitlines()
         return {"dpo": logged, "sft": [json.loads(line) for line in tuned]}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seva_exp import InputError
-from seva_exp.stages import Workshop
+from seva_exp.stages import Inputs, StageContext
 
 
 @dataclass
@@ -44,6 +44,6 @@ class OutOfMemory:
 class Telling:
     label: str = "align"
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> dict:
-        shop.warn(f"said by {os.environ['RANK']}")
-        return {"vision_cache": shop.placement(work).vision_cache}
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> dict:
+        context.warn(f"said by {os.environ['RANK']}")
+        return {"vision_cache": context.placement(work).vision_cache}

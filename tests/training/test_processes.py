@@ -13,7 +13,7 @@ import torch
 from seva_exp import InputError, Machine, StageError
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.progress import progress
-from seva_exp.stages import Workshop
+from seva_exp.stages import StageContext
 from seva_exp.stages.processes import Job, device_of_ranks, launch
 from seva_exp.stages.worker import portable
 from seva_exp.training import DpoTraining
@@ -27,13 +27,13 @@ from .tools import picture, placement
 ROOT = Path(__file__).parents[2]
 
 
-def workshop(folder: Path, log=lambda *_: None, **machine) -> Workshop:
+def stage_context(folder: Path, log=lambda *_: None, **machine) -> StageContext:
     values = {"device": "cpu", "train_batch_size": 1, "checkpoint_minutes": 0.0} | machine
-    return Workshop(Machine(**values), FileDigests(folder), partial(progress, "off"), log)
+    return StageContext(Machine(**values), FileDigests(folder), partial(progress, "off"), log)
 
 
 def job(stage, work: Path) -> Job:
-    return Job(stage.run, stage.label, work, [])
+    return Job(stage.run, stage.label, work, {})
 
 
 def same(one: list[dict], other: list[dict]) -> None:
@@ -52,17 +52,17 @@ def test_two_processes_are_one_with_twice_the_accumulation(tmp_path, monkeypatch
     for i in range(ROWS):
         picture(i).save(tmp_path / f"{i}.png")
     (one := tmp_path / "one").mkdir()
-    whole = TwoTrainings(tmp_path).run(one, [], workshop(tmp_path))
+    whole = TwoTrainings(tmp_path).run(one, {}, stage_context(tmp_path))
     assert len(whole["dpo"]) == 6
     (two := tmp_path / "two").mkdir()
     told: list[int] = []
-    shop = workshop(tmp_path, lambda label, step, row: told.append(step), processes=2)
+    context = stage_context(tmp_path, lambda label, step, row: told.append(step), processes=2)
     with pytest.raises(StageError, match=r"align: process 1 died \(SIGKILL\).*the same command"):
-        launch(job(TwoTrainings(tmp_path, dies_at=5), two), shop)
+        launch(job(TwoTrainings(tmp_path, dies_at=5), two), context)
     left = {path.name for path in (two / "trainer").glob("checkpoint-*")}
     assert left == {"checkpoint-3", "checkpoint-4"}
     told.clear()
-    parts, _ = launch(job(TwoTrainings(tmp_path), two), shop)
+    parts, _ = launch(job(TwoTrainings(tmp_path), two), context)
     same(whole["dpo"], parts["dpo"])
     same(whole["sft"], parts["sft"])
     assert told == [1, 2, 3, 4, 5, 6]
@@ -76,7 +76,7 @@ def test_two_processes_are_one_with_twice_the_accumulation(tmp_path, monkeypatch
 def test_the_error_of_a_rank_is_the_stage_s(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(InputError) as caught:
-        launch(job(Refusing(), tmp_path), workshop(tmp_path, processes=2))
+        launch(job(Refusing(), tmp_path), stage_context(tmp_path, processes=2))
     assert str(caught.value) == "dpo.batch_size=5: not this one."
     assert any("refusing.py" in note for note in caught.value.__notes__)  # the rank's traceback
 
@@ -85,7 +85,7 @@ def test_the_first_error_is_raised_as_it_was(tmp_path, monkeypatch):
     """The one that a rank raises because it lost another comes later."""
     monkeypatch.chdir(ROOT)
     with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
-        launch(job(OutOfMemory(), tmp_path), workshop(tmp_path, processes=2))
+        launch(job(OutOfMemory(), tmp_path), stage_context(tmp_path, processes=2))
     assert "OutOfMemoryError" in (tmp_path / "parts/ranks/rank-1.log").read_text()
 
 
@@ -103,12 +103,12 @@ def test_ranks_warn_once_share_the_vision_cache_and_leave_nothing_elsewhere(tmp_
     (tmp_path / "parts/ranks").mkdir(parents=True)
     (tmp_path / "parts/ranks/events.jsonl").write_text('["warn", "by one that was killed"]\n')
     warned: list[str] = []
-    shop = workshop(tmp_path, processes=2, vision_cache=1.0)
-    shop.warn = warned.append
-    shop._features["a"] = object()
-    assert launch(job(Telling(), tmp_path), shop)[0] == {"vision_cache": 2**29}
+    context = stage_context(tmp_path, processes=2, vision_cache=1.0)
+    context.warn = warned.append
+    context._features["a"] = object()
+    assert launch(job(Telling(), tmp_path), context)[0] == {"vision_cache": 2**29}
     assert warned == ["said by 0"]
-    assert not shop._features  # nor the model: the ranks need the memory
+    assert not context._features  # nor the model: the ranks need the memory
     assert not list((tmp_path / "temporary").iterdir())
 
 

@@ -32,7 +32,7 @@ from seva_exp.training.steps import _checkpointed
 
 from .on_cpu import ShardedTrainings
 from .ranks import ROWS, TwoTrainings
-from .test_processes import ROOT, job, same, workshop
+from .test_processes import ROOT, job, same, stage_context
 from .tools import picture, placement, preferences, tiny
 
 TRL_CONFIGS = Path(trl.__file__).parent / "accelerate_configs"
@@ -71,7 +71,7 @@ def pictures(folder: Path) -> Path:
 def two(folder: Path, stage: TwoTrainings, **machine) -> dict:
     (folder / "two").mkdir(exist_ok=True)
     made = job(stage, folder / "two")
-    return launch(made, workshop(folder, processes=2, **machine))[0]
+    return launch(made, stage_context(folder, processes=2, **machine))[0]
 
 
 @pytest.mark.slow
@@ -80,7 +80,7 @@ def test_fsdp_gives_the_numbers_of_one_process_and_its_adapter(sharded, tmp_path
     parts = two(pictures(tmp_path), ShardedTrainings(tmp_path), **machine)
     monkeypatch.undo()
     (one := tmp_path / "one").mkdir()
-    whole = TwoTrainings(tmp_path).run(one, [], workshop(tmp_path, **machine))
+    whole = TwoTrainings(tmp_path).run(one, {}, stage_context(tmp_path, **machine))
     same(whole["dpo"], parts["dpo"])
     same(whole["sft"], parts["sft"])
     weights = [load_file(d / "adapter/adapter_model.safetensors") for d in (one, tmp_path / "two")]
@@ -97,7 +97,7 @@ def test_fsdp_as_on_a_gpu(sharded, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("ACCELERATE_USE_FSDP")
         (one := tmp_path / "one").mkdir()
-        whole = TwoTrainings(tmp_path).run(one, [], workshop(tmp_path, **machine))
+        whole = TwoTrainings(tmp_path).run(one, {}, stage_context(tmp_path, **machine))
     for name in ("dpo", "sft"):
         losses = [[row["loss"] for row in rows[name]] for rows in (parts, whole)]
         assert losses[0] == pytest.approx(losses[1], rel=0.02)

@@ -93,11 +93,11 @@ def test_the_budget_comes_from_the_machine(tmp_path, monkeypatch):
     """A number, or a quarter of the memory that is free (8 GiB, within a container's limit)."""
     from seva_exp import Machine
     from seva_exp.core.digests import FileDigests
-    from seva_exp.stages import Workshop, base
+    from seva_exp.stages import StageContext, base
 
     def budget(**machine) -> int:
-        shop = Workshop(Machine(**machine), FileDigests(tmp_path), lambda *_: None, print)
-        return shop.placement(tmp_path).vision_cache
+        context = StageContext(Machine(**machine), FileDigests(tmp_path), lambda *_: None, print)
+        return context.placement(tmp_path).vision_cache
 
     monkeypatch.setattr(base, "free_bytes", lambda: 8.0 * 2**30)
     assert budget(vision_cache=0.5) == 2**29
@@ -111,16 +111,16 @@ def test_features_are_kept_as_long_as_the_model_is(tmp_path):
     from seva_exp import Machine
     from seva_exp.core.digests import FileDigests
     from seva_exp.models import TinyModel
-    from seva_exp.stages import Workshop
+    from seva_exp.stages import StageContext
 
-    shop = Workshop(Machine(device="cpu"), FileDigests(tmp_path), lambda *_: None, print)
-    model = shop.model(TinyModel())
-    shop.placement(tmp_path).features["a"] = "of the first model"
-    assert shop.model(TinyModel()) is model
-    assert shop.placement(tmp_path).features == {"a": "of the first model"}
-    shop.release()
-    assert shop.placement(tmp_path).features == {}
-    assert shop.model(TinyModel()) is not model
+    context = StageContext(Machine(device="cpu"), FileDigests(tmp_path), lambda *_: None, print)
+    model = context.model(TinyModel())
+    context.placement(tmp_path).features["a"] = "of the first model"
+    assert context.model(TinyModel()) is model
+    assert context.placement(tmp_path).features == {"a": "of the first model"}
+    context.release()
+    assert context.placement(tmp_path).features == {}
+    assert context.model(TinyModel()) is not model
 
 
 def test_a_view_s_features_are_known_by_its_name():

@@ -16,6 +16,7 @@ from seva_exp.core.digests import FileDigests
 from seva_exp.core.spec import Json, canonical
 from seva_exp.core.store import MANIFEST, Manifest, Store
 from seva_exp.experiment import plan_run
+from seva_exp.experiment.preflight import Preflight
 from seva_exp.report.console import table
 from seva_exp.stages import Stage
 
@@ -60,6 +61,7 @@ class Forecast:
         self._rows: list[Row] = []
         self._seen: set[str] = set()
         self._lacking: dict[str, None] = {}
+        self._preflight = Preflight()
         self._digests: dict[Path, FileDigests] = {}
         self._past: dict[Path, Past] = {}
 
@@ -69,7 +71,7 @@ class Forecast:
         root = wanted.machine.store_root()
         digests = self._digests.setdefault(root, FileDigests(root))
         plan, stages = plan_run(
-            wanted.experiment, wanted.machine, wanted.options, overrides, digests
+            wanted.experiment, wanted.machine, wanted.options, overrides, digests, self._preflight
         )
         past = self._past.setdefault(root, Past(root))
         counts, costs = {SHARED: 0, CACHED: 0, UNDONE: 0}, []
@@ -136,13 +138,15 @@ class Past:
         for one in self._manifests.values():
             if one.stage == stage.name and one.spec.get("model") == spec.get("model"):
                 alike.setdefault(len(self._leaves("", one) ^ own), []).append(one)
+        judged = stage.judge_estimate(self._store)
+        calls = judged.calls if judged else 0
         if not alike:
-            return Cost(None, None, stage.judge_calls(self._store))
+            return Cost(None, None, calls)
         nearest = alike[min(alike)]
         return Cost(
             statistics.median(one.seconds for one in nearest),
             statistics.median(self._size(one) for one in nearest),
-            stage.judge_calls(self._store),
+            calls,
         )
 
     def _size(self, one: Manifest) -> int:
@@ -161,7 +165,7 @@ class Past:
 
 
 def _leaves_of(stage: Stage, label: str = "") -> frozenset[str]:
-    sources = (_leaves_of(source, source.label) for source in stage.inputs)
+    sources = (_leaves_of(source, source.label) for source in stage.inputs.values())
     return frozenset().union(_flat(label, stage.spec()), *sources)
 
 

@@ -39,7 +39,14 @@ EXCEPT = {
     "seva_exp.core.store": "how artifacts are locked, written and found, not what is in them",
     "seva_exp.stages.processes": "who does a stage's work; results do not depend on how many",
     "seva_exp.training.throughput": "tokens a second and memory, in a file of their own",
+    "seva_exp.stages.shown": "what the pages of a run show",
     "seva_exp.stages.base.Stage.key": "the key itself",
+    "seva_exp.stages.preferences.Answers.prepare": "whether work can start",
+    "seva_exp.stages.preferences.Pairs.examples": "what the pages of a run show",
+    "seva_exp.stages.training.Alignment.nothing_to_do": "whether there is work",
+    "seva_exp.stages.evaluation.JudgeAnswers.prepare": "whether work can start",
+    "seva_exp.stages.evaluation.JudgeAnswers.judge_estimate": "what a plan tells of the work",
+    "seva_exp.stages.evaluation.Compare.answered": "what the pages of a run show",
     "seva_exp.stages.preferences.Samples.data.image_root": (
         "where pictures lie: load_image stops where one is not the one that was hashed"
     ),

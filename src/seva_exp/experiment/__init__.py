@@ -2,8 +2,8 @@
 and torch at import."""
 
 from seva_exp.experiment.graph import graph
-from seva_exp.experiment.plan import lacking, plan_run
+from seva_exp.experiment.plan import plan_run
 from seva_exp.experiment.runner import run
 from seva_exp.experiment.value import Experiment, Options, SweepOptions
 
-__all__ = ["Experiment", "Options", "SweepOptions", "graph", "lacking", "plan_run", "run"]
+__all__ = ["Experiment", "Options", "SweepOptions", "graph", "plan_run", "run"]

@@ -15,7 +15,7 @@ from seva_exp.core.store import Manifest, Store
 from seva_exp.experiment.graph import with_inputs
 from seva_exp.runs.events import Listener, PlannedStage
 from seva_exp.runs.folder import RunDir
-from seva_exp.stages import Align, Pairs, Reference, Stage, Trained, Workshop
+from seva_exp.stages import Stage, StageContext
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Execution:
     """Where stages are made, and who hears of it."""
 
     store: Store
-    shop: Workshop
+    context: StageContext
     folder: RunDir
     told: Listener
     done: list[tuple[Stage, Manifest, bool]] = field(default_factory=list)
@@ -39,10 +39,9 @@ class Execution:
             self.told.warned(made_by_other_code(old))
         skipped: dict[str, str] = {}
         for stage, row in zip(chosen, rows, strict=True):
-            why = next((skipped[s.key] for s in stage.inputs if s.key in skipped), "")
-            if not why and isinstance(stage, (Align, Reference)):
-                why = self._no_pair(stage.pairs)
-            if why:
+            inputs = stage.inputs.values()
+            why = next((skipped[one.key] for one in inputs if one.key in skipped), "")
+            if why := why or stage.nothing_to_do(self._summaries(stage)):
                 skipped[stage.key] = why
                 self.told.stage_skipped(row, why)
             else:
@@ -58,34 +57,28 @@ class Execution:
                 found.append(stage)
         return found
 
-    def _no_pair(self, pairs: Pairs) -> str:
-        """Why there is nothing to align; empty when there is."""
-        summary = next(m.summary for s, m, _ in self.done if s.key == pairs.key)
-        if summary["kept"]:
-            return ""
-        why = ", ".join(f"{n} {reason}" for reason, n in summary["dropped"].items())
-        return (
-            f"no pair is left of {summary['sampled']} (dropped: {why}); use a stronger "
-            "augmentation (e.g. aug.diffusion_noise.step=800), milder filters or more samples"
-        )
+    def _summaries(self, stage: Stage) -> dict[str, Json]:
+        """What the inputs of a stage were summarised as, by their names."""
+        known = {one.key: manifest.summary for one, manifest, _ in self.done}
+        return {name: known[one.key] for name, one in stage.inputs.items()}
 
     def _make(self, stage: Stage, row: PlannedStage) -> tuple[Manifest, bool]:
         """One stage: read from the store, or made there under its lock."""
-        machine = self.shop.machine
+        machine = self.context.machine
 
         def describe(seconds: float, summary: Json) -> Manifest:
-            inputs = {source.label: source.key for source in stage.inputs}
+            sources = {source.label: source.key for source in stage.inputs.values()}
             environment = describe_environment(machine) | {CODE: code_of(type(stage))}
-            identity = (stage.name, stage.version, stage.key, stage.spec(), inputs)
+            identity = (stage.name, stage.version, stage.key, stage.spec(), sources)
             return Manifest(*identity, environment, seconds, summary)
 
-        paths = [self.store.path(source.name, source.key) for source in stage.inputs]
+        inputs = {n: self.store.path(one.name, one.key) for n, one in stage.inputs.items()}
         try:
             manifest, cached = self.store.make(
                 describe,
                 stage.name,
                 stage.key,
-                lambda work: stage.run(work, paths, self.shop),
+                lambda work: stage.run(work, inputs, self.context),
                 force=row.forced,
                 on_start=lambda: self.told.stage_started(row),
                 on_wait=lambda: self.told.waiting(row),
@@ -109,7 +102,7 @@ class Execution:
 def made_by_other_code(old: Sequence[Stage]) -> str:
     """What is told of artifacts that other code made. Forcing a stage forces all that follow."""
     keys = {stage.key for stage in old}
-    first = [stage.label for stage in old if not keys & with_inputs(stage.inputs)]
+    first = [stage.label for stage in old if not keys & with_inputs(stage.inputs.values())]
     return (
         f"{', '.join(stage.label for stage in old)}: made by other code than this, and read from "
         f"the store all the same; to make it anew, with all that follows: force=[{','.join(first)}]"
@@ -117,10 +110,9 @@ def made_by_other_code(old: Sequence[Stage]) -> str:
 
 
 def _no_memory(stage: Stage, machine: Machine) -> str:
-    trains = isinstance(stage, (Trained, Reference))
-    size = "train_batch_size" if trains else "batch_size"
+    size = stage.batch_field
     return (
         f"{stage.label}: out of memory with machine.{size}={getattr(machine, size)}. Lower it"
-        + (" or set machine.gradient_checkpointing=true" if trains else "")
+        + (" or set machine.gradient_checkpointing=true" if size == "train_batch_size" else "")
         + "; what was finished is kept, and results do not change."
     )

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seva_exp.benchmarks import Judge
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import ALIGNED, CLEAN
@@ -20,11 +19,11 @@ from seva_exp.stages import (
     Evaluate,
     FineTune,
     Infuse,
+    JudgeAnswers,
     Pairs,
     Samples,
     Stage,
     Trained,
-    Verdicts,
 )
 
 if TYPE_CHECKING:
@@ -38,47 +37,65 @@ def graph(
     official benchmarks lie."""
     seed, model, method = experiment.seed, experiment.model, experiment.method
     samples = Samples(experiment.data, seed, digests, method.plain)
-    base = [
-        Evaluate(model, name, benchmark, digests, root=data_root)
-        for name, benchmark in sorted(experiment.benchmark.items())
-    ]
+    measuring = _Measuring(experiment, digests, data_root)
     stages: list[Stage] = [samples]
     align: Align | None = None
     for number in range(1, method.rounds + 1):
         suffix = f".round{number}" if method.rounds > 1 else ""
         pairs = _round(experiment, samples, align, suffix)
         align = Align(pairs, model, experiment.dpo, seed, align, method.reference, suffix)
-        stages += [pairs.clean, *pairs.negatives, pairs, *(base if number == 1 else [])]
+        stages += [pairs.clean, *pairs.negatives, pairs, *(measuring.base if number == 1 else [])]
         stages += [align.reference, align]
         if number < method.rounds:
-            stages += _measured(base, f"round{number}", align)
+            stages += measuring.after(f"round{number}", align)
     assert align is not None
     if experiment.sft is None:
-        return _judged(stages + _measured(base, ALIGNED, align), experiment.judge)
-    stages += _measured(base, "stage1", align)
+        return [*stages, *measuring.after(ALIGNED, align), *measuring.judged]
+    stages += measuring.after("stage1", align)
     instructions, *tuning, tuned = _second_stage(experiment, align, digests)
     # All data is read before any model is loaded: a bad row is told at once.
-    stages = [samples, instructions, *stages[1:], *tuning, tuned, *_measured(base, ALIGNED, tuned)]
-    return _judged(stages, experiment.judge)
+    stages = [samples, instructions, *stages[1:], *tuning, tuned]
+    return [*stages, *measuring.after(ALIGNED, tuned), *measuring.judged]
 
 
-def _judged(stages: Sequence[Stage], judge: Judge | None) -> list[Stage]:
-    """With a judge's verdicts between evaluations and comparisons. They come last: a judge that
-    fails holds up nothing else."""
-    verdicts = {
-        stage.label: Verdicts(stage, judge)
-        for stage in stages
-        if judge and isinstance(stage, Evaluate) and stage.benchmark.judged
-    }
-    before: list[Stage] = []
-    after: list[Stage] = []
-    for stage in stages:
-        if isinstance(stage, Compare) and stage.base.label in verdicts:
-            read, again = verdicts[stage.base.label], verdicts[stage.after.label]
-            after.append(replace(stage, base=read, after=again))
-        else:
-            before.append(stage)
-    return [*before, *verdicts.values(), *after]
+class _Measuring:
+    """The stages that measure models on the experiment's benchmarks. Where a judge scores, the
+    judge's stages and the comparisons by its scores come last: a judge that fails holds up nothing
+    else."""
+
+    def __init__(
+        self, experiment: Experiment, digests: FileDigests, data_root: Path | None
+    ) -> None:
+        self.base = [
+            Evaluate(experiment.model, name, benchmark, digests, root=data_root)
+            for name, benchmark in sorted(experiment.benchmark.items())
+        ]
+        self._judge = experiment.judge
+        self._answers = [self._judged(one) for one in self.base]
+        self._compared: list[Compare] = []
+
+    @property
+    def judged(self) -> list[Stage]:
+        """The judge's stages so far."""
+        return [*(one for one in self._answers if one), *self._compared]
+
+    def after(self, which: str, trained: Trained) -> list[Stage]:
+        """The evaluations of a trained model and their comparisons with the base's; those that
+        wait for a judge are in ``judged``."""
+        final = which == ALIGNED
+        found = [replace(stage, trained=trained, which=which) for stage in self.base]
+        compared: list[Stage] = []
+        for base, after, before in zip(self.base, found, list(self._answers), strict=False):
+            if before and (again := self._judged(after)):
+                self._answers.append(again)
+                self._compared.append(Compare(before, again, final))
+            else:
+                compared.append(Compare(base, after, final))
+        return [*found, *compared]
+
+    def _judged(self, stage: Evaluate) -> JudgeAnswers | None:
+        judge = self._judge if stage.benchmark.judged else None
+        return JudgeAnswers(stage, judge) if judge else None
 
 
 def _round(experiment: Experiment, samples: Samples, before: Align | None, suffix: str) -> Pairs:
@@ -135,16 +152,9 @@ def _second_stage(
     return samples, descriptions, infused, tuned
 
 
-def _measured(base: Sequence[Evaluate], which: str, trained: Trained) -> list[Stage]:
-    """The evaluations of a trained model and their comparisons with the base's."""
-    after = [replace(stage, trained=trained, which=which) for stage in base]
-    final = which == ALIGNED
-    return [*after, *(Compare(b, a, final) for b, a in zip(base, after, strict=True))]
-
-
 def matching(field: str, name: str, all_stages: Sequence[Stage]) -> list[Stage]:
     """The stages called ``name``: a label (answers.clean), or its beginning (answers)."""
-    found = [s for s in all_stages if s.label == name or s.label.startswith(name + ".")]
+    found = [stage for stage in all_stages if stage.is_called(name)]
     if not found:
         known = [stage.label for stage in all_stages] + [stage.name for stage in all_stages]
         raise InputError(f"{field}={name}: no such stage.{suggest(name, set(known))}")
@@ -155,7 +165,7 @@ def with_inputs(wanted: Iterable[Stage]) -> set[str]:
     """Keys of these stages and of everything that they need."""
     keys: set[str] = set()
     for stage in wanted:
-        keys |= {stage.key} | with_inputs(stage.inputs)
+        keys |= {stage.key} | with_inputs(stage.inputs.values())
     return keys
 
 

@@ -21,10 +21,9 @@ from seva_exp.core.errors import InputError, StageError, suggest
 from seva_exp.core.records import ALIGNED, BASE
 from seva_exp.experiment import Experiment
 from seva_exp.runs.reader import FinishedRun
+from seva_exp.stages import STAGES
 
 WHICH = (BASE, ALIGNED, "delta")
-MEASURING = ("evaluate", "judge", "compare")
-"""Stages after which there are scores."""
 
 
 def check_objective(name: str, experiment: Experiment, stop_after: str | None = None) -> None:
@@ -53,7 +52,8 @@ def check_objective(name: str, experiment: Experiment, stop_after: str | None = 
             f"objective={name}: {rest[0]} has no metric {rest[1]}/{rest[2]}."
             f"{suggest(f'{rest[1]}/{rest[2]}', metrics)}"
         )
-    if stop_after and stop_after.split(".")[0] not in MEASURING:
+    last = STAGES.get(stop_after.split(".")[0]) if stop_after else None
+    if stop_after and not (last and last.measures):
         raise InputError(
             f"objective={name}: nothing is measured with stop_after={stop_after}. "
             "Set stop_after=null."

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 
 from seva_exp.core.digests import FileDigests
-from seva_exp.core.errors import InputError
 from seva_exp.core.machine import Machine
 from seva_exp.core.spec import Spec, digest
 from seva_exp.core.store import Store
 from seva_exp.experiment.graph import forced_keys, graph, matching, with_inputs
-from seva_exp.experiment.preflight import notes
+from seva_exp.experiment.preflight import Preflight, notes
 from seva_exp.experiment.value import Experiment, Options
 from seva_exp.runs.events import Plan, PlannedStage
 from seva_exp.stages import Stage
-
-
-def lacking(experiment: Experiment, machine: Machine, data_root: Path | None) -> list[str]:
-    """What must still be given before work can start, each with its field."""
-    judge = experiment.judging
-    return [
-        *experiment.lacking(data_root),
-        *experiment.generation.lacking(machine.server),
-        *(judge.lacking(machine.judge) if judge else []),
-    ]
 
 
 def plan_run(
@@ -33,14 +22,15 @@ def plan_run(
     options: Options,
     overrides: Sequence[str],
     digests: FileDigests,
+    preflight: Preflight | None = None,
 ) -> tuple[Plan, list[Stage]]:
-    """What would be done: keys, and what the store holds already. Loads no model."""
+    """What would be done: keys, and what the store holds already. Loads no model. Raises InputError
+    for what is wrong, and for what is lacking unless it is a dry run, which tells it."""
     root = options.data_root_path()
-    experiment.check(root)
     generation, judge = experiment.generation, experiment.judging
-    missing = lacking(experiment, machine, root)
-    if missing and not options.dry_run:
-        raise InputError("\n".join(missing))
+    problems = (preflight or Preflight())(experiment, machine, options)
+    missing = list(problems.lacking)
+    (replace(problems, lacking=()) if options.dry_run else problems).refuse()
     if options.dry_run:
         missing += generation.asked_later() + (judge.asked_later() if judge else [])
     else:
@@ -61,7 +51,8 @@ def plan_run(
             key=stage.key,
             cached=stage.key not in forced and store.find(stage.name, stage.key) is not None,
             forced=stage.key in forced,
-            inputs=tuple(source.label for source in stage.inputs),
+            inputs=tuple(source.label for source in stage.inputs.values()),
+            kind=stage.name,
         )
         for stage in chosen
     ]
@@ -74,6 +65,8 @@ def plan_run(
         stages=tuple(rows),
         dir=machine.runs_root(),
         lacking=tuple(missing),
-        notes=tuple(notes(experiment.left_out, machine.judge, chosen, rows, store)),
+        notes=tuple(
+            notes(experiment.left_out, experiment.judge, machine.judge, chosen, rows, store)
+        ),
     )
     return plan, chosen

@@ -1,19 +1,84 @@
-"""Before work starts: whether all that the stages still to be done need can be had here, and what a
-person should know of them."""
+"""Before work starts: what is wrong with an experiment or lacking (``preflight``, for a run, a dry
+run, and every job of a sweep); whether all that the stages still to be done need can be had here
+(``make_ready``, for a run alone: it fetches, asks servers and looks for devices); and what a person
+should know of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
+from seva_exp.benchmarks import Judge
+from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError
 from seva_exp.core.machine import JudgeServer, Machine, resolve_device
 from seva_exp.core.runtime import settle
+from seva_exp.core.spec import digest
 from seva_exp.core.store import Store
+from seva_exp.experiment.graph import graph, matching
+from seva_exp.experiment.value import Experiment, Options
 from seva_exp.models import AnyModel
 from seva_exp.runs.events import PlannedStage
-from seva_exp.stages import Align, Answers, Reference, Stage, Verdicts
+from seva_exp.stages import Stage
 from seva_exp.stages.processes import check_processes
 from seva_exp.training import DpoTraining
+
+
+@dataclass(frozen=True)
+class Problems:
+    """What stands between an experiment and its work, each with its field."""
+
+    faults: tuple[str, ...]
+    """What is wrong."""
+    lacking: tuple[str, ...]
+    """What must still be given."""
+
+    def refuse(self) -> None:
+        """Raises InputError if there are any; what is lacking is told where nothing is wrong."""
+        if told := self.faults or self.lacking:
+            raise InputError("\n".join(told))
+
+
+class Preflight:
+    """Looks at experiments. What several of them read from elsewhere (data, model, benchmarks) is
+    looked at once."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, list[str]] = {}
+
+    def __call__(self, experiment: Experiment, machine: Machine, options: Options) -> Problems:
+        """All that can be known without a device, a server or the network."""
+        root = options.data_root_path()
+        key = digest([experiment.given, str(root)])
+        if key not in self._read:
+            self._read[key] = _faults(lambda: experiment.check_given(root))
+        faults = self._read[key] + _faults(experiment.check_views)
+        if not faults:
+            faults = _faults(lambda: _check_names(experiment, machine, options))
+        judge = experiment.judging
+        lacking = [
+            *experiment.lacking(root),
+            *experiment.generation.lacking(machine.server),
+            *(judge.lacking(machine.judge) if judge else []),
+        ]
+        return Problems(tuple(faults), tuple(lacking))
+
+
+def _faults(check: Callable[[], object]) -> list[str]:
+    try:
+        check()
+    except InputError as error:
+        return [str(error)]
+    return []
+
+
+def _check_names(experiment: Experiment, machine: Machine, options: Options) -> None:
+    """The names of stages that are given."""
+    stages = graph(experiment, FileDigests(machine.store_root()), options.data_root_path())
+    if options.stop_after:
+        matching("stop_after", options.stop_after, stages)
+    for name in options.force:
+        matching("force", name, stages)
 
 
 def make_ready(
@@ -27,15 +92,20 @@ def make_ready(
     left = [stage for stage, row in zip(chosen, rows, strict=True) if not row.cached]
     if not left:
         return
-    model.prepare()
-    _prepare_to_ask(left, machine)
-    _prepare_to_judge(left, machine)
+    if any(stage.needs_model for stage in left):
+        model.prepare()
+    first: dict[str, Stage] = {}
+    for stage in left:  # those of one name need the same
+        first.setdefault(stage.name, stage)
+    for stage in first.values():
+        stage.prepare(machine)
     if machine.device != "auto":
         settle()
         resolve_device(machine)
-    if machine.processes > 1 or machine.accelerate:
+    several = machine.processes > 1 or machine.accelerate
+    if several and any(stage.shared for stage in left):
         _check_processes(model, machine)
-    if any(isinstance(stage, (Reference, Align)) for stage in left):
+    if any(stage.scores_pairs for stage in left):
         _check_fast(dpo, model)
 
 
@@ -51,25 +121,9 @@ def _check_processes(model: AnyModel, machine: Machine) -> None:
     check_processes(machine)
 
 
-def _prepare_to_ask(left: Sequence[Stage], machine: Machine) -> None:
-    """Once, where any question is to be asked."""
-    for stage in left:
-        if isinstance(stage, Answers):
-            stage.generation.prepare(machine.server, stage.model)
-            return
-
-
-def _prepare_to_judge(left: Sequence[Stage], machine: Machine) -> None:
-    """Once, where any answer is to be judged."""
-    for stage in left:
-        if isinstance(stage, Verdicts):
-            assert stage.judging
-            stage.judge.prepare(machine.judge, stage.judging)
-            return
-
-
 def notes(
     left_out: Sequence[str],
+    judge: Judge | None,
     server: JudgeServer,
     chosen: Sequence[Stage],
     rows: Sequence[PlannedStage],
@@ -84,11 +138,11 @@ def notes(
         )
     left = {row.key for row in rows if not row.cached}
     found = [
-        (stage, stage.estimate(store, stage.of.key in left))
+        (stage, estimate)
         for stage in chosen
-        if isinstance(stage, Verdicts) and stage.key in left and stage.judge.model and stage.judging
+        if stage.key in left and (estimate := stage.judge_estimate(store, left))
     ]
-    if not found:
+    if not (judge and found):
         return
     sent = sum(e.tokens_sent for _, e in found)
     back = sum(e.tokens_back for _, e in found)
@@ -96,7 +150,7 @@ def notes(
     each = ", ".join(f"{stage.label} {e.calls}" for stage, e in found)
     cost = server.cost(sent, back)
     yield (
-        f"judge {found[0][0].judge.model}: {most}{sum(e.calls for _, e in found)} calls ({each}), "
+        f"judge {judge.model}: {most}{sum(e.calls for _, e in found)} calls ({each}), "
         f"{most}about {sent:,} tokens sent and {back:,} back"
         + ("" if cost is None else f", cost {most}about {cost:.2f}")
     )

@@ -19,7 +19,7 @@ from seva_exp.experiment.preflight import make_ready
 from seva_exp.experiment.value import Experiment, Options
 from seva_exp.runs.events import Listener, Listeners
 from seva_exp.runs.folder import RunDir, collect_outcome
-from seva_exp.stages import Workshop
+from seva_exp.stages import StageContext
 
 
 def run(
@@ -50,14 +50,14 @@ def run(
     plan = replace(plan, dir=folder.path)
     everyone = Listeners([folder, *listeners])
     settle()
-    shop = Workshop(
+    context = StageContext(
         machine, digests, partial(progress, machine.progress), everyone.logged, everyone.warned
     )
     try:
         everyone.planned(plan)
-        execution = Execution(store, shop, folder, everyone)
+        execution = Execution(store, context, folder, everyone)
         execution.run(chosen, plan.stages)
-        shop.release()
+        context.release()
         digests.save()
         outcome = collect_outcome(plan, execution.done, store, folder)
         for listener in (folder, *listeners):

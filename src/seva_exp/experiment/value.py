@@ -156,11 +156,6 @@ class Experiment(Spec):
         ]
         return list(dict.fromkeys(one for one in said if one))
 
-    def check(self, data_root: Path | None = None) -> None:
-        """Everything that can be checked before work starts. Raises InputError."""
-        self.check_given(data_root)
-        self.check_views()
-
     def check_views(self) -> None:
         """The method and its negative views. Raises InputError."""
         self.method.check(self.aug, AUGMENTATIONS)

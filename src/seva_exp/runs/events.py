@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from seva_exp.core.records import Pair, Report, StageResult
+from seva_exp.core.records import Report, StageResult
 from seva_exp.core.spec import Json
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from seva_exp.stages.shown import Answered as Answered
+from seva_exp.stages.shown import Example as Example
 
 
 @dataclass(frozen=True)
@@ -24,6 +22,8 @@ class PlannedStage:
     forced: bool = False
     inputs: tuple[str, ...] = ()
     """Labels of the stages that it reads."""
+    kind: str = ""
+    """The name of the stage's class, e.g. ``answers``."""
 
 
 @dataclass(frozen=True)
@@ -41,27 +41,6 @@ class Plan:
     """Of a dry run: what must be given before it can run. Until then the keys are not final."""
     notes: tuple[str, ...] = ()
     """What else a person should know before it runs: what is left out, what a judge will cost."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """A pair with its pictures: the clean image file and, per negative view, what it showed."""
-
-    pair: Pair
-    clean_image: Path
-    view_images: dict[str, Path]
-
-
-@dataclass(frozen=True)
-class Answered:
-    """What base and final model said on one benchmark: two files of predictions in one order.
-    ``pictures`` tells, of some sample ids, how each one's picture is loaded."""
-
-    benchmark: str
-    protocol: str
-    base: Path
-    aligned: Path
-    pictures: Callable[[Collection[str]], Iterator[tuple[str, Callable[[], Image]]]]
 
 
 @dataclass(frozen=True)

@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 from seva_exp.core.environment import CODE
 from seva_exp.core.errors import InputError
 from seva_exp.core.paths import MARKER
-from seva_exp.core.records import Delta, Pair, PairCounts, Report, StageResult, read_jsonl
+from seva_exp.core.records import ALIGNED, Delta, PairCounts, Report, StageResult
 from seva_exp.core.redact import hide, without_secrets
 from seva_exp.core.spec import Json, canonical
 from seva_exp.core.store import Manifest, Store
-from seva_exp.runs.events import Answered, Example, Listener, Outcome, Plan
+from seva_exp.runs.events import Listener, Outcome, Plan
 from seva_exp.runs.links import write_link
-from seva_exp.stages import (
-    Align,
-    Compare,
-    Evaluate,
-    Pairs,
-    Stage,
-    Trained,
-    Verdicts,
-    read_deltas,
-    read_scores,
-)
+from seva_exp.stages import Stage
+from seva_exp.stages.artifacts import PairArtifact, ScoreArtifact
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-Found = TypeVar("Found", bound=Stage)
 GALLERY = 24
 """Most example pairs in a report."""
 
@@ -108,14 +94,17 @@ def collect_outcome(
 ) -> Outcome:
     """Read from the artifacts what a report shows."""
     stages = [stage for stage, _, _ in done]
-    path = {stage.label: store.path(stage.name, stage.key) for stage in stages}
+
+    def path_of(stage: Stage) -> Path:
+        return store.path(stage.name, stage.key)
+
     results, summaries = [], {}
     for stage, manifest, cached in done:
         seconds = round(manifest.seconds, 3)
         results.append(StageResult(stage.label, stage.key, cached, seconds))
         summaries[stage.label] = manifest.summary
     pairs = _pairs(stages)
-    trained = _last(s for s in stages if isinstance(s, Trained))
+    trained = _last(stage for stage in stages if stage.trains)
     counts = summaries[pairs.label] if pairs else None
     links = {"adapter": f"{trained.label}/adapter"} if trained else {}
     links |= {"pairs.jsonl": f"{pairs.label}/pairs.jsonl"} if pairs else {}
@@ -129,88 +118,46 @@ def collect_outcome(
         if counts
         else None,
         scores=tuple(
-            score
-            for stage in _measured(stages)
-            for score in stage.named(read_scores(path[stage.label]))
+            score for stage in _measured(stages) for score in stage.scores(path_of(stage))
         ),
-        deltas=tuple(_deltas(stages, path)),
+        deltas=tuple(_deltas(stages, path_of)),
     )
     return Outcome(
         plan=plan,
         report=report,
-        examples=tuple(_examples(stages, path)),
-        training=tuple(_training(stages, path)),
+        examples=tuple(pairs.examples(path_of, GALLERY)) if pairs else (),
+        training=tuple(
+            {"stage": stage.label, **row}
+            for stage in stages
+            for row in stage.makes(path_of(stage)).training()
+        ),
         stage_metrics=summaries,
         environment={n: v for n, v in done[-1][1].environment.items() if n != CODE},
-        answered=tuple(
-            _answered(stage, path) for stage in stages if isinstance(stage, Compare) and stage.final
-        ),
+        answered=tuple(filter(None, (stage.answered(path_of) for stage in stages))),
         links=links,
     )
 
 
-def _last(stages: Iterable[Found]) -> Found | None:
+def _last(stages: Iterable[Stage]) -> Stage | None:
     """Of several rounds, the last one's stage."""
     return ([None, *stages])[-1]
 
 
-def _pairs(stages: Sequence[Stage]) -> Pairs | None:
-    """Those that the last alignment learnt from; where there was none, the last that were made."""
-    align = _last(s for s in stages if isinstance(s, Align))
-    return align.pairs if align else _last(s for s in stages if isinstance(s, Pairs))
+def _pairs(stages: Sequence[Stage]) -> Stage | None:
+    """That of which the last alignment learnt; where there was none, the last that made pairs."""
+    aligned = _last(stage for stage in stages if stage.trains and stage.scores_pairs)
+    made = _last(stage for stage in stages if stage.makes is PairArtifact)
+    return aligned.inputs["pairs"] if aligned else made
 
 
-def _measured(stages: Sequence[Stage]) -> list[Evaluate | Verdicts]:
+def _measured(stages: Sequence[Stage]) -> list[Stage]:
     """The stages whose scores are the run's: of a judged benchmark the judge's alone."""
-    found = [stage for stage in stages if isinstance(stage, (Evaluate, Verdicts))]
-    judged = {stage.of.label for stage in found if isinstance(stage, Verdicts)}
+    judged = {stage.inputs["of"].label for stage in stages if stage.judges}
+    found = (stage for stage in stages if stage.makes is ScoreArtifact)
     return [stage for stage in found if stage.label not in judged]
 
 
-def _deltas(stages: Sequence[Stage], path: dict[str, Path]) -> Iterator[Delta]:
+def _deltas(stages: Sequence[Stage], path_of: Callable[[Stage], Path]) -> list[Delta]:
     """Those of the final model first, then those of the models on the way to it."""
-    compares = [stage for stage in stages if isinstance(stage, Compare)]
-    for stage in sorted(compares, key=lambda stage: not stage.final):
-        yield from stage.named(read_deltas(path[stage.label]))
-
-
-def _answered(compare: Compare, path: dict[str, Path]) -> Answered:
-    base, after = compare.base, compare.after
-
-    def pictures(wanted: Collection[str]) -> Iterator[tuple[str, Callable[[], Image]]]:
-        for question in base.benchmark.questions(base.root):
-            if question.id in wanted:
-                yield question.id, question.load
-
-    said, says = (path[stage.label] / "predictions.jsonl" for stage in (base, after))
-    return Answered(base.benchmark_name, base.protocol, said, says, pictures)
-
-
-def _training(stages: Sequence[Stage], path: dict[str, Path]) -> Iterator[Json]:
-    for stage in stages:
-        if isinstance(stage, Trained):
-            lines = (path[stage.label] / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-            yield from ({"stage": stage.label, **json.loads(line)} for line in lines)
-
-
-def _examples(stages: Sequence[Stage], path: dict[str, Path]) -> list[Example]:
-    """The first pairs of which every view's picture was kept."""
-    pairs = _pairs(stages)
-    if pairs is None:
-        return []
-    previews = {stage.view: _previews(path[stage.label]) for stage in pairs.negatives}
-    root = pairs.samples.data.image_root(path[pairs.samples.label])
-    found = []
-    for pair in read_jsonl(path[pairs.label] / "pairs.jsonl", Pair):
-        if all(pair.sample_id in previews[view] for view in pair.views):
-            shown = {view: previews[view][pair.sample_id] for view in pair.views}
-            found.append(Example(pair, root / pair.image.path, shown))
-        if len(found) == GALLERY:
-            break
-    return found
-
-
-def _previews(artifact: Path) -> dict[str, Path]:
-    folder = artifact / "previews"
-    rows = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    return {row["sample_id"]: folder / row["file"] for row in rows}
+    found = [delta for stage in stages for delta in stage.deltas(path_of(stage))]
+    return sorted(found, key=lambda delta: delta.model != ALIGNED)

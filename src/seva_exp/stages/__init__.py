@@ -1,32 +1,42 @@
 """The stages: what each takes, makes and depends on."""
 
-from seva_exp.stages.base import Stage, Workshop
-from seva_exp.stages.evaluation import (
-    Compare,
-    Evaluate,
-    Verdicts,
-    paired,
-    read_deltas,
-    read_scores,
-)
+from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
+from seva_exp.stages.evaluation import Compare, Evaluate, JudgeAnswers, paired
 from seva_exp.stages.preferences import Answers, Pairs, Samples
-from seva_exp.stages.training import Align, FineTune, Infuse, Reference, Trained
+from seva_exp.stages.training import Align, FineTune, Infuse, Reference
+
+STAGES: dict[str, type[Stage]] = {
+    stage.name: stage
+    for stage in (
+        Samples,
+        Answers,
+        Pairs,
+        Reference,
+        Align,
+        Infuse,
+        FineTune,
+        Evaluate,
+        JudgeAnswers,
+        Compare,
+    )
+}
+"""By name, which is what the labels of a run begin with."""
 
 __all__ = [
+    "STAGES",
     "Align",
     "Answers",
     "Compare",
     "Evaluate",
     "FineTune",
     "Infuse",
+    "Inputs",
+    "JudgeAnswers",
     "Pairs",
     "Reference",
     "Samples",
     "Stage",
+    "StageContext",
     "Trained",
-    "Verdicts",
-    "Workshop",
     "paired",
-    "read_deltas",
-    "read_scores",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,20 +20,26 @@ from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.interfaces import Placement, Progress
 from seva_exp.core.machine import Machine
 from seva_exp.core.main_memory import free_bytes
+from seva_exp.core.records import Delta, Score
 from seva_exp.core.spec import Json, digest
 from seva_exp.models import AnyModel
+from seva_exp.stages.artifacts import AdapterArtifact, Artifact
+from seva_exp.stages.shown import Answered, Example
 
 if TYPE_CHECKING:
+    from seva_exp.benchmarks.judge_answers import Estimate
     from seva_exp.core.store import Store
     from seva_exp.models.vlm import Vlm
 
 
+Inputs = Mapping[str, Path]
+"""Where the artifacts of a stage's inputs lie, by the inputs' names."""
 CACHE_SHARE = 0.25
 """Of the free main memory, what pictures' features may take."""
 
 
 @dataclass
-class Workshop:
+class StageContext:
     """What stages work with: nothing here changes a result."""
 
     machine: Machine
@@ -123,26 +129,74 @@ def load_model(
 
 @dataclass(frozen=True)
 class Stage(ABC):
-    """Base of the stages. ``paths`` given to ``run`` are those of ``inputs``, in order."""
+    """Base of the stages. What a stage is stands in its class: others ask for that, never for the
+    class itself."""
 
     name: ClassVar[str]
     """Folder in the store, and the first part of the label."""
     version: ClassVar[int]
     """Raised when the same spec gives another result."""
+    makes: ClassVar[type[Artifact]]
+    """The kind of its artifact, which reads it: ``stage.makes(path)``."""
+    needs_model: ClassVar[bool] = False
+    """Whether it loads the experiment's model."""
+    trains: ClassVar[bool] = False
+    """Whether it changes the model: its artifact is an adapter."""
+    scores_pairs: ClassVar[bool] = False
+    """Whether it looks at pairs with the model, as ``dpo`` says."""
+    measures: ClassVar[bool] = False
+    """Whether there are scores, or differences of them, when it is done."""
+    judges: ClassVar[bool] = False
+    """Whether it asks a judge about the answers of its input ``of``, whose scores it replaces."""
+    shared: ClassVar[bool] = False
+    """Whether ``machine.processes`` share its work."""
+    batch_field: ClassVar[str] = "batch_size"
+    """The field of the machine to lower when memory runs out."""
 
     @property
     def label(self) -> str:
         """Name in a run, such as ``answers.clean``; unique in it."""
         return self.name
 
-    @property
-    def inputs(self) -> tuple[Stage, ...]:
-        """The stages whose artifacts this one reads."""
-        return ()
+    def is_called(self, name: str) -> bool:
+        """Whether a person who says ``name`` means it: its label, or whole first words of it."""
+        return f"{self.label}.".startswith(f"{name}.")
 
-    def judge_calls(self, store: Store) -> int:
-        """How often it would ask a judge (a paid service, mostly) beside what ``store`` has."""
-        return 0
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The stages whose artifacts this one reads, by the names that ``run`` knows them by; their
+        order is part of the key."""
+        return {}
+
+    def prepare(self, machine: Machine) -> None:  # noqa: B027 (most need nothing)
+        """Make sure, before any work starts, that what it needs beside the model can be had. Raises
+        InputError."""
+
+    def nothing_to_do(self, summaries: Mapping[str, Json]) -> str:
+        """Why there is no work for it, by its inputs' summaries; empty where there is."""
+        return ""
+
+    def judge_estimate(self, store: Store, renewed: Collection[str] = ()) -> Estimate | None:
+        """How much a judge would be asked (a paid service, mostly) beside what ``store`` has; None
+        where none is asked. The artifacts with keys in ``renewed`` will be replaced."""
+        return None
+
+    def scores(self, path: Path) -> list[Score]:
+        """The scores of its artifact in ``path``, under this run's names; none where it scores
+        nothing."""
+        return []
+
+    def deltas(self, path: Path) -> list[Delta]:
+        """The differences of its artifact in ``path``, under this run's names."""
+        return []
+
+    def examples(self, path_of: Callable[[Stage], Path], most: int) -> list[Example]:
+        """Pairs to look at, where it makes them."""
+        return []
+
+    def answered(self, path_of: Callable[[Stage], Path]) -> Answered | None:
+        """Where it compares base and final model: what both said."""
+        return None
 
     @abstractmethod
     def spec(self) -> Json:
@@ -156,10 +210,20 @@ class Stage(ABC):
                 "stage": self.name,
                 "version": self.version,
                 "spec": self.spec(),
-                "inputs": [stage.key for stage in self.inputs],
+                "inputs": [stage.key for stage in self.inputs.values()],
             }
         )
 
     @abstractmethod
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         """Fill ``work`` and return the summary for the manifest."""
+
+
+class Trained(Stage):
+    """Base of the stages that train the model."""
+
+    makes: ClassVar[type[AdapterArtifact]] = AdapterArtifact
+    needs_model: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
+    shared: ClassVar[bool] = True
+    batch_field: ClassVar[str] = "train_batch_size"

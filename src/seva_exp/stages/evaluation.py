@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from seva_exp.benchmarks import AnyBenchmark, Judge
 from seva_exp.core.digests import FileDigests
-from seva_exp.core.records import BASE, Delta, Prediction, Score, read_jsonl, write_jsonl
+from seva_exp.core.machine import Machine
+from seva_exp.core.records import BASE, Delta, Prediction, Score, write_jsonl
 from seva_exp.core.spec import Json
 from seva_exp.core.store import Store
 from seva_exp.models import AnyModel
-from seva_exp.stages.base import Stage, Workshop
+from seva_exp.stages.artifacts import DeltaArtifact, ScoreArtifact
+from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.processes import Job, launch
-from seva_exp.stages.training import Trained
+from seva_exp.stages.shown import Answered
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from seva_exp.benchmarks.judge_answers import Bench, Estimate
     from seva_exp.benchmarks.judging import Judging
 
@@ -29,6 +34,10 @@ class Evaluate(Stage):
 
     name: ClassVar[str] = "evaluate"
     version: ClassVar[int] = 4
+    makes: ClassVar[type[ScoreArtifact]] = ScoreArtifact
+    needs_model: ClassVar[bool] = True
+    measures: ClassVar[bool] = True
+    shared: ClassVar[bool] = True
     model: AnyModel
     benchmark_name: str
     benchmark: AnyBenchmark
@@ -43,17 +52,16 @@ class Evaluate(Stage):
         return f"evaluate.{self.which}.{self.benchmark_name}"
 
     @property
-    def inputs(self) -> tuple[Stage, ...]:
-        return (self.trained,) if self.trained else ()
+    def inputs(self) -> Mapping[str, Stage]:
+        return {"adapter": self.trained} if self.trained else {}
 
     @property
     def protocol(self) -> str:
         """The name that its scores bear."""
         return self.benchmark.protocol_name
 
-    def named(self, found: list[Score]) -> list[Score]:
-        """Scores under this run's names of benchmark and model (the artifact may be another
-        run's)."""
+    def scores(self, path: Path) -> list[Score]:
+        found = self.makes(path).scores()  # the artifact may be another run's
         return [replace(s, benchmark=self.benchmark_name, model=self.which) for s in found]
 
     def spec(self) -> Json:
@@ -63,31 +71,31 @@ class Evaluate(Stage):
             "protocol": self.protocol,
         }
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         from seva_exp.benchmarks.evaluate import conclude
 
-        job, start = Job(self.share, self.label, work, paths, together=False), time.monotonic()
-        several = shop.machine.processes > 1
-        done = launch(job, shop) if several else [job.task(work, paths, shop)]
+        job, start = Job(self.share, self.label, work, inputs, together=False), time.monotonic()
+        several = context.machine.processes > 1
+        done = launch(job, context) if several else [job.task(work, inputs, context)]
         seconds = time.monotonic() - start
         summary, found = conclude(
             self.benchmark, work, model=self.which, name=self.benchmark_name, root=self.root
         )
-        write_jsonl(work / "scores.jsonl", found)
+        write_jsonl(self.makes(work).scores_file, found)
         asked = sum(one["asked"] for one in done)
         return {**summary, "questions_per_second": round(asked / seconds, 1)}
 
-    def share(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def share(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         """What one process does: it asks the questions on its share of the pictures."""
         from seva_exp.benchmarks.evaluate import ask
         from seva_exp.decoding.engine import Engine
 
-        adapter = paths[0] / "adapter" if paths else None
-        placement = shop.placement(work)
+        adapter = self.trained.makes(inputs["adapter"]).adapter if self.trained else None
+        placement = context.placement(work)
 
         def engine() -> Engine:
             return Engine(
-                shop.model(self.model, adapter),
+                context.model(self.model, adapter),
                 placement.batch_size,
                 tokens=placement.generation_tokens,
                 neighbours=placement.neighbours,
@@ -95,18 +103,23 @@ class Evaluate(Stage):
                 warn=placement.warn,
             )
 
-        asked = ask(self.benchmark, engine, placement, self.label, shop.rank, shop.ranks, self.root)
+        asked = ask(
+            self.benchmark, engine, placement, self.label, context.rank, context.ranks, self.root
+        )
         return {"asked": asked}
 
 
 @dataclass(frozen=True)
-class Verdicts(Stage):
+class JudgeAnswers(Stage):
     """What a judge makes of one evaluation's answers: ``judgements.jsonl``, and
     ``predictions.jsonl`` and ``scores.jsonl`` as an evaluation's. The evaluation's key knows
     nothing of the judge: another one reads the same answers."""
 
     name: ClassVar[str] = "judge"
     version: ClassVar[int] = 2
+    makes: ClassVar[type[ScoreArtifact]] = ScoreArtifact
+    measures: ClassVar[bool] = True
+    judges: ClassVar[bool] = True
     of: Evaluate
     judge: Judge
 
@@ -135,8 +148,8 @@ class Verdicts(Stage):
         return f"judge.{self.which}.{self.benchmark_name}"
 
     @property
-    def inputs(self) -> tuple[Stage, ...]:
-        return (self.of,)
+    def inputs(self) -> Mapping[str, Stage]:
+        return {"of": self.of}
 
     @property
     def protocol(self) -> str:
@@ -149,9 +162,12 @@ class Verdicts(Stage):
         lacking = self.benchmark.lacking(self.of.root)
         return None if lacking else self.benchmark.judging(self.of.root, self.judge.own_prompts)
 
-    def named(self, found: list[Score]) -> list[Score]:
-        """Scores under this run's names of benchmark and model."""
-        return self.of.named(found)
+    def scores(self, path: Path) -> list[Score]:
+        return self.of.scores(path)
+
+    def prepare(self, machine: Machine) -> None:
+        assert self.judging
+        self.judge.prepare(machine.judge, self.judging)
 
     def spec(self) -> Json:
         return {"judge": self.judge.identity(self.judging), "protocol": self.protocol}
@@ -164,38 +180,38 @@ class Verdicts(Stage):
         assert self.judging
         return Bench(self.benchmark, self.judging, self.judge, Replies(store))
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         from seva_exp.benchmarks.judge_answers import judge_all, judged_scores, settled
 
-        found = list(read_jsonl(paths[0] / "predictions.jsonl", Prediction))
-        bench = self.bench(shop.machine.store_root())
+        found = list(self.of.makes(inputs["of"]).predictions())
+        bench = self.bench(context.machine.store_root())
         cases = bench.cases(list(self.benchmark.questions(self.of.root)), found)
-        server = shop.machine.judge
-        judgements, summary = judge_all(bench, cases, server, shop.progress, shop.warn, self.label)
+        server = context.machine.judge
+        judgements, summary = judge_all(
+            bench, cases, server, context.progress, context.warn, self.label
+        )
         write_jsonl(work / "judgements.jsonl", judgements)
-        write_jsonl(work / "predictions.jsonl", settled(found, judgements))
+        write_jsonl(self.makes(work).file, settled(found, judgements))
         names = {
             "model": self.which, "benchmark": self.benchmark_name, "protocol": self.protocol,
         }  # fmt: skip
-        write_jsonl(work / "scores.jsonl", judged_scores(self.benchmark, found, judgements, names))
+        scores = judged_scores(self.benchmark, found, judgements, names)
+        write_jsonl(self.makes(work).scores_file, scores)
         if summary["unjudged"]:
-            shop.warn(
+            context.warn(
                 f"{self.label}: {summary['unjudged']} of {summary['judgements']} judgements could "
                 f"not be had (reported as unjudged); force=[{self.label}] asks for them again"
             )
         return summary
 
-    def judge_calls(self, store: Store) -> int:
-        asked = self.judge.model and self.judging
-        return self.estimate(store, again=False).calls if asked else 0
-
-    def estimate(self, store: Store, again: bool) -> Estimate:
-        """What judging will take; ``again``: the answers in the store will be replaced."""
+    def judge_estimate(self, store: Store, renewed: Collection[str] = ()) -> Estimate | None:
         from seva_exp.benchmarks.judge_answers import estimate
 
+        if not (self.judge.model and self.judging):
+            return None
         path = store.path(self.of.name, self.of.key)
-        there = not again and store.find(self.of.name, self.of.key) is not None
-        found = list(read_jsonl(path / "predictions.jsonl", Prediction)) if there else None
+        there = self.of.key not in renewed and store.find(self.of.name, self.of.key) is not None
+        found = list(self.of.makes(path).predictions()) if there else None
         questions = list(self.benchmark.questions(self.of.root))
         return estimate(self.bench(store.root), questions, found)
 
@@ -206,8 +222,10 @@ class Compare(Stage):
 
     name: ClassVar[str] = "compare"
     version: ClassVar[int] = 2
-    base: Evaluate | Verdicts
-    after: Evaluate | Verdicts
+    makes: ClassVar[type[DeltaArtifact]] = DeltaArtifact
+    measures: ClassVar[bool] = True
+    base: Evaluate | JudgeAnswers
+    after: Evaluate | JudgeAnswers
     final: bool = True
     """Whether ``after`` is the run's final model: its comparison is just called by the
     benchmark."""
@@ -218,21 +236,33 @@ class Compare(Stage):
         return f"compare.{which}{self.base.benchmark_name}"
 
     @property
-    def inputs(self) -> tuple[Stage, ...]:
-        return (self.base, self.after)
+    def inputs(self) -> Mapping[str, Stage]:
+        return {"base": self.base, "after": self.after}
 
-    def named(self, found: list[Delta]) -> list[Delta]:
-        """Deltas under this run's names of benchmark and model."""
-        name = self.base.benchmark_name
+    def deltas(self, path: Path) -> list[Delta]:
+        name, found = self.base.benchmark_name, self.makes(path).deltas()
         return [replace(delta, benchmark=name, model=self.after.which) for delta in found]
+
+    def answered(self, path_of: Callable[[Stage], Path]) -> Answered | None:
+        base, after = self.base, self.after
+
+        def pictures(wanted: Collection[str]) -> Iterator[tuple[str, Callable[[], Image]]]:
+            for question in base.benchmark.questions(base.root):
+                if question.id in wanted:
+                    yield question.id, question.load
+
+        said, says = (stage.makes(path_of(stage)).file for stage in (base, after))
+        found = Answered(base.benchmark_name, base.protocol, said, says, pictures)
+        return found if self.final else None
 
     def spec(self) -> Json:
         return {"protocol": self.base.protocol}
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
-        before, after = (list(read_jsonl(p / "predictions.jsonl", Prediction)) for p in paths)
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
+        before = list(self.base.makes(inputs["base"]).predictions())
+        after = list(self.after.makes(inputs["after"]).predictions())
         found = paired(self.base.benchmark, self.base.benchmark_name, before, after)
-        write_jsonl(work / "deltas.jsonl", found)
+        write_jsonl(self.makes(work).file, found)
         return {"metrics": len(found)}
 
 
@@ -255,13 +285,3 @@ def scored_in_both(
     left_open = {one.sample_id for one in (*before, *after) if one.score is None}
     kept = [[one for one in some if one.sample_id not in left_open] for some in (before, after)]
     return kept[0], kept[1]
-
-
-def read_scores(path: Path) -> list[Score]:
-    """The scores of an evaluate artifact."""
-    return list(read_jsonl(path / "scores.jsonl", Score))
-
-
-def read_deltas(path: Path) -> list[Delta]:
-    """The deltas of a compare artifact."""
-    return list(read_jsonl(path / "deltas.jsonl", Delta))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from seva_exp.augment import AnyAugmentation
 from seva_exp.core.digests import FileDigests
-from seva_exp.core.records import CLEAN, Answer, Drop, Sample, jsonl_writer, read_jsonl
+from seva_exp.core.machine import Machine
+from seva_exp.core.records import CLEAN, Drop, Sample, jsonl_writer
 from seva_exp.core.spec import Json
 from seva_exp.data import NOT_DRAWN, AnyData
 from seva_exp.decoding import AnyGeneration
@@ -20,8 +21,10 @@ from seva_exp.inputs.views import Asking, Draw, View
 from seva_exp.models import AnyModel
 from seva_exp.preferences import AnyFilter, Newlines
 from seva_exp.preferences.shards import Shard, Shards
-from seva_exp.stages.base import Stage, Workshop
+from seva_exp.stages.artifacts import AnswerArtifact, PairArtifact, SampleArtifact
+from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.processes import Job, launch
+from seva_exp.stages.shown import Example
 
 if TYPE_CHECKING:
     from seva_exp.preferences.pairs import Group
@@ -42,6 +45,7 @@ class Samples(Stage):
 
     name: ClassVar[str] = "samples"
     version: ClassVar[int] = 2
+    makes: ClassVar[type[SampleArtifact]] = SampleArtifact
     data: AnyData
     seed: int
     digests: FileDigests = field(compare=False)
@@ -59,12 +63,12 @@ class Samples(Stage):
             "plain": self.plain.to_json() if self.plain else None,
         }
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
-        made = self.data.read(self.seed, work, shop.digests, self.where)
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
+        made = self.data.read(self.seed, work, context.digests, self.where)
         samples, reasons = 0, Counter[str]()
         left_out: list[str] = []
         with (
-            jsonl_writer(work / "samples.jsonl") as sample,
+            jsonl_writer(self.makes(work).file) as sample,
             jsonl_writer(work / "drops.jsonl") as drop,
         ):
             for one in self._asked_plainly(made) if self.plain else made:
@@ -109,6 +113,9 @@ class Answers(Stage):
 
     name: ClassVar[str] = "answers"
     version: ClassVar[int] = 2
+    makes: ClassVar[type[AnswerArtifact]] = AnswerArtifact
+    needs_model: ClassVar[bool] = True
+    shared: ClassVar[bool] = True
     samples: Samples
     model: AnyModel
     generation: AnyGeneration
@@ -117,7 +124,7 @@ class Answers(Stage):
     seed: int
     asking: Asking | None = None
     draw: Draw | None = None
-    adapter: Stage | None = None
+    adapter: Trained | None = None
     suffix: str = ""
 
     @property
@@ -126,8 +133,12 @@ class Answers(Stage):
         return f"answers.{asked}{self.suffix}"
 
     @property
-    def inputs(self) -> tuple[Stage, ...]:
-        return (self.samples, self.adapter) if self.adapter else (self.samples,)
+    def inputs(self) -> Mapping[str, Stage]:
+        before = {"adapter": self.adapter} if self.adapter else {}
+        return {"samples": self.samples, **before}
+
+    def prepare(self, machine: Machine) -> None:
+        self.generation.prepare(machine.server, self.model)
 
     @property
     def _random(self) -> bool:
@@ -146,46 +157,46 @@ class Answers(Stage):
             "seed": self.seed if self._random else None,
         }
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         from seva_exp.preferences.answers import summarize
 
-        shards = self._shards(work, paths)
+        shards, answers = self._shards(work, inputs), self.makes(work).file
         left, start = shards.begin(), time.monotonic()
-        job = Job(partial(self.share, left), self.label, work, paths, together=False)
-        if left and shop.machine.processes > 1 and self.generation.in_process:
-            done = launch(job, shop, shards.told)
+        job = Job(partial(self.share, left), self.label, work, inputs, together=False)
+        if left and context.machine.processes > 1 and self.generation.in_process:
+            done = launch(job, context, shards.told)
         else:
-            done = [job.task(work, paths, shop)]
+            done = [job.task(work, inputs, context)]
         seconds = time.monotonic() - start
-        shards.merge(work / "answers.jsonl")
-        return summarize(work / "answers.jsonl", sum(one["tokens"] for one in done), seconds)
+        shards.merge(answers)
+        return summarize(answers, sum(one["tokens"] for one in done), seconds)
 
-    def share(self, left: list[Shard], work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def share(self, left: list[Shard], work: Path, inputs: Inputs, context: StageContext) -> Json:
         """What one process does: it answers shards of ``left`` while there are some."""
         from seva_exp.preferences.answers import Asker, answer_shards, write_previews
 
-        shards = self._shards(work, paths)
-        adapter = paths[1] / "adapter" if self.adapter else None
+        shards, samples = self._shards(work, inputs), self.samples.makes(inputs["samples"])
+        adapter = self.adapter.makes(inputs["adapter"]).adapter if self.adapter else None
         asker = Asker(
             self.model,
-            lambda: shop.model(self.model, adapter),
-            lambda: read_jsonl(paths[0] / "samples.jsonl", Sample),
-            self.samples.data.image_root(paths[0]),
+            lambda: context.model(self.model, adapter),
+            samples.samples,
+            self.samples.data.image_root(samples.path),
             View(self.view, self.augmentation, self.seed, self.asking),
             self.generation,
-            shop.placement(work),
+            context.placement(work),
         )
         total, todo = (sum(s.asked for s in of) for of in (shards.all, left))
-        with shop.progress(self.label, total, "answer") as meter:
-            if shop.rank == 0:
+        with context.progress(self.label, total, "answer") as meter:
+            if context.rank == 0:
                 meter.update(total - todo)
-            tokens = answer_shards(shards, left, asker, meter, shop.rank, shop.ranks)
-        if shop.rank == 0:
+            tokens = answer_shards(shards, left, asker, meter, context.rank, context.ranks)
+        if context.rank == 0:
             write_previews(asker, shards.samples(), PREVIEWS)
         return {"tokens": tokens}
 
-    def _shards(self, work: Path, paths: list[Path]) -> Shards:
-        return Shards(paths[0] / "samples.jsonl", self._asks, work)
+    def _shards(self, work: Path, inputs: Inputs) -> Shards:
+        return Shards(self.samples.makes(inputs["samples"]).file, self._asks, work)
 
     def _asks(self, sample: Sample) -> bool:
         return self.draw is None or self.draw(self.seed, sample.id) == self.view
@@ -197,6 +208,7 @@ class Pairs(Stage):
 
     name: ClassVar[str] = "pairs"
     version: ClassVar[int] = 2
+    makes: ClassVar[type[PairArtifact]] = PairArtifact
     samples: Samples
     clean: Answers
     negatives: tuple[Answers, ...]
@@ -210,8 +222,9 @@ class Pairs(Stage):
         return f"pairs{self.suffix}"
 
     @property
-    def inputs(self) -> tuple[Stage, ...]:
-        return (self.samples, self.clean, *self.negatives)
+    def inputs(self) -> Mapping[str, Stage]:
+        negatives = {f"negative.{stage.view}": stage for stage in self.negatives}
+        return {"samples": self.samples, "clean": self.clean, **negatives}
 
     def spec(self) -> Json:
         # The views' names are in the pairs, so they are part of what is made.
@@ -222,24 +235,40 @@ class Pairs(Stage):
             "seed": self.seed if any(one.seeded for one in self.filters) else None,
         }
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         from seva_exp.preferences.pairs import Tally, grouped, make_pairs
 
         def groups() -> Iterator[Group]:
-            samples = read_jsonl(paths[0] / "samples.jsonl", Sample)
-            clean, *negatives = (read_jsonl(p / "answers.jsonl", Answer) for p in paths[1:])
-            views = (stage.view for stage in self.negatives)
-            return grouped(samples, clean, dict(zip(views, negatives, strict=True)))
+            samples = self.samples.makes(inputs["samples"]).samples()
+            clean = self.clean.makes(inputs["clean"]).answers()
+            negatives = {
+                stage.view: stage.makes(inputs[f"negative.{stage.view}"]).answers()
+                for stage in self.negatives
+            }
+            return grouped(samples, clean, negatives)
 
         tally = Tally([stage.view for stage in self.negatives])
         with (
-            jsonl_writer(work / "pairs.jsonl") as pair,
+            jsonl_writer(self.makes(work).file) as pair,
             jsonl_writer(work / "drops.jsonl") as drop,
         ):
             for made in make_pairs(groups, self.filters, self.seed, self.newlines):
                 tally.add(made)
                 (drop if isinstance(made.result, Drop) else pair)(made.result)
         return tally.summary()
+
+    def examples(self, path_of: Callable[[Stage], Path], most: int) -> list[Example]:
+        """The first pairs of which every view's picture was kept."""
+        previews = {one.view: one.makes(path_of(one)).previews() for one in self.negatives}
+        root = self.samples.data.image_root(path_of(self.samples))
+        found: list[Example] = []
+        for pair in self.makes(path_of(self)).pairs():
+            if len(found) == most:
+                break
+            if all(pair.sample_id in previews[view] for view in pair.views):
+                shown = {view: previews[view][pair.sample_id] for view in pair.views}
+                found.append(Example(pair, root / pair.image.path, shown))
+        return found
 
 
 def told(drop: Drop) -> str:

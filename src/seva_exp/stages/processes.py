@@ -29,7 +29,7 @@ from seva_exp.core.machine import Machine, resolve_device
 from seva_exp.core.spec import Json
 from seva_exp.core.store import PARTS
 from seva_exp.stages.accelerate_config import launch_environment
-from seva_exp.stages.base import Workshop
+from seva_exp.stages.base import Inputs, StageContext
 
 JOB, EVENTS, RESULT = "job.pickle", "events-{}.jsonl", "result-{}.json"
 ERROR = "error-{}.pickle"
@@ -41,32 +41,34 @@ POLL = 0.1
 
 @dataclass(frozen=True)
 class Job:
-    """The work of one process: ``task(work, paths, shop)`` of the stage called ``label``."""
+    """The work of one process: ``task(work, inputs, context)`` of the stage called ``label``."""
 
-    task: Callable[[Path, list[Path], Workshop], Json]
+    task: Callable[[Path, Inputs, StageContext], Json]
     label: str
     work: Path
-    paths: list[Path]
+    inputs: Inputs
     together: bool = True
     """Whether the processes are one training; else each works for itself."""
 
 
-def launch(job: Job, shop: Workshop, told: Callable[[int], str] = lambda rank: "") -> list[Json]:
+def launch(
+    job: Job, context: StageContext, told: Callable[[int], str] = lambda rank: ""
+) -> list[Json]:
     """Do the job in ``machine.processes`` processes; what each returns. Raises the error of a rank
     that stops, and StageError for one that dies, with ``told(rank)``: what it was working on."""
-    device, accelerate = check_processes(shop.machine)
-    shop.release()
+    device, accelerate = check_processes(context.machine)
+    context.release()
     scratch = job.work / PARTS / SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    each = environments(shop.machine, device, accelerate if job.together else {})
+    each = environments(context.machine, device, accelerate if job.together else {})
     with ExitStack() as stack:
-        (scratch / JOB).write_bytes(pickle.dumps((job, shop.machine, device)))
+        (scratch / JOB).write_bytes(pickle.dumps((job, context.machine, device)))
         ranks = [
             stack.enter_context(_Rank(number, environment, scratch))
             for number, environment in enumerate(each)
         ]
-        hear = _Hearing(scratch, len(ranks), shop, stack)
+        hear = _Hearing(scratch, len(ranks), context, stack)
         while any(rank.running for rank in ranks):
             hear()
             if failed := [rank for rank in ranks if rank.failed]:
@@ -202,9 +204,9 @@ class _Hearing:
     """Hands on what the ranks write: a line is a step's numbers, a warning, or a progress bar's.
     Bars of one name are one: it counts what all ranks do."""
 
-    def __init__(self, scratch: Path, ranks: int, shop: Workshop, stack: ExitStack) -> None:
+    def __init__(self, scratch: Path, ranks: int, context: StageContext, stack: ExitStack) -> None:
         self._read = dict.fromkeys([scratch / EVENTS.format(rank) for rank in range(ranks)], 0)
-        self._shop = shop
+        self._shop = context
         self._stack = stack
         self._bars: dict[str, Any] = {}
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from seva_exp.augment import AnyAugmentation
-from seva_exp.core.records import Answer, Pair, Sample, jsonl_writer, read_jsonl
+from seva_exp.core.records import jsonl_writer
 from seva_exp.core.spec import Json
 from seva_exp.inputs.prompts import infuse
 from seva_exp.inputs.views import View
 from seva_exp.methods import Against, SticMethod
 from seva_exp.models import AnyModel
-from seva_exp.stages.base import Stage, Workshop
+from seva_exp.stages.artifacts import InstructionArtifact, ReferenceArtifact
+from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.preferences import Answers, Pairs, Samples
 from seva_exp.stages.processes import Job, launch
 from seva_exp.training import DpoTraining, SftTraining
-
-
-class Trained(Stage):
-    """Stages that make an adapter."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +33,23 @@ class Alignment(Stage):
     start: Align | None = None
     against: Against = "previous"
     suffix: str = ""
+    needs_model: ClassVar[bool] = True
+    scores_pairs: ClassVar[bool] = True
+    batch_field: ClassVar[str] = "train_batch_size"
 
     @property
     def label(self) -> str:
         return f"{self.name}{self.suffix}"
+
+    def nothing_to_do(self, summaries: Mapping[str, Json]) -> str:
+        found = summaries["pairs"]
+        if found["kept"]:
+            return ""
+        why = ", ".join(f"{n} {reason}" for reason, n in found["dropped"].items())
+        return (
+            f"no pair is left of {found['sampled']} (dropped: {why}); use a stronger "
+            "augmentation (e.g. aug.diffusion_noise.step=800), milder filters or more samples"
+        )
 
     @property
     def _augmentations(self) -> dict[str, AnyAugmentation]:
@@ -62,15 +73,16 @@ class Reference(Alignment):
 
     name: ClassVar[str] = "reference"
     version: ClassVar[int] = 1
+    makes: ClassVar[type[ReferenceArtifact]] = ReferenceArtifact
 
     @property
     def _from(self) -> Align | None:
         return self.start if self.against == "previous" else None
 
     @property
-    def inputs(self) -> tuple[Stage, ...]:
-        before = (self._from,) if self._from else ()
-        return (self.pairs, self.pairs.samples, *before)
+    def inputs(self) -> Mapping[str, Stage]:
+        before = {"start": self._from} if self._from else {}
+        return {"pairs": self.pairs, "samples": self.pairs.samples, **before}
 
     def spec(self) -> Json:
         return {
@@ -79,18 +91,19 @@ class Reference(Alignment):
             "seed": self.seed if self._augmentations else None,
         }
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         from seva_exp.training.reference import score_reference
 
+        samples = self.pairs.samples.makes(inputs["samples"])
         return score_reference(
-            shop.model(self.model),
-            list(read_jsonl(paths[0] / "pairs.jsonl", Pair)),
-            self.pairs.samples.data.image_root(paths[1]),
+            context.model(self.model),
+            list(self.pairs.makes(inputs["pairs"]).pairs()),
+            self.pairs.samples.data.image_root(samples.path),
             self.dpo.fast,
-            shop.placement(work),
+            context.placement(work),
             views=self._views if self.dpo.needs_images else None,
-            samples=read_jsonl(paths[1] / "samples.jsonl", Sample),
-            start=paths[2] / "adapter" if self._from else None,
+            samples=samples.samples(),
+            start=self._from.makes(inputs["start"]).adapter if self._from else None,
         )
 
 
@@ -110,9 +123,14 @@ class Align(Alignment, Trained):
         )
 
     @property
-    def inputs(self) -> tuple[Stage, ...]:
-        before = (self.start,) if self.start else ()
-        return (self.pairs, self.pairs.samples, self.reference, *before)
+    def inputs(self) -> Mapping[str, Stage]:
+        before = {"start": self.start} if self.start else {}
+        return {
+            "pairs": self.pairs,
+            "samples": self.pairs.samples,
+            "reference": self.reference,
+            **before,
+        }
 
     def spec(self) -> Json:
         return {
@@ -123,31 +141,32 @@ class Align(Alignment, Trained):
             "seed": self.seed,
         }
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         from seva_exp.training.align import align
         from seva_exp.training.reference import read_reference
 
-        if shop.machine.processes > 1:
-            return launch(Job(self.run, self.label, work, paths), shop)[0]
-        pairs = list(read_jsonl(paths[0] / "pairs.jsonl", Pair))
+        if context.machine.processes > 1:
+            return launch(Job(self.run, self.label, work, inputs), context)[0]
+        pairs = list(self.pairs.makes(inputs["pairs"]).pairs())
+        samples = self.pairs.samples.makes(inputs["samples"])
         try:
             return align(
-                shop.model(self.model),  # by no name: release() frees what nothing refers to
+                context.model(self.model),  # by no name: release() frees what nothing refers to
                 pairs,
-                self.pairs.samples.data.image_root(paths[1]),
+                self.pairs.samples.data.image_root(samples.path),
                 self.dpo,
-                shop.placement(work),
+                context.placement(work),
                 self.seed,
                 self.model.location(),
-                lambda step, row: shop.log(self.label, step, row),
+                lambda step, row: context.log(self.label, step, row),
                 views=self._views,
-                samples=read_jsonl(paths[1] / "samples.jsonl", Sample),
-                start=paths[3] / "adapter" if self.start else None,
+                samples=samples.samples(),
+                start=self.start.makes(inputs["start"]).adapter if self.start else None,
                 reference="start" if self.against == "previous" else "base",
-                references=read_reference(paths[2], pairs),
+                references=read_reference(inputs["reference"], pairs),
             )
         finally:
-            shop.release()
+            context.release()
 
 
 @dataclass(frozen=True)
@@ -157,23 +176,24 @@ class Infuse(Stage):
 
     name: ClassVar[str] = "infuse"
     version: ClassVar[int] = 1
+    makes: ClassVar[type[InstructionArtifact]] = InstructionArtifact
     samples: Samples
     descriptions: Answers
     method: SticMethod
 
     @property
-    def inputs(self) -> tuple[Stage, ...]:
-        return (self.samples, self.descriptions)
+    def inputs(self) -> Mapping[str, Stage]:
+        return {"samples": self.samples, "descriptions": self.descriptions}
 
     def spec(self) -> Json:
         return {"infusion": self.method.infusion}
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         template = self.method.infusion
         count = 0
-        samples = read_jsonl(paths[0] / "samples.jsonl", Sample)
-        answers = read_jsonl(paths[1] / "answers.jsonl", Answer)
-        with jsonl_writer(work / "instructions.jsonl") as write:
+        samples = self.samples.makes(inputs["samples"]).samples()
+        answers = self.descriptions.makes(inputs["descriptions"]).answers()
+        with jsonl_writer(self.makes(work).file) as write:
             for sample, said in zip(samples, answers, strict=True):
                 assert said.sample_id == sample.id, "answers stand in the samples' order"
                 write(replace(sample, prompt=infuse(template, said.text, sample.prompt)))
@@ -195,8 +215,8 @@ class FineTune(Trained):
     seed: int
 
     @property
-    def inputs(self) -> tuple[Stage, ...]:
-        return (self.infused, self.infused.samples, self.align)
+    def inputs(self) -> Mapping[str, Stage]:
+        return {"instructions": self.infused, "samples": self.infused.samples, "start": self.align}
 
     def spec(self) -> Json:
         return {
@@ -205,23 +225,23 @@ class FineTune(Trained):
             "seed": self.seed,
         }
 
-    def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         from seva_exp.training.finetune import fine_tune
 
-        if shop.machine.processes > 1:
-            return launch(Job(self.run, self.label, work, paths), shop)[0]
-        samples = list(read_jsonl(paths[0] / "instructions.jsonl", Sample))
+        if context.machine.processes > 1:
+            return launch(Job(self.run, self.label, work, inputs), context)[0]
+        samples = list(self.infused.makes(inputs["instructions"]).samples())
         try:
             return fine_tune(
-                shop.model(self.model),  # by no name: release() frees what nothing refers to
+                context.model(self.model),  # by no name: release() frees what nothing refers to
                 samples,
-                self.infused.samples.data.image_root(paths[1]),
+                self.infused.samples.data.image_root(inputs["samples"]),
                 self.sft,
-                shop.placement(work),
+                context.placement(work),
                 self.seed,
                 self.model.location(),
-                lambda step, row: shop.log(self.label, step, row),
-                start=paths[2] / "adapter",
+                lambda step, row: context.log(self.label, step, row),
+                start=self.align.makes(inputs["start"]).adapter,
             )
         finally:
-            shop.release()
+            context.release()

@@ -22,13 +22,13 @@ from seva_exp.core.interfaces import Placement
 from seva_exp.core.machine import Machine
 from seva_exp.core.runtime import settle
 from seva_exp.core.store import PARTS, RANK_LOCK
-from seva_exp.stages.base import Workshop
+from seva_exp.stages.base import StageContext
 from seva_exp.stages.processes import ERROR, EVENTS, JOB, RESULT
 
 
 @dataclass
-class TrainingWorkshop(Workshop):
-    """The workshop of one rank of a training: its placement knows of the others. ``folder`` is its
+class TrainingContext(StageContext):
+    """The context of one rank of a training: its placement knows of the others. ``folder`` is its
     own."""
 
     folder: Path = Path()
@@ -90,14 +90,14 @@ def main(scratch: Path) -> None:
     events = Events(scratch / EVENTS.format(rank), silent=job.together and rank > 0)
     try:
         own = _machine(machine, device, rank)
-        shop = Workshop(own, FileDigests(scratch), events.progress, events.log, events.warn)
+        context = StageContext(own, FileDigests(scratch), events.progress, events.log, events.warn)
         if job.together:
             folder = job.work if rank == 0 else scratch / f"rank-{rank}"
             folder.mkdir(exist_ok=True)
-            shop = TrainingWorkshop(**vars(shop), folder=folder)
-        shop = replace(shop, rank=rank, ranks=ranks)
+            context = TrainingContext(**vars(context), folder=folder)
+        context = replace(context, rank=rank, ranks=ranks)
         with FileLock(job.work / PARTS / RANK_LOCK.format(rank)):
-            summary = job.task(job.work, job.paths, shop)
+            summary = job.task(job.work, job.inputs, context)
     except Exception as error:
         unfinished = scratch / f"{ERROR.format(rank)}.part"
         unfinished.write_bytes(portable(error, rank))

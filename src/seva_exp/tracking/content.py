@@ -62,7 +62,7 @@ class Made:
 
 def job_type(plan: Plan) -> str:
     """What the run was for: its furthest kind of stage."""
-    kinds = {stage.name.split(".")[0] for stage in plan.stages}
+    kinds = {stage.kind for stage in plan.stages}
     return next((kind for kind in JOB_TYPES if kind in kinds), "run")
 
 

@@ -1,0 +1,34 @@
+"""What the pages of a run show of its stages, beside numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seva_exp.core.records import Pair
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Example:
+    """A pair with its pictures: the clean image file and, per negative view, what it showed."""
+
+    pair: Pair
+    clean_image: Path
+    view_images: dict[str, Path]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What base and final model said on one benchmark: two files of predictions in one order.
+    ``pictures`` tells, of some sample ids, how each one's picture is loaded."""
+
+    benchmark: str
+    protocol: str
+    base: Path
+    aligned: Path
+    pictures: Callable[[Collection[str]], Iterator[tuple[str, Callable[[], Image]]]]

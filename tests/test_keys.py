@@ -1,0 +1,67 @@
+"""Keys of stages stay what they were: what a store holds is found again."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from seva_exp.command.config import parse
+from seva_exp.core.digests import FileDigests
+from seva_exp.experiment.graph import graph
+from seva_exp.stages import STAGES, Align, Stage
+
+from .test_config import composed
+
+PINNED = {
+    ("+aug=diffusion_noise",): "80e8ebc891196d68d997609c6a67801a883a6eef171abaf35abed37f26325dbd",
+    ("method=stic", "sft=stic"): "1c2d9023991e6420cbc51893462ecb2017b18a33880126decbd2c469945fec12",
+    (
+        "+aug=diffusion_noise",
+        "method.rounds=2",
+        "dpo=mdpo",
+    ): "ac544da5648327e8ae3ad96b8512b0b79c69ae05431058292c2fb4c33c3ec9ce",
+}
+"""Words -> the key of ``compare.shapes``, which every other stage of the run is an input of. It
+changes only with a stage's ``version``, a default of ``conf/`` or the embedded model."""
+
+
+def stages_of(folder: Path, *words: str) -> dict[str, Stage]:
+    experiment = parse(composed("tracker=none", *words)).experiment
+    return {stage.label: stage for stage in graph(experiment, FileDigests(folder))}
+
+
+@pytest.mark.parametrize("words", PINNED, ids=" ".join)
+def test_keys_are_what_they_were(tmp_path, words):
+    assert stages_of(tmp_path, *words)["compare.shapes"].key == PINNED[words]
+
+
+class Turned(Align):
+    """Reads what ``align`` reads, in another order."""
+
+    @property
+    def inputs(self) -> dict[str, Stage]:
+        return dict(reversed(super().inputs.items()))
+
+
+def test_the_order_of_inputs_is_part_of_the_key(tmp_path):
+    align = stages_of(tmp_path, "+aug=diffusion_noise", "method.rounds=2")["align.round2"]
+    assert list(align.inputs) == ["pairs", "samples", "reference", "start"]
+    turned = Turned(*(getattr(align, one.name) for one in fields(align)))
+    assert turned.spec() == align.spec() and turned.key != align.key
+
+
+def test_every_stage_of_a_run_tells_what_it_is(tmp_path):
+    found = stages_of(tmp_path, "method=stic", "sft=stic").values()
+    assert {stage.name for stage in found} == {*STAGES} - {"judge"}
+    for stage in found:
+        assert type(stage) is STAGES[stage.name]
+        assert stage.is_called(stage.label.split(".")[0]) and not stage.is_called(stage.name[:-1])
+        assert all(source in found for source in stage.inputs.values()), "made by the same run"
+    trained = [stage.label for stage in found if stage.trains]
+    assert trained == ["align", "finetune"]
+    assert {stage.name for stage in found if stage.measures} == {"evaluate", "compare"}
+    assert [stage.label for stage in found if stage.scores_pairs] == ["reference", "align"]
+    quiet = {stage.name for stage in found if not stage.needs_model}
+    assert quiet == {"samples", "pairs", "infuse", "compare"}
