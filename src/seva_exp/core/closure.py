@@ -24,6 +24,8 @@ from seva_exp.core.syntax import Module, shape
 PACKAGE = "seva_exp"
 STAGES = f"{PACKAGE}.stages"
 STAGE = (f"{STAGES}.base", "Stage")
+EVERY = (f"{PACKAGE}.core.modules", "modules_of")
+"""What is called with ``__name__`` to have all modules of a package."""
 EXCEPT = {
     "seva_exp.core.errors": "what a person is told of a fault; no result is made of it",
     "seva_exp.core.progress": "bars and lines on a terminal",
@@ -157,6 +159,11 @@ class Closure:
         package = path / "__init__.py"
         return package if package.is_file() else path.with_suffix(".py")
 
+    def inside(self, package: str) -> list[str]:
+        """The modules that lie in a package."""
+        names = sorted(file.stem for file in self.file(package).parent.glob("*.py"))
+        return [f"{package}.{name}" for name in names if name != "__init__"]
+
     def by_member(self, unit: Unit) -> bool:
         """Whether it is a class that is read member by member."""
         inside = f"{unit[0]}.".startswith(f"{STAGES}.")
@@ -267,6 +274,11 @@ class Reader(ast.NodeVisitor):
                 return self._use(self._all.imported((unit[0], first.attr)))
         self._classes(node)
         self.visit(first.value)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Name) and self._named(node.func.id) == EVERY:
+            self.used.update((module, WHOLE) for module in self._all.inside(self._module))
+        self.generic_visit(node)
 
     def visit_arg(self, node: ast.arg) -> None:
         if node.annotation:
