@@ -24,11 +24,13 @@ def features_of(vlm: VisionLanguageModel, images: Sequence[EncodedImage]) -> lis
     return [type(out)(pooler_output=[one]) for one in out.pooler_output]
 
 
-def tower_of(vlm: VisionLanguageModel) -> Any:
-    """The vision tower where the projector is no part of it, else None."""
+def tower_apart(vlm: VisionLanguageModel) -> str:
+    """The vision tower's name below the base model, where the projector is no part of it; else an
+    empty one."""
     vision = family_of(vlm.model.config).vision
-    parts = (getattr(vlm.model.base_model, name, None) for name in vision.towers)
-    return next((part for part in parts if part is not None), None) if vision.apart else None
+    if not vision.apart:
+        return ""
+    return next((name for name in vision.towers if hasattr(vlm.model.base_model, name)), "")
 
 
 def wanted(out: Any) -> Any:

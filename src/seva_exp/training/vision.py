@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
-from seva_exp.models.vision import joined, moved, tensors, tower_of, wanted
+from seva_exp.models.vision import joined, moved, tensors, tower_apart, wanted
 from seva_exp.training.collate import Preference
 from seva_exp.training.precision import full_precision
 
@@ -56,7 +56,8 @@ class Vision:
         self._inner = vlm.model.base_model
         self._budget = budget - sum(size for _, _, size in self.kept.values())
         self._projects = projects
-        self._tower = tower_of(vlm)
+        self._tower_name = tower_apart(vlm)
+        self._tower = getattr(self._inner, self._tower_name) if self._tower_name else None
 
     def picture(self, preference: Preference, view: int | None = None) -> Picture:
         """The clean picture, or that of negative view number ``view``."""
