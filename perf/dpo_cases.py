@@ -109,8 +109,7 @@ def build(case: Case, device: str) -> tuple[Any, Any]:
 def processor() -> Any:
     """LLaVA-1.5's, over a vocabulary of made-up words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlavaProcessor, PreTrainedTokenizerFast
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers import CLIPImageProcessorPil, LlavaProcessor, PreTrainedTokenizerFast
 
     special = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
     words = {word: i for i, word in enumerate(special)}

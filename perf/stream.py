@@ -36,6 +36,7 @@ def save_model(folder: Path) -> None:
     """A checkpoint folder as the hub has them: 2 layers, width 16, 4 image tokens."""
     import torch
     from transformers import (
+        CLIPImageProcessorPil,
         CLIPVisionConfig,
         GenerationConfig,
         LlamaConfig,
@@ -43,7 +44,6 @@ def save_model(folder: Path) -> None:
         LlavaForConditionalGeneration,
         LlavaProcessor,
     )
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     from seva_exp.models.tiny import CHAT_TEMPLATE, IMAGE_TOKEN, build_tokenizer
 

@@ -59,8 +59,8 @@ def edited(copied: Path, file: str, old: str, new: str) -> set[str]:
 EDITS = [
     # what no list had
     ("models/families/gemma3.py", '"<end_of_turn>"', '"<eos>"', MODEL),
-    ("models/families/base.py", '"role": "user"', '"role": "human"', MODEL),
-    ("models/families/__init__.py", '"smolvlm": Idefics()', '"smolvlm": Family()', MODEL),
+    ("models/family.py", '"role": "user"', '"role": "human"', MODEL),
+    ("models/families/idefics.py", '("idefics3", "smolvlm")', '("idefics3",)', MODEL),
     ("models/processor.py", "if spec.max_pixels:", "if not spec.max_pixels:", MODEL),
     ("stages/evaluation.py", "if one.score is None}", "if one.score == 0}", {"compare"}),
     ("stages/training.py", "self.dpo.needs_images else {}", "v else {}", {"reference", "align"}),
@@ -158,7 +158,8 @@ TREE = {
         "    of: int\n"
         "    def run(self):\n"
         "        from seva_exp.late import late\n"
-        "        return near(1.5) + late() + h.used(Tool)\n"
+        "        from seva_exp.kinds import kinds\n"
+        "        return near(1.5) + late() + h.used(Tool) + kinds()\n"
         "    def read(self): return h.read()\n"
         "class Second(Stage):\n"
         "    first: First\n"
@@ -183,6 +184,13 @@ TREE = {
         "@keep\ndef found(): return 7\n"
     ),
     "types.py": "class Kind: ...\n",
+    "core/modules.py": "def modules_of(package): return package\n",
+    "kinds/__init__.py": (
+        "from seva_exp.core.modules import modules_of\n"
+        "def kinds(): return modules_of(__name__)\n"
+        "def sorts(): return 1\n"
+    ),
+    "kinds/first.py": "from seva_exp.helps import Said\nKIND = Said\n",
 }  # fmt: skip
 
 
@@ -215,6 +223,8 @@ def digests(folder: Path, **changes: tuple[str, str]) -> dict[str, str]:
         ({"helps": ("x = 5", "x = 9")}, {"First"}),
         ({"helps": ("found(): return 7", "found(): return 9")}, {"First", "Second"}),
         ({"helps": ("unused(): return 3", "unused(): return 9")}, set()),
+        ({"kinds_first": ("= Said", "= Said()")}, {"First"}),
+        ({"kinds___init__": ("sorts(): return 1", "sorts(): return 9")}, set()),
         ({"stages_base": ("...", "return 1")}, {"First", "Second"}),
         ({"stages_one": ("    of: int\n", "")}, {"First"}),
         ({"stages_one": ("self.first, self.first", "self.first")}, {"Second"}),
@@ -225,6 +235,13 @@ def digests(folder: Path, **changes: tuple[str, str]) -> dict[str, str]:
 def test_names_are_followed_to_what_they_stand_for(tmp_path, changes, named):
     before, after = digests(tmp_path), digests(tmp_path, **changes)
     assert {name for name in before if before[name] != after[name]} == named
+
+
+def test_a_file_that_is_put_into_a_package_of_found_modules_is_seen(tmp_path):
+    before = digests(tmp_path)
+    (tmp_path / "kinds" / "second.py").write_text("KIND = 2\n")
+    after = digests(tmp_path)
+    assert {name for name in before if before[name] != after[name]} == {"First"}
 
 
 def test_a_tree_s_text_has_no_layout_and_no_docstring():

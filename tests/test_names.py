@@ -164,7 +164,10 @@ def test_what_is_read_of_another_stage_counts(tmp_path, case):
 
 def test_nothing_is_brought_by_names_that_cannot_be_read():
     """``import_module(name)``, ``from x import *``; of a stage ``getattr(stage, name)``."""
-    allowed = {SOURCE / "__init__.py"}  # for those who use the package; not the package itself
+    allowed = {
+        SOURCE / "__init__.py",  # for those who use the package; not the package itself
+        SOURCE / "core" / "modules.py",  # what is called with it is followed (``EVERY``)
+    }
     for file in sorted(set(SOURCE.rglob("*.py")) - allowed):
         names = {"import_module", "__import__"}
         names |= {"getattr"} if file.parent == SOURCE / "stages" else set()

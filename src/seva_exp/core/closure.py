@@ -174,6 +174,11 @@ class Closure:
         package = path / "__init__.py"
         return package if package.is_file() else path.with_suffix(".py")
 
+    def inside(self, package: str) -> list[str]:
+        """The modules that lie in a package."""
+        names = sorted(file.stem for file in self.file(package).parent.glob("*.py"))
+        return [f"{package}.{name}" for name in names if name != "__init__"]
+
     def by_member(self, unit: Unit) -> bool:
         """Whether it is a class that is read member by member."""
         inside = f"{unit[0]}.".startswith(f"{STAGES}.")

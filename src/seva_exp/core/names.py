@@ -15,6 +15,9 @@ STAGES = f"{PACKAGE}.stages"
 WHOLE, ALWAYS = "*", UNNAMED
 """In place of a name: all of a module; what it does when it is imported."""
 
+EVERY = (f"{PACKAGE}.core.modules", "modules_of")
+"""What is called with ``__name__`` to have all modules of a package."""
+
 Unit = tuple[str, str]
 """A module and a name in it; of a class of ``STAGES``: ``Class.member``."""
 
@@ -77,6 +80,11 @@ class Reader(ast.NodeVisitor):
             return
         self._classes(node)
         self.visit(first.value)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Name) and EVERY in self._named(node.func.id):
+            self.used.update((module, WHOLE) for module in self._all.inside(self._module))
+        self.generic_visit(node)
 
     def visit_arg(self, node: ast.arg) -> None:
         if node.annotation:

@@ -1,4 +1,4 @@
-"""Where the image values lie in each family's processor output, so that only they are changed.
+"""Where the image values lie in a processor's output, so that only they are changed.
 
 Shape legend: T tiles, H W pixels, N patches, C channels, F temporal copies, P patch side.
 """
@@ -6,7 +6,8 @@ Shape legend: T tiles, H W pixels, N patches, C channels, F temporal copies, P p
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -15,50 +16,86 @@ if TYPE_CHECKING:
 
 PIXEL_KEY = "pixel_values"
 _CHANNELS = 3
+Change = Callable[[torch.Tensor], torch.Tensor]
 
 
-def map_pixel_values(
-    pixels: Pixels,
-    change: Callable[[torch.Tensor], torch.Tensor],
-    temporal_copies: int = 1,
-) -> Pixels:
-    """A copy of one image's processor output with ``change`` applied to its image values.
+class PixelLayout(Protocol):
+    """How a family's processor lays one picture out. ``images``: its image processor."""
 
-    Layouts: [1, 3, H, W] LLaVA and Gemma; [T, 3, H, W] InternVL tiles; [1, T, 3, H, W] LLaVA-NeXT
-    and Idefics3 tiles, where padding tiles and masked pixels stay zero; [N, C*F*P*P] Qwen-VL
-    patches, whose F temporal copies get the same values.
-    """
-    values = pixels[PIXEL_KEY]
-    if values.ndim == 2:
-        changed = _map_patches(values, change, temporal_copies)
-    elif values.ndim == 5:
-        changed = _map_tiles(values, change, pixels.get("pixel_attention_mask"))
-    else:
-        changed = change(values.float())
-    return {**pixels, PIXEL_KEY: changed.to(values.dtype)}
+    def changed(self, pixels: Pixels, change: Change, images: Any) -> Pixels:
+        """A copy with ``change`` applied to the image values and to nothing else."""
+        ...
+
+    def whole_picture(self, pixels: Pixels, images: Any) -> torch.Tensor:
+        """[3, H, W] of what the model saw, for a person to look at: the picture, or the tile that
+        shows all of it."""
+        ...
 
 
-def _map_patches(
-    values: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor], copies: int
-) -> torch.Tensor:
-    """[N, C*F*P*P] -> the same; F copies of a still picture stay equal."""
-    blocks = values.float().reshape(values.shape[0], _CHANNELS, copies, -1)
-    changed = change(blocks[:, :, :1].contiguous())
-    return changed.expand_as(blocks).reshape(values.shape)
+@dataclass(frozen=True)
+class Tiles:
+    """Pictures as they are, [1, 3, H, W], or tiles of them, [T, 3, H, W]; [1, T, 3, H, W] where
+    padding tiles (all zero, as a real picture's normalised values never are) and, with
+    ``pixel_attention_mask`` [1, T, H, W], pixels outside it stay zero. ``whole``: number of the
+    tile that shows all of the picture."""
+
+    whole: int = 0
+
+    def changed(self, pixels: Pixels, change: Change, images: Any) -> Pixels:
+        values = pixels[PIXEL_KEY]
+        after = change(values.float())
+        if values.ndim == 5:
+            keep = values.flatten(2).any(dim=2)[:, :, None, None, None].expand_as(values)
+            if (mask := pixels.get("pixel_attention_mask")) is not None:
+                keep = keep & mask[:, :, None].bool()
+            after = torch.where(keep, after, values.float())
+        return {**pixels, PIXEL_KEY: after.to(values.dtype)}
+
+    def whole_picture(self, pixels: Pixels, images: Any) -> torch.Tensor:
+        return pixels[PIXEL_KEY].float().flatten(0, -4)[self.whole]
 
 
-def _map_tiles(
-    values: torch.Tensor,
-    change: Callable[[torch.Tensor], torch.Tensor],
-    mask: torch.Tensor | None,
-) -> torch.Tensor:
-    """[1, T, 3, H, W] -> the same; an all-zero tile is padding (a real picture's normalised values
-    are never all exactly zero) and, with ``mask`` [1, T, H, W], pixels outside it stay zero."""
-    changed = change(values.float())
-    keep = values.flatten(2).any(dim=2)[:, :, None, None, None].expand_as(values)
-    if mask is not None:
-        keep = keep & mask[:, :, None].bool()
-    return torch.where(keep, changed, values.float())
+@dataclass(frozen=True)
+class Patches:
+    """Qwen-VL's patches [N, C*F*P*P], F copies of a still picture, which stay equal; they lie in
+    blocks of neighbours that are merged."""
+
+    def changed(self, pixels: Pixels, change: Change, images: Any) -> Pixels:
+        values = pixels[PIXEL_KEY]
+        blocks = values.float().reshape(values.shape[0], _CHANNELS, _copies(images), -1)
+        after = change(blocks[:, :, :1].contiguous()).expand_as(blocks).reshape(values.shape)
+        return {**pixels, PIXEL_KEY: after.to(values.dtype)}
+
+    def whole_picture(self, pixels: Pixels, images: Any) -> torch.Tensor:
+        values, copies = pixels[PIXEL_KEY].float(), _copies(images)
+        merge = getattr(images, "merge_size", None) or 1
+        _, rows, columns = pixels["image_grid_thw"][0].tolist()
+        side = int((values.shape[1] / (_CHANNELS * copies)) ** 0.5)
+        blocks = values.reshape(
+            rows // merge, columns // merge, merge, merge, _CHANNELS, copies, side, side
+        )
+        still = blocks[:, :, :, :, :, 0].permute(4, 0, 2, 5, 1, 3, 6)
+        return still.reshape(_CHANNELS, rows * side, columns * side)
+
+
+@dataclass(frozen=True)
+class ByShape:
+    """Of a family of which nothing is known: a table is patches, all else tiles."""
+
+    def changed(self, pixels: Pixels, change: Change, images: Any) -> Pixels:
+        return _layout_of(pixels).changed(pixels, change, images)
+
+    def whole_picture(self, pixels: Pixels, images: Any) -> torch.Tensor:
+        return _layout_of(pixels).whole_picture(pixels, images)
+
+
+def _layout_of(pixels: Pixels) -> PixelLayout:
+    return Patches() if pixels[PIXEL_KEY].ndim == 2 else Tiles()
+
+
+def _copies(images: Any) -> int:
+    """F; of a processor that does not name it 1."""
+    return getattr(images, "temporal_patch_size", None) or 1
 
 
 def batch_pixels(items: list[Pixels]) -> Pixels:
@@ -78,26 +115,3 @@ def _pad(tensor: torch.Tensor, shape: list[int]) -> torch.Tensor:
         return tensor
     widths = [width for amount in reversed(missing) for width in (0, amount)]
     return torch.nn.functional.pad(tensor, widths)
-
-
-def whole_view(
-    pixels: Pixels, temporal_copies: int = 1, merge: int = 2, whole: int = 0
-) -> torch.Tensor:
-    """[3, H, W] of what the model saw, for a person to look at: the picture, or the tile that shows
-    all of it, number ``whole``. Qwen's patches are put back in place (blocks of ``merge`` x
-    ``merge`` patches)."""
-    values = pixels[PIXEL_KEY].float()
-    if values.ndim == 2:
-        grid = pixels["image_grid_thw"][0].tolist()
-        return _unpatch(values, grid, temporal_copies, merge)
-    return values.flatten(0, -4)[whole]
-
-
-def _unpatch(values: torch.Tensor, grid: list[int], copies: int, merge: int) -> torch.Tensor:
-    _, rows, columns = grid
-    side = int((values.shape[1] / (_CHANNELS * copies)) ** 0.5)
-    blocks = values.reshape(
-        rows // merge, columns // merge, merge, merge, _CHANNELS, copies, side, side
-    )
-    still = blocks[:, :, :, :, :, 0].permute(4, 0, 2, 5, 1, 3, 6)
-    return still.reshape(_CHANNELS, rows * side, columns * side)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from seva_exp.core.errors import InputError
 from seva_exp.models.families import Family, family_of
+from seva_exp.models.transformers_private import takes_videos, without_videos
 
 if TYPE_CHECKING:
     from seva_exp.models.spec import HubModel, TinyModel
@@ -56,32 +57,9 @@ def _check_system_prompt(family: Family, processor: Any, system: str) -> None:
 def _from_files(spec: HubModel | TinyModel, config: Any) -> Any:
     """The processor on the PIL backend, so that pixels are the same with and without
     torchvision."""
-    from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-    from transformers.video_processing_utils import BaseVideoProcessor
+    from transformers import AutoProcessor
 
     where, options = spec.location(), {"revision": spec.revision}
-    kind = PROCESSOR_MAPPING.get(type(config), None)
-    if kind is None or "video_processor" not in kind.get_attributes():
-        return AutoProcessor.from_pretrained(where, backend="pil", **options)
-    # Video processors have no PIL backend: AutoProcessor fails here, with and without torchvision.
-    # No video is ever shown, so an empty one takes the place.
-    parts = {
-        "image_processor": AutoImageProcessor.from_pretrained(where, backend="pil", **options),
-        "tokenizer": AutoTokenizer.from_pretrained(where, **options),
-        "video_processor": BaseVideoProcessor(num_frames=None, fps=None),
-    }
-    settings, _ = kind.get_processor_dict(where, **options)
-    arguments = [parts[name] for name in kind.get_attributes()]
-    return _any_video_processor(kind).from_args_and_dict(arguments, settings)
-
-
-def _any_video_processor(kind: Any) -> Any:
-    """The processor class ``kind``, not looking at the type of its video processor: transformers
-    compares it with a class that it hides when torchvision is not there."""
-
-    def check(self: Any, name: str, value: Any) -> None:
-        if name != "video_processor":
-            kind.check_argument_for_proper_class(self, name, value)
-
-    return type(kind.__name__, (kind,), {"check_argument_for_proper_class": check})
+    if kind := takes_videos(config):
+        return without_videos(kind, where, **options)
+    return AutoProcessor.from_pretrained(where, backend="pil", **options)

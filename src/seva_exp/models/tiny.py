@@ -93,8 +93,7 @@ def build_processor() -> LlavaProcessor:
     `num_additional_image_tokens` counts the class token that the "default" strategy drops:
     without it a prompt would hold 35 image tokens for 36 features.
     """
-    from transformers import LlavaProcessor
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers import CLIPImageProcessorPil, LlavaProcessor
 
     return LlavaProcessor(
         image_processor=CLIPImageProcessorPil(

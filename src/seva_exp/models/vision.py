@@ -8,21 +8,29 @@ from typing import Any
 import torch
 
 from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
+from seva_exp.models.families import family_of
 
 PARTS = ("pooler_output", "deepstack_features")
 """What the language model takes of a vision tower's output; lists with an entry per picture, or
 one tensor, or (deepstack) a list of lists, one a layer."""
-ONE_BLOCK = ("llava",)
-"""Families whose features of a picture are one block, whatever else is computed with it."""
 
 
 def features_of(vlm: VisionLanguageModel, images: Sequence[EncodedImage]) -> list[Any]:
     """Each picture's features, as one output of ``get_image_features``."""
     see = vlm.model.base_model.get_image_features
-    if vlm.model.config.model_type not in ONE_BLOCK:
+    if not family_of(vlm.model.config).vision.one_block:
         return [wanted(see(**vlm.image_inputs([image]), return_dict=True)) for image in images]
     out = wanted(see(**vlm.image_inputs(images), return_dict=True))
     return [type(out)(pooler_output=[one]) for one in out.pooler_output]
+
+
+def tower_apart(vlm: VisionLanguageModel) -> str:
+    """The vision tower's name below the base model, where the projector is no part of it; else an
+    empty one."""
+    vision = family_of(vlm.model.config).vision
+    if not vision.apart:
+        return ""
+    return next((name for name in vision.towers if hasattr(vlm.model.base_model, name)), "")
 
 
 def wanted(out: Any) -> Any:

@@ -13,9 +13,9 @@ from seva_exp.core.interfaces import Encoded, EncodedImage
 from seva_exp.core.machine import Machine, resolve_device, resolve_dtype
 from seva_exp.core.runtime import hush
 from seva_exp.models.adapter import fit
-from seva_exp.models.families import family_of
+from seva_exp.models.families import Family, families, family_of
 from seva_exp.models.padding import padded
-from seva_exp.models.pixels import batch_pixels, map_pixel_values, whole_view
+from seva_exp.models.pixels import batch_pixels
 from seva_exp.models.processor import load_processor
 from seva_exp.models.transfer import put
 
@@ -27,12 +27,6 @@ if TYPE_CHECKING:
     from seva_exp.models.spec import HubModel, TinyModel
 
 _TEXT_KEYS = ("input_ids", "attention_mask", "labels")
-_PROJECTOR = re.compile(
-    r"(.*\.)?(multi_modal_projector|connector|visual\.(merger|deepstack_merger_list\.\d+))"
-)
-_WHOLE = r"(.*\.)?(vision_tower|vision_model|visual|multi_modal_projector|connector|lm_head)"
-"""What is not quantized: all but the language model's layers. The LM head's weight is read as it is
-by TRL's fused head; a projector may be trained."""
 
 
 class Vlm:
@@ -180,20 +174,16 @@ class Vlm:
         self, image: EncodedImage, change: Callable[[torch.Tensor], torch.Tensor]
     ) -> EncodedImage:
         """Change the normalised image values and nothing else (pixel-space views)."""
-        pixels = map_pixel_values(image.pixels, change, self._temporal_copies)
+        images = self.processor.image_processor
+        pixels = self._family.pixels.changed(image.pixels, change, images)
         return EncodedImage(pixels, image.placeholders, image.types)
-
-    @property
-    def _temporal_copies(self) -> int:
-        return getattr(self.processor.image_processor, "temporal_patch_size", 1) or 1
 
     def to_picture(self, image: EncodedImage) -> Image:
         """What the model sees, denormalised, as a picture (the tile that shows all of it)."""
         from PIL import Image as Pillow
 
         processor = self.processor.image_processor
-        merge = getattr(processor, "merge_size", None) or 1  # Qwen's alone
-        values = whole_view(image.pixels, self._temporal_copies, merge, self._family.whole)
+        values = self._family.pixels.whole_picture(image.pixels, processor)
         mean = torch.tensor(processor.image_mean)[:, None, None]
         std = torch.tensor(processor.image_std)[:, None, None]
         shown = ((values * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
@@ -210,10 +200,11 @@ class Vlm:
         ]
 
     def projector_modules(self) -> list[str]:
-        """Full names of what stands between vision tower and language model: LLaVA's
-        ``multi_modal_projector``, Idefics3's ``connector``, Qwen-VL's ``merger`` (and the mergers
-        of its deeper features). Raises StageError where the family has none of them."""
-        names = [name for name, _ in self.model.named_modules() if _PROJECTOR.fullmatch(name)]
+        """Full names of what stands between vision tower and language model (LLaVA's
+        ``multi_modal_projector``). Raises StageError where there is nothing of its family's
+        names."""
+        known = re.compile(_anywhere(self._family.vision.projector))
+        names = [name for name, _ in self.model.named_modules() if known.fullmatch(name)]
         if not names:
             raise StageError(
                 "train_projector=true: no projector is known in this model "
@@ -285,8 +276,21 @@ def four_bits(dtype: torch.dtype) -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=[_WHOLE],  # also read for 4 bits
+        llm_int8_skip_modules=[_whole()],  # also read for 4 bits
     )
+
+
+def _whole() -> str:
+    """What is not quantized, of any family: all but the language model's layers. The LM head's
+    weight is read as it is by TRL's fused head; a projector may be trained."""
+    parts = [family.vision for family in (Family(), *families().values())]
+    names = [name for part in parts for name in (*part.towers, part.projector)]
+    return _anywhere("|".join(dict.fromkeys([*names, "lm_head"])))
+
+
+def _anywhere(names: str) -> str:
+    """The names, in any module."""
+    return rf"(.*\.)?({names})"
 
 
 def _expanded(short: list[int], long: list[int], token: int) -> tuple[int, int]:

@@ -11,12 +11,10 @@ from typing import Any
 import torch
 
 from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
-from seva_exp.models.vision import joined, moved, tensors, wanted
+from seva_exp.models.vision import joined, moved, tensors, tower_apart, wanted
 from seva_exp.training.collate import Preference
 from seva_exp.training.precision import full_precision
 
-TOWERS = ("vision_tower", "vision_model")
-"""The tower where it is apart from the projector."""
 ID_BYTES = 40
 """Of a placeholder id kept as a Python number."""
 
@@ -58,7 +56,8 @@ class Vision:
         self._inner = vlm.model.base_model
         self._budget = budget - sum(size for _, _, size in self.kept.values())
         self._projects = projects
-        self._tower = next((t for n in TOWERS if (t := getattr(self._inner, n, None))), None)
+        self._tower_name = tower_apart(vlm)
+        self._tower = getattr(self._inner, self._tower_name) if self._tower_name else None
 
     def picture(self, preference: Preference, view: int | None = None) -> Picture:
         """The clean picture, or that of negative view number ``view``."""

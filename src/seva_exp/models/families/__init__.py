@@ -1,35 +1,37 @@
-"""Families of models: how each is asked and shown pictures where it differs from the rest."""
+"""Families of models, one a file: what is special about each. A file that is put here is found; its
+classes say of which ``model_type`` they are the family."""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import Any, TypeGuard
 
-from seva_exp.models.families.base import Family
-from seva_exp.models.families.gemma3 import Gemma3
-from seva_exp.models.families.idefics import Idefics
-from seva_exp.models.families.internvl import InternVl
-from seva_exp.models.families.llava import Llava
-from seva_exp.models.families.paligemma import PaliGemma
-from seva_exp.models.families.qwen_vl import QwenVl
+from seva_exp.core.modules import modules_of
+from seva_exp.models.family import Family
 
-FAMILIES: dict[str, Family] = {
-    "gemma3": Gemma3(),
-    "idefics3": Idefics(),
-    "internvl": InternVl(),
-    "llava": Llava(),
-    "llava_next": Llava(),
-    "paligemma": PaliGemma(),
-    "qwen2_5_vl": QwenVl(),
-    "qwen2_vl": QwenVl(),
-    "qwen3_vl": QwenVl(),
-    "smolvlm": Idefics(),
-}
-"""By transformers' ``model_type``; any other is asked as most are."""
+
+@cache
+def families() -> dict[str, Family]:
+    """By transformers' ``model_type``. Raises ValueError where two classes name the same."""
+    found: dict[str, Family] = {}
+    for module in modules_of(__name__):
+        for cls in filter(_is_family, vars(module).values()):
+            if cls.__module__ != module.__name__:
+                continue  # it is only imported there
+            for name in cls.model_types:
+                if name in found:
+                    raise ValueError(f"{name}: named by {cls} and by {type(found[name])}")
+                found[name] = cls()
+    return found
+
+
+def _is_family(value: object) -> TypeGuard[type[Family]]:
+    return isinstance(value, type) and issubclass(value, Family)
 
 
 def family_of(config: Any) -> Family:
-    """The family of a model's config."""
-    return FAMILIES.get(config.model_type, Family())
+    """The family of a model's config; one that is not here is taken as most are."""
+    return families().get(config.model_type, Family())
 
 
-__all__ = ["FAMILIES", "Family", "family_of"]
+__all__ = ["Family", "families", "family_of"]

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from seva_exp.models.families.base import Family
+from seva_exp.models.family import Attention, Family, Vision
+from seva_exp.models.pixels import Tiles
 
 
 class Gemma3(Family):
     """The prompt's image token marks where a picture begins; other tokens become its features, and
     newlines around them melt into those of the prompt. Pan-and-scan is off, as the processor has
-    it."""
+    it. A picture's tokens see each other, within a layer's sliding window."""
+
+    model_types = ("gemma3",)
+    proven = ("gemma3_text",)
+    pixels = Tiles()
+    attention = Attention("images", window_over_blocks=True)
+    vision = Vision(("vision_tower",), "multi_modal_projector")
 
     def written(self, processor: Any, asked: str) -> str:
         begin, end = processor.tokenizer.boi_token, processor.tokenizer.eoi_token

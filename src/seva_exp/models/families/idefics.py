@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from seva_exp.models.families.base import Family
+from seva_exp.models.family import Family, Vision
+from seva_exp.models.pixels import Tiles
 
 
 class Idefics(Family):
     """Tiles, and behind them the whole picture; turns end in a token of their own."""
 
-    whole = -1
+    model_types = ("idefics3", "smolvlm")
+    proven = ("llama",)
+    pixels = Tiles(whole=-1)
+    vision = Vision(("vision_model",), "connector")
 
     def end_token(self, processor: Any) -> str:
         return processor.end_of_utterance_token

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from seva_exp.models.families.base import Family
+from seva_exp.models.family import Family, Vision
+from seva_exp.models.pixels import Tiles
 
 
 class InternVl(Family):
     """Tiles [T, 3, H, W], and behind them the whole picture, if there are several."""
 
-    whole = -1
+    model_types = ("internvl",)
+    proven = ("qwen2",)
+    pixels = Tiles(whole=-1)
+    vision = Vision(("vision_tower",), "multi_modal_projector")

@@ -1,15 +1,24 @@
-"""LLaVA-1.5 and LLaVA-NeXT."""
+"""LLaVA-1.5, LLaVA-NeXT and LLaVA-OneVision."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from seva_exp.models.families.base import Family
+from seva_exp.models.family import Family, Vision
+from seva_exp.models.pixels import Tiles
+
+PARTS = ("vision_tower",), "multi_modal_projector"
 
 
-class Llava(Family):
-    """Older checkpoints have no ``processor_config.json``: how many tokens a picture takes is then
-    read from the model's config."""
+class LlavaNext(Family):
+    """Tiles [1, T, 3, H, W], the whole picture in the first. Older checkpoints have no
+    ``processor_config.json``: how many tokens a picture takes is then read from the model's
+    config."""
+
+    model_types = ("llava_next",)
+    proven = ("llama", "mistral")
+    pixels = Tiles()
+    vision = Vision(*PARTS)
 
     def settle(self, processor: Any, config: Any) -> None:
         if processor.patch_size is None:
@@ -18,3 +27,19 @@ class Llava(Family):
             processor.vision_feature_select_strategy = config.vision_feature_select_strategy
             clip = vision.model_type == "clip_vision_model"  # has a class token, SigLIP has none
             processor.num_additional_image_tokens = int(clip)
+
+
+class Llava(LlavaNext):
+    """LLaVA-1.5: one picture [1, 3, H, W] of one size."""
+
+    model_types = ("llava",)
+    vision = Vision(*PARTS, one_block=True)
+
+
+class LlavaOnevision(Family):
+    """Tiles as LLaVA-NeXT's; its checkpoints lack nothing."""
+
+    model_types = ("llava_onevision",)
+    proven = ("qwen2",)
+    pixels = Tiles()
+    vision = Vision(*PARTS)

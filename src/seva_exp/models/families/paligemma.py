@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from seva_exp.models.families.base import Family
+from seva_exp.models.family import Attention, Family, Vision
+from seva_exp.models.pixels import Tiles
 
 
 class PaliGemma(Family):
     """Not a chat model: picture, begin-of-sequence token, prompt, newline, answer. Prompts of the
-    ``mix`` checkpoints begin with a task (``answer en ...``, ``caption en``)."""
+    ``mix`` checkpoints begin with a task (``answer en ...``, ``caption en``). All of a prompt sees
+    all of it."""
 
+    model_types = ("paligemma",)
+    proven = ("gemma2",)
     needs_template = False
+    pixels = Tiles()
+    attention = Attention("all", answer_type=1)
+    vision = Vision(("vision_tower",), "multi_modal_projector")
 
     def asked(self, processor: Any, system: str | None, prompt: str) -> str:
         if processor.chat_template:  # a fine-tuned one that has got a chat template

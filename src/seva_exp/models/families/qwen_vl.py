@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from seva_exp.core.errors import InputError
-from seva_exp.models.families.base import Family
+from seva_exp.core.interfaces import Encoded
+from seva_exp.models.family import Family, Vision
+from seva_exp.models.pixels import Patches
 
 
-class QwenVl(Family):
-    """Pictures at their own size, between two bounds of the processor."""
+class Qwen2Vl(Family):
+    """Pictures at their own size, between two bounds of the processor, as a list of patches; the
+    tower merges neighbouring ones. Positions have three axes: time, height, width."""
+
+    model_types: tuple[str, ...] = ("qwen2_vl",)
+    pixels = Patches()
+    vision = Vision(("visual",), r"visual\.(merger|deepstack_merger_list\.\d+)", apart=False)
 
     def limit(self, processor: Any, max_pixels: int) -> None:
         images = processor.image_processor
@@ -20,3 +29,18 @@ class QwenVl(Family):
                 f"{smallest} pixels larger. Take at least {smallest}."
             )
         images.size = {"shortest_edge": smallest, "longest_edge": max_pixels}
+
+    def positions(self, model: Any, encoded: Encoded) -> torch.Tensor:
+        types = torch.tensor([encoded.types["mm_token_type_ids"]])
+        grid = encoded.image.pixels["image_grid_thw"].cpu()
+        found, _ = model.base_model.get_rope_index(
+            torch.tensor([encoded.ids]), mm_token_type_ids=types, image_grid_thw=grid
+        )
+        return found[:, 0]
+
+
+class QwenVl(Qwen2Vl):
+    """Qwen2.5-VL and Qwen3-VL."""
+
+    model_types = ("qwen2_5_vl", "qwen3_vl")
+    proven = ("qwen2_5_vl_text", "qwen3_vl_text")

@@ -1,0 +1,121 @@
+"""A family of models: all that our code must know of it. What is not said here is as most have it.
+
+The families are the files of ``models/families/``: one each (docs/add_a_model.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from seva_exp.core.errors import InputError
+from seva_exp.core.interfaces import Encoded
+from seva_exp.models.pixels import ByShape, PixelLayout
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What differs from a causal model. ``sees_both_ways``: the tokens of a prompt that see each
+    other in both directions. ``window_over_blocks``: whether a sliding window cuts those too.
+    ``answer_type``: token_type_ids of an answer."""
+
+    sees_both_ways: Literal["none", "images", "all"] = "none"
+    window_over_blocks: bool = False
+    answer_type: int = 0
+
+    def blocks(self, encoded: Encoded) -> tuple[int, ...]:
+        """A number per prompt token, equal for tokens that see each other; -1: causal."""
+        if self.sees_both_ways == "none":
+            return ()
+        if self.sees_both_ways == "all":
+            return (0,) * len(encoded.ids)
+        numbers, block, before = [], -1, 0
+        for kind in encoded.types["token_type_ids"]:
+            block += kind == 1 and before != 1
+            numbers.append(block if kind == 1 else -1)
+            before = kind
+        return tuple(numbers)
+
+
+@dataclass(frozen=True)
+class Vision:
+    """What a picture goes through, as names of modules. The defaults are all usual names, for a
+    family of which nothing is known."""
+
+    towers: tuple[str, ...] = ("vision_tower", "vision_model", "visual")
+    """The vision tower, below the base model: one of these."""
+    projector: str = r"multi_modal_projector|connector|visual\.(merger|deepstack_merger_list\.\d+)"
+    """What stands between tower and language model, whole names as a regular expression."""
+    apart: bool = True
+    """Whether the projector is no part of the tower: the tower's output can then be kept while the
+    projector is trained."""
+    one_block: bool = False
+    """Whether a picture's features are one block, whatever pictures are computed with it, and
+    ``get_image_features`` gives a list of them: several then go through the tower at once."""
+
+
+class Family:
+    """The default: a chat template, one image token in its text that the processor expands where it
+    stands, causal attention with positions from 0. A family overrides what differs. ``processor``
+    is always transformers' own, ``config`` the model's."""
+
+    model_types: tuple[str, ...] = ()
+    """transformers' ``model_type`` of the models that it is the family of."""
+    proven: tuple[str, ...] = ()
+    """``model_type`` of the text models with which our own attention is exact, in training (packed
+    sequences, tests/training/test_shared_families.py) and in generation (the continuous-batching
+    engine, tests/generation/test_engine_families.py). Attention must be the only thing that mixes
+    tokens: a linear attention's state would leak from one answer into the next. None: transformers'
+    own ways are taken."""
+    needs_template = True
+    """Without a chat template it cannot be asked."""
+    pixels: PixelLayout = ByShape()
+    """Where the image values lie in the processor's output."""
+    attention = Attention()
+    """Who sees whom."""
+    vision = Vision()
+    """Tower and projector."""
+
+    def settle(self, processor: Any, config: Any) -> None:
+        """Put right what published files leave out. Called once, before anything is encoded."""
+
+    def limit(self, processor: Any, max_pixels: int) -> None:
+        """Let the processor make pictures of more than ``max_pixels`` pixels smaller. Raises
+        InputError where a picture's size is not the processor's to choose."""
+        raise InputError(
+            f"model.max_pixels={max_pixels}: this family shows every picture at sizes of its own; "
+            "only Qwen-VL takes a bound. Take model.max_pixels=null."
+        )
+
+    def asked(self, processor: Any, system: str | None, prompt: str) -> str:
+        """The text that the processor takes with one picture: the prompt in the chat template."""
+        messages: list[dict[str, Any]] = []
+        if system:
+            messages.append({"role": "system", "content": [_text(system)]})
+        messages.append({"role": "user", "content": [{"type": "image"}, _text(prompt)]})
+        return processor.apply_chat_template(messages, add_generation_prompt=True)
+
+    def written(self, processor: Any, asked: str) -> str:
+        """``asked`` as the processor rewrites it before it is tokenised, with one image token
+        instead of the run of them that stands for the picture."""
+        return asked
+
+    def image_token(self, processor: Any) -> str:
+        """The token whose embeddings become the picture's features."""
+        return getattr(processor, "image_token", None) or processor.tokenizer.image_token
+
+    def end_token(self, processor: Any) -> str | None:
+        """What ends an answer, where it is not what the checkpoint's generation config and its
+        tokenizer agree on."""
+        return None
+
+    def positions(self, model: Any, encoded: Encoded) -> torch.Tensor:
+        """A prompt's rope positions, [A, L] with A axes. An answer's go on from the largest, the
+        same on all axes."""
+        return torch.arange(len(encoded.ids))[None]  # rotary: where they begin is no matter
+
+
+def _text(value: str) -> dict[str, str]:
+    return {"type": "text", "text": value}
