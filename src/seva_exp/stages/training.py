@@ -100,7 +100,7 @@ class Align(Alignment, Trained):
     the adapter of ``start``."""
 
     name: ClassVar[str] = "align"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     @property
     def reference(self) -> Reference:

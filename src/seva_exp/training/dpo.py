@@ -46,8 +46,16 @@ START_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3
 """How far (``apart``) policy and reference may be apart before training: both are rounded, perhaps
 in other batches or on the other way (forward.py), and a micro-batch may be a few tokens."""
 OURS_PREFIX = "loss/"
-UNITS = {"lengths/chosen": "preferences", "kl_k1/chosen": "chosen_tokens"}
-"""What those of our metrics are means over that are no loss and no mean over pairs."""
+UNITS = {
+    "lengths/chosen": "preferences",
+    "kl_k1/chosen": "chosen_tokens",
+    "entropy": "pair_tokens",
+    "logits/chosen": "pair_chosen_tokens",
+    "logits/rejected": "rejected_tokens",
+    "mean_token_accuracy": "pair_chosen_tokens",
+}
+"""What metrics are means over that are neither losses nor means over pairs. The last four are
+TRL's, over its rows: a chosen answer's tokens count once for each of its rejected answers."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +95,17 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
     def count(self, batch: Any) -> Counter[str]:
         rejected, views = len(batch["rejected_owner"]), len(batch["view_owner"])
         preferences = len(batch["input_ids"]) - rejected - views
-        chosen_tokens = int(batch["completion_mask"][:preferences].sum())
-        return Counter(pairs=rejected, preferences=preferences, chosen_tokens=chosen_tokens)
+        tokens = batch["completion_mask"].sum(dim=1)
+        chosen = int(tokens[batch["rejected_owner"]].sum())
+        wrong = int(tokens[preferences : preferences + rejected].sum())
+        return Counter(
+            pairs=rejected,
+            preferences=preferences,
+            chosen_tokens=int(tokens[:preferences].sum()),
+            pair_chosen_tokens=chosen,
+            rejected_tokens=wrong,
+            pair_tokens=chosen + wrong,
+        )
 
     def unit_of(self, metric: str) -> str:
         if metric.startswith(OURS_PREFIX):

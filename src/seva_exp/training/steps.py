@@ -76,6 +76,11 @@ class StepTrainer(Trainer, ABC):
     def count(self, batch: Any) -> Counter[str]:
         """How many of each unit a batch holds."""
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one pass over the data."""
+        return math.ceil(len(self.order) / self._batch_size)
+
     def unit_of(self, metric: str) -> str:
         """What a logged number is the mean over."""
         return self.unit
@@ -184,7 +189,7 @@ class StepTrainer(Trainer, ABC):
             ranks = self._of_all_ranks([{n: self._weighed(n, v) for n, v in metrics.items()}])
             for name, values in metrics.items():
                 total = sum(rank[name][0] for rank in ranks)
-                values[:] = [total / sum(rank[name][1] for rank in ranks)]
+                values[:] = [total / (sum(rank[name][1] for rank in ranks) or 1)]
                 if name == TOKENS:
                     values[:] = [total]
         self._seen.clear()
@@ -270,7 +275,7 @@ class StepLog(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The steps up to the checkpoint, if training goes on from one."""
-        self.rows = [_row(logs["step"], logs) for logs in state.log_history if "loss" in logs]
+        self.rows = [self._row(logs["step"], logs) for logs in state.log_history if "loss" in logs]
         for row in self.rows:
             self._on_step(row["step"], row)
         tokens = self.rows[-1][TOKENS] if self.rows else 0.0
@@ -283,7 +288,7 @@ class StepLog(TrainerCallback):
         """Called by the trainer after each step's update, before it saves a checkpoint."""
         if "loss" not in logs:
             return
-        row = _row(state.global_step, logs)
+        row = self._row(state.global_step, logs)
         wrong = [name for name, value in row.items() if not math.isfinite(value)]
         if wrong:
             if self._trainer and state.is_world_process_zero:
@@ -299,6 +304,15 @@ class StepLog(TrainerCallback):
         self.rows.append(row)
         measured = self._throughput.step(row["step"], row[TOKENS]) if self._throughput else {}
         self._on_step(row["step"], row | measured)
+
+    def _row(self, step: int, logs: Json) -> Json:
+        """The logged values under field-standard names, in a fixed order. The Trainer's ``epoch``
+        counts micro-batches, fillers too; here it is passes over the data by optimizer steps."""
+        values = {name: float(value) for name, value in logs.items() if _is_number(value)}
+        if self._trainer:
+            done, rest = divmod(step - 1, self._trainer.steps_per_epoch)
+            values["epoch"] = done + (rest + 1) / self._trainer.steps_per_epoch
+        return {**dict(sorted(values.items())), "step": int(step)}
 
     def _not_finite(self, name: str, value: float, step: int) -> str:
         said = f"{self._label}: {name} is {value} at step {step}"
@@ -316,12 +330,6 @@ class StepLog(TrainerCallback):
             " goes on from it, to the same end."
             + (f" More digits: machine.dtype=float32 {ANEW[self._group]}." if half else "")
         )
-
-
-def _row(step: int, logs: Json) -> Json:
-    """The logged values under field-standard names, in a fixed order."""
-    values = {name: float(value) for name, value in logs.items() if _is_number(value)}
-    return {**dict(sorted(values.items())), "step": int(step)}
 
 
 def _is_number(value: Any) -> bool:
