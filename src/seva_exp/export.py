@@ -20,7 +20,8 @@ from pathlib import Path
 from seva_exp.benchmarks.base import Benchmark
 from seva_exp.command.config import benchmarks_of
 from seva_exp.core.errors import InputError
-from seva_exp.core.records import Prediction, Report, read_jsonl, whole_file
+from seva_exp.core.files import whole_file
+from seva_exp.core.records import Prediction, Report, read_jsonl
 from seva_exp.core.spec import Json
 from seva_exp.inputs.user_paths import data_root
 from seva_exp.runs.folder import predictions_of, read_folder

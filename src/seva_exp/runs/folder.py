@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from seva_exp.core.environment import CODE
 from seva_exp.core.errors import InputError
-from seva_exp.runs.events import Answered, Example, Listener, Outcome, Plan
+from seva_exp.core.files import write_whole
 from seva_exp.core.paths import MARKER
 from seva_exp.core.records import Delta, Pair, PairCounts, Report, StageResult, read_jsonl
 from seva_exp.core.redact import hide, without_secrets
 from seva_exp.core.spec import Json, canonical
+from seva_exp.core.store import Manifest, Store
+from seva_exp.runs.events import Answered, Example, Listener, Outcome, Plan
 from seva_exp.stages import (
     Align,
     Compare,
@@ -28,7 +30,6 @@ from seva_exp.stages import (
     read_deltas,
     read_scores,
 )
-from seva_exp.core.store import Manifest, Store
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -139,9 +140,7 @@ class RunDir(Listener):
         for name, file in outcome.links.items():
             _link(self.path / name, self.path / file)
         text = json.dumps(outcome.report.to_json(), indent=2, ensure_ascii=False)
-        temporary = self.path / "report.json.tmp"
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(self.path / "report.json")
+        write_whole(self.path / "report.json", text + "\n")
 
 
 def _link(name: Path, target: Path) -> None:

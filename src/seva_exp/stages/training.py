@@ -80,17 +80,18 @@ class Reference(Alignment):
         }
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+        from seva_exp.training.preferences import PairSet
         from seva_exp.training.reference import score_reference
 
-        return score_reference(
-            shop.model(self.model),
+        pair_set = PairSet(
             list(read_jsonl(paths[0] / "pairs.jsonl", Pair)),
             self.pairs.samples.data.image_root(paths[1]),
-            self.dpo.fast,
-            shop.placement(work),
-            views=self._views if self.dpo.needs_images else None,
-            samples=read_jsonl(paths[1] / "samples.jsonl", Sample),
-            start=paths[2] / "adapter" if self._from else None,
+            self._views if self.dpo.needs_images else None,
+            read_jsonl(paths[1] / "samples.jsonl", Sample),
+        )
+        start = paths[2] / "adapter" if self._from else None
+        return score_reference(
+            shop.model(self.model), pair_set, self.dpo.fast, shop.placement(work), start
         )
 
 
@@ -125,26 +126,33 @@ class Align(Alignment, Trained):
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
         from seva_exp.training.align import align
+        from seva_exp.training.driver import TrainingJob
+        from seva_exp.training.preferences import PairSet
         from seva_exp.training.reference import read_reference
 
         if shop.machine.processes > 1:
             return launch(Job(self.run, self.label, work, paths), shop)[0]
         pairs = list(read_jsonl(paths[0] / "pairs.jsonl", Pair))
+        pair_set = PairSet(
+            pairs,
+            self.pairs.samples.data.image_root(paths[1]),
+            self._views if self.dpo.needs_images else None,
+            read_jsonl(paths[1] / "samples.jsonl", Sample),
+            read_reference(paths[2], pairs),
+        )
         try:
             return align(
-                shop.model(self.model),  # by no name: release() frees what nothing refers to
-                pairs,
-                self.pairs.samples.data.image_root(paths[1]),
-                self.dpo,
-                shop.placement(work),
-                self.seed,
-                self.model.location(),
-                lambda step, row: shop.log(self.label, step, row),
-                views=self._views,
-                samples=read_jsonl(paths[1] / "samples.jsonl", Sample),
-                start=paths[3] / "adapter" if self.start else None,
-                reference="start" if self.against == "previous" else "base",
-                references=read_reference(paths[2], pairs),
+                TrainingJob(
+                    shop.model(self.model),  # by no name: release() frees what nothing refers to
+                    self.dpo,
+                    shop.placement(work),
+                    self.seed,
+                    self.model.location(),
+                    lambda step, row: shop.log(self.label, step, row),
+                    start=paths[3] / "adapter" if self.start else None,
+                    reference="start" if self.against == "previous" else "base",
+                ),
+                pair_set,
             )
         finally:
             shop.release()
@@ -206,6 +214,7 @@ class FineTune(Trained):
         }
 
     def run(self, work: Path, paths: list[Path], shop: Workshop) -> Json:
+        from seva_exp.training.driver import TrainingJob
         from seva_exp.training.finetune import fine_tune
 
         if shop.machine.processes > 1:
@@ -213,15 +222,17 @@ class FineTune(Trained):
         samples = list(read_jsonl(paths[0] / "instructions.jsonl", Sample))
         try:
             return fine_tune(
-                shop.model(self.model),  # by no name: release() frees what nothing refers to
+                TrainingJob(
+                    shop.model(self.model),  # by no name: release() frees what nothing refers to
+                    self.sft,
+                    shop.placement(work),
+                    self.seed,
+                    self.model.location(),
+                    lambda step, row: shop.log(self.label, step, row),
+                    start=paths[2] / "adapter",
+                ),
                 samples,
                 self.infused.samples.data.image_root(paths[1]),
-                self.sft,
-                shop.placement(work),
-                self.seed,
-                self.model.location(),
-                lambda step, row: shop.log(self.label, step, row),
-                start=paths[2] / "adapter",
             )
         finally:
             shop.release()
