@@ -75,12 +75,13 @@ def test_a_step_does_not_depend_on_its_micro_batches(pictures, tmp_path):
     """Responses of unlike lengths; the last step has 5 of the 11 samples."""
     _, whole = tuned(tmp_path / "whole", pictures, RECIPE, n=11)
     assert [row["step"] for row in whole] == [1, 2]
-    for size in (1, 3):
+    for size in (1, 2, 4):
         _, parts = tuned(tmp_path / str(size), pictures, RECIPE, n=11, train_batch_size=size)
         for one, other in zip(whole, parts, strict=True):
             assert {"entropy", "mean_token_accuracy", "epoch"} <= set(one) == set(other)
             for name in one:
-                assert one[name] == pytest.approx(other[name], rel=2e-3, abs=1e-5), name
+                near = 1e-5 if one["step"] == 1 else 2e-3  # then AdamW has made more of rounding
+                assert one[name] == pytest.approx(other[name], rel=near, abs=1e-5), name
 
 
 def test_only_response_tokens_are_labelled(pictures):
