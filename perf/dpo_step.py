@@ -61,6 +61,7 @@ class Bench:
         from seva_exp.training import DpoTraining
         from seva_exp.training.collate import PreferenceCollator
         from seva_exp.training.dpo import trainer_for
+        from seva_exp.training.driver import TrainingJob
 
         torch.set_num_threads(1)
         self.torch, self.case, self.device = torch, case, device
@@ -70,7 +71,8 @@ class Bench:
             lambda *a: progress("off", *a), work, vision_cache=2**34,
         )  # fmt: skip
         spec = DpoTraining(lora_rank=16, lora_alpha=32, batch_size=case.batch_size, fast="off")
-        self.trainer = trainer_for(vlm, self.preferences, spec, self.place, 0)
+        job = TrainingJob(vlm, spec, self.place, 0, "base", lambda *_: None)
+        self.trainer = trainer_for(job, self.preferences)
         self.trainer._starts_equal = False
         self.model, self.vlm = self.trainer.model, vlm
         generator = torch.Generator().manual_seed(3)
@@ -131,7 +133,7 @@ class Bench:
             inputs["reference"] = reference
         self.trainer._step = self.trainer.count(inputs)  # a step of one micro-batch
         self.trainer._real = [True]
-        loss = self.trainer._compute_loss(self.model, inputs, False)
+        loss = self.trainer.compute_loss(self.model, inputs)
         self.trainer._seen.clear()
         if backward:
             loss.backward()

@@ -74,12 +74,40 @@ def test_imports_only_go_down(file: Path):
         assert other < level, f"{own} imports {name} upward or sideways"
 
 
+HYDRA = ("command/cli.py", "command/hydra_private.py")
+
+
 def test_only_the_cli_imports_hydra():
     for file in SOURCE.rglob("*.py"):
         text = file.read_text(encoding="utf-8")
-        if file.relative_to(SOURCE).as_posix() != "command/cli.py":
+        if file.relative_to(SOURCE).as_posix() not in HYDRA:
             assert "import hydra" not in text, file
             assert "from hydra" not in text, file
+
+
+PRIVATE = {
+    "command/hydra_private.py": ("hydra._internal",),
+    "training/trl_private.py": (
+        "trl.trainer.",
+        "._metrics",
+        "._total_train_tokens",
+        "._compute_loss",
+    ),
+    "training/peft_private.py": ("peft.tuners", "peft.utils", ".cast_input_dtype_enabled"),
+    "training/transformers_private.py": ("._prepare_inputs", "._save_checkpoint"),
+    "models/attention.py": ("._attn_implementation = ",),
+}
+"""The one module that uses each private part of a dependency."""
+
+
+def test_a_dependency_s_private_parts_are_used_in_one_module():
+    used = {part: set() for parts in PRIVATE.values() for part in parts}
+    for file in SOURCE.rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        for part, files in used.items():
+            if part in text:
+                files.add(file.relative_to(SOURCE).as_posix())
+    assert used == {part: {file} for file, parts in PRIVATE.items() for part in parts}
 
 
 @pytest.mark.parametrize(

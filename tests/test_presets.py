@@ -8,12 +8,12 @@ import re
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from seva_exp import Machine, Options, run
 from seva_exp.command.config import RunConfig, parse
+from seva_exp.command.hydra_private import grid
 from seva_exp.command.job import sweep_name
 from seva_exp.core.paths import config_dir, options_of, sweeps_dir
 from seva_exp.experiment.graph import graph
@@ -79,7 +79,7 @@ def arms(sweep: str) -> list[list[str]]:
     if sweep == SEARCH:  # one point of its space
         words = [re.sub(r"=\w+\(([\w.]+),.*", r"=\1", word) for word in words]
     parsed = OverridesParser.create().parse_overrides(words)
-    [jobs] = BasicSweeper.split_arguments(parsed, None)
+    jobs = grid(parsed)
     return jobs
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from seva_exp.core.errors import InputError, suggest
-from seva_exp.core.spec import Spec
+from seva_exp.core.spec import BY_KIND, Spec, by_kind
 from seva_exp.inputs.prompts import PromptSet, described_template, load_prompts
 from seva_exp.inputs.views import Asking, Draw
 
@@ -128,5 +128,9 @@ class SticMethod(Method):
         return Asking("prompt/describe", getattr(self.prompt_set, self.description))
 
 
-AnyMethod = Annotated[SevaMethod | SticMethod, Field(discriminator="kind")]
-METHODS: dict[str, type[Method]] = {"seva": SevaMethod, "stic": SticMethod}
+_Union = SevaMethod | SticMethod
+
+AnyMethod = Annotated[_Union, BY_KIND]
+"""The field type of a config that holds a method."""
+METHODS: dict[str, type[Method]] = by_kind(_Union)
+"""kind -> class."""

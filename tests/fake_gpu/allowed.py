@@ -53,8 +53,8 @@ ALLOWED = (
     ),
     Allowed("training/dpo.py:count", ("item",), "a micro-batch's tokens, for its weight"),
     Allowed("training/dpo.py:_note", ("item",), "metrics, as TRL's"),
-    Allowed("training/dpo.py:_compute_loss", ("item",), "the metrics of our losses"),
-    Allowed("training/dpo.py:_trl_loss", ("item", "boolean index"), "TRL's metrics"),
+    Allowed("training/dpo.py:compute_loss", ("item",), "the metrics of our losses"),
+    Allowed("training/trl_private.py:pair_loss", ("item", "boolean index"), "TRL's metrics"),
     Allowed("training/finetune.py:*", ("item",), "TRL's metrics"),
     Allowed(
         "training/steps.py:run", ("item", "upload"), "the Trainer's loss and norm, once a step"

@@ -196,7 +196,8 @@ def _family(spec: Json, folder: Path, device: str) -> Json:
     from seva_exp.models.vlm import load
     from seva_exp.training import DpoTraining
     from seva_exp.training.collate import Preference
-    from seva_exp.training.dpo import train
+    from seva_exp.training.dpo import trainer_for
+    from seva_exp.training.driver import TrainingJob, train
 
     work = folder / device
     work.mkdir()
@@ -213,5 +214,6 @@ def _family(spec: Json, folder: Path, device: str) -> Json:
         str(vlm.device), 4, 2, False, partial(progress, "off"), work, warn=told.append
     )
     training = DpoTraining(batch_size=1, learning_rate=1e-4, warmup_ratio=0.0, lora_rank=4)
-    _, steps = train(vlm, rows, training, place, 0, "base", lambda step, row: None)
+    job = TrainingJob(vlm, training, place, 0, "base", lambda step, row: None)
+    _, steps = train(job, trainer_for(job, rows))
     return {"answers": replies, "steps": steps, "told": told}

@@ -163,6 +163,7 @@ class Shapes:
         """The reference of so many preferences: its one pass, after the shared row was compared
         with plain rows."""
         from seva_exp.training import reference
+        from seva_exp.training.preferences import PairSet
 
         rows, real, found = preferences(count), reference.scored, []
 
@@ -178,7 +179,7 @@ class Shapes:
             patch.object(reference, "scored", scored),
             patch.object(reference, "preferences_of", lambda *_: rows),
         ):
-            reference.score_reference(self.model(), rows, self.work, "auto", place)
+            reference.score_reference(self.model(), PairSet(rows, self.work), "auto", place)
         return found[-1]
 
     def trained(
@@ -194,6 +195,7 @@ class Shapes:
         """One optimizer step of DPO, of ``parts`` micro-batches."""
         from seva_exp.training import DpoTraining
         from seva_exp.training.dpo import trainer_for
+        from seva_exp.training.driver import TrainingJob
         from seva_exp.training.steps import StepLog, run
 
         spec = DpoTraining(lora_rank=rank, lora_alpha=2 * rank, batch_size=micro * parts, fast=fast)
@@ -202,7 +204,8 @@ class Shapes:
         vlm = self.model()
         weights = ledger.live
         with ledger.stretch() as made, ledger.kind("adapter"):
-            trainer = trainer_for(vlm, rows, spec, place, 0)
+            job = TrainingJob(vlm, spec, place, 0, "base", lambda *_: None)
+            trainer = trainer_for(job, rows)
         trained = [p for p in trainer.model.parameters() if p.requires_grad]
         found = Trained(
             weights=weights - before,

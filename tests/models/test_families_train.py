@@ -21,7 +21,8 @@ from seva_exp.decoding.engine import Engine
 from seva_exp.models.vlm import Vlm, load
 from seva_exp.training import DpoTraining
 from seva_exp.training.collate import Preference
-from seva_exp.training.dpo import train
+from seva_exp.training.dpo import trainer_for
+from seva_exp.training.driver import TrainingJob, train
 
 from .asking import MACHINE, PROMPTS, SIZES, published
 from .families import draw, each_family, slow_but
@@ -44,7 +45,8 @@ def preferences() -> list[Preference]:
 def trained(vlm: Vlm, work: Path, checkpointing: bool = False) -> tuple[Path, list[dict]]:
     placement = Placement("cpu", 4, 2, checkpointing, partial(progress, "off"), work)
     training = DpoTraining(batch_size=2, learning_rate=1e-2, warmup_ratio=0.0, lora_rank=4)
-    return train(vlm, preferences(), training, placement, 0, "base", lambda step, row: None)
+    job = TrainingJob(vlm, training, placement, 0, "base", lambda step, row: None)
+    return train(job, trainer_for(job, preferences()))
 
 
 def logits(vlm: Vlm) -> torch.Tensor:

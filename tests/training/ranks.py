@@ -11,11 +11,10 @@ from pathlib import Path
 from seva_exp.models.vlm import Vlm
 from seva_exp.stages import Inputs, StageContext
 from seva_exp.training import DpoTraining, SftTraining
-from seva_exp.training.dpo import train
 from seva_exp.training.finetune import fine_tune
 
 from .test_finetune import samples
-from .tools import preferences, tiny
+from .tools import job, preferences, tiny, train
 
 ROWS = 11
 """Two steps of five and one of one, for which two ranks with micro-batches of one need fillers."""
@@ -49,10 +48,10 @@ class TwoTrainings:
             context.log("align", step, row)
 
         rows = preferences(vlm, ROWS, rejected=(1, 2, 3), views=(2, 0, 1, 1))
-        _, logged = train(vlm, rows, DPO, place, 0, "tiny", on_step)
+        _, logged = train(job(vlm, DPO, place, on_step=on_step), rows)
         place = replace(place, checkpoint_minutes=None, checkpoints=work / "none")
         vlm, made = tiny(dtype=context.machine.dtype), samples(self.pictures, ROWS)
-        fine_tune(vlm, made, self.pictures, SFT, place, 0, "tiny", lambda *_: None)
+        fine_tune(job(vlm, SFT, place), made, self.pictures)
         tuned = (place.work / "metrics.jsonl").read_text().splitlines()
         return {"dpo": logged, "sft": [json.loads(line) for line in tuned]}
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from trl import DPOTrainer
 
 from seva_exp.models.vlm import Vlm
 from seva_exp.training import DpoTraining
 from seva_exp.training.collate import OWNERS, Preference, PreferenceCollator
 from seva_exp.training.dpo import PreferenceTrainer, trainer_for
+from seva_exp.training.trl_private import pair_loss
 
-from .tools import placement
+from .tools import job, placement
 
 OWN = {"lengths/chosen", "lengths/rejected", "kl_k1/chosen", "num_tokens"}
 """Metrics that stock TRL lacks, or counts otherwise."""
@@ -53,7 +53,7 @@ def prepared(
     spec = spec.model_copy(update={"batch_size": size})
     changes = {"gradient_checkpointing": checkpointing, "train_batch_size": size, **changes}
     place = placement(work, **changes)
-    trainer = trainer_for(vlm, preferences, spec, place, 0)
+    trainer = trainer_for(job(vlm, spec, place), preferences)
     moved(trainer)
     trainer._starts_equal = False
     trainer.model.train()
@@ -98,7 +98,7 @@ def stock_step(
     batch = PreferenceCollator(vlm, pairs)([{"row": i} for i in range(len(pairs))])
     trainer.precompute_ref_logps = False
     inputs = {key: value for key, value in batch.items() if key not in OWNERS}
-    loss = DPOTrainer._compute_loss(trainer, trainer.model, inputs, False)
+    loss = pair_loss(trainer, trainer.model, inputs)
     made = _step(trainer, loss, "stock")
     del made.metrics["num_tokens"]  # it repeats the chosen answer for each rejected one
     return made
@@ -109,7 +109,7 @@ def _step(trainer: PreferenceTrainer, loss: torch.Tensor, said: str) -> Step:
     trainer.forward.close()
     named = trainer.model.named_parameters()
     gradients = {name: p.grad for name, p in named if p.grad is not None}
-    return Step(loss.item(), gradients, dict(trainer._metrics["train"]), said)
+    return Step(loss.item(), gradients, dict(trainer.metrics), said)
 
 
 def assert_equal(fast: Step, plain: Step) -> None:

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from seva_exp import Machine, StageError
 from seva_exp.models.vlm import load
 from seva_exp.training import DpoTraining
-from seva_exp.training.dpo import train, trainer_for
-from seva_exp.training.steps import COPY
+from seva_exp.training.dpo import trainer_for
+from seva_exp.training.peft_private import COPY
 
 from ..models.families import FAMILIES, build, slow_but
-from .tools import first_loss, logprob, placement, preferences, quiet, tiny, trained
+from .tools import first_loss, job, logprob, placement, preferences, tiny, train, trained
 
 RECIPE = DpoTraining(batch_size=6, learning_rate=1e-3, warmup_ratio=0.0)
 PROJECTOR = RECIPE.model_copy(update={"train_projector": True})
@@ -136,7 +136,7 @@ def test_lora_over_a_quantized_model_is_float32(tmp_path):
     """TRL makes it bfloat16 there: a step of 1e-5 would be lost beside a weight of 0.1."""
     vlm = tiny(dtype="bfloat16")
     vlm.model.is_loaded_in_4bit = True
-    trainer = trainer_for(vlm, preferences(vlm, 2), PROJECTOR, placement(tmp_path), 0)
+    trainer = trainer_for(job(vlm, PROJECTOR, placement(tmp_path)), preferences(vlm, 2))
     kinds = {p.dtype for p in trainer.model.parameters() if p.requires_grad}
     trainer.forward.close()
     assert kinds == {torch.float32}
@@ -145,9 +145,7 @@ def test_lora_over_a_quantized_model_is_float32(tmp_path):
 def test_half_precision_trains_the_projector_in_float32(tmp_path):
     vlm = tiny(dtype="bfloat16")
     spec = PROJECTOR.model_copy(update={"projector_learning_rate": 1e-5})
-    folder, rows = train(
-        vlm, preferences(vlm, 6), spec, placement(tmp_path / "x"), 0, "tiny", quiet
-    )
+    folder, rows = train(job(vlm, spec, placement(tmp_path / "x")), preferences(vlm, 6))
     assert rows[0]["rewards/chosen"] == 0  # policy and reference are exactly equal before
     moved = weights(folder)["base_model.model.model.multi_modal_projector.linear_1.weight"]
     original = tiny(dtype="bfloat16").model.model.multi_modal_projector.linear_1.weight.float()
@@ -225,7 +223,7 @@ def test_every_family_s_projector_is_found_and_trains(name, tmp_path, monkeypatc
     assert vlm.projector_modules() == EXPECTED[name]
     recipe = PROJECTOR.model_copy(update={"batch_size": 3, "lora_rank": 4})
     place = placement(tmp_path / "x", gradient_checkpointing=True)
-    folder, rows = train(vlm, preferences(vlm, 3, (1, 2)), recipe, place, 0, "x", quiet)
+    folder, rows = train(job(vlm, recipe, place), preferences(vlm, 3, (1, 2)))
     assert rows[0]["rewards/chosen"] == 0 and rows[0]["rewards/rejected"] == 0
     saved = {key.removeprefix("base_model.model.") for key in weights(folder)}
     for module in EXPECTED[name]:

@@ -13,13 +13,12 @@ from safetensors.torch import load_file
 from seva_exp import StageError
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.records import ImageRef, Sample
-from seva_exp.training import DpoTraining, SftTraining
-from seva_exp.training import finetune as finetune_module
+from seva_exp.training import DpoTraining, SftTraining, driver
 from seva_exp.training.collate import ExampleCollator, Preference
 from seva_exp.training.finetune import fine_tune
 from seva_exp.training.preferences import examples_of
 
-from .tools import CHOSEN, QUESTIONS, logprob, picture, placement, quiet, tiny, trained
+from .tools import CHOSEN, QUESTIONS, job, logprob, picture, placement, tiny, trained
 
 RECIPE = SftTraining(batch_size=6, learning_rate=1e-3, warmup_ratio=0.0, schedule="constant")
 
@@ -50,7 +49,7 @@ def samples(root: Path, n: int = 6) -> list[Sample]:
 def tuned(work: Path, pictures: Path, spec: SftTraining, n: int = 6, start=None, **changes):
     place = placement(work, **changes)
     made = samples(pictures, n)
-    summary = fine_tune(tiny(), made, pictures, spec, place, 0, "tiny", quiet, start=start)
+    summary = fine_tune(job(tiny(), spec, place, start=start), made, pictures)
     lines = (work / "metrics.jsonl").read_text().splitlines()
     return summary, [json.loads(line) for line in lines]
 
@@ -76,11 +75,13 @@ def test_a_step_does_not_depend_on_its_micro_batches(pictures, tmp_path):
     """Responses of unlike lengths; the last step has 5 of the 11 samples."""
     _, whole = tuned(tmp_path / "whole", pictures, RECIPE, n=11)
     assert [row["step"] for row in whole] == [1, 2]
-    for size in (1, 3):
+    for size in (1, 2, 4):
         _, parts = tuned(tmp_path / str(size), pictures, RECIPE, n=11, train_batch_size=size)
         for one, other in zip(whole, parts, strict=True):
-            for name in ("loss", "grad_norm", "entropy", "mean_token_accuracy"):
-                assert one[name] == pytest.approx(other[name], rel=2e-3, abs=1e-5), name
+            assert {"entropy", "mean_token_accuracy", "epoch"} <= set(one) == set(other)
+            for name in one:
+                near = 1e-5 if one["step"] == 1 else 2e-3  # then AdamW has made more of rounding
+                assert one[name] == pytest.approx(other[name], rel=near, abs=1e-5), name
 
 
 def test_only_response_tokens_are_labelled(pictures):
@@ -127,7 +128,7 @@ def test_a_sample_without_a_response_is_named(pictures, tmp_path):
     [sample] = samples(pictures, 1)
     bare = Sample(sample.id, sample.image, sample.prompt)
     with pytest.raises(StageError, match="s0: it has no response"):
-        fine_tune(tiny(), [bare], pictures, RECIPE, placement(tmp_path / "x"), 0, "tiny", quiet)
+        fine_tune(job(tiny(), RECIPE, placement(tmp_path / "x")), [bare], pictures)
 
 
 def test_a_number_that_is_not_finite_stops_it(pictures, tmp_path):
@@ -146,8 +147,8 @@ def test_lora_over_a_quantized_model_is_float32(pictures, tmp_path, monkeypatch)
         kinds.extend(p.dtype for p in trainer.model.parameters() if p.requires_grad)
         raise InterruptedError
 
-    monkeypatch.setattr(finetune_module, "run", begins)
+    monkeypatch.setattr(driver, "run", begins)
     made = samples(pictures, 2)
     with pytest.raises(InterruptedError):
-        fine_tune(vlm, made, pictures, RECIPE, placement(tmp_path), 0, "tiny", quiet)
+        fine_tune(job(vlm, RECIPE, placement(tmp_path)), made, pictures)
     assert set(kinds) == {torch.float32}

@@ -18,11 +18,12 @@ from seva_exp.training.align import align
 from seva_exp.training.collate import PreferenceCollator
 from seva_exp.training.finetune import fine_tune
 from seva_exp.training.lengths import check_lengths, lengths
+from seva_exp.training.preferences import PairSet
 from seva_exp.training.reference import score_reference
 
 from .test_finetune import RECIPE, samples
 from .test_preferences import pair_of
-from .tools import picture, placement, preferences, quiet, tiny
+from .tools import job, picture, placement, preferences, tiny
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +90,12 @@ def test_the_stages_refuse_before_any_training(vlm, tmp_path, monkeypatch):
     long = replace(made[1], response="a red star " * 300)
     place = placement(tmp_path / "work")
     with pytest.raises(StageError, match=r"finetune: 1 of 2 rows.*: s1 "):
-        fine_tune(vlm, [made[0], long], tmp_path, RECIPE, place, 0, "tiny", quiet)
+        fine_tune(job(vlm, RECIPE, place), [made[0], long], tmp_path)
     pairs = [pair_of(made[0]), replace(pair_of(made[1]), chosen="a red star " * 300)]
     with pytest.raises(StageError, match=r"align: 1 of 2 rows.*: s1 "):
-        align(vlm, pairs, tmp_path, DpoTraining(), place, 0, "tiny", quiet)
+        align(job(vlm, DpoTraining(), place), PairSet(pairs, tmp_path))
     with pytest.raises(StageError, match=r"reference: 1 of 2 rows.*: s1 "):
-        score_reference(vlm, pairs, tmp_path, "auto", place)
+        score_reference(vlm, PairSet(pairs, tmp_path), "auto", place)
     assert not list(place.work.iterdir())
 
 

@@ -16,15 +16,14 @@ import torch
 
 from seva_exp import StageError
 from seva_exp.training import DpoTraining, SftTraining, checkpoints
-from seva_exp.training.align import left_behind
 from seva_exp.training.batches import SeededOrder
 from seva_exp.training.checkpoints import COMPLETE, CheckpointClock, finish, newest
-from seva_exp.training.dpo import train
+from seva_exp.training.driver import left_behind
 from seva_exp.training.finetune import fine_tune
 from seva_exp.training.steps import StepTrainer
 
 from .test_finetune import samples
-from .tools import picture, placement, preferences, quiet, tiny
+from .tools import job, picture, placement, preferences, quiet, tiny, train
 
 ROOT = Path(__file__).parents[2]
 SPEC = DpoTraining(
@@ -46,7 +45,7 @@ def align(work: Path, on_step=quiet, spec: DpoTraining = SPEC, **changes) -> lis
     rows = preferences(vlm, ROWS, rejected=(1, 2))
     changes = {"train_batch_size": 2, "checkpoint_minutes": 0.0} | changes
     place = placement(work, **changes)
-    return train(vlm, rows, spec, place, 0, "tiny", on_step)[1]
+    return train(job(vlm, spec, place, on_step=on_step), rows)[1]
 
 
 def adapter(work: Path) -> bytes:
@@ -204,7 +203,7 @@ def test_fine_tuning_goes_on_too(tmp_path):
 
     def tuned(work: Path, on_step=quiet) -> tuple[bytes, bytes]:
         place = placement(work, train_batch_size=2, checkpoint_minutes=0.0)
-        fine_tune(tiny(), made, tmp_path, spec, place, 0, "tiny", on_step)
+        fine_tune(job(tiny(), spec, place, on_step=on_step), made, tmp_path)
         return adapter(work), (work / "metrics.jsonl").read_bytes()
 
     def stop(step: int, row: dict) -> None:
@@ -222,22 +221,22 @@ def test_divergence_names_the_steps_samples_and_keeps_the_last_good_checkpoint(t
     """The weights become infinite in step 3; its gradient is the first number that is none."""
     from seva_exp.training import dpo
 
-    real = dpo.PreferenceTrainer._compute_loss
+    real = dpo.PreferenceTrainer.compute_loss
     seen: list[int] = []
 
-    def spoiled(self, model, inputs, return_outputs):
-        loss = real(self, model, inputs, return_outputs)
+    def spoiled(self, model, inputs, *args, **options):
+        loss = real(self, model, inputs)
         if self.state.global_step == 2:
             seen.extend(self.step_rows)
             return loss * torch.tensor(float("inf"))
         return loss
 
-    dpo.PreferenceTrainer._compute_loss = spoiled
+    dpo.PreferenceTrainer.compute_loss = spoiled
     try:
         with pytest.raises(StageError) as caught:
             align(tmp_path / "work")
     finally:
-        dpo.PreferenceTrainer._compute_loss = real
+        dpo.PreferenceTrainer.compute_loss = real
     said = str(caught.value)
     assert "at step 3 (samples " in said and "\n" not in said
     assert ", after the update of step 2 (samples " in said

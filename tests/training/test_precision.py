@@ -14,7 +14,7 @@ from seva_exp import Machine
 from seva_exp.core.interfaces import Placement
 from seva_exp.models.vlm import load
 from seva_exp.training import dpo, forward, precision, steps
-from seva_exp.training.dpo import train, trainer_for
+from seva_exp.training.dpo import trainer_for
 from seva_exp.training.finetune import fine_tune
 from seva_exp.training.forward import forward_for
 from seva_exp.training.reference import scoring
@@ -22,7 +22,7 @@ from seva_exp.training.spec import DpoTraining, SftTraining
 
 from ..models import families
 from .test_finetune import samples
-from .tools import picture, placement, preferences, quiet, tiny
+from .tools import job, picture, placement, preferences, tiny, train
 
 RECIPE = DpoTraining(
     batch_size=4, epochs=1, learning_rate=1e-3, lora_rank=8, lora_alpha=16, schedule="constant"
@@ -66,7 +66,7 @@ def test_a_half_precision_step_multiplies_in_half_precision(tmp_path, changes, c
     spec = RECIPE.model_copy(update={"lora_rank": 64, **changes})
     rows = preferences(vlm, 4, views=(1,) if "loss" in changes else (0,))
     where = place(tmp_path, gradient_checkpointing=checkpointing)
-    trainer = trainer_for(vlm, rows, spec, where, 0)
+    trainer = trainer_for(job(vlm, spec, where), rows)
     with Products() as seen, closing(trainer.forward):
         trainer.train()
     assert seen.flop[torch.bfloat16] > 0
@@ -81,7 +81,7 @@ def test_so_does_fine_tuning(tmp_path):
         batch_size=4, epochs=1, learning_rate=1e-3, lora_rank=64, lora_alpha=128, warmup_ratio=0.0
     )
     with Products() as seen:
-        fine_tune(vlm, samples(tmp_path, 4), tmp_path, spec, place(tmp_path), 0, "tiny", quiet)
+        fine_tune(job(vlm, spec, place(tmp_path)), samples(tmp_path, 4), tmp_path)
     assert seen.flop[torch.bfloat16] > 0
     assert seen.float32 < 0.01
 
@@ -89,7 +89,7 @@ def test_so_does_fine_tuning(tmp_path):
 def test_the_reference_of_a_later_round_too(tmp_path):
     """It is scored with an adapter, as the policy is."""
     vlm = tiny(dtype="bfloat16")
-    start, _ = train(vlm, preferences(vlm, 4), RECIPE, place(tmp_path), 0, "tiny", quiet)
+    start, _ = train(job(vlm, RECIPE, place(tmp_path)), preferences(vlm, 4))
     vlm = tiny(dtype="bfloat16")
     rows = preferences(vlm, 4)
     with scoring(vlm, start) as model:
@@ -103,7 +103,7 @@ def test_the_reference_of_a_later_round_too(tmp_path):
 
 def test_weights_gradients_and_optimizer_are_float32(tmp_path):
     vlm = tiny(dtype="bfloat16")
-    trainer = trainer_for(vlm, preferences(vlm, 4), RECIPE, place(tmp_path), 0)
+    trainer = trainer_for(job(vlm, RECIPE, place(tmp_path)), preferences(vlm, 4))
     grads: set[torch.dtype] = set()
     for weight in (w for w in trainer.model.parameters() if w.requires_grad):
         weight.register_post_accumulate_grad_hook(lambda w: grads.add(w.grad.dtype))
@@ -124,7 +124,7 @@ def losses(work: Path, dtype: str) -> list[float]:
     """Of three epochs of two steps each."""
     vlm = tiny(dtype=dtype)
     spec = RECIPE.model_copy(update={"epochs": 3, "batch_size": 3})
-    _, rows = train(vlm, preferences(vlm, 6), spec, place(work), 0, "tiny", quiet)
+    _, rows = train(job(vlm, spec, place(work)), preferences(vlm, 6))
     return [row["loss"] for row in rows]
 
 

@@ -23,9 +23,9 @@ from seva_exp.preferences.answers import Asker
 from seva_exp.training import DpoTraining
 from seva_exp.training.align import align
 from seva_exp.training.collate import PreferenceCollator
-from seva_exp.training.preferences import preferences_of
+from seva_exp.training.preferences import PairSet, preferences_of
 
-from .tools import CHOSEN, QUESTIONS, REJECTED, picture, placement, quiet, tiny
+from .tools import CHOSEN, QUESTIONS, REJECTED, job, picture, placement, tiny
 
 VIEWS = {
     "blend": View("blend", Blend(), 3),
@@ -70,7 +70,7 @@ def test_the_pictures_in_training_are_those_that_generation_showed(tmp_path):
     vlm, made = tiny(), samples(tmp_path, 5)
     kept = [made[3], made[1]]
     pairs = [pair_of(sample, ("blend", "moco", "noise", "prompt")) for sample in kept]
-    rows = preferences_of(vlm, pairs, tmp_path, views=VIEWS, samples=made[::-1])
+    rows = preferences_of(vlm, PairSet(pairs, tmp_path, VIEWS, made[::-1]))
     batch = PreferenceCollator(vlm, rows)([{"row": 0}, {"row": 1}])
     assert batch["view_owner"].tolist() == [0, 0, 0, 1, 1, 1]
     seen = batch["pixel_values"][-6:]
@@ -95,7 +95,7 @@ def test_the_pictures_in_training_are_those_that_generation_showed(tmp_path):
 def test_an_image_loss_without_a_picture_is_refused(tmp_path):
     [sample] = samples(tmp_path, 1)
     with pytest.raises(StageError, match=r"'image' needs a negative view that changes the picture"):
-        preferences_of(tiny(), [pair_of(sample, ("prompt",))], tmp_path, views=VIEWS)
+        preferences_of(tiny(), PairSet([pair_of(sample, ("prompt",))], tmp_path, VIEWS))
 
 
 def test_changed_text_is_tokenised_as_the_model_would_have_said_it(tmp_path):
@@ -111,7 +111,7 @@ def test_changed_text_is_tokenised_as_the_model_would_have_said_it(tmp_path):
         reply = replies[request.id]
         assert vlm.answer_ids(request.prompt, reply.text) == reply.tokens
     pair = pair_of(sample, ("moco", "noise"), tokens=(5, 6, 7))
-    [row] = preferences_of(vlm, [pair], tmp_path)
+    [row] = preferences_of(vlm, PairSet([pair], tmp_path))
     assert row.chosen == (5, 6, 7)
     assert [vlm.decode(ids) for ids in row.rejected] == REJECTED[:2]
     assert all(ids[-1] in vlm.eos_ids and ids.count(ids[-1]) == 1 for ids in row.rejected)
@@ -122,7 +122,7 @@ def test_changed_text_is_tokenised_as_the_model_would_have_said_it(tmp_path):
 def test_a_preference_is_listed_as_often_as_asked(tmp_path):
     vlm, made = tiny(), samples(tmp_path, 2)
     pairs = [pair_of(sample) for sample in made]
-    rows = preferences_of(vlm, pairs, tmp_path, repeat=3)
+    rows = preferences_of(vlm, PairSet(pairs, tmp_path), repeat=3)
     assert [row.id for row in rows] == ["s0", "s1", "s0#2", "s1#2", "s0#3", "s1#3"]
     assert [row.chosen for row in rows[:2]] * 3 == [row.chosen for row in rows]
 
@@ -132,9 +132,7 @@ def test_the_align_stage_with_every_kind_of_view(tmp_path):
     pairs = [pair_of(sample, ("blend", "noise", "prompt")) for sample in made]
     spec = DpoTraining(loss={"sigmoid": 1, "image": 1, "anchor": 1}, batch_size=4, repeat=2)
     place = placement(tmp_path / "work")
-    summary = align(
-        vlm, pairs, tmp_path / "pictures", spec, place, 0, "tiny", quiet, views=VIEWS, samples=made
-    )
+    summary = align(job(vlm, spec, place), PairSet(pairs, tmp_path / "pictures", VIEWS, made))
     assert summary["preferences"] == 8 and summary["rejected"] == 24 and summary["steps"] == 2
     assert len((tmp_path / "work" / "metrics.jsonl").read_text().splitlines()) == 2
     assert {p.name for p in (tmp_path / "work").iterdir()} == {

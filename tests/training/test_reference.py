@@ -22,7 +22,7 @@ from seva_exp.stages import Align
 from seva_exp.training import DpoTraining
 from seva_exp.training import reference as reference_module
 from seva_exp.training.collate import Reference
-from seva_exp.training.dpo import train
+from seva_exp.training.preferences import PairSet
 from seva_exp.training.prefetch import Prefetcher
 from seva_exp.training.reference import read_reference, score_reference
 
@@ -30,12 +30,13 @@ from .tools import (
     CHOSEN,
     QUESTIONS,
     REJECTED,
+    job,
     logprob,
     picture,
     placement,
     preferences,
-    quiet,
     tiny,
+    train,
 )
 
 MACHINE = Machine(progress="off")
@@ -65,13 +66,15 @@ def pairs(root: Path) -> list[Pair]:
 def test_each_answer_s_log_probability_under_the_base_model(root, tmp_path, fast):
     made = pairs(root)
     vlm = tiny()
-    summary = score_reference(vlm, made, root, fast, placement(tmp_path, train_batch_size=2))
+    summary = score_reference(
+        vlm, PairSet(made, root), fast, placement(tmp_path, train_batch_size=2)
+    )
     assert (summary["preferences"], summary["answers"]) == (5, 12)
     assert vlm.model.forward.__func__ is type(vlm.model).forward  # left as it was
     plain = tiny()
     known = read_reference(tmp_path, made)
     for row, preference in zip(
-        known, reference_module.preferences_of(plain, made, root), strict=True
+        known, reference_module.preferences_of(plain, PairSet(made, root)), strict=True
     ):
         answers = (preference.chosen, *preference.rejected)
         for value, answer in zip((row.chosen, *row.rejected), answers, strict=True):
@@ -98,7 +101,7 @@ def test_batches_that_are_made_ahead_are_scored_alike(root, tmp_path, monkeypatc
 def test_a_killed_stage_goes_on_and_gives_the_same(root, tmp_path, monkeypatch):
     made = pairs(root)
     whole = placement(tmp_path / "whole", train_batch_size=2)
-    score_reference(tiny(), made, root, "auto", whole)
+    score_reference(tiny(), PairSet(made, root), "auto", whole)
     place = placement(tmp_path / "cut", train_batch_size=2)
     real, calls = reference_module.scored, []
 
@@ -111,9 +114,9 @@ def test_a_killed_stage_goes_on_and_gives_the_same(root, tmp_path, monkeypatch):
     monkeypatch.setattr(reference_module, "scored", dies)
     vlm = tiny()
     with pytest.raises(KeyboardInterrupt):
-        score_reference(vlm, made, root, "auto", place)
+        score_reference(vlm, PairSet(made, root), "auto", place)
     assert vlm.model.get_decoder().config._attn_implementation == "sdpa"  # left as it was
-    score_reference(tiny(), made, root, "auto", place)
+    score_reference(tiny(), PairSet(made, root), "auto", place)
     assert len(calls) == 2 + 2  # of 3 batches the first was kept
     assert read_reference(place.work, made) == read_reference(whole.work, made)
 
@@ -134,9 +137,9 @@ def test_training_takes_the_reference_that_it_is_given(tmp_path):
         )
         for row in rows
     ]
-    _, given = train(vlm, known, spec, placement(tmp_path / "a"), 0, "x", quiet)
+    _, given = train(job(vlm, spec, placement(tmp_path / "a")), known)
     vlm = tiny()
-    _, found = train(vlm, rows, spec, placement(tmp_path / "b"), 0, "x", quiet)
+    _, found = train(job(vlm, spec, placement(tmp_path / "b")), rows)
     for one, other in zip(given, found, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
 
@@ -154,7 +157,7 @@ def test_a_reference_may_be_off_by_rounding_alone(dtype, off, wrong, tmp_path):
     known = replace(row, reference=Reference(chosen - off, (rejected,)))
     spec = DpoTraining(batch_size=1, lora_rank=4)
     with pytest.raises(StageError, match="the reference is wrong") if wrong else nullcontext():
-        train(vlm, [known], spec, placement(tmp_path), 0, "x", quiet)
+        train(job(vlm, spec, placement(tmp_path)), [known])
 
 
 def experiment(**dpo) -> Experiment:

@@ -33,6 +33,7 @@ from seva_exp.training.steps import _checkpointed
 from .on_cpu import ShardedTrainings
 from .ranks import ROWS, TwoTrainings
 from .test_processes import ROOT, job, same, stage_context
+from .tools import job as training_job
 from .tools import picture, placement, preferences, tiny
 
 TRL_CONFIGS = Path(trl.__file__).parent / "accelerate_configs"
@@ -116,7 +117,7 @@ def test_with_weights_shared_out_no_checkpoint_is_saved_nor_gone_on_from(tmp_pat
     place = placement(tmp_path, checkpoint_minutes=0.0, warn=warned.append)
     vlm = tiny()
     spec = DpoTraining(batch_size=2)
-    trainer = trainer_for(vlm, preferences(vlm, 2), spec, place, 0)
+    trainer = trainer_for(training_job(vlm, spec, place), preferences(vlm, 2))
     trainer.forward.close()
     (left := tmp_path / "trainer/checkpoint-1").mkdir(parents=True)
     finish(left, torch.float32)

@@ -21,7 +21,7 @@ from seva_exp.training.vision import Vision
 
 from ..models import families
 from .steps import prepared
-from .tools import placement, preferences, tiny
+from .tools import job, placement, preferences, tiny
 
 
 def spec(fast: str = "auto") -> DpoTraining:
@@ -32,7 +32,7 @@ def taken(vlm, rows, work, fast: str = "auto"):
     """The way that is taken, and what was said of it."""
     said: list[str] = []
     place = placement(work, warn=said.append)
-    return trainer_for(vlm, rows, spec(fast), place, 0).forward, said
+    return trainer_for(job(vlm, spec(fast), place), rows).forward, said
 
 
 def assert_falls_back(vlm_of, rows, work, why: str) -> None:
@@ -214,7 +214,7 @@ def hooks_of(vlm) -> int:
 
 def test_the_model_is_left_as_it_was(tmp_path):
     vlm = tiny()
-    way = trainer_for(vlm, preferences(vlm, 2), spec("on"), placement(tmp_path), 0).forward
+    way = trainer_for(job(vlm, spec("on"), placement(tmp_path)), preferences(vlm, 2)).forward
     assert vlm.model.get_decoder().config._attn_implementation == shared_attention.NAME
     assert hooks_of(vlm) == 9
     way.close()
@@ -235,7 +235,7 @@ def test_an_error_in_the_comparison_leaves_the_model_as_it_was(tmp_path, monkeyp
     vlm = tiny()
     monkeypatch.setattr(Vision, "features", out_of_memory)
     with pytest.raises(torch.OutOfMemoryError):
-        trainer_for(vlm, preferences(vlm, 2), spec("auto"), placement(tmp_path), 0)
+        trainer_for(job(vlm, spec("auto"), placement(tmp_path)), preferences(vlm, 2))
     assert vlm.model.get_decoder().config._attn_implementation == "sdpa"
     assert hooks_of(vlm) == 0
 
@@ -248,7 +248,7 @@ def test_without_memory_for_float32_the_ways_are_compared_as_the_model_is(tmp_pa
 
     built = partial(tiny, dtype="bfloat16")
     place = placement(tmp_path, vision_cache=2**30)
-    way = trainer_for(built(), preferences(built(), 2), spec("on"), place, 0).forward
+    way = trainer_for(job(built(), spec("on"), place), preferences(built(), 2)).forward
     assert isinstance(way, SharedForward) and place.features == {}
     monkeypatch.setattr(forward_module, "computed_in_float32", no_room)
     way, warned = taken(built(), preferences(built(), 3), tmp_path, "on")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from seva_exp.training import DpoTraining
-from seva_exp.training.forward import forward_for
+from seva_exp.training.forward import forward_for, scored
 from seva_exp.training.reference import scoring
 from seva_exp.training.vision import Vision
 
@@ -42,11 +42,11 @@ def epochs(work, **changes):
 
 def test_each_picture_is_encoded_once_in_all_epochs(tmp_path, counted):
     _, rows = epochs(tmp_path / "kept", vision_cache=2**30)
-    compared = 3 * 3  # the first batch on plain rows: 3 preferences of 3 rows
+    compared = 3 * 3 + 3  # the first batch both ways: 3 preferences of 3 rows, and packed
     assert sum(counted) == compared + 6
     del counted[:]
     _, again = epochs(tmp_path / "none", vision_cache=0)
-    assert sum(counted) > compared + 3 * 12
+    assert sum(counted) > compared + 2 * 12
     assert [row["loss"] for row in rows] == [row["loss"] for row in again]
 
 
@@ -82,7 +82,8 @@ def test_a_trained_projector_gets_trl_s_gradients(tmp_path, cache):
 def test_a_trained_projector_runs_on_the_tower_s_kept_output(tmp_path, counted):
     spec = DpoTraining(batch_size=3, epochs=2, lora_rank=4, train_projector=True)
     _, kept = trained(tmp_path / "kept", spec, n=6, vision_cache=2**30)
-    assert sum(counted) == 3 * 2 + 6
+    compared = 3 * 2 + 3  # the first batch both ways
+    assert sum(counted) == compared + 6
     plain = spec.model_copy(update={"fast": "off"})
     _, rows = trained(tmp_path / "plain", plain, n=6)
     for one, other in zip(kept, rows, strict=True):
@@ -142,7 +143,9 @@ def test_a_trained_projector_does_not_take_features_that_were_projected(tmp_path
     vlm = tiny()
     rows = preferences(vlm, 3)
     with scoring(vlm, None) as model:
-        forward_for(vlm, model, rows, "on", place).close()
+        way = forward_for(vlm, model, rows, "on", place)
+        scored(way, model, way.collator(rows)([{"row": i} for i in range(3)]), place)
+        way.close()
     assert len(place.features) == 3
     spec = DpoTraining(batch_size=3, epochs=2, lora_rank=4, train_projector=True)
     for known in (place.features, {}):

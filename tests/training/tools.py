@@ -17,7 +17,10 @@ from seva_exp.models import TinyModel
 from seva_exp.models.vlm import Vlm, load
 from seva_exp.training import DpoTraining
 from seva_exp.training.collate import Preference
-from seva_exp.training.dpo import train, trainer_for
+from seva_exp.training.dpo import trainer_for
+from seva_exp.training.driver import TrainingJob
+from seva_exp.training.driver import train as driven
+from seva_exp.training.spec import Training
 from seva_exp.world import UNBIASED, draw, sample_scene
 
 QUESTIONS = ["Describe the image.", "How many objects are there?", "Is there a star in the image?"]
@@ -74,6 +77,16 @@ def quiet(step: int, row: dict) -> None:
     """No one listens."""
 
 
+def job(vlm: Vlm, spec: Training, place: Placement, seed: int = 0, on_step=quiet, **changes):
+    """A training of the model that is called ``tiny``."""
+    return TrainingJob(vlm, spec, place, seed, "tiny", on_step, **changes)
+
+
+def train(job: TrainingJob, rows: Sequence[Preference]) -> tuple[Path, list[dict]]:
+    """DPO on the rows: the adapter's folder and the logged rows."""
+    return driven(job, trainer_for(job, rows))
+
+
 def trained(
     work: Path,
     spec: DpoTraining,
@@ -88,7 +101,7 @@ def trained(
     vlm = tiny()
     rows = preferences(vlm, n, rejected, views)
     place = placement(work, **changes)
-    return train(vlm, rows, spec, place, seed, "tiny", quiet, start=start, reference=reference)
+    return train(job(vlm, spec, place, seed, start=start, reference=reference), rows)
 
 
 def logprob(
@@ -114,6 +127,6 @@ def first_loss(
     """The trainer and the loss (with its graph) of its first step, all in one micro-batch."""
     vlm = tiny()
     rows = preferences(vlm, n, rejected, views)
-    trainer = trainer_for(vlm, rows, spec, placement(work), 0, start, reference)
+    trainer = trainer_for(job(vlm, spec, placement(work), start=start, reference=reference), rows)
     batches, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, "cpu")
     return trainer, trainer.compute_loss(trainer.model, batches[0]), batches[0]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, get_args
-
-from pydantic import Field
+from typing import Annotated
 
 from seva_exp.augment.auto_augment import AutoAugment
 from seva_exp.augment.bad_prompt import BadPrompt
@@ -42,6 +40,7 @@ from seva_exp.augment.random_resized_crop import RandomResizedCrop
 from seva_exp.augment.random_rotation import RandomRotation
 from seva_exp.augment.random_solarize import RandomSolarize
 from seva_exp.augment.simclr import Simclr
+from seva_exp.core.spec import BY_KIND, by_kind
 
 _Union = (
     AutoAugment
@@ -76,11 +75,9 @@ _Union = (
     | Simclr
 )
 
-AnyAugmentation = Annotated[_Union, Field(discriminator="kind")]
+AnyAugmentation = Annotated[_Union, BY_KIND]
 """The field type of a config that holds an augmentation."""
-AUGMENTATIONS: dict[str, type[Augmentation]] = {
-    cls.model_fields["kind"].default: cls for cls in get_args(_Union)
-}
+AUGMENTATIONS: dict[str, type[Augmentation]] = by_kind(_Union)
 """kind -> class."""
 
 __all__ = [

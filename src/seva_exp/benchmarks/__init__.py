@@ -3,9 +3,7 @@ to the union."""
 
 from __future__ import annotations
 
-from typing import Annotated, get_args
-
-from pydantic import Field
+from typing import Annotated
 
 from seva_exp.benchmarks.chair import ChairBenchmark
 from seva_exp.benchmarks.chartqa import ChartqaBenchmark
@@ -24,7 +22,7 @@ from seva_exp.benchmarks.seed import SeedBenchmark
 from seva_exp.benchmarks.shapes import ShapesBenchmark
 from seva_exp.benchmarks.shr import ShrBenchmark
 from seva_exp.benchmarks.textvqa import TextvqaBenchmark
-from seva_exp.core.spec import Spec
+from seva_exp.core.spec import BY_KIND, Spec, by_kind
 
 _Union = (
     ChairBenchmark
@@ -44,11 +42,9 @@ _Union = (
     | TextvqaBenchmark
 )
 
-AnyBenchmark = Annotated[_Union, Field(discriminator="kind")]
+AnyBenchmark = Annotated[_Union, BY_KIND]
 """The field type of a config that holds a benchmark."""
-BENCHMARKS: dict[str, type[Spec]] = {
-    cls.model_fields["kind"].default: cls for cls in get_args(_Union)
-}
+BENCHMARKS: dict[str, type[Spec]] = by_kind(_Union)
 """kind -> class."""
 OFFICIAL: dict[str, type[Official]] = {
     kind: cls for kind, cls in BENCHMARKS.items() if issubclass(cls, Official)

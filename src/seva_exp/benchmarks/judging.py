@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from seva_exp.core.spec import Json, Spec, digest
+from seva_exp.core.spec import Json, digest
+from seva_exp.served.spec import ServedModel
 
 if TYPE_CHECKING:
     from seva_exp.benchmarks.base import Question, Scored
@@ -50,9 +51,11 @@ class Judging:
     read: Read
 
 
-class Judge(Spec):
+class Judge(ServedModel):
     """The model that judges. Where it answers is ``machine.judge``."""
 
+    group: ClassVar[str] = "judge"
+    name_field: ClassVar[str] = "model"
     model: str | None = Field(None, min_length=1)
     """The name under which the server knows it; none: asked from the server, which then has to
     serve exactly one. It stands in the protocol's name with every score."""
@@ -105,29 +108,6 @@ class Judge(Spec):
         first = self.temperature_of(judging)
         hotter = min(max(first, HOTTEST), first + HOTTER * attempt)
         return Query(self.model, messages, hotter, self.max_tokens_of(judging), repeat)
-
-    def lacking(self, server: JudgeServer) -> list[str]:
-        """What the machine must still be given before work can start, each with its field."""
-        if server.url:
-            return []
-        return [
-            "machine.judge.url: must be set with judge=server "
-            "(machine.judge.url=http://127.0.0.1:8000/v1)."
-        ]
-
-    def asked_later(self) -> list[str]:
-        """What is asked from the server when work starts, for a plan that asks none."""
-        if self.model:
-            return []
-        return ["judge.model: not set: the server will be asked which model it serves."]
-
-    def resolved(self, server: JudgeServer) -> Judge:
-        """With the model's name. Raises InputError where the server does not tell one."""
-        from seva_exp.served.endpoint import only_model
-
-        if self.model:
-            return self
-        return self.model_copy(update={"model": only_model(server, "judge.model")})
 
     def prepare(self, server: JudgeServer, judging: Judging) -> None:
         """Make sure that the judge can be asked, before any work starts. Raises InputError."""

@@ -4,13 +4,13 @@ twice, in whichever benchmark or run."""
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seva_exp.benchmarks.judging import Query
+from seva_exp.core.files import write_whole
 from seva_exp.core.spec import canonical
 
 if TYPE_CHECKING:
@@ -53,10 +53,8 @@ class Replies:
         """Keep a reply that could be read."""
         file = self._file(said.query)
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}")  # runs side by side may ask the same
         text = canonical({**asdict(said.query), "text": said.text})
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(file)
+        write_whole(file, text, shared=True)  # runs side by side may ask the same
 
     def _file(self, query: Query) -> Path:
         return self._root / query.key[:2] / f"{query.key}.json"

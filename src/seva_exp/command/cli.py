@@ -1,5 +1,6 @@
-"""The command line: the only file that imports hydra. It composes, overrides, sweeps, launches;
-what a config means is decided in ``command/config.py``.
+"""The command line: the only file that imports hydra, but for what is private there
+(``hydra_private.py``). It composes, overrides, sweeps, launches; what a config means is decided in
+``command/config.py``.
 
 Exit codes: 0 done; 2 bad config or input; 1 a stage failed; 130 interrupted.
 """
@@ -22,6 +23,7 @@ from hydra.experimental.callback import Callback
 
 from seva_exp.command.config import how_to_sweep
 from seva_exp.command.forecast import Forecast
+from seva_exp.command.hydra_private import grid, sweeps_a_grid
 from seva_exp.command.job import BAD_INPUT, DONE, FAILED, INTERRUPTED, Job, interrupt, work
 from seva_exp.command.sweep import Sweep
 from seva_exp.command.sweep_preflight import Faults
@@ -175,7 +177,6 @@ def composed_jobs(master: Any, words: list[str]) -> Iterator[Job]:
     """All jobs of a sweep of the command ``words``, each as Hydra will compose it; none of a
     search, whose trials are not known yet. What cannot be composed is left to Hydra, which stops
     there."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -185,14 +186,14 @@ def composed_jobs(master: Any, words: list[str]) -> Iterator[Job]:
     from omegaconf.errors import OmegaConfBaseException
 
     settings = master.hydra
-    if get_class(settings.sweeper._target_) is not BasicSweeper:
+    if not sweeps_a_grid(get_class(settings.sweeper._target_)):
         return
     loader = GlobalHydra.instance().config_loader()
     varied = [f"{key}={value}" for key, value in (settings.sweeper.params or {}).items()]
     task: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # has "${...}"
     try:
         parsed = OverridesParser.create(loader).parse_overrides([*varied, *task])
-        for number, overrides in enumerate(BasicSweeper.split_arguments(parsed, None)[0]):
+        for number, overrides in enumerate(grid(parsed)):
             config = loader.load_sweep_config(master, list(overrides))
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = number

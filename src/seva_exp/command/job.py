@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +18,9 @@ from types import FrameType
 from seva_exp.api import run
 from seva_exp.command.config import RunConfig, parse
 from seva_exp.core.errors import InputError, StageError
+from seva_exp.core.files import write_whole
 from seva_exp.core.redact import hide
+from seva_exp.core.runtime import end_with_parent
 from seva_exp.core.spec import Json
 from seva_exp.experiment.objective import check_objective, value_of
 from seva_exp.report.console import say
@@ -133,11 +134,11 @@ def main(result: Path) -> int:
         signal.signal(number, signal.SIG_IGN)  # a scheduler's words for the process that waits
     signal.signal(signal.SIGTERM, interrupt)
     row = json.loads(_first_line())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(INTERRUPTED)
     ended = work_or_tell(Job(row["values"], tuple(row["overrides"]), tuple(row["swept"])))
     if ended.message:
         print(f"seva_exp: {ended.message}", file=sys.stderr)
-    result.write_text(json.dumps(asdict(ended)), encoding="utf-8")
+    write_whole(result, json.dumps(asdict(ended)))
     return ended.code
 
 
@@ -152,12 +153,6 @@ def _first_line() -> bytes:
     while (byte := os.read(0, 1)) not in (b"", b"\n"):
         line += byte
     return bytes(line)
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 1):
-        continue
-    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

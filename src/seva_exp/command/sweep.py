@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from seva_exp.command.job import DONE, FAILED, Ended, Job, work_or_tell
 from seva_exp.core import gpus
-from seva_exp.core.records import whole_file
+from seva_exp.core.files import whole_file
 from seva_exp.core.redact import hide, without_secrets
 
 AT_ONCE = "SEVA_EXP_JOBS_AT_ONCE"

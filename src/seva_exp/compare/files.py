@@ -12,8 +12,8 @@ from seva_exp.compare.page import render
 from seva_exp.compare.runs import ComparedRun
 from seva_exp.compare.tables import latex, markdown, to_csv
 from seva_exp.core.errors import InputError
+from seva_exp.core.files import write_whole
 from seva_exp.core.records import ALIGNED
-from seva_exp.report.pages import write_whole
 from seva_exp.runs.links import followed
 
 

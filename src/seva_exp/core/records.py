@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
+from seva_exp.core.files import whole_file
 from seva_exp.core.spec import Json, canonical
 
 CLEAN = "clean"
@@ -226,17 +226,6 @@ Record = TypeVar("Record")
 def to_line(record: Any) -> str:
     """A record as one line of canonical JSON, newline included."""
     return canonical(asdict(record)) + "\n"
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that is there when all of it is: temporary file, flush to disk, rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
 import warnings
 
 ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
@@ -31,6 +32,18 @@ def settle() -> None:
         os.environ.update(dict.fromkeys(ALLOCATOR, "expandable_segments:True"))
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
     keep_memory()
+
+
+def end_with_parent(code: int) -> None:
+    """From now on this process ends, with this exit code, when the one that started it does: it
+    holds the other end of standard input, and writes no more."""
+
+    def watch() -> None:
+        while os.read(0, 1):  # not sys.stdin, whose lock would be held at the end
+            continue
+        os._exit(code)
+
+    threading.Thread(target=watch, name="end with parent", daemon=True).start()
 
 
 def keep_memory() -> None:

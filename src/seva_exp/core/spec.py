@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Discriminator
 
 Json = dict[str, Any]
 
@@ -26,6 +26,17 @@ class Spec(BaseModel):
     def to_json(self) -> Json:
         """Every field, defaults included, as plain JSON types (the value, not its difference)."""
         return self.model_dump(mode="json")
+
+
+BY_KIND = Discriminator("kind")
+"""In ``Annotated[A | B, BY_KIND]``: the type of a config's field whose value is one of several
+specs; its ``kind`` tells which."""
+
+
+def by_kind(union: Any) -> dict[str, Any]:
+    """kind -> class, of the classes of such a union in its order. Each has its kind as the default
+    of its field ``kind``."""
+    return {cls.model_fields["kind"].default: cls for cls in get_args(union)}
 
 
 def canonical(value: object) -> str:

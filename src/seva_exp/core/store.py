@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from seva_exp.core.errors import InputError
+from seva_exp.core.files import write_whole
 from seva_exp.core.paths import MARKER
 from seva_exp.core.spec import Json
 
@@ -113,7 +114,7 @@ class Store:
             summary = work(partial)
             done = manifest(time.monotonic() - start, summary)
             done = replace(done, files=file_sizes(partial))
-            _write_json(partial / MANIFEST, asdict(done))
+            write_whole(partial / MANIFEST, json.dumps(asdict(done), indent=2, ensure_ascii=False))
             self._publish(partial, self.path(stage, key))
             return done, False
 
@@ -191,11 +192,3 @@ def read_journal(path: Path) -> Iterator[Json]:
 def _whole(content: bytes) -> bytes:
     """Without a torn last line."""
     return content[: content.rfind(b"\n") + 1]
-
-
-def _write_json(path: Path, value: Json) -> None:
-    """Write and flush to disk, so that a rename never publishes an empty manifest."""
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())

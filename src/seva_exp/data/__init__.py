@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, get_args
+from typing import Annotated
 
-from pydantic import Field
-
+from seva_exp.core.spec import BY_KIND, by_kind
 from seva_exp.data.base import NOT_DRAWN, DataSource, Hasher, SampleSet
 from seva_exp.data.coco import CocoData
 from seva_exp.data.folder import FolderData
@@ -27,11 +26,9 @@ _Union = (
     | ShapesInstructData
 )
 
-AnyData = Annotated[_Union, Field(discriminator="kind")]
+AnyData = Annotated[_Union, BY_KIND]
 """The field type of a config that holds a data source."""
-DATA: dict[str, type[DataSource]] = {
-    cls.model_fields["kind"].default: cls for cls in get_args(_Union)
-}
+DATA: dict[str, type[DataSource]] = by_kind(_Union)
 """kind -> class."""
 
 __all__ = [

@@ -3,12 +3,14 @@ or a server. Nothing here knows what the answers are for."""
 
 from typing import Annotated
 
-from pydantic import Field
-
-from seva_exp.core.spec import Spec
+from seva_exp.core.spec import BY_KIND, Spec, by_kind
 from seva_exp.decoding.spec import HfGeneration, ServerGeneration
 
-GENERATION: dict[str, type[Spec]] = {"hf": HfGeneration, "server": ServerGeneration}
-AnyGeneration = Annotated[HfGeneration | ServerGeneration, Field(discriminator="kind")]
+_Union = HfGeneration | ServerGeneration
+
+AnyGeneration = Annotated[_Union, BY_KIND]
+"""The field type of a config that holds how answers are decoded."""
+GENERATION: dict[str, type[Spec]] = by_kind(_Union)
+"""kind -> class."""
 
 __all__ = ["GENERATION", "AnyGeneration", "HfGeneration", "ServerGeneration"]

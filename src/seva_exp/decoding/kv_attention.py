@@ -10,8 +10,7 @@ H heads, K key heads, G = H / K, D width of a head, T tokens of a step, F ends o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,7 +19,6 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 from seva_exp.decoding.kv_cache import Extent, Slots, power
-from seva_exp.models.attention import text_config
 from seva_exp.models.branches import Prompt, answer_mask, attend, prompt_mask
 from seva_exp.models.transfer import put
 
@@ -64,18 +62,6 @@ def slot_attention(
     manner = Manner(scaling or query.shape[-1] ** -0.5, sliding_window, softcap)
     out = step.attention(module.layer_idx, query, key, value, manner)
     return out.transpose(1, 2), None
-
-
-@contextmanager
-def over_slots(model: Any) -> Iterator[None]:
-    """The language model attends by ``slot_attention`` until the end of the block."""
-    config = text_config(model)
-    before = config._attn_implementation
-    config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
 
 
 @dataclass(frozen=True)

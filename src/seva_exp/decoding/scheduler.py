@@ -19,19 +19,19 @@ from seva_exp.core.interfaces import Reply, VisionLanguageModel
 from seva_exp.decoding.budget import Budget, does_not_fit, even_alone, out_of_memory
 from seva_exp.decoding.cuda_graphs import Recorded
 from seva_exp.decoding.kv_attention import (
+    NAME,
     Decode,
     Layout,
     Part,
     Prefill,
     Shape,
     Step,
-    over_slots,
 )
 from seva_exp.decoding.kv_cache import STEP, Extent, Slots
 from seva_exp.decoding.prefetch import Ahead
 from seva_exp.decoding.rows import Group, Row, Seen
 from seva_exp.decoding.sampling import Sampling
-from seva_exp.models.attention import attention_of
+from seva_exp.models.attention import attends_by, attention_of
 from seva_exp.models.branches import Prompt
 from seva_exp.models.transfer import put
 from seva_exp.models.vision import features_of, joined
@@ -334,7 +334,7 @@ class Loop:
 
     def _forward(self, ids: Tensor, positions: Tensor, step: Step, **more: Any) -> Tensor:
         """``ids`` [1, T], ``positions`` [A, T] in, float32 logits out."""
-        with over_slots(self._vlm.model):
+        with attends_by(self._vlm.model, NAME):
             out = self._vlm.model(
                 input_ids=self._put(ids),
                 position_ids=self._put(positions if len(positions) == 1 else positions[:, None]),

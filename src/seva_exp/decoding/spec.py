@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from seva_exp.core.spec import Json, Spec
+from seva_exp.served.spec import ServedModel
 
 if TYPE_CHECKING:
     from seva_exp.core.interfaces import ModelSource
@@ -88,36 +89,17 @@ class HfGeneration(Generation):
         return values
 
 
-class ServerGeneration(Generation):
+class ServerGeneration(ServedModel, Generation):
     """Decoding by an OpenAI-compatible server (``machine.server``): vLLM, SGLang, LMDeploy,
     ``transformers serve``. A sampled answer repeats where the server honours ``seed``."""
 
     in_process: ClassVar[bool] = False
+    group: ClassVar[str] = "generation"
+    name_field: ClassVar[str] = "served_model"
     kind: Literal["server"] = "server"
     served_model: str | None = Field(None, min_length=1)
     """The name under which the server knows the model; none: asked from the server, which then has
     to serve exactly one."""
-
-    def lacking(self, server: Server) -> list[str]:
-        if server.url:
-            return []
-        return [
-            "machine.server.url: must be set with generation=server "
-            "(machine.server.url=http://127.0.0.1:8000/v1)."
-        ]
-
-    def asked_later(self) -> list[str]:
-        if self.served_model:
-            return []
-        return ["generation.served_model: not set: the server will be asked which model it serves."]
-
-    def resolved(self, server: Server) -> ServerGeneration:
-        from seva_exp.served.endpoint import only_model
-
-        if self.served_model:
-            return self
-        name = only_model(server, "generation.served_model")
-        return self.model_copy(update={"served_model": name})
 
     def prepare(self, server: Server, model: ModelSource) -> None:
         from seva_exp.decoding.openai_chat import check

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from seva_exp.core.records import ALIGNED, BASE, from_json, whole_file
+from seva_exp.core.files import whole_file
+from seva_exp.core.records import ALIGNED, BASE, from_json
 from seva_exp.core.spec import Json
 from seva_exp.report.console import short, table
 from seva_exp.report.significance import arrow, is_number

@@ -2,12 +2,14 @@
 
 from typing import Annotated
 
-from pydantic import Field
-
-from seva_exp.core.spec import Spec
+from seva_exp.core.spec import BY_KIND, Spec, by_kind
 from seva_exp.models.spec import HubModel, TinyModel
 
-MODELS: dict[str, type[Spec]] = {"hub": HubModel, "tiny": TinyModel}
-AnyModel = Annotated[HubModel | TinyModel, Field(discriminator="kind")]
+_Union = HubModel | TinyModel
+
+AnyModel = Annotated[_Union, BY_KIND]
+"""The field type of a config that holds a model."""
+MODELS: dict[str, type[Spec]] = by_kind(_Union)
+"""kind -> class."""
 
 __all__ = ["MODELS", "AnyModel", "HubModel", "TinyModel"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -46,6 +48,20 @@ def unproven(vlm: VisionLanguageModel) -> str:
 def text_config(model: Any) -> Any:
     """The config that the language model's layers look at."""
     return model.get_decoder().config
+
+
+@contextmanager
+def attends_by(model: Any, name: str) -> Iterator[None]:
+    """The language model attends by the function that transformers' ``AttentionInterface`` holds
+    under ``name`` until the end of the block: layers read this private field of their config in
+    each call."""
+    config = text_config(model)
+    before = config._attn_implementation
+    config._attn_implementation = name
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
 
 
 def positions_of(vlm: VisionLanguageModel, encoded: Encoded) -> torch.Tensor:

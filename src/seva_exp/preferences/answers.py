@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
+from seva_exp.core.files import whole_file
 from seva_exp.core.interfaces import (
     Asks,
     ModelSource,
@@ -18,7 +19,7 @@ from seva_exp.core.interfaces import (
     VisionLanguageModel,
 )
 from seva_exp.core.progress import Meter
-from seva_exp.core.records import CLEAN, Answer, Sample, from_json, whole_file
+from seva_exp.core.records import CLEAN, Answer, Sample, from_json
 from seva_exp.core.spec import Json
 from seva_exp.decoding.engines import engine_of
 from seva_exp.decoding.spec import Generation

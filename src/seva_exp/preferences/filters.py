@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from heapq import nsmallest
 from itertools import groupby
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from seva_exp.core.errors import suggest
 from seva_exp.core.randomness import seed_for
 from seva_exp.core.records import Answer
-from seva_exp.core.spec import Spec
+from seva_exp.core.spec import BY_KIND, Spec, by_kind
 
 Side = Literal["chosen", "rejected", "any"]
 ARTICLES = frozenset({"a", "an", "the"})
@@ -235,9 +235,7 @@ _Union = (
     | UnfinishedFilter
 )
 
-FILTERS: dict[str, type[Filter]] = {
-    cls.model_fields["kind"].default: cls for cls in get_args(_Union)
-}
+FILTERS: dict[str, type[Filter]] = by_kind(_Union)
 """kind -> class."""
 
 
@@ -257,5 +255,5 @@ def named_filter(value: object) -> object:
     return value
 
 
-AnyFilter = Annotated[Annotated[_Union, Field(discriminator="kind")], BeforeValidator(named_filter)]
+AnyFilter = Annotated[Annotated[_Union, BY_KIND], BeforeValidator(named_filter)]
 """The field type of a config that holds a filter, or its bare name."""

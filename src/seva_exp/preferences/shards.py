@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seva_exp.core.records import Sample, from_json, read_jsonl, whole_file, write_jsonl
+from seva_exp.core.files import whole_file
+from seva_exp.core.records import Sample, from_json, read_jsonl, write_jsonl
 from seva_exp.core.spec import Json
 from seva_exp.core.store import PARTS, Journal, read_journal
 

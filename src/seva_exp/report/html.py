@@ -8,13 +8,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from seva_exp.core.files import write_whole
 from seva_exp.core.records import ALIGNED, BASE, Delta, PairCounts, Report, Score
 from seva_exp.core.redact import hide, without_secrets
 from seva_exp.core.spec import Json
 from seva_exp.report import changed, plots
 from seva_exp.report import significance as words
 from seva_exp.report.gallery import example_card
-from seva_exp.report.pages import template, write_whole
+from seva_exp.report.pages import template
 from seva_exp.report.pipeline import pipeline
 from seva_exp.runs.events import Listener, Outcome, Plan, PlannedStage
 

@@ -33,10 +33,3 @@ def template(name: str) -> Template:
 def asset(name: str) -> Markup:
     """A file of the package that goes into a page as it is."""
     return Markup((ROOT / name).read_text(encoding="utf-8"))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a page, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from seva_exp.core.environment import CODE
 from seva_exp.core.errors import InputError
+from seva_exp.core.files import write_whole
 from seva_exp.core.paths import MARKER
 from seva_exp.core.records import ALIGNED, Delta, PairCounts, Report, StageResult
 from seva_exp.core.redact import hide, without_secrets
@@ -81,9 +82,7 @@ class RunDir(Listener):
         for name, file in outcome.links.items():
             write_link(self.path / name, self.path / file)
         text = json.dumps(outcome.report.to_json(), indent=2, ensure_ascii=False)
-        temporary = self.path / "report.json.tmp"
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(self.path / "report.json")
+        write_whole(self.path / "report.json", text + "\n")
 
 
 def collect_outcome(

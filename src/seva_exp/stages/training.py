@@ -92,19 +92,19 @@ class Reference(Alignment):
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
+        from seva_exp.training.preferences import PairSet
         from seva_exp.training.reference import score_reference
 
         samples = self.pairs.samples.makes(inputs["samples"])
-        return score_reference(
-            context.model(self.model),
+        pair_set = PairSet(
             list(self.pairs.makes(inputs["pairs"]).pairs()),
             self.pairs.samples.data.image_root(samples.path),
-            self.dpo.fast,
-            context.placement(work),
-            views=self._views if self.dpo.needs_images else None,
-            samples=samples.samples(),
-            start=self._from.makes(inputs["start"]).adapter if self._from else None,
+            self._views if self.dpo.needs_images else None,
+            samples.samples(),
         )
+        start = self._from.makes(inputs["start"]).adapter if self._from else None
+        model, placement = context.model(self.model), context.placement(work)
+        return score_reference(model, pair_set, self.dpo.fast, placement, start)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Align(Alignment, Trained):
     the adapter of ``start``."""
 
     name: ClassVar[str] = "align"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     @property
     def reference(self) -> Reference:
@@ -143,27 +143,34 @@ class Align(Alignment, Trained):
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         from seva_exp.training.align import align
+        from seva_exp.training.driver import TrainingJob
+        from seva_exp.training.preferences import PairSet
         from seva_exp.training.reference import read_reference
 
         if context.machine.processes > 1:
             return launch(Job(self.run, self.label, work, inputs), context)[0]
         pairs = list(self.pairs.makes(inputs["pairs"]).pairs())
         samples = self.pairs.samples.makes(inputs["samples"])
+        pair_set = PairSet(
+            pairs,
+            self.pairs.samples.data.image_root(samples.path),
+            self._views if self.dpo.needs_images else None,
+            samples.samples(),
+            read_reference(inputs["reference"], pairs),
+        )
         try:
             return align(
-                context.model(self.model),  # by no name: release() frees what nothing refers to
-                pairs,
-                self.pairs.samples.data.image_root(samples.path),
-                self.dpo,
-                context.placement(work),
-                self.seed,
-                self.model.location(),
-                lambda step, row: context.log(self.label, step, row),
-                views=self._views,
-                samples=samples.samples(),
-                start=self.start.makes(inputs["start"]).adapter if self.start else None,
-                reference="start" if self.against == "previous" else "base",
-                references=read_reference(inputs["reference"], pairs),
+                TrainingJob(
+                    context.model(self.model),  # by no name: release() frees what nothing refers to
+                    self.dpo,
+                    context.placement(work),
+                    self.seed,
+                    self.model.location(),
+                    lambda step, row: context.log(self.label, step, row),
+                    start=self.start.makes(inputs["start"]).adapter if self.start else None,
+                    reference="start" if self.against == "previous" else "base",
+                ),
+                pair_set,
             )
         finally:
             context.release()
@@ -226,6 +233,7 @@ class FineTune(Trained):
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
+        from seva_exp.training.driver import TrainingJob
         from seva_exp.training.finetune import fine_tune
 
         if context.machine.processes > 1:
@@ -233,15 +241,17 @@ class FineTune(Trained):
         samples = list(self.infused.makes(inputs["instructions"]).samples())
         try:
             return fine_tune(
-                context.model(self.model),  # by no name: release() frees what nothing refers to
+                TrainingJob(
+                    context.model(self.model),  # by no name: release() frees what nothing refers to
+                    self.sft,
+                    context.placement(work),
+                    self.seed,
+                    self.model.location(),
+                    lambda step, row: context.log(self.label, step, row),
+                    start=self.align.makes(inputs["start"]).adapter,
+                ),
                 samples,
                 self.infused.samples.data.image_root(inputs["samples"]),
-                self.sft,
-                context.placement(work),
-                self.seed,
-                self.model.location(),
-                lambda step, row: context.log(self.label, step, row),
-                start=self.align.makes(inputs["start"]).adapter,
             )
         finally:
             context.release()

@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import sys
-import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +17,10 @@ from typing import Any
 from filelock import FileLock
 
 from seva_exp.core.digests import FileDigests
+from seva_exp.core.files import whole_file, write_whole
 from seva_exp.core.interfaces import Placement
 from seva_exp.core.machine import Machine
-from seva_exp.core.runtime import settle
+from seva_exp.core.runtime import end_with_parent, settle
 from seva_exp.core.store import PARTS, RANK_LOCK
 from seva_exp.stages.base import StageContext
 from seva_exp.stages.processes import ERROR, EVENTS, JOB, RESULT
@@ -82,7 +82,7 @@ class Bar:
 
 def main(scratch: Path) -> None:
     """Do the job as the rank that the environment says."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(1)
     settle()
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     job, machine, device = pickle.loads((scratch / JOB).read_bytes())
@@ -99,11 +99,10 @@ def main(scratch: Path) -> None:
         with FileLock(job.work / PARTS / RANK_LOCK.format(rank)):
             summary = job.task(job.work, job.inputs, context)
     except Exception as error:
-        unfinished = scratch / f"{ERROR.format(rank)}.part"
-        unfinished.write_bytes(portable(error, rank))
-        unfinished.rename(scratch / ERROR.format(rank))
+        with whole_file(scratch / ERROR.format(rank)) as file:
+            file.write(portable(error, rank))
         raise
-    (scratch / RESULT.format(rank)).write_text(json.dumps(summary), encoding="utf-8")
+    write_whole(scratch / RESULT.format(rank), json.dumps(summary))
 
 
 def portable(error: Exception, rank: int) -> bytes:
@@ -128,12 +127,6 @@ def _machine(machine: Machine, device: str, rank: int) -> Machine:
         torch.cuda.set_device(rank)
         device = f"cuda:{rank}"
     return machine.model_copy(update={"device": device, "processes": 1})
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 1):  # not sys.stdin, whose lock would be held at the end
-        continue
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from seva_exp.core.files import write_whole
 from seva_exp.core.spec import Json
 from seva_exp.runs.events import Plan
 
@@ -64,6 +64,5 @@ class Marker:
     def save(self) -> None:
         """Write the file, whole or not at all."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(self.state, indent=1, sort_keys=True), encoding="utf-8")
-        temporary.replace(self.path)
+        text = json.dumps(self.state, indent=1, sort_keys=True)
+        write_whole(self.path, text, shared=True)

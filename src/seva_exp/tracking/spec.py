@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from seva_exp.core.spec import Spec
+from seva_exp.core.spec import BY_KIND, Spec, by_kind
 
 
 class NoTracker(Spec):
@@ -44,12 +44,12 @@ class TrackioTracker(Tracked):
     kind: Literal["trackio"] = "trackio"
 
 
-AnyTracker = Annotated[NoTracker | WandbTracker | TrackioTracker, Field(discriminator="kind")]
-TRACKERS: dict[str, type[Spec]] = {
-    "none": NoTracker,
-    "wandb": WandbTracker,
-    "trackio": TrackioTracker,
-}
+_Union = NoTracker | WandbTracker | TrackioTracker
+
+AnyTracker = Annotated[_Union, BY_KIND]
+"""The field type of a config that holds a tracker."""
+TRACKERS: dict[str, type[Spec]] = by_kind(_Union)
+"""kind -> class."""
 
 
 def in_sweep(tracker: AnyTracker, sweep: str) -> AnyTracker:

@@ -12,6 +12,8 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 
+from seva_exp.core.files import write_whole
+
 COMPLETE = "complete.json"
 """Written last into a checkpoint: the sizes in bytes of its files, and the model's number format.
 Without it, or where a size differs, the checkpoint was being written when the process was killed.
@@ -29,8 +31,7 @@ def finish(checkpoint: Path, dtype: Any) -> None:
         _flush(file)
     sizes = {str(file.relative_to(checkpoint)): file.stat().st_size for file in files}
     facts = {"dtype": str(dtype), "sizes": sizes}
-    (checkpoint / COMPLETE).write_text(json.dumps(facts), encoding="utf-8")
-    _flush(checkpoint / COMPLETE)
+    write_whole(checkpoint / COMPLETE, json.dumps(facts))
     newest(checkpoint.parent, dtype)
 
 

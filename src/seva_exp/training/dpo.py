@@ -9,24 +9,22 @@ tokens.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from trl import DPOConfig, DPOTrainer
 
 from seva_exp.core.errors import StageError
-from seva_exp.core.interfaces import Placement, VisionLanguageModel
-from seva_exp.core.spec import Json
+from seva_exp.core.interfaces import Placement
 from seva_exp.training.arguments import OneDevice, on_its_device, shared_arguments, vision_rows
 from seva_exp.training.batches import SeededOrder
 from seva_exp.training.collate import OWNERS, Preference, PreferenceCollator
+from seva_exp.training.driver import TrainingJob
 from seva_exp.training.forward import Forward, apart, forward_for
 from seva_exp.training.lora import (
     POLICY,
@@ -34,20 +32,36 @@ from seva_exp.training.lora import (
     check_start,
     load_adapter,
     lora_config,
-    save_adapter,
 )
 from seva_exp.training.losses import OURS, Scores
 from seva_exp.training.precision import keep_in_float32
 from seva_exp.training.sharding import share_out
 from seva_exp.training.spec import DpoTraining
-from seva_exp.training.steps import OnStep, StepLog, StepTrainer, run
+from seva_exp.training.steps import StepTrainer
+from seva_exp.training.trl_private import pair_loss
 
 START_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
 """How far (``apart``) policy and reference may be apart before training: both are rounded, perhaps
 in other batches or on the other way (forward.py), and a micro-batch may be a few tokens."""
 OURS_PREFIX = "loss/"
-UNITS = {"lengths/chosen": "preferences", "kl_k1/chosen": "chosen_tokens"}
-"""What those of our metrics are means over that are no loss and no mean over pairs."""
+UNITS = {
+    "rewards/chosen": "pairs",
+    "rewards/rejected": "pairs",
+    "rewards/accuracies": "pairs",
+    "rewards/margins": "pairs",
+    "logps/chosen": "pairs",
+    "logps/rejected": "pairs",
+    "entropy": "pair_tokens",
+    "logits/chosen": "pair_chosen_tokens",
+    "logits/rejected": "rejected_tokens",
+    "mean_token_accuracy": "pair_chosen_tokens",
+    "lengths/chosen": "preferences",
+    "lengths/rejected": "pairs",
+    "kl_k1/chosen": "chosen_tokens",
+    **{OURS_PREFIX + name: "preferences" for name in OURS},
+}
+"""What each metric is the mean over. TRL's are over its rows: a chosen answer's tokens count once
+for each of its rejected answers."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,9 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
     weighed by its share of those.
     """
 
-    unit = "pairs"
+    stage: ClassVar[str] = "align"
+    group: ClassVar[str] = "dpo"
+    units: ClassVar[dict[str, str]] = UNITS
 
     def __init__(self, *, spec: DpoTraining, starts_equal: bool, **options: Any) -> None:
         rate = spec.projector_learning_rate
@@ -87,15 +103,25 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
     def count(self, batch: Any) -> Counter[str]:
         rejected, views = len(batch["rejected_owner"]), len(batch["view_owner"])
         preferences = len(batch["input_ids"]) - rejected - views
-        chosen_tokens = int(batch["completion_mask"][:preferences].sum())
-        return Counter(pairs=rejected, preferences=preferences, chosen_tokens=chosen_tokens)
+        tokens = batch["completion_mask"].sum(dim=1)
+        chosen = int(tokens[batch["rejected_owner"]].sum())
+        wrong = int(tokens[preferences : preferences + rejected].sum())
+        return Counter(
+            pairs=rejected,
+            preferences=preferences,
+            chosen_tokens=int(tokens[:preferences].sum()),
+            pair_chosen_tokens=chosen,
+            rejected_tokens=wrong,
+            pair_tokens=chosen + wrong,
+        )
 
-    def unit_of(self, metric: str) -> str:
-        if metric.startswith(OURS_PREFIX):
-            return "preferences"
-        return UNITS.get(metric, self.unit)
+    def leave(self) -> None:
+        super().leave()
+        self.forward.close()
 
-    def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Tensor:
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
         """TRL's terms and ours, summed with their weights."""
         assert not return_outputs, "we never evaluate with the trainer"
         self._seen.append(self.count(inputs))
@@ -113,7 +139,7 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         scores = self._scores(policy, reference, **owners)
         for name, weight in self._spec.our_terms.items():
             value = OURS[name](scores).mean()
-            self._metrics["train"][OURS_PREFIX + name].append(value.item())
+            self.metrics[OURS_PREFIX + name].append(value.item())
             loss = loss + weight * value * self.share("preferences")
         return loss
 
@@ -123,7 +149,7 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         divergence"). It would be unbiased on answers that pi itself gives; the chosen ones were
         given by the model before training, so it is a drift, and may be negative."""
         chosen, pairs = self._seen[-1]["preferences"], self._seen[-1]["pairs"]
-        metrics, drift = self._metrics["train"], (policy - reference)[:chosen].sum()
+        metrics, drift = self.metrics, (policy - reference)[:chosen].sum()
         metrics["lengths/chosen"].append(lengths[:chosen].float().mean().item())
         metrics["lengths/rejected"].append(lengths[chosen : chosen + pairs].float().mean().item())
         metrics["kl_k1/chosen"].append((drift / self._seen[-1]["chosen_tokens"]).item())
@@ -149,7 +175,8 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
             "ref_chosen_logps": reference[owner],
             "ref_rejected_logps": reference[rejected],
         }
-        return super()._compute_loss(Replay(outputs, stock), pairs, False)
+        with self.on_this_rank():
+            return pair_loss(self, Replay(outputs, stock), pairs)
 
     def _scores(
         self, policy: Tensor, reference: Tensor, rejected_owner: Tensor, view_owner: Tensor
@@ -173,57 +200,26 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
             )
 
 
-def train(
-    vlm: VisionLanguageModel,
-    preferences: Sequence[Preference],
-    spec: DpoTraining,
-    placement: Placement,
-    seed: int,
-    base_name: str,
-    on_step: OnStep,
-    *,
-    start: Path | None = None,
-    reference: Literal["start", "base"] = "start",
-) -> tuple[Path, list[Json]]:
-    """Train an adapter on the preferences; return its folder and the logged rows.
-
-    ``start`` is the folder of an adapter to go on with; the reference is then that adapter, or the
-    base model. Raises StageError when policy and reference differ at the start though they must
-    not, when ``start`` has another shape, or a number is not finite.
-    """
-    trainer = trainer_for(vlm, preferences, spec, placement, seed, start, reference)
-    steps = math.ceil(len(preferences) / spec.batch_size) * spec.epochs
-    log = StepLog("align", "dpo", on_step)
-    try:
-        run(trainer, log, "align", steps, placement)
-    finally:
-        trainer.forward.close()
-    folder = placement.work / "adapter"
-    save_adapter(trainer.model, folder, base_name)
-    return folder, log.rows
-
-
 def trainer_for(
-    vlm: VisionLanguageModel,
-    preferences: Sequence[Preference],
-    spec: DpoTraining,
-    placement: Placement,
-    seed: int,
-    start: Path | None = None,
-    reference: Literal["start", "base"] = "start",
+    job: TrainingJob[DpoTraining], preferences: Sequence[Preference]
 ) -> PreferenceTrainer:
     """The trainer with policy and reference in place. TRL is always given a new adapter: given
-    one to go on with, it would hold a copy as reference, wanted or not."""
+    one to go on with, it would hold a copy as reference, wanted or not.
+
+    Raises StageError when ``job.start`` has another shape. The trainer raises it before its first
+    step when policy and reference differ though they must not.
+    """
+    vlm, spec, start = job.vlm, job.spec, job.start
     if start is not None:
         check_start(start, spec, "dpo")
-    order = SeededOrder([p.id for p in preferences], seed)
+    order = SeededOrder([p.id for p in preferences], job.seed)
     trainer = PreferenceTrainer(
         spec=spec,
-        starts_equal=start is None or reference == "start",
+        starts_equal=start is None or job.reference == "start",
         order=order,
         model=vlm.model,
         peft_config=lora_config(vlm, spec, "dpo"),
-        args=_arguments(spec, placement, seed),
+        args=_arguments(spec, job.placement, job.seed),
         train_dataset=vision_rows(len(preferences)),
         processing_class=vlm.processor,
         data_collator=PreferenceCollator(vlm, preferences),
@@ -231,11 +227,11 @@ def trainer_for(
     keep_in_float32(trainer.model)
     if start is not None:
         load_adapter(trainer.model, start, POLICY)
-        if reference == "start" and any(p.reference is None for p in preferences):
+        if job.reference == "start" and any(p.reference is None for p in preferences):
             add_reference(trainer.model, start)
     first = [preferences[i] for i in order][: trainer.args.per_device_train_batch_size]
     share_out(vlm, trainer.accelerator)
-    forward = forward_for(vlm, trainer.model, first, spec.fast, placement)
+    forward = forward_for(vlm, trainer.model, first, spec.fast, job.placement)
     trainer.forward, trainer.data_collator = forward, forward.collator(preferences)
     return trainer
 

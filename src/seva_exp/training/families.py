@@ -6,6 +6,7 @@ from typing import Any
 
 from seva_exp.core.interfaces import VisionLanguageModel
 from seva_exp.models.attention import unproven
+from seva_exp.training.peft_private import COPY
 
 
 def refusal(vlm: VisionLanguageModel) -> str:
@@ -30,6 +31,6 @@ def _trained_vision(vlm: VisionLanguageModel) -> str:
     """Kept features are stale where the vision tower learns."""
     decoder = {id(p) for p in vlm.model.get_decoder().parameters()}
     for name, parameter in trained(vlm):
-        if id(parameter) not in decoder and ".modules_to_save." not in name:
+        if id(parameter) not in decoder and COPY not in name:
             return f"{name} is trained, so the pictures' features change"
     return ""

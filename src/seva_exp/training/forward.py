@@ -6,7 +6,7 @@ Shape legend: R rows, L tokens of the longest row, A tokens of the longest answe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any, Protocol
 
 import torch
@@ -14,11 +14,12 @@ from torch import Tensor
 
 from seva_exp.core.errors import StageError
 from seva_exp.core.interfaces import Placement, VisionLanguageModel
-from seva_exp.models.attention import text_config
+from seva_exp.models.attention import attends_by
 from seva_exp.training.collate import IGNORED, OWNERS, Preference, PreferenceCollator
 from seva_exp.training.families import refusal, trained
 from seva_exp.training.packed import SharedCollator, SharedRow
 from seva_exp.training.packed_attention import NAME
+from seva_exp.training.peft_private import COPY
 from seva_exp.training.precision import computed_in_float32, mixed_precision
 from seva_exp.training.prefetch import on_device
 from seva_exp.training.sharding import refuses_shared_row
@@ -86,21 +87,20 @@ class SharedForward:
         self._vlm = vlm
         self._vision = vision
         inner = vlm.model.base_model
-        self._hooks = [
-            inner.register_forward_pre_hook(self._see, with_kwargs=True),
-            inner.register_forward_hook(self._pick, with_kwargs=True),
-        ]
         last = vlm.model.get_decoder().layers[-1]
         self._row: SharedRow | None = None
-        self._hooks += [
+        hooks = [
+            inner.register_forward_pre_hook(self._see, with_kwargs=True),
+            inner.register_forward_hook(self._pick, with_kwargs=True),
             last.self_attn.register_forward_pre_hook(self._note, with_kwargs=True),
             *(part.register_forward_pre_hook(self._narrow) for part in _parts(last)),
             *(part.register_forward_hook(self._widen) for part in _parts(last)),
         ]
         # Until close(): checkpointing calls the layers again in the backward pass.
-        self._config = text_config(vlm.model)
-        self._before = self._config._attn_implementation
-        self._config._attn_implementation = NAME
+        self._changed = ExitStack()
+        for hook in hooks:
+            self._changed.callback(hook.remove)
+        self._changed.enter_context(attends_by(vlm.model, NAME))
 
     def collator(self, preferences: Sequence[Preference]) -> Collator:
         return SharedCollator(self._vlm, preferences, self._vision)
@@ -149,9 +149,7 @@ class SharedForward:
         return wide.index_copy(1, self._row.places, out)
 
     def close(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._config._attn_implementation = self._before
+        self._changed.close()
 
 
 def _parts(layer: Any) -> tuple[Any, ...]:
@@ -189,14 +187,14 @@ def forward_for(
 
 def vision_for(vlm: VisionLanguageModel, placement: Placement) -> Vision:
     """Features that stages share, where the projector is the base model's own."""
-    if any(".modules_to_save." in name for name, _ in vlm.model.named_parameters()):
+    if any(COPY in name for name, _ in vlm.model.named_parameters()):
         return Vision(vlm, placement.vision_cache, projects_pictures(vlm))
     return Vision(vlm, placement.vision_cache, kept=placement.features)
 
 
 def projects_pictures(vlm: VisionLanguageModel) -> bool:
     """Whether the projector is trained, and runs in each step."""
-    return any(".modules_to_save." in name for name, _ in trained(vlm))
+    return any(COPY in name for name, _ in trained(vlm))
 
 
 def scored(

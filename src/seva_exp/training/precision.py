@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils.other import ModulesToSaveWrapper
+
+from seva_exp.training.peft_private import keep_input_dtype, projectors
 
 
 def mixed_precision(device: str | torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
@@ -43,9 +43,7 @@ def keep_in_float32(model: PeftModel) -> None:
         return
     for module in projectors(model):
         module.float()
-    for module in model.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.cast_input_dtype_enabled = False
+    keep_input_dtype(model)
 
 
 @contextmanager
@@ -115,8 +113,3 @@ def _halves(module: torch.nn.Module) -> list[torch.Tensor]:
     """Weights and buffers in half precision, each once."""
     own = {id(value): value for value in (*module.parameters(), *module.buffers())}
     return [v for v in own.values() if v.dtype in (torch.float16, torch.bfloat16)]
-
-
-def projectors(model: PeftModel) -> list[ModulesToSaveWrapper]:
-    """What is trained as a whole: the original modules with their copies."""
-    return [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,22 +15,30 @@ from seva_exp.inputs.views import Pictures, View
 from seva_exp.training.collate import Example, Preference, Reference
 
 
+@dataclass(frozen=True)
+class PairSet:
+    """Pairs, and what a training looks at beside them. Pictures lie below ``root``. ``views`` (by
+    the names in the pairs) are the negative views whose pictures the loss looks at; none: at none.
+    ``samples`` are those that views draw partners from. ``references``, if there are any, are the
+    pairs', in their order."""
+
+    pairs: Sequence[Pair]
+    root: Path
+    views: Mapping[str, View] | None = None
+    samples: Iterable[Sample] = ()
+    references: Sequence[Reference] = ()
+
+
 def preferences_of(
-    vlm: VisionLanguageModel,
-    pairs: Sequence[Pair],
-    root: Path,
-    repeat: int = 1,
-    views: Mapping[str, View] | None = None,
-    samples: Iterable[Sample] = (),
-    references: Sequence[Reference] = (),
+    vlm: VisionLanguageModel, pair_set: PairSet, repeat: int = 1
 ) -> list[Preference]:
-    """One preference per pair, listed ``repeat`` times. With ``views``, each preference can make
-    the pictures that its negative views showed; raises StageError where none shows one.
-    ``samples`` are gone through only where a view takes partners from them. ``references``, if
-    there are any, are the pairs', in their order."""
+    """One preference per pair, listed ``repeat`` times. With views, each preference can make the
+    pictures that its negative views showed; raises StageError where none shows one. The samples
+    are gone through only where a view takes partners from them."""
+    pairs, root, views = pair_set.pairs, pair_set.root, pair_set.views
     mixes = any(view.mixes for view in (views or {}).values())
-    pictures = Pictures(samples if mixes else ())
-    known: Sequence[Reference | None] = references or [None] * len(pairs)
+    pictures = Pictures(pair_set.samples if mixes else ())
+    known: Sequence[Reference | None] = pair_set.references or [None] * len(pairs)
     shown = {name: view for name, view in (views or {}).items() if changes_picture(view)}
     names = [tuple(name for name in pair.views if name in shown) for pair in pairs]
     once = [

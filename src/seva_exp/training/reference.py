@@ -4,7 +4,7 @@ same path as the policy's (forward.py), and independent of every number of ``dpo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -13,20 +13,20 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor
-from trl.trainer.utils import add_fused_lm_head
 
+from seva_exp.core.files import write_whole
 from seva_exp.core.interfaces import Placement, VisionLanguageModel
-from seva_exp.core.records import Pair, Sample
+from seva_exp.core.records import Pair
 from seva_exp.core.spec import Json, canonical
 from seva_exp.core.store import Journal
-from seva_exp.inputs.views import View
 from seva_exp.training.collate import Preference, Reference
 from seva_exp.training.forward import forward_for, scored
 from seva_exp.training.lengths import check_lengths
 from seva_exp.training.precision import keep_in_float32
-from seva_exp.training.preferences import preferences_of
+from seva_exp.training.preferences import PairSet, preferences_of
 from seva_exp.training.prefetch import ahead
 from seva_exp.training.spec import Fast
+from seva_exp.training.trl_private import add_fused_lm_head
 
 FILE = "reference.jsonl"
 AHEAD = 2
@@ -35,31 +35,28 @@ AHEAD = 2
 
 def score_reference(
     vlm: VisionLanguageModel,
-    pairs: Sequence[Pair],
-    root: Path,
+    pair_set: PairSet,
     fast: Fast,
     placement: Placement,
-    *,
-    views: Mapping[str, View] | None = None,
-    samples: Iterable[Sample] = (),
     start: Path | None = None,
 ) -> Json:
     """Write ``reference.jsonl``, a line per pair in the pairs' order; return the counts.
 
     Raises StageError for answers that do not fit the model's context, before any is scored. The
-    reference is the base model ``vlm``, or the adapter in ``start`` on it. With ``views`` the
-    chosen answer is scored with each view's picture too.
+    reference is the base model ``vlm``, or the adapter in ``start`` on it. With views in
+    ``pair_set`` the chosen answer is scored with each view's picture too.
     """
-    preferences = preferences_of(vlm, pairs, root, 1, views, samples)
+    preferences = preferences_of(vlm, pair_set)
     lengths = check_lengths(vlm, preferences, "reference")
     journal = Journal(placement.work)
     done = {row["sample_id"] for row in journal.rows}
     size = placement.train_batch_size
-    batches = [range(i, min(i + size, len(pairs))) for i in range(0, len(pairs), size)]
+    count = len(preferences)
+    batches = [range(i, min(i + size, count)) for i in range(0, count, size)]
     todo = [batch for batch in batches if any(preferences[i].id not in done for i in batch)]
     said = "nothing left to score"
-    with scoring(vlm, start) as model, placement.progress("reference", len(pairs), "pair") as bar:
-        bar.update(len(pairs) - sum(map(len, todo)))
+    with scoring(vlm, start) as model, placement.progress("reference", count, "pair") as bar:
+        bar.update(count - sum(map(len, todo)))
         if todo:
             first = [preferences[i] for i in todo[0]]
             forward = forward_for(vlm, model, first, fast, placement)
@@ -76,7 +73,7 @@ def score_reference(
                     bar.update(len(batch))
     by_id = {row["sample_id"]: row for row in journal.rows}
     lines = "".join(canonical(by_id[preference.id]) + "\n" for preference in preferences)
-    (placement.work / FILE).write_text(lines, encoding="utf-8")
+    write_whole(placement.work / FILE, lines)
     answers = sum(1 + len(p.rejected) + len(p.images) for p in preferences)
     return {"preferences": len(preferences), "answers": answers, "forward": said, **lengths}
 

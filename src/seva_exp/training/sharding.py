@@ -9,12 +9,10 @@ import torch
 from peft import PeftModel
 from torch.distributed.tensor import DTensor
 from transformers.integrations import is_deepspeed_zero3_enabled
-from trl.trainer.utils import maybe_gather_lm_head_ctx as whole_under_zero3
 
 from seva_exp.core.interfaces import VisionLanguageModel
-
-TRAINED = ("lora_", ".modules_to_save.")
-"""Parts of the names of an adapter's weights."""
+from seva_exp.training.peft_private import TRAINED
+from seva_exp.training.trl_private import whole_under_zero3
 
 
 def share_out(vlm: VisionLanguageModel, accelerator: Any) -> None:

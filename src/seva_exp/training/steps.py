@@ -4,17 +4,16 @@ dealt to ranks, two learning rates, checkpoints, the log, the run itself."""
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from seva_exp.core.errors import StageError
@@ -23,25 +22,24 @@ from seva_exp.core.spec import Json
 from seva_exp.training.batches import SeededOrder, StepBatches
 from seva_exp.training.checkpoints import CheckpointClock, distrust, finish, newest
 from seva_exp.training.lora import POLICY, load_adapter, write_adapter
+from seva_exp.training.peft_private import COPY
 from seva_exp.training.precision import mixed_precision
 from seva_exp.training.prefetch import Prefetcher, ahead, on_device
 from seva_exp.training.sharding import adapter_weights, local
 from seva_exp.training.throughput import Throughput
+from seva_exp.training.transformers_private import HookedTrainer
+from seva_exp.training.trl_private import TOKENS, TrlTrainer
 
 OnStep = Callable[[int, Json], None]
-COPY = ".modules_to_save."
-"""Part of the name of each parameter that PEFT trains as a whole: here, the projector's."""
 ROWS = "rows"
 """What a batch holds besides its tensors until it is weighed: its row numbers."""
 FIRST = ("loss", "grad_norm")
 """Of several numbers that are none, the one to tell."""
 ANEW = {"dpo": "force=[reference]", "sft": "force=[finetune]"}
 """What else is given to compute a training, and what it is held to, in another number format."""
-TOKENS = "num_tokens"
-"""TRL's count of all tokens seen so far: the one metric that is no mean."""
 
 
-class StepTrainer(Trainer, ABC):
+class StepTrainer(HookedTrainer, TrlTrainer):
     """A trainer with our row order, whose steps do not depend on their micro-batches or on ranks.
 
     The Trainer averages the means of a step's micro-batches over accumulation and ranks;
@@ -50,10 +48,12 @@ class StepTrainer(Trainer, ABC):
     whatever the loss is a mean over. A filler's share is 0.
     """
 
-    unit = ""
-    """What the metrics are means over (a key of ``count``)."""
-    _total_train_tokens: int
-    """TRL's count."""
+    stage: ClassVar[str]
+    """The stage's name."""
+    group: ClassVar[str]
+    """The config group of its numbers."""
+    units: ClassVar[dict[str, str]]
+    """What each logged metric is the mean over (a key of ``count``), TRL's and ours."""
 
     def __init__(
         self, *, order: SeededOrder, batch_size: int, projector_rate: float | None, **options: Any
@@ -76,9 +76,19 @@ class StepTrainer(Trainer, ABC):
     def count(self, batch: Any) -> Counter[str]:
         """How many of each unit a batch holds."""
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one pass over the data."""
+        return math.ceil(len(self.order) / self._batch_size)
+
     def unit_of(self, metric: str) -> str:
-        """What a logged number is the mean over."""
-        return self.unit
+        """What a logged number is the mean over. Raises StageError for one that is not known."""
+        if metric not in self.units:
+            raise StageError(
+                f"{self.stage}: TRL logs a metric {metric!r} that this package does not know how "
+                "to weigh. Install the version of trl that constraints.txt names."
+            )
+        return self.units[metric]
 
     def get_train_dataloader(self) -> DataLoader:
         """This rank's micro-batches. Not accelerate's, which would fill up with rows that count."""
@@ -122,9 +132,13 @@ class StepTrainer(Trainer, ABC):
         if self._ahead is not None:
             self._ahead.close()
 
-    def _prepare_inputs(self, inputs: Any) -> Any:
-        """The Trainer's would leave what is no tensor, such as a shared row, on the CPU."""
-        return super()._prepare_inputs(on_device(inputs, self.args.device))
+    def leave(self) -> None:
+        """After training: the model is left as it was but for what was trained."""
+        self.close()
+
+    def placed(self, inputs: Any) -> Any:
+        """Also what is no tensor, such as a packed row."""
+        return on_device(inputs, self.args.device)
 
     def compute_loss_context_manager(self) -> Any:
         """Around the forward pass and the loss."""
@@ -151,15 +165,12 @@ class StepTrainer(Trainer, ABC):
         return self._seen[-1][unit] * parts / self._step[unit]
 
     def training_step(self, *args: Any, **options: Any) -> Any:
-        """TRL's; its metrics stay this rank's until they are logged. A filler's tokens are not
-        counted."""
-        before = self._total_train_tokens
+        """TRL's. A filler's tokens are not counted."""
+        before = self.tokens_seen
         self._filler = not self._real[len(self._seen)]
-        with _apart(self.accelerator):
-            loss = super().training_step(*args, **options)
+        loss = super().training_step(*args, **options)
         if self._filler:
-            self._total_train_tokens = before
-            self._metrics["train"][TOKENS] = [before]
+            self.tokens_seen = before
         return loss
 
     def create_optimizer(self, model: Any = None) -> Any:
@@ -177,12 +188,12 @@ class StepTrainer(Trainer, ABC):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """TRL's metrics, each micro-batch of each rank weighed by its share."""
-        metrics = self._metrics["train"]
+        metrics = self.metrics
         if metrics:
             ranks = self._of_all_ranks([{n: self._weighed(n, v) for n, v in metrics.items()}])
             for name, values in metrics.items():
                 total = sum(rank[name][0] for rank in ranks)
-                values[:] = [total / sum(rank[name][1] for rank in ranks)]
+                values[:] = [total / (sum(rank[name][1] for rank in ranks) or 1)]
                 if name == TOKENS:
                     values[:] = [total]
         self._seen.clear()
@@ -198,24 +209,23 @@ class StepTrainer(Trainer, ABC):
 
     def continue_count(self, tokens: float) -> None:
         """Go on with TRL's count of tokens (which a checkpoint does not hold)."""
-        self._total_train_tokens = int(tokens) if self.args.process_index == 0 else 0
+        self.tokens_seen = int(tokens) if self.args.process_index == 0 else 0
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """The Trainer's (TRL's would add a model card), marked when it is whole."""
-        Trainer._save_checkpoint(self, model, trial)
+    def saved(self, checkpoint: Path) -> None:
+        """It is marked when it is whole."""
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            finish(folder, self.model.dtype)
+            finish(checkpoint, self.model.dtype)
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Of the model, a checkpoint holds what is trained; rank 0 writes it."""
+    def write(self, folder: Path) -> None:
+        """What is trained; rank 0 writes it."""
         weights = adapter_weights(self.model)
         if self.args.should_save:
-            write_adapter(self.model, Path(output_dir or self.args.output_dir), weights)
+            write_adapter(self.model, folder, weights)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        load_adapter(self.model, Path(resume_from_checkpoint), POLICY)
+    def read(self, folder: Path) -> None:
+        """What is trained."""
+        load_adapter(self.model, folder, POLICY)
 
 
 class _Rows(Dataset[int]):
@@ -229,20 +239,6 @@ class _Rows(Dataset[int]):
 
     def __len__(self) -> int:
         return self._count
-
-
-@contextmanager
-def _apart(accelerator: Any) -> Iterator[None]:
-    """TRL gathers its metrics over ranks in each micro-batch, which needs equally many rows on
-    every rank; ours differ, and are gathered once a step."""
-    names = ("gather", "gather_for_metrics") if accelerator.num_processes > 1 else ()
-    for name in names:
-        setattr(accelerator, name, lambda value, *_, **__: value)
-    try:
-        yield
-    finally:
-        for name in names:
-            delattr(accelerator, name)
 
 
 class StepLog(TrainerCallback):
@@ -268,7 +264,7 @@ class StepLog(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The steps up to the checkpoint, if training goes on from one."""
-        self.rows = [_row(logs["step"], logs) for logs in state.log_history if "loss" in logs]
+        self.rows = [self._row(logs["step"], logs) for logs in state.log_history if "loss" in logs]
         for row in self.rows:
             self._on_step(row["step"], row)
         tokens = self.rows[-1][TOKENS] if self.rows else 0.0
@@ -281,7 +277,7 @@ class StepLog(TrainerCallback):
         """Called by the trainer after each step's update, before it saves a checkpoint."""
         if "loss" not in logs:
             return
-        row = _row(state.global_step, logs)
+        row = self._row(state.global_step, logs)
         wrong = [name for name, value in row.items() if not math.isfinite(value)]
         if wrong:
             if self._trainer and state.is_world_process_zero:
@@ -297,6 +293,15 @@ class StepLog(TrainerCallback):
         self.rows.append(row)
         measured = self._throughput.step(row["step"], row[TOKENS]) if self._throughput else {}
         self._on_step(row["step"], row | measured)
+
+    def _row(self, step: int, logs: Json) -> Json:
+        """The logged values under field-standard names, in a fixed order. The Trainer's ``epoch``
+        counts micro-batches, fillers too; here it is passes over the data by optimizer steps."""
+        values = {name: float(value) for name, value in logs.items() if _is_number(value)}
+        if self._trainer:
+            done, rest = divmod(step - 1, self._trainer.steps_per_epoch)
+            values["epoch"] = done + (rest + 1) / self._trainer.steps_per_epoch
+        return {**dict(sorted(values.items())), "step": int(step)}
 
     def _not_finite(self, name: str, value: float, step: int) -> str:
         said = f"{self._label}: {name} is {value} at step {step}"
@@ -314,12 +319,6 @@ class StepLog(TrainerCallback):
             " goes on from it, to the same end."
             + (f" More digits: machine.dtype=float32 {ANEW[self._group]}." if half else "")
         )
-
-
-def _row(step: int, logs: Json) -> Json:
-    """The logged values under field-standard names, in a fixed order."""
-    values = {name: float(value) for name, value in logs.items() if _is_number(value)}
-    return {**dict(sorted(values.items())), "step": int(step)}
 
 
 def _is_number(value: Any) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -107,15 +107,19 @@ class Vision:
     def _project(self, image: EncodedImage, tower: Any = None) -> Any:
         """``get_image_features``; with ``tower`` the tower's output is given and not computed."""
         inputs = self._vlm.image_inputs([image])
-        stand_in = self._tower if tower is not None else None
-        if stand_in is not None:
-            stand_in.forward = lambda *_, **__: copy(tower)
+        with self._standing_in(tower) if tower is not None else nullcontext():
+            return wanted(self._inner.get_image_features(**inputs, return_dict=True))
+
+    @contextmanager
+    def _standing_in(self, output: Any) -> Iterator[None]:
+        """The model's tower gives ``output`` until the end of the block. Each family's way from the
+        tower to the projector is in its ``get_image_features`` alone."""
+        name, tower = self._tower_name, self._tower
+        setattr(self._inner, name, KeptTower(tower, output))
         try:
-            out = self._inner.get_image_features(**inputs, return_dict=True)
+            yield
         finally:
-            if stand_in is not None:
-                del stand_in.forward
-        return wanted(out)
+            setattr(self._inner, name, tower)
 
     def _keep(self, picture: Picture, part: Any) -> None:
         image = picture.image
@@ -125,6 +129,21 @@ class Vision:
             self._budget -= size
             hollow = {name: _hollow(value) for name, value in image.pixels.items()}
             self.kept[picture.key] = (replace(image, pixels=hollow), moved(part, "cpu"), size)
+
+
+class KeptTower(torch.nn.Module):
+    """In place of a vision tower: gives an output that was computed before. All else that is asked
+    of it (config, number format) is the tower's."""
+
+    def __init__(self, tower: Any, output: Any) -> None:
+        super().__init__()
+        self._kept = (tower, output)  # in a tuple: the tower is no part of this module
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        return copy(self._kept[1])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kept[0], name)
 
 
 def _hollow(pixels: torch.Tensor) -> torch.Tensor:
