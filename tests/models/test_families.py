@@ -19,6 +19,7 @@ from seva_exp.core.randomness import torch_rng
 from seva_exp.decoding import engine
 from seva_exp.decoding import scheduler as loop
 from seva_exp.models import HubModel
+from seva_exp.models.family import Family
 from seva_exp.models.pixels import batch_pixels
 from seva_exp.models.vlm import Vlm, load
 
@@ -236,6 +237,16 @@ def test_noise_reaches_every_image_value_and_nothing_else(name, vlm_of) -> None:
         assert torch.equal(patches[:, :, 0], patches[:, :, 1])
         eps = eps.reshape(len(after), 3, 2, -1)[:, :, 0]
     assert len(eps.unique()) > 0.99 * eps.numel()
+
+
+@pytest.mark.parametrize("name", ["llava15", "llava16_mistral", "qwen3_vl"])
+def test_a_family_that_is_not_known_is_shown_pictures_by_their_shape(name, vlm_of, monkeypatch):
+    vlm = vlm_of(name)
+    image = vlm.encode_image(draw(*SIZES[0]))
+    known = noised(vlm, image).pixels["pixel_values"], vlm.to_picture(image).tobytes()
+    monkeypatch.setattr(vlm, "_family", Family())
+    assert torch.equal(noised(vlm, image).pixels["pixel_values"], known[0])
+    assert vlm.to_picture(image).tobytes() == known[1]
 
 
 @pytest.mark.parametrize("name", TILED)
