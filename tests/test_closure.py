@@ -71,7 +71,7 @@ EDITS = [
     # found without its name, in a register
     ("decoding/engines.py", "Engine(\n        vlm", "Engine(\n        None", {"answers"}),
     ("decoding/kv_attention.py", "register(NAME,", "register('x',", {"answers", "evaluate"}),
-    # what takes a workshop's place in the processes that train
+    # what takes a stage context's place in the processes that train
     ("stages/worker.py", "def placement(self", "def place(self", MODEL),
     # of one part of a stages' module, and no more
     ("stages/preferences.py", "PREVIEWS = 48", "PREVIEWS = 4", {"answers"}),

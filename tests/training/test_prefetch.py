@@ -15,7 +15,7 @@ from seva_exp.training.dpo import DpoArguments, trainer_for
 from seva_exp.training.prefetch import Prefetcher, on_device
 from seva_exp.training.spec import DpoTraining
 
-from .tools import placement, preferences, tiny, trained
+from .tools import job, placement, preferences, tiny, trained
 
 
 def counted(until: int, made: list[int]):
@@ -108,7 +108,7 @@ def test_with_a_gpu_a_step_s_micro_batches_are_made_ahead(tmp_path, monkeypatch,
     vlm = tiny()
     spec = DpoTraining(batch_size=4, lora_rank=4, lora_alpha=8)
     where = placement(tmp_path, train_batch_size=2)
-    trainer = trainer_for(vlm, preferences(vlm, 8), spec, where, 0)
+    trainer = trainer_for(job(vlm, spec, where), preferences(vlm, 8))
     depths: list[int] = []
 
     def made(source, depth):
