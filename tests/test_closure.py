@@ -201,8 +201,9 @@ def digests(folder: Path, **changes: tuple[str, str]) -> dict[str, str]:
         assert old in text
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text.replace(old, new))
-    for package in ("", "stages"):
-        (folder / package / "__init__.py").touch()
+    for inside in {folder, *(folder / name for name in TREE)}:
+        package = inside if inside.is_dir() else inside.parent
+        (package / "__init__.py").touch()
     closure = Closure(folder)
     return {name: closure.digest("seva_exp.stages.one", name) for name in ("First", "Second")}
 

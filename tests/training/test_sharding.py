@@ -44,7 +44,7 @@ def gpus(monkeypatch):
     """Two GPUs, as far as the checks look."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
 
 
 def told(config: str | Path, **machine) -> dict[str, str]:

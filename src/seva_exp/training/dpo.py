@@ -104,15 +104,19 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         rejected, views = len(batch["rejected_owner"]), len(batch["view_owner"])
         preferences = len(batch["input_ids"]) - rejected - views
         tokens = batch["completion_mask"].sum(dim=1)
-        chosen = int(tokens[batch["rejected_owner"]].sum())
-        wrong = int(tokens[preferences : preferences + rejected].sum())
+        sums = [
+            tokens[:preferences].sum(),
+            tokens[batch["rejected_owner"]].sum(),
+            tokens[preferences : preferences + rejected].sum(),
+        ]
+        chosen, repeated, wrong = torch.stack(sums).tolist()  # one wait for a GPU
         return Counter(
             pairs=rejected,
             preferences=preferences,
-            chosen_tokens=int(tokens[:preferences].sum()),
-            pair_chosen_tokens=chosen,
+            chosen_tokens=chosen,
+            pair_chosen_tokens=repeated,
             rejected_tokens=wrong,
-            pair_tokens=chosen + wrong,
+            pair_tokens=repeated + wrong,
         )
 
     def leave(self) -> None:
