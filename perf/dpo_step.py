@@ -116,11 +116,11 @@ class Bench:
         return loss.item()
 
     def open(self, budget: int) -> None:
-        """From here on the shared row, until ``close``."""
-        from seva_exp.training.forward import SharedForward
+        """From here on the packed sequence, until ``close``."""
+        from seva_exp.training.forward import PackedForward
         from seva_exp.training.vision import Vision
 
-        self.trainer.forward = SharedForward(self.vlm, Vision(self.vlm, budget))
+        self.trainer.forward = PackedForward(self.vlm, Vision(self.vlm, budget))
         collate = self.trainer.forward.collator(self.preferences)
         self.shared = self._placed(collate([{"row": i} for i in range(len(self.preferences))]))
 
@@ -263,7 +263,7 @@ def alone(bench: Bench, rounds: int) -> dict[str, float]:
     ways: dict[str, Callable[[], float]] = {
         "reference known": lambda: bench.seconds(lambda: bench.stock(reference))[0],
         "features kept": lambda: bench.seconds(lambda: bench.stock(features=kept))[0],
-        "shared row": shared,
+        "packed sequence": shared,
     }
     ratios: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):

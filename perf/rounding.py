@@ -1,4 +1,4 @@
-"""How far the shared row and plain rows are apart in bfloat16, by depth, beside what mistakes make.
+"""How far packed sequence and plain rows are apart in bfloat16, by depth, beside mistakes.
 
     python perf/rounding.py
 
@@ -24,7 +24,7 @@ import dpo_cases
 import torch
 from dpo_cases import Case
 
-from seva_exp.training.packed import SharedCollator
+from seva_exp.training.packed import PackedCollator
 
 
 def model(layers: int, spread: float, dtype: Any) -> Any:
@@ -43,11 +43,11 @@ def model(layers: int, spread: float, dtype: Any) -> Any:
 def mistaken(name: str) -> Iterator[None]:
     """``sees``: answers see each other; ``late``: their positions begin one place too late."""
     from seva_exp.training import packed_attention as shared_attention
-    from seva_exp.training.packed import SharedRow
+    from seva_exp.training.packed import PackedSequence
 
-    mask, pack = shared_attention.answer_mask, SharedCollator._pack
+    mask, pack = shared_attention.answer_mask, PackedCollator._pack
 
-    def late(self: Any, prompts: Any, *more: Any) -> SharedRow:
+    def late(self: Any, prompts: Any, *more: Any) -> PackedSequence:
         row = pack(self, prompts, *more)
         starts = [len(encoded.ids) for encoded, _ in prompts]
         at = row.positions
@@ -61,18 +61,18 @@ def mistaken(name: str) -> Iterator[None]:
     if name == "sees":
         shared_attention.answer_mask = sees
     else:
-        SharedCollator._pack = late
+        PackedCollator._pack = late
     try:
         yield
     finally:
-        shared_attention.answer_mask, SharedCollator._pack = mask, pack
+        shared_attention.answer_mask, PackedCollator._pack = mask, pack
 
 
 def scores(vlm: Any, rows: Any, fast: str, size: int) -> list[Any]:
     """Log-probabilities and lengths of each batch of so many pairs."""
     from seva_exp.core.interfaces import Placement
     from seva_exp.core.progress import progress
-    from seva_exp.training.forward import PlainForward, SharedForward, scored
+    from seva_exp.training.forward import PackedForward, PlainForward, scored
     from seva_exp.training.reference import scoring
     from seva_exp.training.vision import Vision
 
@@ -80,7 +80,7 @@ def scores(vlm: Any, rows: Any, fast: str, size: int) -> list[Any]:
         "cpu", 8, size, False, lambda *a: progress("off", *a), Path(tempfile.mkdtemp())
     )
     with scoring(vlm, None) as called:
-        forward: Any = SharedForward(vlm, Vision(vlm, 2**33)) if fast == "on" else PlainForward(vlm)
+        forward: Any = PackedForward(vlm, Vision(vlm, 2**33)) if fast == "on" else PlainForward(vlm)
         collate = forward.collator(rows)
         batches = [range(i, i + size) for i in range(0, len(rows), size)]
         found = [

@@ -12,10 +12,10 @@ import torch
 
 
 def row_left_on_the_cpu() -> None:
-    """No one moves the shared row to the device."""
-    from seva_exp.training.packed import SharedRow
+    """No one moves the packed sequence to the device."""
+    from seva_exp.training.packed import PackedSequence
 
-    SharedRow.to = lambda row, device, **_: row  # type: ignore[method-assign]
+    PackedSequence.to = lambda row, device, **_: row  # type: ignore[method-assign]
 
 
 def mask_made_on_the_cpu() -> None:
@@ -36,15 +36,15 @@ def weights_of_attention_in_float32() -> None:
 
 def item_in_the_decode_step() -> None:
     """A look at the logits, at each step."""
-    from seva_exp.decoding.scheduler import Loop
+    from seva_exp.decoding.scheduler import Scheduler
 
-    right = Loop._choose
+    right = Scheduler._choose
 
     def choose(loop: Any, rows: Any, logits: Any, *more: Any) -> None:
         assert logits.max().item() < float("inf")
         right(loop, rows, logits, *more)
 
-    Loop._choose = choose  # type: ignore[method-assign]
+    Scheduler._choose = choose  # type: ignore[method-assign]
 
 
 def cycles_left() -> None:

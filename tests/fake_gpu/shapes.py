@@ -160,8 +160,8 @@ class Shapes:
         return found
 
     def scored(self, count: int) -> Work:
-        """The reference of so many preferences: its one pass, after the shared row was compared
-        with plain rows."""
+        """The reference of so many preferences: its one pass, after the packed sequence was
+        compared with plain rows."""
         from seva_exp.training import reference
         from seva_exp.training.preferences import PairSet
 
@@ -239,10 +239,10 @@ class Generated:
 
     @contextmanager
     def watching(self, gpu: MetaDevice) -> Iterator[None]:
-        from seva_exp.decoding.scheduler import Loop
+        from seva_exp.decoding.scheduler import Scheduler
 
         def watched(name: str) -> Any:
-            real = getattr(Loop, name)
+            real = getattr(Scheduler, name)
 
             def call(loop: Any, *given: Any) -> None:
                 rows = len(loop._rows)
@@ -251,7 +251,7 @@ class Generated:
                 self.budget = loop._budget.tokens
                 self.passes.append(Pass(name, rows, work))
 
-            return patch.object(Loop, name, call)
+            return patch.object(Scheduler, name, call)
 
         with watched("_decode"), watched("_prefill"):
             yield

@@ -67,8 +67,8 @@ def test_the_aligned_model_starts_as_many_kernels_as_the_base(run):
 
 
 def test_training_waits_where_it_may(run):
-    """On the shared row, of which only metrics and features are waited for."""
-    assert run["said"] == "shared row" and not run["warned"]
+    """On the packed sequence, of which only metrics and features are waited for."""
+    assert run["said"] == "packed sequence" and not run["warned"]
     for step in run["micro_steps"]:
         assert not_allowed(step["waits"]) == []
         assert sum(count for _, _, count in step["waits"]) <= MOST_WAITS

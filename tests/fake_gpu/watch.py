@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from seva_exp.decoding.scheduler import Loop
+from seva_exp.decoding.scheduler import Scheduler
 from seva_exp.experiment.execution import Execution
 from seva_exp.stages import base
 from seva_exp.training.steps import StepTrainer
@@ -60,13 +60,13 @@ class Watch:
     @contextmanager
     def watching(self) -> Iterator[Watch]:
         """Until the end of the process: its patches are not taken back."""
-        make, decode, load = Execution._make, Loop._decode, base.load_model
+        make, decode, load = Execution._make, Scheduler._decode, base.load_model
         train = StepTrainer.training_step
         StepTrainer.training_step = (  # type: ignore[method-assign]
             lambda *call, **options: self._micro_step(train, *call, **options)
         )
         Execution._make = lambda *call: self._stage(make, *call)  # type: ignore[method-assign]
-        Loop._decode = lambda *call: self._step(decode, *call)  # type: ignore[method-assign]
+        Scheduler._decode = lambda *call: self._step(decode, *call)  # type: ignore[method-assign]
         base.load_model = partial(self._load, load)
         gc.collect()
         gc.disable()

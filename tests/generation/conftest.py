@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from seva_exp import Machine
-from seva_exp.decoding.kv_cache import Slots
+from seva_exp.decoding.kv_cache import KVCache
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
 
@@ -43,7 +43,7 @@ def passes(vlm, monkeypatch):
 def extents(monkeypatch):
     """What the slots hold, whenever they are looked at."""
     seen = []
-    real = Slots.fit
+    real = KVCache.fit
 
     def fit(self, need, budget, rows):
         real(self, need, budget, rows)
@@ -53,5 +53,5 @@ def extents(monkeypatch):
                 assert buffer.shape[1] * buffer.shape[3] <= self.extent.tokens
         seen.append(self.extent)
 
-    monkeypatch.setattr(Slots, "fit", fit)
+    monkeypatch.setattr(KVCache, "fit", fit)
     return seen

@@ -6,7 +6,7 @@ from __future__ import annotations
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from seva_exp.decoding.budget import Budget
-from seva_exp.decoding.cuda_graphs import Recorded
+from seva_exp.decoding.cuda_graphs import RecordedSteps
 from seva_exp.decoding.engine import Continuous
 
 
@@ -29,5 +29,5 @@ class Frozen:
 
 def recorded_with(vlm, record, rows=8, tokens=5000, said=None):
     give_up = (said if said is not None else []).append
-    recorded = Recorded(record, give_up)
+    recorded = RecordedSteps(record, give_up)
     return Continuous(vlm, rows, None, None, Budget(vlm, tokens), False, recorded)

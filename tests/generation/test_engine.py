@@ -17,7 +17,7 @@ from seva_exp.decoding import prefetch as ahead
 from seva_exp.decoding import scheduler as loop
 from seva_exp.decoding.engine import Engine
 from seva_exp.decoding.kv_attention import Decode, Layout
-from seva_exp.decoding.kv_cache import Slots
+from seva_exp.decoding.kv_cache import KVCache
 from seva_exp.decoding.sampling import Sampling
 
 from .alone import by_id, inputs_of
@@ -92,7 +92,7 @@ def test_a_prefix_s_place_is_taken_by_the_next(vlm, extents):
 def test_a_row_sees_its_prefix_and_its_own_tokens_up_to_the_new_one():
     layout = Layout([0, 1], 2, "cpu")
     before, at, rest = torch.tensor([2, 4]), torch.tensor([0, 1]), torch.tensor([0, 0])
-    step = Decode(Slots(), layout.shape(longest=4, own=2), before, at, rest, rest, rest)
+    step = Decode(KVCache(), layout.shape(longest=4, own=2), before, at, rest, rest, rest)
     seen = [[int(not hidden) for hidden in row] for row in step._unseen(None)[:, 0, 0]]
     assert seen == [[1, 1, 0, 0, 1, 0], [1, 1, 1, 1, 1, 1]]
     seen = [[int(not hidden) for hidden in row] for row in step._unseen(2)[:, 0, 0]]
@@ -180,7 +180,7 @@ def test_few_pictures_are_read_ahead(vlm):
 def test_of_many_that_are_put_back_few_are_made_ready_at_once(vlm):
     loaded = []
     some = [replace(r, load=lambda r=r: loaded.append(r.id) or r.load()) for r in SINGLE]
-    pictures = ahead.Ahead(vlm, some[8:], None)
+    pictures = ahead.PicturePrefetcher(vlm, some[8:], None)
     pictures.take()
     pictures.put_back(some[:9])
     assert pictures.take()[0].waiting[0].request is some[0] and len(pictures) == 11

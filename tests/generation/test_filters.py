@@ -30,7 +30,7 @@ def reason(filter, chosen, rejected):
     """The word, or None where the pair is kept."""
     first, second = (x if isinstance(x, Answer) else answer(x) for x in (chosen, rejected))
     one = Candidate("a", "v", first, second)
-    removal = filter.judge_of(lambda: iter([one]), 0)(one)
+    removal = filter.rule_for(lambda: iter([one]), 0)(one)
     return removal and removal.reason
 
 
@@ -125,7 +125,7 @@ IDS = [f"{folder}/{i}" for folder in ("ocr", "text") for i in range(30)]
 
 def kept(filter, ids, seed=0, views=("v",)):
     rows = [Candidate(id, view, answer("c"), answer("r")) for id in ids for view in views]
-    judge = filter.judge_of(lambda: iter(rows), seed)
+    judge = filter.rule_for(lambda: iter(rows), seed)
     removals = [judge(row) for row in rows]
     assert {r.reason for r in removals if r} <= {"down_sample"}
     return [row.sample_id for row, removal in zip(rows, removals, strict=True) if removal is None]

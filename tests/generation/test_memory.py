@@ -17,7 +17,7 @@ from seva_exp.decoding import prefetch as ahead
 from seva_exp.decoding import scheduler as loop
 from seva_exp.decoding.budget import Budget, free_bytes
 from seva_exp.decoding.engine import Engine
-from seva_exp.decoding.kv_cache import Extent, Slots, bytes_per_token
+from seva_exp.decoding.kv_cache import Extent, KVCache, bytes_per_token
 
 from .alone import by_id
 from .scenes import SHARED, SINGLE, asked, request
@@ -33,9 +33,10 @@ def test_the_budget_is_kept_to(vlm, expected, extents, tokens):
 def test_a_row_without_room_to_go_on_is_done_again(vlm, expected, extents, monkeypatch):
     monkeypatch.setattr(loop, "PROMISED", 1)
     back = []
-    real = ahead.Ahead.put_back
+    prefetcher = ahead.PicturePrefetcher
+    real = prefetcher.put_back
     monkeypatch.setattr(
-        ahead.Ahead, "put_back", lambda self, some: back.extend(some) or real(self, some)
+        prefetcher, "put_back", lambda self, some: back.extend(some) or real(self, some)
     )
     assert asked(vlm, SINGLE, tokens=150) == expected[0]
     assert asked(vlm, SHARED, tokens=150) == expected[1]
@@ -151,8 +152,8 @@ SPOTS = {
     "prompt": lambda vlm: (vlm, "encode"),
     "vision": lambda vlm: (vlm.model.base_model, "get_image_features"),
     "to the device": lambda vlm: (vlm, "image_inputs"),
-    "buffers": lambda vlm: (Slots, "fit"),
-    "moving a row": lambda vlm: (Slots, "move"),
+    "buffers": lambda vlm: (KVCache, "fit"),
+    "moving a row": lambda vlm: (KVCache, "move"),
 }
 
 
@@ -202,7 +203,7 @@ def test_alone_means_that_no_other_is_made_ready(vlm, expected):
 
     second = replace(SINGLE[1], load=lambda: others.set() or SINGLE[1].load())
     requests = [replace(SINGLE[0], load=load), second, *SINGLE[2:]]
-    pictures = ahead.Ahead(vlm, requests, None)
+    pictures = ahead.PicturePrefetcher(vlm, requests, None)
     assert pictures.take()[0].waiting[0].request is requests[0]
     assert len(tried) == 2 and not any(tried[1]) and len(tried[1]) == len(SINGLE)
     pictures.close()
@@ -242,7 +243,7 @@ def test_the_row_with_the_fewest_tokens_gives_way(vlm, monkeypatch):
     """So the least is done again, and the row with the most ends: none is put back for ever."""
     monkeypatch.setattr(vlm.model.generation_config, "eos_token_id", 10**6)
     monkeypatch.setattr(loop, "PROMISED", 1)
-    real, gone = loop.Loop._make_room, []
+    real, gone = loop.Scheduler._make_room, []
 
     def make_room(self):
         before = {row.request.id: row.kept for row, _ in self._rows}
@@ -253,7 +254,7 @@ def test_the_row_with_the_fewest_tokens_gives_way(vlm, monkeypatch):
             assert max(put_back) <= min(before[id] for id in left)
             gone.extend(id for id in before if id not in left)
 
-    monkeypatch.setattr(loop.Loop, "_make_room", make_room)
+    monkeypatch.setattr(loop.Scheduler, "_make_room", make_room)
     bounds = [12, 40, 70, 25, 90, 33, 60, 18, 80, 45, 20, 66]
     requests = [replace(r, max_new_tokens=n) for r, n in zip(SHARED, bounds, strict=True)]
     found = asked(vlm, requests, rows=5, tokens=300)
@@ -268,14 +269,14 @@ def test_under_pressure_buffers_are_seldom_made_anew(vlm, passes, monkeypatch):
     """Each time all of them are copied. Rows that have no room for a token make room for more."""
     monkeypatch.setattr(vlm.model.generation_config, "eos_token_id", 10**6)
     made: set[tuple[int, int]] = set()
-    real = Slots.fit
+    real = KVCache.fit
 
     def fit(self, *args):
         real(self, *args)
         made.add((id(self), self.sizes))
         assert self.extent.tokens <= 1200
 
-    monkeypatch.setattr(Slots, "fit", fit)
+    monkeypatch.setattr(KVCache, "fit", fit)
     requests = [
         request(number, picture=number, tokens=20 + 13 * number % 90) for number in range(48)
     ]

@@ -65,9 +65,10 @@ def drawn(vlm, request, how):
 def put_back(monkeypatch):
     """The requests that are put back; rows come in with room for one token."""
     monkeypatch.setattr(loop, "PROMISED", 1)
-    found, real = [], loop.Ahead.put_back
+    prefetcher = loop.PicturePrefetcher
+    found, real = [], prefetcher.put_back
     monkeypatch.setattr(
-        loop.Ahead, "put_back", lambda self, some: found.extend(some) or real(self, some)
+        prefetcher, "put_back", lambda self, some: found.extend(some) or real(self, some)
     )
     return found
 
@@ -75,7 +76,7 @@ def put_back(monkeypatch):
 @pytest.fixture
 def out_of_memory(monkeypatch):
     """How many passes there are, from now on, until memory runs out in one."""
-    left, real = [], loop.Loop._forward
+    left, real = [], loop.Scheduler._forward
 
     def forward(*args, **kwargs):
         if left and not left[0]:
@@ -84,7 +85,7 @@ def out_of_memory(monkeypatch):
         left[:] = [number - 1 for number in left]
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(loop.Loop, "_forward", forward)
+    monkeypatch.setattr(loop.Scheduler, "_forward", forward)
     return left
 
 

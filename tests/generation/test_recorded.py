@@ -11,11 +11,11 @@ from seva_exp import Machine
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.records import CLEAN
 from seva_exp.decoding import HfGeneration, engine
-from seva_exp.decoding.cuda_graphs import OFTEN, Recorded
+from seva_exp.decoding.cuda_graphs import OFTEN, RecordedSteps
 from seva_exp.decoding.engine import Engine
 from seva_exp.decoding.engines import engine_of
 from seva_exp.decoding.kv_attention import Layout, Shape
-from seva_exp.decoding.kv_cache import Extent, Slots
+from seva_exp.decoding.kv_cache import Extent, KVCache
 from seva_exp.inputs.views import View
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
@@ -131,14 +131,14 @@ def test_a_play_works_on_the_buffers_that_were_recorded(vlm, monkeypatch):
 
 def test_buffers_made_anew_in_an_old_size_are_other_buffers():
     """Where memory is short, new rows may take them to another size and their leaving back."""
-    slots, shape, like = Slots(), Shape(2, 2, 1, 16, 8, True), torch.zeros(1, 1, 3, 4)
+    slots, shape, like = KVCache(), Shape(2, 2, 1, 16, 8, True), torch.zeros(1, 1, 3, 4)
     small, large = Extent(2, 16, 2, 8), Extent(3, 16, 3, 7)
 
     def record(work):
         own = slots.own[0]
         return lambda: own + work.args[0]
 
-    recorded = Recorded(record, pytest.fail)
+    recorded = RecordedSteps(record, pytest.fail)
     for value in range(2):
         for extent in (large, small):  # new rows; then steps
             slots.fit(extent, extent.tokens, 8)

@@ -1,4 +1,4 @@
-"""One training step on the shared row and on plain rows, to be compared."""
+"""One training step on the packed sequence and on plain rows, to be compared."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _step(trainer: PreferenceTrainer, loss: torch.Tensor, said: str) -> Step:
 
 def assert_equal(fast: Step, plain: Step) -> None:
     """Loss to 1e-5, every gradient to 1e-4 (relative), metrics to rounding."""
-    assert fast.said == "shared row"
+    assert fast.said == "packed sequence"
     assert plain.said in ("plain rows", "stock")
     assert abs(fast.loss - plain.loss) <= 1e-5 * abs(plain.loss), (fast.loss, plain.loss)
     assert fast.gradients.keys() == plain.gradients.keys()

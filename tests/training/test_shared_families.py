@@ -1,5 +1,5 @@
-"""The shared row is exact for every family that it is taken for: loss to 1e-5, every LoRA gradient
-to 1e-4 of plain rows, in float32."""
+"""The packed sequence is exact for every family that it is taken for: loss to 1e-5, every LoRA
+gradient to 1e-4 of plain rows, in float32."""
 
 from __future__ import annotations
 

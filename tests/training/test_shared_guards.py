@@ -15,8 +15,8 @@ from seva_exp.training import dpo as dpo_module
 from seva_exp.training import forward as forward_module
 from seva_exp.training import packed_attention as shared_attention
 from seva_exp.training.dpo import trainer_for
-from seva_exp.training.forward import PlainForward, SharedForward
-from seva_exp.training.packed import SharedCollator
+from seva_exp.training.forward import PackedForward, PlainForward
+from seva_exp.training.packed import PackedCollator
 from seva_exp.training.vision import Vision
 
 from ..models import families
@@ -49,7 +49,7 @@ def assert_falls_back(vlm_of, rows, work, why: str) -> None:
 def test_auto_takes_the_shared_row_and_says_nothing(tmp_path):
     vlm = tiny()
     way, said = taken(vlm, preferences(vlm, 3), tmp_path)
-    assert isinstance(way, SharedForward) and said == []
+    assert isinstance(way, PackedForward) and said == []
     vlm = tiny()
     way, said = taken(vlm, preferences(vlm, 3), tmp_path, "off")
     assert isinstance(way, PlainForward) and said == []
@@ -76,7 +76,7 @@ def test_naive_masks_are_seen_on_the_first_batch(name, dtype, n, tmp_path, monke
 
     built = partial(load, model, machine)
     rows = preferences(built(), n, (1, 2))
-    assert isinstance(taken(built(), rows, tmp_path)[0], SharedForward)
+    assert isinstance(taken(built(), rows, tmp_path)[0], PackedForward)
     monkeypatch.setattr(shared_attention, "masks_of", naive)
     assert_falls_back(built, rows, tmp_path, "off the plain rows")
 
@@ -85,7 +85,7 @@ def test_naive_masks_are_seen_on_the_first_batch(name, dtype, n, tmp_path, monke
 def test_answers_one_position_too_far_are_seen(dtype, tmp_path, monkeypatch):
     """The mildest error that we know of: 0.009 nats per root of a token, which in half precision
     would pass for rounding."""
-    real = SharedCollator._pack
+    real = PackedCollator._pack
 
     def shifted(*arguments):
         row, start = real(*arguments), 0
@@ -95,21 +95,21 @@ def test_answers_one_position_too_far_are_seen(dtype, tmp_path, monkeypatch):
             start = end
         return row
 
-    monkeypatch.setattr(SharedCollator, "_pack", shifted)
+    monkeypatch.setattr(PackedCollator, "_pack", shifted)
     model = families.build("llava_sliding", tmp_path / "model")
     built = partial(load, model, Machine(device="cpu", dtype=dtype))
     assert_falls_back(built, preferences(built(), 3, (1, 2)), tmp_path, "off the")
 
 
 def test_positions_that_do_not_start_again_are_seen(tmp_path, monkeypatch):
-    real = SharedCollator._pack
+    real = PackedCollator._pack
 
     def running_on(*arguments):
         row = real(*arguments)
         row.positions = torch.arange(row.ids.shape[1])[None]
         return row
 
-    monkeypatch.setattr(SharedCollator, "_pack", running_on)
+    monkeypatch.setattr(PackedCollator, "_pack", running_on)
     rows = preferences(tiny(), 3)
     assert_falls_back(tiny, rows, tmp_path, "off the plain rows")
 
@@ -209,7 +209,7 @@ def hooks_of(vlm) -> int:
         for module in vlm.model.modules()
         for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
     ]
-    return sum(isinstance(getattr(hook, "__self__", None), SharedForward) for hook in found)
+    return sum(isinstance(getattr(hook, "__self__", None), PackedForward) for hook in found)
 
 
 def test_the_model_is_left_as_it_was(tmp_path):
@@ -249,10 +249,10 @@ def test_without_memory_for_float32_the_ways_are_compared_as_the_model_is(tmp_pa
     built = partial(tiny, dtype="bfloat16")
     place = placement(tmp_path, vision_cache=2**30)
     way = trainer_for(job(built(), spec("on"), place), preferences(built(), 2)).forward
-    assert isinstance(way, SharedForward) and place.features == {}
+    assert isinstance(way, PackedForward) and place.features == {}
     monkeypatch.setattr(forward_module, "computed_in_float32", no_room)
     way, warned = taken(built(), preferences(built(), 3), tmp_path, "on")
-    assert isinstance(way, SharedForward)
+    assert isinstance(way, PackedForward)
     [said] = warned
     assert "in bfloat16" in said and "machine.train_batch_size" in said
     monkeypatch.setattr(shared_attention, "answer_mask", lambda prompt, window, device: torch.eye(

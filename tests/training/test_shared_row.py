@@ -1,4 +1,4 @@
-"""A step on the shared row is TRL's step: loss, every gradient, every metric."""
+"""A step on the packed sequence is TRL's step: loss, every gradient, every metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step on the shared row is that of TRL alone: its loss, its rows, its reference."""
+"""A step on the packed sequence is that of TRL alone: its loss, its rows, its reference."""
 
 from __future__ import annotations
 

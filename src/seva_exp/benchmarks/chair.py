@@ -16,7 +16,7 @@ from pydantic import Field
 from seva_exp.benchmarks.base import Metric
 from seva_exp.benchmarks.coco_objects import Objects, read_synonyms
 from seva_exp.benchmarks.coco_published import PublishedObjects
-from seva_exp.benchmarks.files import Shelf, indexed
+from seva_exp.benchmarks.files import BenchmarkFiles, indexed
 from seva_exp.benchmarks.mentions import DESCRIBE, mention_counts, mention_metrics
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored
 from seva_exp.core.errors import InputError
@@ -61,11 +61,11 @@ class ChairBenchmark(Official):
     def plain_protocol(self) -> str:
         return f"{super().plain_protocol}+{self.images}.seed{self.seed}"
 
-    def official_items(self, shelf: Shelf) -> Iterator[Item]:
-        objects = self._objects(shelf)
-        there = self._annotated(shelf, objects)
-        pictures = shelf.folder(self.layout[3])
-        rows = indexed(shelf.in_list(self.layout[0], "images"), "id")
+    def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        objects = self._objects(source)
+        there = self._annotated(source, objects)
+        pictures = source.folder(self.layout[3])
+        rows = indexed(source.in_list(self.layout[0], "images"), "id")
         names = sorted(rows)
         rng = python_rng(self.seed, "chair-benchmark", "draw")
         for name in sorted(rng.sample(names, min(self.images, len(names)))):
@@ -83,25 +83,27 @@ class ChairBenchmark(Official):
                 details={"objects": objects, "there": tuple(found)},
             )
 
-    def _objects(self, shelf: Shelf) -> Objects | PublishedObjects:
-        path, text = shelf.text(self.layout[2])
+    def _objects(self, source: BenchmarkFiles) -> Objects | PublishedObjects:
+        path, text = source.text(self.layout[2])
         if not text.strip(" ,\r\n"):
             raise InputError(f"{path}: holds no synonyms.")
         return READERS[self.asked.rule](text)
 
-    def _annotated(self, shelf: Shelf, objects: Objects | PublishedObjects) -> dict[str, set[str]]:
+    def _annotated(
+        self, source: BenchmarkFiles, objects: Objects | PublishedObjects
+    ) -> dict[str, set[str]]:
         """The objects of each picture, by its id."""
         categories = {}
-        for row in shelf.in_list(self.layout[0], "categories"):
+        for row in source.in_list(self.layout[0], "categories"):
             name = row.text("name")
             if name not in objects.names:
                 row.refuse(f"the category {name!r} is not in {self.layout[2][0]}")
             categories[row.text("id")] = objects.names[name]
         there: dict[str, set[str]] = {}
-        for row in shelf.in_list(self.layout[0], "annotations"):
+        for row in source.in_list(self.layout[0], "annotations"):
             name = categories[row.one_of("category_id", categories)]
             there.setdefault(row.text("image_id"), set()).add(name)
-        for row in shelf.in_list(self.layout[1], "annotations"):
+        for row in source.in_list(self.layout[1], "annotations"):
             named = objects.mentions(row.text("caption"))
             there.setdefault(row.text("image_id"), set()).update(named)
         return there

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
-from seva_exp.benchmarks.files import Shelf, columns
+from seva_exp.benchmarks.files import BenchmarkFiles, columns
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored, right_or_wrong
 from seva_exp.core.spec import Json
 
@@ -48,10 +48,10 @@ class ChartqaBenchmark(Official):
 
     kind: Literal["chartqa"] = "chartqa"
 
-    def official_items(self, shelf: Shelf) -> Iterator[Item]:
-        pictures = shelf.folder(self.layout[-1])
+    def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        pictures = source.folder(self.layout[-1])
         for type_, file in zip(TYPES, self.layout, strict=False):
-            for number_, row in enumerate(shelf.list(file), 1):
+            for number_, row in enumerate(source.list(file), 1):
                 image = row.text("imgname")
                 yield Item(
                     row,
@@ -63,8 +63,8 @@ class ChartqaBenchmark(Official):
                     picture=pictures.picture(row, image),
                 )
 
-    def table_items(self, shelf: Shelf) -> Iterator[Item]:
-        for row in shelf.table(self.tables):
+    def table_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        for row in source.table(self.tables):
             columns(row, ("index", "image", "question", "answer", "split"))
             (target,) = row.texts("answer")[:1] or row.refuse("column 'answer': is empty")
             yield Item(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import ClassVar
 
-from seva_exp.benchmarks.files import Picture, Row, Shelf, columns
+from seva_exp.benchmarks.files import BenchmarkFiles, Picture, Row, columns
 from seva_exp.benchmarks.letters import (
     Options,
     exact,
@@ -50,8 +50,8 @@ class Choices(Official):
     table_type: ClassVar[str]
     """The column of a table that holds a question's type."""
 
-    def table_items(self, shelf: Shelf) -> Iterator[Item]:
-        for row in shelf.table(self.tables):
+    def table_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        for row in source.table(self.tables):
             columns(row, TABLE_COLUMNS)
             yield self.choice(
                 row,

@@ -17,7 +17,7 @@ from typing import Any
 from seva_exp.benchmarks.base import Benchmark, Question
 from seva_exp.benchmarks.describe import DescribeAndRespond, Description
 from seva_exp.benchmarks.statistics import scores
-from seva_exp.core.interfaces import Asks, Placement, Reply, Request
+from seva_exp.core.interfaces import AnswerEngine, Placement, Reply, Request
 from seva_exp.core.records import Prediction, Score, from_json, write_jsonl
 from seva_exp.core.spec import Json
 from seva_exp.core.store import PARTS, Journal, read_journal
@@ -25,7 +25,7 @@ from seva_exp.core.store import PARTS, Journal, read_journal
 
 def ask(
     benchmark: Benchmark,
-    engine: Callable[[], Asks],
+    engine: Callable[[], AnswerEngine],
     placement: Placement,
     label: str,
     rank: int = 0,
@@ -102,7 +102,7 @@ class _Asking:
     something to ask. Rows of one kind are told by the name of their id."""
 
     def __init__(
-        self, engine: Callable[[], Asks], placement: Placement, label: str, rank: int
+        self, engine: Callable[[], AnswerEngine], placement: Placement, label: str, rank: int
     ) -> None:
         self._engine = engine
         self._progress = placement.progress

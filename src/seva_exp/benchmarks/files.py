@@ -159,7 +159,7 @@ class Folder:
         return set(os.listdir(folder)) if folder.is_dir() else set()
 
 
-class Shelf:
+class BenchmarkFiles:
     """The data root as one benchmark sees it. ``stamps`` tells, of every file and folder that was
     looked at, whether it is still the same; ``files`` are those that were read."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from string import punctuation
 from typing import ClassVar, Literal
 
-from seva_exp.benchmarks.files import Shelf, columns
+from seva_exp.benchmarks.files import BenchmarkFiles, columns
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored, right_or_wrong
 from seva_exp.core.spec import Json
 
@@ -46,9 +46,9 @@ class GqaBenchmark(Official):
 
     kind: Literal["gqa"] = "gqa"
 
-    def official_items(self, shelf: Shelf) -> Iterator[Item]:
-        pictures = shelf.folder(self.layout[1])
-        for name, row in shelf.by_key(self.layout[0]):
+    def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        pictures = source.folder(self.layout[1])
+        for name, row in source.by_key(self.layout[0]):
             image = row.text("imageId")
             types = row.values.get("types")
             structure = types.get("structural") if isinstance(types, dict) else None
@@ -62,8 +62,8 @@ class GqaBenchmark(Official):
                 picture=pictures.picture(row, f"{image}.jpg"),
             )
 
-    def table_items(self, shelf: Shelf) -> Iterator[Item]:
-        for row in shelf.table(self.tables):
+    def table_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        for row in source.table(self.tables):
             columns(row, ("index", "image", "question", "answer"))
             yield Item(
                 row,

@@ -9,7 +9,7 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Question, Scored, ratio
-from seva_exp.benchmarks.files import Picture, Row, Shelf, columns, indexed
+from seva_exp.benchmarks.files import BenchmarkFiles, Picture, Row, columns, indexed
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.official import Item, Official, Rule, judged
 from seva_exp.core.records import Prediction
@@ -88,18 +88,18 @@ class LlavaBenchBenchmark(Official):
 
     kind: Literal["llava_bench"] = "llava_bench"
 
-    def official_items(self, shelf: Shelf) -> Iterator[Item]:
+    def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
         questions, known, reference = self.layout[:3]
         contexts = {
             image: _lines(row, "caption")
-            for image, row in indexed(shelf.lines(known), "image").items()
+            for image, row in indexed(source.lines(known), "image").items()
         }
         answers = {
             id: row.text("text")
-            for id, row in indexed(shelf.lines(reference), "question_id").items()
+            for id, row in indexed(source.lines(reference), "question_id").items()
         }
-        pictures = shelf.folder(self.layout[3])
-        for row in shelf.lines(questions):
+        pictures = source.folder(self.layout[3])
+        for row in source.lines(questions):
             id, image = row.text("question_id"), row.text("image")
             if image not in contexts:
                 row.refuse(f"context.jsonl has no context of picture {image!r}")
@@ -108,27 +108,27 @@ class LlavaBenchBenchmark(Official):
             picture = pictures.picture(row, image)
             yield _item(row, id, "text", answers[id], contexts[image], image, picture)
 
-    def table_items(self, shelf: Shelf) -> Iterator[Item]:
-        for row in shelf.table(self.tables):
+    def table_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        for row in source.table(self.tables):
             columns(row, ("index", "image", "question", "category", "caption", "gpt4_ans"))
             answer, picture = row.text("gpt4_ans"), row.shown
             context = row.text("caption")
             id = row.text("index")
             yield _item(row, id, "question", answer, context, picture.sha256, picture)
 
-    def _official(self, shelf: Shelf) -> Judging:
+    def _official(self, source: BenchmarkFiles) -> Judging:
         where = "github.com/haotian-liu/LLaVA, llava/eval/table/rule.json"
-        shelf.need(RULES, f"{where}; or take judge.own_prompts=true")
-        found = {name: row for name, row in shelf.by_key(RULES)}
+        source.need(RULES, f"{where}; or take judge.own_prompts=true")
+        found = {name: row for name, row in source.by_key(RULES)}
         rules = {}
         for category in CATEGORIES:
             name = f"llava_bench_{category}"
             if name not in found:
-                Row(shelf.need(RULES), "the file", {}).refuse(f"entry {name!r} is missing")
+                Row(source.need(RULES), "the file", {}).refuse(f"entry {name!r} is missing")
             rules[category] = {key: found[name].text(key) for key in ("role", "prompt")}
         return Judging("official", 0.2, 1024, rules, partial(asked, rules), read)
 
-    def _own(self, shelf: Shelf) -> Judging:
+    def _own(self, source: BenchmarkFiles) -> Judging:
         rules = dict.fromkeys(CATEGORIES, OWN_RULE)
         return Judging(OWN, 0.2, 1024, rules, partial(asked, rules), read)
 

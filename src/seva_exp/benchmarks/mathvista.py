@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Question, Scored
-from seva_exp.benchmarks.files import Picture, Row, Shelf, columns
+from seva_exp.benchmarks.files import BenchmarkFiles, Picture, Row, columns
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.letters import letter_or_text, lettered
 from seva_exp.benchmarks.official import Item, Official, Rule, accuracies, right_or_wrong
@@ -130,17 +130,17 @@ class MathvistaBenchmark(Official):
     rules: ClassVar[Mapping[str, Rule]] = {"official": official}
     placeholders = ("query", "question")
     judgings: ClassVar = {
-        OWN: lambda self, shelf: Judging(OWN, 0.0, 64, {"prompt": OWN_PROMPT}, asked, read)
+        OWN: lambda self, source: Judging(OWN, 0.0, 64, {"prompt": OWN_PROMPT}, asked, read)
     }
 
     kind: Literal["mathvista"] = "mathvista"
 
-    def official_items(self, shelf: Shelf) -> Iterator[Item]:
+    def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
         folder = self.layout[1][0].rpartition("/")[0]
-        queries = self._queries(shelf)
-        for pid, row in shelf.by_key(self.layout[0]):
+        queries = self._queries(source)
+        for pid, row in source.by_key(self.layout[0]):
             image = row.text("image")
-            pictures = shelf.folder([folder])
+            pictures = source.folder([folder])
             if queries and pid not in queries:
                 row.refuse("query.json has no query of this entry")
             query = queries[pid] if queries else row.text("query")
@@ -148,8 +148,8 @@ class MathvistaBenchmark(Official):
             texts = {"query": query, "question": row.text("question")}
             yield self._item(row, pid, texts, task, image, pictures.picture(row, image))
 
-    def table_items(self, shelf: Shelf) -> Iterator[Item]:
-        for row in shelf.table(self.tables):
+    def table_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        for row in source.table(self.tables):
             columns(row, ("index", "image", "question", "answer", "question_type", "answer_type"))
             task, image = row.maybe("task") or "all", row.shown
             texts = dict.fromkeys(self.placeholders, row.text("question"))
@@ -189,12 +189,12 @@ class MathvistaBenchmark(Official):
             "skills": str(metadata.get("skills", [])),
         }
 
-    def _queries(self, shelf: Shelf) -> dict[str, str]:
+    def _queries(self, source: BenchmarkFiles) -> dict[str, str]:
         """``query.json``, where there is one; else the rows hold their queries."""
         names = [name.replace("testmini.json", "query.json") for name in self.layout[0]]
-        if not shelf.find(names):
+        if not source.find(names):
             return {}
-        file, content = shelf.json(names)
+        file, content = source.json(names)
         if not isinstance(content, dict) or not all(isinstance(x, str) for x in content.values()):
             Row(file, "the file", {}).refuse("an object of texts by problem is needed")
         return content

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from seva_exp.benchmarks.base import Metric, Totals, accuracy
 from seva_exp.benchmarks.choices import TABLE_COLUMNS, Choices
-from seva_exp.benchmarks.files import Shelf, columns
+from seva_exp.benchmarks.files import BenchmarkFiles, columns
 from seva_exp.benchmarks.official import UNPARSED, Item
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class _Mmbench(Choices):
 
     source = "opencompass.openxlab.space/utils/VLMEval, or MMBench's own release"
 
-    def table_items(self, shelf: Shelf) -> Iterator[Item]:
-        for row in shelf.table(self.tables):
+    def table_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        for row in source.table(self.tables):
             columns(row, TABLE_COLUMNS)
             index = row.text("index")
             if not (index.isascii() and index.isdigit()):

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Totals
-from seva_exp.benchmarks.files import Picture, Row, Shelf, columns
+from seva_exp.benchmarks.files import BenchmarkFiles, Picture, Row, columns
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored, right_or_wrong
 from seva_exp.benchmarks.yes_no import beginning, beginning_or_initial, exact, one_of_both
 from seva_exp.core.errors import InputError
@@ -57,14 +57,14 @@ class MmeBenchmark(Official):
 
     kind: Literal["mme"] = "mme"
 
-    def official_items(self, shelf: Shelf) -> Iterator[Item]:
+    def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
         for category in (*PERCEPTION, *COGNITION):
             names = [f"{base}/{category}" for base in self.layout[0]]
-            if not (folder := shelf.find(names)):
+            if not (folder := source.find(names)):
                 continue
-            deep = shelf.find([f"{name}/questions_answers_YN" for name in names])
+            deep = source.find([f"{name}/questions_answers_YN" for name in names])
             texts = deep or folder
-            pictures = shelf.folder([f"{name}/images" for name in names] if deep else names)
+            pictures = source.folder([f"{name}/images" for name in names] if deep else names)
             stems = pictures.by_stem()
             if not (files := sorted(texts.glob("*.txt"))):
                 raise InputError(
@@ -72,15 +72,15 @@ class MmeBenchmark(Official):
                     "folder again, or take it away."
                 )
             for file in files:
-                for number, row in enumerate(shelf.tabbed(file, ("question", "answer")), 1):
+                for number, row in enumerate(source.tabbed(file, ("question", "answer")), 1):
                     if file.stem not in stems:
                         row.refuse(f"missing picture: no {file.stem}.* in {str(pictures.path)!r}")
                     image = pictures.picture(row, stems[file.stem])
                     group = f"{category}/{file.stem}"
                     yield self._item(row, f"{group}/{number}", group, category, image)
 
-    def table_items(self, shelf: Shelf) -> Iterator[Item]:
-        for row in shelf.table(self.tables):
+    def table_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        for row in source.table(self.tables):
             columns(row, ("index", "image", "question", "answer", "category"))
             category = row.one_of("category", (*PERCEPTION, *COGNITION))
             group = f"{category}/{row.maybe('image_path') or row.shown.sha256}"

@@ -8,7 +8,7 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Question, Scored, ratio
-from seva_exp.benchmarks.files import Picture, Row, Shelf, columns
+from seva_exp.benchmarks.files import BenchmarkFiles, Picture, Row, columns
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.official import Item, Official, Rule, judged
 from seva_exp.core.records import Prediction
@@ -86,15 +86,15 @@ class MmvetBenchmark(Official):
 
     kind: Literal["mmvet"] = "mmvet"
 
-    def official_items(self, shelf: Shelf) -> Iterator[Item]:
-        pictures = shelf.folder(self.layout[1])
-        for id, row in shelf.by_key(self.layout[0]):
+    def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        pictures = source.folder(self.layout[1])
+        for id, row in source.by_key(self.layout[0]):
             image = row.text("imagename")
             needed = row.texts("capability")
             yield self._item(row, id, needed, image, pictures.picture(row, image))
 
-    def table_items(self, shelf: Shelf) -> Iterator[Item]:
-        for row in shelf.table(self.tables):
+    def table_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        for row in source.table(self.tables):
             columns(row, ("index", "image", "question", "answer", "category"))
             needed = [part.strip() for part in row.text("category").split(",")]
             yield self._item(row, row.text("index"), needed, row.shown.sha256, row.shown)
@@ -111,8 +111,8 @@ class MmvetBenchmark(Official):
         texts = {"question": question}
         return Item(row, id, group, combination, texts, row.text("answer"), picture, details)
 
-    def _official(self, shelf: Shelf) -> Judging:
-        path, examples = shelf.text(EXAMPLES, SOURCE_OF_EXAMPLES)
+    def _official(self, source: BenchmarkFiles) -> Judging:
+        path, examples = source.text(EXAMPLES, SOURCE_OF_EXAMPLES)
         last = examples.rpartition("\n")[2].split(" | ")
         if len(last) != 4 or read_score(last[3]) is None:
             Row(path, "the last line", {}).refuse(
@@ -120,7 +120,7 @@ class MmvetBenchmark(Official):
             )
         return Judging("official", 0.0, 3, {"examples": examples}, partial(asked, examples), read)
 
-    def _own(self, shelf: Shelf) -> Judging:
+    def _own(self, source: BenchmarkFiles) -> Judging:
         return Judging(OWN, 0.0, 8, {"prompt": OWN_PROMPT}, asked_own, read)
 
     judgings: ClassVar = {"official": _official, OWN: _own}

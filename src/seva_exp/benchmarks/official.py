@@ -23,7 +23,15 @@ from seva_exp.benchmarks.base import (
     accuracy,
     ratio,
 )
-from seva_exp.benchmarks.files import Candidates, FilePicture, Picture, Row, Shelf, Stamps, stamp
+from seva_exp.benchmarks.files import (
+    BenchmarkFiles,
+    Candidates,
+    FilePicture,
+    Picture,
+    Row,
+    Stamps,
+    stamp,
+)
 from seva_exp.benchmarks.judging import OWN, Judging
 from seva_exp.benchmarks.protocols import Protocol, load_protocol
 from seva_exp.core.errors import InputError, suggest
@@ -82,13 +90,13 @@ _READ: dict[str, tuple[Any, Stamps]] = {}
 Read = TypeVar("Read")
 
 
-def _once_read(key: list[Any], root: Path, read: Callable[[Shelf], Read]) -> Read:
-    """What ``read`` makes of the shelf, made once until a file or a folder's listing changes."""
+def _once_read(key: list[Any], root: Path, read: Callable[[BenchmarkFiles], Read]) -> Read:
+    """What ``read`` makes of the source, made once until a file or a folder's listing changes."""
     name = digest([*key, str(root)])
     known = _READ.get(name)
     if known is None or any(stamp(path) != was for path, was in known[1].items()):
-        shelf = Shelf(root)
-        _READ[name] = read(shelf), shelf.stamps
+        source = BenchmarkFiles(root)
+        _READ[name] = read(source), source.stamps
     found: Read = _READ[name][0]
     return found
 
@@ -109,19 +117,19 @@ class Official(Benchmark):
     """What a protocol's ``prompt`` can fill in."""
     judge_files: ClassVar[tuple[Candidates, ...]] = ()
     """What a judge's questions are made of, where the benchmark does without it."""
-    judgings: ClassVar[Mapping[str, Callable[[Any, Shelf], Judging]]] = {}
-    """What a protocol's ``judge`` can be: (the benchmark, the shelf) -> how a judge is asked. One
+    judgings: ClassVar[Mapping[str, Callable[[Any, BenchmarkFiles], Judging]]] = {}
+    """What a protocol's ``judge`` can be: (the benchmark, the source) -> how a judge is asked. One
     of them is ``own``."""
 
     kind: str
     protocol: str = Field("llava15", min_length=1)
     """How it is asked and scored: a packaged protocol's name, or a file of one's own."""
 
-    def official_items(self, shelf: Shelf) -> Iterator[Item]:
+    def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
         """The items of the official layout, for a benchmark that has one (``layout``)."""
         return iter(())
 
-    def table_items(self, shelf: Shelf) -> Iterator[Item]:
+    def table_items(self, source: BenchmarkFiles) -> Iterator[Item]:
         """The items of VLMEvalKit's table, for a benchmark that has one (``tables``)."""
         return iter(())
 
@@ -172,7 +180,7 @@ class Official(Benchmark):
             raise InputError(str(self.lacking(root)))
         way = OWN if own else self.asked.judge
         return _once_read(
-            ["judging", way, self.to_json()], root, lambda shelf: self.judgings[way](self, shelf)
+            ["judging", way, self.to_json()], root, lambda source: self.judgings[way](self, source)
         )
 
     def identity(self, sha256: Hasher, root: Path | None) -> Json:
@@ -192,19 +200,19 @@ class Official(Benchmark):
 
     def present(self, root: Path) -> bool:
         """Whether the first of its files is below ``root``."""
-        shelf = Shelf(root)
-        return any(shelf.find(candidates) for candidates in (*self.layout[:1], self.tables))
+        source = BenchmarkFiles(root)
+        return any(source.find(candidates) for candidates in (*self.layout[:1], self.tables))
 
-    def _load(self, shelf: Shelf) -> Loaded:
-        official = bool(self.layout) and shelf.find(self.layout[0]) is not None
-        if not official and not shelf.find(self.tables):
+    def _load(self, source: BenchmarkFiles) -> Loaded:
+        official = bool(self.layout) and source.find(self.layout[0]) is not None
+        if not official and not source.find(self.tables):
             raise InputError(
-                f"benchmark.{self.kind}: its files are not there. Put\n{self.goes(shelf.root)}"
+                f"benchmark.{self.kind}: its files are not there. Put\n{self.goes(source.root)}"
             )
-        items = list(self.official_items(shelf) if official else self.table_items(shelf))
+        items = list(self.official_items(source) if official else self.table_items(source))
         if not items:
             places = [place for names in (*self.layout[:1], self.tables) for place in names]
-            where = next(iter(shelf.files), None) or shelf.find(places)
+            where = next(iter(source.files), None) or source.find(places)
             raise InputError(f"benchmark.{self.kind}: there is no question in {where}.")
         owners: dict[str, Row] = {}
         for item in items:
@@ -217,7 +225,7 @@ class Official(Benchmark):
                 except BadRow as error:
                     item.row.refuse(str(error))
         self.verify(items)
-        return Loaded(items, list(shelf.files))
+        return Loaded(items, list(source.files))
 
     def goes(self, root: Path) -> str:
         """Exactly where what is needed goes, a line each."""

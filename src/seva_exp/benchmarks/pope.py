@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Totals, accuracy, ratio
-from seva_exp.benchmarks.files import Shelf, columns
+from seva_exp.benchmarks.files import BenchmarkFiles, columns
 from seva_exp.benchmarks.official import UNPARSED, Item, Official, Rule, Scored
 from seva_exp.benchmarks.yes_no import exact, first_sentence, one_of_both
 from seva_exp.core.spec import Json
@@ -78,10 +78,10 @@ class PopeBenchmark(Official):
 
     kind: Literal["pope"] = "pope"
 
-    def official_items(self, shelf: Shelf) -> Iterator[Item]:
-        pictures = shelf.folder(self.layout[-1])
+    def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        pictures = source.folder(self.layout[-1])
         for split, file in zip(SPLITS, self.layout, strict=False):
-            for row in shelf.lines(file):
+            for row in source.lines(file):
                 image = row.text("image")
                 yield Item(
                     row,
@@ -93,8 +93,8 @@ class PopeBenchmark(Official):
                     picture=pictures.picture(row, image),
                 )
 
-    def table_items(self, shelf: Shelf) -> Iterator[Item]:
-        for row in shelf.table(self.tables):
+    def table_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        for row in source.table(self.tables):
             columns(row, ("index", "image", "question", "answer", "category"))
             for split in row.text("category").split(","):
                 if split.strip() not in SPLITS:

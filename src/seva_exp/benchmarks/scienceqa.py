@@ -7,7 +7,7 @@ from typing import Literal
 
 from seva_exp.benchmarks.base import Metric
 from seva_exp.benchmarks.choices import Choices
-from seva_exp.benchmarks.files import Shelf
+from seva_exp.benchmarks.files import BenchmarkFiles
 from seva_exp.benchmarks.letters import lettered
 from seva_exp.benchmarks.official import Item, accuracies
 from seva_exp.core.errors import InputError
@@ -27,10 +27,10 @@ class ScienceqaBenchmark(Choices):
 
     kind: Literal["scienceqa"] = "scienceqa"
 
-    def official_items(self, shelf: Shelf) -> Iterator[Item]:
-        problems = dict(shelf.by_key(self.layout[0]))
-        file, splits = shelf.json(self.layout[1])
-        pictures = shelf.folder(self.layout[2])
+    def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        problems = dict(source.by_key(self.layout[0]))
+        file, splits = source.json(self.layout[1])
+        pictures = source.folder(self.layout[2])
         names = splits.get("test") if isinstance(splits, dict) else None
         if not isinstance(names, list):
             raise InputError(f"{file}: the list 'test' is missing.")

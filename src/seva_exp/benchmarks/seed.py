@@ -8,7 +8,7 @@ from typing import Literal
 
 from seva_exp.benchmarks.base import Metric
 from seva_exp.benchmarks.choices import Choices
-from seva_exp.benchmarks.files import Shelf
+from seva_exp.benchmarks.files import BenchmarkFiles
 from seva_exp.benchmarks.official import Item, accuracies
 from seva_exp.core.errors import InputError
 
@@ -25,15 +25,15 @@ class SeedBenchmark(Choices):
 
     kind: Literal["seed"] = "seed"
 
-    def official_items(self, shelf: Shelf) -> Iterator[Item]:
-        pictures = shelf.folder(self.layout[1])
-        file, content = shelf.json(self.layout[0])
+    def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        pictures = source.folder(self.layout[1])
+        file, content = source.json(self.layout[0])
         types = content.get("question_type") if isinstance(content, dict) else None
         if not isinstance(types, dict):
             raise InputError(f"{file}: the object 'question_type' is missing.")
         names = {str(number): name for name, number in types.items()}
         asked: Counter[str] = Counter()  # the official file has two questions of the id 49914
-        for row in shelf.in_list(self.layout[0], "questions"):
+        for row in source.in_list(self.layout[0], "questions"):
             if row.one_of("data_type", ("image", "video")) == "video":
                 continue
             image = row.text("data_id")

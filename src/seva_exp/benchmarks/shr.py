@@ -15,7 +15,7 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Question, Scored, ratio
-from seva_exp.benchmarks.files import Row, Shelf, indexed
+from seva_exp.benchmarks.files import BenchmarkFiles, Row, indexed
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.official import Item, Official, Rule
 from seva_exp.core.records import Prediction
@@ -152,26 +152,26 @@ class ShrBenchmark(Official):
 
     kind: Literal["shr"] = "shr"
 
-    def official_items(self, shelf: Shelf) -> Iterator[Item]:
-        paths = indexed(shelf.list(self.layout[1]), "image_id")
-        pictures = shelf.folder(self.layout[5])
-        for row in shelf.list(self.layout[0]):
+    def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        paths = indexed(source.list(self.layout[1]), "image_id")
+        pictures = source.folder(self.layout[5])
+        for row in source.list(self.layout[0]):
             id = row.text("image_id")
             if id not in paths:
                 row.refuse(f"image_data.json has no picture {id!r}")
             name = "/".join(paths[id].text("url").split("/")[-2:])
             yield Item(row, id, name, "describe", {}, "", pictures.picture(row, name))
 
-    def _own(self, shelf: Shelf) -> Judging:
-        wanted = {row.text("image_id"): row for row in shelf.list(self.layout[0])}
+    def _own(self, source: BenchmarkFiles) -> Judging:
+        wanted = {row.text("image_id"): row for row in source.list(self.layout[0])}
         regions: dict[str, list[str]] = {}
-        for row in shelf.list(self.layout[2]):
+        for row in source.list(self.layout[2]):
             for region in row.objects("regions"):
                 id = str(region.get("image_id"))
                 if id in wanted:
                     regions.setdefault(id, []).append(_region(row, region))
         facts: dict[str, Sequence[str]] = {}
-        for row in (row for part in self.layout[3:5] for row in shelf.lines(part)):
+        for row in (row for part in self.layout[3:5] for row in source.lines(part)):
             for id in row.values:
                 facts[id] = row.texts(id)
         for id, row in wanted.items():

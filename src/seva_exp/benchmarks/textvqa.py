@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Literal
 
-from seva_exp.benchmarks.files import Picture, Row, Shelf, columns
+from seva_exp.benchmarks.files import BenchmarkFiles, Picture, Row, columns
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored
 from seva_exp.benchmarks.vqa_text import agreement, normalise, normalise_kit
 from seva_exp.core.errors import InputError
@@ -45,22 +45,22 @@ class TextvqaBenchmark(Official):
 
     kind: Literal["textvqa"] = "textvqa"
 
-    def official_items(self, shelf: Shelf) -> Iterator[Item]:
-        pictures = shelf.folder(self.layout[1])
-        tokens = self._tokens(shelf)
-        for row in shelf.in_list(self.layout[0], "data"):
+    def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        pictures = source.folder(self.layout[1])
+        tokens = self._tokens(source)
+        for row in source.in_list(self.layout[0], "data"):
             image = row.text("image_id")
             picture = pictures.picture(row, f"{image}.jpg")
             yield self._item(row, row.text("question_id"), image, "answers", picture, tokens)
 
-    def table_items(self, shelf: Shelf) -> Iterator[Item]:
+    def table_items(self, source: BenchmarkFiles) -> Iterator[Item]:
         if "ocr" in self.asked.placeholders():
             raise InputError(
                 f"benchmark.textvqa: protocol {self.protocol} needs OCR tokens, which a table has "
                 f"not. Take benchmark.textvqa.protocol=vlmevalkit, or put the official files:\n"
-                f"{self.goes(shelf.root)}"
+                f"{self.goes(source.root)}"
             )
-        for row in shelf.table(self.tables):
+        for row in source.table(self.tables):
             columns(row, ("index", "image", "question", "answer"))
             picture = row.shown
             yield self._item(row, row.text("index"), picture.sha256, "answer", picture, {})
@@ -90,12 +90,12 @@ class TextvqaBenchmark(Official):
         """With all ten answers, as a list written out."""
         return super().table_row(item) | {"answer": str(list(item.details["answers"]))}
 
-    def _tokens(self, shelf: Shelf) -> dict[tuple[str, str], str]:
+    def _tokens(self, source: BenchmarkFiles) -> dict[tuple[str, str], str]:
         """The line with the OCR tokens by picture and question (lower case)."""
         if "ocr" not in self.asked.placeholders():
             return {}
         found = {}
-        for row in shelf.lines(OCR):
+        for row in source.lines(OCR):
             question, *rest = row.text("text").split("\n")
             marked = [line for line in rest if line.startswith(MARK)]
             found[row.text("question_id"), question.lower()] = marked[0] if marked else ""

@@ -115,7 +115,7 @@ class Reply:
     logprobs: tuple[float, ...] = ()
 
 
-class Asks(Protocol):
+class AnswerEngine(Protocol):
     """An engine: what answers requests."""
 
     def run(self, requests: Sequence[Request]) -> Iterator[list[Reply]]:

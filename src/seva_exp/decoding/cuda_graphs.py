@@ -17,7 +17,7 @@ from torch import Tensor
 
 from seva_exp.decoding.budget import out_of_memory
 from seva_exp.decoding.kv_attention import Shape
-from seva_exp.decoding.kv_cache import Slots
+from seva_exp.decoding.kv_cache import KVCache
 
 Work = Callable[[], Tensor]
 Record = Callable[[Work], Work]
@@ -40,7 +40,7 @@ class Recording:
     trusted: bool = False
 
 
-class Recorded:
+class RecordedSteps:
     """Steps on the slots of one loop after another. ``give_up`` is told, once, why none are
     recorded."""
 
@@ -49,10 +49,10 @@ class Recorded:
         self._give_up = give_up
         self._known: dict[Shape, Recording] = {}
         self._seen: Counter[Shape] = Counter()
-        self._on: tuple[Slots, int] | None = None
+        self._on: tuple[KVCache, int] | None = None
 
     def __call__(
-        self, slots: Slots, shape: Shape, inputs: tuple[Tensor, ...], step: Step
+        self, slots: KVCache, shape: Shape, inputs: tuple[Tensor, ...], step: Step
     ) -> Tensor:
         """``step(*inputs)``; the next call may overwrite what it gives."""
         if self._on != (slots, slots.sizes):  # recordings are of buffers that are gone

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from seva_exp.core.interfaces import Asks, Reply, Request, VisionLanguageModel
+from seva_exp.core.interfaces import AnswerEngine, Reply, Request, VisionLanguageModel
 from seva_exp.decoding.budget import Budget
-from seva_exp.decoding.cuda_graphs import Recorded, cuda_graphs
+from seva_exp.decoding.cuda_graphs import RecordedSteps, cuda_graphs
 from seva_exp.decoding.hf_generate import Batches
-from seva_exp.decoding.prefetch import Ahead
+from seva_exp.decoding.prefetch import PicturePrefetcher
 from seva_exp.decoding.rows import ImageChange
 from seva_exp.decoding.sampling import Sampling
-from seva_exp.decoding.scheduler import Loop
+from seva_exp.decoding.scheduler import Scheduler
 from seva_exp.models.attention import unproven
 
 
@@ -36,14 +36,14 @@ class Engine:
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         why = unproven(vlm)
-        self._asks: Asks
+        self._asks: AnswerEngine
         if why:
             warn(f"generation takes transformers' slower loop, since {why}")
             self._asks = Batches(vlm, batch_size, change, sampling, logprobs)
         else:
             recorded = None
             if graphs and vlm.device.type == "cuda":
-                recorded = Recorded(cuda_graphs(vlm.device), warn)
+                recorded = RecordedSteps(cuda_graphs(vlm.device), warn)
             budget = Budget(vlm, tokens, neighbours)
             self._asks = Continuous(vlm, batch_size, change, sampling, budget, logprobs, recorded)
 
@@ -64,7 +64,7 @@ class Continuous:
         sampling: Sampling | None,
         budget: Budget,
         logprobs: bool,
-        recorded: Recorded | None = None,
+        recorded: RecordedSteps | None = None,
     ) -> None:
         self._vlm = vlm
         self._batch_size = batch_size
@@ -78,8 +78,8 @@ class Continuous:
         """Yield replies when ``batch_size`` have come together, and what there is before an error.
         When memory runs out, what was not finished is done again within half the tokens; the engine
         keeps to them."""
-        ahead = Ahead(self._vlm, requests, self._change)
-        loop = Loop(
+        ahead = PicturePrefetcher(self._vlm, requests, self._change)
+        loop = Scheduler(
             self._vlm,
             ahead,
             self._batch_size,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import singledispatch
 
-from seva_exp.core.interfaces import Asks, ModelSource, Placement, VisionLanguageModel
+from seva_exp.core.interfaces import AnswerEngine, ModelSource, Placement, VisionLanguageModel
 from seva_exp.core.records import CLEAN
 from seva_exp.decoding.spec import Generation, HfGeneration, ServerGeneration
 from seva_exp.inputs.views import View
@@ -20,7 +20,7 @@ def engine_of(
     load_model: LoadModel,
     placement: Placement,
     view: View,
-) -> Asks:
+) -> AnswerEngine:
     """The engine of one view's questions. What is sampled draws from the view's seed."""
     raise TypeError(f"no engine answers for {type(generation).__name__}")
 
@@ -32,7 +32,7 @@ def _in_process(
     load_model: LoadModel,
     placement: Placement,
     view: View,
-) -> Asks:
+) -> AnswerEngine:
     from seva_exp.decoding.engine import Engine
     from seva_exp.decoding.sampling import Sampling
 
@@ -60,7 +60,7 @@ def _server(
     load_model: LoadModel,
     placement: Placement,
     view: View,
-) -> Asks:
+) -> AnswerEngine:
     from seva_exp.decoding.openai_chat import Chat, server_engine
 
     assert placement.server

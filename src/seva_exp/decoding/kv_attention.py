@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from seva_exp.decoding.kv_cache import Extent, Slots, power
+from seva_exp.decoding.kv_cache import Extent, KVCache, power
 from seva_exp.models.branches import Prompt, answer_mask, attend, prompt_mask
 from seva_exp.models.transfer import put
 
@@ -44,7 +44,7 @@ class Step(Protocol):
         ...
 
 
-def slot_attention(
+def kv_attention(
     module: Any,
     query: Tensor,
     key: Tensor,
@@ -79,7 +79,7 @@ class Prefill:
     that come in. End token number i of the step is place ``ends[i]`` of T; it goes to row
     ``rows[i]``, place ``at[i]``."""
 
-    slots: Slots
+    slots: KVCache
     parts: Sequence[Part]
     fresh: slice
     ends: Tensor
@@ -188,7 +188,7 @@ class Decode:
     ``at`` [R]: where its key goes; ``owners``, ``places`` [R] and ``members`` [S, M] as in Layout.
     """
 
-    slots: Slots
+    slots: KVCache
     shape: Shape
     before: Tensor
     at: Tensor
@@ -252,5 +252,5 @@ class Decode:
         return self.masks[window]
 
 
-AttentionInterface.register(NAME, slot_attention)
+AttentionInterface.register(NAME, kv_attention)
 """Not in the register of masks: transformers then makes none."""

@@ -78,7 +78,7 @@ def _rounded(n: int, step: int) -> int:
     return -(-n // step) * step
 
 
-class Slots:
+class KVCache:
     """``prefixes[layer]`` [2, S, K, P, D] and ``own[layer]`` [2, R, K, O, D]: keys, then values.
     What comes into a slot finds 0 in it, never what was there before: where that was no number (an
     overflow), a weight of 0 times it would be none. ``sizes``: how many they had; with each the

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from seva_exp.core.interfaces import Asks, ModelSource, Request
+from seva_exp.core.interfaces import AnswerEngine, ModelSource, Request
 from seva_exp.core.machine import Server
 from seva_exp.core.randomness import seed_for
 from seva_exp.decoding.spec import ServerGeneration
@@ -63,7 +63,7 @@ def data_url(picture: Image) -> str:
 
 def server_engine(
     server: Server, chat: Chat, warn: Callable[[str], None] = lambda text: None
-) -> Asks:
+) -> AnswerEngine:
     """The engine that asks ``server`` in the way of ``chat``."""
     from seva_exp.served.asking import Asking
     from seva_exp.served.chat import reply_of

@@ -27,7 +27,7 @@ class _Picture:
     made: Future[list[Group]] | None = None
 
 
-class Ahead:
+class PicturePrefetcher:
     """Groups picture by picture, in order. Files are decoded side by side; the processor, whose
     tokenizer may not be used by two threads at once, is used under a lock."""
 

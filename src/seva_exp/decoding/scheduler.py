@@ -17,7 +17,7 @@ from torch import Tensor
 
 from seva_exp.core.interfaces import Reply, VisionLanguageModel
 from seva_exp.decoding.budget import Budget, does_not_fit, even_alone, out_of_memory
-from seva_exp.decoding.cuda_graphs import Recorded
+from seva_exp.decoding.cuda_graphs import RecordedSteps
 from seva_exp.decoding.kv_attention import (
     NAME,
     Decode,
@@ -27,8 +27,8 @@ from seva_exp.decoding.kv_attention import (
     Shape,
     Step,
 )
-from seva_exp.decoding.kv_cache import STEP, Extent, Slots
-from seva_exp.decoding.prefetch import Ahead
+from seva_exp.decoding.kv_cache import STEP, Extent, KVCache
+from seva_exp.decoding.prefetch import PicturePrefetcher
 from seva_exp.decoding.rows import Group, Row, Seen
 from seva_exp.decoding.sampling import Sampling
 from seva_exp.models.attention import attends_by, attention_of
@@ -54,18 +54,18 @@ class Joining:
     rows: list[Row]
 
 
-class Loop:
+class Scheduler:
     """One run over some requests. ``replies`` are those that were not handed out yet."""
 
     def __init__(
         self,
         vlm: VisionLanguageModel,
-        ahead: Ahead,
+        ahead: PicturePrefetcher,
         most_rows: int,
         budget: Budget,
         sampling: Sampling | None,
         logprobs: bool,
-        recorded: Recorded | None = None,
+        recorded: RecordedSteps | None = None,
     ) -> None:
         self.replies: list[Reply] = []
         self._vlm = vlm
@@ -83,7 +83,7 @@ class Loop:
     def _begin(self) -> None:
         if self._recorded:
             self._recorded.forget()
-        self._slots = Slots()
+        self._slots = KVCache()
         self._queue: deque[Group] = deque()  # the first ones' rows come in next
         self._rows: list[tuple[Row, Group]] = []  # by slot
         self._groups: list[Group] = []  # by slot

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seva_exp.core.files import whole_file
 from seva_exp.core.interfaces import (
-    Asks,
+    AnswerEngine,
     ModelSource,
     Placement,
     Reply,
@@ -49,7 +49,7 @@ class Asker:
         return Pictures(self.everyone() if self.view.mixes else ())
 
     @cached_property
-    def engine(self) -> Asks:
+    def engine(self) -> AnswerEngine:
         """Made, and the model loaded, when there is something to ask."""
         return engine_of(self.generation, self.source, self.load_model, self.placement, self.view)
 

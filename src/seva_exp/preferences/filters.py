@@ -41,7 +41,7 @@ class Removal:
     detail: str
 
 
-Judge = Callable[[Candidate], Removal | None]
+PairRule = Callable[[Candidate], Removal | None]
 """Says of a candidate why it is removed, or None."""
 Candidates = Callable[[], Iterator[Candidate]]
 """Reads candidates anew at each call, those of one sample next to each other."""
@@ -56,7 +56,7 @@ class Filter(Spec):
     """Whether the run's seed changes what is removed."""
 
     @abstractmethod
-    def judge_of(self, candidates: Candidates, seed: int) -> Judge:
+    def rule_for(self, candidates: Candidates, seed: int) -> PairRule:
         """What judges each of ``candidates``: those that the filters before left. A filter that
         must have seen all of them before it can judge reads them here, and keeps few."""
 
@@ -64,7 +64,7 @@ class Filter(Spec):
 class EachFilter(Filter):
     """A filter that looks at one candidate at a time."""
 
-    def judge_of(self, candidates: Candidates, seed: int) -> Judge:
+    def rule_for(self, candidates: Candidates, seed: int) -> PairRule:
         return lambda one: self.judge(one.chosen, one.rejected)
 
     @abstractmethod
@@ -192,7 +192,7 @@ class DownSampleFilter(Filter):
     prefix: str = ""
     """Only samples whose id begins so are counted and removed, e.g. ``ocr_vqa/``; empty: all."""
 
-    def judge_of(self, candidates: Candidates, seed: int) -> Judge:
+    def rule_for(self, candidates: Candidates, seed: int) -> PairRule:
         def place(id: str) -> tuple[int, str]:
             return seed_for(seed, "down_sample", id), id
 

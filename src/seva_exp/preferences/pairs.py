@@ -12,7 +12,7 @@ from functools import partial
 from seva_exp.core.records import Answer, Drop, Pair, Sample
 from seva_exp.core.spec import Json
 from seva_exp.decoding.spec import Newlines
-from seva_exp.preferences.filters import Candidate, Filter, Judge, Removal
+from seva_exp.preferences.filters import Candidate, Filter, PairRule, Removal
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ def make_pairs(
     """One pair per sample of which the filters leave at least one negative answer, else a drop.
     ``groups`` reads them anew at each call: once here, and once for each filter that must have seen
     all before it judges."""
-    judges: list[Judge] = []
+    judges: list[PairRule] = []
     for filter in filters:
-        judges.append(filter.judge_of(partial(_left, groups, tuple(judges)), seed))
+        judges.append(filter.rule_for(partial(_left, groups, tuple(judges)), seed))
     for group in groups():
         removed = {
             one.view: why for one in group.candidates if (why := _removal(one, judges)) is not None
@@ -88,13 +88,13 @@ def make_pairs(
         yield Made(result, removed)
 
 
-def _left(groups: Callable[[], Iterator[Group]], judges: Sequence[Judge]) -> Iterator[Candidate]:
+def _left(groups: Callable[[], Iterator[Group]], judges: Sequence[PairRule]) -> Iterator[Candidate]:
     """The candidates that the judges leave."""
     every = (one for group in groups() for one in group.candidates)
     return (one for one in every if _removal(one, judges) is None)
 
 
-def _removal(one: Candidate, judges: Iterable[Judge]) -> Removal | None:
+def _removal(one: Candidate, judges: Iterable[PairRule]) -> Removal | None:
     """The first judge's that removes it."""
     return next((why for judge in judges if (why := judge(one))), None)
 

@@ -1,4 +1,4 @@
-"""Which models the shared row is taken for: the proven families, their pictures' features fixed."""
+"""Which models the packed sequence is taken for: proven families, fixed picture features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seva_exp.training.peft_private import COPY
 
 
 def refusal(vlm: VisionLanguageModel) -> str:
-    """Why this model cannot take the shared row; empty if it can."""
+    """Why this model cannot take the packed sequence; empty if it can."""
     return unproven(vlm) or _dropout(vlm.model.config) or _trained_vision(vlm)
 
 

@@ -1,4 +1,4 @@
-"""Preferences to the log-probabilities of their answers, on the shared row or on plain rows.
+"""Preferences to the log-probabilities of their answers, on the packed sequence or on plain rows.
 
 Shape legend: R rows, L tokens of the longest row, A tokens of the longest answer and one before.
 """
@@ -17,12 +17,12 @@ from seva_exp.core.interfaces import Placement, VisionLanguageModel
 from seva_exp.models.attention import attends_by
 from seva_exp.training.collate import IGNORED, OWNERS, Preference, PreferenceCollator
 from seva_exp.training.families import refusal, trained
-from seva_exp.training.packed import SharedCollator, SharedRow
+from seva_exp.training.packed import PackedCollator, PackedSequence
 from seva_exp.training.packed_attention import NAME
 from seva_exp.training.peft_private import COPY
 from seva_exp.training.precision import computed_in_float32, mixed_precision
 from seva_exp.training.prefetch import on_device
-from seva_exp.training.sharding import refuses_shared_row
+from seva_exp.training.sharding import refuses_packed
 from seva_exp.training.spec import Fast
 from seva_exp.training.vision import Vision
 
@@ -74,21 +74,21 @@ class PlainForward:
         """It changes nothing."""
 
 
-class SharedForward:
+class PackedForward:
     """Every prompt once, every picture once, the LM head on answers only.
 
     TRL's fused head does the scoring; hooks on the model below it put the pictures' features in,
     take the scored places out, and spare the last layer the others.
     """
 
-    said = "shared row"
+    said = "packed sequence"
 
     def __init__(self, vlm: VisionLanguageModel, vision: Vision) -> None:
         self._vlm = vlm
         self._vision = vision
         inner = vlm.model.base_model
         last = vlm.model.get_decoder().layers[-1]
-        self._row: SharedRow | None = None
+        self._row: PackedSequence | None = None
         hooks = [
             inner.register_forward_pre_hook(self._see, with_kwargs=True),
             inner.register_forward_hook(self._pick, with_kwargs=True),
@@ -103,7 +103,7 @@ class SharedForward:
         self._changed.enter_context(attends_by(vlm.model, NAME))
 
     def collator(self, preferences: Sequence[Preference]) -> Collator:
-        return SharedCollator(self._vlm, preferences, self._vision)
+        return PackedCollator(self._vlm, preferences, self._vision)
 
     def __call__(self, model: Any, inputs: Any) -> dict[str, Tensor]:
         row = inputs["shared"]
@@ -169,16 +169,16 @@ def forward_for(
     fast: Fast,
     placement: Placement,
 ) -> Forward:
-    """The way that ``fast`` asks for. The shared row is compared with plain rows on ``first``,
+    """The way that ``fast`` asks for. The packed sequence is compared with plain rows on ``first``,
     in float32, before it is taken; raises StageError where ``fast`` is ``on`` and it can't be.
 
     ``model`` is what is called: ``vlm.model`` with TRL's fused head, or an adapter around it.
     """
     if fast == "off":
         return PlainForward(vlm)
-    why = refusal(vlm) or refuses_shared_row() or _difference(vlm, model, first, placement)
+    why = refusal(vlm) or refuses_packed() or _difference(vlm, model, first, placement)
     if not why:
-        return SharedForward(vlm, vision_for(vlm, placement))
+        return PackedForward(vlm, vision_for(vlm, placement))
     if fast == "on":
         raise StageError(f"dpo.fast=on: {why}. Use dpo.fast=auto or off.")
     placement.warn(f"dpo.fast=auto: the slower plain rows are taken, since {why}")
@@ -216,8 +216,8 @@ def scored(
 def _difference(
     vlm: VisionLanguageModel, model: Any, first: Sequence[Preference], placement: Placement
 ) -> str:
-    """What is wrong with the shared row's numbers on ``first``; empty if nothing is. In float32;
-    where memory does not suffice for that, as the model is, and one line says so."""
+    """What is wrong with the packed sequence's numbers on ``first``; empty if nothing is. In
+    float32; where memory does not suffice for that, as the model is, and one line says so."""
     try:
         with computed_in_float32(model, vlm.model.get_decoder().layers):
             far = _both_ways(vlm, model, first, placement, torch.float32)
@@ -227,8 +227,8 @@ def _difference(
             raise
     kind = str(vlm.model.dtype).removeprefix("torch.")
     placement.warn(
-        "dpo.fast: there is no memory to compare the shared row with plain rows in float32; in "
-        f"{kind}, as they are compared now, only gross mistakes show. A lower "
+        "dpo.fast: there is no memory to compare the packed sequence with plain rows in float32; "
+        f"in {kind}, as they are compared now, only gross mistakes show. A lower "
         "machine.train_batch_size makes room."
     )
     return _too_far(_both_ways(vlm, model, first, placement, vlm.model.dtype), ROUNDED)
@@ -245,7 +245,7 @@ def _both_ways(
     rows = [{"row": i} for i in range(len(first))]
     plain = PlainForward(vlm)
     one, _ = scored(plain, model, plain.collator(first)(rows), placement, dtype)
-    with closing(SharedForward(vlm, Vision(vlm, 0, projects_pictures(vlm)))) as shared:
+    with closing(PackedForward(vlm, Vision(vlm, 0, projects_pictures(vlm)))) as shared:
         other, lengths = scored(shared, model, shared.collator(first)(rows), placement, dtype)
     return apart(one, other, lengths)
 

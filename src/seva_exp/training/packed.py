@@ -1,11 +1,11 @@
-"""The shared row: one sequence that holds every prompt once, its answers behind it as branches.
+"""The packed sequence: it holds every prompt once, its answers behind it as branches.
 
 [prompt_1 | answer | answer ... | prompt_2 | answer ...], without padding. An answer sees its own
 prompt and itself; its positions go on from the prompt's end. So the prompt with its picture is
 computed once, however many answers it has, and ragged lengths cost nothing.
 
 Shape legend: N preferences, M rejected answers, V views with a picture, R = N + M + V rows (as in
-collate.py), T tokens of the shared row, S scored tokens (all answers').
+collate.py), T tokens of the packed sequence, S scored tokens (all answers').
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from seva_exp.training.vision import Picture, Vision
 
 
 @dataclass
-class SharedRow:
+class PackedSequence:
     """What the model takes: ``ids`` [1, T], ``positions`` [1, T] or [3, 1, T]; ``scored`` [S]: the
     places that predict ``labels`` [1, S], row by row in the order of the R rows."""
 
@@ -44,23 +44,23 @@ class SharedRow:
     def __post_init__(self) -> None:
         self.places = self.scored.unique()  # a prompt's last token predicts all its answers' first
 
-    def to(self, device: Any, **options: Any) -> SharedRow:
+    def to(self, device: Any, **options: Any) -> PackedSequence:
         """The row with its tensors on ``device``."""
         return self._with(lambda tensor: tensor.to(device, **options))
 
-    def pin_memory(self) -> SharedRow:
+    def pin_memory(self) -> PackedSequence:
         """The row with its tensors in pinned memory (called by torch's DataLoader)."""
         return self._with(Tensor.pin_memory)
 
-    def _with(self, change: Callable[[Tensor], Tensor]) -> SharedRow:
+    def _with(self, change: Callable[[Tensor], Tensor]) -> PackedSequence:
         made = copy(self)
         for name in ("ids", "positions", "scored", "labels", "places"):
             setattr(made, name, change(getattr(self, name)))
         return made
 
 
-class SharedCollator:
-    """Dataset rows ``{"row": i}`` to a batch whose R rows are one shared row."""
+class PackedCollator:
+    """Dataset rows ``{"row": i}`` to a batch whose R rows are one packed sequence."""
 
     def __init__(
         self, vlm: VisionLanguageModel, preferences: Sequence[Preference], vision: Vision
@@ -121,7 +121,7 @@ class SharedCollator:
         prompts: Sequence[tuple[Encoded, Picture]],
         owner: Sequence[int],
         answers: Sequence[tuple[int, ...]],
-    ) -> SharedRow:
+    ) -> PackedSequence:
         """Each prompt, then its answers in the order of the rows."""
         ids: list[int] = []
         positions: list[Tensor] = []
@@ -146,7 +146,7 @@ class SharedCollator:
                 )
             )
         joined = torch.cat(positions, dim=1)
-        return SharedRow(
+        return PackedSequence(
             prompts=tuple(laid),
             ids=torch.tensor([ids]),
             positions=joined if len(joined) == 1 else joined[:, None],

@@ -1,5 +1,5 @@
-"""Attention over a shared row: no mask of all tokens by all tokens, no prompt's keys and values
-copied for its answers.
+"""Attention over a packed sequence: no mask of all tokens by all tokens, no prompt's keys and
+values copied for its answers.
 
 A function without state under a name of our own in transformers' register, so that it works under
 activation checkpointing, which a cache of keys and values does not.
@@ -16,26 +16,26 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 from seva_exp.models.branches import answer_mask, attend, prompt_mask
-from seva_exp.training.packed import SharedRow
+from seva_exp.training.packed import PackedSequence
 
 NAME = "seva_exp_shared_row"
 
 
-def shared_row_attention(
+def packed_attention(
     module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    shared: SharedRow,
+    shared: PackedSequence,
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """``query`` [1, H, T, D], ``key``, ``value`` [1, H or fewer, T, D] in, [1, T, H, D] out."""
-    assert attention_mask is None, "the shared row brings its own masks"
+    assert attention_mask is None, "the packed sequence brings its own masks"
     sizes = [size for p in shared.prompts for size in (p.length, p.fed)]
     queries = query.split(sizes, dim=2)
     whole = [p.length + p.fed for p in shared.prompts]
@@ -65,7 +65,7 @@ def is_last(module: Any) -> bool:
 
 
 def masks_of(
-    shared: SharedRow, window: int | None, device: torch.device
+    shared: PackedSequence, window: int | None, device: torch.device
 ) -> list[tuple[Tensor | None, Tensor]]:
     """Per prompt: who sees whom in the prompt [P, P] (None: causal), and what its answers see
     [F, P + F]. Made once a row; true means seen."""
@@ -79,5 +79,5 @@ def masks_of(
     return shared.masks[kind]
 
 
-AttentionInterface.register(NAME, shared_row_attention)
+AttentionInterface.register(NAME, packed_attention)
 """Not in the register of masks: transformers then makes none."""

@@ -39,8 +39,8 @@ def frozen_vision(vlm: VisionLanguageModel) -> list[torch.nn.Module]:
     return [part for part in below if not any(p.requires_grad for p in part.parameters())]
 
 
-def refuses_shared_row() -> str:
-    """Why the shared row cannot be taken with weights shared out like this; empty if it can."""
+def refuses_packed() -> str:
+    """Why packed sequences cannot be taken with weights shared out like this; empty if they can."""
     if not is_deepspeed_zero3_enabled():
         return ""
     return (

@@ -32,7 +32,7 @@ class Throughput:
 
     def step(self, step: int, tokens: float) -> Json:
         """A step is done; ``tokens`` of data were trained on in all (TRL's ``num_tokens``, all
-        ranks: those of plain rows, also where a shared row computes fewer):
+        ranks: those of plain rows, also where a packed sequence computes fewer):
         ``tokens_per_second``, and ``peak_memory_gib`` of this process since it began."""
         now = time.monotonic()
         rate = (tokens - self._tokens) / max(now - self._time, 1e-9)
