@@ -90,7 +90,7 @@ def test_generation_in_llava_s_proportions(tmp_path):
     assert row["equal_answers"] and row["answers"] == 18
 
 
-SWEEP = SCRIPT.with_name("command/sweep.py")
+SWEEP = SCRIPT.with_name("sweep.py")
 
 
 @pytest.mark.slow

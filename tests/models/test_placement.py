@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from seva_exp.machine import Machine, resolve_dtype
+from seva_exp.core.machine import Machine, resolve_dtype
 
 from seva_exp.models import HubModel
 from seva_exp.models import vlm as module
