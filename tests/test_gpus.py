@@ -91,7 +91,7 @@ HOLD = """
 import sys, time
 from contextlib import ExitStack
 from pathlib import Path
-from seva_exp import gpus
+from seva_exp.core import gpus
 with gpus.take(Path(sys.argv[1]), 0, ["0", "1", "2", "3"], 2) as taken:
     print(*taken.gpus, taken.shared, flush=True)
     time.sleep(60)

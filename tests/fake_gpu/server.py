@@ -21,7 +21,7 @@ from .install import install
 HEAVY = ("trl", "peft", "transformers.models.llava.modeling_llava", "tokenizers", "fake_gpu.cases")
 HEAVY += tuple(
     f"seva_exp.{name}"
-    for name in ("training.dpo", "training.finetune", "training.reference", "generation.engine")
+    for name in ("training.dpo", "training.finetune", "training.reference", "decoding.engine")
 )
 
 

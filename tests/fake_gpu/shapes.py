@@ -105,13 +105,13 @@ class Shapes:
         from transformers import AutoModelForImageTextToText
 
         from seva_exp.models import vlm
-        from seva_exp.training import dpo
+        from seva_exp.training import driver
 
         with ExitStack() as stack:
             for owner, name, value in (
                 (AutoModelForImageTextToText, "from_pretrained", lambda *_, **__: self._made()),
                 (vlm, "load_processor", lambda _: processor()),
-                (dpo, "save_adapter", lambda *_: None),
+                (driver, "save_adapter", lambda *_: None),
             ):
                 stack.enter_context(patch.object(owner, name, value))
             yield

@@ -85,7 +85,7 @@ def test_batches_that_are_made_ahead_are_scored_alike(root, tmp_path, monkeypatc
     """As with a GPU."""
     made = pairs(root)
     usual, early = (placement(tmp_path / n, train_batch_size=2) for n in ("usual", "early"))
-    score_reference(tiny(), made, root, "auto", usual)
+    score_reference(tiny(), PairSet(made, root), "auto", usual)
     asked: list[tuple[str, int]] = []
 
     def ahead(source, device, depth):
@@ -93,7 +93,7 @@ def test_batches_that_are_made_ahead_are_scored_alike(root, tmp_path, monkeypatc
         return Prefetcher(source, depth)
 
     monkeypatch.setattr(reference_module, "ahead", ahead)
-    score_reference(tiny(), made, root, "auto", early)
+    score_reference(tiny(), PairSet(made, root), "auto", early)
     assert asked == [("cpu", reference_module.AHEAD)]
     assert read_reference(early.work, made) == read_reference(usual.work, made)
 
