@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from seva_exp.core.machine import Machine, resolve_dtype
 
+from seva_exp.core.machine import Machine, resolve_dtype
 from seva_exp.models import HubModel
 from seva_exp.models import vlm as module
 from seva_exp.models.vlm import load
