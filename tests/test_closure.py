@@ -25,6 +25,8 @@ from .test_methods import small, stic
 
 MODEL = {"answers", "reference", "align", "finetune", "evaluate"}
 """Stages that ask a model or train one."""
+VIEWS = {"answers", "reference", "align"}
+"""Stages that know the sources of rejected answers; ``rejected`` does, too."""
 SCORED = {"evaluate", "judge", "compare"}
 
 
@@ -63,7 +65,7 @@ EDITS = [
     ("models/families/idefics.py", '("idefics3", "smolvlm")', '("idefics3",)', MODEL),
     ("models/processor.py", "if spec.max_pixels:", "if not spec.max_pixels:", MODEL),
     ("stages/evaluation.py", "if one.score is None}", "if one.score == 0}", {"compare"}),
-    ("stages/training.py", "self.dpo.needs_images else {}", "v else {}", {"reference", "align"}),
+    ("stages/training.py", "if source}", "if not source}", {"reference", "align"}),
     ("stages/base.py", "spec, machine, adapter, warn)", "spec, machine, None, warn)", MODEL),
     ("decoding/cuda_graphs.py", "NEAR = 1e-2", "NEAR = 1e-1", {"answers", "evaluate"}),
     ("decoding/budget.py", '"cuda": 0.8', '"cuda": 0.9', {"answers", "evaluate"}),
@@ -87,7 +89,10 @@ EDITS = [
     ("stages/evaluation.py", '"questions_per_second"', '"rate"', {"evaluate"}),
     ("data/hf.py", 'DRAW = "data.hf.draw"', 'DRAW = "data.hf"', {"samples"}),
     ("preferences/filters.py", '{"a", "an", "the"}', '{"a"}', {"pairs"}),
-    ("training/losses.py", "return -logprob", "return logprob", {"align"}),
+    ("training/losses/chosen_nll.py", "return -s.logprob", "return s.logprob", {"align"}),
+    ("augment/swap_words.py", "rng.random() < self.share", "True", {"rejected", *VIEWS}),
+    ("augment/moco.py", 'Literal["moco"] = "moco"', 'Literal["m"] = "m"', {"rejected", *VIEWS}),
+    ("training/losses/image.py", 'frozenset({"images"})', "frozenset()", {"align"}),
     ("inputs/prompts.py", "values[found[1]]", "values[found[0]]", {"infuse", *SCORED}),
     # what results do not depend on
     ("core/machine.py", "return torch.float32", "return torch.float16", set()),

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from seva_exp import Experiment, InputError, Machine, Options
-from seva_exp.augment import AUGMENTATIONS, DiffusionNoise
+from seva_exp.augment import SOURCES, DiffusionNoise
 from seva_exp.benchmarks import OFFICIAL, ShapesBenchmark
 from seva_exp.command.config import parse
 from seva_exp.core.paths import config_dir, options_of, sweeps_dir
@@ -208,7 +208,7 @@ def test_what_is_shared_by_the_arms_of_an_ablation():
 
 def test_all_augmentations_have_a_config_file():
     kinds = {name: composed(f"+aug={name}")["aug"][name]["kind"] for name in options_of("aug")}
-    assert set(kinds.values()) == set(AUGMENTATIONS)
+    assert set(kinds.values()) == set(SOURCES)
     assert {name for name, kind in kinds.items() if name != kind} == {
         "color_jitter_seva", "mdpo_crop",
     }  # fmt: skip

@@ -21,8 +21,9 @@ class Method(Spec):
 
     kind: str
     negatives: Literal["all", "one"] = "all"
-    """``all``: every negative view answers every sample, and each answer that is left is a rejected
-    one. ``one``: one view is drawn for each sample by ``weights``, and only it is asked."""
+    """``all``: every negative view (or other source of rejected answers) answers every sample, and
+    each answer that is left is a rejected one. ``one``: one view is drawn for each sample by
+    ``weights``, and only it is asked."""
     weights: dict[str, float] = Field(default_factory=dict)
     """With ``negatives=one``: how often each view is drawn, relative to the others; a view that is
     not named has 1, one with 0 is not asked."""

@@ -1,5 +1,6 @@
 """The files in conf/aug and the classes' fields: every default stated, every bound kept."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +9,12 @@ import pytest
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from seva_exp.augment import AUGMENTATIONS, AnyAugmentation
+from seva_exp.augment import SOURCES, AnySource
 
 CONF = Path(__file__).parents[2] / "conf" / "aug"
 
 FILES = {
-    **{kind: kind for kind in AUGMENTATIONS},
+    **{kind: kind for kind in SOURCES},
     "color_jitter_seva": "color_jitter",
     "mdpo_crop": "random_resized_crop",
 }
@@ -28,18 +29,18 @@ def test_a_second_file_of_a_kind_states_every_field_too():
     text = (CONF / "color_jitter_seva.yaml").read_text()
     assert text.startswith("# @package aug.color_jitter_seva\n")
     values = yaml.safe_load(text)
-    assert set(values) == set(AUGMENTATIONS["color_jitter"].model_fields)
+    assert set(values) == set(SOURCES["color_jitter"].model_fields)
     assert list(values.values()) == ["color_jitter", 0.4, 0.4, 0.4, 0.1]
-    assert TypeAdapter(AnyAugmentation).validate_python(values).hue == 0.1
+    assert TypeAdapter(AnySource).validate_python(values).hue == 0.1
 
 
-@pytest.mark.parametrize("kind", sorted(AUGMENTATIONS))
+@pytest.mark.parametrize("kind", sorted(SOURCES))
 def test_file_states_every_default(kind):
     text = (CONF / f"{kind}.yaml").read_text()
     assert text.startswith(f"# @package aug.{kind}\n")
     values = yaml.safe_load(text)
-    assert values == AUGMENTATIONS[kind]().to_json()
-    assert TypeAdapter(AnyAugmentation).validate_python(values) == AUGMENTATIONS[kind]()
+    assert values == SOURCES[kind]().to_json()
+    assert TypeAdapter(AnySource).validate_json(json.dumps(values)) == SOURCES[kind]()
 
 
 @pytest.mark.parametrize(("file", "kind"), sorted(FILES.items()))
@@ -47,7 +48,7 @@ def test_every_parameter_has_a_comment_and_a_description(file, kind):
     lines = (CONF / f"{file}.yaml").read_text().splitlines()
     assert any(line.startswith("# Source: ") for line in lines)
     assert all("#" in line for line in lines if not line.startswith("kind:"))
-    fields = AUGMENTATIONS[kind].model_fields
+    fields = SOURCES[kind].model_fields
     assert all(field.description for name, field in fields.items() if name != "kind")
 
 
@@ -64,11 +65,13 @@ def test_every_parameter_has_a_comment_and_a_description(file, kind):
         ("blend", "mode", "cut"),
         ("random_affine", "scale_min", 0.0), ("rand_augment", "magnitude", 31),
         ("random_rotation", "degrees_max", 400), ("bad_prompt", "prompts", ""),
+        ("another_candidate", "temperature", 0.0), ("another_candidate", "number", 0),
+        ("answer_file", "path", ""), ("swap_words", "share", 0.0), ("swap_words", "words", {}),
     ],
 )  # fmt: skip
 def test_bounds_are_checked_and_named(kind, field, value):
     with pytest.raises(ValidationError, match=field):
-        AUGMENTATIONS[kind](**{field: value})
+        SOURCES[kind](**{field: value})
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,7 @@ def test_bounds_are_checked_and_named(kind, field, value):
 )
 def test_ranges_that_are_upside_down_are_refused(kind, low, high):
     with pytest.raises(ValidationError, match=f"{next(iter(low))}.*{next(iter(high))}"):
-        AUGMENTATIONS[kind](**low, **high)
+        SOURCES[kind](**low, **high)
 
 
 def test_import_is_light():

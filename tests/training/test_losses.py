@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from seva_exp.training import DpoTraining, losses
+from seva_exp.training import DpoTraining
+from seva_exp.training.loss import Scores
+from seva_exp.training.losses import OURS
 from seva_exp.training.spec import LOSSES, OUR_LOSSES, TRL_LOSSES
 
 from .tools import first_loss, logprob, preferences, tiny, trained
@@ -168,7 +170,7 @@ def equal_numbers():
 def test_every_loss_has_its_formula_here():
     ours, trl = set(BY_PREFERENCE), {*BY_PAIR, "aot", "aot_unpaired", "sft"}
     assert (ours, trl) == (set(OUR_LOSSES), set(TRL_LOSSES)) and len(trl) == 15
-    assert set(losses.OURS) == ours
+    assert set(OURS) == ours
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -247,11 +249,18 @@ def test_terms_add_up_with_their_weights(adapter, numbers, tmp_path):
     assert loss.item() == pytest.approx(expected, rel=2e-4)
 
 
+NONE, NOBODY = torch.zeros(0), torch.zeros(0, dtype=torch.long)
+
+
+def softmax(chosen, rejected, owner):
+    return OURS["softmax"](Scores(NONE, chosen, rejected, owner, NONE, NOBODY))
+
+
 def test_softmax_of_one_negative_is_dpo():
     torch.manual_seed(0)
     chosen, rejected = 20 * torch.randn(2, 50, dtype=torch.float64, requires_grad=True)
     owner = torch.arange(50)
-    ours = losses.softmax(chosen, rejected, owner)
+    ours = softmax(chosen, rejected, owner)
     dpo = -torch.nn.functional.logsigmoid(chosen - rejected)
     assert torch.allclose(ours, dpo, atol=1e-6, rtol=0)
     grads = [torch.autograd.grad(loss.sum(), (chosen, rejected)) for loss in (ours, dpo)]
@@ -263,10 +272,10 @@ def test_softmax_has_the_gradient_of_infonce_and_no_overflow():
     chosen = torch.tensor([0.3, -1.0, 900.0], dtype=torch.float64, requires_grad=True)
     rejected = [0.1, -0.4, 2.0, 0.5, -900.0, 1800.0]
     rejected = torch.tensor(rejected, dtype=torch.float64, requires_grad=True)
-    value = losses.softmax(chosen, rejected, owner)
+    value = softmax(chosen, rejected, owner)
     assert value[2].item() == pytest.approx(900.0)
     assert torch.autograd.gradcheck(  # finite differences, where they do not vanish
-        lambda c, r: losses.softmax(c, r, owner[:4]), (chosen[:2], rejected[:4])
+        lambda c, r: softmax(c, r, owner[:4]), (chosen[:2], rejected[:4])
     )
     to_chosen, to_rejected = torch.autograd.grad(value.sum(), (chosen, rejected))
     share = torch.cat([chosen[:1], rejected[:3]]).softmax(0)  # the posterior over four answers
@@ -297,5 +306,5 @@ def test_the_gradient_through_the_model_is_that_of_finite_differences(loss, adap
 def test_a_preference_without_pictures_has_no_image_loss():
     chosen = torch.tensor([1.0, 2.0])
     views, owner = torch.tensor([0.0, 0.5]), torch.tensor([1, 1])
-    none, two = losses.image(chosen, views, owner).tolist()
+    none, two = OURS["image"](Scores(NONE, chosen, NONE, NOBODY, views, owner)).tolist()
     assert none == 0 and two == pytest.approx((nll(2.0) + nll(1.5)) / 2)

@@ -94,7 +94,7 @@ def test_the_pictures_in_training_are_those_that_generation_showed(tmp_path):
 
 def test_an_image_loss_without_a_picture_is_refused(tmp_path):
     [sample] = samples(tmp_path, 1)
-    with pytest.raises(StageError, match=r"'image' needs a negative view that changes the picture"):
+    with pytest.raises(StageError, match=r"no pair has an answer of a view that changes the pic"):
         preferences_of(tiny(), PairSet([pair_of(sample, ("prompt",))], tmp_path, VIEWS))
 
 

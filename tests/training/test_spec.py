@@ -36,10 +36,10 @@ def test_one_value_has_one_form():
     two = DpoTraining(loss={"sft": 0.1, "image": 1.0})
     assert two == DpoTraining(loss={"image": 1, "sft": 0.1}) != DpoTraining(loss="image")
     assert DpoTraining.model_validate_json(two.model_dump_json()) == two
-    assert (two.terms, two.trl_terms, two.our_terms, two.needs_images) == (
-        {"image": 1.0, "sft": 0.1}, {"sft": 0.1}, {"image": 1.0}, True
+    assert (two.terms, two.trl_terms, two.our_terms, two.needs) == (
+        {"image": 1.0, "sft": 0.1}, {"sft": 0.1}, {"image": 1.0}, {"images": "image"}
     )  # fmt: skip
-    assert not DpoTraining(loss="softmax").needs_images and len(LOSSES) == 19
+    assert DpoTraining(loss="softmax").needs == {} and len(LOSSES) == 19
 
 
 REFUSED = [

@@ -1,9 +1,12 @@
-"""What an augmentation is: a spec that can be called with its input and a random generator."""
+"""Where rejected answers come from: a negative view, another candidate, an edit, a file. Each is a
+spec; a view or an edit is called with its input and a random generator."""
 
 from __future__ import annotations
 
 import random
 from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from seva_exp.core.spec import Json, Spec
@@ -12,26 +15,80 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-Space = Literal["image", "pixels", "prompt"]
+Space = Literal["image", "pixels", "prompt", ""]
 
 
-class Augmentation(Spec):
+class Source(Spec):
+    """A source of rejected answers, one of the group ``aug``."""
+
+    space: ClassVar[Space] = ""
+    """What of the question it changes; empty: nothing."""
+    gives: ClassVar[frozenset[str]] = frozenset()
+    """What a loss may look at beside the answers (``training.loss.NEEDS``)."""
+    asks: ClassVar[bool] = True
+    """Whether a model gives the answers; else the source itself does (``TextSource``)."""
+    careful: ClassVar[bool] = False
+    """Whether the question is asked as the clean view asks it."""
+    kind: str
+
+    def check(self, where: str) -> None:
+        """Raises InputError for what is wrong outside the spec (a file, say); quick. ``where``
+        (such as ``aug.mild``) names the source in the error."""
+
+    def identity(self) -> Json:
+        """What the result depends on: the fields, and the contents of files behind them. Never a
+        path of this machine."""
+        return self.to_json()
+
+    @property
+    def stream(self) -> str:
+        """Names its random numbers. Its kind, so that two names of one source share answers."""
+        return self.kind
+
+    def decoding(self) -> Json:
+        """The fields of ``generation`` that are others for its answers."""
+        return {}
+
+
+class Augmentation(Source):
     """A negative view: a worse way to ask. ``space`` says what it changes.
 
     The given generator is the only source of randomness, and the input is never changed in place.
     """
 
-    space: ClassVar[Space]
-    kind: str
 
-    def check(self, where: str) -> None:
-        """Raises InputError for what is wrong outside the spec (a file, say); quick. ``where``
-        (such as ``aug.mild``) names the view in the error."""
+class TextSource(Source):
+    """Rejected answers without a model: texts, of which training makes the tokens."""
 
-    def identity(self) -> Json:
-        """What the view's result depends on: the fields, and the contents of files behind them.
-        Never a path of this machine."""
-        return self.to_json()
+    asks: ClassVar[bool] = False
+    edits: ClassVar[bool]
+    """Whether it looks at the clean answers."""
+    seeded: ClassVar[bool] = True
+    """Whether the run's seed changes the texts."""
+
+    def files(self) -> dict[str, Path]:
+        """The files that are read, by their fields: the hashes are in the key, ``identity`` has no
+        path. Raises InputError where one is not there."""
+        return {}
+
+    @abstractmethod
+    def texts(self, sample_id: str, chosen: str, rng: random.Random) -> Sequence[str]:
+        """The rejected answers to a sample, none or several. ``chosen`` is the clean answer, empty
+        where ``edits`` is not set."""
+
+
+class AnswerEdit(TextSource):
+    """The clean answer, changed."""
+
+    edits: ClassVar[bool] = True
+
+    @abstractmethod
+    def __call__(self, x: str, rng: random.Random) -> str:
+        """An answer in, a worse answer out; the same where nothing can be changed, which the filter
+        ``equal`` removes."""
+
+    def texts(self, sample_id: str, chosen: str, rng: random.Random) -> Sequence[str]:
+        return (self(chosen, rng),)
 
 
 class ImageAugmentation(Augmentation):
@@ -42,6 +99,7 @@ class ImageAugmentation(Augmentation):
     """
 
     space: ClassVar[Space] = "image"
+    gives: ClassVar[frozenset[str]] = frozenset({"images"})
     partners: ClassVar[int] = 0
 
     @abstractmethod
@@ -53,6 +111,7 @@ class PixelAugmentation(Augmentation):
     """Changes the normalised pixel values after the model's processor."""
 
     space: ClassVar[Space] = "pixels"
+    gives: ClassVar[frozenset[str]] = frozenset({"images"})
     image_twin: ClassVar[str]
     """Kind of the view that does about the same to the picture, for a model that is not here."""
 

@@ -10,6 +10,7 @@ processor.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import textwrap
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps
 from pydantic import TypeAdapter
 
-from seva_exp.augment import AnyAugmentation, Augmentation
+from seva_exp.augment import AnySource, Augmentation, Source
 from seva_exp.core.paths import config_dir, options_of
 from seva_exp.inputs.images import open_image
 from seva_exp.inputs.views import View
@@ -40,14 +41,21 @@ LONGEST = 480
 """Photographs are scaled to this longer side, px, as in COCO (640) or smaller."""
 
 
-def views() -> Iterator[tuple[str, Augmentation]]:
-    """Every file of ``conf/aug``: its name, and the augmentation that it describes."""
+def sources() -> Iterator[tuple[str, Source]]:
+    """Every file of ``conf/aug``: its name, and what it describes."""
     import yaml
 
-    adapter: TypeAdapter[Augmentation] = TypeAdapter(AnyAugmentation)
+    adapter: TypeAdapter[Source] = TypeAdapter(AnySource)
     for name in options_of("aug"):
         text = (config_dir() / "aug" / f"{name}.yaml").read_text(encoding="utf-8")
-        yield name, adapter.validate_python(yaml.safe_load(text))
+        yield name, adapter.validate_json(json.dumps(yaml.safe_load(text)))
+
+
+def views() -> Iterator[tuple[str, Augmentation]]:
+    """Those that are negative views."""
+    for name, source in sources():
+        if isinstance(source, Augmentation):
+            yield name, source
 
 
 def show(view: View, pictures: list[Image.Image], vlm: VisionLanguageModel) -> Image.Image:

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from seva_exp.augment import AUGMENTATIONS
+from seva_exp.augment import SOURCES
 from seva_exp.benchmarks import BENCHMARKS, OFFICIAL, Judge, Mode
 from seva_exp.core.errors import InputError, nearest, suggest
 from seva_exp.core.machine import Machine
@@ -42,7 +42,7 @@ ONE_OF: dict[str, Classes] = {
     "tracker": TRACKERS,
 }
 """Groups that hold one value; its class is told by ``kind``."""
-MANY_OF: dict[str, Classes] = {"aug": AUGMENTATIONS, "benchmark": BENCHMARKS}
+MANY_OF: dict[str, Classes] = {"aug": SOURCES, "benchmark": BENCHMARKS}
 """Groups that hold values by name."""
 PLAIN: dict[str, type[Spec]] = {"dpo": DpoTraining, "machine": Machine}
 """Groups of one class."""
@@ -77,7 +77,7 @@ def parse(config: Json) -> RunConfig:
     parts: dict[str, Any] = {}
     for name, classes in ONE_OF.items():
         parts[name] = _one_of(name, config.get(name), classes)
-    parts["aug"] = _many_of("aug", config.get("aug"), AUGMENTATIONS)
+    parts["aug"] = _many_of("aug", config.get("aug"), SOURCES)
     benchmarks = benchmarks_of(config.get("benchmark"))
     for name, cls in PLAIN.items():
         parts[name] = _plain(name, config.get(name), cls)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from seva_exp.compare.comparison import Comparison
@@ -56,6 +57,8 @@ def same_samples(c: Comparison) -> list[Json]:
     clean, *views = answered
     previews = [runs[one.runs[0]].previews(one.label) for one in views]
     wanted = {sample for found in previews for sample in found}
+    if not wanted:  # sources that show nothing keep no picture
+        wanted = {pair.sample_id for pair in islice(runs[clean.runs[0]].pairs(), SAMPLES)}
     said = [runs[one.runs[0]].answers(one.label, wanted) for one in answered]
     known = [s for s in runs[clean.runs[0]].samples(wanted) if s.id in said[0]]
 

@@ -38,6 +38,7 @@ EXCEPT = {
     "seva_exp.core.digests": "hashes of files, which stand in the keys",
     "seva_exp.core.store": "how artifacts are locked, written and found, not what is in them",
     "seva_exp.stages.processes": "who does a stage's work; results do not depend on how many",
+    "seva_exp.training.spec.our_losses": "names, and what is looked at: it is in the keys",
     "seva_exp.training.throughput": "tokens a second and memory, in a file of their own",
     "seva_exp.stages.shown": "what the pages of a run show",
     "seva_exp.stages.base.Stage.key": "the key itself",

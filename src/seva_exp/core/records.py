@@ -57,10 +57,10 @@ class Answer:
 class Pair:
     """A preference: on the clean ``image`` and ``prompt``, ``chosen`` over each ``rejected``.
 
-    ``views[k]`` names the negative view that gave ``rejected[k]``. The token ids are those that
-    were generated, so that training never re-tokenises an answer; ``()`` stands for an answer
-    whose text alone is known (changed after it was generated, or a server's): training tokenises
-    it."""
+    ``views[k]`` names the negative view, or other source, that gave ``rejected[k]``. The token ids
+    are those that were generated, so that training never re-tokenises an answer; ``()`` stands for
+    an answer whose text alone is known (edited, read from a file, or a server's): training
+    tokenises it."""
 
     sample_id: str
     image: ImageRef

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, get_args
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, TypeVar, Union, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator
+
+from seva_exp.core.modules import by_name
 
 Json = dict[str, Any]
 
@@ -28,6 +31,7 @@ class Spec(BaseModel):
         return self.model_dump(mode="json")
 
 
+SomeSpec = TypeVar("SomeSpec", bound=Spec)
 BY_KIND = Discriminator("kind")
 """In ``Annotated[A | B, BY_KIND]``: the type of a config's field whose value is one of several
 specs; its ``kind`` tells which."""
@@ -37,6 +41,18 @@ def by_kind(union: Any) -> dict[str, Any]:
     """kind -> class, of the classes of such a union in its order. Each has its kind as the default
     of its field ``kind``."""
     return {cls.model_fields["kind"].default: cls for cls in get_args(union)}
+
+
+def kinds(classes: Iterable[type[SomeSpec]]) -> dict[str, type[SomeSpec]]:
+    """kind -> class, of those classes whose field ``kind`` has a default: the others are bases.
+    Raises ValueError where two have the same."""
+    defaults = ((cls.model_fields["kind"].default, cls) for cls in classes)
+    return by_name((kind, cls) for kind, cls in defaults if isinstance(kind, str))
+
+
+def one_of(classes: Mapping[str, type[Spec]]) -> Any:
+    """The type of a config's field whose value is one of these specs, by its ``kind``."""
+    return Annotated[Union[tuple(classes.values())], BY_KIND]  # noqa: UP007 (of a tuple)
 
 
 def canonical(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -44,6 +44,10 @@ class Generation(Spec):
                 "set temperature above 0 or leave top_p at 1."
             )
         return self
+
+    def changed(self, fields: Json) -> Self:
+        """With other values of some fields. Raises ValueError where they don't fit together."""
+        return type(self).model_validate(dict(self) | fields)
 
     def identity(self) -> Json:
         """What decides the answers and what is kept of them."""

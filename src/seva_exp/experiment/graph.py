@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seva_exp.augment import TextSource
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import ALIGNED, CLEAN
@@ -21,6 +22,7 @@ from seva_exp.stages import (
     Infuse,
     JudgeAnswers,
     Pairs,
+    Rejected,
     Samples,
     Stage,
     Trained,
@@ -44,7 +46,11 @@ def graph(
         suffix = f".round{number}" if method.rounds > 1 else ""
         pairs = _round(experiment, samples, align, suffix)
         align = Align(pairs, model, experiment.dpo, seed, align, method.reference, suffix)
-        stages += [pairs.clean, *pairs.negatives, pairs, *(measuring.base if number == 1 else [])]
+        # What looks at no answer comes before the model is asked: its faults are told at once.
+        free = (one for one in pairs.negatives if not one.needs_model)
+        early = [one for one in free if "clean" not in one.inputs]
+        late = [one for one in pairs.negatives if one not in early]
+        stages += [*early, pairs.clean, *late, pairs, *(measuring.base if number == 1 else [])]
         stages += [align.reference, align]
         if number < method.rounds:
             stages += measuring.after(f"round{number}", align)
@@ -111,15 +117,21 @@ def _round(experiment: Experiment, samples: Samples, before: Align | None, suffi
         suffix=suffix,
     )
     draw = method.draw(experiment.aug)
-    negatives = tuple(
-        ask(view=name, augmentation=experiment.aug[name], draw=draw)
-        for name in method.asked(experiment.aug)
-    )
     clean = ask(view=CLEAN, augmentation=None, asking=method.careful)
+    negatives: list[Answers | Rejected] = []
+    for name in method.asked(experiment.aug):
+        source = experiment.aug[name]
+        if isinstance(source, TextSource):
+            negatives.append(Rejected(clean, name, source, experiment.seed, draw, suffix))
+            continue
+        asking = method.careful if source.careful else None
+        decoding = experiment.generation.changed(source.decoding())
+        view = ask(view=name, augmentation=source, draw=draw, asking=asking)
+        negatives.append(replace(view, generation=decoding))
     return Pairs(
         samples,
         clean,
-        negatives,
+        tuple(negatives),
         experiment.filters,
         method.newlines,
         experiment.seed,

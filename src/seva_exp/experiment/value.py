@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from seva_exp.augment import AUGMENTATIONS, AnyAugmentation, PixelAugmentation
+from seva_exp.augment import SOURCES, AnySource, PixelAugmentation
 from seva_exp.benchmarks import AnyBenchmark, Judge, ShapesBenchmark
 from seva_exp.core.errors import InputError
 from seva_exp.core.records import CLEAN
@@ -20,6 +20,7 @@ from seva_exp.methods import AnyMethod, SevaMethod, SticMethod
 from seva_exp.models import AnyModel, TinyModel
 from seva_exp.preferences import AnyFilter, EqualFilter, LengthRatioFilter
 from seva_exp.training import DpoTraining, SftTraining
+from seva_exp.training.loss import NEEDS
 
 TAKEN = {CLEAN, "instructions"}
 """Names of answers that are no negative view's."""
@@ -35,8 +36,8 @@ class Experiment(Spec):
     seed: int = Field(0, ge=0)
     """Every random choice draws from (seed, purpose, sample id)."""
     method: AnyMethod = SevaMethod()
-    aug: dict[str, AnyAugmentation] = Field(default_factory=dict)
-    """Negative views by name."""
+    aug: dict[str, AnySource] = Field(default_factory=dict)
+    """Sources of rejected answers by name: negative views, mostly."""
     model: AnyModel = TinyModel()
     data: AnyData = ShapesData()
     instructions: AnyData | None = None
@@ -57,7 +58,7 @@ class Experiment(Spec):
     @model_validator(mode="after")
     def _fits_together(self) -> Experiment:
         if not self.aug:
-            known = ", ".join(sorted(AUGMENTATIONS))
+            known = ", ".join(sorted(SOURCES))
             raise ValueError(
                 f"aug: method={self.method.kind} needs a negative view, and none is given. "
                 f"Add +aug=NAME with NAME one of: {known}."
@@ -74,12 +75,15 @@ class Experiment(Spec):
                 f"benchmark.{judged[0]}: a judge scores its answers, and judge=none. Add "
                 "judge=openai or judge=server (docs/benchmarks.md), or leave it out."
             )
-        asked = (self.aug[name] for name in self.method.asked(self.aug))
-        if self.dpo.needs_images and all(view.space == "prompt" for view in asked):
-            raise ValueError(
-                "dpo.loss: its term 'image' compares pictures, and no negative view changes the "
-                "picture. Add one, e.g. +aug=diffusion_noise, or take another loss."
-            )
+        asked = self.method.asked(self.aug)
+        for need, loss in self.dpo.needs.items():
+            having = sorted(kind for kind in SOURCES if need in SOURCES[kind].gives)
+            if not any(need in self.aug[name].gives for name in asked):
+                raise ValueError(
+                    f"dpo.loss: its term '{loss}' needs {NEEDS[need]}, and no source of rejected "
+                    f"answers has that (aug: {', '.join(asked)}). Take another loss, or add one "
+                    f"that has, +aug=NAME with NAME one of: {', '.join(having)}."
+                )
         if self.sft is not None and not isinstance(self.method, SticMethod):
             raise ValueError(
                 f"sft: stage 2 is STIC's, and method={self.method.kind} does not describe images. "
@@ -91,6 +95,26 @@ class Experiment(Spec):
                 f"instructions: kind={instructions.kind} gives no responses to learn from. Take "
                 "data@instructions=instruct, or hf with instructions.response_field."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _sources_fit(self) -> Experiment:
+        """What is asked of the answers, their sources can give."""
+        sources = {name: self.aug[name] for name in self.method.asked(self.aug)}
+        texts = [name for name, source in sources.items() if not source.asks]
+        wordy = f"aug.{texts[0]}" if texts else ""
+        wordy = wordy if self.generation.in_process else f"generation={self.generation.kind}"
+        for number, rule in enumerate(self.filters):
+            if wordy and isinstance(rule, LengthRatioFilter) and rule.unit == "tokens":
+                raise ValueError(
+                    f"filters.{number}.unit=tokens: {wordy} tells no tokens. Take unit=words."
+                )
+        for name, source in sources.items():
+            if source.careful and not self.generation.changed(source.decoding()).seeded:
+                raise ValueError(
+                    f"aug.{name}: kind={source.kind} samples another answer; at temperature 0 "
+                    f"there is one. Set aug.{name}.temperature or generation.temperature above 0."
+                )
         return self
 
     @model_validator(mode="after")
@@ -106,11 +130,6 @@ class Experiment(Spec):
                     f"aug.{name}: kind={augmentation.kind} changes pixels behind the model's "
                     f"processor, where {asked} does not reach. Take its twin on the picture "
                     f"itself, +aug={twin} (another view, with a key of its own), or generation=hf."
-                )
-        for number, rule in enumerate(self.filters):
-            if isinstance(rule, LengthRatioFilter) and rule.unit == "tokens":
-                raise ValueError(
-                    f"filters.{number}.unit=tokens: {asked} tells no tokens. Take unit=words."
                 )
         if self.method.rounds > 1 or self.sft is not None:
             field = "sft" if self.sft else f"method.rounds={self.method.rounds}"
@@ -158,7 +177,7 @@ class Experiment(Spec):
 
     def check_views(self) -> None:
         """The method and its negative views. Raises InputError."""
-        self.method.check(self.aug, AUGMENTATIONS)
+        self.method.check(self.aug, SOURCES)
         for name, augmentation in self.aug.items():
             augmentation.check(f"aug.{name}")
 

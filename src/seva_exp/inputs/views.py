@@ -1,5 +1,5 @@
 """A view: how the model is asked. The clean one changes nothing; a negative one applies an
-augmentation to the image, its pixels or the prompt."""
+augmentation to the image, its pixels or the prompt, or asks the same again."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class Draw:
 
 @dataclass(frozen=True)
 class View:
-    """``name`` in this run, the augmentation (None: clean) and the run's seed; ``asking`` takes
-    the place of the samples' own questions."""
+    """``name`` in this run, the source of rejected answers (mostly an augmentation; None: clean)
+    and the run's seed; ``asking`` takes the place of the samples' own questions."""
 
     name: str
     augmentation: Any
@@ -87,7 +87,7 @@ class View:
     @property
     def changes_pictures(self) -> bool:
         """Whether the model sees another picture than the sample's."""
-        return self._space in ("image", "pixels")
+        return bool(self.augmentation) and "images" in self.augmentation.gives
 
     @property
     def _purpose(self) -> str:

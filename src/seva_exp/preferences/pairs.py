@@ -14,6 +14,9 @@ from seva_exp.core.spec import Json
 from seva_exp.decoding.spec import Newlines
 from seva_exp.preferences.filters import Candidate, Filter, PairRule, Removal
 
+NO_ANSWER = "no rejected answer"
+"""Why a sample is left out to which no source has one."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -25,28 +28,32 @@ class Group:
 
 @dataclass(frozen=True)
 class Made:
-    """What became of a sample, and why each view's answer that makes no pair makes none."""
+    """What became of a sample, and why each answer (by its view) that makes no pair makes none."""
 
     result: Pair | Drop
-    removed: dict[str, Removal]
+    removed: tuple[tuple[str, Removal], ...]
 
 
 def grouped(
-    samples: Iterable[Sample], clean: Iterable[Answer], negatives: Mapping[str, Iterable[Answer]]
+    samples: Iterable[Sample],
+    clean: Iterable[Answer],
+    negatives: Mapping[str, Iterable[Answer]],
+    sparse: bool = False,
 ) -> Iterator[Group]:
     """Answers beside their samples; all stand in the samples' order. A view may have answered some
-    of the samples only; each sample needs one negative answer at least. The views are called as in
-    this run, whatever they were called when the answers were made."""
+    of the samples only, and a source of texts may have several answers to one. Each sample needs
+    one negative answer at least, unless the sources are ``sparse``. The views are called as in this
+    run, whatever they were called when the answers were made."""
     chosen, rejected = _Answers(clean), {v: _Answers(said) for v, said in negatives.items()}
     for sample in samples:
         best = chosen.to(sample)
         assert best, f"the clean view did not answer sample {sample.id} in its turn"
         found = [
-            Candidate(sample.id, view, best, answer)
+            Candidate(sample.id, view, best[0], answer)
             for view, said in rejected.items()
-            if (answer := said.to(sample))
+            for answer in said.to(sample)
         ]
-        assert found, f"no negative view answered sample {sample.id} in its turn"
+        assert found or sparse, f"no negative view answered sample {sample.id} in its turn"
         yield Group(sample, tuple(found))
     assert not any(left.next for left in (chosen, *rejected.values())), "answers to no sample"
 
@@ -58,12 +65,12 @@ class _Answers:
         self._answers = iter(answers)
         self.next = next(self._answers, None)
 
-    def to(self, sample: Sample) -> Answer | None:
-        """The answer to this sample; None if the next one is another's."""
-        found = self.next
-        if found is None or found.sample_id != sample.id:
-            return None
-        self.next = next(self._answers, None)
+    def to(self, sample: Sample) -> list[Answer]:
+        """The answers to this sample; none if the next one is another's."""
+        found: list[Answer] = []
+        while self.next and self.next.sample_id == sample.id:
+            found.append(self.next)
+            self.next = next(self._answers, None)
         return found
 
 
@@ -73,17 +80,17 @@ def make_pairs(
     seed: int,
     newlines: Newlines = "keep",
 ) -> Iterator[Made]:
-    """One pair per sample of which the filters leave at least one negative answer, else a drop.
+    """One pair per sample of which the filters leave at least one negative answer, else a drop;
+    where there was none from the start (a source may have no text for it), for ``NO_ANSWER``.
     ``groups`` reads them anew at each call: once here, and once for each filter that must have seen
     all before it judges."""
     judges: list[PairRule] = []
     for filter in filters:
         judges.append(filter.rule_for(partial(_left, groups, tuple(judges)), seed))
     for group in groups():
-        removed = {
-            one.view: why for one in group.candidates if (why := _removal(one, judges)) is not None
-        }
-        kept = [one for one in group.candidates if one.view not in removed]
+        judged = [(one, _removal(one, judges)) for one in group.candidates]
+        removed = tuple((one.view, why) for one, why in judged if why)
+        kept = [one for one, why in judged if not why]
         result = _pair(group.sample, kept, newlines) if kept else _drop(group.sample, removed)
         yield Made(result, removed)
 
@@ -117,7 +124,7 @@ class Tally:
             self._kept += 1
             for view in made.result.views:
                 self._kept_by_view[view] += 1
-        for view, removal in made.removed.items():
+        for view, removal in made.removed:
             self._removed_by_view[view][removal.reason] += 1
 
     def summary(self) -> Json:
@@ -156,10 +163,12 @@ def _pair(sample: Sample, kept: Sequence[Candidate], newlines: Newlines) -> Pair
     )
 
 
-def _drop(sample: Sample, removals: Mapping[str, Removal]) -> Drop:
+def _drop(sample: Sample, removals: Sequence[tuple[str, Removal]]) -> Drop:
     """For the first view's reason; where others were removed for another, the detail tells each."""
-    first, *rest = removals.values()
-    if all(removal == first for removal in rest):
+    if not removals:
+        return Drop(sample.id, NO_ANSWER)
+    first = removals[0][1]
+    if all(removal == first for _, removal in removals):
         return Drop(sample.id, first.reason, first.detail)
-    told = (f"{view}: {removal.reason} ({removal.detail})" for view, removal in removals.items())
+    told = (f"{view}: {removal.reason} ({removal.detail})" for view, removal in removals)
     return Drop(sample.id, first.reason, "; ".join(told))

@@ -2,7 +2,7 @@
 
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.evaluation import Compare, Evaluate, JudgeAnswers, paired
-from seva_exp.stages.preferences import Answers, Pairs, Samples
+from seva_exp.stages.preferences import Answers, Pairs, Rejected, Samples
 from seva_exp.stages.training import Align, FineTune, Infuse, Reference
 
 STAGES: dict[str, type[Stage]] = {
@@ -10,6 +10,7 @@ STAGES: dict[str, type[Stage]] = {
     for stage in (
         Samples,
         Answers,
+        Rejected,
         Pairs,
         Reference,
         Align,
@@ -20,7 +21,8 @@ STAGES: dict[str, type[Stage]] = {
         Compare,
     )
 }
-"""By name, which is what the labels of a run begin with."""
+"""By name, which is what the labels of a run begin with; those of ``rejected`` begin as the answers
+do that they stand for."""
 
 __all__ = [
     "STAGES",
@@ -34,6 +36,7 @@ __all__ = [
     "JudgeAnswers",
     "Pairs",
     "Reference",
+    "Rejected",
     "Samples",
     "Stage",
     "StageContext",

@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from seva_exp.augment import AnyAugmentation
+from seva_exp.augment import AnySource, AnyText
 from seva_exp.core.digests import FileDigests
+from seva_exp.core.errors import StageError
 from seva_exp.core.machine import Machine
-from seva_exp.core.records import CLEAN, Drop, Sample, jsonl_writer
+from seva_exp.core.randomness import python_rng
+from seva_exp.core.records import CLEAN, Answer, Drop, Sample, jsonl_writer
 from seva_exp.core.spec import Json
 from seva_exp.data import NOT_DRAWN, AnyData
 from seva_exp.decoding import AnyGeneration
@@ -106,7 +109,8 @@ class Samples(Stage):
 @dataclass(frozen=True)
 class Answers(Stage):
     """One view's answer to every sample: ``answers.jsonl``; pictures of a negative view in
-    ``previews/``. SeVa 1.1: y_c from the clean view, y_r from the augmented one.
+    ``previews/``. SeVa 1.1: y_c from the clean view, y_r from the augmented one. Another candidate
+    is a view that changes nothing.
 
     ``asking`` replaces the samples' questions; with ``draw`` only those samples are asked to which
     this view falls; ``adapter`` is what the model was aligned to before."""
@@ -120,7 +124,7 @@ class Answers(Stage):
     model: AnyModel
     generation: AnyGeneration
     view: str
-    augmentation: AnyAugmentation | None
+    augmentation: AnySource | None
     seed: int
     asking: Asking | None = None
     draw: Draw | None = None
@@ -203,6 +207,78 @@ class Answers(Stage):
 
 
 @dataclass(frozen=True)
+class Rejected(Stage):
+    """The answers of a source that asks no model: ``answers.jsonl``, none or several a sample. With
+    ``draw`` only to those samples to which this source falls."""
+
+    name: ClassVar[str] = "rejected"
+    version: ClassVar[int] = 1
+    makes: ClassVar[type[AnswerArtifact]] = AnswerArtifact
+    augmentation: ClassVar[None] = None
+    """No model is shown anything."""
+    clean: Answers
+    view: str
+    source: AnyText
+    seed: int
+    draw: Draw | None = None
+    suffix: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"answers.{self.view}{self.suffix}"
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        edited = {"clean": self.clean} if self.source.edits else {}
+        return {"samples": self.clean.samples, **edited}
+
+    def spec(self) -> Json:
+        digests = self.clean.samples.digests
+        return {
+            "source": self.source.identity(),
+            "files": {name: digests(file) for name, file in self.source.files().items()},
+            "drawn": {"as": self.view, "of": self.draw.to_json()} if self.draw else None,
+            "seed": self.seed if self.source.seeded or self.draw else None,
+        }
+
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
+        count = asked = 0
+        with jsonl_writer(self.makes(work).file) as write:
+            for sample, chosen in self._asked(inputs):
+                asked += 1
+                for answer in self._answers(sample, chosen):
+                    count += 1
+                    write(answer)
+        if asked and not count:
+            raise StageError(
+                f"{self.label}: it has a text for none of {asked} samples; are their ids those of "
+                "the file? (the run's samples.jsonl has them)"
+            )
+        return {"answers": count, "samples": asked}
+
+    def _asked(self, inputs: Inputs) -> Iterator[tuple[Sample, Answer | None]]:
+        """Each sample that falls to this source, with its clean answer where that is looked at."""
+        samples = self.clean.samples.makes(inputs["samples"]).samples()
+        answers: Iterator[Answer | None] = repeat(None)
+        if self.source.edits:
+            answers = self.clean.makes(inputs["clean"]).answers()
+        for sample, answer in zip(samples, answers, strict=self.source.edits):
+            if self.draw is None or self.draw(self.seed, sample.id) == self.view:
+                yield sample, answer
+
+    def _answers(self, sample: Sample, chosen: Answer | None) -> Iterator[Answer]:
+        """Without tokens: training makes them of the text. An edited answer ends as the clean one
+        did."""
+        rng = python_rng(self.seed, f"rejected/{self.source.stream}", sample.id)
+        asked, text, stop = "", "", "eos"
+        if chosen:
+            assert chosen.sample_id == sample.id, "answers stand in the samples' order"
+            asked, text, stop = chosen.asked, chosen.text, chosen.stop
+        for said in self.source.texts(sample.id, text, rng):
+            yield Answer(sample.id, self.view, asked, said, (), stop)
+
+
+@dataclass(frozen=True)
 class Pairs(Stage):
     """Preferences: ``pairs.jsonl`` and, for each sample left out, ``drops.jsonl``."""
 
@@ -211,7 +287,7 @@ class Pairs(Stage):
     makes: ClassVar[type[PairArtifact]] = PairArtifact
     samples: Samples
     clean: Answers
-    negatives: tuple[Answers, ...]
+    negatives: tuple[Answers | Rejected, ...]
     filters: tuple[AnyFilter, ...]
     newlines: Newlines
     seed: int
@@ -245,7 +321,8 @@ class Pairs(Stage):
                 stage.view: stage.makes(inputs[f"negative.{stage.view}"]).answers()
                 for stage in self.negatives
             }
-            return grouped(samples, clean, negatives)
+            sparse = any(not stage.needs_model for stage in self.negatives)
+            return grouped(samples, clean, negatives, sparse)
 
         tally = Tally([stage.view for stage in self.negatives])
         with (
@@ -258,15 +335,18 @@ class Pairs(Stage):
         return tally.summary()
 
     def examples(self, path_of: Callable[[Stage], Path], most: int) -> list[Example]:
-        """The first pairs of which every view's picture was kept."""
-        previews = {one.view: one.makes(path_of(one)).previews() for one in self.negatives}
+        """The first pairs of which every view's picture was kept; a source without a model has
+        none to keep."""
+        asked = [one for one in self.negatives if one.needs_model]
+        previews = {one.view: one.makes(path_of(one)).previews() for one in asked}
         root = self.samples.data.image_root(path_of(self.samples))
         found: list[Example] = []
         for pair in self.makes(path_of(self)).pairs():
             if len(found) == most:
                 break
-            if all(pair.sample_id in previews[view] for view in pair.views):
-                shown = {view: previews[view][pair.sample_id] for view in pair.views}
+            views = [view for view in pair.views if view in previews]
+            if all(pair.sample_id in previews[view] for view in views):
+                shown = {view: previews[view][pair.sample_id] for view in views}
                 found.append(Example(pair, root / pair.image.path, shown))
         return found
 

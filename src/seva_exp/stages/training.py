@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from seva_exp.augment import AnyAugmentation
+from seva_exp.augment import AnySource
 from seva_exp.core.records import jsonl_writer
 from seva_exp.core.spec import Json
 from seva_exp.inputs.prompts import infuse
@@ -52,13 +52,18 @@ class Alignment(Stage):
         )
 
     @property
-    def _augmentations(self) -> dict[str, AnyAugmentation]:
-        """The negative views whose pictures the loss looks at."""
+    def _augmentations(self) -> dict[str, AnySource]:
+        """The negative views, where the loss looks at their pictures."""
+        if "images" not in self.dpo.needs:
+            return {}
         found = {stage.view: stage.augmentation for stage in self.pairs.negatives}
-        return {k: v for k, v in found.items() if v} if self.dpo.needs_images else {}
+        return {view: source for view, source in found.items() if source}
 
     @property
-    def _views(self) -> dict[str, View]:
+    def _views(self) -> dict[str, View] | None:
+        """The views whose pictures are looked at; None: no loss looks at any."""
+        if "images" not in self.dpo.needs:
+            return None
         return {n: View(n, a, self.seed) for n, a in self._augmentations.items()}
 
     def _pictures(self) -> Json:
@@ -99,7 +104,7 @@ class Reference(Alignment):
         pair_set = PairSet(
             list(self.pairs.makes(inputs["pairs"]).pairs()),
             self.pairs.samples.data.image_root(samples.path),
-            self._views if self.dpo.needs_images else None,
+            self._views,
             samples.samples(),
         )
         start = self._from.makes(inputs["start"]).adapter if self._from else None
@@ -154,7 +159,7 @@ class Align(Alignment, Trained):
         pair_set = PairSet(
             pairs,
             self.pairs.samples.data.image_root(samples.path),
-            self._views if self.dpo.needs_images else None,
+            self._views,
             samples.samples(),
             read_reference(inputs["reference"], pairs),
         )

@@ -135,10 +135,10 @@ def pictures(examples: Sequence[Example]) -> Gallery:
         pair = example.pair
         asked = f"{pair.sample_id}: {pair.prompt}\nchosen: {pair.chosen}\n"
         answers = zip(pair.views, pair.rejected, strict=True)
-        rejected = {view: f"rejected ({view}): {text}" for view, text in answers}
-        clean = picture(example.clean_image, asked + "\n".join(rejected.values()))
+        rejected = [(view, f"rejected ({view}): {text}") for view, text in answers]
+        clean = picture(example.clean_image, asked + "\n".join(text for _, text in rejected))
         lists.setdefault("examples/clean", []).append(clean)
-        for view, text in rejected.items():
+        for view, text in rejected:
             if view in example.view_images:
                 image = picture(example.view_images[view], asked + text)
                 lists.setdefault(f"examples/{view}", []).append(image)

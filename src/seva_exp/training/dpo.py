@@ -33,7 +33,8 @@ from seva_exp.training.lora import (
     load_adapter,
     lora_config,
 )
-from seva_exp.training.losses import OURS, Scores
+from seva_exp.training.loss import Scores
+from seva_exp.training.losses import OURS
 from seva_exp.training.precision import keep_in_float32
 from seva_exp.training.sharding import share_out
 from seva_exp.training.spec import DpoTraining

@@ -39,7 +39,7 @@ def preferences_of(
     mixes = any(view.mixes for view in (views or {}).values())
     pictures = Pictures(pair_set.samples if mixes else ())
     known: Sequence[Reference | None] = pair_set.references or [None] * len(pairs)
-    shown = {name: view for name, view in (views or {}).items() if changes_picture(view)}
+    shown = {name: view for name, view in (views or {}).items() if view.changes_pictures}
     names = [tuple(name for name in pair.views if name in shown) for pair in pairs]
     once = [
         Preference(
@@ -62,19 +62,14 @@ def preferences_of(
     ]
     if views is not None and not any(preference.images for preference in once):
         raise StageError(
-            "dpo.loss: the loss 'image' needs a negative view that changes the picture, and none "
-            f"of {', '.join(sorted(views))} does. Add one with +aug=NAME, or take another loss."
+            "dpo.loss: it looks at pictures of negative views, and no pair has an answer of a view "
+            "that changes the picture. Add one with +aug=NAME, or take another loss."
         )
     return [_copy(p, number) for number in range(1, repeat + 1) for p in once]
 
 
 def _copy(preference: Preference, number: int) -> Preference:
     return replace(preference, id=f"{preference.id}#{number}") if number > 1 else preference
-
-
-def changes_picture(view: View) -> bool:
-    """Whether the view shows another picture than the clean one (a prompt-space view does not)."""
-    return view.augmentation is not None and view.augmentation.space != "prompt"
 
 
 def shown_image(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from seva_exp.core.errors import suggest
 from seva_exp.core.spec import Json, Spec
+from seva_exp.training.losses import OURS
 
 TrlLoss = Literal[
     "sigmoid",
@@ -30,12 +31,18 @@ TrlLoss = Literal[
     "sigmoid_norm",
 ]
 """TRL 1.16's losses: each is a mean over the pairs (chosen, rejected[k])."""
-OurLoss = Literal["softmax", "chosen_nll", "image", "anchor"]
-"""The losses of ``training/losses.py``: each is a mean over the preferences."""
-Loss = TrlLoss | OurLoss
 TRL_LOSSES: tuple[str, ...] = get_args(TrlLoss)
-OUR_LOSSES: tuple[str, ...] = get_args(OurLoss)
+
+
+def our_losses() -> dict[str, frozenset[str]]:
+    """The losses of ``training/losses``, each a mean over the preferences: what each needs."""
+    return {name: loss.needs for name, loss in OURS.items()}
+
+
+OUR_LOSSES = tuple(our_losses())
 LOSSES = (*TRL_LOSSES, *OUR_LOSSES)
+LossName = Annotated[str, WithJsonSchema({"type": "string", "enum": LOSSES})]
+"""One of ``LOSSES``."""
 SMOOTHED = ("exo_pair", "robust", "aot", "aot_unpaired")
 """The losses that ``label_smoothing`` changes."""
 Fast = Literal["auto", "on", "off"]
@@ -93,7 +100,7 @@ class DpoTraining(Training):
     micro-batch's tokens (``chosen_nll`` is a sum over tokens and has no such trait).
     """
 
-    loss: Loss | dict[Loss, float] = "sigmoid"
+    loss: LossName | dict[LossName, float] = "sigmoid"
     """A loss, or losses with weights such as {sigmoid: 1.0, chosen_nll: 0.001}."""
     # Kept as weights: ``sigmoid`` and {sigmoid: 1.0} are one value, with one key.
     beta: float = Field(0.1, gt=0)
@@ -158,13 +165,15 @@ class DpoTraining(Training):
 
     @property
     def our_terms(self) -> dict[str, float]:
-        """Those of ``terms`` that are in ``training/losses.py``."""
+        """Those of ``terms`` that are in ``training/losses``."""
         return {name: weight for name, weight in self.terms.items() if name in OUR_LOSSES}
 
     @property
-    def needs_images(self) -> bool:
-        """Whether the loss looks at the pictures of the negative views."""
-        return "image" in self.terms
+    def needs(self) -> dict[str, str]:
+        """What the losses look at beside the answers (``training.loss.NEEDS``), each with the name
+        of a loss that does."""
+        known = our_losses()
+        return {need: name for name in self.our_terms for need in sorted(known[name])}
 
 
 class SftTraining(Training):
