@@ -26,7 +26,7 @@ class AnswerFile(TextSource):
     seeded: ClassVar[bool] = False
     kind: Literal["answer_file"] = "answer_file"
     path: str | None = Field(
-        None, min_length=1, description="the file, one JSON object a line; it must be set"
+        None, min_length=1, description="the file, one JSON object a line; a run needs it"
     )
     id_field: str = Field("id", min_length=1, description="a row's key of the sample's id")
     rejected_field: str = Field(
