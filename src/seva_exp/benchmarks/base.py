@@ -149,11 +149,11 @@ class Benchmark(Mode):
 
     def chosen(self, root: Path | None = None) -> list[Question]:
         """The questions of the split, in order. A picture's half depends on its name alone."""
-        asked = self.questions(root)
+        questions = self.questions(root)
         if self.split == "all":
-            return list(asked)
+            return list(questions)
         half = ("selection", "test").index(self.split)
-        return [q for q in asked if seed_for(0, "benchmark.split", q.group) % 2 == half]
+        return [q for q in questions if seed_for(0, "benchmark.split", q.group) % 2 == half]
 
     @abstractmethod
     def questions(self, root: Path | None = None) -> Iterator[Question]:

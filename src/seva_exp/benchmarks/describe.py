@@ -96,10 +96,10 @@ def _build(values: Json) -> DescribeAndRespond:
     try:
         return DescribeAndRespond.model_validate(values)
     except ValidationError as error:
-        raise _refusal("; ".join(_told(detail) for detail in error.errors())) from None
+        raise _refusal("; ".join(_message(detail) for detail in error.errors())) from None
 
 
-def _told(detail: Any) -> str:
+def _message(detail: Any) -> str:
     name = str(detail["loc"][0])
     if detail["type"] == "extra_forbidden":
         match = nearest(name, DescribeAndRespond.model_fields)
@@ -107,6 +107,6 @@ def _told(detail: Any) -> str:
     return f"{name}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
 
 
-def _refusal(said: str) -> PydanticCustomError:
+def _refusal(message: str) -> PydanticCustomError:
     # By way of the context: braces in a message's own text would be taken for its fields.
-    return PydanticCustomError("describe_and_respond", "{said}", {"said": said})
+    return PydanticCustomError("describe_and_respond", "{said}", {"said": message})

@@ -205,14 +205,14 @@ class GroupSums:
 
     def group_count(self, metric: Metric) -> int:
         """How many groups have an answer that the metric rests on."""
-        return int(self._asked(metric).sum())
+        return int(self._has_answers(metric).sum())
 
     def each(self, metric: Metric) -> np.ndarray:
         """The formula on each group alone that has an answer it rests on (NaN where it is 0 / 0,
         whatever ``Metric.empty``)."""
-        return self.values(replace(metric, empty=None), _Alone())[self._asked(metric)]
+        return self.values(replace(metric, empty=None), _Alone())[self._has_answers(metric)]
 
-    def _asked(self, metric: Metric) -> np.ndarray:
+    def _has_answers(self, metric: Metric) -> np.ndarray:
         return self.answers({type_ for part in metric.parts for type_ in part}) > 0
 
     def value(self, metric: Metric) -> float | None:
@@ -244,10 +244,10 @@ class GroupSums:
         with np.errstate(invalid="ignore", divide="ignore"):
             found = [metric.formula(_Part(self, part, weights)) for part in metric.parts]
         if metric.empty is not None:
-            asked = [weights @ self.answers(part) > 0 for part in metric.parts]
+            answered = [weights @ self.answers(part) > 0 for part in metric.parts]
             found = [
                 np.where(np.isnan(value) & some, metric.empty, value)
-                for value, some in zip(found, asked, strict=True)
+                for value, some in zip(found, answered, strict=True)
             ]
         return np.sum(found, axis=0) / (1 if metric.total else len(found))
 

@@ -34,7 +34,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Row:
+class RunCosts:
     """One run: how many of its stages are in each state, and the costs of those to do."""
 
     name: str
@@ -58,7 +58,7 @@ class Forecast:
     """The plans of a sweep's runs, one table."""
 
     def __init__(self) -> None:
-        self._rows: list[Row] = []
+        self._rows: list[RunCosts] = []
         self._seen: set[str] = set()
         self._lacking: dict[str, None] = {}
         self._preflight = Preflight()
@@ -84,7 +84,7 @@ class Forecast:
             if state == UNDONE:
                 costs.append(past.cost(stage))
         name = " ".join(varying(overrides, job.swept or ())) or plan.name
-        self._rows.append(Row(name, counts, tuple(costs)))
+        self._rows.append(RunCosts(name, counts, tuple(costs)))
         self._lacking |= dict.fromkeys(plan.lacking)
 
     def text(self) -> str:
@@ -93,7 +93,7 @@ class Forecast:
             return ""
         states = (SHARED, CACHED, UNDONE)
         counts = {state: sum(row.counts[state] for row in self._rows) for state in states}
-        total = Row("all", counts, tuple(cost for row in self._rows for cost in row.costs))
+        total = RunCosts("all", counts, tuple(cost for row in self._rows for cost in row.costs))
         needed = counts[CACHED] + counts[UNDONE]
         header = ("run", "stages", *states, "time", "judge calls", "disk")
         lines = [
@@ -177,14 +177,14 @@ def _flat(path: str, value: Json) -> frozenset[str]:
     return frozenset([f"{path}={canonical(value)}"])
 
 
-def _sum(values: Sequence[float | None], told: Callable[[float], str]) -> str:
+def _sum(values: Sequence[float | None], shown: Callable[[float], str]) -> str:
     known = [value for value in values if value is not None]
     if not values:
         return "-"
     if not known:
         return "unknown"
     missing = len(values) - len(known)
-    return told(sum(known)) + (f" + {missing} unknown" if missing else "")
+    return shown(sum(known)) + (f" + {missing} unknown" if missing else "")
 
 
 def duration(seconds: float) -> str:

@@ -60,7 +60,7 @@ class Job:
         return str((self.values.get("sweep") or {}).get("on_error"))
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """The words in brackets, before what is said of this job."""
         return f"[{' '.join(hide(word) for word in self.overrides)}]"
 

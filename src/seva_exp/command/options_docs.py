@@ -183,8 +183,8 @@ def _bounds(field: Json) -> list[str]:
         "minLength": "of length ≥",
         "pattern": "matching",
     }
-    said = [(sign, field[name]) for name, sign in signs.items() if name in field]
-    return [f"{sign} {_code(v) if isinstance(v, str) else f'{v:g}'}" for sign, v in said]
+    bounds = [(sign, field[name]) for name, sign in signs.items() if name in field]
+    return [f"{sign} {_code(v) if isinstance(v, str) else f'{v:g}'}" for sign, v in bounds]
 
 
 def _code(value: Any) -> str:
@@ -196,8 +196,8 @@ def _code(value: Any) -> str:
 
 def _cell(text: str) -> str:
     """Text that stays within its cell; in code a bar is one as it is."""
-    bars_told = re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or "\\|", text)
-    return bars_told.replace("\n", "↵")
+    escaped = re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or "\\|", text)
+    return escaped.replace("\n", "↵")
 
 
 def main(arguments: list[str]) -> None:

@@ -54,11 +54,11 @@ def offer(environment: MutableMapping[str, str]) -> None:
 
 def seen(environment: Mapping[str, str]) -> list[str]:
     """Names of the GPUs that a process sees, as CUDA_VISIBLE_DEVICES has them."""
-    told = environment.get(VISIBLE)
-    if told is None:
+    visible = environment.get(VISIBLE)
+    if visible is None:
         return [str(number) for number in range(_count())]
     found = []
-    for name in map(str.strip, told.split(",")):
+    for name in map(str.strip, visible.split(",")):
         if not name or name.startswith("-"):  # CUDA looks no further
             break
         found.append(name)

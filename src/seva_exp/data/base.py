@@ -102,7 +102,7 @@ class PathSource(DataSource):
         what = type(self).model_fields["path"].description
         return f"{where}.path: must be set ({where}.path={self.needs}): {what}."
 
-    def given(self, where: str) -> str:
+    def required_path(self, where: str) -> str:
         """``path`` as it was given."""
         if self.path is None:
             raise InputError(str(self.lacking(where)))

@@ -29,7 +29,7 @@ def speaker(turns: list[object], place: int) -> str:
     return as_text(turn.get("from"), f"{field}.from")
 
 
-def said(turns: list[object], place: int, who: str) -> str:
+def utterance(turns: list[object], place: int, who: str) -> str:
     """What ``who`` says in a turn, without the image token and outer spaces."""
     field = f"{TURNS}[{place}]"
     if place >= len(turns):

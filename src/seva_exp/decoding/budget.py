@@ -16,13 +16,13 @@ SHARE = {"cuda": 0.8, "cpu": 0.5}
 
 
 class Budget:
-    """``tokens`` that fit. ``given`` is the user's number; None: from the device's free memory, of
+    """``tokens`` that fit. ``limit`` is the user's number; None: from the device's free memory, of
     which main memory is shared with ``neighbours`` - 1 other processes."""
 
-    def __init__(self, vlm: VisionLanguageModel, given: int | None, neighbours: int = 1) -> None:
+    def __init__(self, vlm: VisionLanguageModel, limit: int | None, neighbours: int = 1) -> None:
         self._vlm = vlm
         self._neighbours = neighbours
-        self._tokens = given
+        self._tokens = limit
 
     @property
     def tokens(self) -> int:

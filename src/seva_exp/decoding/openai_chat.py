@@ -65,10 +65,10 @@ def server_engine(
     server: Server, chat: Chat, warn: Callable[[str], None] = lambda text: None
 ) -> AnswerEngine:
     """The engine that asks ``server`` in the way of ``chat``."""
-    from seva_exp.served.asking import Asking
+    from seva_exp.served.asking import ChatClient
     from seva_exp.served.chat import reply_of
 
-    return Asking(
+    return ChatClient(
         server,
         chat.body,
         lambda request, response: reply_of(request.id, response),

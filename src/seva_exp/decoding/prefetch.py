@@ -12,7 +12,7 @@ from threading import Lock
 from seva_exp.core.interfaces import Reply, Request, VisionLanguageModel
 from seva_exp.decoding.budget import out_of_memory
 from seva_exp.decoding.hf_generate import reply_to
-from seva_exp.decoding.rows import Group, ImageChange, groups_of
+from seva_exp.decoding.rows import ImageChange, PrefixGroup, groups_of
 
 DEPTH = 4
 """Pictures that are ready or being made ready."""
@@ -24,7 +24,7 @@ class _Picture:
     """The questions on one, and what is made of it when its turn is near."""
 
     requests: list[Request]
-    made: Future[list[Group]] | None = None
+    made: Future[list[PrefixGroup]] | None = None
 
 
 class PicturePrefetcher:
@@ -51,7 +51,7 @@ class PicturePrefetcher:
         """These come next, before what waits already."""
         self._waiting.extendleft(map(_Picture, reversed(_by_picture(requests))))
 
-    def take(self) -> list[Group]:
+    def take(self) -> list[PrefixGroup]:
         """The next picture's groups; what was wrong with it is raised here. When memory ran out
         with it, what else was made ready is given up and it is tried again alone; if that does not
         help, it stays the next one."""
@@ -93,7 +93,7 @@ class PicturePrefetcher:
             picture.made = None
         wait([made for made in futures if not made.cancel()])
 
-    def _prepare(self, requests: list[Request]) -> list[Group]:
+    def _prepare(self, requests: list[Request]) -> list[PrefixGroup]:
         picture = requests[0].load()
         with self._lock:
             image = self._vlm.encode_image(picture)

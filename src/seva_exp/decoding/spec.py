@@ -58,7 +58,7 @@ class Generation(Spec):
         """What the machine must still be given before work can start, each with its field."""
         return []
 
-    def asked_later(self) -> list[str]:
+    def unresolved(self) -> list[str]:
         """What is asked from a server when work starts, for a plan that asks none."""
         return []
 

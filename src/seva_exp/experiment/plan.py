@@ -32,11 +32,11 @@ def plan_run(
     missing = list(problems.lacking)
     (replace(problems, lacking=()) if options.dry_run else problems).refuse()
     if options.dry_run:
-        missing += generation.asked_later() + (judge.asked_later() if judge else [])
+        missing += generation.unresolved() + (judge.unresolved() if judge else [])
     else:
-        asked: dict[str, Spec] = {"generation": generation.resolved(machine.server)}
-        asked |= {"judge": judge.resolved(machine.judge)} if judge else {}
-        experiment = experiment.model_copy(update=asked)
+        resolved: dict[str, Spec] = {"generation": generation.resolved(machine.server)}
+        resolved |= {"judge": judge.resolved(machine.judge)} if judge else {}
+        experiment = experiment.model_copy(update=resolved)
     all_stages = graph(experiment, digests, root)
     if options.stop_after:
         keys = with_inputs(matching("stop_after", options.stop_after, all_stages))

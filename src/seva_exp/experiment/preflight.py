@@ -35,8 +35,8 @@ class Problems:
 
     def refuse(self) -> None:
         """Raises InputError if there are any; what is lacking is told where nothing is wrong."""
-        if told := self.faults or self.lacking:
-            raise InputError("\n".join(told))
+        if found := self.faults or self.lacking:
+            raise InputError("\n".join(found))
 
 
 class Preflight:
@@ -49,9 +49,9 @@ class Preflight:
     def __call__(self, experiment: Experiment, machine: Machine, options: Options) -> Problems:
         """All that can be known without a device, a server or the network."""
         root = options.data_root_path()
-        key = digest([experiment.given, str(root)])
+        key = digest([experiment.external_inputs, str(root)])
         if key not in self._read:
-            self._read[key] = _faults(lambda: experiment.check_given(root))
+            self._read[key] = _faults(lambda: experiment.check_external_inputs(root))
         faults = self._read[key] + _faults(experiment.check_views)
         if not faults:
             faults = _faults(lambda: _check_names(experiment, machine, options))

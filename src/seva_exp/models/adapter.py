@@ -37,7 +37,7 @@ class Fitted:
     beside: int
     lost: float
 
-    def told(self, dtype: torch.dtype) -> str:
+    def rounding_note(self, dtype: torch.dtype) -> str:
         """For a person, where not all are merged."""
         kind = str(dtype).removeprefix("torch.")
         return (

@@ -40,7 +40,7 @@ class Attention:
 
 
 @dataclass(frozen=True)
-class Vision:
+class VisionModules:
     """What a picture goes through, as names of modules. The defaults are all usual names, for a
     family of which nothing is known."""
 
@@ -75,7 +75,7 @@ class Family:
     """Where the image values lie in the processor's output."""
     attention = Attention()
     """Who sees whom."""
-    vision = Vision()
+    vision = VisionModules()
     """Tower and projector."""
 
     def settle(self, processor: Any, config: Any) -> None:
@@ -89,7 +89,7 @@ class Family:
             "only Qwen-VL takes a bound. Take model.max_pixels=null."
         )
 
-    def asked(self, processor: Any, system: str | None, prompt: str) -> str:
+    def chat_text(self, processor: Any, system: str | None, prompt: str) -> str:
         """The text that the processor takes with one picture: the prompt in the chat template."""
         messages: list[dict[str, Any]] = []
         if system:
@@ -97,10 +97,10 @@ class Family:
         messages.append({"role": "user", "content": [{"type": "image"}, _text(prompt)]})
         return processor.apply_chat_template(messages, add_generation_prompt=True)
 
-    def written(self, processor: Any, asked: str) -> str:
-        """``asked`` as the processor rewrites it before it is tokenised, with one image token
+    def written(self, processor: Any, text: str) -> str:
+        """``text`` as the processor rewrites it before it is tokenised, with one image token
         instead of the run of them that stands for the picture."""
-        return asked
+        return text
 
     def image_token(self, processor: Any) -> str:
         """The token whose embeddings become the picture's features."""

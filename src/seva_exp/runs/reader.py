@@ -81,8 +81,8 @@ class FinishedRun:
         finished does not hide the rest. A sweep's folder stands for its runs. What else lies in a
         folder of runs (its store) is passed over, so that ``runs/*`` can be given."""
         runs, left_out = [], []
-        given = [run for folder in folders for run in _runs_of_sweep(folder) or [folder]]
-        for folder in dict.fromkeys(followed(folder) for folder in given):
+        listed = [run for folder in folders for run in _runs_of_sweep(folder) or [folder]]
+        for folder in dict.fromkeys(followed(folder) for folder in listed):
             if _beside_runs(folder):
                 continue
             try:

@@ -24,7 +24,7 @@ from seva_exp.core.records import Delta, Score
 from seva_exp.core.spec import Json, digest
 from seva_exp.models import AnyModel
 from seva_exp.stages.artifacts import AdapterArtifact, Artifact
-from seva_exp.stages.shown import Answered, Example
+from seva_exp.stages.shown import Answered, PairExample
 
 if TYPE_CHECKING:
     from seva_exp.benchmarks.judge_answers import Estimate
@@ -96,8 +96,8 @@ class StageContext:
 
 def vision_cache(machine: Machine) -> int:
     """Bytes of pictures' features that training may keep."""
-    given = machine.vision_cache
-    return int(CACHE_SHARE * free_bytes()) if given is None else int(given * 2**30)
+    limit = machine.vision_cache
+    return int(CACHE_SHARE * free_bytes()) if limit is None else int(limit * 2**30)
 
 
 def free_memory() -> None:
@@ -190,7 +190,7 @@ class Stage(ABC):
         """The differences of its artifact in ``path``, under this run's names."""
         return []
 
-    def examples(self, path_of: Callable[[Stage], Path], most: int) -> list[Example]:
+    def examples(self, path_of: Callable[[Stage], Path], most: int) -> list[PairExample]:
         """Pairs to look at, where it makes them."""
         return []
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Example:
+class PairExample:
     """A pair with its pictures: the clean image file and, per negative view, what it showed."""
 
     pair: Pair

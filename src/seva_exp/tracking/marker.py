@@ -46,7 +46,7 @@ class Marker:
         return [place for place in self.state["dirs"] if Path(place).exists()]
 
     @property
-    def told(self) -> str:
+    def location(self) -> str:
         """For a person: where the run is."""
         gone = f"its files are gone; delete {self.path} to log it again"
         return ", ".join(self.here) or gone

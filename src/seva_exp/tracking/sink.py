@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seva_exp.core.spec import Json
-from seva_exp.tracking.content import Gallery, Made, Table
+from seva_exp.tracking.content import Gallery, StageFile, Table
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Sink(ABC):
         """The table of scores and the pictures, as row ``row`` at the earliest; the row taken."""
 
     @abstractmethod
-    def keep(self, made: Sequence[Made]) -> None:
+    def keep(self, made: Sequence[StageFile]) -> None:
         """Files that the run made or took from an earlier one."""
 
     @abstractmethod

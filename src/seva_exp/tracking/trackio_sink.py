@@ -9,7 +9,7 @@ from typing import Any
 
 from seva_exp.core.spec import Json
 from seva_exp.report.significance import is_number
-from seva_exp.tracking.content import Gallery, Made, Table, flatten
+from seva_exp.tracking.content import Gallery, StageFile, Table, flatten
 from seva_exp.tracking.sink import Sink, TrackedRun
 from seva_exp.tracking.spec import TrackioTracker
 
@@ -95,7 +95,7 @@ class TrackioSink(Sink):
         self._run.log(shown, step=0)
         return row
 
-    def keep(self, made: Sequence[Made]) -> None:
+    def keep(self, made: Sequence[StageFile]) -> None:
         """As references: the files are on this machine already. What an earlier tracked run made is
         this run's input."""
         import trackio

@@ -129,14 +129,14 @@ class DpoTraining(Training):
 
     @model_validator(mode="after")
     def _smoothing_fits_the_loss(self) -> DpoTraining:
-        smoothing, said = self.label_smoothing, f"label_smoothing={self.label_smoothing}: "
+        smoothing, where = self.label_smoothing, f"label_smoothing={self.label_smoothing}: "
         if "exo_pair" in self.terms and smoothing == 0:
-            raise ValueError(f"{said}the loss exo_pair needs more than 0 (its paper takes 1e-3)")
+            raise ValueError(f"{where}the loss exo_pair needs more than 0 (its paper takes 1e-3)")
         if "robust" in self.terms and smoothing >= 0.5:
-            raise ValueError(f"{said}the loss robust needs less than 0.5")
+            raise ValueError(f"{where}the loss robust needs less than 0.5")
         if smoothing and not any(name in self.terms for name in SMOOTHED):
             raise ValueError(
-                f"{said}no loss of {', '.join(self.terms)} is changed by it, only "
+                f"{where}no loss of {', '.join(self.terms)} is changed by it, only "
                 f"{', '.join(SMOOTHED)} are. Set it to 0"
             )
         return self
@@ -186,6 +186,6 @@ def _is_weight(value: Any) -> bool:
     return number and math.isfinite(value) and value >= 0
 
 
-def _refused(said: str, known: tuple[str, ...] = ()) -> PydanticCustomError:
-    text = f"{said}.{suggest('', known)}" if known else said
+def _refused(message: str, known: tuple[str, ...] = ()) -> PydanticCustomError:
+    text = f"{message}.{suggest('', known)}" if known else message
     return PydanticCustomError("loss", "{said}", {"said": text.removesuffix(".")})

@@ -304,12 +304,12 @@ class StepLog(TrainerCallback):
         return {**dict(sorted(values.items())), "step": int(step)}
 
     def _not_finite(self, name: str, value: float, step: int) -> str:
-        said = f"{self._label}: {name} is {value} at step {step}"
+        text = f"{self._label}: {name} is {value} at step {step}"
         if trainer := self._trainer:
-            said += f" {trainer.named(trainer.step_rows)}"
+            text += f" {trainer.named(trainer.step_rows)}"
             if before := trainer.rows_before:
-                said += f", after the update of step {step - 1} {trainer.named(before)}"
-        return f"{said}. {self._advice()}"
+                text += f", after the update of step {step - 1} {trainer.named(before)}"
+        return f"{text}. {self._advice()}"
 
     def _advice(self) -> str:
         half = self._trainer is not None and self._trainer.model.dtype != torch.float32
