@@ -13,7 +13,6 @@ from seva_exp.benchmarks.judging import Judge
 from seva_exp.benchmarks.llava_bench import read_pair
 from seva_exp.benchmarks.mathvista import messages, official, read
 from seva_exp.benchmarks.mmvet import read_score
-from seva_exp.benchmarks.shr import messages as shr_asked
 from seva_exp.benchmarks.shr import (
     described,
     distinct,
@@ -22,6 +21,7 @@ from seva_exp.benchmarks.shr import (
     scored,
     sentences,
 )
+from seva_exp.benchmarks.shr import messages as shr_asked
 from seva_exp.core.records import Judgement, Prediction
 from seva_exp.stages.evaluation import scored_in_both
 

@@ -66,7 +66,7 @@ class Family:
     proven: tuple[str, ...] = ()
     """``model_type`` of the text models with which our own attention is exact, in training (packed
     sequences, tests/training/test_shared_families.py) and in generation (the continuous-batching
-    engine, tests/generation/test_engine_families.py). Attention must be the only thing that mixes
+    engine, tests/decoding/test_engine_families.py). Attention must be the only thing that mixes
     tokens: a linear attention's state would leak from one answer into the next. None: transformers'
     own ways are taken."""
     needs_template = True

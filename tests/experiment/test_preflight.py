@@ -13,7 +13,7 @@ from seva_exp.experiment.preflight import Preflight
 from seva_exp.methods import SevaMethod
 from seva_exp.models import TinyModel
 
-from .test_methods import small
+from ..test_methods import small
 
 NOWHERE = FolderData(path="/nowhere")
 UNKNOWN = SevaMethod(weights={"difusion_noise": 2})
