@@ -17,7 +17,7 @@ Against = Literal["previous", "base"]
 
 
 class Method(Spec):
-    """What the methods share."""
+    """Base of the methods."""
 
     kind: str
     negatives: Literal["all", "one"] = "all"
@@ -54,7 +54,7 @@ class Method(Spec):
                 raise InputError(f"method.weights.{name}: no such view.{suggest(name, views)}")
 
     def active_views(self, views: Collection[str]) -> list[str]:
-        """Which of the views are asked at all, sorted."""
+        """The views whose weight is not 0, sorted."""
         if self.negatives == "all":
             return sorted(views)
         return sorted(view for view in views if self.weights.get(view, 1.0))
@@ -74,7 +74,7 @@ class Method(Spec):
 
     @property
     def plain(self) -> PromptDraw | None:
-        """What takes the place of every sample's question: it is what is trained on."""
+        """The prompts that replace every sample's question, and are trained on."""
         return None
 
 

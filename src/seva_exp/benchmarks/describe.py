@@ -48,7 +48,7 @@ class DescribeAndRespond(Spec):
         return infuse(self.template, description, question)
 
     def suffix(self, default: DescribeAndRespond) -> str:
-        """What a protocol's name gets: ``+dar``, and a digest of prompt, template and length
+        """The suffix of a protocol's name: ``+dar``, and a digest of prompt, template and length
         where they are not the benchmark's ``default``."""
         return "+dar" if self == default else f"+dar.{digest(self.to_json())[:8]}"
 
@@ -82,8 +82,8 @@ class Mode(Spec):
 
 @dataclass(frozen=True)
 class Description:
-    """What the model said of one picture (a question's ``group``). ``asked`` is the prompt really
-    sent, ``stop`` is ``eos`` or ``length``."""
+    """The model's description of one picture (a question's ``group``). ``asked`` is the prompt
+    really sent, ``stop`` is ``eos`` or ``length``."""
 
     picture: str
     asked: str

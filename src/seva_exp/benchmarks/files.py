@@ -69,7 +69,7 @@ class FileRow:
         )
 
     def value(self, field: str) -> Any:
-        """What the row holds under ``field``."""
+        """The row's value of ``field``."""
         try:
             return value_of(self.values, field)
         except BadRow as error:
@@ -306,7 +306,7 @@ def indexed(rows: Iterable[FileRow], field: str) -> dict[str, FileRow]:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file is called as pictures are."""
+    """Whether a file's name ends as a picture's does."""
     return Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 

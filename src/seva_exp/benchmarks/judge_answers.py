@@ -35,14 +35,14 @@ class Case:
         return self.question.id, self.repeat
 
     def judgement(self, reply: str, scored: Scored | None) -> Judgement:
-        """What was said of it."""
+        """The judge's reply and score as a record."""
         found = scored or Scored("", None, {})
         return Judgement(*self.id, reply, found.extracted, found.score, found.counts)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Who judges which benchmark, and where replies are kept."""
+    """A benchmark with its judge, and the folder of kept replies."""
 
     benchmark: Benchmark
     judging: Judging
@@ -50,7 +50,7 @@ class Bench:
     replies: Replies
 
     def cases(self, questions: Sequence[Question], found: Sequence[Prediction]) -> list[Case]:
-        """What is to be judged of the answers to ``questions``."""
+        """The answers to ``questions`` that a judge has to score."""
         by_id = {question.id: question for question in questions}
         return [
             Case(by_id[prediction.sample_id], prediction, messages, repeat)
@@ -60,11 +60,11 @@ class Bench:
         ]
 
     def query(self, case: Case, attempt: int) -> Query:
-        """What is asked for the ``attempt``-th time (from 0)."""
+        """The judge's prompt of the ``attempt``-th try (from 0)."""
         return self.judge.query(self.judging, case.messages, case.repeat, attempt)
 
     def read(self, case: Case, reply: str) -> Judgement:
-        """What a reply says of an answer."""
+        """The judgement that a reply gives of an answer."""
         return case.judgement(reply, self.judging.read(reply, case.question, case.prediction))
 
     def known(self, case: Case) -> Judgement | None:
@@ -217,7 +217,8 @@ def scored(found: Sequence[Prediction]) -> list[Prediction]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What judging will take; ``most``: at most, since the answers are not there yet."""
+    """Calls and cost that judging will take; ``most``: at most, since the answers are not there
+    yet."""
 
     calls: int
     tokens_sent: int

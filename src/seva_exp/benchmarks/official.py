@@ -71,7 +71,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was read, and from which files."""
+    """A benchmark's items, and the files that they were read from."""
 
     items: list[Item]
     files: list[Path]
@@ -134,7 +134,7 @@ class Official(Benchmark):
         return iter(())
 
     def verify(self, items: Sequence[Item]) -> None:
-        """What must hold of all items together. Raises InputError."""
+        """Check what must hold of all items together. Raises InputError."""
 
     @cached_property
     def _protocol(self) -> tuple[str, Protocol]:
@@ -199,7 +199,7 @@ class Official(Benchmark):
         return _once_read([self.to_json(), self.rules_of_protocol.identity()], root, self._load)
 
     def present(self, root: Path) -> bool:
-        """Whether the first of its files is below ``root``."""
+        """Whether the benchmark's first file is below ``root``."""
         source = BenchmarkFiles(root)
         return any(source.find(candidates) for candidates in (*self.layout[:1], self.tables))
 
@@ -258,7 +258,7 @@ class Official(Benchmark):
             yield item.id, self.table_row(item)
 
     def table_row(self, item: Item) -> Json:
-        """What VLMEvalKit's evaluator reads of a question: its own table's row as it is."""
+        """The row that VLMEvalKit's evaluator reads of a question: its own table's, as it is."""
         if item.row.held is not None:
             return {name: value for name, value in item.row.values.items() if name != "image"}
         question = item.texts.get("question", "")

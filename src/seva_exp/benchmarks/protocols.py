@@ -41,7 +41,7 @@ class Protocol(Spec):
     ways. It decides no answer of the model."""
 
     def identity(self) -> Json:
-        """What decides questions and answers, and what rules make of them."""
+        """All that decides questions, answers and scores."""
         return {name: value for name, value in self.to_json().items() if name != "judge"}
 
     def render(self, texts: dict[str, str]) -> str:

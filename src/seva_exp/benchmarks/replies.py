@@ -42,7 +42,7 @@ class Replies:
         self._root = store / FOLDER
 
     def find(self, query: Query) -> str | None:
-        """What the judge said when it was asked this before."""
+        """The judge's earlier reply to the same question."""
         try:
             text: str = json.loads(self._file(query).read_text(encoding="utf-8"))["text"]
         except (OSError, ValueError, LookupError):

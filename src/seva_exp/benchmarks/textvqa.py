@@ -23,7 +23,8 @@ def soft(text: str, target: str, details: Json) -> Scored:
 
 
 def soft_digits(text: str, target: str, details: Json) -> Scored:
-    """The same in VLMEvalKit's normal form, which keeps a full stop behind a digit."""
+    """The agreement with people's answers in VLMEvalKit's normal form, which keeps a full stop
+    behind a digit."""
     return _agreeing(normalise_kit, text, details)
 
 

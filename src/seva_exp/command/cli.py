@@ -50,7 +50,7 @@ PLUGINS = {
 
 
 class Command:
-    """What the process that was called knows of its jobs; those of a sweep may run elsewhere."""
+    """The jobs of the process that was called; a sweep's may run elsewhere."""
 
     def __init__(self, words: list[str]) -> None:
         self.words = words
@@ -86,12 +86,12 @@ class Command:
 
     @property
     def started(self) -> bool:
-        """Whether any job was."""
+        """Whether any job was started."""
         return len(self.codes) > 1 or bool(self.sweep and self.sweep.records())
 
     @property
     def in_vain(self) -> bool:
-        """Whether every job of a sweep failed: then a search stumbles over having no result."""
+        """Whether every job of a sweep failed, so that a search has no result."""
         records = self.sweep.records() if self.sweep else []
         return bool(records) and all(record.state in ("failed", "left out") for record in records)
 

@@ -230,7 +230,7 @@ def _member(path: str, name: Any, node: Any, classes: Classes) -> Spec:
 
 
 def how_to_add(group: str, name: str) -> str:
-    """What to write so that a view or a benchmark is in the config: views are added to, benchmarks
+    """The words that add a view or a benchmark to the config: views are added to, benchmarks
     are a list."""
     return f"Add +aug={name}." if group == "aug" else f"Choose it: benchmark=[shapes,{name}], say."
 

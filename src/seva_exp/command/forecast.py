@@ -25,8 +25,8 @@ SHARED, CACHED, UNDONE = "shared", "cached", "to do"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage may take. ``seconds`` and ``size`` (bytes) are None where nothing like it was
-    ever made."""
+    """Time and disk that a stage may take. ``seconds``, ``size`` (bytes): None where no such stage
+    was ever made."""
 
     seconds: float | None
     size: float | None
@@ -66,7 +66,8 @@ class Forecast:
         self._past: dict[Path, Past] = {}
 
     def add(self, job: Job) -> None:
-        """One more run. What it shares with one before is counted there. Raises InputError."""
+        """Count one more run. A stage that it shares with one before is counted there. Raises
+        InputError."""
         wanted, overrides = job.wanted(), job.overrides
         root = wanted.machine.store_root()
         digests = self._digests.setdefault(root, FileDigests(root))
@@ -117,7 +118,7 @@ class Forecast:
 
 
 class Past:
-    """What a store's artifacts took."""
+    """Time and disk that a store's artifacts took."""
 
     def __init__(self, root: Path) -> None:
         self._store = Store(root)

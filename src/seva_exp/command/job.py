@@ -67,7 +67,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of a job: exit code, what to tell, the run's folder, the objective's value."""
+    """A job's result: exit code, message, the run's folder, the objective's value."""
 
     code: int = DONE
     message: str = ""

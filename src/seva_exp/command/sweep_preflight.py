@@ -20,7 +20,7 @@ class Faults:
         return sum(map(len, self._jobs.values()))
 
     def add(self, job: Job, error: InputError) -> None:
-        """One that cannot run."""
+        """Note a job that cannot run."""
         self._jobs.setdefault(str(error), []).append(job)
 
     def check(self, job: Job) -> None:

@@ -40,7 +40,8 @@ class ComparedRun(FinishedRun):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What its command said of the experiment; empty for a run of the Python API."""
+        """The words of the run's command that set the experiment; none for a run of the Python
+        API."""
         return tuple(word for word, key in self._keys.items() if key not in NO_EXPERIMENT)
 
     @property
@@ -51,8 +52,8 @@ class ComparedRun(FinishedRun):
 
     @cached_property
     def name(self) -> str:
-        """What tables call it: made of the experiment alone, where it was not given. (The folder's
-        name tells a sweep's runs apart by all that the sweep varies.)"""
+        """The run's name in tables: made of the experiment alone, where it was not given. (The
+        folder's name tells a sweep's runs apart by all that the sweep varies.)"""
         return self.user_name or self._title or self.report.name
 
     @property

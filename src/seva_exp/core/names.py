@@ -107,7 +107,8 @@ class Reader(ast.NodeVisitor):
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        """Its names are known by ``_local``, within a function. What it does counts, too."""
+        """An import within a function: ``_local`` knows the names it binds; running the module
+        counts, too."""
         for unit in filter(None, map(self._all.imported, brought(node).values())):
             if self._within and unit[1] == WHOLE:
                 unit = unit[0], ALWAYS

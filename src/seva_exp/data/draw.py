@@ -45,7 +45,7 @@ def draw(
 
 
 def tries(wanted: int) -> int:
-    """How many are tried at most for ``wanted`` usable ones: two thirds may be none."""
+    """The most names that are tried for ``wanted`` usable ones: two thirds may be unusable."""
     return 3 * wanted + 100
 
 
@@ -58,7 +58,8 @@ def draw_order(names: Iterable[str], seed: int, purpose: str) -> list[str]:
 def collect(
     drawn: DrawnOrder, make: Callable[[str], Made | Drop]
 ) -> tuple[dict[str, Made], dict[str, Drop]]:
-    """What ``make`` gave for the names that were drawn, and why each other one was left out."""
+    """The results of ``make`` for the names that were drawn, and why each other one was left
+    out."""
     found: dict[str, Made] = {}
     drops: dict[str, Drop] = {}
     for name in drawn.tried:
@@ -74,8 +75,8 @@ def collect(
 def in_order(
     names: Iterable[str], drawn: DrawnOrder, make: Callable[[str], Made | Drop]
 ) -> Iterator[Made | Drop]:
-    """What became of each of ``names``, in their order. Where all are wanted, each is made when its
-    turn comes; else what was drawn is held."""
+    """The result or drop of each of ``names``, in their order. Where all are wanted, each is made
+    when its turn comes; else what was drawn is held."""
     if drawn.wanted == len(drawn.tried) and not drawn.rest:
         yield from map(make, names)
         return

@@ -32,7 +32,7 @@ FEWER_QUESTIONS = "fewer questions than asked for"
 
 @dataclass
 class PictureQuestions:
-    """What is asked about a picture, in the file's order; ``row`` is the first that names it."""
+    """The questions about a picture, in the file's order; ``row`` is the first that names it."""
 
     row: int
     questions: list[str] = field(default_factory=list)
@@ -40,7 +40,7 @@ class PictureQuestions:
 
 @dataclass
 class Found:
-    """What the file holds for us: pictures by subset and path; all else as drops."""
+    """The file's content: pictures by subset and path; all else as drops."""
 
     subsets: dict[str, dict[str, PictureQuestions]]
     drops: list[Drop] = field(default_factory=list)

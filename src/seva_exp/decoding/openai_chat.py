@@ -23,7 +23,7 @@ SEED_BITS = 31
 
 @dataclass(frozen=True)
 class Chat:
-    """How the questions of one view are put. What is sampled draws from (``seed``, ``purpose``,
+    """The chat requests of one view. Sampled answers draw from (``seed``, ``purpose``,
     request's id)."""
 
     generation: ServerGeneration

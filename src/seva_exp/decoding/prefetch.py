@@ -48,7 +48,7 @@ class PicturePrefetcher:
         return len(self._waiting)
 
     def put_back(self, requests: Iterable[Request]) -> None:
-        """These come next, before what waits already."""
+        """Put requests back: they come next, before those that wait already."""
         self._waiting.extendleft(map(_Picture, reversed(_by_picture(requests))))
 
     def take(self) -> list[PrefixGroup]:
@@ -72,7 +72,7 @@ class PicturePrefetcher:
 
     @property
     def first(self) -> Request:
-        """One of those on the next picture."""
+        """One of the requests on the next picture."""
         return self._waiting[0].requests[0]
 
     def reply(self, request: Request, tokens: list[int], logprobs: list[float]) -> Reply:
@@ -102,7 +102,7 @@ class PicturePrefetcher:
             return groups_of(self._vlm, requests, image)
 
     def close(self) -> None:
-        """What has not begun never will; what has is waited for."""
+        """Drop the work that has not begun, and wait for the rest."""
         self._pool.shutdown(cancel_futures=True)
 
 

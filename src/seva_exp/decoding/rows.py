@@ -51,7 +51,7 @@ class Seen:
     features: Any = None
 
     def used(self) -> None:
-        """One prefix was run; after the last, image and features are dropped."""
+        """Note that one prefix was run; after the last, image and features are dropped."""
         self.prefixes -= 1
         if not self.prefixes:
             self.image = self.features = None

@@ -46,7 +46,7 @@ class Generation(Spec):
         return self
 
     def identity(self) -> Json:
-        """What decides the answers and what is kept of them."""
+        """All that decides the answers and what is kept of them."""
         return self.to_json()
 
     @property
@@ -59,7 +59,8 @@ class Generation(Spec):
         return []
 
     def unresolved(self) -> list[str]:
-        """What is asked from a server when work starts, for a plan that asks none."""
+        """The fields that a server will be asked for when work starts, for a plan that asks
+        none."""
         return []
 
     def resolved(self, server: Server) -> Generation:

@@ -20,7 +20,7 @@ from seva_exp.stages import Stage, StageContext
 
 @dataclass
 class Execution:
-    """Where stages are made, and who hears of it."""
+    """The making of a run's stages: store, context, the run's folder, and the listener."""
 
     store: Store
     context: StageContext
@@ -30,8 +30,8 @@ class Execution:
     """What there is, and whether it was there before."""
 
     def run(self, chosen: Sequence[Stage], rows: Sequence[PlannedStage]) -> None:
-        """Every stage in turn. Where no pair is left there is nothing to align: the stages that
-        need the adapter are skipped, and what was measured is still reported."""
+        """Make every stage in turn. Where no pair is left there is nothing to align: the stages
+        that need the adapter are skipped, and what was measured is still reported."""
         for stage, row in zip(chosen, rows, strict=True):
             if not row.cached:  # now: files that are edited while it works are not what it runs
                 code_of(type(stage))
@@ -100,7 +100,7 @@ class Execution:
 
 
 def made_by_other_code(old: Sequence[Stage]) -> str:
-    """What is told of artifacts that other code made. Forcing a stage forces all that follow."""
+    """The warning about artifacts that other code made. Forcing a stage forces all that follow."""
     keys = {stage.key for stage in old}
     first = [stage.label for stage in old if not keys & with_inputs(stage.inputs.values())]
     return (

@@ -24,8 +24,8 @@ def plan_run(
     digests: FileDigests,
     preflight: Preflight | None = None,
 ) -> tuple[Plan, list[Stage]]:
-    """What would be done: keys, and what the store holds already. Loads no model. Raises InputError
-    for what is wrong, and for what is lacking unless it is a dry run, which tells it."""
+    """The plan of a run: keys, and which artifacts the store holds already. Loads no model. Raises
+    InputError for what is wrong, and for what is lacking unless it is a dry run, which tells it."""
     root = options.data_root_path()
     generation, judge = experiment.generation, experiment.judging
     problems = (preflight or Preflight())(experiment, machine, options)

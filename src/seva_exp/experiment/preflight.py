@@ -26,7 +26,7 @@ from seva_exp.training import DpoTraining
 
 @dataclass(frozen=True)
 class Problems:
-    """What stands between an experiment and its work, each with its field."""
+    """Faults and missing values that stop an experiment, each with its field."""
 
     faults: tuple[str, ...]
     """What is wrong."""
@@ -47,7 +47,7 @@ class Preflight:
         self._read: dict[str, list[str]] = {}
 
     def __call__(self, experiment: Experiment, machine: Machine, options: Options) -> Problems:
-        """All that can be known without a device, a server or the network."""
+        """Look at all that can be known without a device, a server or the network."""
         root = options.data_root_path()
         key = digest([experiment.external_inputs, str(root)])
         if key not in self._read:
@@ -129,7 +129,7 @@ def notes(
     rows: Sequence[PlannedStage],
     store: Store,
 ) -> Iterator[str]:
-    """What a person should know of a plan: benchmarks that are left out, what a judge will be
+    """A plan's notes for the user: benchmarks that are left out, what a judge will be
     asked."""
     if left_out:
         yield (

@@ -30,7 +30,7 @@ def _shapes() -> dict[str, AnyBenchmark]:
 
 
 class Experiment(Spec):
-    """What is computed. Equal experiments have equal keys, on any machine."""
+    """An experiment: what is computed. Equal experiments have equal keys, on any machine."""
 
     seed: int = Field(0, ge=0)
     """Every random choice draws from (seed, purpose, sample id)."""
@@ -133,8 +133,8 @@ class Experiment(Spec):
         return "_".join(words)
 
     def instruction_data(self) -> AnyData | None:
-        """What stage 2 learns from; None where there is no such stage. Where nothing at all is
-        given, it is the embedded world's own, if ``data`` is the embedded world's too."""
+        """The instruction data of stage 2; None where there is no such stage. Where nothing at all
+        is given, it is the embedded world's own, if ``data`` is the embedded world's too."""
         if self.sft is None:
             return None
         chosen = self.instructions or InstructData()
@@ -165,14 +165,15 @@ class Experiment(Spec):
 
     @property
     def external_inputs(self) -> list[Json]:
-        """All that ``check_external_inputs`` looks at."""
+        """The fields of data, model, benchmarks and judge, which ``check_external_inputs`` looks
+        at."""
         fields = self.to_json()
         return [
             fields[name] for name in ("data", "instructions", "sft", "model", "benchmark", "judge")
         ]
 
     def check_external_inputs(self, data_root: Path | None = None) -> None:
-        """What is read from elsewhere: data, model, benchmarks. Raises InputError."""
+        """Check data, model, benchmarks and judge. Raises InputError."""
         if not self.data.lacking():
             self.data.check("data")
         instructions = self.instruction_data()

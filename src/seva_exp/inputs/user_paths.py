@@ -59,8 +59,8 @@ def _suggestion(path: Path, fits: Callable[[Path], bool]) -> str:
 
 
 def yaml_mapping(file: Path, where: str, needed: str) -> dict[Any, Any]:
-    """What a YAML file holds. Raises InputError, which begins with ``where``, for what cannot be
-    read or is no mapping (``needed`` says of what)."""
+    """The content of a YAML file. Raises InputError, which begins with ``where``, for what cannot
+    be read or is no mapping (``needed`` says of what)."""
     import yaml
 
     try:

@@ -99,7 +99,7 @@ class View:
 
     @property
     def mixes(self) -> bool:
-        """Whether it takes other pictures of the data set."""
+        """Whether the view takes other pictures of the data set."""
         return self._partners > 0
 
     def partners(self, sample: Sample, pictures: PartnerPictures) -> list[ImageRef]:

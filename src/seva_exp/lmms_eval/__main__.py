@@ -169,7 +169,7 @@ def ask(environment: Environment, job: Json, log: Path) -> Json:
 
 
 def show(run: FinishedRun, rows: Sequence[HarnessScore]) -> None:
-    """Ours and theirs, in tables of their own."""
+    """Print this package's scores and the harness's, a table each."""
     scores = [score for score in run.report.scores if score.model in (BASE, ALIGNED)]
     if scores:
         say(f"\nthe run's own numbers\n\n{score_table(scores, run.report.final_deltas)}")

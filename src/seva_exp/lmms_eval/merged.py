@@ -39,7 +39,8 @@ def merged_checkpoint(run: FinishedRun, machine: Machine) -> tuple[Path, str]:
 
 
 def rounding_warning(lost: float, dtype: str) -> str:
-    """That a merged checkpoint is not what was trained, if so."""
+    """A warning where the merged checkpoint's rounding loses much of the adapter's change, else
+    ""."""
     if lost <= LOST or dtype == "float32":
         return ""
     return (

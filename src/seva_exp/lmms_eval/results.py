@@ -73,7 +73,7 @@ def keep(folder: Path, rows: Sequence[HarnessScore]) -> None:
 
 
 def rows_of(folder: Path) -> list[HarnessScore]:
-    """What ``keep`` has written."""
+    """The rows that ``keep`` has written."""
     content = json.loads((folder / FILE).read_text(encoding="utf-8"))
     return [from_json(HarnessScore, row) for row in content["scores"]]
 

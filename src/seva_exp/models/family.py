@@ -17,9 +17,9 @@ from seva_exp.models.pixels import ByShape, PixelLayout
 
 @dataclass(frozen=True)
 class Attention:
-    """What differs from a causal model. ``sees_both_ways``: the tokens of a prompt that see each
-    other in both directions. ``window_over_blocks``: whether a sliding window cuts those too.
-    ``answer_type``: token_type_ids of an answer."""
+    """A family's attention, where it differs from a causal model's. ``sees_both_ways``: the tokens
+    of a prompt that see each other in both directions. ``window_over_blocks``: whether a sliding
+    window cuts those too. ``answer_type``: token_type_ids of an answer."""
 
     sees_both_ways: Literal["none", "images", "all"] = "none"
     window_over_blocks: bool = False
@@ -107,8 +107,8 @@ class Family:
         return getattr(processor, "image_token", None) or processor.tokenizer.image_token
 
     def end_token(self, processor: Any) -> str | None:
-        """What ends an answer, where it is not what the checkpoint's generation config and its
-        tokenizer agree on."""
+        """The token that ends an answer, where it is not the one that the checkpoint's generation
+        config and its tokenizer agree on."""
         return None
 
     def positions(self, model: Any, encoded: Encoded) -> torch.Tensor:

@@ -54,7 +54,7 @@ class Asker:
         return engine_of(self.generation, self.source, self.load_model, self.placement, self.view)
 
     def request(self, sample: Sample) -> Request:
-        """What the engine is asked."""
+        """The engine's request for a sample."""
         view = self.view
         # What a view makes of a picture may differ from sample to sample.
         key = sample.id if view.changes_pictures else sample.image.sha256

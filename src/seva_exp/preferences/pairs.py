@@ -25,7 +25,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class PairingResult:
-    """What became of a sample, and why each view's answer that makes no pair makes none."""
+    """A sample's pair or drop, and why each view's answer that makes no pair makes none."""
 
     result: Pair | Drop
     removed: dict[str, Removal]

@@ -109,7 +109,7 @@ class Shards:
         return [sample for sample in samples if self._asks(sample)]
 
     def samples(self) -> Iterator[Sample]:
-        """All that are asked."""
+        """All samples that are answered in this view."""
         for shard in self.all:
             yield from self.read(shard)
 
@@ -136,7 +136,7 @@ class Shards:
                     shutil.copyfileobj(part, file)
 
     def work_of(self, rank: int) -> str:
-        """What a process was working on, for a person."""
+        """The samples that a process was working on, for an error's message."""
         numbers = [taken for owner, taken in self._claims() if owner == rank]
         if not numbers:
             return "on no sample yet"

@@ -148,7 +148,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
 
 
 def pair_line(report: Report, label: str = "pairs") -> str:
-    """How many pairs were kept, and why others were dropped."""
+    """The number of pairs kept, and the reasons of drops."""
     pairs = report.pairs
     assert pairs is not None
     share = 100 * pairs.kept / max(1, pairs.sampled)

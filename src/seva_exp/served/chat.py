@@ -36,7 +36,7 @@ class PassingFault(Exception):
 
 
 def reply_of(id: str, response: Response) -> Reply:
-    """What the server said. Raises Refusal or PassingFault where that is no answer."""
+    """The server's reply. Raises Refusal or PassingFault where that is no answer."""
     status = response.status_code
     if status in PASSING or status >= 500:
         raise PassingFault(error_text(response), _retry_after(response))
@@ -63,7 +63,7 @@ def _text(content: Any) -> str:
 
 
 def tokens_of(response: Response) -> tuple[int, int]:
-    """How many tokens were sent and came back, by a reply that was read; 0 where it does not
+    """The numbers of tokens sent and received, by a reply that was read; 0 where it does not
     tell."""
     usage = response.json().get("usage")
     if not isinstance(usage, dict):

@@ -35,7 +35,8 @@ class ServedModel(Spec):
         ]
 
     def unresolved(self) -> list[str]:
-        """What is asked from the server when work starts, for a plan that asks none."""
+        """The fields that the server will be asked for when work starts, for a plan that asks
+        none."""
         if self.served_name:
             return []
         field = f"{self.group}.{self.name_field}"

@@ -40,7 +40,7 @@ CACHE_SHARE = 0.25
 
 @dataclass
 class StageContext:
-    """What stages work with: nothing here changes a result."""
+    """The context that stages work in: nothing here changes a result."""
 
     machine: Machine
     digests: FileDigests
@@ -177,7 +177,7 @@ class Stage(ABC):
         return ""
 
     def judge_estimate(self, store: Store, renewed: Collection[str] = ()) -> Estimate | None:
-        """How much a judge would be asked (a paid service, mostly) beside what ``store`` has; None
+        """The calls that a judge would get (a paid service, mostly) beside what ``store`` has; None
         where none is asked. The artifacts with keys in ``renewed`` will be replaced."""
         return None
 
@@ -195,7 +195,7 @@ class Stage(ABC):
         return []
 
     def answered(self, path_of: Callable[[Stage], Path]) -> Answered | None:
-        """Where it compares base and final model: what both said."""
+        """Base's and final model's predictions, where the stage compares them."""
         return None
 
     @abstractmethod

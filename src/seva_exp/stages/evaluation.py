@@ -89,7 +89,7 @@ class Evaluate(Stage):
         return {**summary, "questions_per_second": round(questions / seconds, 1)}
 
     def share(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        """What one process does: it asks the questions on its share of the pictures."""
+        """One process's share: the questions on its share of the pictures."""
         from seva_exp.benchmarks.evaluate import ask
         from seva_exp.decoding.engine import Engine
 
@@ -114,7 +114,7 @@ class Evaluate(Stage):
 
 @dataclass(frozen=True)
 class JudgeAnswers(Stage):
-    """What a judge makes of one evaluation's answers: ``judgements.jsonl``, and
+    """A judge's verdicts on one evaluation's answers: ``judgements.jsonl``, and
     ``predictions.jsonl`` and ``scores.jsonl`` as an evaluation's. The evaluation's key knows
     nothing of the judge: another one reads the same answers."""
 
@@ -133,17 +133,17 @@ class JudgeAnswers(Stage):
 
     @property
     def benchmark_name(self) -> str:
-        """As the evaluation has it."""
+        """The evaluation's own."""
         return self.of.benchmark_name
 
     @property
     def benchmark(self) -> AnyBenchmark:
-        """As the evaluation has it."""
+        """The evaluation's own."""
         return self.of.benchmark
 
     @property
     def root(self) -> Path | None:
-        """As the evaluation has it."""
+        """The evaluation's own."""
         return self.of.root
 
     @property
@@ -176,7 +176,7 @@ class JudgeAnswers(Stage):
         return {"judge": self.judge.identity(self.judging), "protocol": self.protocol}
 
     def bench(self, store: Path) -> Bench:
-        """Who judges what; replies are kept in ``store``."""
+        """The benchmark with its judge; replies are kept in ``store``."""
         from seva_exp.benchmarks.judge_answers import Bench
         from seva_exp.benchmarks.replies import Replies
 

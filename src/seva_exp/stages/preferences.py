@@ -172,7 +172,7 @@ class Answers(Stage):
         return summarize(answers, sum(one["tokens"] for one in done), seconds)
 
     def share(self, left: list[Shard], work: Path, inputs: Inputs, context: StageContext) -> Json:
-        """What one process does: it answers shards of ``left`` while there are some."""
+        """One process's share: it answers shards of ``left`` while there are some."""
         from seva_exp.preferences.answers import Asker, answer_shards, write_previews
 
         shards, samples = self._shards(work, inputs), self.samples.makes(inputs["samples"])

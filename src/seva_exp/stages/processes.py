@@ -107,7 +107,7 @@ def device_of_ranks(machine: Machine) -> str:
 
 
 def environments(machine: Machine, device: str, accelerate: dict[str, str]) -> list[dict[str, str]]:
-    """What torch.distributed and accelerate read, for each rank. ``accelerate``: by its config."""
+    """Each rank's variables of torch.distributed and accelerate (``accelerate``: by its config)."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -24,7 +24,7 @@ class PairExample:
 
 @dataclass(frozen=True)
 class Answered:
-    """What base and final model said on one benchmark: two files of predictions in one order.
+    """Base's and final model's answers to one benchmark: two files of predictions in one order.
     ``pictures`` tells, of some sample ids, how each one's picture is loaded."""
 
     benchmark: str

@@ -23,7 +23,7 @@ from seva_exp.training import DpoTraining, SftTraining
 
 @dataclass(frozen=True)
 class Alignment(Stage):
-    """What the stages have in common that look at the pairs with a model: ``dpo`` of them from
+    """Base of the stages that score pairs with a model: ``dpo`` of them from
     ``start`` on (the adapter of the round before; none in round 1)."""
 
     pairs: Pairs
@@ -117,7 +117,7 @@ class Align(Alignment, Trained):
 
     @property
     def reference(self) -> Reference:
-        """What this one is held to."""
+        """The reference stage of this alignment."""
         return Reference(
             self.pairs, self.model, self.dpo, self.seed, self.start, self.against, self.suffix
         )

@@ -61,7 +61,7 @@ class StageFile:
 
 
 def job_type(plan: Plan) -> str:
-    """What the run was for: its furthest kind of stage."""
+    """The job type in W&B: the run's furthest kind of stage."""
     kinds = {stage.kind for stage in plan.stages}
     return next((kind for kind in JOB_TYPES if kind in kinds), "run")
 

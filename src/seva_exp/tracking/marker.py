@@ -11,7 +11,8 @@ from seva_exp.runs.events import Plan
 
 
 class Marker:
-    """What was already sent to one run: ``<store>/tracking/<tracker>/<run id>.json``.
+    """A record of what was already sent to one tracked run: ``<store>/tracking/<tracker>/<run
+    id>.json``.
 
     It is what makes a resumed run log each training step once, although offline runs can't ask a
     server what it holds."""

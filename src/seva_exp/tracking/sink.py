@@ -36,7 +36,7 @@ class Sink(ABC):
 
     @abstractmethod
     def target(self) -> Json:
-        """Where it goes; what was sent elsewhere counts as not sent."""
+        """The tracker's address; steps sent elsewhere count as not sent."""
 
     @abstractmethod
     def refused(self) -> str | None:
@@ -53,7 +53,7 @@ class Sink(ABC):
 
     @abstractmethod
     def hint(self, places: Sequence[str]) -> str:
-        """What a person does next with what lies in ``places``."""
+        """The next command for a person whose run's files lie in ``places``."""
 
     @abstractmethod
     def axis(self, stage: str) -> None:
@@ -70,7 +70,7 @@ class Sink(ABC):
 
     @abstractmethod
     def describe(self, environment: Json) -> None:
-        """Where it was computed, beside the config."""
+        """Log the machine and environment, beside the config."""
 
     @abstractmethod
     def show(self, table: Table | None, galleries: Gallery, row: int) -> int:

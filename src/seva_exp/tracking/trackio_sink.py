@@ -96,8 +96,8 @@ class TrackioSink(Sink):
         return row
 
     def keep(self, made: Sequence[StageFile]) -> None:
-        """As references: the files are on this machine already. What an earlier tracked run made is
-        this run's input."""
+        """Log files as references: they are on this machine already. What an earlier tracked run
+        made is this run's input."""
         import trackio
 
         for one in made:

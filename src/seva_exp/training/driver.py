@@ -32,7 +32,7 @@ TrainerT = TypeVar("TrainerT", bound=StepTrainer)
 
 @dataclass(frozen=True)
 class TrainingJob(Generic[SpecT]):
-    """All that a training is but its rows of data. ``vlm`` is the base model, known as
+    """A training without its rows of data. ``vlm`` is the base model, known as
     ``base_name``. Training goes on with the adapter in the folder ``start``, or with a new one;
     ``reference`` (of DPO) is that adapter, or the base model. ``on_step`` is told each step."""
 

@@ -38,7 +38,7 @@ ROUNDED = 0.3
 
 
 class Forward(Protocol):
-    """How a batch becomes rows, and rows log-probabilities."""
+    """The forward pass of a training: a batch becomes rows, rows log-probabilities."""
 
     description: str
     """One line for people: which way, and why not the other."""
@@ -257,7 +257,7 @@ def _too_far(far: float, tolerance: float) -> str:
 
 
 def apart(one: Tensor, other: Tensor, lengths: Tensor) -> float:
-    """How far the log-probabilities [R] of answers of so many tokens [R] are apart, in nats per
-    root of a token. Roundings of T tokens add up to about the root of T times that of one, so that
-    short answers are allowed more a token than long ones."""
+    """The distance by which log-probabilities [R] of answers of so many tokens [R] are apart, in
+    nats per root of a token. Roundings of T tokens add up to about the root of T times that of one,
+    so that short answers are allowed more a token than long ones."""
     return ((one - other).square().sum() / lengths.sum()).sqrt().item()

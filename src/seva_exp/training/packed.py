@@ -27,7 +27,7 @@ from seva_exp.training.vision import FeatureCache, VisionInput
 
 @dataclass
 class PackedSequence:
-    """What the model takes: ``ids`` [1, T], ``positions`` [1, T] or [3, 1, T]; ``scored`` [S]: the
+    """The model's inputs: ``ids`` [1, T], ``positions`` [1, T] or [3, 1, T]; ``scored`` [S]: the
     places that predict ``labels`` [1, S], row by row in the order of the R rows."""
 
     prompts: tuple[Prompt, ...]

@@ -80,8 +80,8 @@ def changes_picture(view: View) -> bool:
 def shown_image(
     vlm: VisionLanguageModel, view: View, pair: Pair, root: Path, pictures: PartnerPictures
 ) -> EncodedImage:
-    """What ``view`` showed the model for this pair when the rejected answer was generated, made
-    anew from the view's seed."""
+    """The picture that ``view`` showed the model for this pair when the rejected answer was
+    generated, made anew from the view's seed."""
     sample = Sample(pair.sample_id, pair.image, pair.prompt)
     refs: list[ImageRef] = [pair.image, *view.partners(sample, pictures)]
     encoded = vlm.encode_image(view.picture(root, refs, pair.sample_id))

@@ -43,9 +43,9 @@ Module = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 
 
 class Training(Spec):
-    """What every training has: AdamW on a LoRA adapter of the language model and, if wanted, on
-    the projector. LoRA dropout is 0: the reference and the policy must be the same function
-    before the first step, and TRL switches every dropout off."""
+    """The fields that every training has: AdamW on a LoRA adapter of the language model and, if
+    wanted, on the projector. LoRA dropout is 0: the reference and the policy must be the same
+    function before the first step, and TRL switches every dropout off."""
 
     learning_rate: float = Field(1e-4, gt=0)
     """Peak learning rate of AdamW."""
@@ -142,7 +142,7 @@ class DpoTraining(Training):
         return self
 
     def identity(self) -> Json:
-        """What the result depends on."""
+        """All that decides the result."""
         return {name: value for name, value in self.to_json().items() if name != "fast"}
 
     @property
@@ -153,12 +153,12 @@ class DpoTraining(Training):
 
     @property
     def trl_terms(self) -> dict[str, float]:
-        """Those of ``terms`` that are TRL's."""
+        """The loss terms that are TRL's."""
         return {name: weight for name, weight in self.terms.items() if name in TRL_LOSSES}
 
     @property
     def our_terms(self) -> dict[str, float]:
-        """Those of ``terms`` that are in ``training/losses.py``."""
+        """The loss terms that are in ``training/losses.py``."""
         return {name: weight for name, weight in self.terms.items() if name in OUR_LOSSES}
 
     @property

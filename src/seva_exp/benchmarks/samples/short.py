@@ -10,7 +10,7 @@ from seva_exp.benchmarks.textvqa import MARK, PEOPLE
 
 
 def gqa(root: Path, cases: list[ScenePicture]) -> None:
-    """As VLMEvalKit's table."""
+    """GQA in small, as VLMEvalKit's table."""
     rows: list[dict] = []
     for case in cases:
         questions = [qa for type_ in ("color", "kind", "relation") if (qa := case.ask(type_))]
@@ -22,7 +22,7 @@ def gqa(root: Path, cases: list[ScenePicture]) -> None:
 
 
 def textvqa(root: Path, cases: list[ScenePicture]) -> None:
-    """What the cards say; two of the ten people misread it."""
+    """TextVQA in small: reading text cards; two of the ten people misread it."""
     rows, prompts = [], []
     for number, case in enumerate(cases):
         qa = case.ask("text")
