@@ -27,7 +27,7 @@ class Step:
     loss: float
     gradients: dict[str, torch.Tensor]
     metrics: dict[str, list[float]]
-    said: str
+    description: str
 
 
 def moved(trainer: PreferenceTrainer) -> None:
