@@ -27,7 +27,7 @@ from seva_exp.data import ShapesData
 from seva_exp.decoding import HfGeneration
 from seva_exp.experiment import run
 from seva_exp.experiment.graph import graph
-from seva_exp.inputs.views import Draw
+from seva_exp.inputs.views import ViewDraw
 from seva_exp.methods import SevaMethod
 from seva_exp.preferences.filters import EqualFilter, LengthRatioFilter
 from seva_exp.report.gallery import example_card
@@ -147,7 +147,7 @@ def test_one_source_is_drawn_for_each_sample(store, tmp_path):
     aug = {"edited": SwapWords(share=1.0), "noise": DiffusionNoise(step=900)}
     method = SevaMethod(negatives="one", weights={"edited": 2})
     report = go(those(aug=aug, method=method), tmp_path, store, stop_after="pairs")
-    draw = Draw((("edited", 2.0), ("noise", 1.0)))
+    draw = ViewDraw((("edited", 2.0), ("noise", 1.0)))
     fell = {id: draw(0, id) for id in answers(report, "clean")}
     assert set(fell.values()) == {"edited", "noise"}
     for view in ("edited", "noise"):

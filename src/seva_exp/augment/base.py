@@ -36,7 +36,7 @@ class Source(Spec):
         (such as ``aug.mild``) names the source in the error."""
 
     def identity(self) -> Json:
-        """What the result depends on: the fields, and the contents of files behind them. Never a
+        """All that decides the result: the fields, and the contents of files behind them. Never a
         path of this machine."""
         return self.to_json()
 

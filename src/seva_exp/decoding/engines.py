@@ -69,5 +69,6 @@ def _server(
 
 
 def purpose_of(view: View) -> str:
-    """What a view's draws are made for."""
+    """The purpose that seeds a view's draws: its stream is in it, never its name, so that two names
+    of one view share answers."""
     return f"sampling/{view.augmentation.stream if view.augmentation else CLEAN}"

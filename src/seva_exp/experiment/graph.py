@@ -119,7 +119,7 @@ def _round(experiment: Experiment, samples: Samples, before: Align | None, suffi
     draw = method.draw(experiment.aug)
     clean = ask(view=CLEAN, augmentation=None, asking=method.careful)
     negatives: list[Answers | Rejected] = []
-    for name in method.asked(experiment.aug):
+    for name in method.active_views(experiment.aug):
         source = experiment.aug[name]
         if isinstance(source, TextSource):
             negatives.append(Rejected(clean, name, source, experiment.seed, draw, suffix))

@@ -31,7 +31,7 @@ def _shapes() -> dict[str, AnyBenchmark]:
 
 
 class Experiment(Spec):
-    """What is computed. Equal experiments have equal keys, on any machine."""
+    """An experiment: what is computed. Equal experiments have equal keys, on any machine."""
 
     seed: int = Field(0, ge=0)
     """Every random choice draws from (seed, purpose, sample id)."""
@@ -75,13 +75,13 @@ class Experiment(Spec):
                 f"benchmark.{judged[0]}: a judge scores its answers, and judge=none. Add "
                 "judge=openai or judge=server (docs/benchmarks.md), or leave it out."
             )
-        asked = self.method.asked(self.aug)
+        active = self.method.active_views(self.aug)
         for need, loss in self.dpo.needs.items():
             having = sorted(kind for kind in SOURCES if need in SOURCES[kind].gives)
-            if not any(need in self.aug[name].gives for name in asked):
+            if not any(need in self.aug[name].gives for name in active):
                 raise ValueError(
                     f"dpo.loss: its term '{loss}' needs {NEEDS[need]}, and no source of rejected "
-                    f"answers has that (aug: {', '.join(asked)}). Take another loss, or add one "
+                    f"answers has that (aug: {', '.join(active)}). Take another loss, or add one "
                     f"that has, +aug=NAME with NAME one of: {', '.join(having)}."
                 )
         if self.sft is not None and not isinstance(self.method, SticMethod):
@@ -99,15 +99,15 @@ class Experiment(Spec):
 
     @model_validator(mode="after")
     def _sources_fit(self) -> Experiment:
-        """What is asked of the answers, their sources can give."""
-        sources = {name: self.aug[name] for name in self.method.asked(self.aug)}
-        texts = [name for name, source in sources.items() if not source.asks]
-        wordy = f"aug.{texts[0]}" if texts else ""
-        wordy = wordy if self.generation.in_process else f"generation={self.generation.kind}"
+        """The sources of rejected answers have what filters and decoding ask of them."""
+        sources = {name: self.aug[name] for name in self.method.active_views(self.aug)}
+        texts = [f"aug.{name}" for name, source in sources.items() if not source.asks]
+        if not self.generation.in_process:
+            texts.append(f"generation={self.generation.kind}")
         for number, rule in enumerate(self.filters):
-            if wordy and isinstance(rule, LengthRatioFilter) and rule.unit == "tokens":
+            if texts and isinstance(rule, LengthRatioFilter) and rule.unit == "tokens":
                 raise ValueError(
-                    f"filters.{number}.unit=tokens: {wordy} tells no tokens. Take unit=words."
+                    f"filters.{number}.unit=tokens: {texts[0]} tells no tokens. Take unit=words."
                 )
         for name, source in sources.items():
             if source.careful and not self.generation.changed(source.decoding()).seeded:
@@ -118,24 +118,25 @@ class Experiment(Spec):
         return self
 
     @model_validator(mode="after")
-    def _can_be_asked(self) -> Experiment:
+    def _generation_fits(self) -> Experiment:
         """A model that is not loaded here sees pictures and text, and is never aligned."""
         if self.generation.in_process:
             return self
-        asked = f"generation={self.generation.kind}"
+        generation = f"generation={self.generation.kind}"
         for name, augmentation in self.aug.items():
             if isinstance(augmentation, PixelAugmentation):
                 twin = augmentation.image_twin
                 raise ValueError(
                     f"aug.{name}: kind={augmentation.kind} changes pixels behind the model's "
-                    f"processor, where {asked} does not reach. Take its twin on the picture "
+                    f"processor, where {generation} does not reach. Take its twin on the picture "
                     f"itself, +aug={twin} (another view, with a key of its own), or generation=hf."
                 )
         if self.method.rounds > 1 or self.sft is not None:
             field = "sft" if self.sft else f"method.rounds={self.method.rounds}"
             raise ValueError(
-                f"{field}: asks the model that this run has aligned, and {asked} asks another. "
-                f"{'Leave sft out' if self.sft else 'Take method.rounds=1'}, or take generation=hf."
+                f"{field}: asks the model that this run has aligned, and {generation} asks "
+                f"another. {'Leave sft out' if self.sft else 'Take method.rounds=1'}, or take "
+                "generation=hf."
             )
         return self
 
@@ -143,7 +144,7 @@ class Experiment(Spec):
     def title(self) -> str:
         """The name of a run that is given none: method, views, and what is done beside them."""
         words: list[str] = [] if isinstance(self.method, SevaMethod) else [self.method.kind]
-        words.append("+".join(self.method.asked(self.aug)))
+        words.append("+".join(self.method.active_views(self.aug)))
         words += ["sft"] if self.sft else []
         words += [f"rounds={self.method.rounds}"] if self.method.rounds > 1 else []
         described = any(one.describe_and_respond for one in self.benchmark.values())
@@ -151,13 +152,13 @@ class Experiment(Spec):
         return "_".join(words)
 
     def instruction_data(self) -> AnyData | None:
-        """What stage 2 learns from; None where there is no such stage. Where nothing at all is
-        given, it is the embedded world's own, if ``data`` is the embedded world's too."""
+        """The instruction data of stage 2; None where there is no such stage. Where nothing at all
+        is given, it is the embedded world's own, if ``data`` is the embedded world's too."""
         if self.sft is None:
             return None
-        given = self.instructions or InstructData()
-        own = given == InstructData() and isinstance(self.data, ShapesData)
-        return ShapesInstructData() if own else given
+        chosen = self.instructions or InstructData()
+        own = chosen == InstructData() and isinstance(self.data, ShapesData)
+        return ShapesInstructData() if own else chosen
 
     @property
     def judging(self) -> Judge | None:
@@ -168,12 +169,12 @@ class Experiment(Spec):
         """What must still be given before work can start, each with its field. ``data_root`` is
         where official benchmarks lie."""
         instructions = self.instruction_data()
-        said = [
+        found = [
             self.data.lacking("data"),
             instructions.lacking("instructions") if instructions else None,
             *(benchmark.lacking(data_root) for benchmark in self.benchmark.values()),
         ]
-        return list(dict.fromkeys(one for one in said if one))
+        return list(dict.fromkeys(one for one in found if one))
 
     def check_views(self) -> None:
         """The method and its negative views. Raises InputError."""
@@ -182,15 +183,16 @@ class Experiment(Spec):
             augmentation.check(f"aug.{name}")
 
     @property
-    def given(self) -> list[Json]:
-        """All that ``check_given`` looks at."""
-        said = self.to_json()
+    def external_inputs(self) -> list[Json]:
+        """The fields of data, model, benchmarks and judge, which ``check_external_inputs`` looks
+        at."""
+        fields = self.to_json()
         return [
-            said[name] for name in ("data", "instructions", "sft", "model", "benchmark", "judge")
+            fields[name] for name in ("data", "instructions", "sft", "model", "benchmark", "judge")
         ]
 
-    def check_given(self, data_root: Path | None = None) -> None:
-        """What is read from elsewhere: data, model, benchmarks. Raises InputError."""
+    def check_external_inputs(self, data_root: Path | None = None) -> None:
+        """Check data, model, benchmarks and judge. Raises InputError."""
         if not self.data.lacking():
             self.data.check("data")
         instructions = self.instruction_data()

@@ -20,17 +20,17 @@ from seva_exp.core.records import CLEAN, Answer, Drop, Sample, jsonl_writer
 from seva_exp.core.spec import Json
 from seva_exp.data import NOT_DRAWN, AnyData
 from seva_exp.decoding import AnyGeneration
-from seva_exp.inputs.views import Asking, Draw, View
+from seva_exp.inputs.views import PromptDraw, View, ViewDraw
 from seva_exp.models import AnyModel
 from seva_exp.preferences import AnyFilter, Newlines
 from seva_exp.preferences.shards import Shard, Shards
 from seva_exp.stages.artifacts import AnswerArtifact, PairArtifact, SampleArtifact
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
-from seva_exp.stages.processes import Job, launch
-from seva_exp.stages.shown import Example
+from seva_exp.stages.processes import ProcessTask, launch
+from seva_exp.stages.shown import PairExample
 
 if TYPE_CHECKING:
-    from seva_exp.preferences.pairs import Group
+    from seva_exp.preferences.pairs import Candidates
 
 TOLD = 20
 """Unusable samples that are named on the console; drops.jsonl names all."""
@@ -52,7 +52,7 @@ class Samples(Stage):
     data: AnyData
     seed: int
     digests: FileDigests = field(compare=False)
-    plain: Asking | None = None
+    plain: PromptDraw | None = None
     where: str = "data"
 
     @property
@@ -74,7 +74,7 @@ class Samples(Stage):
             jsonl_writer(self.makes(work).file) as sample,
             jsonl_writer(work / "drops.jsonl") as drop,
         ):
-            for one in self._asked_plainly(made) if self.plain else made:
+            for one in self._with_plain_prompts(made) if self.plain else made:
                 if isinstance(one, Sample):
                     samples += 1
                     sample(one)
@@ -82,7 +82,7 @@ class Samples(Stage):
                 drop(one)
                 reasons[one.reason] += 1
                 if one.reason not in (NOT_DRAWN, ANOTHER_ON_IT) and len(left_out) < TOLD:
-                    left_out.append(told(one))
+                    left_out.append(describe_drop(one))
         not_drawn, again = reasons.pop(NOT_DRAWN, 0), reasons.pop(ANOTHER_ON_IT, 0)
         return {
             "samples": samples,
@@ -92,7 +92,7 @@ class Samples(Stage):
             "left_out": left_out,
         }
 
-    def _asked_plainly(self, made: Iterable[Sample | Drop]) -> Iterator[Sample | Drop]:
+    def _with_plain_prompts(self, made: Iterable[Sample | Drop]) -> Iterator[Sample | Drop]:
         """Every picture once, its question replaced."""
         assert self.plain
         kept: dict[str, str] = {}
@@ -126,15 +126,15 @@ class Answers(Stage):
     view: str
     augmentation: AnySource | None
     seed: int
-    asking: Asking | None = None
-    draw: Draw | None = None
+    asking: PromptDraw | None = None
+    draw: ViewDraw | None = None
     adapter: Trained | None = None
     suffix: str = ""
 
     @property
     def label(self) -> str:
-        asked = self.view if self.samples.where == "data" else self.samples.where
-        return f"answers.{asked}{self.suffix}"
+        named = self.view if self.samples.where == "data" else self.samples.where
+        return f"answers.{named}{self.suffix}"
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -166,9 +166,9 @@ class Answers(Stage):
 
         shards, answers = self._shards(work, inputs), self.makes(work).file
         left, start = shards.begin(), time.monotonic()
-        job = Job(partial(self.share, left), self.label, work, inputs, together=False)
+        job = ProcessTask(partial(self.share, left), self.label, work, inputs, together=False)
         if left and context.machine.processes > 1 and self.generation.in_process:
-            done = launch(job, context, shards.told)
+            done = launch(job, context, shards.work_of)
         else:
             done = [job.task(work, inputs, context)]
         seconds = time.monotonic() - start
@@ -176,7 +176,7 @@ class Answers(Stage):
         return summarize(answers, sum(one["tokens"] for one in done), seconds)
 
     def share(self, left: list[Shard], work: Path, inputs: Inputs, context: StageContext) -> Json:
-        """What one process does: it answers shards of ``left`` while there are some."""
+        """One process's share: it answers shards of ``left`` while there are some."""
         from seva_exp.preferences.answers import Asker, answer_shards, write_previews
 
         shards, samples = self._shards(work, inputs), self.samples.makes(inputs["samples"])
@@ -190,7 +190,7 @@ class Answers(Stage):
             self.generation,
             context.placement(work),
         )
-        total, todo = (sum(s.asked for s in of) for of in (shards.all, left))
+        total, todo = (sum(s.questions for s in of) for of in (shards.all, left))
         with context.progress(self.label, total, "answer") as meter:
             if context.rank == 0:
                 meter.update(total - todo)
@@ -220,7 +220,7 @@ class Rejected(Stage):
     view: str
     source: AnyText
     seed: int
-    draw: Draw | None = None
+    draw: ViewDraw | None = None
     suffix: str = ""
 
     @property
@@ -242,21 +242,21 @@ class Rejected(Stage):
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        count = asked = 0
+        count = samples = 0
         with jsonl_writer(self.makes(work).file) as write:
-            for sample, chosen in self._asked(inputs):
-                asked += 1
+            for sample, chosen in self._samples(inputs):
+                samples += 1
                 for answer in self._answers(sample, chosen):
                     count += 1
                     write(answer)
-        if asked and not count:
+        if samples and not count and self.draw is None:
             raise StageError(
-                f"{self.label}: it has a text for none of {asked} samples; are their ids those of "
-                "the file? (the run's samples.jsonl has them)"
+                f"{self.label}: it has a text for none of {samples} samples; has the file "
+                "their ids? (samples.jsonl of the run tells them)"
             )
-        return {"answers": count, "samples": asked}
+        return {"answers": count, "samples": samples}
 
-    def _asked(self, inputs: Inputs) -> Iterator[tuple[Sample, Answer | None]]:
+    def _samples(self, inputs: Inputs) -> Iterator[tuple[Sample, Answer | None]]:
         """Each sample that falls to this source, with its clean answer where that is looked at."""
         samples = self.clean.samples.makes(inputs["samples"]).samples()
         answers: Iterator[Answer | None] = repeat(None)
@@ -270,12 +270,10 @@ class Rejected(Stage):
         """Without tokens: training makes them of the text. An edited answer ends as the clean one
         did."""
         rng = python_rng(self.seed, f"rejected/{self.source.stream}", sample.id)
-        asked, text, stop = "", "", "eos"
-        if chosen:
-            assert chosen.sample_id == sample.id, "answers stand in the samples' order"
-            asked, text, stop = chosen.asked, chosen.text, chosen.stop
-        for said in self.source.texts(sample.id, text, rng):
-            yield Answer(sample.id, self.view, asked, said, (), stop)
+        clean = chosen or Answer(sample.id, CLEAN, "", "", (), "eos")
+        assert clean.sample_id == sample.id, "answers stand in the samples' order"
+        for text in self.source.texts(sample.id, clean.text, rng):
+            yield Answer(sample.id, self.view, clean.asked, text, (), clean.stop)
 
 
 @dataclass(frozen=True)
@@ -314,7 +312,7 @@ class Pairs(Stage):
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         from seva_exp.preferences.pairs import Tally, grouped, make_pairs
 
-        def groups() -> Iterator[Group]:
+        def groups() -> Iterator[Candidates]:
             samples = self.samples.makes(inputs["samples"]).samples()
             clean = self.clean.makes(inputs["clean"]).answers()
             negatives = {
@@ -334,23 +332,23 @@ class Pairs(Stage):
                 (drop if isinstance(made.result, Drop) else pair)(made.result)
         return tally.summary()
 
-    def examples(self, path_of: Callable[[Stage], Path], most: int) -> list[Example]:
+    def examples(self, path_of: Callable[[Stage], Path], most: int) -> list[PairExample]:
         """The first pairs of which every view's picture was kept; a source without a model has
         none to keep."""
-        asked = [one for one in self.negatives if one.needs_model]
-        previews = {one.view: one.makes(path_of(one)).previews() for one in asked}
+        asking = [one for one in self.negatives if one.needs_model]
+        previews = {one.view: one.makes(path_of(one)).previews() for one in asking}
         root = self.samples.data.image_root(path_of(self.samples))
-        found: list[Example] = []
+        found: list[PairExample] = []
         for pair in self.makes(path_of(self)).pairs():
             if len(found) == most:
                 break
             views = [view for view in pair.views if view in previews]
             if all(pair.sample_id in previews[view] for view in views):
                 shown = {view: previews[view][pair.sample_id] for view in views}
-                found.append(Example(pair, root / pair.image.path, shown))
+                found.append(PairExample(pair, root / pair.image.path, shown))
         return found
 
 
-def told(drop: Drop) -> str:
+def describe_drop(drop: Drop) -> str:
     """A drop for a person: what, why, and the numbers behind it."""
     return f"{drop.sample_id}: {drop.reason}" + (f" ({drop.detail})" if drop.detail else "")

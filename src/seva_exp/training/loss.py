@@ -1,4 +1,4 @@
-"""What a loss of our own is, and what it may look at. No heavy import.
+"""A loss of our own: from scores to one value a preference, and what it needs. No heavy import.
 
 Shape legend: N preferences, M rejected answers (all preferences'), V views with a picture (all
 preferences'). Scores are s = beta (log pi(y|m,x) - log pi_ref(y|m,x)) with the clean picture m,
@@ -21,7 +21,7 @@ have it (``augment.Source.gives``), and what it is."""
 
 @dataclass(frozen=True)
 class Scores:
-    """What the losses look at. ``logprob`` [N] is log pi(chosen), summed over its tokens, and
+    """The inputs of the losses. ``logprob`` [N] is log pi(chosen), summed over its tokens, and
     ``chosen`` [N] its score; ``rejected`` [M]; ``views`` [V]: the chosen answer's score with the
     negative view's picture, none unless a loss needs ``images``. ``rejected_owner`` [M] and
     ``view_owner`` [V] name the preference (0..N-1) of each."""
