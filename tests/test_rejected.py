@@ -24,7 +24,7 @@ from seva_exp.core.digests import FileDigests
 from seva_exp.core.randomness import python_rng
 from seva_exp.core.records import Answer, Drop, Pair
 from seva_exp.data import ShapesData
-from seva_exp.decoding import HfGeneration
+from seva_exp.decoding import HfGeneration, ServerGeneration
 from seva_exp.experiment import run
 from seva_exp.experiment.graph import graph
 from seva_exp.inputs.views import ViewDraw
@@ -205,6 +205,14 @@ def test_greedy_answers_have_no_other_candidate():
     assert those(aug=greedy, generation=sampled)
     not_asked = SevaMethod(negatives="one", weights={"again": 0})
     assert those(aug=greedy | {"flip": HorizontalFlip()}, method=not_asked)
+
+
+def test_a_server_can_be_asked_again_and_its_answers_edited(tmp_path):
+    served = ServerGeneration(served_model="x", max_new_tokens=8)
+    aug = {"again": AnotherCandidate(), "edited": SwapWords()}
+    found = stages(those(aug=aug, generation=served), tmp_path)
+    assert found["answers.again"].generation == served.model_copy(update={"temperature": 0.8})
+    assert found["answers.edited"].inputs["clean"].generation == served
 
 
 def test_filters_that_count_tokens_are_refused_by_name():

@@ -3,7 +3,7 @@ here is found. No heavy import."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seva_exp.augment.base import (
     AnswerEdit,
@@ -33,7 +33,7 @@ else:
 """The field types of a config that holds a source, and one that asks no model."""
 
 
-def __getattr__(name: str) -> type[Source]:
+def __getattr__(name: str) -> Any:
     """The classes of ``SOURCES``: ``from seva_exp.augment import DiffusionNoise``."""
     for cls in SOURCES.values():
         if cls.__name__ == name:
