@@ -225,7 +225,7 @@ def test_filters_that_count_tokens_are_refused_by_name():
 def test_a_loss_is_refused_by_its_own_name_where_no_source_has_what_it_needs(monkeypatch):
     for loss in ("image", {"sigmoid": 1.0, "image": 0.5}):
         spec = DpoTraining(loss=loss)
-        with pytest.raises(ValueError, match=r"term 'image' needs the picture .*\(aug: edited\)"):
+        with pytest.raises(ValueError, match=r"term 'image' needs a picture .*\(aug: edited\)"):
             those(aug={"edited": SwapWords()}, dpo=spec)
         assert those(aug={"edited": SwapWords(), "noise": DiffusionNoise()}, dpo=spec)
 

@@ -60,7 +60,7 @@ MISTAKES = [
     (["method=stic", "sft=stic", "generation=server"], "Leave sft out, or take generation=hf."),
     (["+aug=moco", "instructions.path=x"], "data@instructions=instruct"),
     (["+aug=moco", "dpo.loss=sigmod"], "Did you mean 'sigmoid'"),
-    (["+aug=bad_prompt", "dpo=mdpo"], "no negative view changes the picture"),
+    (["+aug=bad_prompt", "dpo=mdpo"], "no source of rejected answers has that (aug: bad_prompt)"),
     (["+aug=moco", "filters=equal"], "filters=[equal,empty]"),
     (["+aug=moco", "filters=[eqal]"], "Did you mean 'equal'"),
     (["+aug=moco", "filters=[{kind: similarity, maxx: 3}]"], "Did you mean 'max'"),

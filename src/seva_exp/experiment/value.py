@@ -77,12 +77,10 @@ class Experiment(Spec):
             )
         active = self.method.active_views(self.aug)
         for need, loss in self.dpo.needs.items():
-            having = sorted(kind for kind in SOURCES if need in SOURCES[kind].gives)
             if not any(need in self.aug[name].gives for name in active):
                 raise ValueError(
                     f"dpo.loss: its term '{loss}' needs {NEEDS[need]}, and no source of rejected "
-                    f"answers has that (aug: {', '.join(active)}). Take another loss, or add one "
-                    f"that has, +aug=NAME with NAME one of: {', '.join(having)}."
+                    f"answers has that (aug: {', '.join(active)}). Add one, or take another loss."
                 )
         if self.sft is not None and not isinstance(self.method, SticMethod):
             raise ValueError(

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from torch import Tensor
 
-NEEDS = {"images": "the picture that a negative view showed"}
+NEEDS = {"images": "a picture that a negative view changed, as +aug=diffusion_noise does"}
 """What a loss may need beside the answers: its name, as sources of rejected answers say that they
-have it (``augment.Source.gives``), and what it is."""
+have it (``augment.Source.gives``), and what it is, with an example of a source."""
 
 
 @dataclass(frozen=True)
