@@ -36,7 +36,7 @@ def test_files_and_messages_that_the_page_names_exist() -> None:
 # ViP-LLaVA: LLaVA with the features of several layers of the tower. No preset names it.
 FILE = '''"""ViP-LLaVA."""
 
-from seva_exp.models.family import Family, Vision
+from seva_exp.models.family import Family, VisionModules
 from seva_exp.models.pixels import Tiles
 
 
@@ -46,7 +46,7 @@ class VipLlava(Family):
     model_types = ("vipllava",)
     proven = ("llama",)
     pixels = Tiles()
-    vision = Vision(("vision_tower",), "multi_modal_projector")
+    vision = VisionModules(("vision_tower",), "multi_modal_projector")
 '''
 YAML = "kind: hub\npath: {path}\nsystem_prompt: {system}\npad_to_square: true\n"
 
