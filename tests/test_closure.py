@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from seva_exp import Machine, Options, experiment
-from seva_exp.core.closure import EXCEPT, Closure, code_digest, code_of
+from seva_exp.core.closure import Closure, code_digest, code_of
 from seva_exp.core.environment import CODE
+from seva_exp.core.package import EXCEPT
 from seva_exp.core.syntax import Module, shape
 from seva_exp.runs.events import Listener, Outcome
 from seva_exp.stages import Answers, Pairs, Samples
@@ -32,7 +33,7 @@ SCORED = {"evaluate", "judge", "compare"}
 def _parsed_once() -> Iterator[None]:
     """Of one copy after the other all files but one are the same."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seva_exp.core.closure.Module", cache(Module))
+        patch.setattr("seva_exp.core.package.Module", cache(Module))
         yield
 
 
