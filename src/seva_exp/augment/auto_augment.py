@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+from PIL import Image
 
 from seva_exp.augment import policies
 from seva_exp.augment.base import ImageAugmentation
-
-if TYPE_CHECKING:
-    from PIL import Image
-
 
 Rule = tuple[str, float, int]
 """An operation, its probability, and its level (0 .. 9; of no meaning where nothing scales)."""

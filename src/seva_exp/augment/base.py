@@ -6,11 +6,12 @@ import random
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from PIL import Image
+
 from seva_exp.core.spec import Json, Spec
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
 
 Space = Literal["image", "pixels", "prompt"]
 

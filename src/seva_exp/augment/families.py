@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import random
 from abc import abstractmethod
-from typing import TYPE_CHECKING
 
+from PIL import Image
 from pydantic import Field, model_validator
 
 from seva_exp.augment import operations
 from seva_exp.augment.base import ImageAugmentation
 from seva_exp.augment.ranges import check_range
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class RandomlyApplied(ImageAugmentation):

@@ -12,11 +12,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from seva_exp.benchmarks.base import Metric, Question, Scored
+from seva_exp.benchmarks.base import Metric, Question
 from seva_exp.benchmarks.files import BenchmarkFiles, Picture, Row, columns
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.letters import letter_or_text, lettered
 from seva_exp.benchmarks.official import Item, Official, Rule, accuracies, right_or_wrong
+from seva_exp.benchmarks.question import Scored
 from seva_exp.core.records import Prediction
 from seva_exp.core.spec import Json
 

@@ -19,7 +19,6 @@ from seva_exp.benchmarks.base import (
     Hasher,
     Metric,
     Question,
-    Scored,
     accuracy,
     ratio,
 )
@@ -34,6 +33,7 @@ from seva_exp.benchmarks.files import (
 )
 from seva_exp.benchmarks.judging import OWN, Judging
 from seva_exp.benchmarks.protocols import Protocol, load_protocol
+from seva_exp.benchmarks.question import Scored
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import Prediction
 from seva_exp.core.spec import Json, digest

@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
+from PIL.Image import Image
 from pydantic import Field
 
 from seva_exp.benchmarks.base import Benchmark, Metric, Question, accuracy, ratio
@@ -21,11 +22,16 @@ from seva_exp.benchmarks.describe import DescribeAndRespond
 from seva_exp.benchmarks.mentions import DESCRIBE, mention_counts, mention_metrics
 from seva_exp.core.randomness import python_rng
 from seva_exp.core.records import Prediction
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from seva_exp.world import Scene
+from seva_exp.world import (
+    QUESTIONS,
+    UNBIASED,
+    Scene,
+    describe,
+    draw,
+    existence,
+    mentions,
+    sample_scene,
+)
 
 POPE_SPLITS = ("random", "popular", "adversarial")
 VQA_TYPES = ("color", "kind", "count", "position", "relation", "text")
@@ -60,8 +66,6 @@ class ShapesBenchmark(Benchmark):
 
     def scene(self, index: int) -> tuple[Scene, random.Random]:
         """The picture's scene, and the generator of its questions."""
-        from seva_exp.world import UNBIASED, sample_scene
-
         rng = python_rng(self.seed, "shapes-benchmark", str(index))
         return sample_scene(rng, UNBIASED), rng
 
@@ -71,8 +75,6 @@ class ShapesBenchmark(Benchmark):
             yield from self._of_picture(index)
 
     def _of_picture(self, index: int) -> Iterator[Question]:
-        from seva_exp.world import QUESTIONS, describe, existence
-
         scene, rng = self.scene(index)
         group = f"{index:06d}"
         ask = partial(Question, group=group, load=partial(_draw, scene))
@@ -145,8 +147,6 @@ class ShapesBenchmark(Benchmark):
 
 
 def _draw(scene: Scene) -> Image:
-    from seva_exp.world import draw
-
     return draw(scene)
 
 
@@ -180,8 +180,6 @@ def existence_counts(target: str, text: str) -> tuple[str, float, dict[str, floa
 
 def describe_counts(target: str, text: str) -> tuple[str, float, dict[str, float]]:
     """CHAIR on (colour, kind)."""
-    from seva_exp.world import mentions
-
     said = mentions(text)
     counts = mention_counts(said, mentions(target), text)
     extracted = ", ".join(f"{color or '?'} {kind}" for color, kind in said)

@@ -21,15 +21,16 @@ from typing import Any, NoReturn
 
 from hydra.experimental.callback import Callback
 
-from seva_exp.command.config import how_to_sweep
+from seva_exp.command.config import how_to_add, how_to_sweep, known_fields
 from seva_exp.command.forecast import Forecast
 from seva_exp.command.hydra_private import grid, sweeps_a_grid
 from seva_exp.command.job import BAD_INPUT, DONE, FAILED, INTERRUPTED, Job, interrupt, work
 from seva_exp.command.sweep import Sweep
 from seva_exp.command.sweep_preflight import Faults
+from seva_exp.compare.files import write_comparison
 from seva_exp.core import gpus
 from seva_exp.core.errors import InputError, nearest, suggest
-from seva_exp.core.paths import config_dir, sweeps_dir
+from seva_exp.core.paths import config_dir, options_of, sweeps_dir
 from seva_exp.report.console import say
 
 WITH_VALUE = (
@@ -131,8 +132,6 @@ class Command:
 
     def _compare(self, sweep: Sweep) -> None:
         """The runs that are done side by side, in the sweep's folder."""
-        from seva_exp.compare.files import write_comparison
-
         page = sweep.folder / "compare.html"
         missing = [
             f"{record.told} {record.ended.message or record.state}"
@@ -368,9 +367,6 @@ def _not_installed(group: str, name: str) -> str:
 
 def _explain_key(key: str) -> str:
     """Why ``key=value`` fits nothing in the config."""
-    from seva_exp.command.config import how_to_add, known_fields
-    from seva_exp.core.paths import options_of
-
     group, *rest = key.split(".")
     fields = known_fields()
     if group in ("aug", "benchmark") and rest and rest[0] in options_of(group) and key in fields:

@@ -30,6 +30,7 @@ EXCEPT = {
     "seva_exp.training.throughput": "tokens a second and memory, in a file of their own",
     "seva_exp.stages.shown": "what the pages of a run show",
     "seva_exp.stages.base.Stage.key": "the key itself",
+    "seva_exp.stages.base.Stage.judge_estimate": "what a plan tells of the work",
     "seva_exp.stages.preferences.Answers.prepare": "whether work can start",
     "seva_exp.stages.preferences.Pairs.examples": "what the pages of a run show",
     "seva_exp.stages.training.Alignment.nothing_to_do": "whether there is work",

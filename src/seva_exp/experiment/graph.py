@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import ALIGNED, CLEAN
+from seva_exp.experiment.value import Experiment
 from seva_exp.methods import SticMethod
 from seva_exp.stages import (
     Align,
@@ -25,9 +25,6 @@ from seva_exp.stages import (
     Stage,
     Trained,
 )
-
-if TYPE_CHECKING:
-    from seva_exp.experiment import Experiment
 
 
 def graph(

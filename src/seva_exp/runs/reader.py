@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+from pydantic import TypeAdapter, ValidationError
+
+from seva_exp.benchmarks import AnyBenchmark
 from seva_exp.core.errors import InputError
 from seva_exp.core.paths import MARKER
 from seva_exp.core.records import (
@@ -26,11 +29,9 @@ from seva_exp.core.records import (
 )
 from seva_exp.core.spec import Json
 from seva_exp.core.store import Manifest, Store
+from seva_exp.data import AnyData
+from seva_exp.models import AnyModel
 from seva_exp.runs.links import followed
-
-if TYPE_CHECKING:
-    from seva_exp.benchmarks import AnyBenchmark
-    from seva_exp.models import AnyModel
 
 TRAINING = ("align", "finetune")
 """Kinds of stages that make an adapter."""
@@ -144,10 +145,6 @@ class FinishedRun:
 
     def model(self) -> AnyModel:
         """The base model. Raises InputError for one that this version of seva_exp does not know."""
-        from pydantic import TypeAdapter, ValidationError
-
-        from seva_exp.models import AnyModel
-
         found: TypeAdapter[AnyModel] = TypeAdapter(AnyModel)
         try:
             return found.validate_python(self.config.get("model"))
@@ -157,10 +154,6 @@ class FinishedRun:
 
     def benchmark(self, name: str) -> AnyBenchmark:
         """Raises InputError for one that this version of seva_exp does not know."""
-        from pydantic import TypeAdapter, ValidationError
-
-        from seva_exp.benchmarks import AnyBenchmark
-
         found: TypeAdapter[AnyBenchmark] = TypeAdapter(AnyBenchmark)
         try:
             return found.validate_python((self.config.get("benchmark") or {}).get(name))
@@ -247,10 +240,6 @@ class FinishedRun:
 
     def image_root(self) -> Path | None:
         """Where the samples' pictures lie; None when their source can't be told any more."""
-        from pydantic import TypeAdapter, ValidationError
-
-        from seva_exp.data import AnyData
-
         try:
             data = TypeAdapter(AnyData).validate_python(self.config["data"])
             return data.image_root(self.artifact("samples"))

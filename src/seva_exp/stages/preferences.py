@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from seva_exp.augment import AnyAugmentation
 from seva_exp.core.digests import FileDigests
@@ -17,17 +17,17 @@ from seva_exp.core.records import CLEAN, Drop, Sample, jsonl_writer
 from seva_exp.core.spec import Json
 from seva_exp.data import NOT_DRAWN, AnyData
 from seva_exp.decoding import AnyGeneration
+from seva_exp.decoding.engines import check_engine
 from seva_exp.inputs.views import Asking, Draw, View
 from seva_exp.models import AnyModel
 from seva_exp.preferences import AnyFilter, Newlines
+from seva_exp.preferences.answers import Asker, answer_shards, summarize, write_previews
+from seva_exp.preferences.pairs import Group, Tally, grouped, make_pairs
 from seva_exp.preferences.shards import Shard, Shards
 from seva_exp.stages.artifacts import AnswerArtifact, PairArtifact, SampleArtifact
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.processes import Job, launch
 from seva_exp.stages.shown import Example
-
-if TYPE_CHECKING:
-    from seva_exp.preferences.pairs import Group
 
 TOLD = 20
 """Unusable samples that are named on the console; drops.jsonl names all."""
@@ -138,7 +138,7 @@ class Answers(Stage):
         return {"samples": self.samples, **before}
 
     def prepare(self, machine: Machine) -> None:
-        self.generation.prepare(machine.server, self.model)
+        check_engine(self.generation, machine.server, self.model)
 
     @property
     def _random(self) -> bool:
@@ -158,8 +158,6 @@ class Answers(Stage):
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        from seva_exp.preferences.answers import summarize
-
         shards, answers = self._shards(work, inputs), self.makes(work).file
         left, start = shards.begin(), time.monotonic()
         job = Job(partial(self.share, left), self.label, work, inputs, together=False)
@@ -173,8 +171,6 @@ class Answers(Stage):
 
     def share(self, left: list[Shard], work: Path, inputs: Inputs, context: StageContext) -> Json:
         """What one process does: it answers shards of ``left`` while there are some."""
-        from seva_exp.preferences.answers import Asker, answer_shards, write_previews
-
         shards, samples = self._shards(work, inputs), self.samples.makes(inputs["samples"])
         adapter = self.adapter.makes(inputs["adapter"]).adapter if self.adapter else None
         asker = Asker(
@@ -236,8 +232,6 @@ class Pairs(Stage):
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        from seva_exp.preferences.pairs import Tally, grouped, make_pairs
-
         def groups() -> Iterator[Group]:
             samples = self.samples.makes(inputs["samples"]).samples()
             clean = self.clean.makes(inputs["clean"]).answers()

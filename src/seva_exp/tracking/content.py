@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from seva_exp.benchmarks import BENCHMARKS
 from seva_exp.core.records import ALIGNED, Report, Score
@@ -14,9 +16,6 @@ from seva_exp.core.spec import Json
 from seva_exp.inputs.images import UnusableImage, open_image
 from seva_exp.runs.events import Example, Outcome, Plan
 from seva_exp.runs.links import followed
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 PICTURE_SIDE = 672
 """Largest side of a picture that is sent, in pixels."""
@@ -30,7 +29,7 @@ JOB_TYPES = ("finetune", "align", "pairs", "answers", "evaluate", "samples")
 class Picture:
     """A picture with what is to be read below it."""
 
-    image: Image
+    image: Image.Image
     caption: str
 
 
@@ -147,8 +146,6 @@ def pictures(examples: Sequence[Example]) -> Gallery:
 
 def picture(path: Path, caption: str) -> Picture:
     """The picture as the model saw it; where it can't be read, a gray one with the reason."""
-    from PIL import Image
-
     try:
         image = open_image(path)
     except (UnusableImage, OSError) as error:

@@ -1,0 +1,36 @@
+"""What a benchmark asks, and what a rule or a judge makes of an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from PIL.Image import Image
+
+from seva_exp.core.spec import Json
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a benchmark. ``group`` names what is resampled together and shows one
+    picture; ``max_new_tokens`` bounds the answer; ``details`` is what the scoring rule reads
+    beside the target (choices, a unit)."""
+
+    id: str
+    group: str
+    type: str
+    prompt: str
+    target: str
+    max_new_tokens: int
+    load: Callable[[], Image]
+    details: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a rule or a judge makes of an answer. ``counts`` are what the metrics add up. Without a
+    score (and counts) a judge has to say."""
+
+    extracted: str
+    score: float | None
+    counts: dict[str, float]
