@@ -79,9 +79,9 @@ EDITS = [
     ("stages/preferences.py", "TOLD = 20", "TOLD = 2", {"samples"}),
     ("stages/training.py", "prompt=infuse(template", "prompt=infuse(''", {"infuse"}),
     # artifacts: those who write and those who read them
-    ("stages/artifacts.py", 'path / "pairs.jsonl"', "path / 'x'", {"pairs", "reference", "align"}),
+    ("stages/artifacts.py", '"pairs.jsonl"', "'x'", {"pairs", "reference", "align"}),
     ("stages/artifacts.py", 'path / "adapter"', "path / 'x'", MODEL),
-    ("stages/artifacts.py", 'path / "deltas.jsonl"', "path / 'x'", {"compare"}),
+    ("stages/artifacts.py", '"deltas.jsonl"', "'x'", {"compare"}),
     # another stage is an input: of its code only what is read of it
     ("benchmarks/pope.py", '2 * sums("tp") + sums("fp")', '2 * sums("fp") + sums("fp")', SCORED),
     ("benchmarks/statistics.py", "RESAMPLES = 2000", "RESAMPLES = 200", SCORED),

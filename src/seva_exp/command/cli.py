@@ -66,21 +66,21 @@ class Command:
             kept = [word for word in words if not word.startswith(_OF_A_LAUNCH)]
             self.words = [*kept, "hydra/launcher=basic", f"hydra.sweep.dir={self._scratch}"]
 
-    def begin_sweep(self, folder: Path, jobs: Iterator[Job]) -> None:
-        """Before the first of a sweep's ``jobs``."""
+    def begin_sweep(self, folder: Path, jobs: Iterator[Job], here: bool) -> None:
+        """Before the first of a sweep's ``jobs``. ``here``: they run on this machine."""
         if self._scratch:
             self.forecast = Forecast()
             return
-        self._check(list(jobs))
+        self._check(list(jobs), here)
         gpus.offer(os.environ)
         self.sweep = Sweep(folder, say, _tell)
         self.sweep.watch()
 
-    def _check(self, jobs: Sequence[Job]) -> None:
+    def _check(self, jobs: Sequence[Job], here: bool) -> None:
         """Tell what is wrong with any job before the first begins. The others go on without it, if
         there are others and ``sweep.on_error`` lets them."""
         for job in jobs:
-            self.faults.check(job)
+            self.faults.check(job, here)
         self.faults.tell(_tell)
         if self.faults and (len(self.faults) == len(jobs) or jobs[0].on_error == "stop"):
             raise SystemExit(BAD_INPUT)  # Hydra makes a warning of any other error
@@ -169,7 +169,8 @@ class OnSweep(Callback):
             raise SystemExit(BAD_INPUT)
         with env_override(config.hydra.job.env_set):  # as around each job
             jobs = composed_jobs(config, called.words)
-            called.begin_sweep(Path(config.hydra.sweep.dir), jobs)
+            here = not re.search("Slurm|Ray", config.hydra.launcher._target_)
+            called.begin_sweep(Path(config.hydra.sweep.dir), jobs, here)
 
 
 def composed_jobs(master: Any, words: list[str]) -> Iterator[Job]:

@@ -77,7 +77,7 @@ class Console(Listener):
         report = outcome.report
         say("")
         if report.pairs:
-            say(pair_line(report, outcome.pairs_of or "pairs"))
+            say(pair_line(report, outcome.pairs_stage or "pairs"))
         for example in outcome.examples[:EXAMPLES]:
             say(example_text(example))
         if report.scores:

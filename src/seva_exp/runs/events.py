@@ -57,17 +57,18 @@ class Outcome:
     """Per stage label: what its manifest says of it (answers/s, kept share, drops per reason)."""
     environment: Json = field(default_factory=dict)
     """Versions, device, number format, git commit."""
-    links: dict[str, str] = field(default_factory=dict)
-    """Name in the run's folder -> file of a stage, for what the run is about (adapter, pairs)."""
+    pairs_stage: str = ""
+    """Label of the stage whose pairs are counted and shown; empty where none made any."""
+    adapter_stage: str = ""
+    """Label of the stage that made the final model's adapter; empty where nothing was trained."""
     answered: tuple[Answered, ...] = ()
     """Of every benchmark that both the base and the final model were measured on."""
 
     @property
-    def pairs_of(self) -> str:
-        """The stage whose pairs are counted and shown where there are several (``pairs.round2``),
-        else empty."""
-        label = self.links.get("pairs.jsonl", "").split("/")[0]
-        return "" if label == "pairs" else label
+    def links(self) -> dict[str, str]:
+        """Name in the run's folder -> file of a stage, for what the run is about."""
+        found = {"pairs.jsonl": self.pairs_stage, "adapter": self.adapter_stage}
+        return {name: f"{label}/{name}" for name, label in found.items() if label}
 
 
 class Listener:

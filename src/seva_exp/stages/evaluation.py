@@ -29,6 +29,7 @@ from seva_exp.core.store import Store
 from seva_exp.models import AnyModel
 from seva_exp.stages.artifacts import DeltaArtifact, ScoreArtifact
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
+from seva_exp.stages.labels import about_model
 from seva_exp.stages.processes import Job, launch
 from seva_exp.stages.shown import Answered
 
@@ -55,7 +56,7 @@ class Evaluate(Stage):
 
     @property
     def label(self) -> str:
-        return f"evaluate.{self.which}.{self.benchmark_name}"
+        return about_model(self.name, self.which, self.benchmark_name)
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -151,7 +152,7 @@ class JudgeAnswers(Stage):
 
     @property
     def label(self) -> str:
-        return f"judge.{self.which}.{self.benchmark_name}"
+        return about_model(self.name, self.which, self.benchmark_name)
 
     @property
     def inputs(self) -> Mapping[str, Stage]:

@@ -161,10 +161,13 @@ def made(outcome: Outcome) -> list[Made]:
     config = outcome.plan.config
     told = {"tags": list(tags(config)), "base_model": without_secrets(config.get("model"))}
     found: list[Made] = []
-    for name, kind, link in (("pairs", "dataset", "pairs.jsonl"), ("adapter", "model", "adapter")):
-        path = followed(outcome.plan.dir / outcome.links.get(link, ""))
-        if link in outcome.links and path.exists():
-            stage = stages[outcome.links[link].split("/")[0]]
+    for name, kind, link, label in (
+        ("pairs", "dataset", "pairs.jsonl", outcome.pairs_stage),
+        ("adapter", "model", "adapter", outcome.adapter_stage),
+    ):
+        path = followed(outcome.plan.dir / label / link)
+        if label and path.exists():
+            stage = stages[label]
             inputs = {one.name: one.key for one in found}
             metadata = {"stage": stage.name, "key": stage.key, "inputs": inputs, **told}
             found.append(Made(name, kind, path, stage.key, stage.cached, metadata))
