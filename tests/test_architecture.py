@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from seva_exp.core.closure import Closure
+from seva_exp.stages import STAGES
 
 SOURCE = Path(__file__).parents[1] / "src" / "seva_exp"
 PINS = Path(__file__).parent / "stage_versions.json"
@@ -197,18 +198,11 @@ def unpinned(source: Path = SOURCE) -> list[str]:
     return [name for name in now.keys() | pinned.keys() if now.get(name) != pinned.get(name)]
 
 
-def stage_classes() -> dict[str, type]:
-    from seva_exp import stages
-
-    found = [getattr(stages, name) for name in stages.__all__]
-    return {cls.name: cls for cls in found if hasattr(cls, "version")}
-
-
 def current_pins(source: Path = SOURCE) -> dict[str, list]:
     code = Closure(source)
     return {
         name: [cls.version, code.digest(cls.__module__, cls.__name__)]
-        for name, cls in stage_classes().items()
+        for name, cls in STAGES.items()
     }
 
 

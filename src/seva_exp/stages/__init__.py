@@ -21,22 +21,3 @@ STAGES: dict[str, type[Stage]] = {
     )
 }
 """By name, which is what the labels of a run begin with."""
-
-__all__ = [
-    "STAGES",
-    "Align",
-    "Answers",
-    "Compare",
-    "Evaluate",
-    "FineTune",
-    "Infuse",
-    "Inputs",
-    "JudgeAnswers",
-    "Pairs",
-    "Reference",
-    "Samples",
-    "Stage",
-    "StageContext",
-    "Trained",
-    "paired",
-]

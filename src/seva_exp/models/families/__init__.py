@@ -32,6 +32,3 @@ def _is_family(value: object) -> TypeGuard[type[Family]]:
 def family_of(config: Any) -> Family:
     """The family of a model's config; one that is not here is taken as most are."""
     return families().get(config.model_type, Family())
-
-
-__all__ = ["Family", "families", "family_of"]
