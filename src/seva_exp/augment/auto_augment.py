@@ -54,7 +54,6 @@ class AutoAugment(ImageAugmentation):
     kind: Literal["auto_augment"] = "auto_augment"
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         image = x.copy()
         for name, probability, level in rng.choice(IMAGENET):
             if rng.random() < probability:

@@ -47,7 +47,7 @@ class ImageAugmentation(Augmentation):
 
     @abstractmethod
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """An RGB picture in, an RGB picture out."""
+        """An RGB picture in, an RGB picture out, of the same size where nothing else is said."""
 
 
 class PixelAugmentation(Augmentation):

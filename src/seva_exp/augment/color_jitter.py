@@ -34,6 +34,5 @@ class ColorJitter(ImageAugmentation):
     )
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         strengths = (self.brightness, self.contrast, self.saturation, self.hue)
         return operations.jitter(x, operations.draw_jitter(rng, *strengths))

@@ -31,5 +31,4 @@ class GaussianBlur(ImageAugmentation):
         return self
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         return operations.blur(x, rng.uniform(self.radius_min, self.radius_max))

@@ -19,5 +19,4 @@ class HorizontalFlip(RandomlyApplied):
     kind: Literal["horizontal_flip"] = "horizontal_flip"
 
     def change(self, x: Image.Image) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         return operations.flip(x)

@@ -25,7 +25,6 @@ class LowResolution(ImageAugmentation):
     )
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         share = self.side / min(x.size)
         if share >= 1:
             return x.copy()

@@ -55,7 +55,6 @@ class ObjectMask(ImageAugmentation):
         return [operations.draw_crop(rng, width, height, area, ratio) for _ in range(count)]
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         out = x.copy()
         for box in self.draw(rng, x.width, x.height):
             self._hide(out, box)

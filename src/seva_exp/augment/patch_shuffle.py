@@ -24,7 +24,6 @@ class PatchShuffle(ImageAugmentation):
     grid: int = Field(4, ge=2, le=64, description="cells a side; more destroy more")
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         boxes = cells(x.width, x.height, self.grid)
         out = x.copy()
         for box, source in zip(boxes, cycle(rng, len(boxes)), strict=True):

@@ -36,7 +36,6 @@ class RandAugment(ImageAugmentation):
         return self
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         share = self.magnitude / (self.bins - 1)
         image = x.copy()
         for _ in range(self.operations):

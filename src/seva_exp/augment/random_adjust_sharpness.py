@@ -23,5 +23,4 @@ class RandomAdjustSharpness(RandomlyApplied):
     )
 
     def change(self, x: Image.Image) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         return operations.scale_sharpness(x, self.factor)

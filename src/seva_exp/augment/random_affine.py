@@ -53,7 +53,6 @@ class RandomAffine(ImageAugmentation):
         return degrees, shift, rng.uniform(self.scale_min, self.scale_max)
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         degrees, shift, scale = self.draw(rng, x.width, x.height)
         cos, sin = (scale * f(math.radians(degrees)) for f in (math.cos, math.sin))
         center = (x.width / 2, x.height / 2)

@@ -19,5 +19,4 @@ class RandomAutocontrast(RandomlyApplied):
     kind: Literal["random_autocontrast"] = "random_autocontrast"
 
     def change(self, x: Image.Image) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         return operations.autocontrast(x)

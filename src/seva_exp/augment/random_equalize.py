@@ -19,5 +19,4 @@ class RandomEqualize(RandomlyApplied):
     kind: Literal["random_equalize"] = "random_equalize"
 
     def change(self, x: Image.Image) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         return operations.equalize(x)

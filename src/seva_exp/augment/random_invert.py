@@ -19,5 +19,4 @@ class RandomInvert(RandomlyApplied):
     kind: Literal["random_invert"] = "random_invert"
 
     def change(self, x: Image.Image) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         return operations.invert(x)

@@ -21,5 +21,4 @@ class RandomPosterize(RandomlyApplied):
     bits: int = Field(2, ge=1, le=8, description="bits kept per channel; SeVa: 2")
 
     def change(self, x: Image.Image) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         return operations.posterize(x, self.bits)

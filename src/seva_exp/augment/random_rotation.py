@@ -33,5 +33,4 @@ class RandomRotation(ImageAugmentation):
         return self
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         return operations.rotate(x, rng.uniform(self.degrees_min, self.degrees_max))

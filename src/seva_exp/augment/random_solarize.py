@@ -23,5 +23,4 @@ class RandomSolarize(RandomlyApplied):
     )
 
     def change(self, x: Image.Image) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         return operations.solarize(x, self.threshold)

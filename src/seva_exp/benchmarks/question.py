@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from PIL.Image import Image
 
+from seva_exp.core.records import Prediction
 from seva_exp.core.spec import Json
 
 
@@ -24,6 +25,12 @@ class Question:
     max_new_tokens: int
     load: Callable[[], Image]
     details: Json = field(default_factory=dict)
+
+    def answered(self, text: str, scored: Scored) -> Prediction:
+        """With what the model said, and what that is worth."""
+        asked = (self.id, self.group, self.type, self.prompt)
+        found = (scored.extracted, self.target, scored.score, scored.counts)
+        return Prediction(*asked, text, *found)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,6 @@ class HtmlReport(Listener):
         self._skipped: dict[str, str] = {}
 
     def planned(self, plan: Plan) -> None:
-        """A run begins."""
         self._skipped = {}
 
     def stage_skipped(self, stage: PlannedStage, reason: str) -> None:

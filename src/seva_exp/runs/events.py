@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from seva_exp.core.records import Report, StageResult
 from seva_exp.core.spec import Json
@@ -103,35 +105,16 @@ class Listener:
 
 
 class Listeners(Listener):
-    """Several listeners as one."""
+    """Several listeners as one, each told in turn of what stands between plan and end."""
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
-        self._all = listeners
+        for name in (
+            *("planned", "stage_started", "waiting", "warned"),
+            *("stage_skipped", "logged", "stage_finished"),
+        ):
+            setattr(self, name, partial(_tell, [getattr(one, name) for one in listeners]))
 
-    def planned(self, plan: Plan) -> None:
-        for listener in self._all:
-            listener.planned(plan)
 
-    def stage_started(self, stage: PlannedStage) -> None:
-        for listener in self._all:
-            listener.stage_started(stage)
-
-    def waiting(self, stage: PlannedStage) -> None:
-        for listener in self._all:
-            listener.waiting(stage)
-
-    def warned(self, text: str) -> None:
-        for listener in self._all:
-            listener.warned(text)
-
-    def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
-        for listener in self._all:
-            listener.stage_skipped(stage, reason)
-
-    def logged(self, stage: str, step: int, values: Json) -> None:
-        for listener in self._all:
-            listener.logged(stage, step, values)
-
-    def stage_finished(self, result: StageResult, metrics: Json) -> None:
-        for listener in self._all:
-            listener.stage_finished(result, metrics)
+def _tell(listeners: Sequence[Callable[..., None]], *values: Any) -> None:
+    for listener in listeners:
+        listener(*values)
