@@ -35,7 +35,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Scored:
-    """What a rule or a judge makes of an answer. ``counts`` are what the metrics add up. Without a
+    """An answer's score by a rule or a judge. ``counts`` are what the metrics add up. Without a
     score (and counts) a judge has to say."""
 
     extracted: str

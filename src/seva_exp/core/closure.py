@@ -80,11 +80,11 @@ class Closure:
         """16 hex characters for the stage's class. Raises OSError where a file cannot be read."""
         found = self.of(module, stage)
         known = ((unit, self._known[unit][0]) for unit in sorted(found))
-        text = "\n".join(f"{unit}: {said}" for unit, said in known if said)
+        text = "\n".join(f"{unit}: {text_of}" for unit, text_of in known if text_of)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def of(self, module: str, stage: str) -> set[Unit]:
-        """All that the stage's class uses."""
+        """All code that the stage's class uses."""
         left: list[Unit] = list(self._source.members((module, stage)))
         found: set[Unit] = set()
         while left:

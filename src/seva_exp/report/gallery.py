@@ -15,7 +15,7 @@ from PIL.Image import Image
 
 from seva_exp.core.spec import Json
 from seva_exp.inputs.images import UnusableImage, open_image
-from seva_exp.runs.events import Example
+from seva_exp.runs.events import PairExample
 
 SIDE = 336
 """Largest side of an inlined picture, in pixels."""
@@ -23,7 +23,7 @@ SMALL = 112
 """Pictures up to this side keep their pixels: lossless, and enlarged without smoothing."""
 
 
-def example_card(example: Example) -> Json:
+def example_card(example: PairExample) -> Json:
     """One pair: the clean answer, and per view what it showed and what was said of it."""
     pair = example.pair
     return {

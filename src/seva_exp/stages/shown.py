@@ -12,7 +12,7 @@ from seva_exp.core.records import Pair
 
 
 @dataclass(frozen=True)
-class Example:
+class PairExample:
     """A pair with its pictures: the clean image file and, per negative view, what it showed."""
 
     pair: Pair
@@ -22,7 +22,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Answered:
-    """What base and final model said on one benchmark: two files of predictions in one order.
+    """Base's and final model's answers to one benchmark: two files of predictions in one order.
     ``pictures`` tells, of some sample ids, how each one's picture is loaded."""
 
     benchmark: str
