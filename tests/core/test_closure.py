@@ -185,10 +185,10 @@ TREE = {
         "@keep\ndef found(): return 7\n"
     ),
     "types.py": "class Kind: ...\n",
-    "core/modules.py": "def modules_of(package): return package\n",
+    "core/modules.py": "def classes_of(package): return package\n",
     "kinds/__init__.py": (
-        "from seva_exp.core.modules import modules_of\n"
-        "def kinds(): return modules_of(__name__)\n"
+        "from seva_exp.core.modules import classes_of\n"
+        "def kinds(): return classes_of(__name__)\n"
         "def sorts(): return 1\n"
     ),
     "kinds/first.py": "from seva_exp.helps import Said\nKIND = Said\n",

@@ -1,15 +1,23 @@
-"""The modules of a package, found by looking: a file that is put there is part of it."""
+"""The classes of a package, found by looking: a file that is put there is part of it."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from pkgutil import iter_modules
-from types import ModuleType
+from typing import TypeVar
+
+Base = TypeVar("Base")
 
 
-def modules_of(package: str) -> list[ModuleType]:
-    """All modules of a package, imported, by name; packages in it are left out. To be called as
-    ``modules_of(__name__)`` in the package itself: so core/closure.py knows of them."""
+def classes_of(package: str, base: type[Base]) -> list[type[Base]]:
+    """The classes that derive from ``base`` and stand in a module of the package, by the modules'
+    names; packages in it are left out. To be called as ``classes_of(__name__, ...)`` in the package
+    itself: so core/closure.py knows of its modules."""
     found = iter_modules(import_module(package).__path__)
-    names = sorted(one.name for one in found if not one.ispkg)
-    return [import_module(f"{package}.{name}") for name in names]
+    modules = [import_module(f"{package}.{one.name}") for one in found if not one.ispkg]
+    return [
+        cls
+        for module in sorted(modules, key=lambda module: module.__name__)
+        for cls in vars(module).values()
+        if isinstance(cls, type) and issubclass(cls, base) and cls.__module__ == module.__name__
+    ]

@@ -7,8 +7,8 @@ import ast
 from seva_exp.core.package import ALWAYS, PACKAGE, STAGES, WHOLE, Package, Unit
 from seva_exp.core.syntax import brought
 
-EVERY = (f"{PACKAGE}.core.modules", "modules_of")
-"""What is called with ``__name__`` to have all modules of a package."""
+EVERY = (f"{PACKAGE}.core.modules", "classes_of")
+"""What is called with ``__name__`` to have the classes of all modules of a package."""
 
 
 class Reader(ast.NodeVisitor):
