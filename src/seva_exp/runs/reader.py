@@ -195,7 +195,8 @@ class FinishedRun:
         """A model's answers to a benchmark, scored as its scores are: where a judge scored them, as
         the judge has left them."""
         judged = about_model(JudgeAnswers.name, model, benchmark)
-        label = judged if self.key(judged) else about_model(Evaluate.name, model, benchmark)
+        known = any(stage.name == judged for stage in self.report.stages)
+        label = judged if known else about_model(Evaluate.name, model, benchmark)
         return ScoreArtifact(self.artifact(label)).file
 
     def predictions(self, model: str, benchmark: str) -> list[Prediction]:
