@@ -89,9 +89,8 @@ def _know_the_code(names: list[str]) -> None:
         from seva_exp import stages
         from seva_exp.core import closure
 
-        for cls in map(vars(stages).get, stages.__all__):
-            if hasattr(cls, "version"):
-                closure.code_of(cls)
+        for cls in stages.STAGES.values():
+            closure.code_of(cls)
 
 
 def do(words: list[str], cwd: str, environment: dict[str, str], imported: Path) -> None:

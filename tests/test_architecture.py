@@ -7,11 +7,16 @@ import ast
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 from seva_exp.core.closure import Closure
+from seva_exp.stages import STAGES
 
 SOURCE = Path(__file__).parents[1] / "src" / "seva_exp"
 PINS = Path(__file__).parent / "stage_versions.json"
@@ -43,35 +48,94 @@ def level_of(module: str) -> int:
     raise AssertionError(f"seva_exp.{module} has no level: add it to LEVELS")
 
 
-def runtime_imports(tree: ast.AST) -> list[str]:
-    """Names imported from seva_exp, without those under ``if TYPE_CHECKING``."""
-    found = []
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            continue
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("seva_exp"):
-            parts = (node.module or "").split(".")
-            found += [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
-        elif isinstance(node, ast.Import):
-            found += [a.name.split(".")[1] for a in node.names if a.name.startswith("seva_exp.")]
-        else:
-            found += runtime_imports(node)
-    return found
+@dataclass(frozen=True)
+class Imported:
+    """A module that another one imports. ``late``: inside a function; ``typing``: for annotations
+    alone."""
+
+    name: str
+    late: bool
+    typing: bool
 
 
-@pytest.mark.parametrize(
-    "file", sorted(SOURCE.rglob("*.py")), ids=lambda f: str(f.relative_to(SOURCE))
-)
-def test_imports_only_go_down(file: Path):
+@cache
+def imports_of(module: str) -> list[Imported]:
+    """What stands in a module of the package: modules of its own, and names of others'."""
+    return list(_found(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
+
+
+def _found(node: ast.AST, late: bool = False, typing: bool = False) -> Iterator[Imported]:
+    for part in ast.iter_child_nodes(node):
+        names = []
+        if isinstance(part, ast.Import):
+            names = [alias.name for alias in part.names]
+        elif isinstance(part, ast.ImportFrom):
+            inside = (f"{part.module}.{alias.name}" for alias in part.names)
+            names = [name if name in MODULES else part.module for name in inside]
+        yield from (Imported(name, late, typing) for name in names)
+        function = isinstance(part, ast.FunctionDef)
+        checking = isinstance(part, ast.If) and ast.unparse(part.test) == "TYPE_CHECKING"
+        yield from _found(part, late or function, typing or checking)
+
+
+def module_name(file: Path) -> str:
+    parts = ("seva_exp", *file.relative_to(SOURCE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(file): file for file in sorted(SOURCE.rglob("*.py"))}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_only_go_down(module: str):
     # What is run with -m stands above all; nothing imports it.
-    parts = file.relative_to(SOURCE).with_suffix("").parts
+    parts = module.split(".")[1:] or ["__init__"]
     own = "__main__" if parts[-1] == "__main__" else parts[0]
     level = level_of(own)
-    for name in runtime_imports(ast.parse(file.read_text(encoding="utf-8"))):
-        if name == own:
-            continue
-        other = level_of(name)
-        assert other < level, f"{own} imports {name} upward or sideways"
+    for one in imports_of(module):
+        name = one.name.split(".")[1] if one.name.startswith("seva_exp.") else own
+        assert name == own or level_of(name) < level, f"{own} imports {name} upward or sideways"
+
+
+def test_no_modules_import_each_other():
+    """Neither in functions nor for annotations: a type that two need lies below both."""
+    edges = {module: {one.name for one in imports_of(module)} & set(MODULES) for module in MODULES}
+    tuple(TopologicalSorter(edges).static_order())  # raises CycleError, which names the circle
+
+
+def test_own_modules_are_imported_for_annotations_alone_by_the_package_only():
+    """Its names are loaded when they are first used; elsewhere an import is light, or a protocol of
+    ``core.interfaces`` does."""
+    typing = {m for m in MODULES for one in imports_of(m) if one.typing and one.name in MODULES}
+    assert typing <= {"seva_exp", "seva_exp.stages.base"}
+
+
+HEAVY = {
+    *("torch", "transformers", "trl", "peft", "accelerate", "wandb", "trackio", "kornia"),
+    *("datasets", "httpx2", "hydra", "rapidfuzz", "numpy", "safetensors", "wandb_workspaces"),
+}
+
+
+def test_own_modules_are_imported_late_only_if_they_bring_something_heavy():
+    for module in MODULES:
+        late = {one.name for one in imports_of(module) if one.late} & set(MODULES)
+        needless = [name for name in late if not brought(name) - brought(module)]
+        assert not needless, f"{module} can import at its top: {needless}"
+
+
+@cache
+def brought(module: str) -> set[str]:
+    """The heavy libraries that importing a module loads."""
+    loaded: set[str] = set()
+    left = {module}
+    while left:
+        name = left.pop()
+        loaded.add(name)
+        early = {one.name for one in imports_of(name) if not (one.late or one.typing)}
+        package = {name.rpartition(".")[0]} & set(MODULES)
+        loaded |= early - set(MODULES)
+        left |= (package | early & set(MODULES)) - loaded
+    return {name.split(".")[0] for name in loaded} & HEAVY
 
 
 HYDRA = ("command/cli.py", "command/hydra_private.py")
@@ -114,19 +178,7 @@ def test_a_dependency_s_private_parts_are_used_in_one_module():
     "module", ["seva_exp", "seva_exp.experiment", "seva_exp.command.config", "seva_exp.api"]
 )
 def test_importing_loads_nothing_heavy(module: str):
-    heavy = [
-        "torch",
-        "transformers",
-        "trl",
-        "peft",
-        "wandb",
-        "kornia",
-        "datasets",
-        "httpx2",
-        "hydra",
-        "rapidfuzz",
-    ]
-    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, {module}; print([m for m in {HEAVY} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 
@@ -146,18 +198,11 @@ def unpinned(source: Path = SOURCE) -> list[str]:
     return [name for name in now.keys() | pinned.keys() if now.get(name) != pinned.get(name)]
 
 
-def stage_classes() -> dict[str, type]:
-    from seva_exp import stages
-
-    found = [getattr(stages, name) for name in stages.__all__]
-    return {cls.name: cls for cls in found if hasattr(cls, "version")}
-
-
 def current_pins(source: Path = SOURCE) -> dict[str, list]:
     code = Closure(source)
     return {
         name: [cls.version, code.digest(cls.__module__, cls.__name__)]
-        for name, cls in stage_classes().items()
+        for name, cls in STAGES.items()
     }
 
 

@@ -48,8 +48,9 @@ def test_only_a_first_word_yes_or_no_counts(text, said):
     ],
 )
 def test_existence_counts(target, text, correct, yes, twice_hits, f1_below):
-    _, score, counts = existence_counts(target, text)
-    assert score == correct
+    found = existence_counts(target, text)
+    counts = found.counts
+    assert found.score == correct
     assert (counts["correct"], counts["yes"]) == (correct, yes)
     assert (counts["twice_hits"], counts["f1_below"]) == (twice_hits, f1_below)
 
@@ -71,14 +72,15 @@ THERE = "The image shows a red star and a blue moon."
     ],
 )
 def test_describe_counts(text, said, wrong, found, any_wrong):
-    _, score, counts = describe_counts(THERE, text)
+    scored = describe_counts(THERE, text)
+    counts = scored.counts
     assert counts["mentions"] == said
     assert counts["wrong"] == wrong
     assert counts["found"] == found
     assert counts["any_wrong"] == any_wrong
     assert counts["present"] == 2
     assert counts["words"] == len(text.split())
-    assert score == (wrong == 0)
+    assert scored.score == (wrong == 0)
 
 
 def test_every_picture_is_asked_a_balanced_set():

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from seva_exp import Machine, Options, experiment
-from seva_exp.core.closure import EXCEPT, Closure, code_digest, code_of
+from seva_exp.core.closure import Closure, code_digest, code_of
 from seva_exp.core.environment import CODE
+from seva_exp.core.package import EXCEPT
 from seva_exp.core.syntax import Module, shape
 from seva_exp.runs.events import Listener, Outcome
 from seva_exp.stages import Answers, Pairs, Samples
@@ -34,7 +35,7 @@ SCORED = {"evaluate", "judge", "compare"}
 def _parsed_once() -> Iterator[None]:
     """Of one copy after the other all files but one are the same."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seva_exp.core.closure.Module", cache(Module))
+        patch.setattr("seva_exp.core.package.Module", cache(Module))
         yield
 
 
@@ -80,9 +81,9 @@ EDITS = [
     ("stages/preferences.py", "TOLD = 20", "TOLD = 2", {"samples"}),
     ("stages/training.py", "prompt=infuse(template", "prompt=infuse(''", {"infuse"}),
     # artifacts: those who write and those who read them
-    ("stages/artifacts.py", 'path / "pairs.jsonl"', "path / 'x'", {"pairs", "reference", "align"}),
+    ("stages/artifacts.py", '"pairs.jsonl"', "'x'", {"pairs", "reference", "align"}),
     ("stages/artifacts.py", 'path / "adapter"', "path / 'x'", MODEL),
-    ("stages/artifacts.py", 'path / "deltas.jsonl"', "path / 'x'", {"compare"}),
+    ("stages/artifacts.py", '"deltas.jsonl"', "'x'", {"compare"}),
     # another stage is an input: of its code only what is read of it
     ("benchmarks/pope.py", '2 * sums("tp") + sums("fp")', '2 * sums("fp") + sums("fp")', SCORED),
     ("benchmarks/statistics.py", "RESAMPLES = 2000", "RESAMPLES = 200", SCORED),
@@ -189,10 +190,10 @@ TREE = {
         "@keep\ndef found(): return 7\n"
     ),
     "types.py": "class Kind: ...\n",
-    "core/modules.py": "def modules_of(package): return package\n",
+    "core/modules.py": "def classes_of(package): return package\n",
     "kinds/__init__.py": (
-        "from seva_exp.core.modules import modules_of\n"
-        "def kinds(): return modules_of(__name__)\n"
+        "from seva_exp.core.modules import classes_of\n"
+        "def kinds(): return classes_of(__name__)\n"
         "def sorts(): return 1\n"
     ),
     "kinds/first.py": "from seva_exp.helps import Said\nKIND = Said\n",

@@ -3,9 +3,14 @@ what several read from elsewhere is looked at once."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from seva_exp import Experiment, InputError, Machine, Options
+from seva_exp.command.job import Job
+from seva_exp.command.sweep_preflight import Faults
 from seva_exp.core.digests import FileDigests
 from seva_exp.data import FolderData
 from seva_exp.experiment import plan_run, run
@@ -17,6 +22,11 @@ from ..test_methods import small
 
 NOWHERE = FolderData(path="/nowhere")
 UNKNOWN = SevaMethod(weights={"difusion_noise": 2})
+
+
+def as_config(what, machine):
+    values = what.to_json() | {"machine": machine.to_json(), "tracker": {"kind": "none"}}
+    return {name: value for name, value in values.items() if name != "left_out"}
 
 
 def problems(folder, what, **options):
@@ -79,3 +89,45 @@ def test_only_what_the_stages_left_need_must_be_there(tmp_path, monkeypatch):
         run(small(), alone, Options(stop_after="answers.clean"))
     report = run(small(), sharing, Options(stop_after="samples"))
     assert [stage.name for stage in report.stages] == ["samples"]
+
+
+GONE = "machine.device=mps: not on this machine"
+"""Of Linux, where torch need not be loaded to tell."""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="another machine has another GPU")
+def test_a_device_that_is_not_here_is_told_by_all_and_stops_what_would_work_here(tmp_path):
+    what, machine = small(), Machine(runs=str(tmp_path), device="mps")
+    (told,) = Preflight()(what, machine, Options()).absent
+    assert told.startswith(GONE)
+    plan, _ = plan_run(what, machine, Options(dry_run=True), (), FileDigests(tmp_path))
+    assert plan.lacking == (told,)
+    with pytest.raises(InputError, match=GONE):
+        run(what, machine, listeners=[])
+    assert not list(tmp_path.iterdir())
+    faults, job = Faults(), Job(as_config(what, machine), ())
+    faults.check(job, here=False)
+    assert not faults
+    faults.check(job)
+    assert len(faults) == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="another machine has another GPU")
+def test_a_device_is_not_asked_for_where_nothing_is_left_to_do(tmp_path):
+    what, only = small(), Options(stop_after="samples")
+    run(what, Machine(runs=str(tmp_path)), only, listeners=[])
+    elsewhere = Machine(runs=str(tmp_path), device="mps")
+    assert not Preflight()(what, elsewhere, only).absent
+    assert Preflight()(what, elsewhere, Options(stop_after="answers")).absent
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="device files of Linux")
+def test_a_gpu_is_looked_for_without_torch(tmp_path):
+    code = (
+        "import os, sys; os.environ['CUDA_VISIBLE_DEVICES'] = '5'\n"
+        "from seva_exp.core.machine import Machine, absent_device\n"
+        "print([bool(absent_device(Machine(device=d))) for d in ('cuda:1', 'auto', 'cpu')],"
+        " 'torch' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[True, False, False] False"

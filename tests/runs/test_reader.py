@@ -47,7 +47,7 @@ def content(found: FinishedRun) -> list[object]:
     assert root
     samples = found.samples(["shapes-000001"])
     pictures = [(root / one.image.path).read_bytes() for one in samples]
-    return [list(found.pairs()), list(found.reference()), answers, previews, samples, pictures]
+    return [list(found.pairs()), list(found.margins()), answers, previews, samples, pictures]
 
 
 def test_without_symbolic_links_the_same_is_read(without_links, tmp_path, monkeypatch):
@@ -56,8 +56,8 @@ def test_without_symbolic_links_the_same_is_read(without_links, tmp_path, monkey
     linked = a_run(tmp_path / "linked")
     assert (linked.folder / "answers.moco").is_symlink()
     assert content(without_links) == content(linked)
-    pairs, reference, answers, previews, samples, _ = content(linked)
-    assert len(pairs) == len(reference) == linked.report.pairs.kept > 0
+    pairs, margins, answers, previews, samples, _ = content(linked)
+    assert len(pairs) == len(margins) == linked.report.pairs.kept > 0
     assert {view: len(found) for view, found in answers.items()} == {"clean": 1, "moco": 1}
     assert previews["moco"] and samples
     for name in ("negatives/hardness", "reference/margin"):

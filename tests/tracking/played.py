@@ -66,8 +66,7 @@ def an_outcome(plan: Plan) -> Outcome:
     )
     example = PairExample(pair, pictures[0], {"moco": pictures[1]})
     environment = {"device": "cpu", "command": "seva_exp model.api_key=SECRET-THREE"}
-    links = {"pairs.jsonl": "pairs/pairs.jsonl", "adapter": "align/adapter"}
-    return Outcome(plan, report, (example,), ROWS, {}, environment, links)
+    return Outcome(plan, report, (example,), ROWS, {}, environment, "pairs", "align")
 
 
 def play(

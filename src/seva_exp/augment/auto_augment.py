@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+from PIL import Image
 
 from seva_exp.augment import policies
 from seva_exp.augment.base import ImageAugmentation
-
-if TYPE_CHECKING:
-    from PIL import Image
-
 
 Rule = tuple[str, float, int]
 """An operation, its probability, and its level (0 .. 9; of no meaning where nothing scales)."""
@@ -56,7 +54,6 @@ class AutoAugment(ImageAugmentation):
     kind: Literal["auto_augment"] = "auto_augment"
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         image = x.copy()
         for name, probability, level in rng.choice(IMAGENET):
             if rng.random() < probability:

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from PIL import Image
+
 from seva_exp.core.spec import Json, Spec
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
 
 Space = Literal["image", "pixels", "prompt", ""]
 
@@ -104,7 +105,7 @@ class ImageAugmentation(Augmentation):
 
     @abstractmethod
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """An RGB picture in, an RGB picture out."""
+        """An RGB picture in, an RGB picture out, of the same size where nothing else is said."""
 
 
 class PixelAugmentation(Augmentation):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 import random
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
+from PIL import Image, ImageOps
 from pydantic import Field, model_validator
 
 from seva_exp.augment.base import ImageAugmentation
 from seva_exp.augment.ranges import check_range
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class Blend(ImageAugmentation):
@@ -41,8 +39,6 @@ class Blend(ImageAugmentation):
 
     def __call__(self, x: Image.Image, rng: random.Random, *partners: Image.Image) -> Image.Image:
         """RGB in, RGB of the same size out; one partner of any size."""
-        from PIL import Image, ImageOps
-
         (partner,) = partners
         other = ImageOps.fit(partner, x.size)
         share = rng.uniform(self.share_min, self.share_max)

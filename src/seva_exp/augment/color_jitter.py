@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from PIL import Image
 from pydantic import Field
 
 from seva_exp.augment import operations
 from seva_exp.augment.base import ImageAugmentation
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class ColorJitter(ImageAugmentation):
@@ -36,6 +34,5 @@ class ColorJitter(ImageAugmentation):
     )
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         strengths = (self.brightness, self.contrast, self.saturation, self.hue)
         return operations.jitter(x, operations.draw_jitter(rng, *strengths))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from PIL import Image, ImageOps
 from pydantic import Field
 
 from seva_exp.augment.base import ImageAugmentation
 from seva_exp.augment.diffusion_noise import STEPS, DiffusionNoise
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -42,7 +40,6 @@ class DiffusionNoiseImage(ImageAugmentation):
         """RGB in, RGB of ``size`` x ``size`` out."""
         import numpy as np
         import torch
-        from PIL import Image, ImageOps
 
         mean, std = (torch.tensor(values) for values in (CLIP_MEAN, CLIP_STD))
         side = max(x.size)

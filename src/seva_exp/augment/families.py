@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import random
 from abc import abstractmethod
-from typing import TYPE_CHECKING
 
+from PIL import Image
 from pydantic import Field, model_validator
 
 from seva_exp.augment import operations
 from seva_exp.augment.base import ImageAugmentation
 from seva_exp.augment.ranges import check_range
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class RandomlyApplied(ImageAugmentation):
@@ -30,7 +27,6 @@ class RandomlyApplied(ImageAugmentation):
         """The change itself: RGB in, RGB of the same size out."""
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         return self.change(x) if rng.random() < self.probability else x.copy()
 
 
@@ -95,7 +91,6 @@ class Contrastive(ResizedCrop):
         return self
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB of any size in, RGB of ``size`` x ``size`` px out."""
         image = super().__call__(x, rng)
         if rng.random() < self.flip_probability:
             image = operations.flip(image)

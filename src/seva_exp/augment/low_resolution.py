@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from PIL import Image
 from pydantic import Field
 
 from seva_exp.augment.base import ImageAugmentation
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class LowResolution(ImageAugmentation):
@@ -27,9 +25,6 @@ class LowResolution(ImageAugmentation):
     )
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
-        from PIL import Image
-
         share = self.side / min(x.size)
         if share >= 1:
             return x.copy()

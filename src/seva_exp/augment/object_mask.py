@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from PIL import Image, ImageDraw, ImageStat
 from pydantic import Field, model_validator
 
 from seva_exp.augment import operations
 from seva_exp.augment.base import ImageAugmentation
 from seva_exp.augment.ranges import check_range
-
-if TYPE_CHECKING:
-    from PIL import Image
-
 
 BLUR = 0.25
 """Standard deviation of the blur, as a share of the part's shorter side."""
@@ -58,7 +55,6 @@ class ObjectMask(ImageAugmentation):
         return [operations.draw_crop(rng, width, height, area, ratio) for _ in range(count)]
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         out = x.copy()
         for box in self.draw(rng, x.width, x.height):
             self._hide(out, box)
@@ -79,8 +75,6 @@ class ObjectMask(ImageAugmentation):
 
     def _mask(self, width: int, height: int) -> Image.Image:
         """White where the part is; mode L."""
-        from PIL import Image, ImageDraw
-
         if self.shape == "rectangle":
             return Image.new("L", (width, height), 255)
         mask = Image.new("L", (width, height))
@@ -106,8 +100,6 @@ def _color_around(
     image: Image.Image, box: operations.Box, mask: Image.Image
 ) -> tuple[int, int, int]:
     """The mean color of a frame around the part; of the part itself where there is no frame."""
-    from PIL import Image, ImageStat
-
     outer = _grown(box, FRAME * mask.width, FRAME * mask.height, image.size)
     around = Image.new("L", (outer[2] - outer[0], outer[3] - outer[1]), 255)
     around.paste(0, _within(box, outer), mask)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL import Image
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 Box = tuple[int, int, int, int]
 """(left, top, right, bottom) in pixels, right and bottom exclusive."""
@@ -43,8 +41,6 @@ def _central_crop(width: int, height: int, ratio: Range) -> Box:
 
 def resized_crop(image: Image.Image, box: Box, size: int) -> Image.Image:
     """The part in ``box`` as a picture of ``size`` x ``size`` px (bilinear, antialiased)."""
-    from PIL import Image
-
     return image.crop(box).resize((size, size), Image.Resampling.BILINEAR)
 
 
@@ -63,8 +59,6 @@ def affine(
 ) -> Image.Image:
     """The point p goes to ``linear (p - center) + center + shift``, all in pixels (nearest pixel);
     black where nothing comes from."""
-    from PIL import Image
-
     (a, b), (c, d) = linear
     determinant = a * d - b * c
     a, b, c, d = d / determinant, -b / determinant, -c / determinant, a / determinant
@@ -75,8 +69,6 @@ def affine(
 
 def flip(image: Image.Image) -> Image.Image:
     """Left and right exchanged."""
-    from PIL import ImageOps
-
     return ImageOps.mirror(image)
 
 
@@ -87,78 +79,56 @@ def to_gray(image: Image.Image) -> Image.Image:
 
 def blur(image: Image.Image, radius: float) -> Image.Image:
     """Gaussian blur; ``radius`` is its standard deviation in pixels."""
-    from PIL import ImageFilter
-
     return image.filter(ImageFilter.GaussianBlur(radius))
 
 
 def scale_brightness(image: Image.Image, factor: float) -> Image.Image:
     """0 gives black, 1 the picture itself."""
-    from PIL import ImageEnhance
-
     return ImageEnhance.Brightness(image).enhance(factor)
 
 
 def scale_contrast(image: Image.Image, factor: float) -> Image.Image:
     """0 gives the mean gray everywhere, 1 the picture itself."""
-    from PIL import ImageEnhance
-
     return ImageEnhance.Contrast(image).enhance(factor)
 
 
 def scale_saturation(image: Image.Image, factor: float) -> Image.Image:
     """0 gives gray, 1 the picture itself."""
-    from PIL import ImageEnhance
-
     return ImageEnhance.Color(image).enhance(factor)
 
 
 def scale_sharpness(image: Image.Image, factor: float) -> Image.Image:
     """0 gives a smoothed picture, 1 the picture itself, more is sharper."""
-    from PIL import ImageEnhance
-
     return ImageEnhance.Sharpness(image).enhance(factor)
 
 
 def invert(image: Image.Image) -> Image.Image:
     """Every value v becomes 255 - v."""
-    from PIL import ImageOps
-
     return ImageOps.invert(image)
 
 
 def equalize(image: Image.Image) -> Image.Image:
     """Each channel's values spread so that they are about equally frequent."""
-    from PIL import ImageOps
-
     return ImageOps.equalize(image)
 
 
 def autocontrast(image: Image.Image) -> Image.Image:
     """Each channel's values stretched to 0 .. 255."""
-    from PIL import ImageOps
-
     return ImageOps.autocontrast(image)
 
 
 def posterize(image: Image.Image, bits: int) -> Image.Image:
     """Only the highest ``bits`` (1 .. 8) of each value are kept."""
-    from PIL import ImageOps
-
     return ImageOps.posterize(image, bits)
 
 
 def solarize(image: Image.Image, threshold: float) -> Image.Image:
     """Values at or above ``threshold`` are inverted."""
-    from PIL import ImageOps
-
     return ImageOps.solarize(image, threshold)  # type: ignore[arg-type]  # compares only
 
 
 def shift_hue(image: Image.Image, turns: float) -> Image.Image:
     """Rotates the hue by ``turns`` of a full circle, in steps of 1/255."""
-    from PIL import Image
-
     steps = round(turns * HUES) % HUES
     if not steps:
         return image.copy()

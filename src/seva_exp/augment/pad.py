@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from PIL import Image, ImageOps
 from pydantic import Field
 
 from seva_exp.augment.base import ImageAugmentation
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class Pad(ImageAugmentation):
@@ -24,6 +22,4 @@ class Pad(ImageAugmentation):
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
         """RGB in, RGB that is ``2 * padding`` px wider and higher out."""
-        from PIL import ImageOps
-
         return ImageOps.expand(x, self.padding)

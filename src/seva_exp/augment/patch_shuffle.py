@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from PIL import Image
 from pydantic import Field
 
 from seva_exp.augment.base import ImageAugmentation
-
-if TYPE_CHECKING:
-    from PIL import Image
-
 
 Box = tuple[int, int, int, int]
 
@@ -27,9 +24,6 @@ class PatchShuffle(ImageAugmentation):
     grid: int = Field(4, ge=2, le=64, description="cells a side; more destroy more")
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
-        from PIL import Image
-
         boxes = cells(x.width, x.height, self.grid)
         out = x.copy()
         for box, source in zip(boxes, cycle(rng, len(boxes)), strict=True):

@@ -6,12 +6,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from seva_exp.augment import operations
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 SHIFT = 150 / 331
 """Largest translation, as a share of the side (150 px of the 331 px of the original paper)."""

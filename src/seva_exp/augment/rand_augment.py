@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from PIL import Image
 from pydantic import Field, model_validator
 
 from seva_exp.augment import policies
 from seva_exp.augment.base import ImageAugmentation
-
-if TYPE_CHECKING:
-    from PIL import Image
-
 
 NAMES = tuple(name for name in policies.OPERATIONS if name != "invert")
 """The 14 operations of RandAugment."""
@@ -39,7 +36,6 @@ class RandAugment(ImageAugmentation):
         return self
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         share = self.magnitude / (self.bins - 1)
         image = x.copy()
         for _ in range(self.operations):

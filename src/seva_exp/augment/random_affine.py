@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 import random
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from PIL import Image
 from pydantic import Field, model_validator
 
 from seva_exp.augment import operations
 from seva_exp.augment.base import ImageAugmentation
 from seva_exp.augment.ranges import check_range
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class RandomAffine(ImageAugmentation):
@@ -55,7 +53,6 @@ class RandomAffine(ImageAugmentation):
         return degrees, shift, rng.uniform(self.scale_min, self.scale_max)
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         degrees, shift, scale = self.draw(rng, x.width, x.height)
         cos, sin = (scale * f(math.radians(degrees)) for f in (math.cos, math.sin))
         center = (x.width / 2, x.height / 2)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+from PIL import Image
 
 from seva_exp.augment import operations
 from seva_exp.augment.families import RandomlyApplied
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class RandomAutocontrast(RandomlyApplied):
@@ -20,5 +19,4 @@ class RandomAutocontrast(RandomlyApplied):
     kind: Literal["random_autocontrast"] = "random_autocontrast"
 
     def change(self, x: Image.Image) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         return operations.autocontrast(x)

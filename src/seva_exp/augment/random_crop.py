@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from PIL import Image
 from pydantic import Field
 
 from seva_exp.augment import operations
 from seva_exp.augment.base import ImageAugmentation
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class RandomCrop(ImageAugmentation):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+from PIL import Image
 
 from seva_exp.augment import operations
 from seva_exp.augment.families import RandomlyApplied
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class RandomEqualize(RandomlyApplied):
@@ -20,5 +19,4 @@ class RandomEqualize(RandomlyApplied):
     kind: Literal["random_equalize"] = "random_equalize"
 
     def change(self, x: Image.Image) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         return operations.equalize(x)

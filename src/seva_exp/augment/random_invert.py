@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+from PIL import Image
 
 from seva_exp.augment import operations
 from seva_exp.augment.families import RandomlyApplied
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class RandomInvert(RandomlyApplied):
@@ -20,5 +19,4 @@ class RandomInvert(RandomlyApplied):
     kind: Literal["random_invert"] = "random_invert"
 
     def change(self, x: Image.Image) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         return operations.invert(x)

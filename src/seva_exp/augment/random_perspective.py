@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from PIL import Image
 from pydantic import Field
 
 from seva_exp.augment.base import ImageAugmentation
-
-if TYPE_CHECKING:
-    import torch
-    from PIL import Image
 
 Point = tuple[int, int]
 
@@ -45,7 +42,6 @@ class RandomPerspective(ImageAugmentation):
         import torch
         from kornia.geometry.transform import get_perspective_transform, warp_perspective
         from kornia.utils import image_to_tensor, tensor_to_image
-        from PIL import Image
 
         def points(values: list[Point]) -> torch.Tensor:
             return torch.tensor([values], dtype=torch.float32)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from PIL import Image
 from pydantic import Field
 
 from seva_exp.augment import operations
 from seva_exp.augment.families import RandomlyApplied
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class RandomPosterize(RandomlyApplied):
@@ -23,5 +21,4 @@ class RandomPosterize(RandomlyApplied):
     bits: int = Field(2, ge=1, le=8, description="bits kept per channel; SeVa: 2")
 
     def change(self, x: Image.Image) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         return operations.posterize(x, self.bits)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from PIL import Image
 from pydantic import Field, model_validator
 
 from seva_exp.augment import operations
 from seva_exp.augment.base import ImageAugmentation
 from seva_exp.augment.ranges import check_range
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class RandomRotation(ImageAugmentation):
@@ -35,5 +33,4 @@ class RandomRotation(ImageAugmentation):
         return self
 
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         return operations.rotate(x, rng.uniform(self.degrees_min, self.degrees_max))

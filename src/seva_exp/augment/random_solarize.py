@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from PIL import Image
 from pydantic import Field
 
 from seva_exp.augment import operations
 from seva_exp.augment.families import RandomlyApplied
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class RandomSolarize(RandomlyApplied):
@@ -25,5 +23,4 @@ class RandomSolarize(RandomlyApplied):
     )
 
     def change(self, x: Image.Image) -> Image.Image:
-        """RGB in, RGB of the same size out."""
         return operations.solarize(x, self.threshold)

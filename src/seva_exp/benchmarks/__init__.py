@@ -50,14 +50,3 @@ OFFICIAL: dict[str, type[Official]] = {
     kind: cls for kind, cls in BENCHMARKS.items() if issubclass(cls, Official)
 }
 """Those that read files below the data root."""
-
-__all__ = [
-    "BENCHMARKS",
-    "OFFICIAL",
-    "AnyBenchmark",
-    "DescribeAndRespond",
-    "Judge",
-    "Mode",
-    "Official",
-    "ShapesBenchmark",
-]

@@ -4,69 +4,44 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from seva_exp.benchmarks.describe import Mode
+from seva_exp.benchmarks.judging import Judging
+from seva_exp.benchmarks.question import Question
 from seva_exp.core.randomness import seed_for
 from seva_exp.core.records import Prediction
 from seva_exp.core.spec import Json
 
 if TYPE_CHECKING:
-    import numpy as np
-    from PIL.Image import Image
-
-    from seva_exp.benchmarks.judging import Judging
+    from numpy import ndarray as Values
+else:
+    Values = Any
 
 Better = Literal["higher", "lower", "neutral"]
 Hasher = Callable[[Path], str]
 """A file's SHA-256 (hex)."""
 
 
-@dataclass(frozen=True)
-class Question:
-    """One question of a benchmark. ``group`` names what is resampled together and shows one
-    picture; ``max_new_tokens`` bounds the answer; ``details`` is what the scoring rule reads
-    beside the target (choices, a unit)."""
-
-    id: str
-    group: str
-    type: str
-    prompt: str
-    target: str
-    max_new_tokens: int
-    load: Callable[[], Image]
-    details: Json = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """An answer's score by a rule or a judge. ``counts`` are what the metrics add up. Without a
-    score (and counts) a judge has to say."""
-
-    extracted: str
-    score: float | None
-    counts: dict[str, float]
-
-
 class Totals(Protocol):
     """The counts of some answers, added up over resampled groups; every value is ``[R]``."""
 
-    def __call__(self, count: str) -> np.ndarray:
+    def __call__(self, count: str) -> Values:
         """The sum of a count of ``Prediction.counts`` (0 where no answer has it)."""
         ...
 
-    def whole(self, count: str) -> np.ndarray:
+    def whole(self, count: str) -> Values:
         """Number of groups with this count 1 in each of their answers."""
         ...
 
-    def groups(self) -> np.ndarray:
+    def groups(self) -> Values:
         """Number of groups with an answer."""
         ...
 
 
-Formula = Callable[[Totals], "np.ndarray"]
+Formula = Callable[[Totals], Values]
 """A metric's value from summed counts; 0 / 0 is no value."""
 
 

@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
+
+from PIL.Image import Image
 
 from seva_exp.benchmarks.tsv import TablePicture, read_table
 from seva_exp.core.errors import InputError, StageError, suggest
@@ -16,9 +18,6 @@ from seva_exp.inputs.fields import BadRow, object_of, parsed, text_of, value_of
 from seva_exp.inputs.images import IMAGE_SUFFIXES, UnusableImage, open_image
 from seva_exp.inputs.json_rows import elements, lines
 from seva_exp.inputs.user_paths import inside
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 Read = TypeVar("Read")
 Candidates = Sequence[str]

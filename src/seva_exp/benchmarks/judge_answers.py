@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 
-from seva_exp.benchmarks.base import Benchmark, Metric, Question, Scored, ratio
+from seva_exp.benchmarks.base import Benchmark, Metric, Question, ratio
 from seva_exp.benchmarks.judging import TRIES, Judge, Judging, Messages, Query
+from seva_exp.benchmarks.question import Scored
 from seva_exp.benchmarks.replies import JudgeReply, Replies, ask_all
 from seva_exp.core.interfaces import Progress
 from seva_exp.core.machine import JudgeServer

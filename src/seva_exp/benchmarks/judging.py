@@ -10,25 +10,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
+from seva_exp.benchmarks.question import Question, Scored
+from seva_exp.core.machine import JudgeServer
+from seva_exp.core.records import Prediction
 from seva_exp.core.spec import Json, digest
 from seva_exp.served.spec import ServedModel
 
-if TYPE_CHECKING:
-    from seva_exp.benchmarks.base import Question, Scored
-    from seva_exp.core.machine import JudgeServer
-    from seva_exp.core.records import Prediction
-
-    Ask = Callable[[Question, Prediction], "Messages | None"]
-    """What a judge is asked about an answer; None: nothing, the rules' score stands."""
-    Read = Callable[[str, Question, Prediction], Scored | None]
-    """What a reply says; None: it cannot be read."""
-
 Messages = tuple[tuple[str, str], ...]
 """(role, text) of each turn."""
+Ask = Callable[[Question, Prediction], Messages | None]
+"""What a judge is asked about an answer; None: nothing, the rules' score stands."""
+Read = Callable[[str, Question, Prediction], Scored | None]
+"""What a reply says; None: it cannot be read."""
 OWN = "own"
 """The way of asking whose prompt is written here; its name stands with the scores."""
 HOTTER, HOTTEST = 0.5, 2.0

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Literal
 
-from seva_exp.benchmarks.base import Metric, Question, Scored, ratio
+from seva_exp.benchmarks.base import Metric, Question, ratio
 from seva_exp.benchmarks.files import BenchmarkFiles, FileRow, Picture, columns, indexed
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.official import Item, Official, Rule, judged
+from seva_exp.benchmarks.question import Scored
 from seva_exp.core.records import Prediction
 from seva_exp.core.spec import Json
 

@@ -12,11 +12,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from seva_exp.benchmarks.base import Metric, Question, Scored
+from seva_exp.benchmarks.base import Question
 from seva_exp.benchmarks.files import BenchmarkFiles, FileRow, Picture, columns
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.letters import letter_or_text, lettered
-from seva_exp.benchmarks.official import Item, Official, Rule, accuracies, right_or_wrong
+from seva_exp.benchmarks.official import Item, Official, Rule, right_or_wrong
+from seva_exp.benchmarks.question import Scored
 from seva_exp.core.records import Prediction
 from seva_exp.core.spec import Json
 
@@ -127,6 +128,7 @@ class MathvistaBenchmark(Official):
     layout = (("mathvista/testmini.json", "mathvista/data/testmini.json"), ("mathvista/images",))
     tables = ("mathvista/MathVista_MINI.tsv", "MathVista_MINI.tsv")
     source = "github.com/lupantech/MathVista (data/testmini.json, query.json), images.zip"
+    tells_unparsed = True
     rules: ClassVar[Mapping[str, Rule]] = {"official": official}
     placeholders = ("query", "question")
     judgings: ClassVar = {
@@ -198,10 +200,6 @@ class MathvistaBenchmark(Official):
         if not isinstance(content, dict) or not all(isinstance(x, str) for x in content.values()):
             FileRow(file, "the file", {}).refuse("an object of texts by problem is needed")
         return content
-
-    def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
-        """All, by task, and what no rule could read."""
-        return accuracies(types, unparsed=True)
 
 
 def _decimals(row: FileRow, answer: str) -> int | None:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from seva_exp.benchmarks.base import Metric, Totals, accuracy
+from seva_exp.benchmarks.base import Metric, Totals, Values, accuracy
 from seva_exp.benchmarks.choices import TABLE_COLUMNS, Choices
 from seva_exp.benchmarks.files import BenchmarkFiles, columns
 from seva_exp.benchmarks.official import UNPARSED, Item
-
-if TYPE_CHECKING:
-    import numpy as np
 
 ROTATION = 1_000_000
 """Rows whose ``index`` differs by multiples of this are rotations of one question's options."""
 
 
-def circular(sums: Totals) -> np.ndarray:
+def circular(sums: Totals) -> Values:
     """Questions of which every rotation was answered right."""
     return 100 * sums.whole("correct") / sums.groups()
 

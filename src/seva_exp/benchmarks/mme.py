@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from seva_exp.benchmarks.base import Metric, Totals
+from seva_exp.benchmarks.base import Metric, Totals, Values
 from seva_exp.benchmarks.files import BenchmarkFiles, FileRow, Picture, columns
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored, right_or_wrong
 from seva_exp.benchmarks.yes_no import beginning, beginning_or_initial, exact, one_of_both
 from seva_exp.core.errors import InputError
 from seva_exp.core.spec import Json
-
-if TYPE_CHECKING:
-    import numpy as np
 
 PERCEPTION = (
     "existence", "count", "position", "color", "posters",
@@ -34,7 +31,7 @@ def scored(read: Callable[[str], str], text: str, target: str, details: Json) ->
     return right_or_wrong(answer, answer == target, bool(answer))
 
 
-def score(sums: Totals) -> np.ndarray:
+def score(sums: Totals) -> Values:
     """accuracy + accuracy+: right answers, and pictures both of whose answers are right, each in
     percent (at most 200)."""
     return 100 * (sums("correct") / sums("asked") + sums.whole("correct") / sums.groups())

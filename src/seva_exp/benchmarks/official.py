@@ -19,7 +19,6 @@ from seva_exp.benchmarks.base import (
     Hasher,
     Metric,
     Question,
-    Scored,
     accuracy,
     ratio,
 )
@@ -34,6 +33,7 @@ from seva_exp.benchmarks.files import (
 )
 from seva_exp.benchmarks.judging import OWN, Judging
 from seva_exp.benchmarks.protocols import Protocol, load_protocol
+from seva_exp.benchmarks.question import Scored
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import Prediction
 from seva_exp.core.spec import Json, digest
@@ -115,6 +115,8 @@ class Official(Benchmark):
     """What a protocol's ``rule`` can be."""
     placeholders: ClassVar[tuple[str, ...]] = ("question",)
     """What a protocol's ``prompt`` can fill in."""
+    tells_unparsed: ClassVar[bool] = False
+    """Whether a metric tells what no rule could read."""
     judge_files: ClassVar[tuple[Candidates, ...]] = ()
     """What a judge's questions are made of, where the benchmark does without it."""
     judgings: ClassVar[Mapping[str, Callable[[Any, BenchmarkFiles], Judging]]] = {}
@@ -267,22 +269,12 @@ class Official(Benchmark):
 
     def predict(self, question: Question, text: str) -> Prediction:
         """Score one answer by the protocol's rule."""
-        scored = self.rules[self.rules_of_protocol.rule](text, question.target, question.details)
-        return Prediction(
-            sample_id=question.id,
-            group=question.group,
-            type=question.type,
-            prompt=question.prompt,
-            text=text,
-            extracted=scored.extracted,
-            target=question.target,
-            score=scored.score,
-            counts=scored.counts,
-        )
+        rule = self.rules[self.rules_of_protocol.rule]
+        return question.answered(text, rule(text, question.target, question.details))
 
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
-        """Accuracy of all and by type."""
-        return accuracies(types)
+        """Accuracy of all and by type; what no rule could read, where it ``tells_unparsed``."""
+        return accuracies(types, self.tells_unparsed)
 
 
 UNPARSED = ratio("unparsed")

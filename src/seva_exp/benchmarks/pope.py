@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from seva_exp.benchmarks.base import Metric, Totals, accuracy, ratio
+from seva_exp.benchmarks.base import Metric, Totals, Values, accuracy, ratio
 from seva_exp.benchmarks.files import BenchmarkFiles, columns
 from seva_exp.benchmarks.official import UNPARSED, Item, Official, Rule, Scored
 from seva_exp.benchmarks.yes_no import exact, first_sentence, one_of_both
 from seva_exp.core.spec import Json
-
-if TYPE_CHECKING:
-    import numpy as np
 
 SPLITS = ("random", "popular", "adversarial")
 
@@ -42,17 +39,17 @@ def scored(
     return Scored(answer, counts["correct"], counts)
 
 
-def precision(sums: Totals) -> np.ndarray:
+def precision(sums: Totals) -> Values:
     """Right among the answers yes."""
     return 100 * sums("tp") / (sums("tp") + sums("fp"))
 
 
-def recall(sums: Totals) -> np.ndarray:
+def recall(sums: Totals) -> Values:
     """Found among what is there."""
     return 100 * sums("tp") / (sums("tp") + sums("fn"))
 
 
-def f1(sums: Totals) -> np.ndarray:
+def f1(sums: Totals) -> Values:
     """Of the class yes: the harmonic mean of precision and recall."""
     return 100 * 2 * sums("tp") / (2 * sums("tp") + sums("fp") + sums("fn"))
 

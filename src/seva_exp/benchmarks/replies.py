@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from seva_exp.benchmarks.judging import Query
 from seva_exp.core.files import write_whole
+from seva_exp.core.machine import JudgeServer
 from seva_exp.core.spec import canonical
+from seva_exp.served.chat import Refusal, reply_of, tokens_of
 
 if TYPE_CHECKING:
     from httpx2 import Response
-
-    from seva_exp.core.machine import JudgeServer
 
 FOLDER = "replies"
 OF_THE_QUESTION = {200, 400, 413, 422}
@@ -74,8 +74,6 @@ def ask_all(
 
 
 def _judge_reply(query: Query, response: Response) -> JudgeReply:
-    from seva_exp.served.chat import Refusal, reply_of, tokens_of
-
     try:
         reply = reply_of(query.key, response)
     except Refusal as refusal:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal
 
-from seva_exp.benchmarks.base import Metric
 from seva_exp.benchmarks.choices import Choices
 from seva_exp.benchmarks.files import BenchmarkFiles
 from seva_exp.benchmarks.letters import lettered
-from seva_exp.benchmarks.official import Item, accuracies
+from seva_exp.benchmarks.official import Item
 from seva_exp.core.errors import InputError
 
 
@@ -24,6 +23,7 @@ class ScienceqaBenchmark(Choices):
     tables = ("scienceqa/ScienceQA_TEST.tsv", "ScienceQA_TEST.tsv")
     table_type = "subject"
     source = "github.com/lupantech/ScienceQA"
+    tells_unparsed = True
 
     kind: Literal["scienceqa"] = "scienceqa"
 
@@ -54,7 +54,3 @@ class ScienceqaBenchmark(Choices):
                 answer=list(options)[answer],
                 picture=pictures.picture(row, f"{pid}/{row.text('image')}"),
             )
-
-    def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
-        """All, and by subject."""
-        return accuracies(types, unparsed=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal
 
-from seva_exp.benchmarks.base import Metric
 from seva_exp.benchmarks.choices import Choices
 from seva_exp.benchmarks.files import BenchmarkFiles
-from seva_exp.benchmarks.official import Item, accuracies
+from seva_exp.benchmarks.official import Item
 from seva_exp.core.errors import InputError
 
 LETTERS = "abcd"
@@ -22,6 +21,7 @@ class SeedBenchmark(Choices):
     tables = ("seed/SEEDBench_IMG.tsv", "SEEDBench_IMG.tsv")
     table_type = "category"
     source = "huggingface.co/datasets/AILab-CVC/SEED-Bench"
+    tells_unparsed = True
 
     kind: Literal["seed"] = "seed"
 
@@ -49,7 +49,3 @@ class SeedBenchmark(Choices):
                 answer=row.text("answer").strip(),
                 picture=pictures.picture(row, image),
             )
-
-    def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
-        """All, and by question type."""
-        return accuracies(types, unparsed=True)

@@ -12,20 +12,27 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
+from PIL.Image import Image
 from pydantic import Field
 
 from seva_exp.benchmarks.base import Benchmark, Metric, Question, accuracy, ratio
 from seva_exp.benchmarks.describe import DescribeAndRespond
 from seva_exp.benchmarks.mentions import DESCRIBE, mention_counts, mention_metrics
+from seva_exp.benchmarks.question import Scored
 from seva_exp.core.randomness import python_rng
 from seva_exp.core.records import Prediction
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from seva_exp.world import Scene
+from seva_exp.world import (
+    QUESTIONS,
+    UNBIASED,
+    Scene,
+    describe,
+    draw,
+    existence,
+    mentions,
+    sample_scene,
+)
 
 POPE_SPLITS = ("random", "popular", "adversarial")
 VQA_TYPES = ("color", "kind", "count", "position", "relation", "text")
@@ -60,8 +67,6 @@ class ShapesBenchmark(Benchmark):
 
     def scene(self, index: int) -> tuple[Scene, random.Random]:
         """The picture's scene, and the generator of its questions."""
-        from seva_exp.world import UNBIASED, sample_scene
-
         rng = python_rng(self.seed, "shapes-benchmark", str(index))
         return sample_scene(rng, UNBIASED), rng
 
@@ -71,8 +76,6 @@ class ShapesBenchmark(Benchmark):
             yield from self._of_picture(index)
 
     def _of_picture(self, index: int) -> Iterator[Question]:
-        from seva_exp.world import QUESTIONS, describe, existence
-
         scene, rng = self.scene(index)
         group = f"{index:06d}"
         ask = partial(Question, group=group, load=partial(_draw, scene))
@@ -107,24 +110,12 @@ class ShapesBenchmark(Benchmark):
     def predict(self, question: Question, text: str) -> Prediction:
         """Score one answer by its type's rule."""
         if question.type == DESCRIBE:
-            extracted, score, counts = describe_counts(question.target, text)
-        elif question.type.startswith("pope_"):
-            extracted, score, counts = existence_counts(question.target, text)
-        else:
-            extracted = normalise(text)
-            score = float(extracted == normalise(question.target))
-            counts = {"correct": score, "asked": 1.0}
-        return Prediction(
-            sample_id=question.id,
-            group=question.group,
-            type=question.type,
-            prompt=question.prompt,
-            text=text,
-            extracted=extracted,
-            target=question.target,
-            score=score,
-            counts=counts,
-        )
+            return question.answered(text, describe_counts(question.target, text))
+        if question.type.startswith("pope_"):
+            return question.answered(text, existence_counts(question.target, text))
+        said = normalise(text)
+        score = float(said == normalise(question.target))
+        return question.answered(text, Scored(said, score, {"correct": score, "asked": 1.0}))
 
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
         """POPE, VQA and CHAIR, each split by split and together."""
@@ -145,8 +136,6 @@ class ShapesBenchmark(Benchmark):
 
 
 def _draw(scene: Scene) -> Image:
-    from seva_exp.world import draw
-
     return draw(scene)
 
 
@@ -162,7 +151,7 @@ def yes_or_no(text: str) -> str:
     return words[0] if words and words[0] in ("yes", "no") else ""
 
 
-def existence_counts(target: str, text: str) -> tuple[str, float, dict[str, float]]:
+def existence_counts(target: str, text: str) -> Scored:
     """POPE's counts: accuracy, the share of yes, and F1 of the class yes = 2 TP / (2 TP + FP +
     FN)."""
     answer = yes_or_no(text)
@@ -175,14 +164,12 @@ def existence_counts(target: str, text: str) -> tuple[str, float, dict[str, floa
         "twice_hits": 2 * hit,
         "f1_below": float(answer == "yes") + float(target == "yes"),
     }
-    return answer, correct, counts
+    return Scored(answer, correct, counts)
 
 
-def describe_counts(target: str, text: str) -> tuple[str, float, dict[str, float]]:
+def describe_counts(target: str, text: str) -> Scored:
     """CHAIR on (colour, kind)."""
-    from seva_exp.world import mentions
-
     mentioned = mentions(text)
     counts = mention_counts(mentioned, mentions(target), text)
     extracted = ", ".join(f"{color or '?'} {kind}" for color, kind in mentioned)
-    return extracted, 1 - counts["any_wrong"], counts
+    return Scored(extracted, 1 - counts["any_wrong"], counts)

@@ -14,14 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from PIL.Image import Image
 
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.inputs.images import UnusableImage, read_image
 from seva_exp.inputs.json_rows import BOM
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 QUOTE, TAB, LINE = b'"', b"\t", b"\n"
 REFERENCE = 64

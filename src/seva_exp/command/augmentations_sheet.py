@@ -15,18 +15,19 @@ import random
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps
 from pydantic import TypeAdapter
 
 from seva_exp.augment import AnySource, Augmentation, Source
+from seva_exp.core.interfaces import VisionLanguageModel
+from seva_exp.core.machine import Machine
 from seva_exp.core.paths import config_dir, options_of
 from seva_exp.inputs.images import open_image
 from seva_exp.inputs.views import View
-
-if TYPE_CHECKING:
-    from seva_exp.core.interfaces import VisionLanguageModel
+from seva_exp.models import TinyModel
+from seva_exp.models.vlm import load
+from seva_exp.world import UNBIASED, draw, sample_scene
 
 COLUMNS = 5
 PHOTO, SCENE = (144, 96), (96, 96)
@@ -73,10 +74,6 @@ def show(view: View, pictures: list[Image.Image], vlm: VisionLanguageModel) -> I
 
 def sheet(photos: list[Image.Image], scenes: list[Image.Image]) -> Image.Image:
     """All views in a grid, the pictures themselves first."""
-    from seva_exp.core.machine import Machine
-    from seva_exp.models import TinyModel
-    from seva_exp.models.vlm import load
-
     vlm = load(TinyModel(), Machine(device="cpu"))
     cells = [_cell("(the pictures)", photos[0], scenes[0])]
     for name, augmentation in views():
@@ -145,8 +142,6 @@ def _photographs(files: list[str]) -> list[Image.Image]:
 
 def _scenes() -> list[Image.Image]:
     """Two pictures of the embedded world, at the size at which ``data=shapes`` draws them."""
-    from seva_exp.world import UNBIASED, draw, sample_scene
-
     rng = random.Random(SCENE_SEED)
     return [draw(sample_scene(rng, UNBIASED)) for _ in range(2)]
 

@@ -21,15 +21,16 @@ from typing import Any, NoReturn
 
 from hydra.experimental.callback import Callback
 
-from seva_exp.command.config import how_to_sweep
+from seva_exp.command.config import how_to_add, how_to_sweep, known_fields
 from seva_exp.command.forecast import Forecast
 from seva_exp.command.hydra_private import grid, sweeps_a_grid
 from seva_exp.command.job import BAD_INPUT, DONE, FAILED, INTERRUPTED, Job, interrupt, work
 from seva_exp.command.sweep import Sweep
 from seva_exp.command.sweep_preflight import Faults
+from seva_exp.compare.files import write_comparison
 from seva_exp.core import gpus
 from seva_exp.core.errors import InputError, nearest, suggest
-from seva_exp.core.paths import config_dir, sweeps_dir
+from seva_exp.core.paths import config_dir, options_of, sweeps_dir
 from seva_exp.report.console import say
 
 WITH_VALUE = (
@@ -65,21 +66,21 @@ class Command:
             kept = [word for word in words if not word.startswith(_OF_A_LAUNCH)]
             self.words = [*kept, "hydra/launcher=basic", f"hydra.sweep.dir={self._scratch}"]
 
-    def begin_sweep(self, folder: Path, jobs: Iterator[Job]) -> None:
-        """Before the first of a sweep's ``jobs``."""
+    def begin_sweep(self, folder: Path, jobs: Iterator[Job], here: bool) -> None:
+        """Before the first of a sweep's ``jobs``. ``here``: they run on this machine."""
         if self._scratch:
             self.forecast = Forecast()
             return
-        self._check(list(jobs))
+        self._check(list(jobs), here)
         gpus.offer(os.environ)
         self.sweep = Sweep(folder, say, _tell)
         self.sweep.watch()
 
-    def _check(self, jobs: Sequence[Job]) -> None:
+    def _check(self, jobs: Sequence[Job], here: bool) -> None:
         """Tell what is wrong with any job before the first begins. The others go on without it, if
         there are others and ``sweep.on_error`` lets them."""
         for job in jobs:
-            self.faults.check(job)
+            self.faults.check(job, here)
         self.faults.tell(_tell)
         if self.faults and (len(self.faults) == len(jobs) or jobs[0].on_error == "stop"):
             raise SystemExit(BAD_INPUT)  # Hydra makes a warning of any other error
@@ -131,8 +132,6 @@ class Command:
 
     def _compare(self, sweep: Sweep) -> None:
         """The runs that are done side by side, in the sweep's folder."""
-        from seva_exp.compare.files import write_comparison
-
         page = sweep.folder / "compare.html"
         missing = [
             f"{record.label} {record.ended.message or record.state}"
@@ -170,7 +169,8 @@ class OnSweep(Callback):
             raise SystemExit(BAD_INPUT)
         with env_override(config.hydra.job.env_set):  # as around each job
             jobs = composed_jobs(config, called.words)
-            called.begin_sweep(Path(config.hydra.sweep.dir), jobs)
+            here = not re.search("Slurm|Ray", config.hydra.launcher._target_)
+            called.begin_sweep(Path(config.hydra.sweep.dir), jobs, here)
 
 
 def composed_jobs(master: Any, words: list[str]) -> Iterator[Job]:
@@ -368,9 +368,6 @@ def _not_installed(group: str, name: str) -> str:
 
 def _explain_key(key: str) -> str:
     """Why ``key=value`` fits nothing in the config."""
-    from seva_exp.command.config import how_to_add, known_fields
-    from seva_exp.core.paths import options_of
-
     group, *rest = key.split(".")
     fields = known_fields()
     if group in ("aug", "benchmark") and rest and rest[0] in options_of(group) and key in fields:

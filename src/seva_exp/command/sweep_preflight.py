@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from seva_exp.command.job import Job
 from seva_exp.core.errors import InputError
@@ -23,12 +24,13 @@ class Faults:
         """Note a job that cannot run."""
         self._jobs.setdefault(str(error), []).append(job)
 
-    def check(self, job: Job) -> None:
+    def check(self, job: Job, here: bool = True) -> None:
         """Look at a job as it will be looked at when it begins; at what it reads from elsewhere
-        only if no job before it reads the same."""
+        only if no job before it reads the same. ``here``: it will run on this machine."""
         try:
             wanted = job.wanted()
-            self._preflight(wanted.experiment, wanted.machine, wanted.options).refuse()
+            found = self._preflight(wanted.experiment, wanted.machine, wanted.options)
+            (found if here else replace(found, absent=())).refuse()
         except InputError as error:
             self.add(job, error)
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from PIL.Image import Image
+
+from seva_exp.core.machine import Server
+
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
 
-    from seva_exp.core.machine import Server
-
-    Pixels = dict[str, torch.Tensor]
+Pixels = dict[str, "torch.Tensor"]
 
 
 @dataclass(frozen=True)

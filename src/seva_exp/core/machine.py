@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from seva_exp.core import gpus
 from seva_exp.core.errors import InputError
 from seva_exp.core.spec import Spec
 
@@ -137,6 +139,9 @@ class Machine(Spec):
         return Path(self.runs).expanduser().absolute()
 
 
+_ABSENT = "machine.device={}: not on this machine. Use 'auto'."
+
+
 def resolve_device(machine: Machine) -> torch.device:
     """The torch device that ``machine.device`` means here. Raises InputError when it is absent."""
     import torch
@@ -154,8 +159,33 @@ def resolve_device(machine: Machine) -> torch.device:
         device.type == "mps" and not torch.backends.mps.is_available()
     )
     if missing or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        raise InputError(f"machine.device={machine.device}: not on this machine. Use 'auto'.")
+        raise InputError(_ABSENT.format(machine.device))
     return device
+
+
+def absent_device(machine: Machine) -> str:
+    """Why ``machine.device`` cannot be had here, as far as that can be told without torch: by the
+    system and, on Linux, by its device files (NVIDIA, AMD, WSL, Jetson) and CUDA_VISIBLE_DEVICES.
+    Empty where it may be there. Where torch is loaded, it is asked."""
+    if "torch" in sys.modules and machine.device != "auto":
+        try:
+            resolve_device(machine)
+        except InputError as error:
+            return str(error)
+        return ""
+    kind, _, number = machine.device.partition(":")
+    mac, linux = sys.platform == "darwin", sys.platform.startswith("linux")
+    gone = {
+        "mps": not mac,
+        "cuda": mac or (linux and not _has_gpu(int(number or 0))),
+    }
+    return _ABSENT.format(machine.device) if gone.get(kind) else ""
+
+
+def _has_gpu(number: int) -> bool:
+    if gpus.VISIBLE in os.environ and number >= len(gpus.seen(os.environ)):
+        return False
+    return any(any(Path("/dev").glob(name)) for name in ("nvidia*", "kfd", "dxg", "nvhost*"))
 
 
 def resolve_dtype(machine: Machine, device: torch.device) -> torch.dtype:

@@ -5,29 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import import_module
 from pkgutil import iter_modules
-from types import ModuleType
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def modules_of(package: str) -> list[ModuleType]:
-    """All modules of a package, imported, by name; packages in it are left out. To be called as
-    ``modules_of(__name__)`` in the package itself: so core/closure.py knows of them."""
+def classes_of(package: str, base: type[T]) -> list[type[T]]:
+    """The classes that derive from ``base`` and stand in a module of the package, by the modules'
+    names; packages in it are left out. To be called as ``classes_of(__name__, ...)`` in the package
+    itself: so core/closure.py knows of its modules."""
     found = iter_modules(import_module(package).__path__)
-    names = sorted(one.name for one in found if not one.ispkg)
-    return [import_module(f"{package}.{name}") for name in names]
-
-
-def classes_in(modules: Iterable[ModuleType], base: type[T]) -> list[type[T]]:
-    """The classes that derive from ``base`` and are written in these modules, in their order; those
-    that a module only imports are left out."""
+    modules = [import_module(f"{package}.{one.name}") for one in found if not one.ispkg]
     return [
-        value
-        for module in modules
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, base)
-        if value.__module__ == module.__name__
+        cls
+        for module in sorted(modules, key=lambda module: module.__name__)
+        for cls in vars(module).values()
+        if isinstance(cls, type) and issubclass(cls, base) and cls.__module__ == module.__name__
     ]
 
 

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
 
-from seva_exp.core.syntax import UNNAMED, brought
+from seva_exp.core.package import ALWAYS, PACKAGE, STAGES, WHOLE, Package, Unit
+from seva_exp.core.syntax import brought
 
-if TYPE_CHECKING:
-    from seva_exp.core.closure import Closure
-
-PACKAGE = "seva_exp"
-STAGES = f"{PACKAGE}.stages"
-WHOLE, ALWAYS = "*", UNNAMED
-"""In place of a name: all of a module; what it does when it is imported."""
-
-EVERY = (f"{PACKAGE}.core.modules", "modules_of")
-"""What is called with ``__name__`` to have all modules of a package."""
-
-Unit = tuple[str, str]
-"""A module and a name in it; of a class of ``STAGES``: ``Class.member``."""
+EVERY = (f"{PACKAGE}.core.modules", "classes_of")
+"""What is called with ``__name__`` to have the classes of all modules of a package."""
 
 
 class Reader(ast.NodeVisitor):
@@ -27,8 +16,8 @@ class Reader(ast.NodeVisitor):
     for. In ``STAGES`` it knows, of some values, of what class they are: ``self``, annotated
     parameters, and what is reached from them by attributes."""
 
-    def __init__(self, closure: Closure, unit: Unit) -> None:
-        self._all = closure
+    def __init__(self, source: Package, unit: Unit) -> None:
+        self._all = source
         self._module = unit[0]
         self._types: dict[str, set[Unit]] = {}
         self.used: set[Unit] = set()
@@ -37,14 +26,14 @@ class Reader(ast.NodeVisitor):
         if dot:
             self._types["self"] = {(unit[0], cls)}
             # A member stands where it is written: its names are those of its class's module.
-            self._module = closure.owner((unit[0], cls), unit[1].partition(".")[2])[0]
-        self._here = closure.module(self._module)
-        nodes = closure.nodes(unit)
+            self._module = source.owner((unit[0], cls), unit[1].partition(".")[2])[0]
+        self._here = source.module(self._module)
+        nodes = source.nodes(unit)
         self._local = self._here.imports_in(nodes)
         self._within = 0
         if unit[1] == WHOLE:  # what it brings can be taken from it, too
             for target in self._here.imports.values():
-                self._use(closure.imported(target), called=False)
+                self._use(source.imported(target), called=False)
         typed = f"{self._module}.".startswith(f"{STAGES}.")
         for node in [*nodes, *nodes] if typed else nodes:  # once more: what is a value's class?
             self.visit(node)
@@ -208,8 +197,8 @@ class Reader(ast.NodeVisitor):
 class Annotated:
     """Reads the annotations of members that stand in one module."""
 
-    def __init__(self, closure: Closure, module: str) -> None:
-        self._all = closure
+    def __init__(self, source: Package, module: str) -> None:
+        self._all = source
         self._module = module
 
     def classes(self, node: ast.stmt) -> set[Unit]:

@@ -169,12 +169,6 @@ class StageResult:
     cached: bool
     seconds: float
 
-    @property
-    def kind(self) -> str:
-        """The name of the stage's class, which its label begins with (``answers.clean``); that of
-        the second stage's samples has a label of its own, ``instructions``."""
-        return self.name.partition(".")[0]
-
 
 @dataclass(frozen=True)
 class PairCounts:

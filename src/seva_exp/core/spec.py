@@ -24,6 +24,7 @@ class Spec(BaseModel):
         allow_inf_nan=False,
         validate_default=True,
         use_attribute_docstrings=True,  # an error message tells what the field is
+        defer_build=True,  # a validator is built when it is first used: --help needs few
     )
 
     def to_json(self) -> Json:

@@ -30,20 +30,3 @@ AnyData = Annotated[_Union, BY_KIND]
 """The field type of a config that holds a data source."""
 DATA: dict[str, type[DataSource]] = by_kind(_Union)
 """kind -> class."""
-
-__all__ = [
-    "DATA",
-    "NOT_DRAWN",
-    "AnyData",
-    "CocoData",
-    "DataSource",
-    "FolderData",
-    "Hasher",
-    "HfData",
-    "InstructData",
-    "JsonlData",
-    "Llava665kData",
-    "SampleSet",
-    "ShapesData",
-    "ShapesInstructData",
-]

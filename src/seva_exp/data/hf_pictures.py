@@ -6,6 +6,8 @@ import hashlib
 from io import BytesIO
 from pathlib import Path
 
+from PIL import Image
+
 from seva_exp.core.records import ImageRef
 from seva_exp.data.rows import REMEMBERED
 from seva_exp.inputs.fields import BadRow, as_text
@@ -67,8 +69,6 @@ class Written:
 
 def _suffix(content: bytes) -> str:
     """The usual end of a file name for a picture of this format."""
-    from PIL import Image
-
     with Image.open(BytesIO(content)) as image:
         return SUFFIXES_OF_FORMAT[str(image.format)][0]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,11 +13,21 @@ from seva_exp.core.randomness import python_rng
 from seva_exp.core.records import Drop, ImageRef, Sample
 from seva_exp.core.spec import Json
 from seva_exp.data.base import DataSource, Hasher
+from seva_exp.world import (
+    BIASED,
+    QA,
+    QUESTIONS,
+    UNBIASED,
+    Scene,
+    describe,
+    draw,
+    existence,
+    sample_scene,
+)
+from seva_exp.world.language import PLAIN_PROMPTS
+from seva_exp.world.questions import EXISTENCE_MODES
 
-if TYPE_CHECKING:
-    from seva_exp.world import QA, Scene
-
-    Asker = Callable[[Scene, random.Random], QA | None]
+Asker = Callable[[Scene, random.Random], QA | None]
 
 WEIGHTS = {
     "existence": 2,
@@ -73,8 +83,6 @@ class ShapesData(DataSource):
 
     def _sample(self, seed: int, id: str, folder: Path, sha256: Hasher) -> Sample:
         """A scene, its picture as ``folder``/ID.png, and a question."""
-        from seva_exp.world import BIASED, UNBIASED, draw, sample_scene
-
         prior = UNBIASED if self.scenes == "unbiased" else BIASED
         scene = sample_scene(python_rng(seed, f"{self.stream}.scene", id), prior)
         file = folder / f"{id}.png"
@@ -96,10 +104,6 @@ def draw_qa(scene: Scene, rng: random.Random) -> QA:
 
 
 def _askers() -> dict[str, Asker]:
-    from seva_exp.world import QA, QUESTIONS, describe, existence
-    from seva_exp.world.language import PLAIN_PROMPTS
-    from seva_exp.world.questions import EXISTENCE_MODES
-
     def exists(scene: Scene, rng: random.Random) -> QA:
         return existence(scene, rng, rng.random() < 0.5, rng.choice(EXISTENCE_MODES))
 

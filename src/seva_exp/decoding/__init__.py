@@ -12,5 +12,3 @@ AnyGeneration = Annotated[_Union, BY_KIND]
 """The field type of a config that holds how answers are decoded."""
 GENERATION: dict[str, type[Spec]] = by_kind(_Union)
 """kind -> class."""
-
-__all__ = ["GENERATION", "AnyGeneration", "HfGeneration", "ServerGeneration"]

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from functools import singledispatch
 
 from seva_exp.core.interfaces import AnswerEngine, ModelSource, Placement, VisionLanguageModel
+from seva_exp.core.machine import Server
 from seva_exp.core.records import CLEAN
+from seva_exp.decoding.openai_chat import Chat, check, server_engine
 from seva_exp.decoding.spec import Generation, HfGeneration, ServerGeneration
 from seva_exp.inputs.views import View
 
@@ -61,11 +63,15 @@ def _server(
     placement: Placement,
     view: View,
 ) -> AnswerEngine:
-    from seva_exp.decoding.openai_chat import Chat, server_engine
-
     assert placement.server
     chat = Chat(generation, source, view.seed, purpose_of(view))
     return server_engine(placement.server, chat, placement.warn)
+
+
+def check_engine(generation: Generation, server: Server, source: ModelSource) -> None:
+    """Make sure that questions can be asked, before any work starts. Raises InputError."""
+    if isinstance(generation, ServerGeneration):
+        check(server, generation, source)
 
 
 def purpose_of(view: View) -> str:

@@ -7,15 +7,15 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from seva_exp.core.interfaces import AnswerEngine, ModelSource, Request
 from seva_exp.core.machine import Server
 from seva_exp.core.randomness import seed_for
 from seva_exp.decoding.spec import ServerGeneration
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from seva_exp.served.chat import reply_of
 
 SEED_BITS = 31
 """Some servers hand the seed to NumPy or a C int."""
@@ -50,11 +50,11 @@ class Chat:
             values["seed"] = seed % 2**SEED_BITS
         return json.dumps(values).encode()
 
-    def _picture(self, request: Request) -> Image:
+    def _picture(self, request: Request) -> Image.Image:
         return self.source.squared(request.load())
 
 
-def data_url(picture: Image) -> str:
+def data_url(picture: Image.Image) -> str:
     """The picture without loss, as text."""
     file = BytesIO()
     picture.save(file, "PNG", compress_level=1)
@@ -66,7 +66,6 @@ def server_engine(
 ) -> AnswerEngine:
     """The engine that asks ``server`` in the way of ``chat``."""
     from seva_exp.served.asking import ChatClient
-    from seva_exp.served.chat import reply_of
 
     return ChatClient(
         server,
@@ -88,7 +87,5 @@ def check(server: Server, generation: ServerGeneration, source: ModelSource) -> 
     endpoint.check(server, body, named, "a question about a picture")
 
 
-def _grey() -> Image:
-    from PIL import Image
-
+def _grey() -> Image.Image:
     return Image.new("RGB", (336, 336), "grey")

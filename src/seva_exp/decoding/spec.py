@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from seva_exp.core.machine import Server
 from seva_exp.core.spec import Json, Spec
 from seva_exp.served.spec import ServedModel
-
-if TYPE_CHECKING:
-    from seva_exp.core.interfaces import ModelSource
-    from seva_exp.core.machine import Server
 
 Newlines = Literal["keep", "delete"]
 """What becomes of line breaks in a pair's answers. SeVa's released code deletes them, which glues
@@ -71,9 +68,6 @@ class Generation(Spec):
         """With every field that a server is asked for. Raises InputError when it cannot be."""
         return self
 
-    def prepare(self, server: Server, model: ModelSource) -> None:
-        """Make sure that questions can be asked, before any work starts. Raises InputError."""
-
 
 class HfGeneration(Generation):
     """Decoding with transformers in this process. A sampled answer depends on (seed, view, sample),
@@ -105,9 +99,3 @@ class ServerGeneration(ServedModel, Generation):
     served_model: str | None = Field(None, min_length=1)
     """The name under which the server knows the model; none: asked from the server, which then has
     to serve exactly one."""
-
-    def prepare(self, server: Server, model: ModelSource) -> None:
-        from seva_exp.decoding.openai_chat import check
-
-        assert self.served_model
-        check(server, self, model)

@@ -5,5 +5,3 @@ from seva_exp.experiment.graph import graph
 from seva_exp.experiment.plan import plan_run
 from seva_exp.experiment.runner import run
 from seva_exp.experiment.value import Experiment, Options, SweepOptions
-
-__all__ = ["Experiment", "Options", "SweepOptions", "graph", "plan_run", "run"]

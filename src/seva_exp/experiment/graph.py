@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from seva_exp.augment import TextSource
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import ALIGNED, CLEAN
+from seva_exp.experiment.value import Experiment, Options
 from seva_exp.methods import SticMethod
 from seva_exp.stages import (
     Align,
@@ -27,9 +27,6 @@ from seva_exp.stages import (
     Stage,
     Trained,
 )
-
-if TYPE_CHECKING:
-    from seva_exp.experiment import Experiment
 
 
 def graph(
@@ -173,10 +170,18 @@ def matching(field: str, name: str, all_stages: Sequence[Stage]) -> list[Stage]:
     return found
 
 
-def with_inputs(wanted: Iterable[Stage]) -> set[str]:
+def wanted(all_stages: Sequence[Stage], options: Options) -> list[Stage]:
+    """The stages that are run: all, or what ``stop_after`` needs."""
+    if not options.stop_after:
+        return list(all_stages)
+    keys = with_inputs(matching("stop_after", options.stop_after, all_stages))
+    return [stage for stage in all_stages if stage.key in keys]
+
+
+def with_inputs(some: Iterable[Stage]) -> set[str]:
     """Keys of these stages and of everything that they need."""
     keys: set[str] = set()
-    for stage in wanted:
+    for stage in some:
         keys |= {stage.key} | with_inputs(stage.inputs.values())
     return keys
 

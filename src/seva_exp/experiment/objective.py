@@ -21,7 +21,8 @@ from seva_exp.core.errors import InputError, StageError, suggest
 from seva_exp.core.records import ALIGNED, BASE
 from seva_exp.experiment import Experiment
 from seva_exp.runs.reader import FinishedRun
-from seva_exp.stages import STAGES
+from seva_exp.stages import STAGES, Reference
+from seva_exp.stages.labels import kind_of
 
 WHICH = (BASE, ALIGNED, "delta")
 
@@ -52,7 +53,7 @@ def check_objective(name: str, experiment: Experiment, stop_after: str | None = 
             f"objective={name}: {rest[0]} has no metric {rest[1]}/{rest[2]}."
             f"{suggest(f'{rest[1]}/{rest[2]}', metrics)}"
         )
-    last = STAGES.get(stop_after.split(".")[0]) if stop_after else None
+    last = STAGES.get(kind_of(stop_after)) if stop_after else None
     if stop_after and not (last and last.measures):
         raise InputError(
             f"objective={name}: nothing is measured with stop_after={stop_after}. "
@@ -102,10 +103,9 @@ def _hardness(run: FinishedRun) -> float:
 def _margins(run: FinishedRun) -> Iterator[float]:
     """Pair by pair, over its rejected answers; none where no pair was left to score."""
     pairs = run.report.pairs
-    if pairs and pairs.kept and not run.stages("reference"):
+    if pairs and pairs.kept and not run.stages(Reference.name):
         raise StageError("objective: the stage 'reference' was not done; stop_after=reference.")
-    for row in run.reference():
-        yield row["chosen"] - statistics.fmean(row["rejected"])
+    return run.margins()
 
 
 CHEAP: dict[str, Callable[[FinishedRun], float]] = {

@@ -9,7 +9,7 @@ from seva_exp.core.digests import FileDigests
 from seva_exp.core.machine import Machine
 from seva_exp.core.spec import Spec, digest
 from seva_exp.core.store import Store
-from seva_exp.experiment.graph import forced_keys, graph, matching, with_inputs
+from seva_exp.experiment.graph import forced_keys, graph, wanted
 from seva_exp.experiment.preflight import Preflight, notes
 from seva_exp.experiment.value import Experiment, Options
 from seva_exp.runs.events import Plan, PlannedStage
@@ -29,8 +29,8 @@ def plan_run(
     root = options.data_root_path()
     generation, judge = experiment.generation, experiment.judging
     problems = (preflight or Preflight())(experiment, machine, options)
-    missing = list(problems.lacking)
-    (replace(problems, lacking=()) if options.dry_run else problems).refuse()
+    missing = [*problems.lacking, *problems.absent]
+    (replace(problems, lacking=(), absent=()) if options.dry_run else problems).refuse()
     if options.dry_run:
         missing += generation.unresolved() + (judge.unresolved() if judge else [])
     else:
@@ -38,11 +38,7 @@ def plan_run(
         resolved |= {"judge": judge.resolved(machine.judge)} if judge else {}
         experiment = experiment.model_copy(update=resolved)
     all_stages = graph(experiment, digests, root)
-    if options.stop_after:
-        keys = with_inputs(matching("stop_after", options.stop_after, all_stages))
-        chosen = [stage for stage in all_stages if stage.key in keys]
-    else:
-        chosen = all_stages
+    chosen = wanted(all_stages, options)
     forced = forced_keys(options.force, all_stages)
     store = Store(machine.store_root())
     rows = [

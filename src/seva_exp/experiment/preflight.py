@@ -1,7 +1,7 @@
-"""Before work starts: what is wrong with an experiment or lacking (``preflight``, for a run, a dry
-run, and every job of a sweep); whether all that the stages still to be done need can be had here
-(``make_ready``, for a run alone: it fetches, asks servers and looks for devices); and what a person
-should know of them."""
+"""Before work starts: what is wrong with an experiment, lacking, or not on this machine
+(``Preflight``: for a run, a dry run, and every job of a sweep); whether all that the stages still
+to be done need can be had (``make_ready``, for a run alone: it fetches, asks servers, loads torch);
+and what a person should know of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from seva_exp.benchmarks import Judge
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError
-from seva_exp.core.machine import JudgeServer, Machine, resolve_device
+from seva_exp.core.machine import JudgeServer, Machine, absent_device, resolve_device
 from seva_exp.core.runtime import settle
 from seva_exp.core.spec import digest
 from seva_exp.core.store import Store
-from seva_exp.experiment.graph import graph, matching
+from seva_exp.experiment.graph import graph, matching, wanted
 from seva_exp.experiment.value import Experiment, Options
 from seva_exp.models import AnyModel
 from seva_exp.runs.events import PlannedStage
@@ -32,10 +32,12 @@ class Problems:
     """What is wrong."""
     lacking: tuple[str, ...]
     """What must still be given."""
+    absent: tuple[str, ...] = ()
+    """What this machine does not have, where work is left; another one may."""
 
     def refuse(self) -> None:
-        """Raises InputError if there are any; what is lacking is told where nothing is wrong."""
-        if found := self.faults or self.lacking:
+        """Raises InputError if there are any; what is wrong is told before all else."""
+        if found := self.faults or (*self.lacking, *self.absent):
             raise InputError("\n".join(found))
 
 
@@ -47,7 +49,7 @@ class Preflight:
         self._read: dict[str, list[str]] = {}
 
     def __call__(self, experiment: Experiment, machine: Machine, options: Options) -> Problems:
-        """Look at all that can be known without a device, a server or the network."""
+        """Look at all that can be known without torch, a server or the network."""
         root = options.data_root_path()
         key = digest([experiment.external_inputs, str(root)])
         if key not in self._read:
@@ -61,7 +63,10 @@ class Preflight:
             *experiment.generation.lacking(machine.server),
             *(judge.lacking(machine.judge) if judge else []),
         ]
-        return Problems(tuple(faults), tuple(lacking))
+        absent = absent_device(machine)
+        if absent and not (faults or lacking) and not _is_work_left(experiment, machine, options):
+            absent = ""
+        return Problems(tuple(faults), tuple(lacking), (absent,) if absent else ())
 
 
 def _faults(check: Callable[[], object]) -> list[str]:
@@ -79,6 +84,12 @@ def _check_names(experiment: Experiment, machine: Machine, options: Options) -> 
         matching("stop_after", options.stop_after, stages)
     for name in options.force:
         matching("force", name, stages)
+
+
+def _is_work_left(experiment: Experiment, machine: Machine, options: Options) -> bool:
+    stages = graph(experiment, FileDigests(machine.store_root()), options.data_root_path())
+    store, chosen = Store(machine.store_root()), wanted(stages, options)
+    return bool(options.force) or any(not store.find(one.name, one.key) for one in chosen)
 
 
 def make_ready(

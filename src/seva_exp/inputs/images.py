@@ -7,13 +7,12 @@ import re
 import warnings
 from io import BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
+
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from seva_exp.core.errors import StageError
 from seva_exp.core.records import ImageRef
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 SUFFIXES_OF_FORMAT: dict[str, tuple[str, ...]] = {
     "PNG": (".png",),
@@ -116,8 +115,6 @@ def image_size(root: Path, ref: ImageRef) -> tuple[int, int]:
 
 
 def _lies_on_its_side(image: Image.Image) -> bool:
-    from PIL import ExifTags
-
     try:
         return image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
     except Exception:  # as in _upright
@@ -154,8 +151,6 @@ def _check_file(path: Path) -> None:
 
 def _open(file: IO[bytes]) -> Image.Image:
     """Reads the header only."""
-    from PIL import Image, UnidentifiedImageError
-
     try:
         return Image.open(file, formats=tuple(SUFFIXES_OF_FORMAT))
     except UnidentifiedImageError as error:
@@ -203,8 +198,6 @@ def _decode(image: Image.Image) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     """Applies the EXIF rotation. Unreadable EXIF data leaves the picture as it is stored."""
-    from PIL import ImageOps
-
     try:
         return ImageOps.exif_transpose(image)
     except MemoryError:
@@ -214,8 +207,6 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    from PIL import Image
-
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _to_8_bits(image).convert("RGB")
     if not image.has_transparency_data:
@@ -227,7 +218,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """Gray of more than 8 bits (modes ``I;16``, ``I``, ``F``) to ``L``. Pillow would clip it."""
     import numpy as np
-    from PIL import Image
 
     values = np.asarray(image).astype(np.float32)
     low, high = _value_range(image.mode, float(values.min()), float(values.max()))

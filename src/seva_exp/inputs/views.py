@@ -7,7 +7,9 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL.Image import Image
 
 from seva_exp.core.errors import StageError
 from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
@@ -15,9 +17,6 @@ from seva_exp.core.randomness import python_rng, torch_rng
 from seva_exp.core.records import ImageRef, Sample
 from seva_exp.core.spec import Json
 from seva_exp.inputs.images import load_image
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 class PartnerPictures:

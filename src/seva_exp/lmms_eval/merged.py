@@ -6,10 +6,12 @@ from pathlib import Path
 
 from seva_exp.core.environment import describe_environment
 from seva_exp.core.machine import Machine, resolve_device, resolve_dtype
+from seva_exp.core.runtime import hush
 from seva_exp.core.spec import Json, digest
 from seva_exp.core.store import Manifest
 from seva_exp.models import AnyModel
 from seva_exp.models.adapter import LOST, fit
+from seva_exp.models.processor import load_processor
 from seva_exp.runs.reader import FinishedRun
 
 STAGE, VERSION = "merged", 2
@@ -55,9 +57,6 @@ def write_merged(model: AnyModel, adapter: Path, dtype: str, folder: Path) -> fl
     that. Of the generation config only the special ids are kept: how answers are decoded is the
     asker's choice."""
     from transformers import AutoModelForImageTextToText, GenerationConfig
-
-    from seva_exp.core.runtime import hush
-    from seva_exp.models.processor import load_processor
 
     hush()
     merged = AutoModelForImageTextToText.from_pretrained(

@@ -11,5 +11,3 @@ AnyModel = Annotated[_Union, BY_KIND]
 """The field type of a config that holds a model."""
 MODELS: dict[str, type[Spec]] = by_kind(_Union)
 """kind -> class."""
-
-__all__ = ["MODELS", "AnyModel", "HubModel", "TinyModel"]

@@ -5,28 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from threading import Lock
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from PIL import Image
 
 _ONE_AT_A_TIME = Lock()
 """transformers cannot be imported by several threads at once."""
 
 
-def padded(image: Image, mean: Sequence[float]) -> Image:
+def padded(image: Image.Image, mean: Sequence[float]) -> Image.Image:
     """Centred on a square of the processor's mean colour (LLaVA-1.5, ``pad`` aspect ratio)."""
-    from PIL import Image as Pillow
-
     if image.width == image.height:
         return image
     side = max(image.size)
-    square = Pillow.new("RGB", (side, side), tuple(int(255 * value) for value in mean))
+    square = Image.new("RGB", (side, side), tuple(int(255 * value) for value in mean))
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return square
 
 
-def squared(image: Image, location: str, revision: str) -> Image:
+def squared(image: Image.Image, location: str, revision: str) -> Image.Image:
     """``padded``, of a model that is not loaded."""
     if image.width == image.height:
         return image

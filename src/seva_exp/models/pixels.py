@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 
-if TYPE_CHECKING:
-    from seva_exp.core.interfaces import Pixels
+from seva_exp.core.interfaces import Pixels
 
 PIXEL_KEY = "pixel_values"
 _CHANNELS = 3

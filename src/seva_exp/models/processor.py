@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seva_exp.core.errors import InputError
 from seva_exp.models.families import Family, family_of
+from seva_exp.models.spec import HubModel, TinyModel
 from seva_exp.models.transformers_private import takes_videos, without_videos
-
-if TYPE_CHECKING:
-    from seva_exp.models.spec import HubModel, TinyModel
 
 
 def load_processor(spec: HubModel | TinyModel) -> Any:

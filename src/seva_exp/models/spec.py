@@ -7,17 +7,16 @@ import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
+from PIL.Image import Image
 from pydantic import Field
 
 from seva_exp.core.errors import InputError, nearest
 from seva_exp.core.paths import MARKER
 from seva_exp.core.spec import Json, Spec
 from seva_exp.inputs.images import IMAGE_SUFFIXES
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from seva_exp.models.padding import squared
 
 NO_PART = IMAGE_SUFFIXES | {".md"}
 """Endings (lower case) of files in a checkpoint folder that only people read."""
@@ -90,8 +89,6 @@ class HubModel(Spec):
 
     def squared(self, image: Image) -> Image:
         """The picture as it goes to the processor: with ``pad_to_square`` on a square."""
-        from seva_exp.models.padding import squared
-
         return squared(image, self.location(), self.revision) if self.pad_to_square else image
 
     def location(self) -> str:
@@ -139,8 +136,6 @@ class TinyModel(Spec):
 
     def squared(self, image: Image) -> Image:
         """The picture as it goes to the processor: on a square."""
-        from seva_exp.models.padding import squared
-
         return squared(image, self.location(), self.revision)
 
     def location(self) -> str:

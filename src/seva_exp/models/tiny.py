@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    GenerationConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
 
 from seva_exp.world import language, questions, scene
-
-if TYPE_CHECKING:
-    from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast
 
 IMAGE_SIDE = 72
 """Pixels; pictures drawn at this size are not resized by the processor."""
@@ -62,9 +71,6 @@ def _corpus(n: int = 1000) -> Iterator[str]:
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE of 512 tokens: any text can be encoded, the world's words are short."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -93,8 +99,6 @@ def build_processor() -> LlavaProcessor:
     `num_additional_image_tokens` counts the class token that the "default" strategy drops:
     without it a prompt would hold 35 image tokens for 36 features.
     """
-    from transformers import CLIPImageProcessorPil, LlavaProcessor
-
     return LlavaProcessor(
         image_processor=CLIPImageProcessorPil(
             size={"shortest_edge": IMAGE_SIDE},
@@ -113,15 +117,6 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlavaForCo
 
     `vision_feature_layer=-1`: the default, -2, would leave the tower's last layer untrained.
     """
-    import torch
-    from transformers import (
-        CLIPVisionConfig,
-        GenerationConfig,
-        LlamaConfig,
-        LlavaConfig,
-        LlavaForConditionalGeneration,
-    )
-
     shape = {
         "hidden_size": WIDTH,
         "intermediate_size": 3 * WIDTH,
@@ -169,8 +164,6 @@ def _initialise_language_model(model: LlavaForConditionalGeneration) -> None:
     asking one), every head writes back about what it reads, and the output layer starts as a
     copy of the word embeddings (what was fetched can be said).
     """
-    import torch
-
     with torch.no_grad():
         for layer in model.model.language_model.layers:
             for name, weight in layer.named_parameters():

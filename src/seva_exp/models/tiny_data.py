@@ -8,7 +8,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import LlavaProcessor, PreTrainedTokenizerFast
 
 from seva_exp.models.tiny import GRID, IMAGE_TOKEN, IMAGE_TOKENS, PATCH
 from seva_exp.world import (
@@ -32,10 +37,6 @@ from seva_exp.world.language import (
 )
 from seva_exp.world.questions import POPULAR_KINDS, side
 from seva_exp.world.scene import COLORS, KINDS, WORDS
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import LlavaProcessor, PreTrainedTokenizerFast
 
 PATCH_WORDS = {
     "kind": KINDS,
@@ -78,9 +79,6 @@ def sample_scenes(rng: random.Random, n: int, priors: tuple[WorldPrior, ...]) ->
 
 def pixel_values(scenes: list[Scene], processor: LlavaProcessor) -> Tensor:
     """`[B, 3, 72, 72]`, exactly as the processor makes them, but faster."""
-    import numpy as np
-    import torch
-
     images = processor.image_processor
     mean = np.array(images.image_mean, np.float32)
     std = np.array(images.image_std, np.float32)
@@ -120,8 +118,6 @@ def _word_labels(scene: Scene) -> list[int]:
 
 def patch_labels(scenes: list[Scene]) -> dict[str, Tensor]:
     """What each patch shows: integers `[B, 36]` for every name in PATCH_WORDS and PATCH_NUMBERS."""
-    import torch
-
     kind, color, row, column = torch.tensor([_thing_labels(s) for s in scenes]).unbind(-1)
     return {
         "kind": kind,
@@ -286,8 +282,6 @@ class Packer:
 
     def __call__(self, scenes: list[Scene], turns: list[list[Turn]]) -> PackedBatch:
         """Packs `turns[i]` behind the picture of `scenes[i]`; L is a multiple of 8."""
-        import torch
-
         rows = [self._row(turn) for turn in turns]
         length = -(-max(map(len, rows)) // 8) * 8
         filler = Cell(self._tokenizer.pad_token_id, -1, -1, 0)

@@ -16,15 +16,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from seva_exp.models import tiny, tiny_data
 from seva_exp.world import BIASED, UNBIASED
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-    from torch.optim import Optimizer
-    from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 CHECKPOINT = Path(__file__).parent / "tiny_checkpoint"
 """The checkpoint that the package ships."""
@@ -90,8 +90,6 @@ class Progress:
 @contextmanager
 def fixed_threads() -> Iterator[None]:
     """Runs torch on THREADS threads: their number changes the order of sums, hence the bytes."""
-    import torch
-
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
@@ -102,8 +100,6 @@ def fixed_threads() -> Iterator[None]:
 
 def _optimizer(modules: list[nn.Module], stage: TrainingPhase) -> Optimizer:
     """AdamW, with weight decay on matrices only."""
-    import torch
-
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.02},
@@ -114,8 +110,6 @@ def _optimizer(modules: list[nn.Module], stage: TrainingPhase) -> Optimizer:
 
 def _update(loss: Tensor, optimizer: Optimizer, lr: float) -> float:
     """One clipped step at `lr`; the loss as a number."""
-    import torch
-
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.zero_grad(set_to_none=True)
@@ -128,8 +122,6 @@ def _update(loss: Tensor, optimizer: Optimizer, lr: float) -> float:
 
 def _image_features(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tensor:
     """Pixels `[B, 3, 72, 72]` -> projected features `[B, 36, 128]`."""
-    import torch
-
     return torch.stack(list(model.get_image_features(pixels).pooler_output))
 
 
@@ -137,8 +129,6 @@ def _word_vectors(
     model: LlavaForConditionalGeneration, processor: LlavaProcessor, words: tuple[str, ...]
 ) -> Tensor:
     """The mean embedding of each word's tokens, `[words, 128]`, without a gradient."""
-    import torch
-
     table = model.get_input_embeddings().weight.detach()
     ids = [processor.tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
     return torch.stack([table[i].mean(0) for i in ids])
@@ -146,8 +136,6 @@ def _word_vectors(
 
 def _free_heads() -> nn.ModuleDict:
     """One linear layer for every patch label, on the tower's features."""
-    from torch import nn
-
     words = {name: len(words) for name, words in tiny_data.PATCH_WORDS.items()}
     classes = words | tiny_data.PATCH_NUMBERS
     return nn.ModuleDict({name: nn.Linear(tiny.WIDTH, 1 + n) for name, n in classes.items()})
@@ -159,9 +147,6 @@ def _word_heads(model: LlavaForConditionalGeneration, processor: LlavaProcessor)
     So a patch with a red star comes to resemble the words "red" and "star", and looking for a
     thing is the same act for every kind and color.
     """
-    import torch
-    from torch import nn
-
     heads = {}
     for name, words in tiny_data.PATCH_WORDS.items():
         vectors = _word_vectors(model, processor, words)
@@ -173,9 +158,6 @@ def _word_heads(model: LlavaForConditionalGeneration, processor: LlavaProcessor)
 
 def _patch_loss(heads: nn.ModuleDict, features: Tensor, labels: dict[str, Tensor]) -> Tensor:
     """Sum over labels of the mean cross-entropy of features `[B, 36, 128]`."""
-    import torch
-    from torch.nn import functional
-
     losses = [
         functional.cross_entropy(head(features).float().flatten(0, 1), labels[name].flatten())
         for name, head in heads.items()
@@ -190,8 +172,6 @@ def train_vision(
 
     Its scenes come from both worlds by turns: the tower should see what is rare, too.
     """
-    import torch
-
     torch.manual_seed(seed + 1)
     tower, projector = model.model.vision_tower, model.model.multi_modal_projector
     free, words = _free_heads(), _word_heads(model, processor)
@@ -210,8 +190,6 @@ def train_vision(
 
 def joint_loss(model: LlavaForConditionalGeneration, batch: tiny_data.PackedBatch) -> Tensor:
     """Weighted mean cross-entropy of all answers' tokens, a scalar."""
-    from torch.nn import functional
-
     features = _image_features(model, batch.pixel_values).flatten(0, 1)
     embeds = model.get_input_embeddings()(batch.input_ids)
     is_image = (batch.input_ids == model.config.image_token_id).unsqueeze(-1)
@@ -232,8 +210,6 @@ def train_joint(
     model: LlavaForConditionalGeneration, processor: LlavaProcessor, stage: TrainingPhase, seed: int
 ) -> None:
     """Trains projector and language model on the biased world; the tower stays, as in LLaVA."""
-    import torch
-
     model.model.vision_tower.requires_grad_(False)
     optimizer = _optimizer([model], stage)
     rng, progress = random.Random(f"joint {seed}"), Progress(stage)
@@ -249,8 +225,6 @@ def train(
     out: Path, seed: int = 0, vision: TrainingPhase = VISION, joint: TrainingPhase = JOINT
 ) -> None:
     """Trains a model from nothing and writes weights (bf16), configs, processor and tokenizer."""
-    import torch
-
     with fixed_threads():
         processor = tiny.build_processor()
         model = tiny.build_model(processor.tokenizer, seed).train()

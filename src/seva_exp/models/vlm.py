@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
+from PIL import Image
 
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.interfaces import Encoded, EncodedImage
@@ -17,14 +19,8 @@ from seva_exp.models.families import Family, families, family_of
 from seva_exp.models.padding import padded
 from seva_exp.models.pixels import batch_pixels
 from seva_exp.models.processor import load_processor
+from seva_exp.models.spec import HubModel, TinyModel
 from seva_exp.models.transfer import put
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from PIL.Image import Image
-
-    from seva_exp.models.spec import HubModel, TinyModel
 
 _TEXT_KEYS = ("input_ids", "attention_mask", "labels")
 
@@ -93,7 +89,7 @@ class Vlm:
         bos = self.processor.tokenizer.bos_token
         return {"add_special_tokens": not (bos and text.startswith(bos))}
 
-    def encode_image(self, image: Image) -> EncodedImage:
+    def encode_image(self, image: Image.Image) -> EncodedImage:
         """Run the processor on one picture; learn which ids stand for it in a prompt."""
         text = self._chat_text("?")
         square = self.spec.pad_to_square
@@ -178,16 +174,14 @@ class Vlm:
         pixels = self._family.pixels.changed(image.pixels, change, images)
         return EncodedImage(pixels, image.placeholders, image.types)
 
-    def to_picture(self, image: EncodedImage) -> Image:
+    def to_picture(self, image: EncodedImage) -> Image.Image:
         """What the model sees, denormalised, as a picture (the tile that shows all of it)."""
-        from PIL import Image as Pillow
-
         processor = self.processor.image_processor
         values = self._family.pixels.whole_picture(image.pixels, processor)
         mean = torch.tensor(processor.image_mean)[:, None, None]
         std = torch.tensor(processor.image_std)[:, None, None]
         shown = ((values * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
-        return Pillow.fromarray(shown.permute(1, 2, 0).numpy())
+        return Image.fromarray(shown.permute(1, 2, 0).numpy())
 
     def language_modules(self) -> list[str]:
         """Full names of every linear layer of the language model: not the vision tower, not the

@@ -9,13 +9,3 @@ from seva_exp.preferences.filters import (
     LengthRatioFilter,
     named_filter,
 )
-
-__all__ = [
-    "FILTERS",
-    "AnyFilter",
-    "EqualFilter",
-    "Filter",
-    "LengthRatioFilter",
-    "Newlines",
-    "named_filter",
-]

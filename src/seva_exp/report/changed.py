@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappush, heappushpop
-from typing import TYPE_CHECKING
+
+from PIL.Image import Image
 
 from seva_exp.core.errors import StageError
 from seva_exp.core.randomness import seed_for
@@ -14,9 +15,6 @@ from seva_exp.core.spec import Json
 from seva_exp.report.gallery import inlined, marked
 from seva_exp.report.pages import template
 from seva_exp.runs.events import Answered, Outcome
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 MOST = 50
 """Shown of each kind, a benchmark."""

@@ -44,19 +44,15 @@ class Console(Listener):
             say(f"  {one}")
 
     def stage_started(self, stage: PlannedStage) -> None:
-        """A stage begins."""
         say(paint("dim", f"{stage.name} ..."))
 
     def waiting(self, stage: PlannedStage) -> None:
-        """Another process has the stage's lock."""
         say(f"{stage.name}: another process is computing this; waiting for its result")
 
     def warned(self, text: str) -> None:
-        """Something to know."""
         say(f"{paint('red', 'note')}: {text}")
 
     def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
-        """A stage has nothing to work on."""
         say(f"{stage.name}: {paint('red', 'skipped')}: {reason}")
 
     def stage_finished(self, result: StageResult, metrics: Json) -> None:
@@ -77,7 +73,7 @@ class Console(Listener):
         report = outcome.report
         say("")
         if report.pairs:
-            say(pair_line(report, outcome.pairs_of or "pairs"))
+            say(pair_line(report, outcome.pairs_stage or "pairs"))
         for example in outcome.examples[:EXAMPLES]:
             say(example_text(example))
         if report.scores:

@@ -9,16 +9,13 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
+from PIL.Image import Image
 
 from seva_exp.core.spec import Json
 from seva_exp.inputs.images import UnusableImage, open_image
 from seva_exp.runs.events import PairExample
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 SIDE = 336
 """Largest side of an inlined picture, in pixels."""

@@ -41,7 +41,6 @@ class HtmlReport(Listener):
         self._skipped: dict[str, str] = {}
 
     def planned(self, plan: Plan) -> None:
-        """A run begins."""
         self._skipped = {}
 
     def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
@@ -76,7 +75,7 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
         plots=_plots(report.final_deltas),
         curves=curves(outcome.training),
         pairs=pair_counts(report.pairs) if report.pairs else None,
-        pairs_of=outcome.pairs_of,
+        pairs_stage=outcome.pairs_stage,
         left_out=left_out(outcome.stage_metrics.get("samples", {})),
         examples=[example_card(example) for example in outcome.examples],
         pipeline=pipeline(outcome, skipped),

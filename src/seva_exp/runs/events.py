@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from seva_exp.core.records import Report, StageResult
 from seva_exp.core.spec import Json
@@ -57,17 +59,18 @@ class Outcome:
     """Per stage label: what its manifest says of it (answers/s, kept share, drops per reason)."""
     environment: Json = field(default_factory=dict)
     """Versions, device, number format, git commit."""
-    links: dict[str, str] = field(default_factory=dict)
-    """Name in the run's folder -> file of a stage, for what the run is about (adapter, pairs)."""
+    pairs_stage: str = ""
+    """Label of the stage whose pairs are counted and shown; empty where none made any."""
+    adapter_stage: str = ""
+    """Label of the stage that made the final model's adapter; empty where nothing was trained."""
     answered: tuple[Answered, ...] = ()
     """Of every benchmark that both the base and the final model were measured on."""
 
     @property
-    def pairs_of(self) -> str:
-        """The stage whose pairs are counted and shown where there are several (``pairs.round2``),
-        else empty."""
-        label = self.links.get("pairs.jsonl", "").split("/")[0]
-        return "" if label == "pairs" else label
+    def links(self) -> dict[str, str]:
+        """Name in the run's folder -> file of a stage, for what the run is about."""
+        found = {"pairs.jsonl": self.pairs_stage, "adapter": self.adapter_stage}
+        return {name: f"{label}/{name}" for name, label in found.items() if label}
 
 
 class Listener:
@@ -102,35 +105,16 @@ class Listener:
 
 
 class Listeners(Listener):
-    """Several listeners as one."""
+    """Several listeners as one, each told in turn of what stands between plan and end."""
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
-        self._all = listeners
+        for name in (
+            *("planned", "stage_started", "waiting", "warned"),
+            *("stage_skipped", "logged", "stage_finished"),
+        ):
+            setattr(self, name, partial(_tell, [getattr(one, name) for one in listeners]))
 
-    def planned(self, plan: Plan) -> None:
-        for listener in self._all:
-            listener.planned(plan)
 
-    def stage_started(self, stage: PlannedStage) -> None:
-        for listener in self._all:
-            listener.stage_started(stage)
-
-    def waiting(self, stage: PlannedStage) -> None:
-        for listener in self._all:
-            listener.waiting(stage)
-
-    def warned(self, text: str) -> None:
-        for listener in self._all:
-            listener.warned(text)
-
-    def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
-        for listener in self._all:
-            listener.stage_skipped(stage, reason)
-
-    def logged(self, stage: str, step: int, values: Json) -> None:
-        for listener in self._all:
-            listener.logged(stage, step, values)
-
-    def stage_finished(self, result: StageResult, metrics: Json) -> None:
-        for listener in self._all:
-            listener.stage_finished(result, metrics)
+def _tell(listeners: Sequence[Callable[..., None]], *values: Any) -> None:
+    for listener in listeners:
+        listener(*values)

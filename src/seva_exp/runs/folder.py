@@ -105,8 +105,6 @@ def collect_outcome(
     pairs = _pairs(stages)
     trained = _last(stage for stage in stages if stage.trains)
     counts = summaries[pairs.label] if pairs else None
-    links = {"adapter": f"{trained.label}/adapter"} if trained else {}
-    links |= {"pairs.jsonl": f"{pairs.label}/pairs.jsonl"} if pairs else {}
     report = Report(
         key=plan.key,
         name=plan.name,
@@ -133,7 +131,8 @@ def collect_outcome(
         stage_metrics=summaries,
         environment={n: v for n, v in done[-1][1].environment.items() if n != CODE},
         answered=tuple(filter(None, (stage.answered(path_of) for stage in stages))),
-        links=links,
+        pairs_stage=pairs.label if pairs else "",
+        adapter_stage=trained.label if trained else "",
     )
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+
+from seva_exp.benchmarks import AnyBenchmark
 from seva_exp.core.errors import InputError
 from seva_exp.core.paths import MARKER
 from seva_exp.core.records import (
@@ -21,21 +24,42 @@ from seva_exp.core.records import (
     Report,
     Sample,
     StageResult,
-    from_json,
-    read_jsonl,
 )
 from seva_exp.core.spec import Json
 from seva_exp.core.store import Manifest, Store
+from seva_exp.data import AnyData
+from seva_exp.models import AnyModel
 from seva_exp.runs.links import followed
+from seva_exp.stages import (
+    STAGES,
+    Align,
+    Answers,
+    Evaluate,
+    JudgeAnswers,
+    Pairs,
+    Reference,
+    Samples,
+)
+from seva_exp.stages.artifacts import (
+    AdapterArtifact,
+    AnswerArtifact,
+    Artifact,
+    PairArtifact,
+    ReferenceArtifact,
+    SampleArtifact,
+    ScoreArtifact,
+)
+from seva_exp.stages.labels import (
+    about_model,
+    kind_of,
+    model_and_benchmark,
+    of_same_round,
+    view_and_round,
+)
 
-if TYPE_CHECKING:
-    from seva_exp.benchmarks import AnyBenchmark
-    from seva_exp.models import AnyModel
-
-TRAINING = ("align", "finetune")
-"""Kinds of stages that make an adapter."""
 KEPT = 4
 """Files of predictions that are held at once: a base that runs share is read once."""
+Kind = TypeVar("Kind", bound=Artifact)
 
 
 @dataclass(frozen=True)
@@ -109,7 +133,7 @@ class FinishedRun:
 
     def stages(self, *kinds: str) -> list[StageResult]:
         """The stages of these kinds, in the order of work."""
-        return [stage for stage in self.report.stages if stage.name.split(".")[0] in kinds]
+        return [stage for stage in self.report.stages if kind_of(stage.name) in kinds]
 
     def key(self, label: str) -> str:
         """The key of the stage of this label; empty when the run has none."""
@@ -130,24 +154,21 @@ class FinishedRun:
 
     def manifest(self, label: str) -> Manifest | None:
         """Of a stage's artifact; None where it is not whole any more."""
-        return self._store(label).find(label.split(".")[0], self.key(label))
+        return self._store(label).find(self.artifact(label).parent.name, self.key(label))
 
     @property
     def trained(self) -> StageResult | None:
         """The stage that made the final model's adapter."""
-        return ([None, *self.stages(*TRAINING)])[-1]
+        trains = (name for name, stage in STAGES.items() if stage.trains)
+        return ([None, *self.stages(*trains)])[-1]
 
     @property
     def adapter(self) -> Path | None:
         """The final model's adapter, in PEFT's layout; None where nothing was trained."""
-        return self.artifact(self.trained.name) / "adapter" if self.trained else None
+        return AdapterArtifact(self.artifact(self.trained.name)).adapter if self.trained else None
 
     def model(self) -> AnyModel:
         """The base model. Raises InputError for one that this version of seva_exp does not know."""
-        from pydantic import TypeAdapter, ValidationError
-
-        from seva_exp.models import AnyModel
-
         found: TypeAdapter[AnyModel] = TypeAdapter(AnyModel)
         try:
             return found.validate_python(self.config.get("model"))
@@ -157,10 +178,6 @@ class FinishedRun:
 
     def benchmark(self, name: str) -> AnyBenchmark:
         """Raises InputError for one that this version of seva_exp does not know."""
-        from pydantic import TypeAdapter, ValidationError
-
-        from seva_exp.benchmarks import AnyBenchmark
-
         found: TypeAdapter[AnyBenchmark] = TypeAdapter(AnyBenchmark)
         try:
             return found.validate_python((self.config.get("benchmark") or {}).get(name))
@@ -170,16 +187,17 @@ class FinishedRun:
 
     def evaluated(self) -> Iterator[Evaluated]:
         """The evaluations of models on benchmarks, in the order of work."""
-        for stage in self.stages("evaluate"):
-            _, model, benchmark = stage.name.split(".", 2)
+        for stage in self.stages(Evaluate.name):
+            model, benchmark = model_and_benchmark(stage.name)
             yield Evaluated(model, benchmark, self.predictions_file(model, benchmark))
 
     def predictions_file(self, model: str, benchmark: str) -> Path:
         """A model's answers to a benchmark, scored as its scores are: where a judge scored them, as
         the judge has left them."""
-        judged = any(stage.name == f"judge.{model}.{benchmark}" for stage in self.report.stages)
-        kind = "judge" if judged else "evaluate"
-        return self.artifact(f"{kind}.{model}.{benchmark}") / "predictions.jsonl"
+        judged = about_model(JudgeAnswers.name, model, benchmark)
+        known = any(stage.name == judged for stage in self.report.stages)
+        label = judged if known else about_model(Evaluate.name, model, benchmark)
+        return ScoreArtifact(self.artifact(label)).file
 
     def predictions(self, model: str, benchmark: str) -> list[Prediction]:
         """The rows of ``predictions_file``."""
@@ -190,24 +208,20 @@ class FinishedRun:
     def pairs_stage(self) -> StageResult | None:
         """The stage whose pairs the report counts: those that the last alignment learnt from;
         where there was none, the last that were made."""
-        made = self.stages("pairs")
-        aligned = [one.name.removeprefix("align") for one in self.stages("align")]
-        learnt = [one for one in made if aligned and one.name == f"pairs{aligned[-1]}"]
-        return ([None, *made, *learnt])[-1]
+        made, aligned = self.stages(Pairs.name), self.stages(Align.name)
+        label = of_same_round(Pairs.name, aligned[-1].name) if aligned else ""
+        return ([None, *made, *(one for one in made if one.name == label)])[-1]
 
     def pairs(self) -> Iterator[Pair]:
         """Of ``pairs_stage``."""
-        stage = self.pairs_stage
-        file = self.artifact(stage.name) / "pairs.jsonl" if stage else None
-        if file and file.exists():
-            yield from read_jsonl(file, Pair)
+        if (stage := self.pairs_stage) and (found := self._kept(PairArtifact, stage.name)):
+            yield from found.pairs()
 
-    def reference(self) -> Iterator[Json]:
-        """Of the last round, by pair: ``chosen`` is log pi_ref of the chosen answer, ``rejected``
-        those of the rejected ones. Raises FileNotFoundError where the artifact is gone."""
-        for stage in self.stages("reference")[-1:]:
-            with (self.artifact(stage.name) / "reference.jsonl").open(encoding="utf-8") as lines:
-                yield from map(json.loads, lines)
+    def margins(self) -> Iterator[float]:
+        """By the last round's reference, pair by pair: log pi_ref(chosen) - the mean of
+        log pi_ref(rejected). Raises FileNotFoundError where the artifact is gone."""
+        for stage in self.stages(Reference.name)[-1:]:
+            yield from ReferenceArtifact(self.artifact(stage.name)).margins()
 
     def training(self) -> Iterator[Json]:
         """The logged steps of all training: ``{"stage": "align", "step": 1, "loss": 0.69}``."""
@@ -220,61 +234,44 @@ class FinishedRun:
         """View (``clean`` is one) -> label of the stage in which the base model answered: that of
         the first round."""
         found = {}
-        for stage in self.stages("answers"):
-            _, view, *later = stage.name.split(".")
-            if view != "instructions" and ".".join(later) in ("", "round1"):
+        for stage in self.stages(Answers.name):
+            view, round = view_and_round(stage.name)
+            if view != "instructions" and round in ("", "round1"):
                 found[view] = stage.name
         return found
 
-    def answers(self, label: str, wanted: Iterable[str]) -> dict[str, Answer]:
-        """By sample, of the stage of this label, the answers to the ``wanted`` samples; read as far
-        as the last of these, so first ones of a long file cost little."""
-        rows = _rows(self.artifact(label) / "answers.jsonl", "sample_id", wanted)
-        return {row["sample_id"]: from_json(Answer, row) for row in rows}
+    def answers(self, label: str, wanted: Collection[str]) -> dict[str, Answer]:
+        """By sample, of the stage of this label, the answers to the ``wanted`` samples."""
+        found = self._kept(AnswerArtifact, label)
+        return {one.sample_id: one for one in found.answers(wanted)} if found else {}
 
     def previews(self, label: str) -> dict[str, Path]:
         """By sample, the kept pictures of what the view of this stage showed."""
-        index = self.artifact(label) / "previews" / "index.json"
-        if not index.exists():
-            return {}
-        rows = json.loads(index.read_text(encoding="utf-8"))
-        return {row["sample_id"]: index.parent / row["file"] for row in rows}
+        found = self._kept(AnswerArtifact, label)
+        return found.previews() if found else {}
 
-    def samples(self, wanted: Iterable[str]) -> list[Sample]:
+    def samples(self, wanted: Collection[str]) -> list[Sample]:
         """Of these ids, in the file's order."""
-        file = self.artifact("samples") / "samples.jsonl"
-        return [from_json(Sample, row) for row in _rows(file, "id", wanted)]
+        found = self._kept(SampleArtifact, Samples.name)
+        return list(found.samples(wanted)) if found else []
+
+    def _kept(self, kind: type[Kind], label: str) -> Kind | None:
+        """The artifact of a stage; None where it is gone."""
+        found = kind(self.artifact(label))
+        return found if found.file.exists() else None
 
     def image_root(self) -> Path | None:
         """Where the samples' pictures lie; None when their source can't be told any more."""
-        from pydantic import TypeAdapter, ValidationError
-
-        from seva_exp.data import AnyData
-
         try:
             data = TypeAdapter(AnyData).validate_python(self.config["data"])
-            return data.image_root(self.artifact("samples"))
+            return data.image_root(self.artifact(Samples.name))
         except (ValidationError, KeyError, InputError):
             return None
 
 
 @lru_cache(maxsize=KEPT)
 def _predictions(path: Path) -> list[Prediction]:
-    return list(read_jsonl(path, Prediction))
-
-
-def _rows(file: Path, name: str, wanted: Iterable[str]) -> Iterator[Json]:
-    """Those whose field ``name`` is one of ``wanted``."""
-    left = set(wanted)
-    if not left or not file.exists():
-        return
-    with file.open(encoding="utf-8") as lines:
-        for row in map(json.loads, lines):
-            if row[name] in left:
-                left.discard(row[name])
-                yield row
-            if not left:
-                return
+    return list(ScoreArtifact(path.parent).predictions())
 
 
 def _why_no_run(folder: Path) -> str:

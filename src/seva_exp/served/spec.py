@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
+from seva_exp.core.machine import Server
 from seva_exp.core.spec import Spec
-
-if TYPE_CHECKING:
-    from seva_exp.core.machine import Server
 
 
 class ServedModel(Spec):

@@ -23,23 +23,3 @@ STAGES: dict[str, type[Stage]] = {
 }
 """By name, which is what the labels of a run begin with; those of ``rejected`` begin as the answers
 do that they stand for."""
-
-__all__ = [
-    "STAGES",
-    "Align",
-    "Answers",
-    "Compare",
-    "Evaluate",
-    "FineTune",
-    "Infuse",
-    "Inputs",
-    "JudgeAnswers",
-    "Pairs",
-    "Reference",
-    "Rejected",
-    "Samples",
-    "Stage",
-    "StageContext",
-    "Trained",
-    "paired",
-]

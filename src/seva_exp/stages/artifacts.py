@@ -1,15 +1,16 @@
 """What stages leave in the store: an artifact is a folder, its class names the files in it and
-reads them."""
+reads them. Raises FileNotFoundError where it is gone."""
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
-from seva_exp.core.records import Answer, Delta, Pair, Prediction, Sample, Score, read_jsonl
+from seva_exp.core.records import Answer, Delta, Pair, Prediction, Record, Sample, Score, from_json
 from seva_exp.core.spec import Json
 
 
@@ -18,6 +19,13 @@ class Artifact:
     """Base of the kinds of artifact."""
 
     path: Path
+    main: ClassVar[str] = ""
+    """Its first file, of JSON lines."""
+
+    @property
+    def file(self) -> Path:
+        """Where ``main`` lies."""
+        return self.path / self.main
 
     def training(self) -> Iterator[Json]:
         """The logged steps of a training, in order; none where nothing was trained."""
@@ -27,61 +35,55 @@ class Artifact:
 class SampleArtifact(Artifact):
     """Of ``samples``: images with a question each."""
 
-    @property
-    def file(self) -> Path:
-        """One sample a line."""
-        return self.path / "samples.jsonl"
+    main: ClassVar[str] = "samples.jsonl"
 
-    def samples(self) -> Iterator[Sample]:
-        """In the data's order."""
-        return read_jsonl(self.file, Sample)
+    def samples(self, wanted: Collection[str] | None = None) -> Iterator[Sample]:
+        """In the data's order: all, or those of these ids."""
+        return records(self.file, Sample, "id", wanted)
 
 
 class AnswerArtifact(Artifact):
     """Of ``answers``: what one view's question was answered with."""
 
-    @property
-    def file(self) -> Path:
-        """One answer a line."""
-        return self.path / "answers.jsonl"
+    main: ClassVar[str] = "answers.jsonl"
 
-    def answers(self) -> Iterator[Answer]:
-        """In the samples' order."""
-        return read_jsonl(self.file, Answer)
+    def answers(self, wanted: Collection[str] | None = None) -> Iterator[Answer]:
+        """In the samples' order: all, or those to the samples of these ids."""
+        return records(self.file, Answer, "sample_id", wanted)
 
     def previews(self) -> dict[str, Path]:
         """By sample: the picture that a negative view showed, of those that were kept."""
-        folder = self.path / "previews"
-        rows = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        return {row["sample_id"]: folder / row["file"] for row in rows}
+        index = self.path / "previews" / "index.json"
+        found = json.loads(index.read_text(encoding="utf-8")) if index.exists() else []
+        return {row["sample_id"]: index.parent / row["file"] for row in found}
 
 
 class PairArtifact(Artifact):
     """Of ``pairs``: preferences."""
 
-    @property
-    def file(self) -> Path:
-        """One pair a line."""
-        return self.path / "pairs.jsonl"
+    main: ClassVar[str] = "pairs.jsonl"
 
     def pairs(self) -> Iterator[Pair]:
         """In the samples' order."""
-        return read_jsonl(self.file, Pair)
+        return records(self.file, Pair)
 
 
 class ReferenceArtifact(Artifact):
     """Of ``reference``: log pi_ref of the pairs' answers. ``training.reference`` reads all of
     it."""
 
+    main: ClassVar[str] = "reference.jsonl"
+
     def margins(self) -> Iterator[float]:
         """Pair by pair: log pi_ref(chosen) - the mean of log pi_ref(rejected)."""
-        with (self.path / "reference.jsonl").open(encoding="utf-8") as lines:
-            for row in map(json.loads, lines):
-                yield row["chosen"] - statistics.fmean(row["rejected"])
+        for row in rows(self.file):
+            yield row["chosen"] - statistics.fmean(row["rejected"])
 
 
 class AdapterArtifact(Artifact):
     """Of ``align`` and ``finetune``: an adapter and how it was trained."""
+
+    main: ClassVar[str] = "metrics.jsonl"
 
     @property
     def adapter(self) -> Path:
@@ -89,30 +91,20 @@ class AdapterArtifact(Artifact):
         return self.path / "adapter"
 
     def training(self) -> Iterator[Json]:
-        for line in (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-            yield json.loads(line)
+        return rows(self.file)
 
 
-class InstructionArtifact(Artifact):
-    """Of ``infuse``: instructions behind descriptions of their images."""
+class InstructionArtifact(SampleArtifact):
+    """Of ``infuse``: instructions behind descriptions of their images, as samples whose prompt is
+    infused."""
 
-    @property
-    def file(self) -> Path:
-        """One sample a line, its prompt infused."""
-        return self.path / "instructions.jsonl"
-
-    def samples(self) -> Iterator[Sample]:
-        """In the data's order."""
-        return read_jsonl(self.file, Sample)
+    main: ClassVar[str] = "instructions.jsonl"
 
 
 class ScoreArtifact(Artifact):
     """Of ``evaluate`` and ``judge``: what a model said to a benchmark, and its scores."""
 
-    @property
-    def file(self) -> Path:
-        """One prediction a line."""
-        return self.path / "predictions.jsonl"
+    main: ClassVar[str] = "predictions.jsonl"
 
     @property
     def scores_file(self) -> Path:
@@ -121,21 +113,40 @@ class ScoreArtifact(Artifact):
 
     def predictions(self) -> Iterator[Prediction]:
         """In the questions' order."""
-        return read_jsonl(self.file, Prediction)
+        return records(self.file, Prediction)
 
     def scores(self) -> list[Score]:
         """Under the names that the run had for model and benchmark that made them."""
-        return list(read_jsonl(self.scores_file, Score))
+        return list(records(self.scores_file, Score))
 
 
 class DeltaArtifact(Artifact):
     """Of ``compare``: a trained model's metrics less the base's."""
 
-    @property
-    def file(self) -> Path:
-        """One delta a line."""
-        return self.path / "deltas.jsonl"
+    main: ClassVar[str] = "deltas.jsonl"
 
     def deltas(self) -> list[Delta]:
         """Under the names that the run had for model and benchmark that made them."""
-        return list(read_jsonl(self.file, Delta))
+        return list(records(self.file, Delta))
+
+
+def records(
+    file: Path, kind: type[Record], name: str = "", wanted: Collection[str] | None = None
+) -> Iterator[Record]:
+    """A file's records: all, or those whose field ``name`` is one of ``wanted``, read as far as the
+    last of these, so that first ones of a long file cost little."""
+    left = None if wanted is None else set(wanted)
+    for row in rows(file) if left is None or left else ():
+        if left is None:
+            yield from_json(kind, row)
+        elif row[name] in left:
+            left.discard(row[name])
+            yield from_json(kind, row)
+            if not left:
+                return
+
+
+def rows(file: Path) -> Iterator[Any]:
+    """A file's lines of JSON, in order."""
+    with file.open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)

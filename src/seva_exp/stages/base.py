@@ -15,20 +15,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from seva_exp.benchmarks.judge_answers import Estimate
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.interfaces import Placement, Progress
-from seva_exp.core.machine import Machine
+from seva_exp.core.machine import Machine, resolve_device
 from seva_exp.core.main_memory import free_bytes
 from seva_exp.core.records import Delta, Score
 from seva_exp.core.spec import Json, digest
+from seva_exp.core.store import Store
 from seva_exp.models import AnyModel
 from seva_exp.stages.artifacts import AdapterArtifact, Artifact
 from seva_exp.stages.shown import Answered, PairExample
 
 if TYPE_CHECKING:
-    from seva_exp.benchmarks.judge_answers import Estimate
-    from seva_exp.core.store import Store
     from seva_exp.models.vlm import Vlm
 
 
@@ -74,7 +74,6 @@ class StageContext:
     def placement(self, work: Path) -> Placement:
         """The machine's numbers for a stage that works in ``work``."""
         machine = self.machine
-        from seva_exp.core.machine import resolve_device
 
         return Placement(
             device=str(resolve_device(machine)),

@@ -6,9 +6,21 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+from PIL.Image import Image
 
 from seva_exp.benchmarks import AnyBenchmark, Judge
+from seva_exp.benchmarks.judge_answers import (
+    Bench,
+    Estimate,
+    estimate,
+    judge_all,
+    judged_scores,
+    settled,
+)
+from seva_exp.benchmarks.judging import Judging
+from seva_exp.benchmarks.replies import Replies
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.machine import Machine
 from seva_exp.core.records import BASE, Delta, Prediction, Score, write_jsonl
@@ -17,14 +29,9 @@ from seva_exp.core.store import Store
 from seva_exp.models import AnyModel
 from seva_exp.stages.artifacts import DeltaArtifact, ScoreArtifact
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
+from seva_exp.stages.labels import about_model
 from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.stages.shown import Answered
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from seva_exp.benchmarks.judge_answers import Bench, Estimate
-    from seva_exp.benchmarks.judging import Judging
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Evaluate(Stage):
 
     @property
     def label(self) -> str:
-        return f"evaluate.{self.which}.{self.benchmark_name}"
+        return about_model(self.name, self.which, self.benchmark_name)
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -148,7 +155,7 @@ class JudgeAnswers(Stage):
 
     @property
     def label(self) -> str:
-        return f"judge.{self.which}.{self.benchmark_name}"
+        return about_model(self.name, self.which, self.benchmark_name)
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -177,15 +184,10 @@ class JudgeAnswers(Stage):
 
     def bench(self, store: Path) -> Bench:
         """The benchmark with its judge; replies are kept in ``store``."""
-        from seva_exp.benchmarks.judge_answers import Bench
-        from seva_exp.benchmarks.replies import Replies
-
         assert self.judging
         return Bench(self.benchmark, self.judging, self.judge, Replies(store))
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        from seva_exp.benchmarks.judge_answers import judge_all, judged_scores, settled
-
         found = list(self.of.makes(inputs["of"]).predictions())
         bench = self.bench(context.machine.store_root())
         cases = bench.cases(list(self.benchmark.questions(self.of.root)), found)
@@ -208,8 +210,6 @@ class JudgeAnswers(Stage):
         return summary
 
     def judge_estimate(self, store: Store, renewed: Collection[str] = ()) -> Estimate | None:
-        from seva_exp.benchmarks.judge_answers import estimate
-
         if not (self.judge.model and self.judging):
             return None
         path = store.path(self.of.name, self.of.key)

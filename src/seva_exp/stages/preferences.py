@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from seva_exp.augment import AnySource, AnyText
 from seva_exp.core.digests import FileDigests
@@ -20,17 +20,17 @@ from seva_exp.core.records import CLEAN, Answer, Drop, Sample, jsonl_writer
 from seva_exp.core.spec import Json
 from seva_exp.data import NOT_DRAWN, AnyData
 from seva_exp.decoding import AnyGeneration
+from seva_exp.decoding.engines import check_engine
 from seva_exp.inputs.views import PromptDraw, View, ViewDraw
 from seva_exp.models import AnyModel
 from seva_exp.preferences import AnyFilter, Newlines
+from seva_exp.preferences.answers import Asker, answer_shards, summarize, write_previews
+from seva_exp.preferences.pairs import Candidates, Tally, grouped, make_pairs
 from seva_exp.preferences.shards import Shard, Shards
 from seva_exp.stages.artifacts import AnswerArtifact, PairArtifact, SampleArtifact
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.stages.shown import PairExample
-
-if TYPE_CHECKING:
-    from seva_exp.preferences.pairs import Candidates
 
 TOLD = 20
 """Unusable samples that are named on the console; drops.jsonl names all."""
@@ -142,7 +142,7 @@ class Answers(Stage):
         return {"samples": self.samples, **before}
 
     def prepare(self, machine: Machine) -> None:
-        self.generation.prepare(machine.server, self.model)
+        check_engine(self.generation, machine.server, self.model)
 
     @property
     def _random(self) -> bool:
@@ -162,8 +162,6 @@ class Answers(Stage):
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        from seva_exp.preferences.answers import summarize
-
         shards, answers = self._shards(work, inputs), self.makes(work).file
         left, start = shards.begin(), time.monotonic()
         job = ProcessTask(partial(self.share, left), self.label, work, inputs, together=False)
@@ -177,8 +175,6 @@ class Answers(Stage):
 
     def share(self, left: list[Shard], work: Path, inputs: Inputs, context: StageContext) -> Json:
         """One process's share: it answers shards of ``left`` while there are some."""
-        from seva_exp.preferences.answers import Asker, answer_shards, write_previews
-
         shards, samples = self._shards(work, inputs), self.samples.makes(inputs["samples"])
         adapter = self.adapter.makes(inputs["adapter"]).adapter if self.adapter else None
         asker = Asker(
@@ -310,8 +306,6 @@ class Pairs(Stage):
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        from seva_exp.preferences.pairs import Tally, grouped, make_pairs
-
         def groups() -> Iterator[Candidates]:
             samples = self.samples.makes(inputs["samples"]).samples()
             clean = self.clean.makes(inputs["clean"]).answers()

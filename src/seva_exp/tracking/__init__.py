@@ -30,14 +30,3 @@ def make_listeners(tracker: AnyTracker, store_root: Path) -> list[Listener]:
     if isinstance(tracker, TrackioTracker):
         return [TrackingListener(TrackioSink(tracker), tracker, store_root)]
     return []
-
-
-__all__ = [
-    "TRACKERS",
-    "AnyTracker",
-    "NoTracker",
-    "TrackioTracker",
-    "WandbTracker",
-    "in_sweep",
-    "make_listeners",
-]

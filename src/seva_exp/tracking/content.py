@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from seva_exp.benchmarks import BENCHMARKS
 from seva_exp.core.records import ALIGNED, Report, Score
@@ -14,9 +16,6 @@ from seva_exp.core.spec import Json
 from seva_exp.inputs.images import UnusableImage, open_image
 from seva_exp.runs.events import Outcome, PairExample, Plan
 from seva_exp.runs.links import followed
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 PICTURE_SIDE = 672
 """Largest side of a picture that is sent, in pixels."""
@@ -30,7 +29,7 @@ JOB_TYPES = ("finetune", "align", "pairs", "answers", "evaluate", "samples")
 class CaptionedPicture:
     """A picture with what is to be read below it."""
 
-    image: Image
+    image: Image.Image
     caption: str
 
 
@@ -147,8 +146,6 @@ def pictures(examples: Sequence[PairExample]) -> Gallery:
 
 def picture(path: Path, caption: str) -> CaptionedPicture:
     """The picture as the model saw it; where it can't be read, a gray one with the reason."""
-    from PIL import Image
-
     try:
         image = open_image(path)
     except (UnusableImage, OSError) as error:
@@ -164,10 +161,13 @@ def made(outcome: Outcome) -> list[StageFile]:
     config = outcome.plan.config
     fields = {"tags": list(tags(config)), "base_model": without_secrets(config.get("model"))}
     found: list[StageFile] = []
-    for name, kind, link in (("pairs", "dataset", "pairs.jsonl"), ("adapter", "model", "adapter")):
-        path = followed(outcome.plan.dir / outcome.links.get(link, ""))
-        if link in outcome.links and path.exists():
-            stage = stages[outcome.links[link].split("/")[0]]
+    for name, kind, link, label in (
+        ("pairs", "dataset", "pairs.jsonl", outcome.pairs_stage),
+        ("adapter", "model", "adapter", outcome.adapter_stage),
+    ):
+        path = followed(outcome.plan.dir / label / link)
+        if label and path.exists():
+            stage = stages[label]
             inputs = {one.name: one.key for one in found}
             metadata = {"stage": stage.name, "key": stage.key, "inputs": inputs, **fields}
             found.append(StageFile(name, kind, path, stage.key, stage.cached, metadata))

@@ -40,11 +40,9 @@ class TrackingListener(Listener):
         self._guard(lambda: self._log_step(stage, step, values))
 
     def stage_finished(self, result: StageResult, metrics: Json) -> None:
-        """The stage's summary."""
         self._guard(lambda: self._summarise(result, metrics))
 
     def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
-        """Why the stage has no numbers."""
         self._guard(lambda: self._skip(stage, reason))
 
     def finished(self, outcome: Outcome) -> None:

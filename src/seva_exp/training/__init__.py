@@ -1,5 +1,3 @@
 """Training a model: on its preference pairs, and on given responses."""
 
 from seva_exp.training.spec import DpoTraining, SftTraining
-
-__all__ = ["DpoTraining", "SftTraining"]

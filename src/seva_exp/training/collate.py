@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from seva_exp.core.interfaces import Encoded, EncodedImage, VisionLanguageModel
 from seva_exp.models.attention import attention_of
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 IGNORED = -100
 """The label of a token that is no part of the loss."""

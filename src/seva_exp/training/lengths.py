@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
+from PIL import Image
+
 from seva_exp.core.errors import StageError
 from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
 from seva_exp.core.spec import Json
@@ -96,8 +98,6 @@ def lengths(
 
 def depends_on_size(vlm: VisionLanguageModel) -> bool:
     """Whether a picture's number of tokens depends on its size or shape."""
-    from PIL import Image
-
     blank = (Image.new("RGB", size) for size in PROBES)
     return len({len(vlm.encode_image(picture).placeholders) for picture in blank}) > 1
 

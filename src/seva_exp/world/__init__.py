@@ -7,18 +7,3 @@ from seva_exp.world.draw import draw
 from seva_exp.world.language import describe, mentions
 from seva_exp.world.questions import QA, QUESTIONS, existence
 from seva_exp.world.scene import BIASED, UNBIASED, Scene, Thing, WorldPrior, sample_scene
-
-__all__ = [
-    "BIASED",
-    "QA",
-    "QUESTIONS",
-    "UNBIASED",
-    "Scene",
-    "Thing",
-    "WorldPrior",
-    "describe",
-    "draw",
-    "existence",
-    "mentions",
-    "sample_scene",
-]

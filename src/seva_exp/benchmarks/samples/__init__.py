@@ -30,6 +30,3 @@ def make_samples(root: Path) -> None:
     for write in (judged.mmvet, judged.llava_bench, judged.shr):
         write(root, plain)
     short.textvqa(root, carded)
-
-
-__all__ = ["ScenePicture", "make_samples"]

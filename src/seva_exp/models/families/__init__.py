@@ -6,14 +6,14 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from seva_exp.core.modules import by_name, classes_in, modules_of
+from seva_exp.core.modules import by_name, classes_of
 from seva_exp.models.family import Family
 
 
 @cache
 def families() -> dict[str, Family]:
     """By transformers' ``model_type``. Raises ValueError where two classes name the same."""
-    classes = classes_in(modules_of(__name__), Family)
+    classes = classes_of(__name__, Family)
     return by_name((name, cls()) for cls in classes for name in cls.model_types)
 
 
