@@ -86,11 +86,11 @@ class CocoData(PictureFiles):
     def _entries(self, where: str, names: str) -> Iterator[tuple[str, object]]:
         """(place such as "line 7", content) of the list's entries; blank lines are none."""
         file = existing_file(f"{where}.names", names)
-        if is_list(file):
+        if is_list(file, f"{where}.names"):
             for number, item in elements(file, f"{where}.names"):
                 yield f"entry {number}", item
         else:
-            for number, line in lines(file):
+            for number, line in lines(file, f"{where}.names"):
                 yield f"line {number}", line.decode("utf-8", "surrogateescape").strip()
 
     def _maker(
