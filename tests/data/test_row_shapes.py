@@ -43,7 +43,7 @@ CLEAR = {
     "a list of one": {"image": ["a.png"], "conversations": [HUMAN, GPT]},
     "images": {"images": ["a.png"], "messages": [USER, ASSISTANT]},
     "messages": {"image": "a.png", "messages": [USER, ASSISTANT]},
-    "messages in parts": {"image": "a.png", "messages": IN_PARTS[:1] + [ASSISTANT]},
+    "messages in parts": {"image": "a.png", "messages": [*IN_PARTS[:1], ASSISTANT]},
     "roles in conversations": {"image": "a.png", "conversations": [USER, ASSISTANT]},
     "no token": {"image": "a.png", "messages": [USER | {"content": "What is it?"}, ASSISTANT]},
     "token at the end": {
