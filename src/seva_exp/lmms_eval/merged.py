@@ -53,15 +53,14 @@ def write_merged(model: AnyModel, adapter: Path, dtype: str, folder: Path) -> fl
     """On the CPU, in ``dtype``: rounded once; the largest share of a layer's change that is lost by
     that. Of the generation config only the special ids are kept: how answers are decoded is the
     asker's choice."""
-    from transformers import AutoModelForImageTextToText, GenerationConfig
+    from transformers import GenerationConfig
 
     from seva_exp.core.runtime import hush
     from seva_exp.models.processor import load_processor
+    from seva_exp.models.weights import load_weights
 
     hush()
-    merged = AutoModelForImageTextToText.from_pretrained(
-        model.location(), revision=model.revision, dtype=dtype
-    )
+    merged = load_weights(model, dtype=dtype)
     fitted = fit(merged, adapter, most=float("inf"))
     ids = ("bos_token_id", "eos_token_id", "pad_token_id")
     old = merged.generation_config
