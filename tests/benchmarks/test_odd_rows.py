@@ -13,7 +13,7 @@ from PIL import Image
 
 from seva_exp.benchmarks import OFFICIAL
 from seva_exp.benchmarks.choices import Choices
-from seva_exp.benchmarks.files import BenchmarkFiles, Row
+from seva_exp.benchmarks.files import BenchmarkFiles, FileRow
 from seva_exp.benchmarks.tsv import read_table
 from seva_exp.core.errors import InputError, StageError
 
@@ -47,19 +47,19 @@ def test_an_option_that_looks_like_nothing_is_text(samples, tmp_path, text):
 @pytest.mark.parametrize("text", NOTHING)
 def test_an_answer_that_looks_like_nothing_is_text(samples, tmp_path, text):
     assert changed(samples, tmp_path, "gqa", GQA, cell(2, answer=text))[1].target == text
-    assert Row(tmp_path, "row 1", {"answer": text}).texts("answer") == (text,)
+    assert FileRow(tmp_path, "row 1", {"answer": text}).texts("answer") == (text,)
     options = {"A": text, "B": "x"}
-    assert Choices.table_options(None, Row(tmp_path, "row 1", options)) == options
+    assert Choices.table_options(None, FileRow(tmp_path, "row 1", options)) == options
 
 
 @pytest.mark.parametrize("text", ["5", "{'a': 1}", "(1, 2)", "[" * 9999, "'a' 'b'", "\\d", "1e999"])
 def test_a_cell_that_is_no_list_is_one_text(tmp_path, text):
-    assert Row(tmp_path, "row 1", {"answer": text}).texts("answer") == (text,)
+    assert FileRow(tmp_path, "row 1", {"answer": text}).texts("answer") == (text,)
 
 
 def test_a_list_that_is_written_out(tmp_path):
     written_out = {"answer": "['None', 'NA', \"it's\", 5]"}
-    assert Row(tmp_path, "row 1", written_out).texts("answer") == ("None", "NA", "it's", "5")
+    assert FileRow(tmp_path, "row 1", written_out).texts("answer") == ("None", "NA", "it's", "5")
 
 
 @pytest.mark.parametrize("id", ["12-3", "007", "1e3", "NaN", "None", "2024-01-01", "a b/c#1"])

@@ -73,8 +73,8 @@ def read_table(path: Path, picture: str = "image") -> Iterator[TableRow]:
     one, naming the row."""
     if path.stat().st_size == 0:
         raise InputError(f"{path}: is empty.")
-    if told := foreign(path, "the table"):
-        raise InputError(f"{path}: {told}.")
+    if problem := foreign(path, "the table"):
+        raise InputError(f"{path}: {problem}.")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
         records = _records(text, path)
         _, header = next(records, (0, []))

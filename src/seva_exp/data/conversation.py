@@ -30,18 +30,18 @@ class Turns:
         key = "role" if "role" in turn else "from"
         return as_text(turn.get(key), f"{self.field}[{place}].{key}")
 
-    def said(self, place: int, who: tuple[str, ...]) -> str:
-        """What ``who`` says in a turn, without the image token and outer spaces."""
-        named = who[self.field == MESSAGES]
+    def utterance(self, place: int, who: tuple[str, ...]) -> str:
+        """The text of ``who`` in a turn, without the image token and outer spaces."""
+        name = who[self.field == MESSAGES]
         if place >= len(self.items):
-            detail = f"there are {len(self.items)}, {named} is needed here"
+            detail = f"there are {len(self.items)}, {name} is needed here"
             raise BadRow("no such turn", detail, f"{self.field}[{place}]")
         turn = self._turn(place)
         in_chat = "role" in turn
         if (found := self.speaker(place)) not in who:
             key = "role" if in_chat else "from"
             hint = "; its text belongs into model.system_prompt" if found == "system" else ""
-            detail = f"{found!r}, {named!r} is needed{hint}"
+            detail = f"{found!r}, {name!r} is needed{hint}"
             raise BadRow("wrong speaker", detail, f"{self.field}[{place}].{key}")
         field = f"{self.field}[{place}].{'content' if in_chat else 'value'}"
         value = turn.get("content" if in_chat else "value")
@@ -49,20 +49,20 @@ class Turns:
         plain = text.replace(TOKEN, "", 1).strip() if who == HUMAN else text.strip()
         return spoken(as_text(plain, field), field)
 
-    def asked(self) -> str:
+    def first_question(self) -> str:
         """The first question."""
-        return self.said(0, HUMAN)
+        return self.utterance(0, HUMAN)
 
-    def answered(self) -> str:
+    def first_answer(self) -> str:
         """The answer to the first question."""
-        return self.said(1, GPT)
+        return self.utterance(1, GPT)
 
     def questions(self) -> list[str]:
         """All of them, whatever stands between."""
         places = [i for i in range(len(self.items)) if self.speaker(i) in HUMAN]
         if not places:
             raise BadRow("no question", f"no turn is the {HUMAN[0]}'s", self.field)
-        return [self.said(place, HUMAN) for place in places]
+        return [self.utterance(place, HUMAN) for place in places]
 
     def shows_picture(self) -> bool:
         """Whether a turn has the image token."""

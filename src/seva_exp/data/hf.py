@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,7 +21,7 @@ from seva_exp.data.base import (
     refuse_placeholder,
     some,
 )
-from seva_exp.data.conversation import turns_under
+from seva_exp.data.conversation import Turns, turns_under
 from seva_exp.data.draw import draw, in_order
 from seva_exp.data.hf_pictures import (
     Written,
@@ -108,7 +108,7 @@ class HfData(PathSource):
 
     def check(self, where: str = "data") -> None:
         refuse_placeholder(f"{where}.prompt", self.prompt)
-        path = self.given(where)
+        path = self.required_path(where)
         if lacking := self.lacking(where):
             raise InputError(lacking)
         if self._is_local():
@@ -159,14 +159,10 @@ class HfData(PathSource):
 
     def _sample(self, name: str, values: Json, pictures: Written) -> Sample:
         prompt, response = self.prompt, ""
-        if name_of := self.question_field:
-            value = values[name_of]
-            turns = isinstance(value, list)
-            prompt = turns_under(value, name_of).asked() if turns else _text(value, name_of)
-        if name_of := self.response_field:
-            value = values[name_of]
-            turns = isinstance(value, list)
-            response = turns_under(value, name_of).answered() if turns else _text(value, name_of)
+        if self.question_field:
+            prompt = _text_in(values, self.question_field, Turns.first_question)
+        if self.response_field:
+            response = _text_in(values, self.response_field, Turns.first_answer)
         return Sample(name, pictures.ref(values[self.image_field]), prompt, response)
 
     def _is_local(self) -> bool:
@@ -175,7 +171,11 @@ class HfData(PathSource):
 
     def _base(self, where: str) -> Path:
         """The folder to which paths of pictures are relative."""
-        return existing_folder(f"{where}.path", self.given(where)) if self._is_local() else Path()
+        return (
+            existing_folder(f"{where}.path", self.required_path(where))
+            if self._is_local()
+            else Path()
+        )
 
     def _check_folder(self, where: str, path: str) -> None:
         for name in ("config", "revision"):
@@ -199,7 +199,7 @@ class HfData(PathSource):
         """The data set with the columns that are needed, pictures as they are stored."""
         import datasets
 
-        path = self.given(where)
+        path = self.required_path(where)
         try:
             if self._is_local():
                 table = datasets.load_from_disk(str(self._split_folder(where, path)))
@@ -208,9 +208,11 @@ class HfData(PathSource):
         except InputError:
             raise
         except Exception as error:  # foreign files and the net raise errors of many types
-            said = " ".join(str(error).split())[:300] or type(error).__name__
+            message = " ".join(str(error).split())[:300] or type(error).__name__
             mend = "" if self._is_local() else _OFFLINE.format(where=where)
-            raise InputError(f"{where}.path: {path!r} cannot be loaded: {said}.{mend}") from error
+            raise InputError(
+                f"{where}.path: {path!r} cannot be loaded: {message}.{mend}"
+            ) from error
         return self._columns(where, table)
 
     def _download(self, where: str, path: str) -> Dataset:
@@ -258,7 +260,11 @@ _OFFLINE = (
 )
 
 
-def _text(value: object, field: str) -> str:
+def _text_in(values: Json, field: str, pick: Callable[[Turns], str]) -> str:
+    """The text of a column, or what ``pick`` takes of its turns."""
+    value = values[field]
+    if isinstance(value, list):
+        return pick(turns_under(value, field))
     return spoken(as_text(value, field), field)
 
 

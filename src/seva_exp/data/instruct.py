@@ -10,7 +10,7 @@ from pydantic import Field
 from seva_exp.core.errors import nearest
 from seva_exp.core.spec import Json
 from seva_exp.data.conversation import turns_of
-from seva_exp.data.rows import Row, SampleRows, image_of
+from seva_exp.data.rows import DataRow, SampleRows, image_of
 from seva_exp.inputs.fields import BadRow, object_of, parsed
 from seva_exp.inputs.json_rows import rows
 
@@ -48,14 +48,16 @@ class InstructData(SampleRows):
     def _image_key(self) -> str:
         return IMAGE
 
-    def _look_at(self, number: int, item: object, root: str) -> Row:
+    def _look_at(self, number: int, item: object, root: str) -> DataRow:
         values = object_of(parsed(item) if isinstance(item, bytes) else item)
         key = IMAGES if IMAGES in values and IMAGE not in values else IMAGE
         if _is_text_alone(values, key):
             raise BadRow(NO_PICTURE, "a row of text alone", left_out=True)
         image = image_of(values, key, root)
         turns = turns_of(values)
-        return Row(number, self._id(number, values), image, turns.asked(), turns.answered())
+        return DataRow(
+            number, self._id(number, values), image, turns.first_question(), turns.first_answer()
+        )
 
 
 def _is_text_alone(values: Json, key: str) -> bool:

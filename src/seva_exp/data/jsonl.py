@@ -9,7 +9,7 @@ from pydantic import Field
 
 from seva_exp.core.spec import Json
 from seva_exp.data.conversation import MESSAGES, TURNS, turns_of, turns_under
-from seva_exp.data.rows import Row, SampleRows, image_of
+from seva_exp.data.rows import DataRow, SampleRows, image_of
 from seva_exp.inputs.fields import object_of, parsed, spoken, text_of
 from seva_exp.inputs.json_rows import rows
 
@@ -35,15 +35,15 @@ class JsonlData(SampleRows):
     def _image_key(self) -> str:
         return self.image_field
 
-    def _look_at(self, number: int, item: object, root: str) -> Row:
+    def _look_at(self, number: int, item: object, root: str) -> DataRow:
         values = object_of(parsed(item) if isinstance(item, bytes) else item)
         image = image_of(values, self.image_field, root)
-        return Row(number, self._id(number, values), image, self._question(values))
+        return DataRow(number, self._id(number, values), image, self._question(values))
 
     def _question(self, values: Json) -> str:
         name = self.question_field
         if isinstance(values.get(name), list):
-            return turns_under(values[name], name).asked()
+            return turns_under(values[name], name).first_question()
         if name not in values and (TURNS in values or MESSAGES in values):
-            return turns_of(values).asked()
+            return turns_of(values).first_question()
         return spoken(text_of(values, name), name)

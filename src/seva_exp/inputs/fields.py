@@ -45,7 +45,7 @@ class BadRow(ValueError):
         self.left_out = left_out
 
     def drop(self, name: str) -> Drop:
-        """What the samples stage keeps of it."""
+        """The drop that the samples stage keeps of a bad row."""
         detail = f"{self.field}: {self.detail}" if self.field else self.detail
         return Drop(name, self.reason, printable(detail))
 
@@ -66,7 +66,7 @@ def object_of(item: object) -> Json:
 
 
 def value_of(values: Json, field: str) -> object:
-    """What the row holds under ``field``."""
+    """The row's value of ``field``."""
     if field not in values:
         hint = suggest(field, values).strip().rstrip(".") or "the row is empty"
         raise BadRow("missing", hint, field)

@@ -32,11 +32,11 @@ def foreign(path: Path, where: str) -> str:
         with path.open("rb") as file:
             start = file.read(READ)
     except OSError as error:
-        said = error.strerror or error
-        raise InputError(f"{where}: {str(path)!r} cannot be read: {said}.") from error
-    for signature, told in SIGNATURES.items():
+        problem = error.strerror or error
+        raise InputError(f"{where}: {str(path)!r} cannot be read: {problem}.") from error
+    for signature, name in SIGNATURES.items():
         if start.startswith(signature):
-            return f"is {told}"
+            return f"is {name}"
     if encoding := _encoding(start):
         return f"is {encoding}: write it as UTF-8 (iconv -f {encoding} -t UTF-8 FILE)"
     return ""
@@ -44,8 +44,8 @@ def foreign(path: Path, where: str) -> str:
 
 def refuse_foreign(path: Path, where: str) -> None:
     """InputError, which begins with ``where``, for a file that is no UTF-8 text."""
-    if told := foreign(path, where):
-        raise InputError(f"{where}: {str(path)!r} {told}.")
+    if problem := foreign(path, where):
+        raise InputError(f"{where}: {str(path)!r} {problem}.")
 
 
 def _encoding(start: bytes) -> str:

@@ -34,14 +34,14 @@ DOWN, UP = ".lora_A.weight", ".lora_B.weight"
 
 @dataclass(frozen=True)
 class Fitted:
-    """What became of an adapter's layers: how many are ``merged`` and ``beside``, and the largest
-    share of a layer's change that merging loses (or would lose)."""
+    """The outcome of merging an adapter: how many layers are ``merged`` and ``beside``, and the
+    largest share of a layer's change that merging loses (or would lose)."""
 
     merged: int
     beside: int
     lost: float
 
-    def told(self, dtype: torch.dtype) -> str:
+    def rounding_note(self, dtype: torch.dtype) -> str:
         """For a person, where not all are merged."""
         kind = str(dtype).removeprefix("torch.")
         return (
@@ -171,8 +171,10 @@ def lora_of(folder: Path) -> Any:
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:  # PEFT raises errors of many types
-        said = " ".join(str(error).split())[:300] or type(error).__name__
-        raise StageError(f"{file}: cannot be read as a LoRA adapter's config: {said}.") from error
+        problem = " ".join(str(error).split())[:300] or type(error).__name__
+        raise StageError(
+            f"{file}: cannot be read as a LoRA adapter's config: {problem}."
+        ) from error
     targets = config.target_modules
     names = isinstance(targets, str) or all(isinstance(one, str) for one in targets or ())
     for field, fits, needed in (

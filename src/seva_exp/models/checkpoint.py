@@ -54,8 +54,8 @@ def _json(file: Path, where: str) -> Json:
             raise ValueError(f"more than {LARGEST_JSON >> 20} MB")
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        said = " ".join(str(error).split())
-        raise InputError(f"{where}: {file.name} cannot be read: {said}.") from None
+        problem = " ".join(str(error).split())
+        raise InputError(f"{where}: {file.name} cannot be read: {problem}.") from None
     if not isinstance(content, dict):
         raise InputError(f"{where}: {file.name}: a JSON object {{...}} is needed.")
     return content
@@ -149,8 +149,8 @@ def _check_weights(file: Path, where: str) -> int:
         if max(ends, default=0) + size + 8 != length:
             raise ValueError(f"it is cut off: {length} bytes, not {max(ends) + size + 8}")
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise InputError(f"{where}: {file.name}: {said}. Get the file again.") from None
+        problem = " ".join(str(error).split())[:200]
+        raise InputError(f"{where}: {file.name}: {problem}. Get the file again.") from None
     return len(ends)
 
 

@@ -28,8 +28,8 @@ def load_processor(spec: HubModel | TinyModel) -> Any:
             f"{' '.join(str(error).split())}"
         ) from None
     except Exception as error:  # foreign files raise errors of many types
-        said = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"{where}: its config or processor cannot be read: {said}") from error
+        problem = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(f"{where}: its config or processor cannot be read: {problem}") from error
     family = family_of(config)
     if family.needs_template and not processor.chat_template:
         raise InputError(
@@ -68,11 +68,11 @@ def _check_template(family: Family, processor: Any, where: str) -> None:
         if fault := template_fault(str(template)):
             raise InputError(f"{where}: its chat template {fault}.")
     try:
-        asked = family.asked(processor, None, "?")
+        asked = family.chat_text(processor, None, "?")
         token = family.image_token(processor)
     except Exception as error:  # of the template, or of a processor that lacks a part
-        said = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"{where}: it cannot be asked: {said}") from error
+        problem = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(f"{where}: it cannot be asked: {problem}") from error
     if "?" not in asked or family.written(processor, asked).count(token) != 1:
         raise InputError(
             f"{where}: its chat template does not place one picture and the question: it makes "
@@ -85,10 +85,10 @@ def _check_system_prompt(family: Family, processor: Any, system: str) -> None:
     from jinja2 import TemplateError
 
     try:
-        asked = family.asked(processor, system, "?")
+        text = family.chat_text(processor, system, "?")
     except TemplateError as error:
-        asked = str(error)
-    if system.strip() not in asked:
+        text = str(error)
+    if system.strip() not in text:
         raise InputError(
             f"model.system_prompt={system!r}: prompts of this model have no system turn. Take "
             "model.system_prompt=null."

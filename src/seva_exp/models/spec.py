@@ -93,7 +93,7 @@ class HubModel(Spec):
         check_files(Path(config).parent, f"model.path={self.path}", whole=False)
 
     def identity(self, sha256: Callable[[Path], str]) -> Json:
-        """What decides the model's answers: the id and revision, or the folder's contents."""
+        """All that decides the model's answers: the id and revision, or the folder's contents."""
         folder = Path(self.path).expanduser()
         values = self.to_json()
         for later in ("quantization", "max_pixels"):  # unset, it keeps the key it had before them
@@ -111,7 +111,7 @@ class HubModel(Spec):
         return squared(image, self.location(), self.revision) if self.pad_to_square else image
 
     def location(self) -> str:
-        """What ``from_pretrained`` takes."""
+        """The argument of ``from_pretrained``."""
         folder = Path(self.path).expanduser()
         return str(folder) if folder.is_dir() else self.path
 

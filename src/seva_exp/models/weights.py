@@ -27,7 +27,7 @@ def load_weights(spec: HubModel | TinyModel, **options: Any) -> Any:
 
     where = f"model.path={spec.location()}"
     try:
-        model, told = AutoModelForImageTextToText.from_pretrained(
+        model, loaded = AutoModelForImageTextToText.from_pretrained(
             spec.location(),
             revision=spec.revision,
             use_safetensors=True,
@@ -39,17 +39,17 @@ def load_weights(spec: HubModel | TinyModel, **options: Any) -> Any:
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # foreign files raise errors of many types
-        said = " ".join(str(error).split())[:300] or type(error).__name__
-        raise StageError(f"{where}: its weights cannot be loaded: {said}") from error
-    refuse_faults(where, _faults(told) | {"not finite": not_finite(model.named_parameters())})
+        problem = " ".join(str(error).split())[:300] or type(error).__name__
+        raise StageError(f"{where}: its weights cannot be loaded: {problem}") from error
+    refuse_faults(where, _faults(loaded) | {"not finite": not_finite(model.named_parameters())})
     return model
 
 
-def _faults(told: dict[str, Any]) -> dict[str, list[str]]:
-    others = [name for name in told["unexpected_keys"] if not name.endswith(NO_WEIGHTS)]
-    shapes = [f"{name} ({list(a)}, not {list(b)})" for name, a, b in told["mismatched_keys"]]
-    mismatched = {name for name, *_ in told["mismatched_keys"]}
-    missing = [name for name in told["missing_keys"] if name not in mismatched]
+def _faults(loaded: dict[str, Any]) -> dict[str, list[str]]:
+    others = [name for name in loaded["unexpected_keys"] if not name.endswith(NO_WEIGHTS)]
+    shapes = [f"{name} ({list(a)}, not {list(b)})" for name, a, b in loaded["mismatched_keys"]]
+    mismatched = {name for name, *_ in loaded["mismatched_keys"]}
+    missing = [name for name in loaded["missing_keys"] if name not in mismatched]
     return {"missing": missing, "of other shapes": shapes, "not this model's": others}
 
 
@@ -67,12 +67,12 @@ def not_finite(weights: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
 
 def refuse_faults(where: str, faults: Mapping[str, Collection[str]]) -> None:
     """StageError if there is one: what is wrong with how many weights, and some of their names."""
-    said = [
+    problems = [
         f"{len(names)} {what} ({', '.join(sorted(names)[:SHOWN])}{', ...' * (len(names) > SHOWN)})"
         for what, names in faults.items()
         if names
     ]
-    if said:
+    if problems:
         raise StageError(
-            f"{where}: its weights are not whole: {'; '.join(said)}. Get the files again."
+            f"{where}: its weights are not whole: {'; '.join(problems)}. Get the files again."
         )

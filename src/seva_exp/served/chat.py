@@ -11,7 +11,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from seva_exp.core.interfaces import Reply
-from seva_exp.inputs.fields import printable
+from seva_exp.inputs.fields import printable, shortened
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -21,7 +21,7 @@ STOPS = {"stop": "eos", "length": "length"}
 """finish_reason -> a reply's ``stop``."""
 PASSING = {408, 409, 429}
 """Statuses below 500 that may be another one at the next try."""
-LONGEST_SAID = 300
+LONGEST_MESSAGE = 300
 LARGEST_COUNT = 1 << 31
 """Of tokens; a server that tells more tells none."""
 KEPT = ("retry-after", "location")
@@ -41,17 +41,17 @@ class PassingFault(Exception):
 
 
 def reply_of(id: str, response: Response) -> Reply:
-    """What the server said. Raises Refusal or PassingFault where that is no answer."""
+    """The server's reply. Raises Refusal or PassingFault where that is no answer."""
     status = response.status_code
     if status in PASSING or status >= 500:
-        raise PassingFault(said(response), _retry_after(response))
+        raise PassingFault(error_text(response), _retry_after(response))
     if not response.is_success:
-        raise Refusal(said(response))
+        raise Refusal(error_text(response))
     try:
         choice = json_of(response)["choices"][0]
         text, reason = _text(choice["message"]["content"]), str(choice["finish_reason"])
     except (ValueError, LookupError, TypeError):
-        raise PassingFault(f"no chat completion came, but {shortened(response.text)}") from None
+        raise PassingFault(f"no chat completion came, but {one_line(response.text)}") from None
     if reason not in STOPS:
         raise Refusal(f"it ended the answer with finish_reason={reason}")
     return Reply(id, text.strip(), (), STOPS[reason])
@@ -68,7 +68,7 @@ def _text(content: Any) -> str:
 
 
 def tokens_of(response: Response) -> tuple[int, int]:
-    """How many tokens were sent and came back, by a reply that was read; 0 where it does not
+    """The numbers of tokens sent and received, by a reply that was read; 0 where it does not
     tell."""
     usage = json_of(response).get("usage")
     return _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
@@ -87,29 +87,28 @@ def json_of(response: Response) -> Any:
         raise ValueError("JSON that is nested too deep") from None
 
 
-def said(response: Response) -> str:
+def error_text(response: Response) -> str:
     """The status and the server's own words, for a person."""
     if response.has_redirect_location:
-        place = shortened(response.headers["location"])
+        place = one_line(response.headers["location"])
         return f"HTTP {response.status_code}: it redirects to {place}, which is not followed"
     try:
-        told: Any = json_of(response)
+        content: Any = json_of(response)
     except ValueError:
-        told = response.text
+        content = response.text
     for key in ("error", "message", "detail"):  # {"error": {"message": ...}}, {"detail": ...}
-        if isinstance(told, dict) and told.get(key):
-            told = told[key]
-    return f"HTTP {response.status_code}: {shortened(told)}"
+        if isinstance(content, dict) and content.get(key):
+            content = content[key]
+    return f"HTTP {response.status_code}: {one_line(content)}"
 
 
-def shortened(value: object) -> str:
+def one_line(value: object) -> str:
     """A server's words on one line, cut; they can be encoded."""
     try:
         whole = value if isinstance(value, str) else json.dumps(value)
     except RecursionError:
         whole = "JSON that is nested too deep"
-    text = printable(" ".join(whole.split()).rstrip(" ."))
-    return text if len(text) <= LONGEST_SAID else f"{text[:LONGEST_SAID]} ..."
+    return shortened(printable(" ".join(whole.split()).rstrip(" .")), LONGEST_MESSAGE)
 
 
 def _retry_after(response: Response) -> float | None:

@@ -18,10 +18,10 @@ from seva_exp.served.chat import (
     PATH,
     PassingFault,
     Refusal,
+    error_text,
     json_of,
+    one_line,
     reply_of,
-    said,
-    shortened,
 )
 
 CONNECT_SECONDS, LISTING_SECONDS, CHECK_SECONDS = 10.0, 20.0, 60.0
@@ -34,7 +34,7 @@ Got = TypeVar("Got")
 
 
 def client_options(server: Server) -> dict[str, Any]:
-    """What an ``httpx2`` client of this server takes: address, key, time limit."""
+    """The arguments of an ``httpx2`` client of this server: address, key, time limit."""
     key = server.api_key()
     return {
         "base_url": _address(server),
@@ -76,7 +76,7 @@ async def send(
 async def _bounded(reply: httpx2.Response) -> bytes:
     coding = reply.headers.get("content-encoding", "identity")
     if coding != "identity":
-        raise PassingFault(f"a reply compressed by {shortened(coding)}, which was not asked for")
+        raise PassingFault(f"a reply compressed by {one_line(coding)}, which was not asked for")
     parts, size = [], 0
     async for part in reply.aiter_raw():
         parts.append(part)
@@ -170,7 +170,7 @@ def _listed(server: Server) -> list[str]:
     limit = min(server.timeout_seconds, LISTING_SECONDS)
     response = _waited_for(_sent(server, limit, "models"))
     if not response.is_success:
-        raise ValueError(said(response))
+        raise ValueError(error_text(response))
     try:
         return sorted(str(model["id"]) for model in json_of(response)["data"])
     except (LookupError, TypeError, ValueError):
