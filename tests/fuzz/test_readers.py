@@ -30,14 +30,15 @@ from seva_exp.inputs.prompts import load_prompts
 from .damaging import LARGE, QUICK, as_json, as_lines, damaged, damaged_json, examples
 
 IN_A_FILE = (
-    r"(row|line|entry|char|byte|position|column) ?\d", r"row-\d", r"entry '", r"column '", r"field '",
-    r"the header", r"the last line", r": '\w+' (is|holds)",
+    r"(row|line|entry|char|byte|position|column) ?\d", r"row-\d", r"entry '", r"column '",
+    r"field '", r"the header", r"the last line", r": '\w+' (is|holds)",
 )  # fmt: skip
 OF_A_FILE = (
-    r"is empty", r"is (gzip|UTF|Parquet|Arrow|zstand|xz|bzip2|a zip)", r"no UTF-8", r"cannot be read",
-    r"no usable", r"there is no", r"not a JSON list", r"(is|are) needed", r"is missing", r"holds no",
-    r"no list has", r"says nothing", r"asks nothing", r"\.(prompt|rule|judge|max_new_tokens)",
-    r"\.(circular|pooled)", r"names .*, which", r"is not in", r"two columns", r"duplicate id",
+    r"is empty", r"is (gzip|UTF|Parquet|Arrow|zstand|xz|bzip2|a zip)", r"no UTF-8",
+    r"cannot be read", r"no usable", r"there is no", r"not a JSON list", r"(is|are) needed",
+    r"is missing", r"holds no", r"no list has", r"says nothing", r"asks nothing",
+    r"\.(prompt|rule|judge|max_new_tokens|circular|pooled)", r"names .*, which", r"is not in",
+    r"two columns", r"duplicate id",
 )  # fmt: skip
 PLACE = re.compile("|".join((*IN_A_FILE, *OF_A_FILE)))
 sizes = pytest.mark.parametrize("count", [QUICK, pytest.param(LARGE, marks=pytest.mark.slow)])
