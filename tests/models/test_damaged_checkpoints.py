@@ -136,6 +136,7 @@ AT_ONCE = {
     "ends of which one is none": (
         edited("generation_config.json", eos_token_id=[2, 10**9]), "eos_token_id=.*1000000000"
     ),
+    "no end": (edited("generation_config.json", eos_token_id=[]), r"eos_token_id=\[\]: a token"),
     "a pad that is no number": (
         edited("generation_config.json", pad_token_id="x"), "pad_token_id=x: a token"
     ),

@@ -20,9 +20,9 @@ from seva_exp.inputs.fields import (
     only,
     parsed,
     picture_path,
-    printable,
     shortened,
     value_of,
+    visible,
 )
 from seva_exp.inputs.foreign import foreign, refuse_foreign
 from seva_exp.inputs.images import IMAGE_SUFFIXES, UnusableImage, open_image
@@ -76,7 +76,7 @@ class FileRow:
 
     def refuse(self, problem: str) -> NoReturn:
         """Ends the run."""
-        problem = shortened(printable(problem))
+        problem = shortened(visible(problem))
         raise InputError(
             f"{self.file}: {self.place}: {problem}. Mend the row or get the file again."
         )

@@ -35,8 +35,8 @@ class BadRow(ValueError):
         of_image: bool = False,
         left_out: bool = False,
     ) -> None:
-        detail, field = shortened(printable(detail)), shortened(field)
-        where = f"field '{printable(field)}': " if field else ""
+        detail, field = shortened(visible(detail)), shortened(visible(field))
+        where = f"field '{field}': " if field else ""
         super().__init__(f"{where}{reason}: {detail}")
         self.reason = reason
         self.detail = detail
@@ -47,7 +47,7 @@ class BadRow(ValueError):
     def drop(self, name: str) -> Drop:
         """The drop that the samples stage keeps of a bad row."""
         detail = f"{self.field}: {self.detail}" if self.field else self.detail
-        return Drop(name, self.reason, printable(detail))
+        return Drop(name, self.reason, detail)
 
 
 def parsed(line: bytes) -> object:
@@ -122,6 +122,15 @@ def shortened(text: str, longest: int = LONGEST_DETAIL) -> str:
     if len(text) <= longest:
         return text
     return f"{text[: longest // 2]} ... {text[-longest // 4 :]} ({len(text)} characters)"
+
+
+def visible(text: str) -> str:
+    """``text`` with its control characters, line ends and marks of direction escaped: it is one
+    line, and moves no cursor."""
+    if text.isprintable():
+        return text
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(escaped)
 
 
 def printable(text: str) -> str:

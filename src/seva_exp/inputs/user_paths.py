@@ -9,7 +9,7 @@ from typing import Any
 
 from seva_exp.core.errors import InputError, nearest
 from seva_exp.core.paths import MARKER
-from seva_exp.inputs.fields import printable, shortened
+from seva_exp.inputs.fields import shortened, visible
 from seva_exp.inputs.foreign import foreign
 
 DATA_ROOT = "SEVA_EXP_DATA"
@@ -70,7 +70,7 @@ def yaml_mapping(file: Path, where: str, needed: str) -> dict[Any, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, ArithmeticError, RecursionError, yaml.YAMLError) as error:
-        problem = shortened(" ".join(printable(str(error)).split()))
+        problem = shortened(visible(" ".join(str(error).split())))
         raise InputError(f"{where}: cannot be read: {problem}") from error
     if not isinstance(content, dict):
         raise InputError(f"{where}: {needed}")

@@ -104,7 +104,7 @@ def _check_ids(generation: Json, config: Json, where: str) -> None:
     size = _largest(config, "vocab_size")
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         value = generation.get(name)
-        for id in value if isinstance(value, list) else [value]:
+        for id in (value or [""]) if isinstance(value, list) else [value]:
             whole = type(id) is int and (not size or 0 <= id < size)
             if id is not None and not whole:
                 raise InputError(

@@ -11,7 +11,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from seva_exp.core.interfaces import Reply
-from seva_exp.inputs.fields import printable, shortened
+from seva_exp.inputs.fields import shortened, visible
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -103,12 +103,12 @@ def error_text(response: Response) -> str:
 
 
 def one_line(value: object) -> str:
-    """A server's words on one line, cut; they can be encoded."""
+    """A server's words on one line, cut; they can be printed."""
     try:
         whole = value if isinstance(value, str) else json.dumps(value)
     except RecursionError:
         whole = "JSON that is nested too deep"
-    return shortened(printable(" ".join(whole.split()).rstrip(" .")), LONGEST_MESSAGE)
+    return shortened(visible(" ".join(whole.split()).rstrip(" .")), LONGEST_MESSAGE)
 
 
 def _retry_after(response: Response) -> float | None:
