@@ -11,7 +11,7 @@ import pytest
 from httpx2 import Response
 
 from seva_exp.benchmarks.judging import Query
-from seva_exp.benchmarks.replies import Replies, Said
+from seva_exp.benchmarks.replies import Replies, JudgeReply
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.store import MANIFEST, Manifest, Store, file_sizes
 from seva_exp.models.adapter import lora_of
@@ -46,7 +46,7 @@ def test_a_damaged_manifest_is_one_or_none(tmp_path, count):
 def test_a_damaged_reply_of_a_judge_is_a_text_or_none(tmp_path, count):
     replies = Replies(tmp_path)
     query = Query("judge", (("user", "Is it?"),), 0.0, 8, 0)
-    replies.keep(Said(query, "yes"))
+    replies.keep(JudgeReply(query, "yes"))
     (file,) = tmp_path.rglob("*.json")
 
     def check(content: bytes) -> None:
