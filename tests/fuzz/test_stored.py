@@ -11,7 +11,7 @@ import pytest
 from httpx2 import Response
 
 from seva_exp.benchmarks.judging import Query
-from seva_exp.benchmarks.replies import Replies, JudgeReply
+from seva_exp.benchmarks.replies import JudgeReply, Replies
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.store import MANIFEST, Manifest, Store, file_sizes
 from seva_exp.models.adapter import lora_of

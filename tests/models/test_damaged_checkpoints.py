@@ -128,7 +128,17 @@ AT_ONCE = {
         edited("config.json", model_type="llava_mistral"), "llava-hf/llava-v1.6-mistral-7b-hf"
     ),
     "a billion layers": (
-        edited("config.json", text_config__num_hidden_layers=10**9), "tells 1000000000 layers"
+        edited("config.json", text_config__num_hidden_layers=10**9),
+        "config.json: num_hidden_layers=1000000000: 1 to 2000 is possible",
+    ),
+    "more layers than weights": (
+        edited("config.json", text_config__num_hidden_layers=500), "tells 500 layers"
+    ),
+    "no heads": (
+        edited("config.json", text_config__num_attention_heads=0), "num_attention_heads=0: 1 to"
+    ),
+    "a vocabulary of a billion": (
+        edited("config.json", text_config__vocab_size=10**9), "vocab_size=1000000000: 1 to"
     ),
     "an end that is no token": (
         edited("generation_config.json", eos_token_id=-5), "eos_token_id=-5: a token of the voc"
@@ -164,7 +174,6 @@ def test_a_folder_is_refused_at_the_first_look(folder, name):
 
 BEFORE_WORK = {
     "another kind": (edited("config.json", model_type="nope"), "config or processor cannot be re"),
-    "no heads": (edited("config.json", text_config__num_attention_heads=0), "cannot be read"),
     "text alone": (
         lambda folder: (folder / "config.json").write_text(json.dumps(LLM)),
         "a model of kind 'llama' takes no pictures with questions",

@@ -18,6 +18,11 @@ LARGEST_JSON = 1 << 26
 """Bytes of a config, and of the header of a weight file (safetensors' own bound is 100 MB)."""
 LARGEST_SIDE = 1 << 14
 """Pixels of a side to which an image processor brings pictures."""
+BOUNDS = {
+    **dict.fromkeys(("num_hidden_layers", "num_attention_heads", "depth"), 2_000),
+    **dict.fromkeys(("hidden_size", "intermediate_size", "vocab_size"), 10_000_000),
+}
+"""Largest numbers that a config may hold, far above any model's; the least is 1."""
 OWN_LAYOUT = {
     "llava_llama": "llava-hf/llava-1.5-7b-hf (model=llava15_7b), llava-hf/llava-1.5-13b-hf "
     "(model=llava15_13b) or llava-hf/llava-v1.6-vicuna-7b-hf (model=llava16_vicuna_7b)",
@@ -73,6 +78,10 @@ def _check_config(config: Json, where: str) -> None:
             f"{OWN_LAYOUT[own]}; weights of one's own are converted by transformers' "
             "convert_*_weights_to_hf.py."
         )
+    for name, most in BOUNDS.items():
+        for value in _values(config, name):
+            if not 1 <= value <= most:
+                raise InputError(f"{where}: config.json: {name}={value}: 1 to {most} is possible.")
     if auto := config.get("auto_map"):
         named = ", ".join(sorted(map(str, auto.values()))) if isinstance(auto, dict) else auto
         raise InputError(
@@ -114,9 +123,13 @@ def _check_ids(generation: Json, config: Json, where: str) -> None:
 
 
 def _largest(config: Json, name: str) -> int:
-    """The largest value under ``name`` in the config or a part of it; 0: there is none."""
+    return max(_values(config, name), default=0)
+
+
+def _values(config: Json, name: str) -> list[int]:
+    """The whole numbers under ``name`` in the config and its parts."""
     parts = [config, *(part for part in config.values() if isinstance(part, dict))]
-    return max((part[name] for part in parts if type(part.get(name)) is int), default=0)
+    return [part[name] for part in parts if type(part.get(name)) is int]
 
 
 def _weight_files(folder: Path, where: str) -> Iterator[Path]:
