@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-QUICK, LARGE = 40, 2000
+QUICK, LARGE = 40, 1000
 """Examples a reader, in `make test` and behind the marker ``slow``."""
 PIECES = (
     b"", b"\0", b"\n", b"\r", b"\t", b'"', b"'", b"[", b"]", b"{", b"}", b",", b":", b"\\", b"-",
