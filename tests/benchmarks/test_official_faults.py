@@ -139,7 +139,7 @@ WRONG: list[tuple[str, str, Change, list[str]]] = [
     ("chair", "chair/synonyms.txt", text("cat\n"), ["'circle' is not in chair/synonyms.txt"]),
     ("chair", "chair/synonyms.txt", gone, ["no such file"]),
     ("chair", "chair/synonyms.txt", text(" \n,\n"), ["synonyms.txt", "holds no synonyms"]),
-    ("chair", "chair/synonyms.txt", raw(b"\xff\xfe"), ["synonyms.txt", "no UTF-8"]),
+    ("chair", "chair/synonyms.txt", raw(b"\xff\x01"), ["synonyms.txt", "no UTF-8"]),
     ("pope", POPE, text(""), ["coco_pope_popular.json", "is empty"]),
     ("chartqa", "chartqa/test/test_human.json", text("[]"), ["test_human.json", "is empty"]),
     ("mme", f"{MME}/existence/0000.txt", text(""), ["0000.txt", "is empty"]),

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import struct
+import sys
 import warnings
 import zlib
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from seva_exp.core.errors import StageError
 from seva_exp.core.records import ImageRef
-from seva_exp.inputs.images import MAX_PIXELS, UnusableImage, load_image, open_image
+from seva_exp.inputs.images import MAX_PIXELS, UnusableImage, image_size, load_image, open_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -282,3 +283,27 @@ def test_sample_without_a_picture_is_a_stage_error(tmp_path):
     (tmp_path / "a.png").write_bytes(png_header(16, 16)[:30])
     with pytest.raises(StageError, match=r"a\.png: .*truncated or damaged"):
         load_image(tmp_path, ref(tmp_path, "a.png"))
+
+
+def heic(brand: bytes) -> bytes:
+    """How a telephone's picture begins."""
+    return (24).to_bytes(4, "big") + b"ftyp" + brand + bytes(4) + b"mif1heic" + bytes(99)
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1", b"msf1"])
+def test_a_heic_is_told_with_its_remedy(tmp_path, brand, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "a.heic").write_bytes(heic(brand))
+    with pytest.raises(
+        UnusableImage, match="convert it to PNG, or pip install pillow-heif"
+    ) as told:
+        open_image(tmp_path / "a.heic")
+    assert told.value.reason == "HEIC is not read"
+
+
+def test_a_heic_is_read_where_pillow_heif_is_installed(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.from_pillow(Image.new("RGB", (64, 48), "red")).save(tmp_path / "a.heic")
+    found = open_image(tmp_path / "a.heic")
+    assert (found.mode, found.size) == ("RGB", (64, 48)) and found.getpixel((9, 9))[0] > 230
+    assert image_size(tmp_path, ImageRef("a.heic", "")) == (64, 48)

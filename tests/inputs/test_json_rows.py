@@ -38,7 +38,7 @@ def test_pieces_of_any_length(tmp_path, monkeypatch, piece, indent):
 def test_empty_list_and_byte_order_mark(tmp_path):
     assert read(tmp_path, " [ ] ") == []
     assert read(tmp_path, b"\xef\xbb\xbf[1]") == [(1, 1)]
-    assert is_list(tmp_path / "rows.json")
+    assert is_list(tmp_path / "rows.json", "data.path")
 
 
 @pytest.mark.parametrize("piece", [1, 1 << 20])
@@ -56,7 +56,7 @@ def test_a_file_that_is_cut_off_is_refused_wherever_it_is_cut(tmp_path, monkeypa
 def test_what_is_no_list(tmp_path, text):
     with pytest.raises(InputError, match=r"data\.path: .* is not a JSON list"):
         read(tmp_path, text)
-    assert not is_list(tmp_path / "rows.json")
+    assert not is_list(tmp_path / "rows.json", "data.path")
 
 
 @pytest.mark.parametrize("text", ["[1 2]", "[1,]", "[,1]", "[1]]", "[1] x", "[1}", "[{'a': 1}]"])
@@ -92,4 +92,4 @@ def test_only_a_piece_is_held(tmp_path, monkeypatch):
 
 def test_lines(tmp_path):
     (tmp_path / "x").write_bytes(b"\xef\xbb\xbfa\n\n \nb")
-    assert list(lines(tmp_path / "x")) == [(1, b"a\n"), (4, b"b")]
+    assert list(lines(tmp_path / "x", "data.path")) == [(1, b"a\n"), (4, b"b")]

@@ -98,7 +98,7 @@ def test_a_wrong_file_is_refused_and_named(write, content, said):
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path):
-    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "x.yaml").write_bytes(b"\xff\x01\x00")
     with pytest.raises(InputError, match="cannot be read"):
         load_prompts(str(tmp_path / "x.yaml"))
 

@@ -79,6 +79,8 @@ class Misbehaving(ThreadingHTTPServer):
         self.bodies: list[dict] = []
         self.headers: list[dict] = []
         self.times: list[float] = []
+        self.sent = 0
+        self.listing: Fault | None = None
         self.under_way, self.most_under_way = 0, 0
         self.lock = threading.Lock()
         super().__init__(("127.0.0.1", 0), Handler)
@@ -106,6 +108,9 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
+        self.server.headers.append(dict(self.headers))
+        if self.server.listing and self.server.listing(self):
+            return
         listed = {"object": "list", "data": [{"id": name} for name in self.server.models]}
         self.send(200, listed)
 

@@ -70,7 +70,7 @@ class ChairBenchmark(Official):
         rng = python_rng(self.seed, "chair-benchmark", "draw")
         for name in sorted(rng.sample(names, min(self.images, len(names)))):
             row = rows[name]
-            file = row.text("file_name")
+            file = row.picture("file_name")
             found = sorted(there.get(name, ()))
             yield Item(
                 row,

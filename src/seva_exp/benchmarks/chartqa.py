@@ -52,7 +52,7 @@ class ChartqaBenchmark(Official):
         pictures = source.folder(self.layout[-1])
         for type_, file in zip(TYPES, self.layout, strict=False):
             for number_, row in enumerate(source.list(file), 1):
-                image = row.text("imgname")
+                image = row.picture("imgname")
                 yield Item(
                     row,
                     id=f"{type_}-{number_}",

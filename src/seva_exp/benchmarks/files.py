@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,18 @@ from PIL.Image import Image
 from seva_exp.benchmarks.tsv import TablePicture, read_table
 from seva_exp.core.errors import InputError, StageError, suggest
 from seva_exp.core.spec import Json
-from seva_exp.inputs.fields import BadRow, object_of, parsed, text_of, value_of
+from seva_exp.inputs.fields import (
+    BadRow,
+    as_text,
+    object_of,
+    only,
+    parsed,
+    picture_path,
+    shortened,
+    value_of,
+    visible,
+)
+from seva_exp.inputs.foreign import foreign, refuse_foreign
 from seva_exp.inputs.images import IMAGE_SUFFIXES, UnusableImage, open_image
 from seva_exp.inputs.json_rows import elements, lines
 from seva_exp.inputs.user_paths import inside
@@ -63,6 +75,7 @@ class FileRow:
 
     def refuse(self, problem: str) -> NoReturn:
         """Ends the run."""
+        problem = shortened(visible(problem))
         raise InputError(
             f"{self.file}: {self.place}: {problem}. Mend the row or get the file again."
         )
@@ -80,7 +93,15 @@ class FileRow:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return str(value)
         try:
-            return text_of(self.values, field)
+            return as_text(value, field)
+        except BadRow as error:
+            self.refuse(str(error))
+
+    def picture(self, field: str) -> str:
+        """The name of a picture's file under ``field``, or the only one of a list."""
+        try:
+            value = only(self.value(field), field)
+            return str(value) if type(value) is int else picture_path(value, field)
         except BadRow as error:
             self.refuse(str(error))
 
@@ -121,13 +142,18 @@ class FileRow:
         return FileRow(self.file, f"{self.place}, '{field}'", value)
 
 
-def _written_list(text: str) -> object:
+def _written_list(text: str) -> list[object]:
+    """The list that a table's cell holds, as Python writes it; of another text a list of it: None
+    and 5 are texts there."""
     import ast
 
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes
+            found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return [text]
+    return found if isinstance(found, list) else [text]
 
 
 class Folder:
@@ -191,6 +217,7 @@ class BenchmarkFiles:
     def text(self, candidates: Candidates, source: str = "") -> tuple[Path, str]:
         """A text file, without its last line breaks."""
         path = self.need(candidates, source)
+        refuse_foreign(path, "the file")
         try:
             return self._read(candidates), path.read_text(encoding="utf-8-sig").rstrip("\n")
         except UnicodeDecodeError as error:
@@ -243,7 +270,7 @@ class BenchmarkFiles:
     def lines(self, candidates: Candidates) -> Iterator[FileRow]:
         """The objects of a file with one JSON object a line."""
         path = self._read(candidates)
-        for number, line in _some(path, lines(path)):
+        for number, line in _some(path, lines(path, "the file")):
             place = f"line {number}"
             try:
                 yield _row(path, place, parsed(line))
@@ -254,15 +281,15 @@ class BenchmarkFiles:
         """The lines of a text file of a few columns without a header."""
         self.files[path] = None
         self.stamps[path] = stamp(path)
-        text = path.read_bytes().decode("utf-8-sig", "replace")
-        for number, line in _some(path, enumerate(text.splitlines(), 1)):
-            if line.strip():
-                row = FileRow(
-                    path, f"line {number}", dict(zip(names, line.split("\t"), strict=False))
-                )
-                if line.count("\t") != len(names) - 1:
-                    row.refuse(f"{', '.join(names)} are needed, with a tab between them")
-                yield row
+        for number, line in _some(path, lines(path, "the file")):
+            try:
+                cells = line.decode("utf-8").rstrip("\r\n").split("\t")
+            except UnicodeDecodeError as error:
+                FileRow(path, f"line {number}", {}).refuse(f"is not UTF-8 ({error.reason})")
+            row = FileRow(path, f"line {number}", dict(zip(names, cells, strict=False)))
+            if len(cells) != len(names):
+                row.refuse(f"{', '.join(names)} are needed, with a tab between them")
+            yield row
 
     def table(self, candidates: Candidates) -> Iterator[FileRow]:
         """The rows of one of VLMEvalKit's tables, each with its own picture or another row's."""
@@ -290,6 +317,8 @@ class BenchmarkFiles:
         path = self.need(candidates)
         if not path.is_file():
             raise InputError(f"{path}: is a folder, a file is needed.")
+        if problem := foreign(path, "the file"):
+            raise InputError(f"{path}: {problem}.")
         self.files[path] = None
         return path
 

@@ -101,7 +101,7 @@ class LlavaBenchBenchmark(Official):
         }
         pictures = source.folder(self.layout[3])
         for row in source.lines(questions):
-            id, image = row.text("question_id"), row.text("image")
+            id, image = row.text("question_id"), row.picture("image")
             if image not in contexts:
                 row.refuse(f"context.jsonl has no context of picture {image!r}")
             if id not in answers:

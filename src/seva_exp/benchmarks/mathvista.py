@@ -141,7 +141,7 @@ class MathvistaBenchmark(Official):
         folder = self.layout[1][0].rpartition("/")[0]
         queries = self._queries(source)
         for pid, row in source.by_key(self.layout[0]):
-            image = row.text("image")
+            image = row.picture("image")
             pictures = source.folder([folder])
             if queries and pid not in queries:
                 row.refuse("query.json has no query of this entry")

@@ -90,7 +90,7 @@ class MmvetBenchmark(Official):
     def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
         pictures = source.folder(self.layout[1])
         for id, row in source.by_key(self.layout[0]):
-            image = row.text("imagename")
+            image = row.picture("imagename")
             needed = row.texts("capability")
             yield self._item(row, id, needed, image, pictures.picture(row, image))
 

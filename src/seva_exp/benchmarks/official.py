@@ -6,6 +6,7 @@ row. Their content is part of the key, where they lie is not.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,7 +38,7 @@ from seva_exp.benchmarks.question import Scored
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import Prediction
 from seva_exp.core.spec import Json, digest
-from seva_exp.inputs.fields import BadRow, spoken
+from seva_exp.inputs.fields import BadRow, printable, spoken
 
 Rule = Callable[[str, str, Json], Scored]
 """(what the model said, the target, the question's details) -> score; a pure function."""
@@ -221,11 +222,7 @@ class Official(Benchmark):
             if first := owners.get(item.id):
                 item.row.refuse(f"duplicate id {item.id!r}, as in {first.file}, {first.place}")
             owners[item.id] = item.row
-            for text in item.texts.values():
-                try:
-                    spoken(text, "prompt")
-                except BadRow as error:
-                    item.row.refuse(str(error))
+            _check_texts(item)
         self.verify(items)
         return Loaded(items, list(source.files))
 
@@ -275,6 +272,18 @@ class Official(Benchmark):
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
         """Accuracy of all and by type; what no rule could read, where it ``tells_unparsed``."""
         return accuracies(types, self.tells_unparsed)
+
+
+def _check_texts(item: Item) -> None:
+    """Refuses what cannot be asked or written down."""
+    for text in (item.id, item.group, item.type, item.target, *item.texts.values()):
+        if printable(text) != text or "\0" in text:
+            item.row.refuse(f"not text: {reprlib.repr(text)}")
+    for text in item.texts.values():
+        try:
+            spoken(text, "prompt")
+        except BadRow as error:
+            item.row.refuse(str(error))
 
 
 UNPARSED = ratio("unparsed")

@@ -79,7 +79,7 @@ class PopeBenchmark(Official):
         pictures = source.folder(self.layout[-1])
         for split, file in zip(SPLITS, self.layout, strict=False):
             for row in source.lines(file):
-                image = row.text("image")
+                image = row.picture("image")
                 yield Item(
                     row,
                     id=f"{split}-{row.text('question_id')}",

@@ -44,10 +44,10 @@ class Replies:
     def find(self, query: Query) -> str | None:
         """The judge's earlier reply to the same question."""
         try:
-            text: str = json.loads(self._file(query).read_text(encoding="utf-8"))["text"]
-        except (OSError, ValueError, LookupError):
+            text = json.loads(self._file(query).read_text(encoding="utf-8"))["text"]
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
-        return text
+        return text if isinstance(text, str) else None
 
     def keep(self, reply: JudgeReply) -> None:
         """Keep a reply that could be read."""

@@ -36,7 +36,7 @@ class SeedBenchmark(Choices):
         for row in source.in_list(self.layout[0], "questions"):
             if row.one_of("data_type", ("image", "video")) == "video":
                 continue
-            image = row.text("data_id")
+            image = row.picture("data_id")
             id = row.text("question_id")
             seen[id] += 1
             yield self.choice(

@@ -15,7 +15,7 @@ from seva_exp.core.records import Drop, Sample
 from seva_exp.core.spec import Json
 from seva_exp.data.base import Hasher, hash_or_none
 from seva_exp.data.files import BAD_NAME, Listing, PictureFiles
-from seva_exp.inputs.fields import printable
+from seva_exp.inputs.fields import printable, shortened
 from seva_exp.inputs.images import NO_FILE
 from seva_exp.inputs.json_rows import elements, is_list, lines
 from seva_exp.inputs.user_paths import existing_file, inside
@@ -86,11 +86,11 @@ class CocoData(PictureFiles):
     def _entries(self, where: str, names: str) -> Iterator[tuple[str, object]]:
         """(place such as "line 7", content) of the list's entries; blank lines are none."""
         file = existing_file(f"{where}.names", names)
-        if is_list(file):
+        if is_list(file, f"{where}.names"):
             for number, item in elements(file, f"{where}.names"):
                 yield f"entry {number}", item
         else:
-            for number, line in lines(file):
+            for number, line in lines(file, f"{where}.names"):
                 yield f"line {number}", line.decode("utf-8", "surrogateescape").strip()
 
     def _maker(
@@ -117,8 +117,9 @@ class CocoData(PictureFiles):
         """The drop of a listed name; raises InputError where such a name ends the run."""
         if self.on_error == "skip":
             return drop
+        name = shortened(repr(drop.sample_id))
         raise InputError(
-            f"{where}.names: {self.names!r} {drop.detail}: {drop.reason}: {drop.sample_id!r} "
+            f"{where}.names: {self.names!r} {drop.detail}: {drop.reason}: {name} "
             f"(looked for in {self.path!r}). Mend the list, or leave such names out with "
             f"{where}.on_error=skip."
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,8 +21,15 @@ from seva_exp.data.base import (
     refuse_placeholder,
     some,
 )
+from seva_exp.data.conversation import Turns, turns_under
 from seva_exp.data.draw import draw, in_order
-from seva_exp.data.hf_pictures import Written, stored
+from seva_exp.data.hf_pictures import (
+    Written,
+    any_by_path,
+    holds_pictures,
+    path_stored,
+    undecoded,
+)
 from seva_exp.data.rows import row_name, row_number, stop
 from seva_exp.inputs.fields import BadRow, as_text, spoken
 from seva_exp.inputs.user_paths import existing_folder
@@ -36,7 +43,8 @@ HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 
 
 class HfData(PathSource):
-    """Rows of a data set: a picture (an Image feature, bytes, or a file's path) with a question.
+    """Rows of a data set: a picture (an Image feature, bytes, or a file's path; or a list of one)
+    with a question (a text, or the first of a column of turns).
 
     Pictures are written as they are stored, byte for byte, below ``root/images``, each once; the
     folder's paths of pictures are relative to it. A sample's id is the row's number. What ends a
@@ -152,11 +160,9 @@ class HfData(PathSource):
     def _sample(self, name: str, values: Json, pictures: Written) -> Sample:
         prompt, response = self.prompt, ""
         if self.question_field:
-            text = as_text(values[self.question_field], self.question_field)
-            prompt = spoken(text, self.question_field)
+            prompt = _text_in(values, self.question_field, Turns.first_question)
         if self.response_field:
-            text = as_text(values[self.response_field], self.response_field)
-            response = spoken(text, self.response_field)
+            response = _text_in(values, self.response_field, Turns.first_answer)
         return Sample(name, pictures.ref(values[self.image_field]), prompt, response)
 
     def _is_local(self) -> bool:
@@ -220,17 +226,15 @@ class HfData(PathSource):
         return splits[_chosen(where, path, None, list(splits))]
 
     def _columns(self, where: str, table: Dataset) -> Dataset:
-        from datasets import Image, Value
-
         for key in ("image_field", "question_field", "response_field"):
             name = getattr(self, key)
             if name is not None and name not in table.column_names:
                 hint = suggest(name, table.column_names)
                 raise InputError(f"{where}.{key}={name}: there is no such column.{hint}")
         feature = table.features[self.image_field]
-        if isinstance(feature, Image):
-            table = table.cast_column(self.image_field, Image(decode=False))
-        elif not (isinstance(feature, Value) and re.search("string|binary", feature.dtype)):
+        if plain := undecoded(feature):
+            table = table.cast_column(self.image_field, plain)
+        elif not holds_pictures(feature):
             raise InputError(
                 f"{where}.image_field={self.image_field}: the column holds {feature}; pictures, "
                 "their bytes or their paths are needed."
@@ -240,18 +244,14 @@ class HfData(PathSource):
 
     def _outside(self, table: Dataset, seed: int | None) -> list[str]:
         """The paths of pictures that lie in no file of the data set, of the rows that are tried."""
-        from datasets import Image
-
-        if not isinstance(table.features[self.image_field], Image):
-            if "binary" in table.features[self.image_field].dtype:
-                return []
-        elif not _any_by_path(table, self.image_field):
+        if not any_by_path(table, self.image_field):
             return []
         names = [row_name(number) for number in range(1, len(table) + 1)]
         drawn = draw(names, self.samples, seed, DRAW, self.on_error == "skip")
         rows = table.select_columns([self.image_field])
-        found = (stored(rows[row_number(name) - 1][self.image_field]) for name in drawn.tried)
-        return sorted({item for item in found if isinstance(item, str)})
+        found = (rows[row_number(name) - 1][self.image_field] for name in drawn.tried)
+        paths = (path for value in found if isinstance(path := path_stored(value), str))
+        return sorted({*paths})
 
 
 _OFFLINE = (
@@ -260,10 +260,12 @@ _OFFLINE = (
 )
 
 
-def _any_by_path(table: Dataset, field: str) -> bool:
-    """Whether a row of an Image column has no bytes; reads none of them."""
-    column = table.data.column(field)
-    return any(chunk.field("bytes").null_count for chunk in column.chunks)
+def _text_in(values: Json, field: str, pick: Callable[[Turns], str]) -> str:
+    """The text of a column, or what ``pick`` takes of its turns."""
+    value = values[field]
+    if isinstance(value, list):
+        return pick(turns_under(value, field))
+    return spoken(as_text(value, field), field)
 
 
 def _chosen(where: str, path: str, split: str | None, splits: list[str]) -> str:

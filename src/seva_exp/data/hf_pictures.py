@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from seva_exp.core.records import ImageRef
 from seva_exp.data.rows import REMEMBERED
-from seva_exp.inputs.fields import BadRow, as_text
+from seva_exp.inputs.fields import BadRow, only, picture_path
 from seva_exp.inputs.images import (
     NO_FILE,
     SUFFIXES_OF_FORMAT,
@@ -18,6 +20,9 @@ from seva_exp.inputs.images import (
     UnusableImage,
     open_image,
 )
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class Written:
@@ -32,7 +37,7 @@ class Written:
 
     def ref(self, value: object) -> ImageRef:
         """The picture of a row; raises BadRow if there is none."""
-        content = self._bytes(stored(value))
+        content = self._bytes(stored(only(value, self.field)))
         sha256 = hashlib.sha256(content).hexdigest()
         if sha256 not in self.seen:
             self.seen[sha256] = self._write(content, sha256)
@@ -49,7 +54,7 @@ class Written:
         if isinstance(found, bytes):
             return found
         try:
-            return (self.base / as_text(found, self.field)).read_bytes()
+            return (self.base / picture_path(found, self.field)).read_bytes()
         except FileNotFoundError as error:
             raise BadRow(NO_FILE, repr(found), self.field) from error
         except OSError as error:
@@ -71,6 +76,49 @@ def _suffix(content: bytes) -> str:
     """The usual end of a file name for a picture of this format."""
     with Image.open(BytesIO(content)) as image:
         return SUFFIXES_OF_FORMAT[str(image.format)][0]
+
+
+def path_stored(value: object) -> str | None:
+    """The path of a row's picture that is stored nowhere else."""
+    try:
+        found = stored(only(value, ""))
+    except BadRow:
+        return None
+    return found if isinstance(found, str) else None
+
+
+def undecoded(feature: Any) -> Any:
+    """An Image feature, or a list of them, that gives pictures as they are stored; None for another
+    kind of column."""
+    from datasets import Image, List
+
+    if isinstance(feature, Image):
+        return Image(decode=False)
+    inner = undecoded(feature.feature) if isinstance(feature, List) else None
+    return List(inner) if inner else None
+
+
+def holds_pictures(feature: Any) -> bool:
+    """Whether a column that is no Image feature holds pictures' bytes or paths, or a list of
+    them."""
+    from datasets import List, Value
+
+    if isinstance(feature, List):
+        return holds_pictures(feature.feature)
+    if isinstance(feature, dict):
+        return {"bytes", "path"} >= feature.keys() != set()
+    return isinstance(feature, Value) and re.search("string|binary", feature.dtype) is not None
+
+
+def any_by_path(table: Dataset, field: str) -> bool:
+    """Whether a row's picture may lie outside the data set. Of an Image column no bytes are
+    read."""
+    from datasets import Image, Value
+
+    feature = table.features[field]
+    if isinstance(feature, Image):
+        return any(chunk.field("bytes").null_count for chunk in table.data.column(field).chunks)
+    return not (isinstance(feature, Value) and "binary" in feature.dtype)
 
 
 def stored(value: object) -> bytes | str | None:

@@ -1,4 +1,4 @@
-"""A file with one JSON object a line: a picture and the question about it."""
+"""A file with one JSON object a line, or a list of them: a picture and the question about it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Literal
 
 from pydantic import Field
 
+from seva_exp.core.spec import Json
+from seva_exp.data.conversation import MESSAGES, TURNS, turns_of, turns_under
 from seva_exp.data.rows import DataRow, SampleRows, image_of
 from seva_exp.inputs.fields import object_of, parsed, spoken, text_of
-from seva_exp.inputs.json_rows import lines
+from seva_exp.inputs.json_rows import rows
 
 
 class JsonlData(SampleRows):
-    """Rows such as ``{"image": "a.jpg", "question": "What is this?"}``, in the file's order.
+    """Rows such as ``{"image": "a.jpg", "question": "What is this?"}``, in the file's order. Where
+    the question is a list of turns, or turns stand in its place, the first question is taken.
 
     The first bad row ends the run, with its number; with ``on_error: skip`` it becomes a drop.
     Each picture that is used has been decoded once. Blank lines are no rows.
@@ -27,7 +30,7 @@ class JsonlData(SampleRows):
     question_field: str = Field("question", min_length=1, description="a row's key of the question")
 
     def _items(self, where: str) -> Iterator[tuple[int, object]]:
-        yield from lines(self._file())
+        yield from rows(self._file(), f"{where}.path")
 
     def _image_key(self) -> str:
         return self.image_field
@@ -35,5 +38,12 @@ class JsonlData(SampleRows):
     def _look_at(self, number: int, item: object, root: str) -> DataRow:
         values = object_of(parsed(item) if isinstance(item, bytes) else item)
         image = image_of(values, self.image_field, root)
-        question = spoken(text_of(values, self.question_field), self.question_field)
-        return DataRow(number, self._id(number, values), image, question)
+        return DataRow(number, self._id(number, values), image, self._question(values))
+
+    def _question(self, values: Json) -> str:
+        name = self.question_field
+        if isinstance(values.get(name), list):
+            return turns_under(values[name], name).first_question()
+        if name not in values and (TURNS in values or MESSAGES in values):
+            return turns_of(values).first_question()
+        return spoken(text_of(values, name), name)

@@ -13,10 +13,10 @@ from pydantic import Field, model_validator
 from seva_exp.core.records import Drop, ImageRef, Sample
 from seva_exp.core.spec import Json
 from seva_exp.data.base import NOT_DRAWN, Hasher, some
-from seva_exp.data.conversation import TURNS, speaker, turns_of, utterance
+from seva_exp.data.conversation import turns_of
 from seva_exp.data.draw import DrawnOrder, collect, draw
 from seva_exp.data.rows import PictureFolder, Refuse, RowFile, image_of, row_name
-from seva_exp.inputs.fields import BadRow, object_of, printable
+from seva_exp.inputs.fields import BadRow, object_of, only, printable
 from seva_exp.inputs.json_rows import elements
 from seva_exp.inputs.user_paths import existing_file
 
@@ -153,11 +153,10 @@ class Llava665kData(RowFile):
         if not path.startswith(f"{subset}/"):
             raise BadRow("outside the subset's folder", repr(path), "image", of_image=True)
         turns = turns_of(values)
-        places = [i for i in range(len(turns)) if speaker(turns, i) == "human"]
-        if not places:
-            raise BadRow("no question", "no turn is the human's", TURNS)
-        texts = [utterance(turns, place, "human") for place in places]
-        return path, [self._question(text, TURNS) for text in texts] if subset == OCR else texts
+        texts = turns.questions()
+        if subset == OCR:
+            texts = [self._question(text, turns.field) for text in texts]
+        return path, texts
 
     @staticmethod
     def _question(text: str, where: str) -> str:
@@ -202,7 +201,9 @@ class Llava665kData(RowFile):
 def _subset(item: object) -> str:
     """The first folder of the row's picture; "" without a picture."""
     values = object_of(item)
-    image = values.get("image", "")
+    image = values.get("image") or ""
+    if isinstance(image, list):
+        image = only(image, "image")
     if not isinstance(image, str):
         raise BadRow("wrong type", f"a {type(image).__name__}, a text is needed", "image")
     return image.removeprefix("./").partition("/")[0]

@@ -18,7 +18,7 @@ from seva_exp.core.records import Drop, ImageRef, Sample
 from seva_exp.core.spec import Json, digest
 from seva_exp.data.base import Hasher, PathSource, hash_or_none, some
 from seva_exp.data.draw import DrawnOrder, collect, draw
-from seva_exp.inputs.fields import BadRow, text_of, value_of
+from seva_exp.inputs.fields import BadRow, picture_path, text_of, value_of
 from seva_exp.inputs.images import UnusableImage, open_image
 from seva_exp.inputs.user_paths import existing_file, existing_folder, inside
 
@@ -87,7 +87,7 @@ class RowFile(PathSource):
 
     def _refuse(self, where: str, number: int, error: BadRow) -> Drop:
         """The bad row as a drop; raises InputError where such a row ends the run."""
-        if self.on_error == "skip":
+        if self.on_error == "skip" or error.left_out:
             return error.drop(row_name(number))
         root = f" Pictures are looked for below {self._root()!r}." if error.of_image else ""
         stop(where, self.path, number, error, root)
@@ -264,7 +264,7 @@ def row_number(name: str) -> int:
 def image_of(values: Json, field: str, root: str) -> str:
     """The picture's posix path relative to ``root``, by its text alone: links may lead out."""
     try:
-        image = text_of(values, field)
+        image = picture_path(value_of(values, field), field)
     except BadRow as error:
         error.of_image = True
         raise

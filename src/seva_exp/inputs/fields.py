@@ -17,24 +17,37 @@ _PLACEHOLDER = re.compile(
 REMOVE_PLACEHOLDER = "remove it: the picture is placed by the model's template"
 
 
+LONGEST_DETAIL = 400
+"""Characters of what was found in a row that a message shows."""
+
+
 class BadRow(ValueError):
     """A row that gives no sample: a reason that can be counted, and what exactly was found.
     ``field`` is the row's key at fault, "" for the row as a whole. All of it can be encoded.
-    ``of_image``: the fault is the picture's path or file."""
+    ``of_image``: the fault is the picture's path or file. ``left_out``: the row is one of another
+    kind, which ends no run."""
 
-    def __init__(self, reason: str, detail: str, field: str = "", of_image: bool = False) -> None:
-        detail = printable(detail)
-        where = f"field '{printable(field)}': " if field else ""
+    def __init__(
+        self,
+        reason: str,
+        detail: str,
+        field: str = "",
+        of_image: bool = False,
+        left_out: bool = False,
+    ) -> None:
+        detail, field = shortened(visible(detail)), shortened(visible(field))
+        where = f"field '{field}': " if field else ""
         super().__init__(f"{where}{reason}: {detail}")
         self.reason = reason
         self.detail = detail
         self.field = field
         self.of_image = of_image
+        self.left_out = left_out
 
     def drop(self, name: str) -> Drop:
         """The drop that the samples stage keeps of a bad row."""
         detail = f"{self.field}: {self.detail}" if self.field else self.detail
-        return Drop(name, self.reason, printable(detail))
+        return Drop(name, self.reason, detail)
 
 
 def parsed(line: bytes) -> object:
@@ -74,6 +87,50 @@ def as_text(value: object, field: str) -> str:
     if "\0" in value or value.encode("utf-8", "replace").decode() != value:
         raise BadRow("not text", reprlib.repr(value), field)
     return value
+
+
+_CONTENT = re.compile(r"data:image/|(iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk[0-9a-zA-Z])[\w+/=\s]{99}")
+"""How a picture begins that stands in a text itself, as base64."""
+
+
+def only(value: object, field: str) -> object:
+    """``value``, or what a list of one holds."""
+    if not isinstance(value, list):
+        return value
+    if len(value) == 1:
+        return value[0]
+    if not value:
+        raise BadRow("no picture", "the list is empty", field)
+    detail = f"{len(value)} of them, {reprlib.repr(value)}; one is needed"
+    raise BadRow("several pictures", detail, field)
+
+
+def picture_path(value: object, field: str) -> str:
+    """The path of a picture: a text, or a list of one."""
+    text = as_text(only(value, field), field)
+    if _CONTENT.match(text):
+        detail = (
+            f"{len(text)} characters of base64, {text[:24]!r} ...; the path of a file is needed: "
+            "write the pictures to files"
+        )
+        raise BadRow("not a path", detail, field)
+    return text
+
+
+def shortened(text: str, longest: int = LONGEST_DETAIL) -> str:
+    """``text`` without its middle, where it is too long to be read."""
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest // 2]} ... {text[-longest // 4 :]} ({len(text)} characters)"
+
+
+def visible(text: str) -> str:
+    """``text`` with its control characters, line ends and marks of direction escaped: it is one
+    line, and moves no cursor."""
+    if text.isprintable():
+        return text
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(escaped)
 
 
 def printable(text: str) -> str:

@@ -30,6 +30,10 @@ IMAGE_SUFFIXES = frozenset(s for suffixes in SUFFIXES_OF_FORMAT.values() for s i
 """What a picture's file name usually ends with (lower case). Reading goes by content, not by it."""
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
 """How files begin that were meant to be pictures."""
+BEGINNINGS = (
+    *SIGNATURES, b"RIFF", b"BM", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"\xff\x4f", b"\0\0\0",
+)  # fmt: skip
+"""How files of all formats that are read begin; many others begin so, too."""
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded, in pixels (300 MB as RGB)."""
 MIN_SIDE = 4
@@ -39,7 +43,11 @@ MAX_ASPECT = 200
 """Largest ratio of the longer to the shorter side; processors refuse more (Qwen-VL's bound)."""
 WHITE = (255, 255, 255, 255)
 
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""How the pictures of telephones begin, from the ninth byte on."""
+
 NOT_AN_IMAGE = "not an image"
+HEIC = "HEIC is not read"
 NO_FILE = "no such file"
 UNREADABLE = "cannot be read"
 EMPTY = "empty file"
@@ -152,7 +160,9 @@ def _check_file(path: Path) -> None:
 def _open(file: IO[bytes]) -> Image.Image:
     """Reads the header only."""
     try:
-        return Image.open(file, formats=tuple(SUFFIXES_OF_FORMAT))
+        return _identified(file)
+    except UnusableImage:
+        raise
     except UnidentifiedImageError as error:
         raise _unidentified(file) from error
     except Image.DecompressionBombError as error:
@@ -160,6 +170,26 @@ def _open(file: IO[bytes]) -> Image.Image:
         raise _too_large(int(found[0]) if found else None) from error
     except Exception as error:  # foreign bytes make decoders raise errors of many types
         raise UnusableImage(DAMAGED, _words(error)) from error
+
+
+def _identified(file: IO[bytes]) -> Image.Image:
+    """By Pillow; a HEIC by the package pillow-heif, where it is installed."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(file, formats=tuple(SUFFIXES_OF_FORMAT))
+    except UnidentifiedImageError:
+        file.seek(0)
+        start = file.read(12)
+        if start[4:8] != b"ftyp" or start[8:] not in HEIC_BRANDS:
+            raise
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise UnusableImage(HEIC, "convert it to PNG, or pip install pillow-heif") from error
+    register_heif_opener()
+    file.seek(0)
+    return Image.open(file, formats=("HEIF",))
 
 
 def _unidentified(file: IO[bytes]) -> UnusableImage:

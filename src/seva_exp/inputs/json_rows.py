@@ -8,27 +8,44 @@ from pathlib import Path
 from typing import TextIO
 
 from seva_exp.core.errors import InputError
+from seva_exp.inputs.foreign import refuse_foreign
 
 BOM = b"\xef\xbb\xbf"
 PIECE = 1 << 20
 """Characters that are read at once."""
 MAX_ROW = 1 << 26
-"""Characters of the longest row of a list: without a bound a fault near the start of a large file
-would be noticed only after all of it lies in memory."""
+"""Characters of the longest row: without a bound a fault near the start of a large file would be
+noticed only after all of it lies in memory."""
 SPACE = " \t\r\n"
 
 
-def lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(line number, content) of the lines that are not blank; without a byte order mark."""
+def rows(path: Path, field: str) -> Iterator[tuple[int, object]]:
+    """(number from 1, content) of each row: the values of a JSON list, else lines as they are."""
+    yield from elements(path, field) if is_list(path, field) else lines(path, field)
+
+
+def lines(path: Path, field: str) -> Iterator[tuple[int, bytes]]:
+    """(line number, content) of the lines that are not blank; without a byte order mark. A line
+    ends at ``\\n``: U+2028 and U+0085 are text. Raises InputError, which names ``field``, for what
+    is no text file, or has a line without an end."""
+    refuse_foreign(path, field)
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+        number = 0
+        while line := file.readline(MAX_ROW + 1):
+            number += 1
+            if len(line) > MAX_ROW:
+                raise InputError(
+                    f"{field}: {str(path)!r}: line {number} has no end within {MAX_ROW} bytes. "
+                    "Write one row a line."
+                )
             text = line.removeprefix(BOM) if number == 1 else line
             if text.strip():
                 yield number, text
 
 
-def is_list(path: Path) -> bool:
-    """Whether the file begins as a JSON list does."""
+def is_list(path: Path, field: str) -> bool:
+    """Whether the file begins as a JSON list does; ``field`` as in ``lines``."""
+    refuse_foreign(path, field)
     with path.open("rb") as file:
         return file.read(4096).removeprefix(BOM).lstrip().startswith(b"[")
 
@@ -39,6 +56,7 @@ def elements(path: Path, field: str) -> Iterator[tuple[int, object]]:
     Bytes that are no UTF-8 become halves of surrogate pairs, so that they are the fault of a row.
     Raises InputError, which names ``field``, for what is no list, or not all of one.
     """
+    refuse_foreign(path, field)
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         pieces = _Pieces(file)
         if pieces.next() != "[":

@@ -14,6 +14,7 @@ from typing import Any
 
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.spec import Spec
+from seva_exp.inputs.fields import BadRow, as_text, shortened, spoken
 from seva_exp.inputs.user_paths import yaml_mapping
 
 PACKAGED = Path(__file__).parents[1] / "augment" / "prompts"
@@ -47,7 +48,8 @@ def load_prompts(prompts: str, field: str = "prompts") -> PromptSet:
     content = yaml_mapping(file, where, f"the lists {', '.join(LISTS)} are needed.")
     for name in content:
         if name not in LISTS:
-            raise InputError(f"{where}: no list has the name {name!r}.{suggest(str(name), LISTS)}")
+            named = shortened(repr(name))
+            raise InputError(f"{where}: no list has the name {named}.{suggest(str(name), LISTS)}")
     return PromptSet(**{name: _texts(content, name, where) for name in LISTS})
 
 
@@ -79,6 +81,10 @@ def _texts(content: dict[Any, Any], name: str, where: str) -> tuple[str, ...]:
                 f"{where}: entry {number} of '{name}' is {reprlib.repr(text)}, a text is needed "
                 "(put it in quotes)."
             )
+        try:
+            spoken(as_text(text, ""), "")
+        except BadRow as error:
+            raise InputError(f"{where}: entry {number} of '{name}': {error}.") from None
     return tuple(text.strip() for text in texts)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from seva_exp.core.errors import InputError, nearest
 from seva_exp.core.paths import MARKER
+from seva_exp.inputs.fields import shortened, visible
+from seva_exp.inputs.foreign import foreign
 
 DATA_ROOT = "SEVA_EXP_DATA"
 """The environment variable that names the folder of the benchmarks' official files."""
@@ -63,10 +65,13 @@ def yaml_mapping(file: Path, where: str, needed: str) -> dict[Any, Any]:
     be read or is no mapping (``needed`` says of what)."""
     import yaml
 
+    if problem := foreign(file, where):
+        raise InputError(f"{where}: {problem}.")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{where}: cannot be read: {' '.join(str(error).split())}") from error
+    except (OSError, ValueError, ArithmeticError, RecursionError, yaml.YAMLError) as error:
+        problem = shortened(visible(" ".join(str(error).split())))
+        raise InputError(f"{where}: cannot be read: {problem}") from error
     if not isinstance(content, dict):
         raise InputError(f"{where}: {needed}")
     return content

@@ -12,6 +12,7 @@ from seva_exp.core.store import Manifest
 from seva_exp.models import AnyModel
 from seva_exp.models.adapter import LOST, fit
 from seva_exp.models.processor import load_processor
+from seva_exp.models.weights import load_weights
 from seva_exp.runs.reader import FinishedRun
 
 STAGE, VERSION = "merged", 2
@@ -56,12 +57,10 @@ def write_merged(model: AnyModel, adapter: Path, dtype: str, folder: Path) -> fl
     """On the CPU, in ``dtype``: rounded once; the largest share of a layer's change that is lost by
     that. Of the generation config only the special ids are kept: how answers are decoded is the
     asker's choice."""
-    from transformers import AutoModelForImageTextToText, GenerationConfig
+    from transformers import GenerationConfig
 
     hush()
-    merged = AutoModelForImageTextToText.from_pretrained(
-        model.location(), revision=model.revision, dtype=dtype
-    )
+    merged = load_weights(model, dtype=dtype)
     fitted = fit(merged, adapter, most=float("inf"))
     ids = ("bos_token_id", "eos_token_id", "pad_token_id")
     old = merged.generation_config

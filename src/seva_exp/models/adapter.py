@@ -10,20 +10,24 @@ their product is. Scores then belong to the adapter that a run leaves behind.
 
 from __future__ import annotations
 
+import json
 import math
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.functional import linear
 
 from seva_exp.core.errors import StageError
+from seva_exp.models.weights import not_finite, refuse_faults
 
 LOST = 0.05
 """Largest ||rounded(W + D) - W - D|| / ||D|| with which a change D is merged into weights W."""
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
 
@@ -73,9 +77,10 @@ def fit(model: Any, folder: Path, most: float = LOST) -> Fitted:
     layer is held in float32. ``most``: share of a change that merging may lose; float32 weights are
     always merged. A projector that was trained as a whole takes the place of the model's. Raises
     StageError for an adapter of another kind than the stages make."""
+    check_adapter(folder, model)
     scaling = _scaling(folder)
     beside, shares = 0, []
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
         names = {name for name in file.keys() if not name.endswith(UP)}  # noqa: SIM118
         for name in sorted(names):
             inner = name.removeprefix(PREFIX)
@@ -118,10 +123,78 @@ def _balanced(down: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
     return down * 2.0**-power, up * 2.0**power
 
 
+def check_adapter(folder: Path, model: Any = None) -> None:
+    """Raises StageError for an adapter in ``folder`` that lacks a factor of a layer, or holds a
+    number that is not finite; and where ``model`` lacks a layer of the adapter's, or the adapter
+    one that its config names."""
+    config = lora_of(folder)
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            names = set(file.keys())
+            broken = not_finite((name, file.get_tensor(name)) for name in names)
+    except (OSError, SafetensorError) as error:
+        raise StageError(f"{folder / WEIGHTS}: cannot be read: {error}.") from error
+    layers = {name.removesuffix(end) for name in names for end in (DOWN, UP) if name.endswith(end)}
+    if model is not None:
+        for layer in sorted(layers):
+            _found(model.get_submodule, layer.removeprefix(PREFIX), folder)
+        layers |= {f"{PREFIX}{name}" for name in _targets(model, config)}
+    missing = {layer + end for layer in layers for end in (DOWN, UP)} - names
+    refuse_faults(str(folder / WEIGHTS), {"missing": missing, "not finite": broken})
+
+
+def _targets(model: Any, config: Any) -> list[str]:
+    """The layers that an adapter of this config changes, by PEFT's rule for lists of names; none
+    where it goes by another."""
+    ends = config.target_modules
+    if isinstance(ends, str) or not ends or config.layers_to_transform or config.exclude_modules:
+        return []
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and any(name == end or name.endswith(f".{end}") for end in ends)
+    ]
+
+
+def lora_of(folder: Path) -> Any:
+    """The config of the LoRA adapter in ``folder``. Raises StageError, which names the file and the
+    field, for what is none."""
+    from peft import LoraConfig
+
+    file = folder / CONFIG
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or content.get("peft_type") != "LORA":
+            raise ValueError("an object with peft_type LORA is needed")
+        config = LoraConfig.from_pretrained(str(folder))
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # PEFT raises errors of many types
+        problem = " ".join(str(error).split())[:300] or type(error).__name__
+        raise StageError(
+            f"{file}: cannot be read as a LoRA adapter's config: {problem}."
+        ) from error
+    targets = config.target_modules
+    names = isinstance(targets, str) or all(isinstance(one, str) for one in targets or ())
+    for field, fits, needed in (
+        ("r", type(config.r) is int and config.r > 0, "a whole number above 0"),
+        ("lora_alpha", _is_number(config.lora_alpha), "a number"),
+        ("target_modules", names, "names of layers"),
+    ):
+        if not fits:
+            raise StageError(f"{file}: {field}={reprlib.repr(content[field])}: {needed} needed.")
+    return config
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
 def _scaling(folder: Path) -> float:
     from peft import LoraConfig
 
-    config = LoraConfig.from_pretrained(str(folder))
+    config = lora_of(folder)
     plain = LoraConfig(r=config.r, lora_alpha=config.lora_alpha)
     for name in ("use_rslora", "use_dora", "bias", "lora_bias", "rank_pattern", "alpha_pattern"):
         if getattr(config, name) != getattr(plain, name):

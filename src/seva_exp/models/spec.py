@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from PIL.Image import Image
 from pydantic import Field
@@ -17,6 +17,7 @@ from seva_exp.core.paths import MARKER
 from seva_exp.core.spec import Json, Spec
 from seva_exp.inputs.images import IMAGE_SUFFIXES
 from seva_exp.models.padding import squared
+from seva_exp.models.checkpoint import check_files
 
 NO_PART = IMAGE_SUFFIXES | {".md"}
 """Endings (lower case) of files in a checkpoint folder that only people read."""
@@ -25,6 +26,8 @@ NO_PART = IMAGE_SUFFIXES | {".md"}
 class HubModel(Spec):
     """A model of the Hugging Face hub, or a folder in the same layout."""
 
+    ours: ClassVar[bool] = False
+    """Whether its files are this package's own."""
     kind: Literal["hub"] = "hub"
     path: str
     """Hub id (``organisation/name``) or a folder that holds ``config.json``."""
@@ -49,6 +52,7 @@ class HubModel(Spec):
         if folder.is_dir():
             if not (folder / "config.json").is_file():
                 raise InputError(f"model.path={self.path}: this folder has no config.json.")
+            check_files(folder, f"model.path={self.path}")
         elif not re.fullmatch(r"[\w.-]+/[\w.-]+", self.path):
             near = nearest(folder.name, _folders(folder.parent))
             hint = f" Did you mean '{folder.parent / near}'?" if near else ""
@@ -61,19 +65,31 @@ class HubModel(Spec):
         """Make sure that the model can be had, before any work starts. Raises InputError."""
         if self.quantization:
             check_quantization(self.quantization)
-        if Path(self.path).expanduser().is_dir():
-            return
+        if not Path(self.path).expanduser().is_dir():
+            self._fetch_config()
+        from seva_exp.core.runtime import hush, settle
+        from seva_exp.models.processor import load_processor
+
+        settle()
+        hush()
+        load_processor(self)
+
+    def _fetch_config(self) -> None:
+        """Raises InputError where the hub's config cannot be had, or is none of ours."""
         import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         try:
-            huggingface_hub.hf_hub_download(self.path, "config.json", revision=self.revision)
+            config = huggingface_hub.hf_hub_download(
+                self.path, "config.json", revision=self.revision
+            )
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
             raise InputError(
                 f"model.path={self.path} (revision {self.revision}): neither in the local cache "
                 f"nor to be had from the hub ({_first_line(error)}). Download it where there is "
                 "a network (`hf download ID`), or give a folder."
             ) from None
+        check_files(Path(config).parent, f"model.path={self.path}", whole=False)
 
     def identity(self, sha256: Callable[[Path], str]) -> Json:
         """All that decides the model's answers: the id and revision, or the folder's contents."""
@@ -100,6 +116,7 @@ class HubModel(Spec):
 class TinyModel(Spec):
     """The embedded 1.7 M-parameter LLaVA of the synthetic world (docs/tiny_world.md)."""
 
+    ours: ClassVar[bool] = True
     kind: Literal["tiny"] = "tiny"
 
     @property

@@ -14,13 +14,14 @@ from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.interfaces import Encoded, EncodedImage
 from seva_exp.core.machine import Machine, resolve_device, resolve_dtype
 from seva_exp.core.runtime import hush
-from seva_exp.models.adapter import fit
+from seva_exp.models.adapter import check_adapter, fit
 from seva_exp.models.families import Family, families, family_of
 from seva_exp.models.padding import padded
 from seva_exp.models.pixels import batch_pixels
 from seva_exp.models.processor import load_processor
 from seva_exp.models.spec import HubModel, TinyModel
 from seva_exp.models.transfer import put
+from seva_exp.models.weights import load_weights
 
 _TEXT_KEYS = ("input_ids", "attention_mask", "labels")
 
@@ -216,8 +217,6 @@ def load(
     """Load a model with its processor, and a LoRA adapter on top: merged, or beside the weights
     where rounding would lose too much of it (``warn`` is told; models/adapter.py). Over weights of
     4 bits it is always beside them, in float32."""
-    from transformers import AutoModelForImageTextToText
-
     hush()
     if machine.threads:
         torch.set_num_threads(machine.threads)
@@ -229,9 +228,7 @@ def load(
             f"model.quantization={spec.quantization}: machine.device={device} cannot compute with "
             "it. Take machine.device=cuda, or model.quantization=null."
         )
-    model = AutoModelForImageTextToText.from_pretrained(
-        spec.location(), revision=spec.revision, dtype=dtype, **_placement(spec, device, dtype)
-    )
+    model = load_weights(spec, dtype=dtype, **_placement(spec, device, dtype))
     if spec.quantization:
         return Vlm(_over_four_bits(model, adapter), processor, spec)
     model = model.to(device)
@@ -258,6 +255,7 @@ def _over_four_bits(model: Any, adapter: Path | None) -> Any:
         return model
     from peft import PeftModel
 
+    check_adapter(adapter, model)
     return PeftModel.from_pretrained(model, str(adapter)).get_base_model()
 
 

@@ -20,7 +20,7 @@ import httpx2
 from seva_exp.core.errors import StageError
 from seva_exp.core.machine import Server
 from seva_exp.served.chat import PATH, PassingFault, Refusal
-from seva_exp.served.endpoint import JSON, client_options, transport_fault, without_key
+from seva_exp.served.endpoint import client_options, send, without_key
 
 Question = TypeVar("Question")
 Got = TypeVar("Got")
@@ -157,14 +157,7 @@ class ChatClient(Generic[Question, Got]):
         raise self._failure(request, f"no answer, asked {retries + 1} times; the last time: {why}")
 
     async def _post(self, client: httpx2.AsyncClient, request: Question, body: bytes) -> Got:
-        seconds = self._server.timeout_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                return self._read(request, await client.post(PATH, content=body, headers=JSON))
-        except TimeoutError:
-            raise PassingFault(f"no reply within {seconds:g} s") from None
-        except httpx2.RequestError as error:
-            raise PassingFault(transport_fault(error)) from None
+        return self._read(request, await send(client, self._server.timeout_seconds, PATH, body))
 
     def _wait(self, attempt: int, wanted: float | None) -> float:
         """Seconds before the next try. Not all at once: a share of it is drawn."""

@@ -11,6 +11,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from seva_exp.core.interfaces import Reply
+from seva_exp.inputs.fields import shortened, visible
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -21,6 +22,10 @@ STOPS = {"stop": "eos", "length": "length"}
 PASSING = {408, 409, 429}
 """Statuses below 500 that may be another one at the next try."""
 LONGEST_MESSAGE = 300
+LARGEST_COUNT = 1 << 31
+"""Of tokens; a server that tells more tells none."""
+KEPT = ("retry-after", "location")
+"""Headers of a reply that are looked at."""
 
 
 class Refusal(Exception):
@@ -43,10 +48,10 @@ def reply_of(id: str, response: Response) -> Reply:
     if not response.is_success:
         raise Refusal(error_text(response))
     try:
-        choice = response.json()["choices"][0]
+        choice = json_of(response)["choices"][0]
         text, reason = _text(choice["message"]["content"]), str(choice["finish_reason"])
     except (ValueError, LookupError, TypeError):
-        raise PassingFault(f"no chat completion came, but {_shortened(response.text)}") from None
+        raise PassingFault(f"no chat completion came, but {one_line(response.text)}") from None
     if reason not in STOPS:
         raise Refusal(f"it ended the answer with finish_reason={reason}")
     return Reply(id, text.strip(), (), STOPS[reason])
@@ -65,27 +70,45 @@ def _text(content: Any) -> str:
 def tokens_of(response: Response) -> tuple[int, int]:
     """The numbers of tokens sent and received, by a reply that was read; 0 where it does not
     tell."""
-    usage = response.json().get("usage")
-    if not isinstance(usage, dict):
-        return 0, 0
-    return usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    usage = json_of(response).get("usage")
+    return _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+
+
+def _count(usage: Any, name: str) -> int:
+    found = usage.get(name) if isinstance(usage, dict) else None
+    return found if type(found) is int and 0 <= found < LARGEST_COUNT else 0
+
+
+def json_of(response: Response) -> Any:
+    """The reply as JSON. Raises ValueError where it is none."""
+    try:
+        return response.json()
+    except RecursionError:
+        raise ValueError("JSON that is nested too deep") from None
 
 
 def error_text(response: Response) -> str:
     """The status and the server's own words, for a person."""
+    if response.has_redirect_location:
+        place = one_line(response.headers["location"])
+        return f"HTTP {response.status_code}: it redirects to {place}, which is not followed"
     try:
-        content: Any = response.json()
+        content: Any = json_of(response)
     except ValueError:
         content = response.text
     for key in ("error", "message", "detail"):  # {"error": {"message": ...}}, {"detail": ...}
         if isinstance(content, dict) and content.get(key):
             content = content[key]
-    return f"HTTP {response.status_code}: {_shortened(content)}"
+    return f"HTTP {response.status_code}: {one_line(content)}"
 
 
-def _shortened(value: object) -> str:
-    text = " ".join((value if isinstance(value, str) else json.dumps(value)).split()).rstrip(" .")
-    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]} ..."
+def one_line(value: object) -> str:
+    """A server's words on one line, cut; they can be printed."""
+    try:
+        whole = value if isinstance(value, str) else json.dumps(value)
+    except RecursionError:
+        whole = "JSON that is nested too deep"
+    return shortened(visible(" ".join(whole.split()).rstrip(" .")), LONGEST_MESSAGE)
 
 
 def _retry_after(response: Response) -> float | None:

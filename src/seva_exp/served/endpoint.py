@@ -2,29 +2,109 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 import httpx2
 
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.machine import Server
 from seva_exp.core.redact import HIDDEN
-from seva_exp.served.chat import PATH, PassingFault, Refusal, reply_of
+from seva_exp.served.chat import (
+    KEPT,
+    PATH,
+    PassingFault,
+    Refusal,
+    error_text,
+    json_of,
+    one_line,
+    reply_of,
+)
 
-JSON = {"Content-Type": "application/json"}
 CONNECT_SECONDS, LISTING_SECONDS, CHECK_SECONDS = 10.0, 20.0, 60.0
+LARGEST_REPLY = 1 << 22
+"""Bytes of a reply that are read: an answer of 100,000 tokens takes a tenth of it."""
+HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+"""A compressed reply could be a thousand times what comes over the wire."""
+LARGEST_PORT = 65535
+Got = TypeVar("Got")
 
 
 def client_options(server: Server) -> dict[str, Any]:
     """The arguments of an ``httpx2`` client of this server: address, key, time limit."""
     key = server.api_key()
     return {
-        "base_url": f"{(server.url or '').rstrip('/')}/",
-        "headers": {"Authorization": f"Bearer {key}"} if key else {},
+        "base_url": _address(server),
+        "headers": HEADERS | ({"Authorization": f"Bearer {key}"} if key else {}),
         "timeout": httpx2.Timeout(
             server.timeout_seconds, connect=min(server.timeout_seconds, CONNECT_SECONDS)
         ),
     }
+
+
+def _address(server: Server) -> str:
+    address = f"{(server.url or '').rstrip('/')}/"
+    try:
+        port = httpx2.URL(address).port or 0
+    except httpx2.InvalidURL as error:
+        raise InputError(f"{server.field}.url={server.url}: no address: {error}.") from None
+    if port > LARGEST_PORT:
+        raise InputError(f"{server.field}.url={server.url}: ports end at {LARGEST_PORT}.")
+    return address
+
+
+async def send(
+    client: httpx2.AsyncClient, seconds: float, path: str, body: bytes | None = None
+) -> httpx2.Response:
+    """The whole reply to a POST of ``body`` (none: a GET), within ``seconds`` in all and
+    ``LARGEST_REPLY``. Raises PassingFault where there is none. A redirect is not followed."""
+    method = "GET" if body is None else "POST"
+    try:
+        async with asyncio.timeout(seconds), client.stream(method, path, content=body) as reply:
+            content = await _bounded(reply)
+    except TimeoutError:
+        raise PassingFault(f"no reply within {seconds:g} s") from None
+    except httpx2.RequestError as error:
+        raise PassingFault(transport_fault(error)) from None
+    kept = {name: reply.headers[name] for name in KEPT if name in reply.headers}
+    return httpx2.Response(reply.status_code, headers=kept, content=content)
+
+
+async def _bounded(reply: httpx2.Response) -> bytes:
+    coding = reply.headers.get("content-encoding", "identity")
+    if coding != "identity":
+        raise PassingFault(f"a reply compressed by {one_line(coding)}, which was not asked for")
+    parts, size = [], 0
+    async for part in reply.aiter_raw():
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST_REPLY:
+            raise PassingFault(f"a reply of more than {LARGEST_REPLY >> 20} MB, which no answer is")
+    return b"".join(parts)
+
+
+async def _sent(
+    server: Server, seconds: float, path: str, body: bytes | None = None
+) -> httpx2.Response:
+    async with httpx2.AsyncClient(**client_options(server)) as client:
+        return await send(client, seconds, path, body)
+
+
+def _waited_for(work: Coroutine[Any, Any, Got]) -> Got:
+    """What a coroutine gives, where another event loop may run already (a notebook's)."""
+    done: Future[Got] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(asyncio.run(work))
+        except BaseException as error:  # is raised again below
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return done.result()
 
 
 def without_key(server: Server, text: str) -> str:
@@ -43,12 +123,11 @@ def only_model(server: Server, field: str) -> str:
     number of them or cannot be asked; ``field`` is where a person can name one."""
     try:
         names = _listed(server)
-    except (httpx2.RequestError, ValueError) as error:
-        why = transport_fault(error) if isinstance(error, httpx2.RequestError) else str(error)
+    except (PassingFault, ValueError) as error:
         raise InputError(
             f"{server.field}.url={server.url}: its list of models cannot be had "
-            f"({without_key(server, why)}). Start the server or correct the address (it mostly "
-            f"ends in /v1); or set {field}."
+            f"({without_key(server, str(error))}). Start the server or correct the address (it "
+            f"mostly ends in /v1); or set {field}."
         ) from None
     if len(names) == 1:
         return names[0]
@@ -61,16 +140,16 @@ def check(server: Server, body: bytes, named: str, what: str) -> None:
     """Ask one question (``body``: its JSON). Raises InputError where that is not answered: the
     server is not there, has no such model (``named``: its field and name), or does not answer
     ``what``."""
+    limit = min(server.timeout_seconds, CHECK_SECONDS)
     try:
-        limit = min(server.timeout_seconds, CHECK_SECONDS)
-        with httpx2.Client(**client_options(server) | {"timeout": limit}) as client:
-            reply_of("check", client.post(PATH, content=body, headers=JSON))
-    except httpx2.RequestError as error:
+        response = _waited_for(_sent(server, limit, PATH, body))
+    except PassingFault as error:
         raise InputError(
-            f"{server.field}.url={server.url}: no answer "
-            f"({without_key(server, transport_fault(error))}). Start the server, or correct the "
-            "address (docs/served_models.md)."
+            f"{server.field}.url={server.url}: no answer ({without_key(server, str(error))}). "
+            "Start the server, or correct the address (docs/served_models.md)."
         ) from None
+    try:
+        reply_of("check", response)
     except (Refusal, PassingFault) as error:
         raise InputError(
             f"{server.field}.url={server.url}, {named}: the server does not answer {what}: "
@@ -81,19 +160,18 @@ def check(server: Server, body: bytes, named: str, what: str) -> None:
 def _hint(server: Server) -> str:
     try:
         names = _listed(server)
-    except (httpx2.RequestError, ValueError):
+    except (PassingFault, ValueError):
         return f" Does the address end in /v1? Is {server.field}.api_key_env needed?"
     return f" Models that it lists: {', '.join(names) or 'none'}."
 
 
 def _listed(server: Server) -> list[str]:
     """Names of the server's models. Raises ValueError for a reply that is no list of them."""
-    options = client_options(server) | {"timeout": LISTING_SECONDS}
-    with httpx2.Client(**options) as client:
-        response = client.get("models")
+    limit = min(server.timeout_seconds, LISTING_SECONDS)
+    response = _waited_for(_sent(server, limit, "models"))
     if not response.is_success:
-        raise ValueError(f"HTTP {response.status_code}")
+        raise ValueError(error_text(response))
     try:
-        return sorted(str(model["id"]) for model in response.json()["data"])
-    except (LookupError, TypeError):
+        return sorted(str(model["id"]) for model in json_of(response)["data"])
+    except (LookupError, TypeError, ValueError):
         raise ValueError("the reply is no list of models") from None

@@ -16,6 +16,7 @@ from peft import (
 
 from seva_exp.core.errors import StageError
 from seva_exp.core.interfaces import VisionLanguageModel
+from seva_exp.models.adapter import check_adapter, lora_of
 from seva_exp.training.sharding import adapter_weights
 from seva_exp.training.spec import Training
 
@@ -45,7 +46,7 @@ def lora_config(vlm: VisionLanguageModel, spec: Training, group: str) -> LoraCon
 
 def config_of(start: Path, vlm: VisionLanguageModel, spec: Training) -> LoraConfig:
     """The shape of the adapter in ``start``, with a projector if it has one or one is trained."""
-    config = LoraConfig.from_pretrained(str(start))
+    config = lora_of(start)
     config.inference_mode = False
     config.base_model_name_or_path = None
     if spec.train_projector and not config.modules_to_save:
@@ -55,7 +56,7 @@ def config_of(start: Path, vlm: VisionLanguageModel, spec: Training) -> LoraConf
 
 def check_start(start: Path, spec: Training, group: str) -> None:
     """An adapter of another shape can't be gone on with. Raises StageError."""
-    config = LoraConfig.from_pretrained(str(start))
+    config = lora_of(start)
     found = (config.r, config.lora_alpha)
     if found != (spec.lora_rank, spec.lora_alpha):
         raise StageError(
@@ -68,6 +69,7 @@ def check_start(start: Path, spec: Training, group: str) -> None:
 def load_adapter(model: PeftModel, start: Path, name: str) -> None:
     """The weights in ``start`` become those of the adapter ``name``. A projector that ``start``
     lacks stays the base model's. Raises StageError where modules or shapes differ."""
+    check_adapter(start)
     weights = load_peft_weights(str(start), device="cpu")
     own = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     differ = {key for key, value in weights.items() if _shape(own, key) != value.shape}

@@ -19,6 +19,7 @@ from seva_exp.core.interfaces import Placement, VisionLanguageModel
 from seva_exp.core.records import Pair
 from seva_exp.core.spec import Json, canonical
 from seva_exp.core.store import Journal
+from seva_exp.models.adapter import check_adapter
 from seva_exp.training.collate import Preference, ReferenceLogps
 from seva_exp.training.forward import forward_for, scored
 from seva_exp.training.lengths import check_lengths
@@ -94,6 +95,7 @@ def scoring(vlm: VisionLanguageModel, start: Path | None) -> Iterator[Any]:
     vlm.model.requires_grad_(False)
     model = vlm.model
     if start is not None:
+        check_adapter(start, vlm.model)
         model = PeftModel.from_pretrained(vlm.model, str(start))
         keep_in_float32(model)
     add_fused_lm_head(vlm.model)

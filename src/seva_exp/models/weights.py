@@ -1,0 +1,78 @@
+"""A model's weights: all that it needs, no other, of the right shapes, and finite; or refused by
+name. transformers draws what is missing at random, and says so in a warning."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from seva_exp.core.errors import StageError
+
+if TYPE_CHECKING:
+    from seva_exp.models.spec import HubModel, TinyModel
+
+SHOWN = 3
+"""Names of weights in a message; the others are counted."""
+NO_WEIGHTS = ("inv_freq", "position_ids", "num_batches_tracked", "attn.masked_bias")
+"""Last parts of the names of buffers that older versions stored and today's compute: they decide
+nothing."""
+
+
+def load_weights(spec: HubModel | TinyModel, **options: Any) -> Any:
+    """``from_pretrained`` with what it tells of the weights looked at. Raises StageError where they
+    are not the model's. Pickled weights are never opened, and no code of a checkpoint is run."""
+    from transformers import AutoModelForImageTextToText
+
+    where = f"model.path={spec.location()}"
+    try:
+        model, loaded = AutoModelForImageTextToText.from_pretrained(
+            spec.location(),
+            revision=spec.revision,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # told, and refused here by name
+            output_loading_info=True,
+            **options,
+        )
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # foreign files raise errors of many types
+        problem = " ".join(str(error).split())[:300] or type(error).__name__
+        raise StageError(f"{where}: its weights cannot be loaded: {problem}") from error
+    refuse_faults(where, _faults(loaded) | {"not finite": not_finite(model.named_parameters())})
+    return model
+
+
+def _faults(loaded: dict[str, Any]) -> dict[str, list[str]]:
+    others = [name for name in loaded["unexpected_keys"] if not name.endswith(NO_WEIGHTS)]
+    shapes = [f"{name} ({list(a)}, not {list(b)})" for name, a, b in loaded["mismatched_keys"]]
+    mismatched = {name for name, *_ in loaded["mismatched_keys"]}
+    missing = [name for name in loaded["missing_keys"] if name not in mismatched]
+    return {"missing": missing, "of other shapes": shapes, "not this model's": others}
+
+
+def not_finite(weights: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
+    """The names of those with a NaN or an infinity; waits for the device once."""
+    named = [(name, one) for name, one in weights if one.is_floating_point() and not one.is_meta]
+    with torch.no_grad():
+        whole = [one.isfinite().all() for _, one in named]
+    devices = {flag.device for flag in whole}
+    sums = {device: torch.stack([f for f in whole if f.device == device]) for device in devices}
+    if all(bool(flags.all()) for flags in sums.values()):
+        return []
+    return [name for (name, _), flag in zip(named, whole, strict=True) if not flag]
+
+
+def refuse_faults(where: str, faults: Mapping[str, Collection[str]]) -> None:
+    """StageError if there is one: what is wrong with how many weights, and some of their names."""
+    problems = [
+        f"{len(names)} {what} ({', '.join(sorted(names)[:SHOWN])}{', ...' * (len(names) > SHOWN)})"
+        for what, names in faults.items()
+        if names
+    ]
+    if problems:
+        raise StageError(
+            f"{where}: its weights are not whole: {'; '.join(problems)}. Get the files again."
+        )
