@@ -56,7 +56,7 @@ class AnswerFile(TextSource):
     def _read(self, where: str) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Row by row. Raises InputError with the line of the first bad one."""
         seen: dict[str, int] = {}
-        for number, line in lines(self.files(where)["path"]):
+        for number, line in lines(self.files(where)["path"], f"{where}.path"):
             try:
                 row = object_of(parsed(line))
                 id, texts = text_of(row, self.id_field), self._texts(row)

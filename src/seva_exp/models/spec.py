@@ -16,8 +16,8 @@ from seva_exp.core.errors import InputError, nearest
 from seva_exp.core.paths import MARKER
 from seva_exp.core.spec import Json, Spec
 from seva_exp.inputs.images import IMAGE_SUFFIXES
-from seva_exp.models.padding import squared
 from seva_exp.models.checkpoint import check_files
+from seva_exp.models.padding import squared
 
 NO_PART = IMAGE_SUFFIXES | {".md"}
 """Endings (lower case) of files in a checkpoint folder that only people read."""
