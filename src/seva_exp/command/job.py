@@ -19,9 +19,11 @@ from seva_exp.api import run
 from seva_exp.command.config import RunConfig, parse
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.files import write_whole
-from seva_exp.core.redact import hide
+from seva_exp.core.printable import tell
+from seva_exp.core.redact import hide, secret_in
 from seva_exp.core.runtime import end_with_parent
 from seva_exp.core.spec import Json
+from seva_exp.core.terminal import settle_streams
 from seva_exp.experiment.objective import check_objective, value_of
 from seva_exp.report.console import say
 from seva_exp.runs.reader import FinishedRun
@@ -42,6 +44,8 @@ class Job:
 
     def wanted(self) -> RunConfig:
         """The config as objects. Raises InputError."""
+        if why := secret_in(self.values, os.environ):
+            raise InputError(why)
         found = parse(self.values)
         aim, stop_after = found.options.objective, found.options.stop_after
         if aim:
@@ -99,7 +103,8 @@ def work(job: Job) -> Ended:
 
 
 def work_or_tell(job: Job) -> Ended:
-    """``work`` for one of many: an unexpected error is traced on stderr and ends this job only."""
+    """``work``, of which an unexpected error (one of ours, outside the stages) ends this job only:
+    it is traced on standard error."""
     try:
         return work(job)
     except Exception as error:
@@ -133,11 +138,12 @@ def main(result: Path) -> int:
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # a scheduler's words for the process that waits
     signal.signal(signal.SIGTERM, interrupt)
+    settle_streams()
     row = json.loads(_first_line())
     end_with_parent(INTERRUPTED)
     ended = work_or_tell(Job(row["values"], tuple(row["overrides"]), tuple(row["swept"])))
     if ended.message:
-        print(f"seva_exp: {ended.message}", file=sys.stderr)
+        tell(ended.message)
     write_whole(result, json.dumps(asdict(ended)))
     return ended.code
 

@@ -16,9 +16,11 @@ from typing import Any
 
 from seva_exp.benchmarks import Mode
 from seva_exp.command.config import MANY_OF, MAYBE, ONE_OF, PLAIN
-from seva_exp.core.errors import InputError, suggest
+from seva_exp.core.errors import suggest
 from seva_exp.core.paths import config_dir, sweeps_dir
+from seva_exp.core.printable import tell
 from seva_exp.core.spec import Json, Spec
+from seva_exp.core.terminal import command
 from seva_exp.experiment import Experiment, Options
 from seva_exp.preferences import FILTERS
 
@@ -200,17 +202,16 @@ def _cell(text: str) -> str:
     return bars_told.replace("\n", "↵")
 
 
-def main(arguments: list[str]) -> None:
-    """Print one group's page, or all of them."""
+def main() -> int:
+    """Print one group's page, or all of them. 2: there is none of that name."""
     found = pages()
-    for name in arguments or found:
+    for name in sys.argv[1:] or found:
         if name not in found:
-            raise InputError(f"{name}: no such group.{suggest(name, found)}")
+            tell(f"{name}: no such group.{suggest(name, found)}")
+            return 2
         print(found[name])
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except InputError as error:
-        sys.exit(f"seva_exp: {error}")
+    command(main)

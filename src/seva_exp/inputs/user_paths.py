@@ -9,6 +9,7 @@ from typing import Any
 
 from seva_exp.core.errors import InputError, nearest
 from seva_exp.core.paths import MARKER
+from seva_exp.core.printable import LONGEST, ends
 
 DATA_ROOT = "SEVA_EXP_DATA"
 """The environment variable that names the folder of the benchmarks' official files."""
@@ -40,8 +41,13 @@ def existing_file(field: str, text: str) -> Path:
 
 def _existing(field: str, text: str, what: str, fits: Callable[[Path], bool]) -> Path:
     path = Path(text).expanduser()
-    if not path.exists():
-        raise InputError(f"{field}: there is no {what} {text!r}.{_suggestion(path, fits)}")
+    try:
+        there = path.exists()
+    except OSError as error:
+        content = " It takes the name of a file, not its content." if len(text) > LONGEST else ""
+        raise InputError(f"{field}: {ends(text)!r}: {error.strerror}.{content}") from None
+    if not there:
+        raise InputError(f"{field}: there is no {what} {ends(text)!r}.{_suggestion(path, fits)}")
     return path
 
 

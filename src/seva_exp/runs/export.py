@@ -11,12 +11,12 @@ import csv
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from seva_exp.benchmarks.base import Benchmark
 from seva_exp.core.errors import InputError
+from seva_exp.core.printable import one_line, tell
 from seva_exp.core.records import Prediction, read_jsonl, whole_file
 from seva_exp.core.spec import Json
 from seva_exp.inputs.user_paths import data_root
@@ -195,8 +195,8 @@ def main(words: Sequence[str] | None = None) -> int:
         except OSError as error:
             raise InputError(f"--out={given.out}: no folder ({error.strerror}).") from error
         for path in FORMATS[given.format](run, given.out, root):
-            print(path)
+            print(one_line(str(path)))
     except InputError as error:
-        print(f"seva_exp: {error}", file=sys.stderr)
+        tell(str(error))
         return 2
     return 0
