@@ -34,6 +34,18 @@ def one_line(text: str) -> str:
     return printable(cut(text)).replace("\n", "␊").replace("\t", "␉")
 
 
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d+)*|\.\d+)([eE][+-]?\d+)?%?")
+
+
+def as_cell(value: object) -> object:
+    """A table's cell that no spreadsheet takes for a formula: a text that begins like one has an
+    apostrophe before it. Numbers stay what they are."""
+    if not isinstance(value, str) or not _FORMULA.match(value) or _NUMBER.fullmatch(value):
+        return value
+    return f"'{value}"
+
+
 def cut(text: str) -> str:
     """``text`` with each word of more than ``LONGEST`` characters cut in its middle."""
     return _WORD.sub(lambda found: ends(found[0]), text) if len(text) > LONGEST else text

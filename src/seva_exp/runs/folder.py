@@ -65,11 +65,13 @@ class RunDir(Listener):
         import yaml
 
         config = yaml.safe_dump(without_secrets(plan.config), sort_keys=False, allow_unicode=True)
-        (self.path / "config.yaml").write_text(config, encoding="utf-8")
+        (self.path / "config.yaml").write_text(config, encoding="utf-8", errors="backslashreplace")
         if plan.overrides:  # a run of the Python API has no command
             words = " ".join(shlex.quote(hide(word)) for word in plan.overrides)
             command = f"python -m seva_exp {words}\n"
-            (self.path / "overrides.txt").write_text(command, encoding="utf-8")
+            (self.path / "overrides.txt").write_text(
+                command, encoding="utf-8", errors="backslashreplace"
+            )
 
     def logged(self, stage: str, step: int, values: Json) -> None:
         """Append a step while the stage works, for ``tail -f``."""
