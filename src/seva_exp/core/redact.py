@@ -130,10 +130,12 @@ def without_secrets(config: Value) -> Value:
 
 
 def hide(text: str) -> str:
-    """``text`` with each secret hidden: in ``secret_name=value`` and before the ``@`` of a URL.
+    """``text`` with each secret hidden: in ``secret_name=value``, before the ``@`` of a URL, and
+    whatever looks like a service's key.
 
     A text that is one override as a whole (``model.api_key=two words``) loses all of its value.
     """
+    text = _KEY_FORMATS.sub(HIDDEN, text)
     whole = re.fullmatch(r"(\+*[\w.-]+)=.*", text, re.DOTALL)
     if whole and is_secret(whole[1]):
         return f"{whole[1]}={HIDDEN}"

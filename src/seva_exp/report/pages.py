@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from seva_exp.core.printable import printable
 
@@ -28,6 +28,7 @@ def template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["e"] = lambda value: escape(shown(value))
     environment.globals["style"] = asset("report/style.css")
     return environment.get_template(name)
 
