@@ -77,3 +77,15 @@ def test_only_what_the_stages_left_need_must_be_there(tmp_path, monkeypatch):
         run(small(), alone, Options(stop_after="answers.clean"))
     report = run(small(), sharing, Options(stop_after="samples"))
     assert [stage.name for stage in report.stages] == ["samples"]
+
+
+def test_memory_that_runs_out_is_known_on_the_cpu_too():
+    import torch
+
+    from seva_exp.experiment.execution import is_out_of_memory
+
+    for ask in (lambda: torch.empty(1 << 50), lambda: bytearray(1 << 60)):
+        with pytest.raises((RuntimeError, MemoryError)) as raised:
+            ask()
+        assert is_out_of_memory(raised.value)
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

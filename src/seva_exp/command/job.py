@@ -20,7 +20,7 @@ from seva_exp.command.config import RunConfig, parse
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.files import write_whole
 from seva_exp.core.printable import tell
-from seva_exp.core.redact import hide, secret_in
+from seva_exp.core.redact import hide, secret_in, without_values
 from seva_exp.core.runtime import end_with_parent
 from seva_exp.core.spec import Json
 from seva_exp.core.terminal import settle_streams
@@ -96,9 +96,9 @@ def work(job: Job) -> Ended:
             value = value_of(aim, FinishedRun.read(Path(report.dir)))
             say(f"objective {aim}: {value:.6g}")
     except InputError as error:
-        return Ended(BAD_INPUT, str(error))
+        return Ended(BAD_INPUT, without_values(str(error)))
     except StageError as error:
-        return Ended(FAILED, str(error))
+        return Ended(FAILED, without_values(str(error)))
     return Ended(run=report.dir, objective=value)
 
 
@@ -109,7 +109,8 @@ def work_or_tell(job: Job) -> Ended:
         return work(job)
     except Exception as error:
         traceback.print_exception(error)
-        return Ended(FAILED, " ".join(f"{type(error).__name__}: {error}".split()))
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        return Ended(FAILED, without_values(said))
 
 
 def sweep_title(job: Job) -> str:

@@ -65,11 +65,7 @@ def secret_in(values: Mapping[str, Any], environment: Mapping[str, str]) -> str:
     """Why a config would write a secret down: a key in a field, or the value of an environment
     variable that holds one (``name=${oc.env:MY_KEY}``). Names field and variable and no value;
     empty where there is none."""
-    hidden = {
-        value: name
-        for name, value in environment.items()
-        if len(value) >= _SHORTEST and _holds_secret(name, value)
-    }
+    hidden = secret_values(environment)
     for field, text in texts(values):
         name = next((name for value, name in hidden.items() if value in text), "")
         if not name and field.endswith("_env") and not _names_variable(text, environment):
@@ -86,6 +82,25 @@ def secret_in(values: Mapping[str, Any], environment: Mapping[str, str]) -> str:
             "machine.judge.api_key_env)."
         )
     return ""
+
+
+def secret_values(environment: Mapping[str, str]) -> dict[str, str]:
+    """Value -> name of the variables that hold a secret, passwords in addresses among them."""
+    found = {}
+    for name, value in environment.items():
+        if len(value) >= _SHORTEST and _holds_secret(name, value):
+            found[value] = name
+        for password in re.findall(r"://[^/\s:@]*:([^/\s@]{4,})@", value):
+            found[password] = name
+    return found
+
+
+def without_values(text: str) -> str:
+    """``text`` without the values of this process's variables that hold a secret: a server may
+    repeat the key that it was sent."""
+    for value in secret_values(os.environ):
+        text = text.replace(value, HIDDEN)
+    return text
 
 
 def _holds_secret(name: str, value: str) -> bool:
@@ -135,7 +150,7 @@ def hide(text: str) -> str:
 
     A text that is one override as a whole (``model.api_key=two words``) loses all of its value.
     """
-    text = _KEY_FORMATS.sub(HIDDEN, text)
+    text = _KEY_FORMATS.sub(HIDDEN, without_values(text))
     whole = re.fullmatch(r"(\+*[\w.-]+)=.*", text, re.DOTALL)
     if whole and is_secret(whole[1]):
         return f"{whole[1]}={HIDDEN}"

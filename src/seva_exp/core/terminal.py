@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from seva_exp.core.printable import printable
+from seva_exp.core.redact import without_values
 
 
 class Terminal:
@@ -23,7 +24,7 @@ class Terminal:
 
     def write(self, text: str) -> int:
         """Write it printably; how many characters it had."""
-        return self.write_as_it_is(printable(text), len(text))
+        return self.write_as_it_is(printable(without_values(text)), len(text))
 
     def writelines(self, lines: Any) -> None:
         """Each as ``write`` does."""
