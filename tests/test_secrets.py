@@ -29,7 +29,7 @@ PLANTED = {
 
 
 def leaks(folder: Path, *said: str) -> list[str]:
-    """Where something planted is: in files (SQLite's and W&B's, too), their names, what was said."""
+    """Where something planted is: in files (SQLite's, W&B's), their names, what was said."""
     files = [file for file in folder.rglob("*") if file.is_file() and not file.is_symlink()]
     found = [str(file) for file in files if b"planted" in file.read_bytes()]
     return found + [text for text in (*said, *map(str, files)) if "planted" in text]
