@@ -11,7 +11,7 @@ import pytest
 from seva_exp.benchmarks.samples import make_samples
 
 from .benchmarks.judges import judge
-from .generation.serving import Misbehaving, status
+from .served.serving import Misbehaving, status
 
 PLANTED = {
     "OPENAI_API_KEY": "planted-openai-1",

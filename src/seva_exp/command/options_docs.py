@@ -1,6 +1,6 @@
 """Every option as Markdown, a page a config group:
 
-    python -m seva_exp.command.options_docs [GROUP]
+    python -m seva_exp.options [GROUP]
 
 What can be set is read off the pydantic classes, what a choice sets off ``conf/`` and ``sweeps/``,
 so that no page can tell of a field that is not there. The site's build calls ``pages``.
@@ -9,7 +9,6 @@ so that no page can tell of a field that is not there. The site's build calls ``
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from seva_exp.core.errors import suggest
 from seva_exp.core.paths import config_dir, sweeps_dir
 from seva_exp.core.printable import tell
 from seva_exp.core.spec import Json, Spec
-from seva_exp.core.terminal import command
 from seva_exp.experiment import Experiment, Options
 from seva_exp.preferences import FILTERS
 
@@ -185,8 +183,8 @@ def _bounds(field: Json) -> list[str]:
         "minLength": "of length ≥",
         "pattern": "matching",
     }
-    said = [(sign, field[name]) for name, sign in signs.items() if name in field]
-    return [f"{sign} {_code(v) if isinstance(v, str) else f'{v:g}'}" for sign, v in said]
+    bounds = [(sign, field[name]) for name, sign in signs.items() if name in field]
+    return [f"{sign} {_code(v) if isinstance(v, str) else f'{v:g}'}" for sign, v in bounds]
 
 
 def _code(value: Any) -> str:
@@ -198,20 +196,16 @@ def _code(value: Any) -> str:
 
 def _cell(text: str) -> str:
     """Text that stays within its cell; in code a bar is one as it is."""
-    bars_told = re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or "\\|", text)
-    return bars_told.replace("\n", "↵")
+    escaped = re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or "\\|", text)
+    return escaped.replace("\n", "↵")
 
 
-def main() -> int:
-    """Print one group's page, or all of them. 2: there is none of that name."""
+def main(groups: list[str]) -> int:
+    """Print the pages of ``groups``, or all; the exit code."""
     found = pages()
-    for name in sys.argv[1:] or found:
+    for name in groups or found:
         if name not in found:
             tell(f"{name}: no such group.{suggest(name, found)}")
             return 2
         print(found[name])
     return 0
-
-
-if __name__ == "__main__":
-    command(main)

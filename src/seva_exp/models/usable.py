@@ -68,7 +68,7 @@ def _check_asking(spec: HubModel | TinyModel, config: Any) -> None:
         _check_template(spec, one)
 
     def count() -> int:
-        text = family.written(processor, family.asked(processor, None, "?"))
+        text = family.written(processor, family.chat_text(processor, None, "?"))
         token = processor.tokenizer.convert_tokens_to_ids(family.image_token(processor))
         return processor.tokenizer(text)["input_ids"].count(token)
 

@@ -24,7 +24,7 @@ class NoTracker(Spec):
 
 
 class Tracked(Spec):
-    """What every tracker is told."""
+    """The options of every tracker."""
 
     group: str | None = Field(None, min_length=1, max_length=GROUP_LENGTH)
     """Name under which runs are grouped; none: the sweep's name, where there is one (W&B:

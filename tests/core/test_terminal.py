@@ -17,7 +17,7 @@ from seva_exp.core.records import ImageRef, Pair
 from seva_exp.report import console
 from seva_exp.runs.events import Example
 
-from .hostile import ALL, BIDI, TERMINAL, steering
+from ..hostile import ALL, BIDI, TERMINAL, steering
 
 ANY = st.text(st.characters() | st.sampled_from("\x1b\x07\x00\x9b\u202e\u2066\ud83d\udcff"))
 
@@ -108,7 +108,7 @@ def test_a_process_says_nothing_that_steers_whoever_speaks():
 COMMANDS = [
     ["seva_exp", "--help"],
     ["seva_exp", "--cfg", "job"],
-    ["seva_exp.command.options_docs"],
+    ["seva_exp.options"],
     ["seva_exp.data", "check"],
     ["seva_exp.compare", "--help"],
     ["seva_exp.export", "--help"],
