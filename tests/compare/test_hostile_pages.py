@@ -13,7 +13,7 @@ from seva_exp.compare.files import write_comparison
 from seva_exp.core.printable import printable
 from seva_exp.core.records import Delta, ImageRef, Pair, PairCounts, Score
 from seva_exp.report.html import HtmlReport
-from seva_exp.runs.events import Example, Outcome
+from seva_exp.runs.events import Outcome, PairExample
 
 from ..hostile import ALL, HALVES, steering
 from .test_in_a_browser import Shown, an_outcome, browser  # noqa: F401
@@ -26,7 +26,7 @@ def outcome_of(folder: Path, texts: list[str]) -> Outcome:
     outcome = an_outcome(folder)
     Image.new("RGB", (72, 72), "red").save(folder / "a.png")
     examples = tuple(
-        Example(
+        PairExample(
             Pair(text, ImageRef("a", "b"), text, text, (f"no {text}",), (text,), (), ()),
             folder / "a.png",
             {text: folder / "a.png"},

@@ -15,7 +15,7 @@ from PIL import Image
 from seva_exp.core.printable import as_cell, cut, one_line, printable, tell
 from seva_exp.core.records import ImageRef, Pair
 from seva_exp.report import console
-from seva_exp.runs.events import Example
+from seva_exp.runs.events import PairExample
 
 from ..hostile import ALL, BIDI, TERMINAL, steering
 
@@ -73,7 +73,7 @@ def test_colours_are_ours_alone(monkeypatch, capsys):
 @pytest.mark.parametrize("text", [t for t in ALL if len(t) < 100])
 def test_an_example_and_a_table_show_it(capsys, tmp_path, text):
     pair = Pair(text, ImageRef("a", "b"), text, text, (text,), ("moco",), (), ())
-    console.say(console.example_text(Example(pair, tmp_path / "none", {})))
+    console.say(console.example_text(PairExample(pair, tmp_path / "none", {})))
     console.say(console.table(("metric", "n"), [(text, "1")]))
     said = capsys.readouterr().out
     assert steering(said) == []
