@@ -4,6 +4,7 @@
 import sys
 
 from seva_exp.command.options_docs import main
+from seva_exp.core.terminal import command
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command(lambda: main(sys.argv[1:]))

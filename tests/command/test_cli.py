@@ -64,6 +64,17 @@ MISTAKES = [
     (["+aug=moco", "filters=equal"], "filters=[equal,empty]"),
     (["+aug=moco", "filters=[eqal]"], "Did you mean 'equal'"),
     (["+aug=moco", "filters=[{kind: similarity, maxx: 3}]"], "Did you mean 'max'"),
+    (["+aug=moco", "name=20240101"], """as a text: "name='20240101'\"."""),
+    (["+aug=moco", "data=folder", f"data.path={'QUJD' * 20_000}"], "not its content"),
+    (["+aug=moco", f"machine.store={'QUJD' * 20_000}"], "not its content"),
+    (["+aug=moco", "model=llava15_7b", f"model.path={'QU/D' * 20_000}"], "not its content"),
+    (["+aug=moco", "name=${oc.env:NO_SUCH_VARIABLE}"], "NO_SUCH_VARIABLE is not set"),
+    (["+aug=moco", "machine.vision_cache=1e300"], "machine.vision_cache=1e+300"),
+    (["+aug=moco", "machine.threads=100000"], "machine.threads=100000"),
+    (["+aug=moco", f"tracker.tags=[{'x' * 70}]"], "tracker.tags.0"),
+    (["+aug=moco", "tracker.tags=['']"], "tracker.tags.0"),
+    (["+aug=moco", "tracker.project=a/b"], "tracker.project=a/b"),
+    (["+aug=moco", f"tracker.group={'g' * 200}"], "tracker.group"),
 ]
 
 
@@ -196,6 +207,64 @@ def test_two_mistakes_are_told_at_once(cli):
     first, second = done.stderr.strip().splitlines()
     assert "data.path" in first
     assert "+aug=NAME" in second
+
+
+KEYS = {"MYKEY": "abcdefghij123", "FOO": "sk-abcdefghijklmnop1234", "HF_TOKEN": "hf_secret"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["name=${oc.env:MYKEY}"], "name: holds the value of the environment variable MYKEY"),
+        (["name=x${oc.env:FOO}"], "name: holds the value of the environment variable FOO"),
+        (["data=folder", "data.path=pics/hf_secret"], "data.path: holds the value of the"),
+        (["+aug.moco.x=${oc.env:HF_TOKEN}"], "aug.moco.x: holds the value of the"),
+        (["machine.server.api_key_env=sk-zyxwvutsrqponmlk"], "machine.server.api_key_env: no env"),
+        (["machine.judge.api_key_env=mysecretkey"], "machine.judge.api_key_env: no environment"),
+        (["tracker.tags=[hf_abcdefghijklmnopqrstu]"], "tracker.tags.0: holds a key"),
+    ],
+)
+@pytest.mark.parametrize("several", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
+def test_a_key_in_a_field_is_refused_and_not_repeated(cli, tmp_path, words, told, several):
+    done = cli("+aug=moco", *words, *several, *SMALL[:2], env={**os.environ, **KEYS})
+    assert done.returncode == 2
+    assert told in done.stderr and done.stdout == ""
+    for key in [*KEYS.values(), "sk-zyx", "mysecretkey", "hf_abcdef"]:
+        assert key not in done.stderr.split("] ")[-1]
+        assert not [f for f in tmp_path.rglob("*") if f.is_file() and key in f.read_text()]
+    assert not list((tmp_path / "runs").glob("2*"))
+
+
+@pytest.mark.parametrize("several", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
+def test_an_error_of_a_stage_is_1_and_tells_stage_path_and_remedy(cli, tmp_path, several):
+    (tmp_path / "runs" / "store").mkdir(parents=True)
+    (tmp_path / "runs" / "store" / "samples").write_text("a file where a folder belongs")
+    done = cli("+aug=moco", "stop_after=samples", *SMALL, *several)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr and "Error executing" not in done.stderr
+    for line in done.stderr.splitlines():
+        assert " samples: " in line and "runs/store/samples" in line
+        assert "the same command goes on" in line and line.startswith("seva_exp: ")
+    written = sorted((tmp_path / "runs").glob("2*/error.txt"))
+    assert len(written) == len(several) or len(written) == 1
+    assert all("Traceback" in file.read_text() for file in written)
+    assert str(written[0].relative_to(tmp_path)) in done.stderr
+    (tmp_path / "runs" / "store" / "samples").unlink()
+    assert cli("+aug=moco", "stop_after=samples", *SMALL, *several).returncode == 0
+
+
+def test_relative_paths_mean_the_folder_of_the_command_whatever_hydra_does(cli, tmp_path):
+    from PIL import Image
+
+    (tmp_path / "pics").mkdir()
+    Image.new("RGB", (72, 72), "red").save(tmp_path / "pics" / "a.png")
+    words = ["+aug=moco", "data=folder", "data.path=pics", "stop_after=samples", "tracker=none"]
+    for number, several in enumerate(([], ["-m", "seed=0,1"])):
+        done = cli(*words, *several, "hydra.job.chdir=true")
+        assert done.returncode == 0, done.stderr
+        assert len(list((tmp_path / "runs").glob("2*/report.json"))) == [1, 3][number]
+    assert len(list(tmp_path.rglob("store/samples"))) == 1, "one store"
+    assert done.stdout.count("1 stages, 0 to do, 1 cached") == 2
 
 
 def test_the_runs_of_a_sweep_are_told_apart_by_their_names(cli, tmp_path):

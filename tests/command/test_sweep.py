@@ -238,6 +238,42 @@ def test_a_job_whose_process_dies_has_failed(tmp_path):
     assert sweep.conclude() == FAILED
 
 
+DEATHS = {
+    "os._exit": ("os._exit(7)", "exit code 7"),
+    "signal": ("os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+    "killed": ("os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
+    "abort": ("os.abort()", "SIGABRT"),
+    "memory": ("bytearray(1 << 60)", "samples: out of memory"),
+}
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_job_that_dies_is_told_at_once_and_the_others_are_kept(tmp_path, monkeypatch, death):
+    """It dies while its stage works: where the samples' file is opened."""
+    does, told = DEATHS[death]
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "def hook(event, args):\n"
+        "    if event == 'open' and 'samples.jsonl' in str(args[0]) and os.environ.get('DIE'):\n"
+        f"        {does}\n"
+        "sys.addaudithook(hook)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    said: list[str] = []
+    sweep = Sweep(tmp_path / "sweep", lambda text: None, said.append)
+    sweep.watch()
+    monkeypatch.setenv("DIE", "1")
+    sweep.do(0, job(tmp_path, "stop_after=samples", "seed=1"), cwd=str(tmp_path))
+    deadline = time.monotonic() + 10
+    while not said and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(said) == 1 and told in said[0], "at once"
+    monkeypatch.delenv("DIE")
+    sweep.do(1, job(tmp_path, "stop_after=samples", "seed=2"), cwd=str(tmp_path))
+    assert [record.state for record in sweep.records()] == ["failed", "done"]
+    assert sweep.conclude() == FAILED and len(sweep.runs) == 1
+
+
 def test_a_job_that_never_ended_makes_the_exit_code_1(tmp_path, monkeypatch):
     """Its scheduler killed it: all that it left is that it was begun."""
     said: list[str] = []

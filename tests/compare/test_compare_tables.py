@@ -209,6 +209,17 @@ def test_the_csv_has_every_number_and_what_differs(tmp_path):
     assert float(second["b@p1/chair/chair_i/p_holm"]) == 2 * 0.01, "two runs in the column"
 
 
+def test_no_cell_of_the_csv_is_a_formula(make_run):
+    evil = ["=cmd|' /C calc'!A0", "@SUM(1)", "+x", "-x"]
+    runs = [make_run(f"r{n}", model={"kind": "hub", "path": text}) for n, text in enumerate(evil)]
+    comparison = Comparison.of(ComparedRun.read_all(runs)[0])
+    rows = list(csv.reader(io.StringIO(to_csv(comparison))))
+    cells = [cell for row in rows for cell in row]
+    assert {f"'{text}" for text in evil} <= set(cells)
+    for cell in cells:
+        assert cell[:1] not in ("=", "+", "-", "@") or float(cell) is not None
+
+
 def test_a_folder_without_a_finished_run_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     empty = tmp_path / "empty"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from seva_exp.core.redact import hide, is_secret, without_secrets
+from seva_exp.core.redact import hide, is_secret, looks_secret, secret_in, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,58 @@ def test_secrets_are_hidden_in_texts_and_dropped_at_any_depth() -> None:
     value = {"a": [{"token": "t", "b": ({"password": 1, "c": 2},)}], "n": 1}
     assert without_secrets(value) == {"a": [{"b": ({"c": 2},)}], "n": 1}
     assert value["a"][0]["token"] == "t"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "sk-proj-abcdefghijklmnop",
+        "hf_abcdefghijklmnopqrstuv",
+        "ghp_" + "a1" * 18,
+        "AKIAABCDEFGHIJKLMNOP",
+        "AIza" + "b2" * 18,
+        "eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.x",
+    ],
+)
+def test_a_key_of_a_service_is_known_by_its_form(key: str) -> None:
+    assert looks_secret(key) and key not in hide(f"said {key} to the server")
+    assert secret_in({"a": [{"b": f"x/{key}"}]}, {}).startswith("a.0.b: holds a key")
+
+
+ENVIRONMENT = {
+    "MY_KEY": "correcthorse",
+    "MONKEY": "/data/monkeys",
+    "TOKENIZERS_PARALLELISM": "falsefalse",
+    "COMMIT": "0123456789abcdef0123456789abcdef01234567",
+    "SERVER_KEY": "x" * 9,
+    "AUTH": "short",
+}
+
+
+def test_the_value_of_a_variable_that_holds_a_secret_is_found_wherever_it_stands() -> None:
+    for config in (
+        {"name": "correcthorse"},
+        {"a": {"b": ["x", "a-correcthorse-b"]}},
+        {"benchmark": {"correcthorse": 1}},
+    ):
+        told = secret_in(config, ENVIRONMENT)
+        assert "MY_KEY" in told and "correcthorse" not in told
+
+
+@pytest.mark.parametrize("value", [*list(ENVIRONMENT.values())[1:4], "short", True, 3, None])
+def test_places_commits_and_short_words_are_no_secrets(value: object) -> None:
+    assert secret_in({"data": {"path": value}}, ENVIRONMENT) == ""
+
+
+def test_where_a_variable_s_name_belongs_no_key_is_taken() -> None:
+    def told(value: object) -> str:
+        return secret_in({"machine": {"server": {"api_key_env": value}}}, ENVIRONMENT)
+
+    assert not told("OPENAI_API_KEY") and not told("MY_KEY") and not told(None)
+    assert "api_key_env: no environment variable" in told("a1b2c3")
+    assert "a1b2c3" not in told("a1b2c3")
+
+
+def test_hiding_takes_no_longer_for_long_words() -> None:
+    assert hide("QUJD" * 250_000) == "QUJD" * 250_000
+    assert hide("a.b-c" * 100_000 + "_token=x").endswith("***")

@@ -131,3 +131,15 @@ def test_a_gpu_is_looked_for_without_torch(tmp_path):
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[True, False, False] False"
+
+
+def test_memory_that_runs_out_is_known_on_the_cpu_too():
+    import torch
+
+    from seva_exp.experiment.execution import is_out_of_memory
+
+    for ask in (lambda: torch.empty(1 << 50), lambda: bytearray(1 << 60)):
+        with pytest.raises((RuntimeError, MemoryError)) as raised:
+            ask()
+        assert is_out_of_memory(raised.value)
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

@@ -14,6 +14,7 @@ from PIL.Image import Image
 
 from seva_exp.benchmarks.tsv import TablePicture, read_table
 from seva_exp.core.errors import InputError, StageError, suggest
+from seva_exp.core.printable import ends, one_line
 from seva_exp.core.spec import Json
 from seva_exp.inputs.fields import (
     BadRow,
@@ -22,9 +23,7 @@ from seva_exp.inputs.fields import (
     only,
     parsed,
     picture_path,
-    shortened,
     value_of,
-    visible,
 )
 from seva_exp.inputs.foreign import foreign, refuse_foreign
 from seva_exp.inputs.images import IMAGE_SUFFIXES, UnusableImage, open_image
@@ -75,7 +74,7 @@ class FileRow:
 
     def refuse(self, problem: str) -> NoReturn:
         """Ends the run."""
-        problem = shortened(visible(problem))
+        problem = ends(one_line(problem))
         raise InputError(
             f"{self.file}: {self.place}: {problem}. Mend the row or get the file again."
         )

@@ -38,7 +38,7 @@ from seva_exp.benchmarks.question import Scored
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import Prediction
 from seva_exp.core.spec import Json, digest
-from seva_exp.inputs.fields import BadRow, printable, spoken
+from seva_exp.inputs.fields import BadRow, encodable, spoken
 
 Rule = Callable[[str, str, Json], Scored]
 """(what the model said, the target, the question's details) -> score; a pure function."""
@@ -277,7 +277,7 @@ class Official(Benchmark):
 def _check_texts(item: Item) -> None:
     """Refuses what cannot be asked or written down."""
     for text in (item.id, item.group, item.type, item.target, *item.texts.values()):
-        if printable(text) != text or "\0" in text:
+        if encodable(text) != text or "\0" in text:
             item.row.refuse(f"not text: {reprlib.repr(text)}")
     for text in item.texts.values():
         try:

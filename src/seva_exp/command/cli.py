@@ -7,7 +7,7 @@ Exit codes: 0 done; 2 bad config or input; 1 a stage failed; 130 interrupted.
 
 from __future__ import annotations
 
-import io
+import contextlib
 import os
 import re
 import shutil
@@ -24,13 +24,24 @@ from hydra.experimental.callback import Callback
 from seva_exp.command.config import how_to_add, how_to_sweep, known_fields
 from seva_exp.command.forecast import Forecast
 from seva_exp.command.hydra_private import grid, sweeps_a_grid
-from seva_exp.command.job import BAD_INPUT, DONE, FAILED, INTERRUPTED, Job, interrupt, work
+from seva_exp.command.job import (
+    BAD_INPUT,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    Job,
+    interrupt,
+    work_or_tell,
+)
 from seva_exp.command.sweep import Sweep
 from seva_exp.command.sweep_preflight import Faults
 from seva_exp.compare.files import write_comparison
 from seva_exp.core import gpus
 from seva_exp.core.errors import InputError, nearest, suggest
 from seva_exp.core.paths import config_dir, options_of, sweeps_dir
+from seva_exp.core.printable import tell
+from seva_exp.core.redact import hide
+from seva_exp.core.terminal import settle_streams
 from seva_exp.report.console import say
 
 WITH_VALUE = (
@@ -73,7 +84,7 @@ class Command:
             return
         self._check(list(jobs), here)
         gpus.offer(os.environ)
-        self.sweep = Sweep(folder, say, _tell)
+        self.sweep = Sweep(folder, say, tell)
         self.sweep.watch()
 
     def _check(self, jobs: Sequence[Job], here: bool) -> None:
@@ -81,7 +92,7 @@ class Command:
         there are others and ``sweep.on_error`` lets them."""
         for job in jobs:
             self.faults.check(job, here)
-        self.faults.tell(_tell)
+        self.faults.tell(tell)
         if self.faults and (len(self.faults) == len(jobs) or jobs[0].on_error == "stop"):
             raise SystemExit(BAD_INPUT)  # Hydra makes a warning of any other error
 
@@ -102,11 +113,17 @@ class Command:
             return self._foresee(job, self.forecast)
         if number is not None and self.sweep:
             return self.sweep.do(number, job)
-        ended = work(job)
+        ended = work_or_tell(job)
         self.codes.append(ended.code)
         if ended.message:
-            _tell(ended.message)
+            tell(ended.message)
         return ended.objective
+
+    def refuse(self, overrides: Sequence[str], error: Exception, of_several: bool) -> None:
+        """A job whose config cannot be made: an interpolation that leads nowhere, say."""
+        words = f"[{' '.join(map(hide, overrides))}] " if of_several else ""
+        tell(f"{words}{_explain(error)}")
+        self.codes.append(BAD_INPUT)
 
     def _foresee(self, job: Job, forecast: Forecast) -> float:
         try:
@@ -125,7 +142,7 @@ class Command:
                 say(text)
             if self.faults:
                 self.codes.append(BAD_INPUT)
-                self.faults.tell(_tell)
+                self.faults.tell(tell)
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
         return max(self.codes)
@@ -163,9 +180,7 @@ class OnSweep(Callback):
         from hydra.core.utils import env_override
 
         if "optuna" in config.hydra.sweeper._target_ and config.objective is None:
-            _tell(
-                "objective: a search needs a number to judge by: objective=NAME (docs/sweeps.md)."
-            )
+            tell("objective: a search needs a number to judge by: objective=NAME (docs/sweeps.md).")
             raise SystemExit(BAD_INPUT)
         with env_override(config.hydra.job.env_set):  # as around each job
             jobs = composed_jobs(config, called.words)
@@ -208,9 +223,7 @@ def main() -> NoReturn:
     # Hydra would print a stack trace's remains and exit with 1; its errors are told below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     signal.signal(signal.SIGTERM, interrupt)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a narrow encoding must not end a run
+    settle_streams()
     import hydra
 
     global _CALLED
@@ -255,15 +268,26 @@ def arguments(words: list[str]) -> list[str]:
 
 def _job(config: Any, words: list[str], cwd: str) -> float | None:
     """One job of the composed config, of the command ``words`` that was called in the folder
-    ``cwd``; its objective. Hydra would keep a failed job's error until the whole sweep has run, so
-    it is told by whoever does the job."""
+    ``cwd``, where it is done whatever ``hydra.job.chdir`` says: relative paths mean that folder.
+    Its objective. Hydra would keep a failed job's error until the whole sweep has run, and tell of
+    it in a line of its own, so it is told by whoever does the job."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     settings = HydraConfig.get()
-    job = as_job(config, settings, words)
-    if _CALLED:
-        return _CALLED.do(job, settings.job.num if job.swept is not None else None)
-    return Sweep(Path(cwd, settings.sweep.dir), say, _tell).do(settings.job.num, job, cwd)
+    with contextlib.chdir(cwd):
+        try:
+            job = as_job(config, settings, words)
+        except (HydraException, OmegaConfBaseException) as error:
+            if not _CALLED:
+                raise
+            several = settings.mode is not None and settings.mode.name == "MULTIRUN"
+            _CALLED.refuse(settings.overrides.task, error, several)
+            return None
+        if _CALLED:
+            return _CALLED.do(job, settings.job.num if job.swept is not None else None)
+        return Sweep(Path(cwd, settings.sweep.dir), say, tell).do(settings.job.num, job, cwd)
 
 
 def as_job(config: Any, settings: Any, words: list[str]) -> Job:
@@ -295,10 +319,6 @@ def swept_keys(words: list[str], settings: Any) -> tuple[str, ...]:
     return tuple(several | set(settings.sweeper.get("params") or {}))
 
 
-def _tell(message: str) -> None:
-    print(f"seva_exp: {message}", file=sys.stderr, flush=True)
-
-
 def _exit_code(error: BaseException, started: bool) -> int:
     """Tell an error in one line, without a stack trace where the user can mend it. What Hydra
     raises before a job has ``started`` is about the command line."""
@@ -308,16 +328,16 @@ def _exit_code(error: BaseException, started: bool) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else FAILED
     if isinstance(error, KeyboardInterrupt):
-        _tell("interrupted; what was finished is in the store, the same command goes on from it")
+        tell("interrupted; what was finished is in the store, the same command goes on from it")
         return INTERRUPTED
     if isinstance(error, HydraException | OmegaConfBaseException):
-        _tell(_explain(error))
+        tell(_explain(error))
         return BAD_INPUT
-    if isinstance(error, OSError) and not started:
-        _tell(f"{error.filename}: cannot be written ({error.strerror}). Give another.")
+    if isinstance(error, OSError) and error.filename and not started:
+        tell(f"{error.filename}: cannot be written ({error.strerror}). Give another.")
         return BAD_INPUT
     if isinstance(error, ValueError | TypeError) and not started:
-        _tell(_explain(error))
+        tell(_explain(error))
         return BAD_INPUT
     import traceback
 
@@ -342,6 +362,8 @@ def _explain(error: Exception) -> str:
     if found := re.search(r"Cannot find primary config '([^']+)'", text):
         names = sorted(file.stem for file in sweeps_dir().glob("*.yaml"))
         return f"-cn {found[1]}: no such sweep.{suggest(found[1], names)}"
+    if found := re.search(r"Environment variable '(\w+)' not found", text):
+        return f"${{oc.env:{found[1]}}}: the environment variable {found[1]} is not set."
     if found := re.search(r"Multiple values for (\w+)", text):
         return f"{found[1]}: is chosen already; write it without '+', several as a list: [A,B]."
     if found := re.search(r"An item is already at '(sweeps?)'", text):

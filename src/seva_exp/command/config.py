@@ -7,6 +7,7 @@ nearest known name.
 from __future__ import annotations
 
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -21,7 +22,8 @@ from seva_exp.benchmarks import BENCHMARKS, OFFICIAL, Judge, Mode
 from seva_exp.core.errors import InputError, nearest, suggest
 from seva_exp.core.machine import Machine
 from seva_exp.core.paths import options_of, sweeps_dir
-from seva_exp.core.redact import hide
+from seva_exp.core.printable import ends
+from seva_exp.core.redact import hide, texts
 from seva_exp.core.spec import Json, Spec
 from seva_exp.data import DATA
 from seva_exp.decoding import GENERATION
@@ -54,6 +56,8 @@ SHARED = ("protocol", "without_judge")
 """Fields beside the benchmarks that are for all of them, besides those of ``Mode``."""
 NO_GROUPS = ("sweep", "sweeps")
 """What people take for a config group."""
+_CONTENT = re.compile(r"[!-.0-~]{256,}|[!-~]{4096,}")
+"""What is no path on any system: a part of more than 255 characters, or too much as a whole."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,12 @@ class RunConfig:
 def parse(config: Json) -> RunConfig:
     """Validate a composed config. Raises InputError naming the first wrong field."""
     config = _without_missing(config)
+    for field, text in texts(config):
+        if _CONTENT.search(text):
+            raise InputError(
+                f"{field}={ends(hide(text))}: this is longer than a file's name can be. Give the "
+                "name of a file, not its content (base64, say)."
+            )
     options = {name: config[name] for name in Options.model_fields if name in config}
     known = {*ONE_OF, *MANY_OF, *PLAIN, *MAYBE, *OTHERS, *Options.model_fields}
     for name, node in config.items():
@@ -265,6 +275,8 @@ def _line(path: str, cls: type[BaseModel], detail: Any) -> str:
         message = str(detail["ctx"]["error"])
     message = (message[0].lower() + message[1:]).rstrip(".")
     hint = "" if "Did you mean" in message else _nearest_choice(cls, inner, detail["input"])
+    if detail["type"] == "string_type" and isinstance(detail["input"], int | float):
+        hint = f" YAML reads a number or truth value; as a text: \"{where}='{detail['input']}'\"."
     return f"{where}={_shown(detail['input'])}: {message}.{hint}{_described(cls, inner)}"
 
 
@@ -276,7 +288,7 @@ def _part(cls: type[BaseModel], name: str) -> type[Spec] | None:
 
 
 def _shown(value: Any) -> str:
-    return hide(value) if isinstance(value, str) else json.dumps(value, default=str)
+    return ends(hide(value) if isinstance(value, str) else json.dumps(value, default=str))
 
 
 def _described(cls: type[BaseModel], loc: list[str]) -> str:

@@ -19,9 +19,11 @@ from seva_exp.api import run
 from seva_exp.command.config import RunConfig, parse
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.files import write_whole
-from seva_exp.core.redact import hide
+from seva_exp.core.printable import tell
+from seva_exp.core.redact import hide, secret_in, without_values
 from seva_exp.core.runtime import end_with_parent
 from seva_exp.core.spec import Json
+from seva_exp.core.terminal import settle_streams
 from seva_exp.experiment.objective import check_objective, value_of
 from seva_exp.report.console import say
 from seva_exp.runs.reader import FinishedRun
@@ -42,6 +44,8 @@ class Job:
 
     def wanted(self) -> RunConfig:
         """The config as objects. Raises InputError."""
+        if why := secret_in(self.values, os.environ):
+            raise InputError(why)
         found = parse(self.values)
         aim, stop_after = found.options.objective, found.options.stop_after
         if aim:
@@ -92,19 +96,21 @@ def work(job: Job) -> Ended:
             value = value_of(aim, FinishedRun.read(Path(report.dir)))
             say(f"objective {aim}: {value:.6g}")
     except InputError as error:
-        return Ended(BAD_INPUT, str(error))
+        return Ended(BAD_INPUT, without_values(str(error)))
     except StageError as error:
-        return Ended(FAILED, str(error))
+        return Ended(FAILED, without_values(str(error)))
     return Ended(run=report.dir, objective=value)
 
 
 def work_or_tell(job: Job) -> Ended:
-    """``work`` for one of many: an unexpected error is traced on stderr and ends this job only."""
+    """``work``, of which an unexpected error (one of ours, outside the stages) ends this job only:
+    it is traced on standard error."""
     try:
         return work(job)
     except Exception as error:
         traceback.print_exception(error)
-        return Ended(FAILED, " ".join(f"{type(error).__name__}: {error}".split()))
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        return Ended(FAILED, without_values(said))
 
 
 def sweep_title(job: Job) -> str:
@@ -133,11 +139,12 @@ def main(result: Path) -> int:
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # a scheduler's words for the process that waits
     signal.signal(signal.SIGTERM, interrupt)
+    settle_streams()
     row = json.loads(_first_line())
     end_with_parent(INTERRUPTED)
     ended = work_or_tell(Job(row["values"], tuple(row["overrides"]), tuple(row["swept"])))
     if ended.message:
-        print(f"seva_exp: {ended.message}", file=sys.stderr)
+        tell(ended.message)
     write_whole(result, json.dumps(asdict(ended)))
     return ended.code
 

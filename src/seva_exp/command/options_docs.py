@@ -9,7 +9,6 @@ so that no page can tell of a field that is not there. The site's build calls ``
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from seva_exp.benchmarks import Mode
 from seva_exp.command.config import MANY_OF, MAYBE, ONE_OF, PLAIN
 from seva_exp.core.errors import suggest
 from seva_exp.core.paths import config_dir, sweeps_dir
+from seva_exp.core.printable import tell
 from seva_exp.core.spec import Json, Spec
 from seva_exp.experiment import Experiment, Options
 from seva_exp.preferences import FILTERS
@@ -205,8 +205,7 @@ def main(groups: list[str]) -> int:
     found = pages()
     for name in groups or found:
         if name not in found:
-            message = f"seva_exp: {name}: no such group.{suggest(name, found)}"
-            print(message, file=sys.stderr)
+            tell(f"{name}: no such group.{suggest(name, found)}")
             return 2
         print(found[name])
     return 0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from seva_exp.compare.files import write_comparison
 from seva_exp.compare.tables import markdown
 from seva_exp.core.errors import InputError
+from seva_exp.core.printable import tell
+from seva_exp.core.terminal import command
 
 ABOUT = """Finished runs side by side: python -m seva_exp.compare runs/*_stic* runs/*_moco*
 
@@ -44,7 +45,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _refuse(str(error))
     for line in left_out:
-        print(f"seva_exp: left out: {line}", file=sys.stderr)
+        tell(f"left out: {line}")
     if not comparison.runs:
         return _refuse("there is no finished run to compare.")
     print(markdown(comparison, options.metrics))
@@ -53,9 +54,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _refuse(why: str) -> int:
-    print(f"seva_exp: {why}", file=sys.stderr)
+    tell(why)
     return 2
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -18,6 +19,7 @@ from seva_exp.compare.deltas import Column, CorrectedDelta, Measured
 from seva_exp.compare.differences import Value
 from seva_exp.compare.evidence import Evidence, SharedPairs
 from seva_exp.compare.tables import latex, markdown
+from seva_exp.core.printable import printable
 from seva_exp.core.records import BASE, Score
 from seva_exp.core.spec import Json
 from seva_exp.report import plots
@@ -212,10 +214,18 @@ def _score(score: Score, change: CorrectedDelta | None) -> list[object]:
     return [*(number if words.is_number(number) else None for number in numbers), verdict]
 
 
+def _printable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_printable(name): _printable(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(one) for one in value]
+    return printable(value) if isinstance(value, str) else value
+
+
 def _for_script(data: Json) -> Markup:
     """JSON that is safe between script tags."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))
+    text = json.dumps(_printable(data), separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))
 
 
 @cache

@@ -20,6 +20,7 @@ from seva_exp.compare.comparison import Comparison
 from seva_exp.compare.deltas import Column, CorrectedDelta, Measured
 from seva_exp.compare.variants import VariantCell
 from seva_exp.core.errors import InputError, suggest
+from seva_exp.core.printable import as_cell
 from seva_exp.report.significance import SIGNIFICANCE
 
 NOTE = "* p < 0.05 after Holm's correction for {} changes, (*) before it only"
@@ -176,13 +177,13 @@ def to_csv(comparison: Comparison) -> str:
     header += [f"{column.id}/{part}" for column in columns for part in PARTS]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
+    writer.writerow(map(as_cell, header))
     for i, one in enumerate(comparison.models):
         row: list[object] = [one.run.name, one.run.folder, one.model]
         row += [values[i] for values in comparison.fields.values()]
         for column in columns:
             row += _numbers(one, column, comparison.changes[i].get(column))
-        writer.writerow(row)
+        writer.writerow(map(as_cell, row))
     return out.getvalue()
 
 

@@ -26,6 +26,7 @@ def whole_file(path: Path, shared: bool = False) -> Iterator[IO[bytes]]:
 
 
 def write_whole(path: Path, text: str, shared: bool = False) -> None:
-    """A ``whole_file`` of this text, in UTF-8."""
+    """A ``whole_file`` of this text, in UTF-8; half a surrogate pair (a byte of a file's name that
+    is no text) as its escape, which JSON reads back."""
     with whole_file(path, shared) as file:
-        file.write(text.encode())
+        file.write(text.encode("utf-8", "backslashreplace"))

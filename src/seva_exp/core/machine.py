@@ -103,11 +103,11 @@ class Machine(Spec):
     accelerate: str | None = None
     """How processes that train share out weights, gradients and optimizer: ``fsdp``, ``zero2``,
     ``zero3``, or a config file of ``accelerate launch``. None: they do not (DDP)."""
-    vision_cache: float | None = Field(None, ge=0)
+    vision_cache: float | None = Field(None, ge=0, le=1_000_000)
     """Main memory in GiB for pictures' features, which ``reference`` and ``align`` compute once;
     what does not fit is computed again each time. Training processes share it evenly. None: a
     quarter of what is free when the stage begins (LLaVA-1.5-7B: 4.7 MB a picture)."""
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, le=1024)
     """CPU threads of torch; none leaves torch's own choice."""
     server: Server = Server()
     """The server that answers with ``generation=server``."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from seva_exp.core.terminal import raw
+
 LINE_EVERY = 15.0
 """Seconds between two lines in a log file."""
 
@@ -57,7 +59,12 @@ def progress(mode: str, label: str, total: int, unit: str) -> Iterator[Meter]:
         from tqdm import tqdm
 
         with tqdm(
-            total=total, desc=f"  {label}", unit=unit, leave=False, dynamic_ncols=True
+            total=total,
+            desc=f"  {label}",
+            unit=unit,
+            leave=False,
+            dynamic_ncols=True,
+            file=raw(sys.stderr),
         ) as bar:
             yield bar
     else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 Value = TypeVar("Value")
@@ -21,6 +22,18 @@ _TOKEN_OF_A_VOCABULARY = {
     "forced", "image", "last", "mask", "new", "pad", "per", "placeholder", "prompt", "sep",
     "special", "start", "stop", "unk", "video", "vision",
 }  # fmt: skip
+_KEY_FORMATS = re.compile(
+    r"\b(?:sk|pk|rk)-[\w-]{16,}|\bhf_[A-Za-z0-9]{20,}|\bgh[pousr]_[A-Za-z0-9]{30,}"
+    r"|\bgithub_pat_\w{30,}|\bglpat-[\w-]{16,}|\bAKIA[A-Z0-9]{12,}|\bxox[abprs]-[\w-]{10,}"
+    r"|\bAIza[\w-]{30,}|\bnvapi-[\w-]{20,}|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}"
+)
+"""Keys as services write them: OpenAI and others, Hugging Face, GitHub, GitLab, AWS, Slack, Google,
+NVIDIA, and JSON web tokens."""
+_SECRET_VARIABLE = re.compile(
+    r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTH)$", re.I
+)
+_SHORTEST = 8
+"""Characters of a variable's value that is looked for in a config."""
 _POINTER = {"env", "file", "folder", "name", "path", "variable"}
 """A key that ends so names where the secret is; it isn't the secret."""
 
@@ -43,6 +56,79 @@ def is_secret(name: str) -> bool:
     return words[-1] == "token" and before.get("token", "") not in _TOKEN_OF_A_VOCABULARY
 
 
+def looks_secret(text: str) -> bool:
+    """Whether a key stands in the text, in a form that a service gives keys."""
+    return _KEY_FORMATS.search(text) is not None
+
+
+def secret_in(values: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """Why a config would write a secret down: a key in a field, or the value of an environment
+    variable that holds one (``name=${oc.env:MY_KEY}``). Names field and variable and no value;
+    empty where there is none."""
+    hidden = secret_values(environment)
+    for field, text in texts(values):
+        name = next((name for value, name in hidden.items() if value in text), "")
+        if not name and field.endswith("_env") and not _names_variable(text, environment):
+            return (
+                f"{field}: no environment variable of the given name is set. It takes a variable's "
+                "name; the key itself goes into that variable."
+            )
+        if not name and not looks_secret(text):
+            continue
+        what = f"holds the value of the environment variable {name}" if name else "holds a key"
+        return (
+            f"{field}: {what}, and would be written into the run's files. A key stays in an "
+            "environment variable; a config names the variable (machine.server.api_key_env, "
+            "machine.judge.api_key_env)."
+        )
+    return ""
+
+
+def secret_values(environment: Mapping[str, str]) -> dict[str, str]:
+    """Value -> name of the variables that hold a secret, passwords in addresses among them."""
+    found = {}
+    for name, value in environment.items():
+        if len(value) >= _SHORTEST and _holds_secret(name, value):
+            found[value] = name
+        for password in re.findall(r"://[^/\s:@]*:([^/\s@]{4,})@", value):
+            found[password] = name
+    return found
+
+
+def without_values(text: str) -> str:
+    """``text`` without the values of this process's variables that hold a secret: a server may
+    repeat the key that it was sent."""
+    for value in secret_values(os.environ):
+        text = text.replace(value, HIDDEN)
+    return text
+
+
+def _holds_secret(name: str, value: str) -> bool:
+    if looks_secret(value) or is_secret(name):
+        return True
+    place = value.startswith(("/", "~", ".")) or os.path.exists(value)
+    return bool(_SECRET_VARIABLE.search(name)) and not place
+
+
+def _names_variable(text: str, environment: Mapping[str, str]) -> bool:
+    """Whether it is one that is set, or a name as they are usually written; else a key may have
+    been written where its variable's name belongs."""
+    return text in environment or re.fullmatch(r"[A-Z_][A-Z0-9_]*", text) is not None
+
+
+def texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of a config with its dotted field, keys of mappings among them."""
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield path or "the config", str(key)
+            yield from texts(one, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for place, one in enumerate(value):
+            yield from texts(one, f"{path}.{place}")
+    elif isinstance(value, str | int):
+        yield path, str(value)
+
+
 def without_secrets(config: Value) -> Value:
     """A copy of ``config`` without its secret keys, at any depth, and with ``hide`` on its texts.
 
@@ -59,16 +145,20 @@ def without_secrets(config: Value) -> Value:
 
 
 def hide(text: str) -> str:
-    """``text`` with each secret hidden: in ``secret_name=value`` and before the ``@`` of a URL.
+    """``text`` with each secret hidden: in ``secret_name=value``, before the ``@`` of a URL, and
+    whatever looks like a service's key.
 
     A text that is one override as a whole (``model.api_key=two words``) loses all of its value.
     """
+    text = _KEY_FORMATS.sub(HIDDEN, without_values(text))
     whole = re.fullmatch(r"(\+*[\w.-]+)=.*", text, re.DOTALL)
     if whole and is_secret(whole[1]):
         return f"{whole[1]}={HIDDEN}"
     text = re.sub(r"([\"'])(\+*[\w.-]+)=.*?\1", _hide_quoted, text)
     text = re.sub(r"(?<=://)[^/\s@]+(?=@)", HIDDEN, text)
-    return re.sub(r"([\w.-]+)(\s?[=:]\s?)(\"[^\"]*\"|'[^']*'|\S*[^\s'\"}\]),])", _hide_value, text)
+    return re.sub(
+        r"(?<![\w.-])([\w.-]++)(\s?[=:]\s?)(\"[^\"]*\"|'[^']*'|\S*[^\s'\"}\]),])", _hide_value, text
+    )
 
 
 def _hide_quoted(match: re.Match[str]) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from seva_exp.compare.runs import ComparedRun
 from seva_exp.core.errors import InputError
+from seva_exp.core.printable import tell
+from seva_exp.core.terminal import command
 from seva_exp.dashboard.overview import overview_of
 from seva_exp.tracking.spec import WandbTracker
 from seva_exp.tracking.wandb_mode import choose_mode
@@ -26,7 +27,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         _write(_arguments(words))
     except InputError as error:
-        print(f"seva_exp: {error}", file=sys.stderr)
+        tell(str(error))
         return 2
     return 0
 
@@ -54,7 +55,7 @@ def _write(wanted: argparse.Namespace) -> None:
         raise InputError("wandb-workspaces is not installed: pip install 'seva_exp[dashboard]'.")
     runs, left_out = ComparedRun.read_all(wanted.runs or sorted(Path("runs").glob("*")))
     for why in left_out if wanted.runs else ():
-        print(f"seva_exp: left out: {why}", file=sys.stderr)
+        tell(f"left out: {why}")
     if not runs:
         raise InputError("no finished run: give folders such as runs/2026-*.")
     overview = overview_of(runs)
@@ -86,4 +87,4 @@ def _own_entity() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main)

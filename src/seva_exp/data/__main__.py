@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,9 @@ from pathlib import Path
 from seva_exp.benchmarks.inventory import inventory
 from seva_exp.benchmarks.samples import make_samples
 from seva_exp.core.errors import InputError
+from seva_exp.core.printable import indented, printable, tell
 from seva_exp.core.progress import progress
+from seva_exp.core.terminal import command
 from seva_exp.inputs.user_paths import data_root
 
 
@@ -30,7 +31,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         return _make(options.folder) if options.command == "make-samples" else _check(options)
     except InputError as error:
-        print(f"seva_exp: {error}", file=sys.stderr)
+        tell(str(error))
         return 2
 
 
@@ -49,10 +50,10 @@ def _check(options: argparse.Namespace) -> int:
         print("No data root is given (check DIR, or $SEVA_EXP_DATA); this is where files go.\n")
     damaged = False
     for entry in inventory(root, partial(progress, "auto") if options.deep else None):
-        print(f"{entry.name:12} {entry.state:8} {entry.detail}", flush=True)
+        print(printable(f"{entry.name:12} {entry.state:8} {indented(entry.detail)}"), flush=True)
         damaged |= entry.state == "damaged"
     return 2 if damaged else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main)

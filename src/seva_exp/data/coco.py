@@ -11,11 +11,12 @@ from typing import Literal
 from pydantic import Field
 
 from seva_exp.core.errors import InputError
+from seva_exp.core.printable import ends
 from seva_exp.core.records import Drop, Sample
 from seva_exp.core.spec import Json
 from seva_exp.data.base import Hasher, hash_or_none
 from seva_exp.data.files import BAD_NAME, Listing, PictureFiles
-from seva_exp.inputs.fields import printable, shortened
+from seva_exp.inputs.fields import encodable
 from seva_exp.inputs.images import NO_FILE
 from seva_exp.inputs.json_rows import elements, is_list, lines
 from seva_exp.inputs.user_paths import existing_file, inside
@@ -117,7 +118,7 @@ class CocoData(PictureFiles):
         """The drop of a listed name; raises InputError where such a name ends the run."""
         if self.on_error == "skip":
             return drop
-        name = shortened(repr(drop.sample_id))
+        name = ends(repr(drop.sample_id))
         raise InputError(
             f"{where}.names: {self.names!r} {drop.detail}: {drop.reason}: {name} "
             f"(looked for in {self.path!r}). Mend the list, or leave such names out with "
@@ -128,8 +129,8 @@ class CocoData(PictureFiles):
 def _name(item: object, root: str) -> tuple[str, str]:
     """The name relative to ``root``, and what is wrong with it ("" if nothing)."""
     if not isinstance(item, str) or not item.strip() or "\0" in item:
-        return printable(reprlib.repr(item)), NOT_A_NAME
-    if printable(item) != item:
-        return printable(item), BAD_NAME
+        return encodable(reprlib.repr(item)), NOT_A_NAME
+    if encodable(item) != item:
+        return encodable(item), BAD_NAME
     name = inside(root, item)
     return (name, "") if name else (item, OUTSIDE)

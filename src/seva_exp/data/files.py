@@ -20,7 +20,7 @@ from seva_exp.data.base import (
     some,
 )
 from seva_exp.data.draw import DrawnOrder, draw, in_order
-from seva_exp.inputs.fields import printable
+from seva_exp.inputs.fields import encodable
 from seva_exp.inputs.images import UnusableImage, open_image
 from seva_exp.inputs.user_paths import existing_folder, walk
 
@@ -96,9 +96,9 @@ class PictureFiles(PathSource):
     def _listing(self, folder: Path, where: str) -> Listing:
         """The candidates. A file name that is no text is none that a record can hold."""
         names = sorted(walk(folder, self.recursive, f"{where}.path"))
-        texts = [name for name in names if printable(name) == name]
+        texts = [name for name in names if encodable(name) == name]
         others = sorted({*names} - {*texts})
-        return Listing(texts, [Drop(printable(name), BAD_NAME) for name in others])
+        return Listing(texts, [Drop(encodable(name), BAD_NAME) for name in others])
 
     def _maker(
         self, folder: Path, listing: Listing, sha256: Hasher, where: str
@@ -109,7 +109,7 @@ class PictureFiles(PathSource):
             try:
                 open_image(folder / name)
             except UnusableImage as error:
-                return Drop(name, error.reason, printable(error.detail))
+                return Drop(name, error.reason, encodable(error.detail))
             return Sample(name, ImageRef(name, sha256(folder / name)), self.prompt)
 
         return make

@@ -16,7 +16,7 @@ from seva_exp.data.base import NOT_DRAWN, Hasher, some
 from seva_exp.data.conversation import turns_of
 from seva_exp.data.draw import DrawnOrder, collect, draw
 from seva_exp.data.rows import PictureFolder, Refuse, RowFile, image_of, row_name
-from seva_exp.inputs.fields import BadRow, object_of, only, printable
+from seva_exp.inputs.fields import BadRow, encodable, object_of, only
 from seva_exp.inputs.json_rows import elements
 from seva_exp.inputs.user_paths import existing_file
 
@@ -137,7 +137,7 @@ class Llava665kData(RowFile):
             own = found.subsets[subset].setdefault(path, PictureQuestions(number))
             for question in questions:
                 if question in own.questions:
-                    drop = Drop(row_name(number), "duplicate question", printable(repr(question)))
+                    drop = Drop(row_name(number), "duplicate question", encodable(repr(question)))
                     found.drops.append(drop)
                 else:
                     own.questions.append(question)
@@ -212,6 +212,6 @@ def _subset(item: object) -> str:
 def _others(counts: Counter[str]) -> list[Drop]:
     """Rows of other subsets, counted: there are half a million of them."""
     return [
-        Drop(f"{printable(name)}/" if name else "rows without a picture", NOT_DRAWN, f"{n} rows")
+        Drop(f"{encodable(name)}/" if name else "rows without a picture", NOT_DRAWN, f"{n} rows")
         for name, n in sorted(counts.items())
     ]

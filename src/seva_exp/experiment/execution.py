@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from seva_exp.core.closure import code_of, is_other
 from seva_exp.core.environment import CODE, describe_environment
-from seva_exp.core.errors import StageError
+from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.machine import Machine
 from seva_exp.core.records import StageResult
 from seva_exp.core.spec import Json
 from seva_exp.core.store import Manifest, Store
 from seva_exp.experiment.graph import with_inputs
 from seva_exp.runs.events import Listener, PlannedStage
-from seva_exp.runs.folder import RunDir
+from seva_exp.runs.folder import ERROR, RunDir
 from seva_exp.stages import Stage, StageContext
 
 
@@ -83,10 +85,12 @@ class Execution:
                 on_start=lambda: self.listener.stage_started(row),
                 on_wait=lambda: self.listener.waiting(row),
             )
-        except RuntimeError as error:
-            if type(error).__name__ == "OutOfMemoryError":  # torch's, known without importing torch
-                raise StageError(_no_memory(stage, machine)) from error
+        except (InputError, StageError):
             raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise StageError(_no_memory(stage, machine)) from error
+            raise StageError(_stopped(stage, error, self.folder.path)) from error
         self.folder.link(stage.label, self.store.path(stage.name, stage.key))
         made_in = manifest.environment.get("dtype")
         if cached and made_in and machine.dtype not in ("auto", made_in):
@@ -106,6 +110,23 @@ def made_by_other_code(old: Sequence[Stage]) -> str:
     return (
         f"{', '.join(stage.label for stage in old)}: made by other code than this, and read from "
         f"the store all the same; to make it anew, with all that follows: force=[{','.join(first)}]"
+    )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Torch's errors are known without importing torch; on the CPU it raises a plain one."""
+    named = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+    return named or "can't allocate memory" in str(error)
+
+
+def _stopped(stage: Stage, error: Exception, run: Path) -> str:
+    """What is told of an error that no stage expects."""
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(". :")
+    if isinstance(error, OSError) and error.filename:
+        said = f"{error.filename}: {error.strerror}"
+    return (
+        f"{stage.label}: {said}. What was finished is kept: the same command goes on from there. "
+        f"Where it stopped: {os.path.relpath(run / ERROR)}"
     )
 
 

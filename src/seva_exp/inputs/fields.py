@@ -7,6 +7,7 @@ import re
 import reprlib
 
 from seva_exp.core.errors import suggest
+from seva_exp.core.printable import ends, one_line
 from seva_exp.core.records import Drop
 from seva_exp.core.spec import Json
 
@@ -35,7 +36,7 @@ class BadRow(ValueError):
         of_image: bool = False,
         left_out: bool = False,
     ) -> None:
-        detail, field = shortened(visible(detail)), shortened(visible(field))
+        detail, field = ends(one_line(detail)), ends(one_line(field))
         where = f"field '{field}': " if field else ""
         super().__init__(f"{where}{reason}: {detail}")
         self.reason = reason
@@ -117,23 +118,7 @@ def picture_path(value: object, field: str) -> str:
     return text
 
 
-def shortened(text: str, longest: int = LONGEST_DETAIL) -> str:
-    """``text`` without its middle, where it is too long to be read."""
-    if len(text) <= longest:
-        return text
-    return f"{text[: longest // 2]} ... {text[-longest // 4 :]} ({len(text)} characters)"
-
-
-def visible(text: str) -> str:
-    """``text`` with its control characters, line ends and marks of direction escaped: it is one
-    line, and moves no cursor."""
-    if text.isprintable():
-        return text
-    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return "".join(escaped)
-
-
-def printable(text: str) -> str:
+def encodable(text: str) -> str:
     """``text`` with that escaped which is no text: bytes of a file name, halves of a surrogate
     pair. It can be encoded as UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()

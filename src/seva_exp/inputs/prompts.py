@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from seva_exp.core.errors import InputError, suggest
+from seva_exp.core.printable import ends
 from seva_exp.core.spec import Spec
-from seva_exp.inputs.fields import BadRow, as_text, shortened, spoken
+from seva_exp.inputs.fields import BadRow, as_text, spoken
 from seva_exp.inputs.user_paths import yaml_mapping
 
 PACKAGED = Path(__file__).parents[1] / "augment" / "prompts"
@@ -48,7 +49,7 @@ def load_prompts(prompts: str, field: str = "prompts") -> PromptSet:
     content = yaml_mapping(file, where, f"the lists {', '.join(LISTS)} are needed.")
     for name in content:
         if name not in LISTS:
-            named = shortened(repr(name))
+            named = ends(repr(name))
             raise InputError(f"{where}: no list has the name {named}.{suggest(str(name), LISTS)}")
     return PromptSet(**{name: _texts(content, name, where) for name in LISTS})
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from seva_exp.core.errors import InputError, nearest
 from seva_exp.core.paths import MARKER
-from seva_exp.inputs.fields import shortened, visible
+from seva_exp.core.printable import LONGEST, ends, one_line
 from seva_exp.inputs.foreign import foreign
 
 DATA_ROOT = "SEVA_EXP_DATA"
@@ -42,8 +42,13 @@ def existing_file(field: str, text: str) -> Path:
 
 def _existing(field: str, text: str, what: str, fits: Callable[[Path], bool]) -> Path:
     path = Path(text).expanduser()
-    if not path.exists():
-        raise InputError(f"{field}: there is no {what} {text!r}.{_suggestion(path, fits)}")
+    try:
+        there = path.exists()
+    except OSError as error:
+        content = " It takes the name of a file, not its content." if len(text) > LONGEST else ""
+        raise InputError(f"{field}: {ends(text)!r}: {error.strerror}.{content}") from None
+    if not there:
+        raise InputError(f"{field}: there is no {what} {ends(text)!r}.{_suggestion(path, fits)}")
     return path
 
 
@@ -70,7 +75,7 @@ def yaml_mapping(file: Path, where: str, needed: str) -> dict[Any, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, ArithmeticError, RecursionError, yaml.YAMLError) as error:
-        problem = shortened(visible(" ".join(str(error).split())))
+        problem = ends(one_line(" ".join(str(error).split())))
         raise InputError(f"{where}: cannot be read: {problem}") from error
     if not isinstance(content, dict):
         raise InputError(f"{where}: {needed}")

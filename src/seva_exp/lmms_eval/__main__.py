@@ -18,9 +18,11 @@ from tempfile import TemporaryDirectory
 
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.machine import Machine, resolve_device, resolve_dtype
+from seva_exp.core.printable import tell
 from seva_exp.core.records import ALIGNED, BASE
 from seva_exp.core.runtime import settle
 from seva_exp.core.spec import Json
+from seva_exp.core.terminal import command
 from seva_exp.inputs.user_paths import existing_folder
 from seva_exp.lmms_eval.environment import HARNESS, Environment, last_line
 from seva_exp.lmms_eval.results import FILE, HarnessScore, keep, read_results, result_table
@@ -38,10 +40,10 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         second_opinion(options)
     except (InputError, StageError) as error:
-        print(f"seva_exp: {error}", file=sys.stderr)
+        tell(str(error))
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
-        print("seva_exp: interrupted; what was finished is kept", file=sys.stderr)
+        tell("interrupted; what was finished is kept")
         return 130
     return 0
 
@@ -178,4 +180,4 @@ def show(run: FinishedRun, rows: Sequence[HarnessScore]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main)

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import sys
 import textwrap
 from collections.abc import Collection, Sequence
 
+from seva_exp.core.printable import indented, one_line, printable
 from seva_exp.core.records import ALIGNED, BASE, CLEAN, Delta, Report, Score, StageResult
 from seva_exp.core.spec import Json
+from seva_exp.core.terminal import raw
 from seva_exp.report.significance import arrow, label, verdict
 from seva_exp.runs.events import Listener, Outcome, PairExample, Plan, PlannedStage
 
 EXAMPLES = 3
 DETAILS = {"longest_rows"}
 """Parts of a stage's summary that have a line of their own."""
-_COLOURS = {"dim": "2", "bold": "1", "green": "32", "red": "31"}
+_COLOURS = {"plain": 0, "dim": 2, "bold": 1, "green": 32, "red": 31}
+_FIRST = 0xF0000 + secrets.randbelow(0xFF00)
+_MARKS = {style: chr(_FIRST + code) for style, code in _COLOURS.items()}
+"""What stands for a colour until it is printed: characters for private use that no data can know,
+so that a colour's own code in an answer is told from ours."""
+_CODES = {ord(_MARKS[style]): f"\x1b[{code}m" for style, code in _COLOURS.items()}
 
 
 class Console(Listener):
@@ -36,12 +44,12 @@ class Console(Listener):
         rows = [(row.name, row.key[:12], _state(row)) for row in plan.stages]
         say(table(("stage", "key", ""), rows))
         for note in plan.notes:
-            say(f"  {note}")
+            say(f"  {indented(note)}")
         say("")
         if plan.lacking:
             say("before it can run (the keys are not final until then):")
         for one in plan.lacking:
-            say(f"  {one}")
+            say(f"  {indented(one)}")
 
     def stage_started(self, stage: PlannedStage) -> None:
         say(paint("dim", f"{stage.name} ..."))
@@ -50,10 +58,10 @@ class Console(Listener):
         say(f"{stage.name}: another process is computing this; waiting for its result")
 
     def warned(self, text: str) -> None:
-        say(f"{paint('red', 'note')}: {text}")
+        say(f"{paint('red', 'note')}: {indented(text)}")
 
     def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
-        say(f"{stage.name}: {paint('red', 'skipped')}: {reason}")
+        say(f"{stage.name}: {paint('red', 'skipped')}: {indented(reason)}")
 
     def stage_finished(self, result: StageResult, metrics: Json) -> None:
         """A stage is done; cached ones stood in the plan already."""
@@ -66,7 +74,7 @@ class Console(Listener):
             rows = ", ".join(f"{name} {tokens}" for name, tokens in longest.items())
             say(f"  longest rows in tokens: {rows} (context: {metrics['context'] or 'unknown'})")
         for line in metrics.get("left_out", []):
-            say(f"  left out: {line}")
+            say(f"  left out: {one_line(line)}")
 
     def finished(self, outcome: Outcome) -> None:
         """Pairs, examples, scores, and where the report lies."""
@@ -87,17 +95,17 @@ class Console(Listener):
 
 
 def say(text: str) -> None:
-    """Print now, also into a pipe. Where nobody listens (a closed pipe, no standard output, a full
-    disk) the run goes on: its folder has all that is told."""
+    """Print now, also into a pipe, printably but for our own colours. Where nobody listens (a
+    closed pipe, no standard output, a full disk) the run goes on: its folder has all of it."""
     with contextlib.suppress(OSError, ValueError):
-        print(text, flush=True)
+        print(printable(text).translate(_CODES), file=raw(sys.stdout), flush=True)
 
 
 def paint(style: str, text: str) -> str:
-    """ANSI colour on a terminal (and not where NO_COLOR is set)."""
+    """Coloured by ``say``, on a terminal (and not where NO_COLOR is set)."""
     if not sys.stdout or sys.stdout.closed or not sys.stdout.isatty() or "NO_COLOR" in os.environ:
         return text
-    return f"\x1b[{_COLOURS[style]}m{text}\x1b[0m"
+    return f"{_MARKS[style]}{text}{_MARKS['plain']}"
 
 
 def _state(row: PlannedStage) -> str:
@@ -127,7 +135,7 @@ def short(value: object) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
     """Columns as wide as their cells; those in ``right`` are aligned to the right."""
-    cells = [tuple(header), *rows]
+    cells = [tuple(map(one_line, row)) for row in (header, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
@@ -138,8 +146,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
         return "  " + "  ".join(parts).rstrip()
 
     return "\n".join(
-        [line(header), "  " + "-" * (sum(widths) + 2 * len(widths) - 2)]
-        + [line(row) for row in rows]
+        [line(cells[0]), "  " + "-" * (sum(widths) + 2 * len(widths) - 2)]
+        + [line(row) for row in cells[1:]]
     )
 
 
@@ -158,7 +166,10 @@ def example_text(example: PairExample) -> str:
     width = max(40, min(shutil.get_terminal_size((100, 24)).columns, 140))
     half = (width - 7) // 2
     left = textwrap.wrap(pair.chosen, half) or ["(empty)"]
-    lines = ["", f"  {pair.sample_id}  {clip(pair.prompt, width - len(pair.sample_id) - 4)}"]
+    lines = [
+        "",
+        f"  {one_line(pair.sample_id)}  {clip(pair.prompt, width - len(pair.sample_id) - 4)}",
+    ]
     for view, rejected in zip(pair.views, pair.rejected, strict=True):
         right = textwrap.wrap(rejected, half) or ["(empty)"]
         lines.append(f"  {f'chosen ({CLEAN})':{half}}   rejected ({view})")

@@ -13,6 +13,7 @@ from pathlib import Path
 from markupsafe import Markup, escape
 from PIL.Image import Image
 
+from seva_exp.core.printable import printable
 from seva_exp.core.spec import Json
 from seva_exp.inputs.images import UnusableImage, open_image
 from seva_exp.runs.events import PairExample
@@ -44,12 +45,13 @@ def example_card(example: PairExample) -> Json:
 
 def marked(text: str, others: Sequence[str]) -> Markup:
     """``text``, escaped, with the words that one of ``others`` has not in ``<mark>``."""
+    text = printable(text)
     pieces = re.findall(r"\s+|\w+|[^\w\s]", text)
     keep = [True] * len(pieces)
     for other in others:
         common = [False] * len(pieces)
         matcher = difflib.SequenceMatcher(
-            None, pieces, re.findall(r"\s+|\w+|[^\w\s]", other), autojunk=False
+            None, pieces, re.findall(r"\s+|\w+|[^\w\s]", printable(other)), autojunk=False
         )
         for start, _, size in matcher.get_matching_blocks():
             common[start : start + size] = [True] * size

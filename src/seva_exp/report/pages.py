@@ -6,7 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
+
+from seva_exp.core.printable import printable
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -22,11 +24,20 @@ def template(name: str) -> Template:
         loader=FileSystemLoader(ROOT),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["e"] = lambda value: escape(shown(value))
     environment.globals["style"] = asset("report/style.css")
     return environment.get_template(name)
+
+
+def shown(value: object) -> object:
+    """What is filled in, printably: of data, and of text that was escaped already."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return printable(value)
+    return value
 
 
 @cache

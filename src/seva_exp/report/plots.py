@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from seva_exp.core.printable import printable
 from seva_exp.core.records import Delta
 from seva_exp.report.significance import MINUS, verdict
 
@@ -116,7 +117,7 @@ def curve(
     words = f"{title}: from {ys[0]:.3g} at step {xs[0]:g} to {ys[-1]:.3g} at step {xs[-1]:g}"
     return Markup(
         f'<svg class="curve" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{escape(words)}">{"".join(parts)}</svg>'
+        f'aria-label="{escape(printable(words))}">{"".join(parts)}</svg>'
     )
 
 
@@ -135,7 +136,7 @@ def _reference(y: float, name: str) -> str:
     return (
         f'<line class="reference" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         f'<text class="reference" x="{_WIDTH - _RIGHT}" y="{y - 4:.1f}" text-anchor="end">'
-        f"{escape(name)}</text>"
+        f"{escape(printable(name))}</text>"
     )
 
 
@@ -151,5 +152,5 @@ def bar(parts: Sequence[tuple[str, int]]) -> Markup:
         rects.append(f'<rect class="part-{i}" {place}/>')
         start += width
     words = ", ".join(f"{name} {count}" for name, count in parts)
-    head = f'<svg class="bar" role="img" aria-label="{escape(words)}">'
+    head = f'<svg class="bar" role="img" aria-label="{escape(printable(words))}">'
     return Markup(head + "".join(rects) + "</svg>")

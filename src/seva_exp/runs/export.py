@@ -11,12 +11,12 @@ import csv
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from seva_exp.benchmarks.base import Benchmark
 from seva_exp.core.errors import InputError
+from seva_exp.core.printable import as_cell, one_line, tell
 from seva_exp.core.records import Prediction, read_jsonl, whole_file
 from seva_exp.core.spec import Json
 from seva_exp.inputs.user_paths import data_root
@@ -42,8 +42,8 @@ def _name(run: FinishedRun, model: str) -> str:
 
 def vlmevalkit(run: FinishedRun, out: Path, root: Path | None) -> Iterator[Path]:
     """``MODEL/MODEL_DATASET.tsv``: the table's own columns without the picture, and
-    ``prediction``. Needs the benchmarks' files. Raises InputError when they are not those that the
-    run read."""
+    ``prediction``; no cell is a formula to a spreadsheet. Needs the benchmarks' files. Raises
+    InputError when they are not those that the run read."""
     for one in run.evaluated():
         benchmark = run.benchmark(one.benchmark)
         rows = list(_with_predictions(one, benchmark, root))
@@ -57,7 +57,7 @@ def vlmevalkit(run: FinishedRun, out: Path, root: Path | None) -> Iterator[Path]
                 file, columns, "", delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n"
             )
             table.writeheader()
-            table.writerows(rows)
+            table.writerows({name: as_cell(cell) for name, cell in row.items()} for row in rows)
         yield path
 
 
@@ -195,8 +195,8 @@ def main(words: Sequence[str] | None = None) -> int:
         except OSError as error:
             raise InputError(f"--out={options.out}: no folder ({error.strerror}).") from error
         for path in FORMATS[options.format](run, options.out, root):
-            print(path)
+            print(one_line(str(path)))
     except InputError as error:
-        print(f"seva_exp: {error}", file=sys.stderr)
+        tell(str(error))
         return 2
     return 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +14,7 @@ from seva_exp.core.environment import CODE
 from seva_exp.core.errors import InputError
 from seva_exp.core.files import write_whole
 from seva_exp.core.paths import MARKER
+from seva_exp.core.printable import printable
 from seva_exp.core.records import ALIGNED, Delta, PairCounts, Report, StageResult
 from seva_exp.core.redact import hide, without_secrets
 from seva_exp.core.spec import Json, canonical
@@ -21,6 +24,8 @@ from seva_exp.runs.links import write_link
 from seva_exp.stages import Stage
 from seva_exp.stages.artifacts import PairArtifact, ScoreArtifact
 
+ERROR = "error.txt"
+"""The traceback of what stopped the run."""
 GALLERY = 24
 """Most example pairs in a report."""
 
@@ -60,11 +65,13 @@ class RunDir(Listener):
         import yaml
 
         config = yaml.safe_dump(without_secrets(plan.config), sort_keys=False, allow_unicode=True)
-        (self.path / "config.yaml").write_text(config, encoding="utf-8")
+        (self.path / "config.yaml").write_text(config, encoding="utf-8", errors="backslashreplace")
         if plan.overrides:  # a run of the Python API has no command
             words = " ".join(shlex.quote(hide(word)) for word in plan.overrides)
             command = f"python -m seva_exp {words}\n"
-            (self.path / "overrides.txt").write_text(command, encoding="utf-8")
+            (self.path / "overrides.txt").write_text(
+                command, encoding="utf-8", errors="backslashreplace"
+            )
 
     def logged(self, stage: str, step: int, values: Json) -> None:
         """Append a step while the stage works, for ``tail -f``."""
@@ -74,6 +81,13 @@ class RunDir(Listener):
     def link(self, label: str, artifact: Path) -> None:
         """A readable name for a stage's artifact."""
         write_link(self.path / label, artifact)
+
+    def failed(self, error: BaseException) -> None:
+        """Write down where it stopped; what is wrong with the input is told in full elsewhere."""
+        if isinstance(error, Exception) and not isinstance(error, InputError):
+            text = "".join(traceback.format_exception(error))
+            with contextlib.suppress(OSError):  # a full disk
+                (self.path / ERROR).write_text(hide(printable(text)), encoding="utf-8")
 
     def finished(self, outcome: Outcome) -> None:
         """Write ``report.json``, the whole ``metrics.jsonl`` and the contract's links."""

@@ -11,7 +11,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from seva_exp.core.interfaces import Reply
-from seva_exp.inputs.fields import shortened, visible
+from seva_exp.core.printable import ends, one_line
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -108,7 +108,7 @@ def one_line(value: object) -> str:
         whole = value if isinstance(value, str) else json.dumps(value)
     except RecursionError:
         whole = "JSON that is nested too deep"
-    return shortened(visible(" ".join(whole.split()).rstrip(" .")), LONGEST_MESSAGE)
+    return ends(one_line(" ".join(whole.split()).rstrip(" .")), LONGEST_MESSAGE)
 
 
 def _retry_after(response: Response) -> float | None:

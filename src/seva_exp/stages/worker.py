@@ -22,6 +22,7 @@ from seva_exp.core.interfaces import Placement
 from seva_exp.core.machine import Machine
 from seva_exp.core.runtime import end_with_parent, settle
 from seva_exp.core.store import PARTS, RANK_LOCK
+from seva_exp.core.terminal import settle_streams
 from seva_exp.stages.base import StageContext
 from seva_exp.stages.processes import ERROR, EVENTS, JOB, RESULT
 
@@ -82,6 +83,7 @@ class Bar:
 
 def main(scratch: Path) -> None:
     """Do the job as the rank that the environment says."""
+    settle_streams()
     end_with_parent(1)
     settle()
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

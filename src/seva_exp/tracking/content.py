@@ -16,11 +16,10 @@ from seva_exp.core.spec import Json
 from seva_exp.inputs.images import UnusableImage, open_image
 from seva_exp.runs.events import Outcome, PairExample, Plan
 from seva_exp.runs.links import followed
+from seva_exp.tracking.spec import TAG_LENGTH
 
 PICTURE_SIDE = 672
 """Largest side of a picture that is sent, in pixels."""
-TAG_LENGTH = 64
-"""Characters in a tag; W&B takes no more."""
 JOB_TYPES = ("finetune", "align", "pairs", "answers", "evaluate", "samples")
 """The first of these stages that a run has is its job type: what it was for."""
 

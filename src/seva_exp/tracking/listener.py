@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from seva_exp.core.printable import indented, printable
 from seva_exp.core.records import StageResult
 from seva_exp.core.redact import hide, without_secrets
 from seva_exp.core.spec import Json
@@ -144,7 +145,7 @@ class TrackingListener(Listener):
         self._sink.close(failed)
 
     def _say(self, text: str) -> None:
-        print(f"{self._sink.label}: {text}", file=sys.stderr, flush=True)
+        print(printable(f"{self._sink.label}: {indented(text)}"), file=sys.stderr, flush=True)
 
 
 def in_short(error: Exception) -> str:

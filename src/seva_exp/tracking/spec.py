@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from seva_exp.core.spec import BY_KIND, Spec, by_kind
+
+PROJECT_LENGTH, GROUP_LENGTH, TAG_LENGTH = 128, 128, 64
+"""Most characters of a project's, a group's (or run's) name, and of a tag: W&B takes no more."""
+PROJECT = re.compile(r"^[^/\\#?%:]+$")
+"""What W&B takes for a project's name (wandb 0.31, ``Settings.project``)."""
+Tag = Annotated[str, Field(min_length=1, max_length=TAG_LENGTH)]
 
 
 class NoTracker(Spec):
@@ -18,19 +26,21 @@ class NoTracker(Spec):
 class Tracked(Spec):
     """The options of every tracker."""
 
-    project: str = Field("seva_exp", min_length=1)
-    """Project that the runs are filed under."""
-    group: str | None = None
-    """Name under which runs are grouped; none: the sweep's name, where there is one."""
-    tags: tuple[str, ...] = ()
-    """Tags beside those of the run's own method, views and model."""
+    group: str | None = Field(None, min_length=1, max_length=GROUP_LENGTH)
+    """Name under which runs are grouped; none: the sweep's name, where there is one (W&B:
+    $WANDB_RUN_GROUP before that)."""
+    tags: tuple[Tag, ...] = ()
+    """Tags beside those of the run's own method, views and model; of 1 to 64 characters."""
 
 
 class WandbTracker(Tracked):
     """Mirror a run to Weights & Biases, or to files that ``wandb sync`` uploads later."""
 
     kind: Literal["wandb"] = "wandb"
-    entity: str | None = None
+    project: str | None = Field(None, max_length=PROJECT_LENGTH, pattern=PROJECT.pattern)
+    """Project that the runs are filed under, without any of ``/\\#?%:``; none: $WANDB_PROJECT, else
+    seva_exp."""
+    entity: str | None = Field(None, pattern=r"^[\w.-]+$")
     """W&B user or team; none takes the account's own (or $WANDB_ENTITY)."""
     mode: Literal["auto", "online", "offline"] = "auto"
     """``auto``: what $WANDB_MODE says, else online when a key is found and the host answers."""
@@ -42,6 +52,8 @@ class TrackioTracker(Tracked):
     """Mirror a run to trackio, a dashboard over SQLite files on this machine ($TRACKIO_DIR)."""
 
     kind: Literal["trackio"] = "trackio"
+    project: str = Field("seva_exp", min_length=1)
+    """Project that the runs are filed under."""
 
 
 _Union = NoTracker | WandbTracker | TrackioTracker
@@ -56,8 +68,6 @@ def in_sweep(tracker: AnyTracker, sweep: str) -> AnyTracker:
     """The tracker of one run of a sweep: its group is the sweep, where none was given."""
     if isinstance(tracker, NoTracker) or tracker.group is not None:
         return tracker
+    if isinstance(tracker, WandbTracker) and os.environ.get("WANDB_RUN_GROUP"):
+        return tracker
     return tracker.model_copy(update={"group": sweep[:GROUP_LENGTH]})
-
-
-GROUP_LENGTH = 128
-"""Characters in a group's name; W&B takes no more."""

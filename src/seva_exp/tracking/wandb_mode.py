@@ -14,6 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 from seva_exp.tracking.spec import WandbTracker
 
 Mode = Literal["online", "offline", "disabled"]
+_YES = ("1", "true", "yes", "on")
 CONNECT_SECONDS = 1.0
 """How long to wait for the W&B host before a run is tracked offline."""
 
@@ -23,6 +24,8 @@ def choose_mode(tracker: WandbTracker) -> tuple[Mode, str]:
     if tracker.mode == "offline":
         return "offline", "tracker.mode=offline"
     mode = os.environ.get("WANDB_MODE", "").lower() if tracker.mode == "auto" else "online"
+    if tracker.mode == "auto" and os.environ.get("WANDB_DISABLED", "").lower() in _YES:
+        return "disabled", "WANDB_DISABLED"
     if mode in ("offline", "dryrun"):
         return "offline", f"WANDB_MODE={mode}"
     if mode == "disabled":

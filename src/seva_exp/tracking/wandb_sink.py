@@ -7,7 +7,7 @@ import io
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from seva_exp.core.spec import Json
 from seva_exp.tracking.content import Gallery, StageFile, Table
 from seva_exp.tracking.listener import in_short
 from seva_exp.tracking.sink import Sink, TrackedRun
-from seva_exp.tracking.spec import WandbTracker
+from seva_exp.tracking.spec import GROUP_LENGTH, WandbTracker
 from seva_exp.tracking.wandb_mode import Mode, choose_mode, wandb_host
+from seva_exp.tracking.wandb_variables import project_of, refused, tags_of
 
 START_SECONDS = 15.0
 """How long the W&B host may take to open a run before the run is tracked offline."""
@@ -34,12 +35,13 @@ class WandbSink(Sink):
         self._tracker = tracker
         self._mode: Mode = "offline"
         self._run: Any = None
+        self._refused: dict[str, str] = {}
 
     def run_id(self, key: str) -> str:
         return (_of_an_agent() and os.environ.get("WANDB_RUN_ID")) or key[:16]
 
     def target(self) -> Json:
-        return {"project": self._tracker.project, "entity": self._tracker.entity}
+        return {"project": project_of(self._tracker), "entity": self._tracker.entity}
 
     def refused(self) -> str | None:
         self._mode, self._why = choose_mode(self._tracker)
@@ -47,6 +49,7 @@ class WandbSink(Sink):
 
     def open(self, run: TrackedRun) -> str:
         run_id = self.run_id(run.key)
+        self._refused = refused(os.environ)
         if self._mode == "online":
             try:
                 self._run = self._start(run, run_id)
@@ -55,7 +58,8 @@ class WandbSink(Sink):
                 _discard(run.dir, run_id)
         if self._run is None:
             self._run = self._start(run, run_id)
-        how = f"{self._mode}, run {run_id} ({self._why})"
+        why = [self._why, *(f"{name} is not used: {why}" for name, why in self._refused.items())]
+        how = f"{self._mode}, run {run_id} ({'; '.join(why)})"
         return f"{how}: {self._run.url}" if self._mode == "online" else f"{how}."
 
     @property
@@ -125,7 +129,7 @@ class WandbSink(Sink):
 
         tracker = self._tracker
         agent = _of_an_agent()
-        with _settled_environment(), contextlib.redirect_stderr(io.StringIO()):
+        with _settled_environment(self._refused), contextlib.redirect_stderr(io.StringIO()):
             # stderr: the login line ignores ``silent``
             settings = wandb.Settings(
                 silent=True,
@@ -143,13 +147,13 @@ class WandbSink(Sink):
                 x_save_requirements=False,
             )
             return wandb.init(
-                project=None if agent else tracker.project,
+                project=None if agent else project_of(tracker),
                 entity=None if agent else tracker.entity,
                 id=None if agent else run_id,
-                group=run.group or agent,
+                group=run.group or self._said("WANDB_RUN_GROUP") or agent,
                 job_type=run.job_type,
-                tags=run.tags or None,
-                name="_".join([run.name, *_suggested()]),
+                tags=tags_of(run.tags) or None,
+                name="_".join([self._named(run), *_suggested()])[:GROUP_LENGTH],
                 resume="allow",
                 mode=self._mode,
                 dir=run.dir,
@@ -157,6 +161,13 @@ class WandbSink(Sink):
                 reinit="create_new",
                 settings=settings,
             )
+
+    def _said(self, variable: str) -> str:
+        return "" if variable in self._refused else os.environ.get(variable, "")
+
+    def _named(self, run: TrackedRun) -> str:
+        """What a person named it, else $WANDB_NAME, else what it is made of."""
+        return run.name if run.config.get("name") else self._said("WANDB_NAME") or run.name
 
     @contextlib.contextmanager
     def _staged(self) -> Iterator[None]:
@@ -189,9 +200,9 @@ def _suggested() -> list[str]:
 
 
 @contextlib.contextmanager
-def _settled_environment() -> Iterator[None]:
+def _settled_environment(refused: Collection[str]) -> Iterator[None]:
     """The variables without those that wandb refuses, or that would have it report on itself."""
-    changes: dict[str, str | None] = {"WANDB_MODE": None}  # chosen already
+    changes: dict[str, str | None] = dict.fromkeys(["WANDB_MODE", *refused])  # chosen already
     if wandb_host() is None:
         changes["WANDB_BASE_URL"] = None
     if "WANDB_ERROR_REPORTING" not in os.environ:

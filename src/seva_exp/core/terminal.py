@@ -1,0 +1,88 @@
+"""A command's standard output and error: whatever is written there (by us, a library, a traceback)
+is ``printable``, and a reader that has gone (``| head``) ends nothing."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from seva_exp.core.printable import printable
+from seva_exp.core.redact import without_values
+
+
+class Terminal:
+    """A text stream of which everything but ``write`` and ``flush`` is as it was."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write it printably; how many characters it had."""
+        return self.write_as_it_is(printable(without_values(text)), len(text))
+
+    def writelines(self, lines: Any) -> None:
+        """Each as ``write`` does."""
+        for line in lines:
+            self.write(line)
+
+    def write_as_it_is(self, text: str, length: int | None = None) -> int:
+        """For what we write to steer the terminal: colours, a progress bar."""
+        try:
+            self.stream.write(text)
+        except BrokenPipeError:
+            self._leave()
+        return len(text) if length is None else length
+
+    def flush(self) -> None:
+        """Hand on what was written."""
+        try:
+            self.stream.flush()
+        except BrokenPipeError:
+            self._leave()
+
+    def _leave(self) -> None:
+        """From now on it goes nowhere, also what the interpreter flushes at its end."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.stream.fileno())
+        os.close(nowhere)
+
+
+class Raw:
+    """A stream's own view of itself where it is a ``Terminal``: writes are not changed."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self.write = terminal.write_as_it_is
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._terminal, name)
+
+
+def raw(stream: Any) -> Any:
+    """The stream as one writes colours or a progress bar to."""
+    return Raw(stream) if isinstance(stream, Terminal) else stream
+
+
+def settle_streams() -> None:
+    """Make this process's standard output and error such streams. What an encoding lacks is written
+    as its escape: a narrow one must not end a run."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+            setattr(sys, name, Terminal(stream))
+
+
+def command(main: Callable[[], int]) -> NoReturn:
+    """Run a command's ``main`` as the process that was called."""
+    settle_streams()
+    code = main()
+    if sys.stdout:
+        sys.stdout.flush()
+    sys.exit(code)
