@@ -36,7 +36,7 @@ class BadRow(ValueError):
         of_image: bool = False,
         left_out: bool = False,
     ) -> None:
-        detail, field = ends(one_line(detail)), ends(one_line(field))
+        detail, field = ends(one_line(detail), LONGEST_DETAIL), ends(one_line(field))
         where = f"field '{field}': " if field else ""
         super().__init__(f"{where}{reason}: {detail}")
         self.reason = reason

@@ -51,7 +51,7 @@ def reply_of(id: str, response: Response) -> Reply:
         choice = json_of(response)["choices"][0]
         text, reason = _text(choice["message"]["content"]), str(choice["finish_reason"])
     except (ValueError, LookupError, TypeError):
-        raise PassingFault(f"no chat completion came, but {one_line(response.text)}") from None
+        raise PassingFault(f"no chat completion came, but {server_words(response.text)}") from None
     if reason not in STOPS:
         raise Refusal(f"it ended the answer with finish_reason={reason}")
     return Reply(id, text.strip(), (), STOPS[reason])
@@ -90,7 +90,7 @@ def json_of(response: Response) -> Any:
 def error_text(response: Response) -> str:
     """The status and the server's own words, for a person."""
     if response.has_redirect_location:
-        place = one_line(response.headers["location"])
+        place = server_words(response.headers["location"])
         return f"HTTP {response.status_code}: it redirects to {place}, which is not followed"
     try:
         content: Any = json_of(response)
@@ -99,10 +99,10 @@ def error_text(response: Response) -> str:
     for key in ("error", "message", "detail"):  # {"error": {"message": ...}}, {"detail": ...}
         if isinstance(content, dict) and content.get(key):
             content = content[key]
-    return f"HTTP {response.status_code}: {one_line(content)}"
+    return f"HTTP {response.status_code}: {server_words(content)}"
 
 
-def one_line(value: object) -> str:
+def server_words(value: object) -> str:
     """A server's words on one line, cut; they can be printed."""
     try:
         whole = value if isinstance(value, str) else json.dumps(value)

@@ -20,8 +20,8 @@ from seva_exp.served.chat import (
     Refusal,
     error_text,
     json_of,
-    one_line,
     reply_of,
+    server_words,
 )
 
 CONNECT_SECONDS, LISTING_SECONDS, CHECK_SECONDS = 10.0, 20.0, 60.0
@@ -76,7 +76,7 @@ async def send(
 async def _bounded(reply: httpx2.Response) -> bytes:
     coding = reply.headers.get("content-encoding", "identity")
     if coding != "identity":
-        raise PassingFault(f"a reply compressed by {one_line(coding)}, which was not asked for")
+        raise PassingFault(f"a reply compressed by {server_words(coding)}, which was not asked for")
     parts, size = [], 0
     async for part in reply.aiter_raw():
         parts.append(part)
