@@ -74,12 +74,12 @@ def ask_all(
 
 
 def _said(query: Query, response: Response) -> Said:
-    from seva_exp.served.chat import Refusal, reply_of, tokens_of
+    from seva_exp.served.chat import Refusal, TooLong, reply_of, tokens_of
 
     try:
         reply = reply_of(query.key, response)
     except Refusal as refusal:
-        if response.status_code in OF_THE_QUESTION:
+        if isinstance(refusal, TooLong) or response.status_code in OF_THE_QUESTION:
             return Said(query, str(refusal), refused=True)
         raise
     return Said(query, reply.text, False, *tokens_of(response))

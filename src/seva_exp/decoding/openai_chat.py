@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from seva_exp.core.interfaces import AnswerEngine, ModelSource, Request
+from seva_exp.core.interfaces import TOO_LONG, AnswerEngine, ModelSource, Reply, Request
 from seva_exp.core.machine import Server
 from seva_exp.core.randomness import seed_for
 from seva_exp.decoding.spec import ServerGeneration
 
 if TYPE_CHECKING:
+    from httpx2 import Response
     from PIL.Image import Image
 
 SEED_BITS = 31
@@ -66,15 +67,24 @@ def server_engine(
 ) -> AnswerEngine:
     """The engine that asks ``server`` in the way of ``chat``."""
     from seva_exp.served.asking import Asking
-    from seva_exp.served.chat import reply_of
 
     return Asking(
         server,
         chat.body,
-        lambda request, response: reply_of(request.id, response),
+        _read,
         lambda request: f"sample {request.id}",
         warn,
     )
+
+
+def _read(request: Request, response: Response) -> Reply:
+    """What the server said; one question that does not fit its context ends nothing."""
+    from seva_exp.served.chat import TooLong, reply_of
+
+    try:
+        return reply_of(request.id, response)
+    except TooLong:
+        return Reply(request.id, "", (), TOO_LONG)
 
 
 def check(server: Server, generation: ServerGeneration, source: ModelSource) -> None:
