@@ -85,6 +85,9 @@ class Listener:
     def warned(self, text: str) -> None:
         """Something that a person should know and that does not stop the run."""
 
+    def noted(self, text: str) -> None:
+        """What a stage is about to do."""
+
     def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
         """A stage has nothing to work on."""
 
@@ -122,6 +125,10 @@ class Listeners(Listener):
     def warned(self, text: str) -> None:
         for listener in self._all:
             listener.warned(text)
+
+    def noted(self, text: str) -> None:
+        for listener in self._all:
+            listener.noted(text)
 
     def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
         for listener in self._all:
