@@ -48,6 +48,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if not comparison.runs:
         return _refuse("there is no finished run to compare.")
     print(markdown(comparison, given.metrics))
+    for line in comparison.findings:
+        print(f"\nwarning: {line}")
     print(f"\npage: {os.path.relpath(given.out)}")
     return 0
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from seva_exp.core.records import ALIGNED, BASE, CLEAN, Delta, Report, Score, StageResult
 from seva_exp.core.spec import Json
-from seva_exp.report.significance import arrow, label, verdict
+from seva_exp.report.significance import arrow, in_full, label, told, verdict
 from seva_exp.runs.events import Example, Listener, Outcome, Plan, PlannedStage
 
 EXAMPLES = 3
@@ -55,6 +55,10 @@ class Console(Listener):
         """Something to know."""
         say(f"{paint('red', 'note')}: {text}")
 
+    def noted(self, text: str) -> None:
+        """What a stage is about to do."""
+        say(paint("dim", f"  {text}"))
+
     def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
         """A stage has nothing to work on."""
         say(f"{stage.name}: {paint('red', 'skipped')}: {reason}")
@@ -71,9 +75,11 @@ class Console(Listener):
             say(f"  longest rows in tokens: {rows} (context: {metrics['context'] or 'unknown'})")
         for line in metrics.get("left_out", []):
             say(f"  left out: {line}")
+        for line in metrics.get("remarks", []):
+            say(f"  {line}")
 
     def finished(self, outcome: Outcome) -> None:
-        """Pairs, examples, scores, and where the report lies."""
+        """Pairs, examples, scores, what must be known of them, and where the report lies."""
         report = outcome.report
         say("")
         if report.pairs:
@@ -85,6 +91,8 @@ class Console(Listener):
             say(score_table(report.scores, report.final_deltas))
             if way := way_tables(report.scores):
                 say(f"\n{way}")
+        for finding in report.findings:
+            say(f"\n{paint('red', 'warning')}: {told(finding)}")
         folder = os.path.relpath(report.dir)
         say("")
         say(f"report: {folder}/report.html   numbers: {folder}/report.json")
@@ -242,5 +250,6 @@ def _value(score: Score) -> str:
 
 
 def _mark(delta: Delta) -> str:
-    word = verdict(delta).replace("not significant", "n.s.")
-    return {"better": paint("green", word), "worse": paint("red", word)}.get(word, word)
+    word = in_full(delta).replace("not significant", "n.s.")
+    style = {"better": "green", "worse": "red"}.get(verdict(delta))
+    return paint(style, word) if style else word
