@@ -21,7 +21,7 @@ from seva_exp.report.html import HtmlReport
 from seva_exp.training import DpoTraining
 from seva_exp.world import UNBIASED, draw, sample_scene
 
-from .generation.serving import Misbehaving, completion
+from .served.serving import Misbehaving, completion
 from .test_end_to_end import machine, small
 
 LONG = "What color is the circle? " * 200

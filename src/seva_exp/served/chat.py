@@ -22,7 +22,7 @@ STOPS = {"stop": "eos", "length": "length"}
 """finish_reason -> a reply's ``stop``."""
 PASSING = {408, 409, 429}
 """Statuses below 500 that may be another one at the next try."""
-LONGEST_SAID = 300
+LONGEST_MESSAGE = 300
 _TOO_LONG = re.compile(
     r"(maximum|model's) context length|context[ _](length|size|window)[\w ]*exceeded|"
     r"exceed\w*( the available| the)?[ _]context[ _](length|size|window)|"
@@ -50,15 +50,15 @@ class PassingFault(Exception):
 
 
 def reply_of(id: str, response: Response) -> Reply:
-    """What the server said; half a surrogate pair, which is no text, as U+FFFD. Raises Refusal or
+    """The server's reply; half a surrogate pair, which is no text, as U+FFFD. Raises Refusal or
     PassingFault where that is no answer."""
     status = response.status_code
     if not response.is_success and _TOO_LONG.search(response.text):
-        raise TooLong(said(response))
+        raise TooLong(error_text(response))
     if status in PASSING or status >= 500:
-        raise PassingFault(said(response), _retry_after(response))
+        raise PassingFault(error_text(response), _retry_after(response))
     if not response.is_success:
-        raise Refusal(said(response))
+        raise Refusal(error_text(response))
     try:
         choice = response.json()["choices"][0]
         text, reason = _text(choice["message"]["content"]), str(choice["finish_reason"])
@@ -80,7 +80,7 @@ def _text(content: Any) -> str:
 
 
 def tokens_of(response: Response) -> tuple[int, int]:
-    """How many tokens were sent and came back, by a reply that was read; 0 where it does not
+    """The numbers of tokens sent and received, by a reply that was read; 0 where it does not
     tell."""
     usage = response.json().get("usage")
     if not isinstance(usage, dict):
@@ -88,22 +88,22 @@ def tokens_of(response: Response) -> tuple[int, int]:
     return usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
 
 
-def said(response: Response) -> str:
+def error_text(response: Response) -> str:
     """The status and the server's own words, for a person."""
     try:
-        told: Any = response.json()
+        content: Any = response.json()
     except ValueError:
-        told = response.text
+        content = response.text
     for key in ("error", "message", "detail"):  # {"error": {"message": ...}}, {"detail": ...}
-        if isinstance(told, dict) and told.get(key):
-            told = told[key]
-    return f"HTTP {response.status_code}: {_shortened(told)}"
+        if isinstance(content, dict) and content.get(key):
+            content = content[key]
+    return f"HTTP {response.status_code}: {_shortened(content)}"
 
 
 def _shortened(value: object) -> str:
     words = whole_characters(value) if isinstance(value, str) else json.dumps(value)
     text = " ".join(words.split()).rstrip(" .")
-    return text if len(text) <= LONGEST_SAID else f"{text[:LONGEST_SAID]} ..."
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]} ..."
 
 
 def _retry_after(response: Response) -> float | None:

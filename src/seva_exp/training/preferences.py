@@ -11,8 +11,8 @@ from seva_exp.core.errors import StageError, UnusableText
 from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
 from seva_exp.core.records import Drop, ImageRef, Pair, Sample
 from seva_exp.inputs.images import image_size, load_image
-from seva_exp.inputs.views import Pictures, View
-from seva_exp.training.collate import Example, Preference, Reference
+from seva_exp.inputs.views import PartnerPictures, View
+from seva_exp.training.collate import FinetuneExample, Preference, ReferenceLogps
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class PairSet:
     root: Path
     views: Mapping[str, View] | None = None
     samples: Iterable[Sample] = ()
-    references: Sequence[Reference] = ()
+    references: Sequence[ReferenceLogps] = ()
 
 
 def preferences_of(
@@ -37,8 +37,8 @@ def preferences_of(
     are gone through only where a view takes partners from them."""
     pairs, root, views = pair_set.pairs, pair_set.root, pair_set.views
     mixes = any(view.mixes for view in (views or {}).values())
-    pictures = Pictures(pair_set.samples if mixes else ())
-    known: Sequence[Reference | None] = pair_set.references or [None] * len(pairs)
+    pictures = PartnerPictures(pair_set.samples if mixes else ())
+    known: Sequence[ReferenceLogps | None] = pair_set.references or [None] * len(pairs)
     shown = {name: view for name, view in (views or {}).items() if changes_picture(view)}
     names = [tuple(name for name in pair.views if name in shown) for pair in pairs]
     once = [
@@ -95,10 +95,10 @@ def changes_picture(view: View) -> bool:
 
 
 def shown_image(
-    vlm: VisionLanguageModel, view: View, pair: Pair, root: Path, pictures: Pictures
+    vlm: VisionLanguageModel, view: View, pair: Pair, root: Path, pictures: PartnerPictures
 ) -> EncodedImage:
-    """What ``view`` showed the model for this pair when the rejected answer was generated, made
-    anew from the view's seed."""
+    """The picture that ``view`` showed the model for this pair when the rejected answer was
+    generated, made anew from the view's seed."""
     sample = Sample(pair.sample_id, pair.image, pair.prompt)
     refs: list[ImageRef] = [pair.image, *view.partners(sample, pictures)]
     encoded = vlm.encode_image(view.picture(root, refs, pair.sample_id))
@@ -107,7 +107,7 @@ def shown_image(
 
 def examples_of(
     vlm: VisionLanguageModel, samples: Sequence[Sample], root: Path
-) -> tuple[list[Example], list[Drop]]:
+) -> tuple[list[FinetuneExample], list[Drop]]:
     """One example per sample, and as drops those whose response cannot be trained on. Raises
     StageError where a sample has no response."""
     found, dropped = [], []
@@ -121,5 +121,5 @@ def examples_of(
             continue
         load = partial(load_image, root, sample.image)
         size = partial(image_size, root, sample.image)
-        found.append(Example(sample.id, sample.prompt, load, response, size))
+        found.append(FinetuneExample(sample.id, sample.prompt, load, response, size))
     return found, dropped

@@ -75,7 +75,7 @@ def test_a_view_that_asks_some_has_the_same_shards(tmp_path):
     some = list(cut(file, lambda sample: sample.id.endswith("7")))
     whole = list(cut(file, everyone))
     assert [(s.offset, s.samples) for s in some] == [(s.offset, s.samples) for s in whole]
-    assert sum(s.asked for s in some) == 100
+    assert sum(s.to_answer for s in some) == 100
 
 
 def test_processes_share_the_shards_and_end_together(tmp_path):
@@ -146,6 +146,7 @@ def test_what_killed_processes_had_is_not_asked_again(tmp_path):
         "answers": 1000,
         "mean_tokens": 40.0,
         "cut_at_max_new_tokens": 0,
+        "empty": 0,
         "tokens_per_second": 250.0,
     }
 
@@ -159,9 +160,9 @@ def test_of_a_finished_shard_nothing_is_read_again(tmp_path):
     shards.finish(first, [])
     assert [shard.number for shard in shards.begin()] == [s.number for s in shards.all[1:]]
     assert first.number not in shards.before()
-    assert sum(map(len, shards.before().values())) == 80 - first.asked
+    assert sum(map(len, shards.before().values())) == 80 - first.to_answer
     shards.begin()
-    assert sum(map(len, shards.before().values())) == 80 - first.asked, "read once, kept once"
+    assert sum(map(len, shards.before().values())) == 80 - first.to_answer, "read once, kept once"
 
 
 def peak(work) -> int:

@@ -25,9 +25,9 @@ from seva_exp.inputs.views import View
 from seva_exp.models.context import answer_limit, context_of, encoded_within
 from seva_exp.preferences.pairs import Tally, grouped, make_pairs
 
+from ..preferences.stage import answer_all
 from .alone import by_id
 from .scenes import SHARED, SINGLE, request
-from .stage import answer_all
 
 LONG = "What color is the circle? " * 200
 HUGE = "what color is it " * 12_000
