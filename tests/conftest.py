@@ -24,7 +24,7 @@ for name in ("WANDB_API_KEY", "SEVA_EXP_STORE", "SEVA_EXP_DATA"):
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
-SMALL = ["data.samples=40", "benchmark.shapes.images=10", "tracker=none"]
+SMALL = ["data.samples=40", "benchmark.shapes.images=10", "tracker=none", "dpo.warmup_ratio=0"]
 """Overrides that cut a run short."""
 
 Cli = Callable[..., subprocess.CompletedProcess]

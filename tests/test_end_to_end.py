@@ -19,6 +19,7 @@ from seva_exp.data import FolderData, ShapesData
 from seva_exp.decoding import HfGeneration
 from seva_exp.experiment import run
 from seva_exp.runs.events import Listener
+from seva_exp.training import DpoTraining
 
 SAMPLES, IMAGES = 24, 6
 
@@ -27,6 +28,7 @@ def small(**changes) -> Experiment:
     values = {
         "aug": {"diffusion_noise": DiffusionNoise(step=600)},
         "data": ShapesData(samples=SAMPLES),
+        "dpo": DpoTraining(warmup_ratio=0.0),
         "benchmark": {"shapes": ShapesBenchmark(images=IMAGES)},
     }
     return Experiment(**(values | changes))
@@ -246,7 +248,7 @@ def test_damage_to_a_finished_artifact_is_seen_and_mended(tmp_path):
 
 SWEEP = (
     "-m +aug=diffusion_noise aug.diffusion_noise.step=600,800 dpo.beta=0.05,0.1 "
-    f"data.samples={SAMPLES} benchmark.shapes.images={IMAGES} tracker=none"
+    f"data.samples={SAMPLES} benchmark.shapes.images={IMAGES} tracker=none dpo.warmup_ratio=0"
 )
 
 
@@ -277,7 +279,8 @@ def test_a_sweep_computes_each_shared_stage_once(cli, tmp_path):
 
 RUN = [
     "+aug=diffusion_noise", "aug.diffusion_noise.step=600", f"data.samples={SAMPLES}",
-    f"benchmark.shapes.images={IMAGES}", "tracker=none", "machine.batch_size=4",
+    f"benchmark.shapes.images={IMAGES}", "tracker=none", "dpo.warmup_ratio=0",
+    "machine.batch_size=4",
 ]  # fmt: skip
 
 

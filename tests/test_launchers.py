@@ -31,7 +31,7 @@ LAUNCHERS = {
 HERE = ("local_joblib", "local_submitit", "local_ray")
 SWEEP = [
     "-m", "+aug=moco", "dpo.beta=0.05,0.2", "seed=0,1", "data.samples=40",
-    "benchmark.shapes.images=10", "tracker=none",
+    "benchmark.shapes.images=10", "tracker=none", "dpo.warmup_ratio=0",
 ]  # fmt: skip
 
 

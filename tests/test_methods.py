@@ -48,7 +48,7 @@ def small(**changes) -> Experiment:
     values = {
         "aug": {"diffusion_noise": DiffusionNoise(step=700)},
         "data": ShapesData(samples=24),
-        "dpo": DpoTraining(learning_rate=1e-3),
+        "dpo": DpoTraining(learning_rate=1e-3, warmup_ratio=0.0),
         "benchmark": {"shapes": ShapesBenchmark(images=3)},
     }
     return Experiment(**(values | changes))

@@ -49,7 +49,7 @@ def test_the_installed_wheel_runs_in_an_empty_folder(wheel, tmp_path):
     empty.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(site)}
     command = [sys.executable, str(site / "bin" / "seva-exp"), "+aug=diffusion_noise"]
-    short = ["data.samples=16", "benchmark.shapes.images=3", "tracker=none"]
+    short = ["data.samples=16", "benchmark.shapes.images=3", "tracker=none", "dpo.warmup_ratio=0"]
     done = subprocess.run(
         [*command, *short], cwd=empty, env=environment, capture_output=True, text=True, check=False
     )

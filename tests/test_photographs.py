@@ -11,7 +11,7 @@ import pytest
 import skimage
 from PIL import Image
 
-SMALL = ["benchmark.shapes.images=4", "tracker=none"]
+SMALL = ["benchmark.shapes.images=4", "tracker=none", "dpo.warmup_ratio=0"]
 PHOTOGRAPHS = sorted(
     file
     for file in (Path(skimage.__file__).parent / "data").iterdir()

@@ -21,7 +21,7 @@ from seva_exp.models import TinyModel
 
 SHORT = [
     "model=tiny", "data=shapes", "data.samples=24", "benchmark=shapes", "benchmark.shapes.images=4",
-    "tracker=none",
+    "tracker=none", "dpo.warmup_ratio=0",
 ]  # fmt: skip
 
 

@@ -10,7 +10,14 @@ import pytest
 import yaml
 
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-WORDS = ["-cn", "find_augmentation", "data.samples=24", "tracker=none", "hydra.sweeper.n_trials=3"]
+WORDS = [
+    "-cn",
+    "find_augmentation",
+    "data.samples=24",
+    "tracker=none",
+    "hydra.sweeper.n_trials=3",
+    "dpo.warmup_ratio=0",
+]
 
 
 def jobs(folder: Path) -> list[dict]:

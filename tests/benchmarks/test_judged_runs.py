@@ -215,7 +215,8 @@ def test_a_whole_run_with_a_judge_that_misbehaves_and_recovers(samples, tmp_path
         words = [
             "+aug=diffusion_noise", f"benchmark=[{','.join(JUDGED)},chartqa]", "judge=server",
             f"machine.judge.url={endpoint.url}", f"data_root={samples}", "judge.repeats=2",
-            "tracker=none", "data.samples=12", "machine.judge.api_key_env=A_KEY",
+            "tracker=none", "data.samples=12", "dpo.warmup_ratio=0",
+            "machine.judge.api_key_env=A_KEY",
         ]  # fmt: skip
         done = cli(*words)
         assert {head["Authorization"] for head in endpoint.headers} == {"Bearer sk-very-secret"}

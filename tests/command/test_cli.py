@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-SMALL = ["data.samples=40", "benchmark.shapes.images=10", "tracker=none"]
+SMALL = ["data.samples=40", "benchmark.shapes.images=10", "tracker=none", "dpo.warmup_ratio=0"]
 
 MISTAKES = [
     (["+aug=difusion_noise"], "Did you mean 'diffusion_noise'"),

@@ -21,7 +21,7 @@ from seva_exp.command.job import DONE, FAILED, Ended, Job
 from seva_exp.command.sweep import Sweep
 from seva_exp.core.paths import config_dir
 
-SMALL = ["data.samples=40", "benchmark.shapes.images=10", "tracker=none"]
+SMALL = ["data.samples=40", "benchmark.shapes.images=10", "tracker=none", "dpo.warmup_ratio=0"]
 
 
 def made(folder: Path) -> Counter[str]:

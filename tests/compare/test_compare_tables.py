@@ -183,6 +183,41 @@ def test_seeds_together_are_marked_only_if_each_shows_the_change(tmp_path):
     assert "*" not in cells(text, tests=True)[1], "the seeds disagree"
 
 
+def test_a_gain_that_is_bought_says_with_what(tmp_path):
+    folder = finished(tmp_path, 0, -3.0, p=1e-6)
+    [delta] = [d for d in json.loads((folder / "report.json").read_text())["deltas"][:1]]
+    recall = delta | {"metric": "recall", "better": "higher", "value": -9.0}
+    config = {"benchmark": {"b": {"kind": "shapes"}}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    rewritten(folder, deltas=[delta, recall])
+    del delta["price"]  # an older version's report
+    found = compared(folder)
+    [change] = next(row for row in found.changes if row).values()
+    assert change.verdict == "at a price"
+    assert "-3.0 * (at the price of recall)" in markdown(found)
+    rewritten(folder, deltas=[delta, recall | {"p": 0.6}])
+    assert "-3.0 * |" in table(folder)
+
+
+def test_results_that_are_none_are_told_beside_the_tables_and_on_the_page(tmp_path, capsys):
+    folders = [finished(tmp_path, seed, -1.0) for seed in range(2)]
+    void = {"kind": "adapter_unchanged", "text": "training <changed> nothing", "no_result": True}
+    stage = {"name": "align", "cached": False, "seconds": 1.0}
+    for seed, folder in enumerate(folders):
+        stages = [stage | {"key": f"k{seed}"}, stage | {"name": "evaluate.base.b", "key": "same"}]
+        shared = {"stage": "evaluate.base.b", "kind": "empty_answers", "text": "3 of 9 empty"}
+        findings = [void | {"stage": "align"}] * seed + [shared]
+        rewritten(folder, findings=findings, stages=stages)
+    assert main([*map(str, folders), "--out", str(tmp_path / "page.html")]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert said == [
+        "warning: run_seed=0, run_seed=1: evaluate.base.b: 3 of 9 empty",
+        "warning: run_seed=1: align: training <changed> nothing; there is no result",
+    ]
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "run_seed=1: align: training &lt;changed&gt; nothing; there is no result." in page
+
+
 def test_different_bases_stand_beside_their_groups(tmp_path):
     text = table(finished(tmp_path, 0, -1.0), finished(tmp_path, 1, -2.0, beta=0.5))
     assert cells(text) == ["25.0", "-1.0", "26.0", "-2.0"]

@@ -17,9 +17,15 @@ from seva_exp.core.records import PairCounts, Report
 from seva_exp.data import ShapesData
 from seva_exp.experiment.objective import check_objective, value_of
 from seva_exp.runs.reader import FinishedRun
+from seva_exp.training import DpoTraining
 
 SELECTION = ShapesBenchmark(images=8, split="selection")
-SMALL = Experiment(aug={"moco": Moco()}, data=ShapesData(samples=24), benchmark={"it": SELECTION})
+SMALL = Experiment(
+    aug={"moco": Moco()},
+    data=ShapesData(samples=24),
+    dpo=DpoTraining(warmup_ratio=0.0),
+    benchmark={"it": SELECTION},
+)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from seva_exp import Experiment, Machine, run
 from seva_exp.augment import DiffusionNoise
 from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.data import ShapesData
+from seva_exp.training import DpoTraining
 
 IMAGES = 10
 
@@ -20,6 +21,7 @@ def finished(tmp_path_factory, shared_store) -> Path:
     experiment = Experiment(
         aug={"diffusion_noise": DiffusionNoise(step=600)},
         data=ShapesData(samples=40),
+        dpo=DpoTraining(warmup_ratio=0.0),
         benchmark={"shapes": ShapesBenchmark(images=IMAGES)},
     )
     runs = tmp_path_factory.mktemp("second_opinion")

@@ -90,6 +90,35 @@ def test_the_first_views_reason_stands_for_the_sample_and_the_detail_tells_all()
     assert summary["removed_by_view"] == {"v": {"empty": 1}, "w": {"equal": 1}}
 
 
+@pytest.mark.parametrize("filters", [[], EQUAL])
+def test_an_empty_chosen_answer_makes_no_pair_and_an_empty_rejected_one_does(filters):
+    pairs, drops, summary = made(
+        {
+            "nothing": {"clean": "", "v": "a dog"},
+            "blanks": {"clean": " \n\u00a0", "v": "a dog"},
+            "bad": {"clean": "a cat", "v": ""},
+        },
+        filters,
+    )
+    assert [pair.sample_id for pair in pairs] == ["bad"]
+    assert [(d.sample_id, d.reason, d.detail) for d in drops] == [
+        ("nothing", "empty", "chosen"),
+        ("blanks", "empty", "chosen"),
+    ]
+    assert summary["dropped"] == {"empty": 2}
+
+
+@pytest.mark.parametrize("side", ["clean", "v"])
+def test_what_the_context_had_no_room_for_makes_no_pair_whatever_the_filters(side):
+    said = {view: [answer("s", view)] for view in ("clean", "v")}
+    said[side] = [answer("s", "cut off", stop="too_long")]
+    pairs, [drop], summary = paired([sample("s")], said["clean"], {"v": said["v"]}, [], 0)
+    assert not pairs and summary["dropped"] == {"too_long": 1}
+    assert (drop.reason, drop.detail) == (
+        "too_long", {"clean": "chosen", "v": "rejected"}[side]
+    )  # fmt: skip
+
+
 def test_filters_run_in_the_lists_order():
     texts = {f"{i}": {"clean": "a", "v": "a" if i % 2 else "b"} for i in range(20)}
     first, last = [EqualFilter(), DownSampleFilter(count=6)], DownSampleFilter(count=6)

@@ -16,7 +16,7 @@ from seva_exp.core.store import PARTS, Journal
 from seva_exp.data import ShapesData
 from seva_exp.inputs.views import View
 
-from ..served.serving import Misbehaving, slow, status
+from ..served.serving import Misbehaving, completion, reply, slow, status
 from ..served.test_server import GENERATION, N, short_waits  # noqa: F401
 from .stage import answer_all
 
@@ -62,7 +62,69 @@ def test_answers_are_in_the_samples_order_and_have_no_tokens(world, tmp_path):
         answers, summary = answered(endpoint, world, tmp_path / "a", concurrency=5)
     assert [answer.sample_id for answer in answers] == [sample.id for sample in world[0]]
     assert {answer.tokens for answer in answers} == {()}
-    assert summary == {"answers": N, "cut_at_max_new_tokens": 0}
+    assert summary == {"answers": N, "cut_at_max_new_tokens": 0, "empty": 0}
+
+
+SURROGATES = (
+    ("re\ud83d", "re\ufffd"),
+    ("\udc4d up", "\ufffd up"),
+    ("\ud83d\udc4d up", "\U0001f44d up"),
+)
+
+
+@pytest.mark.parametrize(("sent", "kept"), SURROGATES)
+def test_half_a_character_in_a_reply_is_replaced_and_told_and_the_others_are_kept(
+    world, tmp_path, sent, kept
+):
+    with Misbehaving({4: reply(completion(sent))}) as endpoint:
+        answers, summary = answered(endpoint, world, tmp_path / "a", concurrency=1)
+    assert answers[4].text == kept
+    broken = "\ufffd" in kept
+    assert summary.get("with_broken_characters", 0) == broken
+    named = [line.split(":")[0] for line in summary.get("remarks", [])]
+    assert named == [answers[4].sample_id] * broken
+    assert len(answers) == len({answer.text for answer in answers}) == N
+
+
+def test_half_a_character_in_a_refusal_can_be_told(world, tmp_path):
+    refused = Misbehaving({0: status(400, "no \ud83d")})
+    with refused as endpoint, pytest.raises(StageError) as caught:
+        answered(endpoint, world, tmp_path / "a", concurrency=1)
+    assert "no \ufffd" in str(caught.value).encode().decode()
+
+
+def test_empty_replies_are_counted(world, tmp_path):
+    with Misbehaving({2: reply(completion(" \n")), 5: reply(completion(None))}) as endpoint:
+        answers, summary = answered(endpoint, world, tmp_path / "a", concurrency=1)
+    assert (summary["answers"], summary["empty"]) == (N, 2)
+    assert [number for number, answer in enumerate(answers) if not answer.text] == [2, 5]
+
+
+TOO_LONG_SAID = {
+    "vLLM": (400, "This model's maximum context length is 4096 tokens. However, you requested 4609 "
+             "tokens (4097 in the messages, 512 in the completion)."),
+    "vLLM, of old": (400, "max_tokens must be at least 1, got -186."),
+    "SGLang": (400, "The input (5000 tokens) is longer than the model's context length (4096)."),
+    "llama.cpp": (400, "the request exceeds the available context size, try increasing it"),
+    "llama.cpp, 500": (500, "Context size has been exceeded."),
+    "TGI": (422, "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOO_LONG_SAID)
+def test_a_server_s_own_limit_leaves_out_the_sample_and_no_other(world, tmp_path, name):
+    with Misbehaving({3: status(*TOO_LONG_SAID[name])}) as endpoint:
+        answers, summary = answered(endpoint, world, tmp_path / "a", concurrency=1)
+        assert len(endpoint.asked) == N, "it is not asked again"
+    assert [answer.stop == "too_long" for answer in answers].index(True) == 3
+    assert (summary["too_long"], summary["empty"]) == (1, 0)
+    assert summary["left_out"][0].startswith(f"{answers[3].sample_id}: too_long")
+
+
+@pytest.mark.parametrize("said", ["the context is unclear", "no such model", "image too large"])
+def test_another_refusal_is_none_of_length(world, tmp_path, said):
+    with Misbehaving({3: status(400, said)}) as endpoint, pytest.raises(StageError, match=said):
+        answered(endpoint, world, tmp_path / "a", concurrency=1)
 
 
 @pytest.mark.parametrize("how", ["refused", "Ctrl-C"])

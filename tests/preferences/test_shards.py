@@ -75,7 +75,7 @@ def test_a_view_that_asks_some_has_the_same_shards(tmp_path):
     some = list(cut(file, lambda sample: sample.id.endswith("7")))
     whole = list(cut(file, everyone))
     assert [(s.offset, s.samples) for s in some] == [(s.offset, s.samples) for s in whole]
-    assert sum(s.asked for s in some) == 100
+    assert sum(s.questions for s in some) == 100
 
 
 def test_processes_share_the_shards_and_end_together(tmp_path):
@@ -87,7 +87,7 @@ def test_processes_share_the_shards_and_end_together(tmp_path):
         order.append([shard.number for shard in taken])
         assert len(order) <= len(left), "none is taken twice"
         first, last = shards.read(taken[0])[0].id, shards.read(taken[-1])[-1].id
-        assert shards.told(rank).endswith(f"from {first} to {last}")
+        assert shards.work_of(rank).endswith(f"from {first} to {last}")
     assert [number for numbers in order for number in numbers] == [s.number for s in left]
     assert len(order[0]) > 2, "many at once, so that the engine can fill its batches"
     assert [len(numbers) for numbers in order[-3:]] == [1, 1, 1]
@@ -146,6 +146,7 @@ def test_what_killed_processes_had_is_not_asked_again(tmp_path):
         "answers": 1000,
         "mean_tokens": 40.0,
         "cut_at_max_new_tokens": 0,
+        "empty": 0,
         "tokens_per_second": 250.0,
     }
 
@@ -159,9 +160,9 @@ def test_of_a_finished_shard_nothing_is_read_again(tmp_path):
     shards.finish(first, [])
     assert [shard.number for shard in shards.begin()] == [s.number for s in shards.all[1:]]
     assert first.number not in shards.before()
-    assert sum(map(len, shards.before().values())) == 80 - first.asked
+    assert sum(map(len, shards.before().values())) == 80 - first.questions
     shards.begin()
-    assert sum(map(len, shards.before().values())) == 80 - first.asked, "read once, kept once"
+    assert sum(map(len, shards.before().values())) == 80 - first.questions, "read once, kept once"
 
 
 def peak(work) -> int:

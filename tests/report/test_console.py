@@ -9,9 +9,18 @@ from dataclasses import replace
 import pytest
 
 from seva_exp.core.progress import progress
-from seva_exp.core.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
+from seva_exp.core.records import (
+    Delta,
+    Finding,
+    ImageRef,
+    Pair,
+    PairCounts,
+    Report,
+    Score,
+    StageResult,
+)
 from seva_exp.report.console import Console, example_text, pair_line, score_table
-from seva_exp.runs.events import PairExample
+from seva_exp.runs.events import Outcome, PairExample, Plan
 
 
 def score(model: str, value: float, better: str = "higher") -> Score:
@@ -39,6 +48,39 @@ def test_a_row_tells_base_aligned_delta_and_verdict(value, p, better, word):
     assert row.endswith(word)
     assert "p1" in text
     assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_a_gain_at_a_price_says_which():
+    scores = [score("base", 50, "lower"), score("aligned", 40, "lower")]
+    delta = Delta("b", "all", "accuracy", -10, -11, -9, 0.01, "lower", price=("recall", "words"))
+    row = score_table(scores, [delta]).splitlines()[-1]
+    assert row.endswith("better, at the price of recall and words")
+
+
+def test_what_must_be_known_of_the_numbers_is_told_last(capsys, tmp_path):
+    one = Finding("align", "adapter_unchanged", "training changed nothing", True)
+    two = Finding("evaluate.aligned.b", "empty_answers", "3 of 9 answers are empty")
+    report = Report("k", "n", 0, str(tmp_path), (), None, (score("base", 51),), findings=(one, two))
+    Console().finished(Outcome(Plan("k", "n", 0, {}, (), (), tmp_path), report))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert lines[-3:-1] == [
+        "warning: align: training changed nothing; there is no result",
+        "warning: evaluate.aligned.b: 3 of 9 answers are empty",
+    ]
+    assert lines[-1].startswith("report: ")
+
+
+def test_samples_that_are_left_out_and_what_was_changed_in_answers_are_named(capsys):
+    Console().stage_finished(
+        StageResult("answers.clean", "k", False, 1.0),
+        {"answers": 9, "empty": 2, "too_long": 1, "left_out": ["s4: too_long (no room)"],
+         "remarks": ["s2: what was no text"]},
+    )  # fmt: skip
+    assert capsys.readouterr().out.splitlines() == [
+        "answers.clean: 1.0 s  (answers 9, empty 2, too long 1)",
+        "  left out: s4: too_long (no room)",
+        "  s2: what was no text",
+    ]
 
 
 def test_scores_without_a_second_model_are_shown_alone():

@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from seva_exp.core.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
+from seva_exp.core.records import (
+    Delta,
+    Finding,
+    ImageRef,
+    Pair,
+    PairCounts,
+    Report,
+    Score,
+    StageResult,
+)
 from seva_exp.inputs.images import open_image
 from seva_exp.report.gallery import marked, picture
 from seva_exp.report.html import FILES, HtmlReport, command, curves, made_with, render
@@ -243,6 +252,33 @@ def test_verdicts(tmp_path: Path, value: float, p: float, better: str, word: str
     parsed = parse(render(an_outcome(tmp_path, (delta,))))
     classes = [attrs.get("class") or "" for tag, attrs in parsed.tags if tag == "tr"]
     assert word.replace(" ", "-") in classes
+
+
+def test_a_gain_at_a_price_is_told_as_such(tmp_path: Path) -> None:
+    bought = replace(a_delta(-1, 0.01, "lower", "CHAIRi"), price=("recall", "words"))
+    deltas = (bought, a_delta(-2, 0.01, "higher", "recall"), a_delta(1, 0.01, "higher", "f1"))
+    parsed = parse(render(an_outcome(tmp_path, deltas)))
+    assert "1 of 3 scores is better, 1 is better at a price and 1 is worse." in parsed.text
+    assert "CHAIRi fell by 1.0 (better, at the price of recall and words)" in parsed.text
+    assert "✓ better, at the price" not in parsed.text
+    classes = [attrs.get("class") or "" for tag, attrs in parsed.tags if tag == "tr"]
+    assert "at-a-price" in classes
+    alone = parse(render(an_outcome(tmp_path, deltas[:1]))).text
+    assert "After training, 1 of 1 score is better at a price." in alone
+
+
+def test_a_result_that_is_none_is_the_headline_and_every_finding_is_told(tmp_path: Path) -> None:
+    found = (
+        Finding(EVIL, "empty_answers", f"3 of 9 answers are {EVIL}"),
+        Finding("align", "adapter_unchanged", "training changed nothing", True),
+    )
+    outcome = an_outcome(tmp_path, (a_delta(-1, 0.01, "lower"),))
+    parsed = parse(render(replace(outcome, report=replace(outcome.report, findings=found))))
+    assert "There is no result of align: training changed nothing." in parsed.text
+    assert f"{EVIL}: 3 of 9 answers are {EVIL}." in parsed.text
+    assert "align: training changed nothing; there is no result." in parsed.text
+    assert not [tag for tag, _ in parsed.tags if tag == "script"]
+    assert "There is no result" not in parse(render(outcome)).text
 
 
 def test_the_headline_says_what_changed(tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ from seva_exp.data import ShapesData
 from seva_exp.experiment.objective import value_of
 from seva_exp.runs.links import followed
 from seva_exp.runs.reader import FinishedRun
+from seva_exp.training import DpoTraining
 
 SMALL = Experiment(
     aug={"moco": Moco()},
     data=ShapesData(samples=24),
+    dpo=DpoTraining(warmup_ratio=0.0),
     benchmark={"shapes": ShapesBenchmark(images=4)},
 )
 

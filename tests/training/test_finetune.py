@@ -56,7 +56,7 @@ def tuned(work: Path, pictures: Path, spec: SftTraining, n: int = 6, start=None,
 
 def token_mean(vlm, pictures: Path, n: int = 6) -> float:
     """One sequence at a time."""
-    examples = examples_of(vlm, samples(pictures, n), pictures)
+    examples, _ = examples_of(vlm, samples(pictures, n), pictures)
     rows = [Preference(e.id, e.prompt, e.load, e.response, ()) for e in examples]
     total = sum(logprob(vlm, row, row.chosen) for row in rows)
     return -total / sum(len(row.chosen) for row in rows)
@@ -86,7 +86,7 @@ def test_a_step_does_not_depend_on_its_micro_batches(pictures, tmp_path):
 
 def test_only_response_tokens_are_labelled(pictures):
     vlm = tiny()
-    examples = examples_of(vlm, samples(pictures, 3), pictures)
+    examples, _ = examples_of(vlm, samples(pictures, 3), pictures)
     batch = ExampleCollator(vlm, examples)([{"row": i} for i in range(3)])
     assert set(batch) == {"input_ids", "attention_mask", "labels", "pixel_values"}
     for row, example in enumerate(examples):

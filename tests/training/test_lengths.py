@@ -19,7 +19,7 @@ from seva_exp.training.collate import PreferenceCollator
 from seva_exp.training.finetune import fine_tune
 from seva_exp.training.lengths import check_lengths, lengths
 from seva_exp.training.preferences import PairSet
-from seva_exp.training.reference import score_reference
+from seva_exp.training.reference import read_reference, score_reference
 
 from .test_finetune import RECIPE, samples
 from .test_preferences import pair_of
@@ -85,18 +85,48 @@ def test_a_row_that_just_fits_is_taken_and_a_longer_one_refused(vlm):
             check_lengths(vlm, longer, "align")
 
 
-def test_the_stages_refuse_before_any_training(vlm, tmp_path, monkeypatch):
+def test_what_does_not_fit_is_left_out_by_name_and_the_rest_is_trained_on(tmp_path):
     made = samples(saved(tmp_path), 2)
     long = replace(made[1], response="a red star " * 300)
-    place = placement(tmp_path / "work")
-    with pytest.raises(StageError, match=r"finetune: 1 of 2 rows.*: s1 "):
-        fine_tune(job(vlm, RECIPE, place), [made[0], long], tmp_path)
+    summary = fine_tune(job(tiny(), RECIPE, placement(tmp_path / "sft")), [made[0], long], tmp_path)
+    assert (summary["samples"], summary["dropped"]) == (1, {"too_long": 1})
+    [line] = summary["left_out"]
+    assert line.startswith("s1: too_long (36 image + ")
     pairs = [pair_of(made[0]), replace(pair_of(made[1]), chosen="a red star " * 300)]
+    place = placement(tmp_path / "reference")
+    summary = score_reference(tiny(), PairSet(pairs, tmp_path), "auto", place)
+    assert (summary["preferences"], summary["dropped"]) == (1, {"too_long": 1})
+    assert summary["tokens_longest"] < 512
+    assert list(read_reference(place.work)) == ["s0"]
+
+
+def test_alignment_refuses_what_the_reference_stage_would_have_left_out(vlm, tmp_path):
+    made = samples(saved(tmp_path), 2)
+    pairs = [pair_of(made[0]), replace(pair_of(made[1]), chosen="a red star " * 300)]
+    place = placement(tmp_path / "work")
     with pytest.raises(StageError, match=r"align: 1 of 2 rows.*: s1 "):
         align(job(vlm, DpoTraining(), place), PairSet(pairs, tmp_path))
-    with pytest.raises(StageError, match=r"reference: 1 of 2 rows.*: s1 "):
-        score_reference(vlm, PairSet(pairs, tmp_path), "auto", place)
+    with pytest.raises(StageError, match=r"reference: 1 of 1 rows.*: s1 "):
+        score_reference(vlm, PairSet(pairs[1:], tmp_path), "auto", place)
     assert not list(place.work.iterdir())
+
+
+def test_an_answer_that_spells_out_the_image_token_is_left_out_by_name(tmp_path):
+    """A server's: its text is all that is known of it."""
+    made = samples(saved(tmp_path), 2)
+    for one, side in (("chosen", "<image> red"), ("rejected", ("The tag is <image>.",))):
+        pairs = [pair_of(made[0]), replace(pair_of(made[1]), **{one: side})]
+        place = placement(tmp_path / one)
+        summary = score_reference(tiny(), PairSet(pairs, tmp_path), "auto", place)
+        assert (summary["preferences"], summary["dropped"]) == (1, {"image_token": 1})
+        [line] = summary["left_out"]
+        assert line.startswith("s1: image_token (The answer ")
+        assert list(read_reference(place.work)) == ["s0"]
+    with pytest.raises(StageError, match=r"reference: no answer can be trained on.*image token"):
+        score_reference(tiny(), PairSet(pairs[1:], tmp_path), "auto", place)
+    sft = [made[0], replace(made[1], response="an <image>")]
+    done = fine_tune(job(tiny(), RECIPE, placement(tmp_path / "sft")), sft, tmp_path)
+    assert (done["samples"], done["dropped"]) == (1, {"image_token": 1})
 
 
 def test_a_view_s_picture_may_be_longer_than_the_clean_one(vlm, monkeypatch):

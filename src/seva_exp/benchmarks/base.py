@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from seva_exp.benchmarks.describe import Mode
+from seva_exp.benchmarks.guards import Guards
 from seva_exp.benchmarks.judging import Judging
 from seva_exp.benchmarks.question import Question
 from seva_exp.core.randomness import seed_for
@@ -77,6 +78,8 @@ class Benchmark(Mode):
     description of the picture (``describe_and_respond``). ``root`` is the data root, where a run
     reads official files; a benchmark that makes its questions needs none."""
 
+    guards: ClassVar[Guards] = {}
+    """What its metrics can be bought with."""
     needs_judge: ClassVar[bool] = False
     """Whether a judge scores its answers: without one there are no scores."""
 

@@ -17,7 +17,13 @@ from seva_exp.benchmarks.base import Metric
 from seva_exp.benchmarks.coco_objects import Objects, read_synonyms
 from seva_exp.benchmarks.coco_published import PublishedObjects
 from seva_exp.benchmarks.files import BenchmarkFiles, indexed
-from seva_exp.benchmarks.mentions import DESCRIBE, mention_counts, mention_metrics
+from seva_exp.benchmarks.guards import Guards
+from seva_exp.benchmarks.mentions import (
+    DESCRIBE,
+    MENTION_GUARDS,
+    mention_counts,
+    mention_metrics,
+)
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored
 from seva_exp.core.errors import InputError
 from seva_exp.core.randomness import python_rng
@@ -51,6 +57,7 @@ class ChairBenchmark(Official):
     rules: ClassVar[Mapping[str, Rule]] = dict.fromkeys(READERS, chair)
     placeholders = ()
 
+    guards: ClassVar[Guards] = MENTION_GUARDS
     kind: Literal["chair"] = "chair"
     images: int = Field(500, ge=1)
     """Pictures that are drawn; papers take 500."""

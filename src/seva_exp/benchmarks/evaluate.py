@@ -17,10 +17,18 @@ from typing import Any
 from seva_exp.benchmarks.base import Benchmark, Question
 from seva_exp.benchmarks.describe import DescribeAndRespond, Description
 from seva_exp.benchmarks.statistics import scores
-from seva_exp.core.interfaces import AnswerEngine, Placement, Reply, Request
+from seva_exp.core.errors import StageError
+from seva_exp.core.interfaces import TOO_LONG, AnswerEngine, Placement, Reply, Request
 from seva_exp.core.records import Prediction, Score, from_json, write_jsonl
 from seva_exp.core.spec import Json
 from seva_exp.core.store import PARTS, Journal, read_journal
+from seva_exp.core.texts import is_empty
+
+MOST_TOO_LONG = 0.05
+"""Share of a benchmark's questions that may not fit the model's context; with more it is refused,
+as soon as they are seen."""
+TOLD = 20
+"""Questions that a summary names."""
 
 
 def ask(
@@ -49,7 +57,8 @@ def ask(
 
     def record(reply: Reply) -> Prediction:
         # Scoring sees the benchmark's own question, not the one that the model got.
-        return replace(benchmark.predict(scored[reply.id], reply.text), prompt=prompts[reply.id])
+        found = benchmark.predict(scored[reply.id], reply.text)
+        return replace(found, prompt=prompts[reply.id], stop=reply.stop)
 
     return asking.run(sent, len(questions), record, "sample_id", "question")
 
@@ -70,11 +79,33 @@ def conclude(
         summary |= {"descriptions": len(described), "descriptions_cut_at_max_new_tokens": cut}
     found = {row["sample_id"]: row for row in rows if "sample_id" in row}
     predictions = [from_json(Prediction, found[question.id]) for question in questions]
+    summary |= _counted(predictions)
+    refuse_too_long(f"evaluate.{model}.{name}", summary.get(TOO_LONG, 0), len(questions))
     write_jsonl(work / "predictions.jsonl", predictions)
     protocol = benchmark.protocol_name
     return summary, scores(
         benchmark.metrics, predictions, model=model, benchmark=name, protocol=protocol
     )
+
+
+def _counted(predictions: Sequence[Prediction]) -> Json:
+    """Of all answers: those of nothing, and the questions that the model's context has no room for,
+    whose answers count as the protocol's rule counts such an answer."""
+    too_long = [p.sample_id for p in predictions if p.stop == TOO_LONG]
+    empty = sum(p.stop != TOO_LONG and is_empty(p.text) for p in predictions)
+    told = [f"{id}: {TOO_LONG} (counted as unanswered)" for id in too_long[:TOLD]]
+    return {"empty": empty} | ({TOO_LONG: len(too_long), "left_out": told} if told else {})
+
+
+def refuse_too_long(label: str, too_long: int, questions: int) -> None:
+    """Raises StageError where more of a benchmark's questions do not fit the model's context than
+    a score may rest on."""
+    if too_long > MOST_TOO_LONG * questions:
+        raise StageError(
+            f"{label}: {too_long} of {questions} questions or more do not fit the model's context, "
+            f"more than {MOST_TOO_LONG:.0%}: no score can rest on this. Take a model with a longer "
+            "context or smaller pictures (model.max_pixels), or leave the benchmark out."
+        )
 
 
 def _describe(
@@ -123,9 +154,12 @@ class _Asking:
         number of all processes' questions."""
         done = {row[id_name] for row in self.rows if id_name in row}
         todo = [_request(question) for question in questions if question.id not in done]
+        too_long = sum(r["stop"] == TOO_LONG for r in self.rows if id_name in r and "stop" in r)
         with self._progress(self._label, total, unit) as meter:
             meter.update(len(questions) - len(todo))
             for replies in self._engine().run(todo) if todo else ():
+                too_long += sum(reply.stop == TOO_LONG for reply in replies)
+                refuse_too_long(self._label, too_long, total)
                 rows = [asdict(record(reply)) for reply in replies]
                 self._journal.append(rows)
                 self.rows += rows

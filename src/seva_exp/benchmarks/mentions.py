@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from seva_exp.benchmarks.base import Better, Formula, Metric, ratio
+from seva_exp.benchmarks.guards import Guards
 
 DESCRIBE = "describe"
 """The type of the questions that ask for a description."""
+
+
+MENTION_GUARDS: Guards = dict.fromkeys(("chair_i", "chair_s"), ("recall", "words"))
+"""A model that says less makes up less."""
 
 
 def mention_counts(
@@ -28,7 +33,7 @@ def mention_counts(
 
 
 def mention_metrics(split: str) -> list[Metric]:
-    """A model that says less makes up less: recall and length stand beside."""
+    """CHAIRi and CHAIRs, with recall and length beside them (``MENTION_GUARDS``)."""
 
     def described(name: str, formula: Formula, better: Better, share: bool = True) -> Metric:
         return Metric(split, name, formula, ((DESCRIBE,),), better, share=share)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Totals, Values, accuracy, ratio
 from seva_exp.benchmarks.files import BenchmarkFiles, columns
+from seva_exp.benchmarks.guards import Guards
 from seva_exp.benchmarks.official import UNPARSED, Item, Official, Rule, Scored
 from seva_exp.benchmarks.yes_no import exact, first_sentence, one_of_both
 from seva_exp.core.spec import Json
@@ -73,6 +74,10 @@ class PopeBenchmark(Official):
         "one_of_both": partial(scored, one_of_both),
     }
 
+    guards: ClassVar[Guards] = {
+        "precision": ("recall", "unparsed"),
+        "recall": ("precision", "unparsed"),
+    }
     kind: Literal["pope"] = "pope"
 
     def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:

@@ -13,7 +13,7 @@ from seva_exp.benchmarks.judging import Query
 from seva_exp.core.files import write_whole
 from seva_exp.core.machine import JudgeServer
 from seva_exp.core.spec import canonical
-from seva_exp.served.chat import Refusal, reply_of, tokens_of
+from seva_exp.served.chat import Refusal, TooLong, reply_of, tokens_of
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -77,7 +77,7 @@ def _judge_reply(query: Query, response: Response) -> JudgeReply:
     try:
         reply = reply_of(query.key, response)
     except Refusal as refusal:
-        if response.status_code in OF_THE_QUESTION:
+        if isinstance(refusal, TooLong) or response.status_code in OF_THE_QUESTION:
             return JudgeReply(query, str(refusal), refused=True)
         raise
     return JudgeReply(query, reply.text, False, *tokens_of(response))

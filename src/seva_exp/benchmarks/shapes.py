@@ -19,7 +19,13 @@ from pydantic import Field
 
 from seva_exp.benchmarks.base import Benchmark, Metric, Question, accuracy, ratio
 from seva_exp.benchmarks.describe import DescribeAndRespond
-from seva_exp.benchmarks.mentions import DESCRIBE, mention_counts, mention_metrics
+from seva_exp.benchmarks.guards import Guards
+from seva_exp.benchmarks.mentions import (
+    DESCRIBE,
+    MENTION_GUARDS,
+    mention_counts,
+    mention_metrics,
+)
 from seva_exp.benchmarks.question import Scored
 from seva_exp.core.randomness import python_rng
 from seva_exp.core.records import Prediction
@@ -55,6 +61,7 @@ class ShapesBenchmark(Benchmark):
     """A plain prompt and a layout that the embedded model was trained on. Careful prompts and the
     layout on one line gave the same scores."""
 
+    guards: ClassVar[Guards] = MENTION_GUARDS
     kind: Literal["shapes"] = "shapes"
     images: int = Field(400, ge=1)
     """Pictures; each has 6 existence questions, up to 6 visual ones and one description."""
@@ -163,6 +170,7 @@ def existence_counts(target: str, text: str) -> Scored:
         "yes": float(answer == "yes"),
         "twice_hits": 2 * hit,
         "f1_below": float(answer == "yes") + float(target == "yes"),
+        "unparsed": float(not answer),
     }
     return Scored(answer, correct, counts)
 

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Question, ratio
 from seva_exp.benchmarks.files import BenchmarkFiles, FileRow, indexed
+from seva_exp.benchmarks.guards import Guards
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.official import Item, Official, Rule
 from seva_exp.benchmarks.question import Scored
@@ -151,6 +152,7 @@ class ShrBenchmark(Official):
     placeholders = ()
     needs_judge = True
 
+    guards: ClassVar[Guards] = {"shr": ("sentences", "words")}
     kind: Literal["shr"] = "shr"
 
     def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:

@@ -158,6 +158,8 @@ class Command:
         comparison, _ = write_comparison(sweep.runs, page, missing=missing)
         if comparison.runs:
             say(f"comparison: {os.path.relpath(page)}")
+        for line in comparison.findings:
+            say(f"  warning: {line}")
 
 
 _CALLED: Command | None = None

@@ -49,6 +49,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if not comparison.runs:
         return _refuse("there is no finished run to compare.")
     print(markdown(comparison, options.metrics))
+    for line in comparison.findings:
+        print(f"\nwarning: {line}")
     print(f"\npage: {os.path.relpath(options.out)}")
     return 0
 

@@ -66,9 +66,9 @@ def _scores() -> Json:
         "type": "nominal",
         "legend": None,
         "scale": {
-            "domain": ["better", "worse", "changed", "not significant", "base"],
+            "domain": ["better", "at a price", "worse", "changed", "not significant", "base"],
             "range": [
-                *("var(--accent)", "var(--bad)", "var(--ink)"),
+                *("var(--accent)", "var(--ink)", "var(--bad)", "var(--ink)"),
                 *("var(--idle)", "var(--soft)"),
             ],
         },

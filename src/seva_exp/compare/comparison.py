@@ -10,7 +10,8 @@ from seva_exp.compare.deltas import Column, CorrectedDelta, Measured, changes, c
 from seva_exp.compare.differences import Value, differing, in_words, short_names
 from seva_exp.compare.runs import ComparedRun, distinct_names, groups
 from seva_exp.compare.variants import Variant, variants
-from seva_exp.core.records import ALIGNED, BASE
+from seva_exp.core.records import ALIGNED, BASE, Finding
+from seva_exp.report.significance import finding_text
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,18 @@ class Comparison:
             if len(several) == 1 and (value := several.pop()) is not None:
                 found[self.short[name]] = value
         return found
+
+    @property
+    def findings(self) -> list[str]:
+        """What must be known before the numbers, a line each: of which runs, of which stage. What
+        runs share (a base's evaluation) is told once."""
+        found: dict[tuple[str, str], tuple[Finding, list[str]]] = {}
+        for i in self.finals:
+            run = self.models[i].run
+            for one in run.report.findings:
+                same = run.key(one.stage), one.kind
+                found.setdefault(same, (one, []))[1].append(self.names[i])
+        return [f"{', '.join(names)}: {finding_text(one)}" for one, names in found.values()]
 
     @property
     def finals(self) -> list[int]:

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from seva_exp.benchmarks.guards import priced
 from seva_exp.compare.runs import ComparedRun
 from seva_exp.core.errors import InputError
 from seva_exp.core.records import ALIGNED, BASE, Delta, Prediction, Score
-from seva_exp.report.significance import arrow, label, verdict
+from seva_exp.report.significance import Verdict, arrow, in_full, label, verdict
 from seva_exp.stages import paired
 
 
@@ -69,9 +70,14 @@ class CorrectedDelta:
     tests: int
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Verdict:
         """By the corrected p."""
         return verdict(replace(self.delta, p=self.corrected))
+
+    @property
+    def said(self) -> str:
+        """The verdict as a reader is told it."""
+        return in_full(replace(self.delta, p=self.corrected))
 
 
 def measured(run: ComparedRun, model: str) -> Measured:
@@ -161,7 +167,7 @@ def _deltas(one: Measured, reference: Measured | None) -> dict[Column, Delta]:
         named = {(c.benchmark, c.split, c.metric): c for c in one.scores}
         return {
             named[key]: delta
-            for delta in one.run.report.final_deltas
+            for delta in _of_report(one.run)
             if (key := (delta.benchmark, delta.split, delta.metric)) in named
         }
     if (one.run.folder, one.model) == (reference.run.folder, reference.model):
@@ -173,6 +179,18 @@ def _deltas(one: Measured, reference: Measured | None) -> dict[Column, Delta]:
         for column in shared:
             if column.benchmark == name and (column.split, column.metric) in paired:
                 found[column] = paired[column.split, column.metric]
+    return found
+
+
+def _of_report(run: ComparedRun) -> list[Delta]:
+    """A run's own deltas, with the prices that its report may be too old to hold."""
+    found: list[Delta] = []
+    for name in dict.fromkeys(delta.benchmark for delta in run.report.final_deltas):
+        mine = [delta for delta in run.report.final_deltas if delta.benchmark == name]
+        try:
+            found += priced(mine, run.benchmark(name).guards)
+        except InputError:
+            found += mine
     return found
 
 

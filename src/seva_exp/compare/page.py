@@ -54,6 +54,7 @@ def render(c: Comparison, evidence: Evidence, left_out: Sequence[str], out: Path
         latex=latex(c),
         stem=out.stem,
         left_out=left_out,
+        findings=c.findings,
         words=words,
         vega=_vega() if drawn else "",
         script=asset("compare/table.js") + (asset("compare/charts.js") if drawn else ""),
@@ -132,6 +133,7 @@ def _cell(one: Measured, column: Column, change: CorrectedDelta | None) -> Json 
         digits = max(digits, words.decimals(delta.low, delta.high))
         cell |= {
             "verdict": change.verdict.replace(" ", "-"),
+            "price": change.said if change.verdict == "at a price" else "",
             "change": words.number(delta.value, digits, sign=True),
             "change_interval": words.interval(delta.low, delta.high, digits, sign=True),
             "p": words.p_value(change.corrected),

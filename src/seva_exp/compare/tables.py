@@ -60,7 +60,8 @@ def cells(cell: VariantCell) -> tuple[str, str]:
         return before, ""
     bare = " (*)" if cell.p < SIGNIFICANCE else ""
     mark = " *" if cell.corrected < SIGNIFICANCE else bare
-    return before, spread(cell.deltas, signed=True) + mark
+    price = f" (at the price of {' and '.join(cell.price)})" if mark and cell.price else ""
+    return before, spread(cell.deltas, signed=True) + mark + price
 
 
 def tables(c: Comparison, chosen: Sequence[str] = ()) -> list[ComparisonTable]:

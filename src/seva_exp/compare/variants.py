@@ -16,12 +16,13 @@ from seva_exp.core.records import BASE, Score
 class VariantCell:
     """A variant's numbers under one metric: by seed the values that it is ``compared_with`` (each
     run's base, or the chosen run) and the ``deltas``; of its one test ``p`` and Holm's
-    ``corrected``, None where there is no change."""
+    ``corrected``, None where there is no change; of a gain its ``price`` with any seed."""
 
     compared_with: tuple[float, ...]
     deltas: tuple[float, ...]
     p: float | None
     corrected: float | None
+    price: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def _cell(before: Sequence[float], changed: Sequence[CorrectedDelta]) -> Variant
         return VariantCell(tuple(before), (), None, None)
     deltas = [change.delta for change in changed]
     values = tuple(delta.value for delta in deltas)
-    return VariantCell(tuple(before), values, joint_p(deltas), changed[0].corrected)
+    price = tuple(dict.fromkeys(name for delta in deltas for name in delta.price))
+    return VariantCell(tuple(before), values, joint_p(deltas), changed[0].corrected, price)
 
 
 def _titles(grouped: Sequence[Sequence[ComparedRun]]) -> list[str]:

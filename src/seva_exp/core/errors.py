@@ -14,6 +14,17 @@ class StageError(RuntimeError):
     """A stage could not finish. What earlier stages made stays; the CLI exits with 1."""
 
 
+class UnusableText(StageError):
+    """A text that the model cannot be trained on or asked; ``reason`` is a word to count by."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(reason, text)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known name closest to ``word``, or None when nothing is close."""
     matches = get_close_matches(word, list(known), n=1, cutoff=0.5)

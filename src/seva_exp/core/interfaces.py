@@ -54,6 +54,9 @@ class VisionLanguageModel(Protocol):
     @property
     def eos_ids(self) -> frozenset[int]: ...
 
+    @property
+    def longest_token(self) -> int: ...
+
     def encode_image(self, image: Image) -> EncodedImage: ...
 
     def encode(self, image: EncodedImage, prompt: str) -> Encoded: ...
@@ -103,11 +106,16 @@ class Request:
     max_new_tokens: int
 
 
+TOO_LONG = "too_long"
+"""The ``stop`` of an answer for which the model's context has no room: none was made, or it ends
+where the context does."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """Generated ids (end-of-sequence included when it came; none from a server), their text,
-    ``eos`` or ``length``; where asked for, the ids' log-probabilities by the model as it is (no
-    temperature)."""
+    ``eos``, ``length`` (cut at ``max_new_tokens``) or ``TOO_LONG``; where asked for, the ids'
+    log-probabilities by the model as it is (no temperature)."""
 
     id: str
     text: str
@@ -152,5 +160,7 @@ class Placement:
     """Those that are kept; stages in a row with the same loaded model share them."""
     warn: Callable[[str], None] = lambda text: None
     """Takes one line that a person should read."""
+    note: Callable[[str], None] = lambda text: None
+    """Takes one line of what is going on."""
     server: Server | None = None
     """The server that answers, where one does."""

@@ -40,9 +40,9 @@ class Sample:
 @dataclass(frozen=True)
 class Answer:
     """A model's answer. ``asked`` is the prompt really sent, ``tokens`` the generated ids
-    (end-of-sequence included when it was produced; none from a server), ``stop`` is ``eos`` or
-    ``length``; ``logprobs`` are the tokens' log-probabilities, where ``generation.logprobs`` kept
-    them."""
+    (end-of-sequence included when it was produced; none from a server), ``stop`` is ``eos``,
+    ``length`` or ``too_long`` (the model's context has no room for it); ``logprobs`` are the
+    tokens' log-probabilities, where ``generation.logprobs`` kept them."""
 
     sample_id: str
     view: str
@@ -104,6 +104,8 @@ class Prediction:
     target: str
     score: float | None
     counts: dict[str, float] = field(default_factory=dict)
+    stop: str = ""
+    """As an answer's."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ class Delta:
     ``aligned`` for the run's final model, ``round1``, ``stage1`` ... for one on the way to it.
     ``groups`` is how many groups (pictures) the metric rests on, ``groups_needed`` how many would
     show a change of this size (80 % power, level 5 %; None: nothing changed); ``mcnemar_p`` is the
-    exact McNemar test's, where it applies."""
+    exact McNemar test's, where it applies. ``price``: the metrics that guard this one
+    (``benchmarks/guards.py``) and became significantly worse where it became better."""
 
     benchmark: str
     split: str
@@ -158,6 +161,18 @@ class Delta:
     groups: int = 0
     groups_needed: int | None = None
     mcnemar_p: float | None = None
+    price: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a reader must know before the numbers: ``kind`` is a stable word, ``stage`` the label of
+    the stage of which it is found. ``no_result``: what the stage made stands for nothing."""
+
+    stage: str
+    kind: str
+    text: str
+    no_result: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,6 +206,7 @@ class Report:
     pairs: PairCounts | None = None
     scores: tuple[Score, ...] = ()
     deltas: tuple[Delta, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @property
     def final_deltas(self) -> tuple[Delta, ...]:
@@ -210,7 +226,8 @@ class Report:
             stages=tuple(StageResult(**stage) for stage in row["stages"]),
             pairs=PairCounts(**row["pairs"]) if row["pairs"] else None,
             scores=tuple(Score(**score) for score in row["scores"]),
-            deltas=tuple(Delta(**delta) for delta in row["deltas"]),
+            deltas=tuple(from_json(Delta, delta) for delta in row["deltas"]),
+            findings=tuple(Finding(**one) for one in row.get("findings", ())),
         )
 
 

@@ -8,10 +8,18 @@ from typing import Any
 
 import torch
 
-from seva_exp.core.interfaces import Encoded, EncodedImage, Reply, Request, VisionLanguageModel
+from seva_exp.core.interfaces import (
+    TOO_LONG,
+    Encoded,
+    EncodedImage,
+    Reply,
+    Request,
+    VisionLanguageModel,
+)
 from seva_exp.decoding.budget import even_alone, out_of_memory
 from seva_exp.decoding.rows import ImageChange
 from seva_exp.decoding.sampling import Sampling
+from seva_exp.models.context import answer_limit, encoded_within
 
 KEPT = 64
 """Encoded pictures that are kept, the last ones."""
@@ -86,7 +94,15 @@ class Batches:
 
     @torch.inference_mode()
     def _generate(self, batch: list[Request]) -> list[Reply]:
-        encoded = [self._vlm.encode(self._image(r), r.prompt) for r in batch]
+        asked = {r.id: encoded_within(self._vlm, self._image(r), r.prompt) for r in batch}
+        unfit = [Reply(r.id, "", (), TOO_LONG) for r in batch if asked[r.id] is None]
+        batch = [r for r in batch if asked[r.id] is not None]
+        encoded = [found for found in asked.values() if found is not None]
+        return unfit + (self._answers(batch, encoded) if batch else [])
+
+    def _answers(self, batch: list[Request], encoded: list[Encoded]) -> list[Reply]:
+        """Those that fit the model's context. An answer ends where that does."""
+        limits = [answer_limit(self._vlm, e, batch[0].max_new_tokens) for e in encoded]
         inputs = left_padded(encoded, self._vlm.pad_id, self._vlm.device)
         width = inputs["input_ids"].shape[1]
         inputs |= self._vlm.image_inputs([one.image for one in encoded])
@@ -96,11 +112,12 @@ class Batches:
             **inputs,
             do_sample=False,
             num_beams=1,
-            max_new_tokens=batch[0].max_new_tokens,
+            max_new_tokens=max(limits),
             return_dict_in_generate=True,
             output_logits=self._logprobs,
         )
-        tokens = [self._until_end(row) for row in out.sequences[:, width:].tolist()]
+        rows = zip(out.sequences[:, width:].tolist(), limits, strict=True)
+        tokens = [self._until_end(row[:limit]) for row, limit in rows]
         logprobs = self._of(out, width, tokens) if self._logprobs else [()] * len(batch)
         return [
             reply_to(self._vlm, r, t, p) for r, t, p in zip(batch, tokens, logprobs, strict=True)
@@ -124,7 +141,8 @@ def reply_to(
 ) -> Reply:
     """The generated ids as a reply."""
     ended = bool(tokens) and tokens[-1] in vlm.eos_ids
-    stop = "eos" if ended else "length"
+    whole = len(tokens) >= request.max_new_tokens
+    stop = "eos" if ended else "length" if whole else TOO_LONG
     return Reply(request.id, vlm.decode(tokens), tuple(tokens), stop, tuple(logprobs))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from seva_exp.core.interfaces import AnswerEngine, ModelSource, Request
+from seva_exp.core.interfaces import TOO_LONG, AnswerEngine, ModelSource, Reply, Request
 from seva_exp.core.machine import Server
 from seva_exp.core.randomness import seed_for
 from seva_exp.decoding.spec import ServerGeneration
@@ -70,10 +70,20 @@ def server_engine(
     return ChatClient(
         server,
         chat.body,
-        lambda request, response: reply_of(request.id, response),
+        _read,
         lambda request: f"sample {request.id}",
         warn,
     )
+
+
+def _read(request: Request, response: Response) -> Reply:
+    """What the server said; one question that does not fit its context ends nothing."""
+    from seva_exp.served.chat import TooLong
+
+    try:
+        return reply_of(request.id, response)
+    except TooLong:
+        return Reply(request.id, "", (), TOO_LONG)
 
 
 def check(server: Server, generation: ServerGeneration, source: ModelSource) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from threading import Lock
 
-from seva_exp.core.interfaces import Reply, Request, VisionLanguageModel
+from seva_exp.core.interfaces import TOO_LONG, Reply, Request, VisionLanguageModel
 from seva_exp.decoding.budget import out_of_memory
 from seva_exp.decoding.hf_generate import reply_to
 from seva_exp.decoding.rows import ImageChange, PrefixGroup, groups_of
@@ -42,6 +42,7 @@ class PicturePrefetcher:
         self._lock = Lock()
         self._waiting = deque(map(_Picture, _by_picture(requests)))
         self._pool = ThreadPoolExecutor(THREADS, "pictures")
+        self._unfit: list[Reply] = []
 
     def __len__(self) -> int:
         """Pictures that were not taken yet."""
@@ -52,9 +53,22 @@ class PicturePrefetcher:
         self._waiting.extendleft(map(_Picture, reversed(_by_picture(requests))))
 
     def take(self) -> list[PrefixGroup]:
-        """The next picture's groups; what was wrong with it is raised here. When memory ran out
-        with it, what else was made ready is given up and it is tried again alone; if that does not
-        help, it stays the next one."""
+        """The next picture's groups, of which ``unfit`` has what the model's context has no room
+        for; what was wrong with it is raised here. When memory ran out with it, what else was made
+        ready is given up and it is tried again alone; if that does not help, it stays the next
+        one."""
+        requests = self._waiting[0].requests
+        groups = self._taken()
+        fitting = {row.request.id for group in groups for row in group.waiting}
+        self._unfit += [Reply(r.id, "", (), TOO_LONG) for r in requests if r.id not in fitting]
+        return groups
+
+    def unfit(self) -> list[Reply]:
+        """Replies to questions that no group has, which are then handed out."""
+        replies, self._unfit = self._unfit, []
+        return replies
+
+    def _taken(self) -> list[PrefixGroup]:
         self._begin()
         picture = self._waiting.popleft()
         self._begin()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seva_exp.core.interfaces import Encoded, EncodedImage, Request, VisionLanguageModel
 from seva_exp.models.attention import attention_of, positions_of
+from seva_exp.models.context import answer_limit, encoded_within
 
 ImageChange = Callable[[Request, EncodedImage], EncodedImage]
 """A pixel-space view of one request's image."""
@@ -20,13 +21,14 @@ ImageChange = Callable[[Request, EncodedImage], EncodedImage]
 @dataclass(eq=False)
 class Row:
     """A question and its answer so far. ``end`` are the prompt's ids behind the prefix,
-    ``positions`` [A, F] theirs (A = 1, or 3 axes), ``first_position`` the answer's first. ``seed``:
-    of its draws, where it is sampled."""
+    ``positions`` [A, F] theirs (A = 1, or 3 axes), ``first_position`` the answer's first,
+    ``limit`` the most tokens of the answer. ``seed``: of its draws, where it is sampled."""
 
     request: Request
     end: tuple[int, ...]
     positions: Tensor
     first_position: int
+    limit: int
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     seed: int = 0
@@ -39,7 +41,7 @@ class Row:
     @property
     def most(self) -> int:
         """Places that its longest answer needs."""
-        return len(self.end) + self.request.max_new_tokens
+        return len(self.end) + self.limit
 
 
 @dataclass(eq=False)
@@ -75,12 +77,17 @@ def groups_of(
     vlm: VisionLanguageModel, requests: Sequence[Request], image: EncodedImage
 ) -> list[PrefixGroup]:
     """The questions on one picture. Their longest common beginning is run once; where it does not
-    hold the whole picture, or all of a prompt sees all of it, each question is a group."""
-    encoded = [vlm.encode(image, request.prompt) for request in requests]
+    hold the whole picture, or all of a prompt sees all of it, each question is a group. One that
+    the model's context has no room for is in none."""
+    pairs = [(one, encoded_within(vlm, image, one.prompt)) for one in requests]
+    fitting = [(request, found) for request, found in pairs if found is not None]
+    if not fitting:
+        return []
+    encoded = [found for _, found in fitting]
     length = _shared_length(encoded)
     alone = attention_of(vlm).sees_both_ways == "all" or length < _end_of_image(encoded[0])
-    together = [[pair] for pair in zip(requests, encoded, strict=True)]
-    if len(requests) > 1 and not alone:
+    together = [[pair] for pair in fitting]
+    if len(fitting) > 1 and not alone:
         together = [[pair for some in together for pair in some]]
     picture = Seen(image, len(together))
     return [
@@ -96,7 +103,8 @@ def _group(
     first = pairs[0][1]
     for request, encoded in pairs:
         at = positions_of(vlm, encoded)
-        rows.append(Row(request, encoded.ids[length:], at[:, length:], int(at.max()) + 1))
+        limit = answer_limit(vlm, encoded, request.max_new_tokens)
+        rows.append(Row(request, encoded.ids[length:], at[:, length:], int(at.max()) + 1, limit))
     blocks = attention_of(vlm).blocks(first)[:length]
     return PrefixGroup(
         picture, first.ids[:length], positions_of(vlm, first)[:, :length], blocks, rows

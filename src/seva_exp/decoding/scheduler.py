@@ -176,12 +176,14 @@ class Scheduler:
         those that run have left."""
         while self._queue and not self._queue[0].waiting:
             self._queue.popleft()
-        if not self._queue and len(self._ahead):
+        while not self._queue and len(self._ahead):
             try:
                 self._queue.extend(self._ahead.take())
             except Exception as error:
                 if not (self._rows and out_of_memory(error)):
                     raise
+                break
+            self.replies += self._ahead.unfit()
         return self._queue[0] if self._queue else None
 
     def _promised(self, row: Row) -> int:
@@ -368,7 +370,7 @@ class Scheduler:
                 row.logprobs.append(logprob)
         for slot in reversed(range(len(self._rows))):
             row, _ = self._rows[slot]
-            if row.tokens[-1] in self._vlm.eos_ids or len(row.tokens) == row.request.max_new_tokens:
+            if row.tokens[-1] in self._vlm.eos_ids or len(row.tokens) == row.limit:
                 # In this order: what runs out of memory in between is neither lost nor done twice.
                 self.replies.append(self._ahead.reply(row.request, row.tokens, row.logprobs))
                 self._leave(slot)

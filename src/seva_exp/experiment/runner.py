@@ -50,9 +50,9 @@ def run(
     plan = replace(plan, dir=folder.path)
     everyone = Listeners([folder, *listeners])
     settle()
-    context = StageContext(
-        machine, digests, partial(progress, machine.progress), everyone.logged, everyone.warned
-    )
+    bars = partial(progress, machine.progress)
+    told = (everyone.logged, everyone.warned, everyone.noted)
+    context = StageContext(machine, digests, bars, *told)
     try:
         everyone.planned(plan)
         execution = Execution(store, context, folder, everyone)

@@ -136,3 +136,8 @@ def placeholder_in(text: str) -> str | None:
     ``<image>``, ``<|image_pad|>``, ``<image_soft_token>``, ``<|vision_start|>`` or ``[IMG]``."""
     found = _PLACEHOLDER.search(text)
     return found[0] if found else None
+
+
+def unspoken(text: str) -> str:
+    """``text`` with blanks for the signs that make a word in it stand for a picture."""
+    return _PLACEHOLDER.sub(lambda found: found[0].strip("<>|/[]"), text)

@@ -15,7 +15,7 @@ from typing import Any
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.printable import ends
 from seva_exp.core.spec import Spec
-from seva_exp.inputs.fields import BadRow, as_text, spoken
+from seva_exp.inputs.fields import BadRow, as_text, spoken, unspoken
 from seva_exp.inputs.user_paths import yaml_mapping
 
 PACKAGED = Path(__file__).parents[1] / "augment" / "prompts"
@@ -103,6 +103,7 @@ def described_template(text: str) -> str:
 
 def infuse(template: str, description: str, question: str) -> str:
     """The prompt that is sent: STIC puts the description before the question. Braces in the texts
-    and elsewhere in the template stay."""
-    values = {"description": description, "question": question}
+    and elsewhere in the template stay. A model's description that spells out what stands for a
+    picture (``<image>``) keeps the word alone, since no second picture is shown."""
+    values = {"description": unspoken(description), "question": question}
     return PLACEHOLDER.sub(lambda found: values[found[1]], template)

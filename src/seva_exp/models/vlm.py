@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
-from seva_exp.core.errors import InputError, StageError
+from seva_exp.core.errors import InputError, StageError, UnusableText
 from seva_exp.core.interfaces import Encoded, EncodedImage
 from seva_exp.core.machine import Machine, resolve_device, resolve_dtype
+from seva_exp.core.printable import ends
 from seva_exp.core.runtime import hush
 from seva_exp.models.adapter import check_adapter, fit
 from seva_exp.models.families import Family, families, family_of
@@ -77,6 +79,11 @@ class Vlm:
         ids = self.model.generation_config.eos_token_id
         return frozenset(ids if isinstance(ids, list) else [ids])
 
+    @cached_property
+    def longest_token(self) -> int:
+        """Characters of the vocabulary's longest token."""
+        return max(map(len, self.processor.tokenizer.get_vocab()))
+
     def _chat_text(self, prompt: str) -> str:
         """The prompt as the processor takes it, one image before the text."""
         return self._family.chat_text(self.processor, self.spec.system_prompt, prompt)
@@ -116,9 +123,10 @@ class Vlm:
         ids = self._tokenize(self.chat(prompt))
         token = self.image_token_id
         if ids.count(token) != 1:
-            raise StageError(
-                f"The prompt {prompt!r} gives {ids.count(token)} image placeholders instead of 1; "
-                "does it hold the model's image token?"
+            raise UnusableText(
+                "image_token",
+                f"The prompt {ends(repr(prompt))} gives {ids.count(token)} image placeholders instead "
+                "of 1; does it hold the model's image token?",
             )
         at = ids.index(token)
         around = len(ids) - 1 - at
@@ -140,10 +148,15 @@ class Vlm:
         answer = text if prompt_text[-1:].isspace() or not text else f" {text}"
         ids = self._tokenize(prompt_text + answer)
         if ids[: len(before)] != before:
-            raise StageError(f"{text!r} cannot be tokenised apart from its prompt {prompt!r}.")
+            raise UnusableText(
+                "tokens",
+                f"{ends(repr(text))} cannot be tokenised apart from its prompt {ends(repr(prompt))}.",
+            )
         ids = ids[len(before) :]
         if self.image_token_id in ids:
-            raise StageError(f"The answer {text!r} holds the model's image token.")
+            raise UnusableText(
+                "image_token", f"The answer {ends(repr(text))} holds the model's image token."
+            )
         return (*ids, self.end_id)
 
     def decode(self, tokens: Sequence[int]) -> str:

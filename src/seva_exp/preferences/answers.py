@@ -11,6 +11,7 @@ from pathlib import Path
 
 from seva_exp.core.files import whole_file
 from seva_exp.core.interfaces import (
+    TOO_LONG,
     AnswerEngine,
     ModelSource,
     Placement,
@@ -21,12 +22,15 @@ from seva_exp.core.interfaces import (
 from seva_exp.core.progress import Meter
 from seva_exp.core.records import CLEAN, Answer, Sample, from_json
 from seva_exp.core.spec import Json
+from seva_exp.core.texts import REPLACEMENT, is_empty
 from seva_exp.decoding.engines import engine_of
 from seva_exp.decoding.spec import Generation
 from seva_exp.inputs.views import PartnerPictures, View
 from seva_exp.preferences.shards import Shard, Shards
 
 PREVIEW_SIDE = 336
+TOLD = 20
+"""Samples that a summary names."""
 
 
 @dataclass
@@ -112,14 +116,27 @@ def _answer(view: View, prompt: str, reply: Reply) -> Answer:
 
 def summarize(answers: Path, new_tokens: int, seconds: float) -> Json:
     """The answers stage's summary, from its file. A server's answers have no tokens to count."""
-    count = counted = tokens = cut = 0
+    count = counted = tokens = cut = empty = 0
+    too_long: list[str] = []
+    broken: list[str] = []
     with answers.open("rb") as lines:
         for row in map(json.loads, lines):
             count += 1
             counted += bool(row["tokens"])
             tokens += len(row["tokens"])
             cut += row["stop"] == "length"
-    summary: Json = {"answers": count, "cut_at_max_new_tokens": cut}
+            empty += row["stop"] != TOO_LONG and is_empty(row["text"])
+            if REPLACEMENT in row["text"]:
+                broken.append(row["sample_id"])
+            if row["stop"] == TOO_LONG:
+                too_long.append(row["sample_id"])
+    summary: Json = {"answers": count, "cut_at_max_new_tokens": cut, "empty": empty}
+    if broken:
+        named = [f"{id}: what was no text in its answer became {REPLACEMENT}" for id in broken]
+        summary |= {"with_broken_characters": len(broken), "remarks": named[:TOLD]}
+    if too_long:
+        told = [f"{id}: {TOO_LONG} (no room in the model's context)" for id in too_long[:TOLD]]
+        summary |= {TOO_LONG: len(too_long), "left_out": told}
     if counted or not count:
         summary |= {
             "mean_tokens": round(tokens / max(1, counted), 2),

@@ -14,9 +14,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from seva_exp.core.errors import suggest
+from seva_exp.core.interfaces import TOO_LONG
 from seva_exp.core.randomness import seed_for
 from seva_exp.core.records import Answer
 from seva_exp.core.spec import BY_KIND, Spec, by_kind
+from seva_exp.core.texts import is_empty
 
 Side = Literal["chosen", "rejected", "any"]
 ARTICLES = frozenset({"a", "an", "the"})
@@ -176,7 +178,17 @@ class EmptyFilter(_SideFilter):
     kind: Literal["empty"] = "empty"
 
     def faulty(self, answer: Answer) -> bool:
-        return not answer.text.strip()
+        return is_empty(answer.text)
+
+
+def no_pair(chosen: Answer, rejected: Answer) -> Removal | None:
+    """What no choice of filters keeps: an answer that the model's context had no room for, and a
+    chosen answer of nothing, which would be learnt. It is in no key: answers of which it removes
+    none make the same pairs with it and without."""
+    sides = {"chosen": chosen, "rejected": rejected}
+    if long := [side for side, answer in sides.items() if answer.stop == TOO_LONG]:
+        return Removal(TOO_LONG, " and ".join(long))
+    return Removal("empty", "chosen") if is_empty(chosen.text) else None
 
 
 class DownSampleFilter(Filter):

@@ -12,7 +12,7 @@ from functools import partial
 from seva_exp.core.records import Answer, Drop, Pair, Sample
 from seva_exp.core.spec import Json
 from seva_exp.decoding.spec import Newlines
-from seva_exp.preferences.filters import Candidate, Filter, PairRule, Removal
+from seva_exp.preferences.filters import Candidate, Filter, PairRule, Removal, no_pair
 
 NO_ANSWER = "no rejected answer"
 """Why a sample is left out to which no source has one."""
@@ -80,11 +80,11 @@ def make_pairs(
     seed: int,
     newlines: Newlines = "keep",
 ) -> Iterator[PairingResult]:
-    """One pair per sample of which the filters leave at least one negative answer, else a drop;
+    """One pair per sample of which ``no_pair`` and the filters leave at least one negative answer, else a drop;
     where there was none from the start (a source may have no text for it), for ``NO_ANSWER``.
     ``groups`` reads them anew at each call: once here, and once for each filter that must have seen
     all before it judges."""
-    judges: list[PairRule] = []
+    judges: list[PairRule] = [lambda one: no_pair(one.chosen, one.rejected)]
     for filter in filters:
         judges.append(filter.rule_for(partial(_left, groups, tuple(judges)), seed))
     for group in groups():

@@ -14,7 +14,7 @@ from seva_exp.core.printable import indented, one_line, printable
 from seva_exp.core.records import ALIGNED, BASE, CLEAN, Delta, Report, Score, StageResult
 from seva_exp.core.spec import Json
 from seva_exp.core.terminal import raw
-from seva_exp.report.significance import arrow, label, verdict
+from seva_exp.report.significance import arrow, finding_text, in_full, label, verdict
 from seva_exp.runs.events import Listener, Outcome, PairExample, Plan, PlannedStage
 
 EXAMPLES = 3
@@ -60,6 +60,10 @@ class Console(Listener):
     def warned(self, text: str) -> None:
         say(f"{paint('red', 'note')}: {indented(text)}")
 
+    def noted(self, text: str) -> None:
+        """What a stage is about to do."""
+        say(paint("dim", f"  {text}"))
+
     def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
         say(f"{stage.name}: {paint('red', 'skipped')}: {indented(reason)}")
 
@@ -75,9 +79,11 @@ class Console(Listener):
             say(f"  longest rows in tokens: {rows} (context: {metrics['context'] or 'unknown'})")
         for line in metrics.get("left_out", []):
             say(f"  left out: {one_line(line)}")
+        for line in metrics.get("remarks", []):
+            say(f"  {indented(line)}")
 
     def finished(self, outcome: Outcome) -> None:
-        """Pairs, examples, scores, and where the report lies."""
+        """Pairs, examples, scores, what must be known of them, and where the report lies."""
         report = outcome.report
         say("")
         if report.pairs:
@@ -89,6 +95,8 @@ class Console(Listener):
             say(score_table(report.scores, report.final_deltas))
             if way := way_tables(report.scores):
                 say(f"\n{way}")
+        for finding in report.findings:
+            say(f"\n{paint('red', 'warning')}: {indented(finding_text(finding))}")
         folder = os.path.relpath(report.dir)
         say("")
         say(f"report: {folder}/report.html   numbers: {folder}/report.json")
@@ -249,5 +257,6 @@ def _value(score: Score) -> str:
 
 
 def _mark(delta: Delta) -> str:
-    word = verdict(delta).replace("not significant", "n.s.")
-    return {"better": paint("green", word), "worse": paint("red", word)}.get(word, word)
+    word = in_full(delta).replace("not significant", "n.s.")
+    style = {"better": "green", "worse": "red"}.get(verdict(delta))
+    return paint(style, word) if style else word

@@ -124,6 +124,8 @@ def _name(group: Any) -> str:
 
 def headline(report: Report, skipped: Sequence[str] = ()) -> str:
     """One plain sentence: what came out. ``skipped`` names stages that had nothing to work on."""
+    if void := next((one for one in report.findings if one.no_result), None):
+        return f"There is no result of {void.stage}: {void.text}."
     trained = {s.model for s in report.scores} - {BASE}
     if skipped and report.pairs and not report.pairs.kept and not trained:
         measured = "; only the base model was measured" if report.scores else ""
@@ -145,17 +147,16 @@ def headline(report: Report, skipped: Sequence[str] = ()) -> str:
 
 def _compared(deltas: Sequence[Delta]) -> str:
     found = [words.verdict(d) for d in deltas if words.has_direction(d)]
-    better, worse, total = found.count("better"), found.count("worse"), len(found)
-    if not better and not worse:
+    total, ways = len(found), {"better": "", "at a price": " better at a price", "worse": ""}
+    counts = {word: found.count(word) for word in ways if word in found}
+    if not counts:
         return "Training changed no score significantly."
-    of = f"{total} {'score' if total == 1 else 'scores'}"
-    if not worse:
-        parts = f"{better} of {of} {_are(better)} better"
-    elif not better:
-        parts = f"{worse} of {of} {_are(worse)} worse"
-    else:
-        parts = f"{better} of {of} {_are(better)} better and {worse} {_are(worse)} worse"
-    rest = total - better - worse
+    of = f" of {total} {'score' if total == 1 else 'scores'}"
+    said = [
+        f"{count}{'' if i else of} {_are(count)}{ways[word] or f' {word}'}"
+        for i, (word, count) in enumerate(counts.items())
+    ]
+    parts, rest = _and(said), total - sum(counts.values())
     others = f"; the other {rest} did not change significantly" if rest else ""
     return f"After training, {parts}{others}."
 
@@ -234,6 +235,7 @@ def _score_row(models: dict[str, Score], delta: Delta | None, first: bool) -> Js
         "delta": delta,
         "delta_digits": max(digits, words.decimals(delta.low, delta.high)) if delta else 1,
         "verdict": words.verdict(delta) if delta else "",
+        "said": words.in_full(delta) if delta else "",
     }
 
 

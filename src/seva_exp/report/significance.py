@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
-from seva_exp.core.records import Delta
-
-SIGNIFICANCE = 0.05
-"""A change counts as significant when its two-sided p is below this."""
+from seva_exp.benchmarks.guards import SIGNIFICANCE as SIGNIFICANCE
+from seva_exp.benchmarks.guards import is_gain, is_significant
+from seva_exp.core.records import Delta, Finding
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -18,23 +17,35 @@ def is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def is_significant(delta: Delta) -> bool:
-    """Whether the change is more than chance would often give."""
-    return delta.p < SIGNIFICANCE and delta.value != 0
-
-
 def has_direction(delta: Delta) -> bool:
     """Whether one direction of the metric is the good one (a length, for one, is neutral)."""
     return delta.better in ("higher", "lower")
 
 
-def verdict(delta: Delta) -> str:
-    """``better``, ``worse``, ``changed`` (a neutral metric) or ``not significant``."""
+Verdict = Literal["better", "at a price", "worse", "changed", "not significant"]
+
+
+def verdict(delta: Delta) -> Verdict:
+    """``at a price``: better, while metrics that guard it fell; ``changed``: a neutral metric."""
     if not is_significant(delta):
         return "not significant"
     if not has_direction(delta):
         return "changed"
-    return "better" if (delta.value > 0) == (delta.better == "higher") else "worse"
+    if not is_gain(delta):
+        return "worse"
+    return "at a price" if delta.price else "better"
+
+
+def in_full(delta: Delta) -> str:
+    """The verdict as a reader is told it: ``better, at the price of recall``."""
+    word = verdict(delta)
+    return f"better, at the price of {' and '.join(delta.price)}" if word == "at a price" else word
+
+
+def finding_text(finding: Finding) -> str:
+    """A finding as a line."""
+    end = "; there is no result" if finding.no_result else ""
+    return f"{finding.stage}: {finding.text}{end}"
 
 
 def direction(better: str) -> str:
@@ -109,8 +120,7 @@ def change(delta: Delta, *, with_benchmark: bool = False) -> str:
     """A significant change in words: ``pope popular accuracy rose by 0.7 (better)``."""
     size = number(abs(delta.value), decimals(delta.low, delta.high))
     verb = "rose" if delta.value > 0 else "fell"
-    word = verdict(delta)
-    tail = f" ({word})" if word in ("better", "worse") else ""
+    tail = f" ({in_full(delta)})" if is_significant(delta) and has_direction(delta) else ""
     before = f"{delta.benchmark} " if with_benchmark else ""
     return f"{before}{label(delta.split, delta.metric)} {verb} by {size}{tail}"
 

@@ -88,6 +88,9 @@ class Listener:
     def warned(self, text: str) -> None:
         """Something that a person should know and that does not stop the run."""
 
+    def noted(self, text: str) -> None:
+        """What a stage is about to do."""
+
     def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
         """A stage has nothing to work on."""
 
@@ -109,7 +112,7 @@ class Listeners(Listener):
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
         for name in (
-            *("planned", "stage_started", "waiting", "warned"),
+            *("planned", "stage_started", "waiting", "warned", "noted"),
             *("stage_skipped", "logged", "stage_finished"),
         ):
             setattr(self, name, partial(_tell, [getattr(one, name) for one in listeners]))

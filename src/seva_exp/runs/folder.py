@@ -6,7 +6,8 @@ import contextlib
 import json
 import shlex
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from seva_exp.core.redact import hide, without_secrets
 from seva_exp.core.spec import Json, canonical
 from seva_exp.core.store import Manifest, Store
 from seva_exp.runs.events import Listener, Outcome, Plan
+from seva_exp.runs.findings import findings
 from seva_exp.runs.links import write_link
 from seva_exp.stages import Stage
 from seva_exp.stages.artifacts import PairArtifact, ScoreArtifact
@@ -118,20 +120,18 @@ def collect_outcome(
         summaries[stage.label] = manifest.summary
     pairs = _pairs(stages)
     trained = _last(stage for stage in stages if stage.trains)
-    counts = summaries[pairs.label] if pairs else None
     report = Report(
         key=plan.key,
         name=plan.name,
         seed=plan.seed,
         dir=str(folder.path),
         stages=tuple(results),
-        pairs=PairCounts(**{k: counts[k] for k in ("sampled", "kept", "dropped")})
-        if counts
-        else None,
+        pairs=_counted(pairs, stages, summaries) if pairs else None,
         scores=tuple(
             score for stage in _measured(stages) for score in stage.scores(path_of(stage))
         ),
         deltas=tuple(_deltas(stages, path_of)),
+        findings=tuple(findings(stages, path_of, summaries)),
     )
     return Outcome(
         plan=plan,
@@ -160,6 +160,17 @@ def _pairs(stages: Sequence[Stage]) -> Stage | None:
     aligned = _last(stage for stage in stages if stage.trains and stage.scores_pairs)
     made = _last(stage for stage in stages if stage.makes is PairArtifact)
     return aligned.inputs["pairs"] if aligned else made
+
+
+def _counted(pairs: Stage, stages: Sequence[Stage], summaries: Mapping[str, Json]) -> PairCounts:
+    """What became of the samples: by the summary of ``pairs``, less those that could not be scored
+    with the model."""
+    counts, later = summaries[pairs.label], Counter[str]()
+    for stage in stages:
+        if stage.scores_pairs and not stage.trains and stage.inputs["pairs"].key == pairs.key:
+            later.update(summaries[stage.label].get("dropped", {}))
+    dropped = dict(Counter(counts["dropped"]) + later)
+    return PairCounts(counts["sampled"], counts["kept"] - later.total(), dropped)
 
 
 def _measured(stages: Sequence[Stage]) -> list[Stage]:

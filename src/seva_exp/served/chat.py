@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from seva_exp.core.interfaces import Reply
 from seva_exp.core.printable import ends, one_line
+from seva_exp.core.texts import whole_characters
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -26,10 +28,22 @@ LARGEST_COUNT = 1 << 31
 """Of tokens; a server that tells more tells none."""
 KEPT = ("retry-after", "location")
 """Headers of a reply that are looked at."""
+_TOO_LONG = re.compile(
+    r"(maximum|model's) context length|context[ _](length|size|window)[\w ]*exceeded|"
+    r"exceed\w*( the available| the)?[ _]context[ _](length|size|window)|"
+    r"max_tokens must be at least 1, got -|`max_new_tokens` must be <=",
+    re.IGNORECASE,
+)
+"""How vLLM, SGLang, llama.cpp, TGI and OpenAI say that a question is too long (their public issue
+threads: vllm#20409, llama.cpp#15780 ...): no status and no code is common to them."""
 
 
 class Refusal(Exception):
     """The server will not answer this question, however often it is asked."""
+
+
+class TooLong(Refusal):
+    """Question and answer do not fit the context that the server gives its model."""
 
 
 class PassingFault(Exception):
@@ -41,8 +55,11 @@ class PassingFault(Exception):
 
 
 def reply_of(id: str, response: Response) -> Reply:
-    """The server's reply. Raises Refusal or PassingFault where that is no answer."""
+    """The server's reply; half a surrogate pair, which is no text, as U+FFFD. Raises Refusal or
+    PassingFault where that is no answer."""
     status = response.status_code
+    if not response.is_success and _TOO_LONG.search(response.text):
+        raise TooLong(error_text(response))
     if status in PASSING or status >= 500:
         raise PassingFault(error_text(response), _retry_after(response))
     if not response.is_success:
@@ -54,7 +71,7 @@ def reply_of(id: str, response: Response) -> Reply:
         raise PassingFault(f"no chat completion came, but {server_words(response.text)}") from None
     if reason not in STOPS:
         raise Refusal(f"it ended the answer with finish_reason={reason}")
-    return Reply(id, text.strip(), (), STOPS[reason])
+    return Reply(id, whole_characters(text).strip(), (), STOPS[reason])
 
 
 def _text(content: Any) -> str:

@@ -47,6 +47,7 @@ class StageContext:
     progress: Progress
     log: Callable[[str, int, Json], None]
     warn: Callable[[str], None] = lambda text: None
+    note: Callable[[str], None] = lambda text: None
     rank: int = 0
     """Which of the ``ranks`` processes this is that do one stage's work."""
     ranks: int = 1
@@ -89,6 +90,7 @@ class StageContext:
             vision_cache=vision_cache(machine),
             features=self._features,
             warn=self.warn,
+            note=self.note,
             server=machine.server,
         )
 

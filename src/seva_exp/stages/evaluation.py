@@ -11,6 +11,7 @@ from typing import ClassVar
 from PIL.Image import Image
 
 from seva_exp.benchmarks import AnyBenchmark, Judge
+from seva_exp.benchmarks.guards import priced
 from seva_exp.benchmarks.judge_answers import (
     Bench,
     Estimate,
@@ -244,7 +245,8 @@ class Compare(Stage):
 
     def deltas(self, path: Path) -> list[Delta]:
         name, found = self.base.benchmark_name, self.makes(path).deltas()
-        return [replace(delta, benchmark=name, model=self.after.which) for delta in found]
+        named = (replace(delta, benchmark=name, model=self.after.which) for delta in found)
+        return priced(named, self.base.benchmark.guards)
 
     def answered(self, path_of: Callable[[Stage], Path]) -> Answered | None:
         base, after = self.base, self.after
@@ -272,12 +274,14 @@ class Compare(Stage):
 def paired(
     benchmark: AnyBenchmark, name: str, before: list[Prediction], after: list[Prediction]
 ) -> list[Delta]:
-    """after - before of every metric, for answers to the same questions of ``benchmark``, which a
-    run calls ``name``; empty where no question has a score in both."""
+    """after - before of every metric, with its price, for answers to the same questions of
+    ``benchmark``, which a run calls ``name``; empty where no question has a score in both."""
     from seva_exp.benchmarks.statistics import deltas
 
     kept = scored_in_both(before, after)
-    return deltas(benchmark.metrics, *kept, benchmark=name) if kept[0] else []
+    if not kept[0]:
+        return []
+    return priced(deltas(benchmark.metrics, *kept, benchmark=name), benchmark.guards)
 
 
 def scored_in_both(

@@ -204,7 +204,7 @@ def _why(
 
 
 class _Hearing:
-    """Hands on what the ranks write: a line is a step's numbers, a warning, or a progress bar's.
+    """Hands on what the ranks write: a line is a step's numbers, for a person, or a progress bar's.
     Bars of one name are one: it counts what all ranks do."""
 
     def __init__(self, scratch: Path, ranks: int, context: StageContext, stack: ExitStack) -> None:
@@ -228,8 +228,8 @@ class _Hearing:
     def _hear(self, kind: str, *values: Any) -> None:
         if kind == "log":
             self._shop.log(*values)
-        elif kind == "warn":
-            self._shop.warn(*values)
+        elif kind in ("warn", "note"):
+            getattr(self._shop, kind)(*values)
         elif kind == "bar":
             label, total, unit = values
             if unit not in self._bars:

@@ -154,14 +154,16 @@ class Align(Alignment, Trained):
 
         if context.machine.processes > 1:
             return launch(ProcessTask(self.run, self.label, work, inputs), context)[0]
-        pairs = list(self.pairs.makes(inputs["pairs"]).pairs())
+        references = read_reference(inputs["reference"])
+        every = self.pairs.makes(inputs["pairs"]).pairs()
+        pairs = [pair for pair in every if pair.sample_id in references]
         samples = self.pairs.samples.makes(inputs["samples"])
         pair_set = PairSet(
             pairs,
             self.pairs.samples.data.image_root(samples.path),
             self._views,
             samples.samples(),
-            read_reference(inputs["reference"], pairs),
+            [references[pair.sample_id] for pair in pairs],
         )
         try:
             return align(

@@ -64,6 +64,9 @@ class Events:
     def warn(self, text: str) -> None:
         self.say("warn", text)
 
+    def note(self, text: str) -> None:
+        self.say("note", text)
+
     @contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Bar]:
         self.say("bar", label, total, unit)
@@ -92,7 +95,8 @@ def main(scratch: Path) -> None:
     events = Events(scratch / EVENTS.format(rank), silent=job.together and rank > 0)
     try:
         own = _machine(machine, device, rank)
-        context = StageContext(own, FileDigests(scratch), events.progress, events.log, events.warn)
+        told = (events.progress, events.log, events.warn, events.note)
+        context = StageContext(own, FileDigests(scratch), *told)
         if job.together:
             folder = job.work if rank == 0 else scratch / f"rank-{rank}"
             folder.mkdir(exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from seva_exp.core.spec import Json
 from seva_exp.training.dpo import PreferenceTrainer, trainer_for
 from seva_exp.training.driver import TrainingJob, train_stage
+from seva_exp.training.lengths import check_lengths
 from seva_exp.training.preferences import PairSet, preferences_of
 from seva_exp.training.spec import DpoTraining
 
@@ -14,10 +15,12 @@ LAST = {"reward_accuracy_last": "rewards/accuracies", "reward_margin_last": "rew
 def align(job: TrainingJob[DpoTraining], pairs: PairSet) -> Json:
     """Train; write ``adapter/``, ``metrics.jsonl``; return the counts, first and last numbers.
 
-    Raises StageError as ``preferences_of`` and ``trainer_for`` do, and when a number is not finite.
+    Raises StageError as ``preferences_of`` and ``trainer_for`` do, for pairs that do not fit the
+    model's context (the reference stage leaves such out), and when a number is not finite.
     """
     preferences = preferences_of(job.vlm, pairs, job.spec.repeat)
-    made = train_stage(job, preferences, trainer_for, PreferenceTrainer.stage, LAST)
+    lengths = check_lengths(job.vlm, preferences, PreferenceTrainer.stage)
+    made = train_stage(job, preferences, lengths, trainer_for, PreferenceTrainer, LAST)
     return {
         "preferences": len(preferences),
         "rejected": sum(len(preference.rejected) for preference in preferences),

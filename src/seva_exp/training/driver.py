@@ -6,7 +6,6 @@ lengths, steps, log, adapter and summary are here.
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,13 +13,14 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from seva_exp.core.digests import FileDigests
+from seva_exp.core.errors import StageError
 from seva_exp.core.files import write_whole
 from seva_exp.core.interfaces import Placement, VisionLanguageModel
 from seva_exp.core.records import Adapter
 from seva_exp.core.spec import Json, canonical
 from seva_exp.training.collate import FinetuneExample, Preference
-from seva_exp.training.lengths import check_lengths
-from seva_exp.training.lora import save_adapter
+from seva_exp.training.lora import has_changed, save_adapter
+from seva_exp.training.schedule import Schedule
 from seva_exp.training.spec import Training
 from seva_exp.training.steps import OnStep, StepLog, StepTrainer, run
 from seva_exp.training.throughput import summary as throughput
@@ -51,7 +51,7 @@ def train(job: TrainingJob[SpecT], trainer: StepTrainer) -> tuple[Path, list[Jso
     number is not finite."""
     stage, group = trainer.stage, trainer.group
     log = StepLog(stage, group, job.on_step)
-    steps = math.ceil(len(trainer.order) / job.spec.batch_size) * job.spec.epochs
+    steps = Schedule.of(job.spec, len(trainer.order)).steps
     try:
         run(trainer, log, stage, steps, job.placement)
     finally:
@@ -64,26 +64,33 @@ def train(job: TrainingJob[SpecT], trainer: StepTrainer) -> tuple[Path, list[Jso
 def train_stage(
     job: TrainingJob[SpecT],
     rows: Sequence[Row],
+    lengths: Json,
     make: Callable[[TrainingJob[SpecT], Sequence[Row]], TrainerT],
-    stage: str,
+    kind: type[TrainerT],
     shown: dict[str, str],
 ) -> Json:
     """A stage's work: train on ``rows`` with the trainer that ``make`` makes; write ``adapter/``
-    and ``metrics.jsonl`` (one line a step); return the first and last numbers, of metrics those
-    that ``shown`` names (summary's name -> metric's).
+    and ``metrics.jsonl`` (one line a step); return ``lengths``, the first and last numbers, of
+    metrics those that ``shown`` names (summary's name -> metric's).
 
-    Raises StageError for rows that do not fit the model's context, before anything is trained.
+    Raises StageError, before anything is trained, where no step would have a learning rate.
     """
-    lengths = check_lengths(job.vlm, rows, stage)
+    schedule = Schedule.of(job.spec, len(rows))
+    if not schedule.peak:
+        raise StageError(schedule.refusal(kind.stage, kind.group, job.spec, len(rows)))
+    job.placement.note(f"{kind.stage}: {schedule}")
     folder, logged = train(job, make(job, rows))
     work = job.placement.work
     return {
         "steps": len(logged),
+        "warmup_steps": schedule.warmup,
+        "learning_rate_peak": schedule.peak,
         "loss_first": logged[0]["loss"],
         "loss_last": logged[-1]["loss"],
         **{name: logged[-1].get(metric) for name, metric in shown.items()},
         **lengths,
         **throughput(work),
+        "adapter_changed": has_changed(folder, job.start, logged),
         "adapter": left_behind(work, folder, job.base_name, logged),
     }
 

@@ -19,6 +19,7 @@ from seva_exp.training.arguments import OneDevice, on_its_device, shared_argumen
 from seva_exp.training.batches import SeededOrder
 from seva_exp.training.collate import IGNORED, ExampleCollator, FinetuneExample
 from seva_exp.training.driver import TrainingJob, train_stage
+from seva_exp.training.lengths import fitting, left_out
 from seva_exp.training.lora import (
     POLICY,
     config_of,
@@ -91,9 +92,11 @@ def fine_tune(job: TrainingJob[SftTraining], samples: Sequence[Sample], root: Pa
     """Train on the responses of samples whose pictures lie in ``root``; write ``adapter/``,
     ``metrics.jsonl``; return the counts, first and last numbers.
 
-    Raises StageError for a sample without a response, and when a number is not finite.
+    A sample whose response cannot be trained on, or does not fit the model's context, is left out
+    by name. Raises StageError for one without a response, and when a number is not finite.
     """
-    examples = examples_of(job.vlm, samples, root)
+    usable, dropped = examples_of(job.vlm, samples, root)
+    examples, too_long, lengths = fitting(job.vlm, usable, ResponseTrainer.stage)
     last = {"token_accuracy_last": "mean_token_accuracy"}
-    made = train_stage(job, examples, trainer_for, ResponseTrainer.stage, last)
-    return {"samples": len(examples), **made}
+    made = train_stage(job, examples, lengths, trainer_for, ResponseTrainer, last)
+    return {"samples": len(examples), **made, **left_out([*dropped, *too_long])}

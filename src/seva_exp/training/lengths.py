@@ -1,22 +1,27 @@
-"""How many tokens each row has, before anything is trained: rows that do not fit are refused, and
-nothing is ever cut (a cut prompt would lose image tokens)."""
+"""How many tokens each row has, before anything is trained: rows that do not fit are left out by
+name, and nothing is ever cut (a cut prompt would lose image tokens)."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import TypeVar
 
 from PIL import Image
 
 from seva_exp.core.errors import StageError
-from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
+from seva_exp.core.interfaces import TOO_LONG, EncodedImage, VisionLanguageModel
+from seva_exp.core.records import Drop
 from seva_exp.core.spec import Json
+from seva_exp.models.context import context_of
 from seva_exp.training.collate import FinetuneExample, Preference
 
-LONGEST = 5
-"""Rows that a summary names."""
+Row = TypeVar("Row", bound=Preference | FinetuneExample)
+LONGEST, NAMED = 5, 20
+"""Rows that a summary, and that an error names."""
 PROBES = ((64, 64), (1280, 320), (1280, 1280))
 """Sizes in pixels that no family which looks at size takes for one."""
 
@@ -35,24 +40,61 @@ class Length:
     def total(self) -> int:
         return self.prompt + self.answer
 
-    def __str__(self) -> str:
-        return f"{self.id} ({self.image} image + {self.prompt - self.image} text + {self.answer})"
+    @property
+    def words(self) -> str:
+        """Of what it consists."""
+        text = self.prompt - self.image
+        return f"{self.image} image + {text} text + {self.answer} answer tokens"
 
 
 def check_lengths(
     vlm: VisionLanguageModel, rows: Sequence[Preference | FinetuneExample], label: str
 ) -> Json:
-    """The summary of all rows' lengths. Raises StageError naming the rows that are longer than the
+    """The summary of all rows' lengths. Raises StageError naming rows that are longer than the
     model's context."""
-    found = list(lengths(vlm, rows))
-    context = context_of(vlm)
-    if too_long := [row for row in found if context and row.total > context]:
-        raise StageError(
-            f"{label}: {len(too_long)} of {len(found)} rows do not fit the model's context of "
-            f"{context} tokens: {', '.join(map(str, too_long))} answer tokens. Nothing is cut: "
-            "lower generation.max_new_tokens, leave these samples out of the data, or use smaller "
-            "pictures."
-        )
+    _, too_long, summary = fitting(vlm, rows, label)
+    if too_long:
+        raise _refused(label, too_long, len(rows), context_of(vlm))
+    return summary
+
+
+def fitting(
+    vlm: VisionLanguageModel, rows: Sequence[Row], label: str
+) -> tuple[list[Row], list[Drop], Json]:
+    """The rows that fit the model's context, the others as drops, and a summary of the lengths of
+    those that fit. Raises StageError where none does."""
+    context, kept, found, too_long = context_of(vlm), [], [], []
+    for row, length in zip(rows, lengths(vlm, rows), strict=True):
+        if context and length.total > context:
+            too_long.append(Drop(row.id, TOO_LONG, length.told))
+        else:
+            kept.append(row)
+            found.append(length)
+    if not kept:
+        raise _refused(label, too_long, len(rows), context)
+    return kept, too_long, _summary(found, context)
+
+
+def left_out(drops: Sequence[Drop]) -> Json:
+    """Of rows that are not trained on, for a summary: how many for which reason, and the first of
+    them by name. Empty where there are none."""
+    if not drops:
+        return {}
+    lines = [f"{drop.sample_id}: {drop.reason} ({drop.detail})" for drop in drops[:NAMED]]
+    return {"dropped": dict(Counter(drop.reason for drop in drops)), "left_out": lines}
+
+
+def _refused(label: str, too_long: Sequence[Drop], rows: int, context: int | None) -> StageError:
+    named = [f"{drop.sample_id} ({drop.detail})" for drop in too_long[:NAMED]]
+    more = f" and {len(too_long) - NAMED} more" if len(too_long) > NAMED else ""
+    return StageError(
+        f"{label}: {len(too_long)} of {rows} rows do not fit the model's context of {context} "
+        f"tokens: {', '.join(named)}{more}. Nothing is cut: lower generation.max_new_tokens, or "
+        "use smaller pictures."
+    )
+
+
+def _summary(found: Sequence[Length], context: int | None) -> Json:
     totals = sorted(row.total for row in found)
     return {
         "tokens_longest": totals[-1],
@@ -100,8 +142,3 @@ def depends_on_size(vlm: VisionLanguageModel) -> bool:
     """Whether a picture's number of tokens depends on its size or shape."""
     blank = (Image.new("RGB", size) for size in PROBES)
     return len({len(vlm.encode_image(picture).placeholders) for picture in blank}) > 1
-
-
-def context_of(vlm: VisionLanguageModel) -> int | None:
-    """Positions that the language model was made for; None where its config does not say."""
-    return getattr(vlm.model.config.get_text_config(), "max_position_embeddings", None)

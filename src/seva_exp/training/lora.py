@@ -3,6 +3,7 @@ and what is saved."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from peft import (
 
 from seva_exp.core.errors import StageError
 from seva_exp.core.interfaces import VisionLanguageModel
+from seva_exp.core.spec import Json
 from seva_exp.models.adapter import check_adapter, lora_of
 from seva_exp.training.sharding import adapter_weights
 from seva_exp.training.spec import Training
@@ -99,6 +101,24 @@ def save_adapter(model: PeftModel, folder: Path, base_name: str) -> None:
     must ask for it."""
     model.peft_config[POLICY].base_model_name_or_path = base_name
     write_adapter(model, folder, adapter_weights(model))
+
+
+def has_changed(folder: Path, start: Path | None, rows: Sequence[Json]) -> bool:
+    """Whether training on the logged ``rows`` changed what the adapter in ``folder`` makes of the
+    model: a new LoRA does nothing while all its B are zero, one that was gone on with (``start``)
+    while it is the same. A projector beside it has changed if there was a gradient."""
+    weights = load_peft_weights(str(folder), device="cpu")
+    before = load_peft_weights(str(start), device="cpu") if start else {}
+    for name, weight in weights.items():
+        if "lora_" not in name and name not in before:
+            if any(row.get("grad_norm", 0.0) for row in rows):
+                return True
+        elif name in before:
+            if not torch.equal(weight, before[name]):
+                return True
+        elif "lora_B" in name and weight.any():
+            return True
+    return False
 
 
 def write_adapter(model: PeftModel, folder: Path, weights: dict[str, torch.Tensor]) -> None:

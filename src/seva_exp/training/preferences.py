@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from seva_exp.core.errors import StageError
+from seva_exp.core.errors import StageError, UnusableText
 from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
-from seva_exp.core.records import ImageRef, Pair, Sample
+from seva_exp.core.records import Drop, ImageRef, Pair, Sample
 from seva_exp.inputs.images import image_size, load_image
 from seva_exp.inputs.views import PartnerPictures, View
 from seva_exp.training.collate import FinetuneExample, Preference, ReferenceLogps
@@ -68,6 +68,23 @@ def preferences_of(
     return [_copy(p, number) for number in range(1, repeat + 1) for p in once]
 
 
+def usable(vlm: VisionLanguageModel, pairs: Iterable[Pair]) -> tuple[list[Pair], list[Drop]]:
+    """The pairs whose answers can be trained on, the others as drops: a text that was never ids
+    (a server's) may hold what this model takes for a picture."""
+    kept, dropped = [], []
+    for pair in pairs:
+        said = zip(
+            (pair.chosen, *pair.rejected), (pair.chosen_tokens, *pair.rejected_tokens), strict=True
+        )
+        try:
+            for text, ids in said:
+                _ = ids or vlm.answer_ids(pair.prompt, text)
+            kept.append(pair)
+        except UnusableText as error:
+            dropped.append(Drop(pair.sample_id, error.reason, str(error)))
+    return kept, dropped
+
+
 def _copy(preference: Preference, number: int) -> Preference:
     return replace(preference, id=f"{preference.id}#{number}") if number > 1 else preference
 
@@ -85,18 +102,19 @@ def shown_image(
 
 def examples_of(
     vlm: VisionLanguageModel, samples: Sequence[Sample], root: Path
-) -> list[FinetuneExample]:
-    """One example per sample. Raises StageError where a sample has no response."""
+) -> tuple[list[FinetuneExample], list[Drop]]:
+    """One example per sample, and as drops those whose response cannot be trained on. Raises
+    StageError where a sample has no response."""
+    found, dropped = [], []
     for sample in samples:
         if not sample.response:
             raise StageError(f"sample {sample.id}: it has no response to learn from.")
-    return [
-        FinetuneExample(
-            id=sample.id,
-            prompt=sample.prompt,
-            load=partial(load_image, root, sample.image),
-            response=vlm.answer_ids(sample.prompt, sample.response),
-            size=partial(image_size, root, sample.image),
-        )
-        for sample in samples
-    ]
+        try:
+            response = vlm.answer_ids(sample.prompt, sample.response)
+        except UnusableText as error:
+            dropped.append(Drop(sample.id, error.reason, str(error)))
+            continue
+        load = partial(load_image, root, sample.image)
+        size = partial(image_size, root, sample.image)
+        found.append(FinetuneExample(sample.id, sample.prompt, load, response, size))
+    return found, dropped

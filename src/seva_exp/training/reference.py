@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,17 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from seva_exp.core.errors import StageError
 from seva_exp.core.files import write_whole
 from seva_exp.core.interfaces import Placement, VisionLanguageModel
-from seva_exp.core.records import Pair
 from seva_exp.core.spec import Json, canonical
 from seva_exp.core.store import Journal
 from seva_exp.models.adapter import check_adapter
 from seva_exp.training.collate import Preference, ReferenceLogps
 from seva_exp.training.forward import forward_for, scored
-from seva_exp.training.lengths import check_lengths
+from seva_exp.training.lengths import fitting, left_out
 from seva_exp.training.precision import keep_in_float32
-from seva_exp.training.preferences import PairSet, preferences_of
+from seva_exp.training.preferences import PairSet, preferences_of, usable
 from seva_exp.training.prefetch import ahead
 from seva_exp.training.spec import Fast
 from seva_exp.training.trl_private import add_fused_lm_head
@@ -41,14 +41,16 @@ def score_reference(
     placement: Placement,
     start: Path | None = None,
 ) -> Json:
-    """Write ``reference.jsonl``, a line per pair in the pairs' order; return the counts.
-
-    Raises StageError for answers that do not fit the model's context, before any is scored. The
+    """Write ``reference.jsonl``, a line per pair in the pairs' order; return the counts. A pair
+    that cannot be trained on, or does not fit the model's context, is left out by name. The
     reference is the base model ``vlm``, or the adapter in ``start`` on it. With views in
     ``pair_set`` the chosen answer is scored with each view's picture too.
     """
-    preferences = preferences_of(vlm, pair_set)
-    lengths = check_lengths(vlm, preferences, "reference")
+    pairs, dropped = usable(vlm, pair_set.pairs)
+    if not pairs:
+        raise StageError(f"reference: no answer can be trained on: {dropped[0].detail}")
+    made_of = preferences_of(vlm, replace(pair_set, pairs=pairs))
+    preferences, too_long, lengths = fitting(vlm, made_of, "reference")
     journal = Journal(placement.work)
     done = {row["sample_id"] for row in journal.rows}
     size = placement.train_batch_size
@@ -76,17 +78,17 @@ def score_reference(
     lines = "".join(canonical(by_id[preference.id]) + "\n" for preference in preferences)
     write_whole(placement.work / FILE, lines)
     answers = sum(1 + len(p.rejected) + len(p.images) for p in preferences)
-    return {"preferences": len(preferences), "answers": answers, "forward": description, **lengths}
+    counts = {"preferences": len(preferences), "answers": answers, "forward": description}
+    return {**counts, **lengths, **left_out([*dropped, *too_long])}
 
 
-def read_reference(artifact: Path, pairs: Sequence[Pair]) -> list[ReferenceLogps]:
-    """The pairs' references, in the pairs' order."""
+def read_reference(artifact: Path) -> dict[str, ReferenceLogps]:
+    """The pairs' references, by sample; none of a pair that was left out."""
     rows = map(json.loads, (artifact / FILE).read_text(encoding="utf-8").splitlines())
-    found = {row.pop("sample_id"): row for row in rows}
-    return [
-        ReferenceLogps(row["chosen"], tuple(row["rejected"]), tuple(row["views"]))
-        for row in (found[pair.sample_id] for pair in pairs)
-    ]
+    return {
+        row["sample_id"]: ReferenceLogps(row["chosen"], tuple(row["rejected"]), tuple(row["views"]))
+        for row in rows
+    }
 
 
 @contextmanager
