@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -15,7 +15,10 @@ from seva_exp.core.interfaces import TOO_LONG, AnswerEngine, ModelSource, Reply,
 from seva_exp.core.machine import Server
 from seva_exp.core.randomness import seed_for
 from seva_exp.decoding.spec import ServerGeneration
-from seva_exp.served.chat import reply_of
+from seva_exp.served.chat import TooLong, reply_of
+
+if TYPE_CHECKING:
+    from httpx2 import Response
 
 SEED_BITS = 31
 """Some servers hand the seed to NumPy or a C int."""
@@ -78,8 +81,6 @@ def server_engine(
 
 def _read(request: Request, response: Response) -> Reply:
     """What the server said; one question that does not fit its context ends nothing."""
-    from seva_exp.served.chat import TooLong
-
     try:
         return reply_of(request.id, response)
     except TooLong:

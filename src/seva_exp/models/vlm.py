@@ -125,8 +125,8 @@ class Vlm:
         if ids.count(token) != 1:
             raise UnusableText(
                 "image_token",
-                f"The prompt {ends(repr(prompt))} gives {ids.count(token)} image placeholders instead "
-                "of 1; does it hold the model's image token?",
+                f"The prompt {ends(repr(prompt))} gives {ids.count(token)} image placeholders "
+                "instead of 1; does it hold the model's image token?",
             )
         at = ids.index(token)
         around = len(ids) - 1 - at
@@ -150,7 +150,8 @@ class Vlm:
         if ids[: len(before)] != before:
             raise UnusableText(
                 "tokens",
-                f"{ends(repr(text))} cannot be tokenised apart from its prompt {ends(repr(prompt))}.",
+                f"{ends(repr(text))} cannot be tokenised apart from its prompt "
+                f"{ends(repr(prompt))}.",
             )
         ids = ids[len(before) :]
         if self.image_token_id in ids:

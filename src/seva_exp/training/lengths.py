@@ -66,7 +66,7 @@ def fitting(
     context, kept, found, too_long = context_of(vlm), [], [], []
     for row, length in zip(rows, lengths(vlm, rows), strict=True):
         if context and length.total > context:
-            too_long.append(Drop(row.id, TOO_LONG, length.told))
+            too_long.append(Drop(row.id, TOO_LONG, length.words))
         else:
             kept.append(row)
             found.append(length)
