@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from seva_exp.core.errors import StageError
+from seva_exp.core.errors import ChangedFile, StageError
 from seva_exp.core.records import ImageRef
 
 if TYPE_CHECKING:
@@ -112,7 +112,18 @@ def image_size(root: Path, ref: ImageRef) -> tuple[int, int]:
     except FileNotFoundError:
         raise _not_as_it_was(path, "vanished") from None
     except (OSError, UnusableImage) as error:
+        if isinstance(error, UnusableImage) and not is_as_it_was(root, ref):
+            raise _not_as_it_was(path, "changed") from None
         raise StageError(f"{path}: no picture can be made of this file here: {error}.") from error
+
+
+def is_as_it_was(root: Path, ref: ImageRef) -> bool:
+    """Whether the file is there, and its bytes are those of which the sample was made."""
+    try:
+        content = (root / ref.path).read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(content).hexdigest() == ref.sha256
 
 
 def _lies_on_its_side(image: Image.Image) -> bool:
@@ -124,10 +135,11 @@ def _lies_on_its_side(image: Image.Image) -> bool:
         return False
 
 
-def _not_as_it_was(path: Path, what: str) -> StageError:
-    return StageError(
+def _not_as_it_was(path: Path, what: str) -> ChangedFile:
+    return ChangedFile(
         f"{path}: this picture {what} since the samples were made. "
-        "Restore it, or make the samples anew: run again with force=[samples]."
+        "Restore it, or make the samples anew: run again with force=[samples].",
+        path,
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from seva_exp.core.errors import InputError
+from seva_exp.core.manifest import Fault, check_file
 from seva_exp.core.paths import MARKER
 from seva_exp.core.records import (
     Answer,
@@ -119,6 +120,22 @@ class FinishedRun:
         """Where the artifact of a stage lies, or lay."""
         return followed(self.folder / label)
 
+    def file(self, label: str, name: str) -> Path:
+        """A file of a stage's artifact, which need not be there any more. Raises InputError where
+        it is not what the stage wrote, and where it may not be read."""
+        artifact = self.artifact(label)
+        try:
+            check_file(artifact, name)
+        except Fault as fault:
+            raise InputError(f"{self.folder}: {label}: {fault}. {self.again}") from None
+        return artifact / name
+
+    @property
+    def again(self) -> str:
+        """For a person: how to have again what is gone or damaged."""
+        command = f": {shlex.join(self.command)}" if self.command else ""
+        return f"Run it again: that makes anew what is damaged or gone{command}"
+
     @property
     def store(self) -> Store:
         """What the final model's adapter lies in, or, where nothing was trained, the first stage's
@@ -130,7 +147,8 @@ class FinishedRun:
 
     def manifest(self, label: str) -> Manifest | None:
         """Of a stage's artifact; None where it is not whole any more."""
-        return self._store(label).find(label.split(".")[0], self.key(label))
+        store, name = self._store(label), (label.split(".")[0], self.key(label))
+        return None if store.fault(*name) else store.find(*name)
 
     @property
     def trained(self) -> StageResult | None:
@@ -179,7 +197,7 @@ class FinishedRun:
         the judge has left them."""
         judged = any(stage.name == f"judge.{model}.{benchmark}" for stage in self.report.stages)
         kind = "judge" if judged else "evaluate"
-        return self.artifact(f"{kind}.{model}.{benchmark}") / "predictions.jsonl"
+        return self.file(f"{kind}.{model}.{benchmark}", "predictions.jsonl")
 
     def predictions(self, model: str, benchmark: str) -> list[Prediction]:
         """The rows of ``predictions_file``."""
@@ -198,7 +216,7 @@ class FinishedRun:
     def pairs(self) -> Iterator[Pair]:
         """Of ``pairs_stage``."""
         stage = self.pairs_stage
-        file = self.artifact(stage.name) / "pairs.jsonl" if stage else None
+        file = self.file(stage.name, "pairs.jsonl") if stage else None
         if file and file.exists():
             yield from read_jsonl(file, Pair)
 
@@ -206,15 +224,18 @@ class FinishedRun:
         """Of the last round, by pair: ``chosen`` is log pi_ref of the chosen answer, ``rejected``
         those of the rejected ones. Raises FileNotFoundError where the artifact is gone."""
         for stage in self.stages("reference")[-1:]:
-            with (self.artifact(stage.name) / "reference.jsonl").open(encoding="utf-8") as lines:
+            with self.file(stage.name, "reference.jsonl").open(encoding="utf-8") as lines:
                 yield from map(json.loads, lines)
 
     def training(self) -> Iterator[Json]:
         """The logged steps of all training: ``{"stage": "align", "step": 1, "loss": 0.69}``."""
         path = self.folder / "metrics.jsonl"
         if path.exists():
-            with path.open(encoding="utf-8") as file:
-                yield from map(json.loads, file)
+            for number, line in enumerate(path.read_bytes().splitlines(), 1):
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    raise InputError(f"{path}, line {number}: is damaged. {self.again}") from None
 
     def views(self) -> dict[str, str]:
         """View (``clean`` is one) -> label of the stage in which the base model answered: that of
@@ -229,12 +250,12 @@ class FinishedRun:
     def answers(self, label: str, wanted: Iterable[str]) -> dict[str, Answer]:
         """By sample, of the stage of this label, the answers to the ``wanted`` samples; read as far
         as the last of these, so first ones of a long file cost little."""
-        rows = _rows(self.artifact(label) / "answers.jsonl", "sample_id", wanted)
+        rows = _rows(self.file(label, "answers.jsonl"), "sample_id", wanted)
         return {row["sample_id"]: from_json(Answer, row) for row in rows}
 
     def previews(self, label: str) -> dict[str, Path]:
         """By sample, the kept pictures of what the view of this stage showed."""
-        index = self.artifact(label) / "previews" / "index.json"
+        index = self.file(label, "previews/index.json")
         if not index.exists():
             return {}
         rows = json.loads(index.read_text(encoding="utf-8"))
@@ -242,7 +263,7 @@ class FinishedRun:
 
     def samples(self, wanted: Iterable[str]) -> list[Sample]:
         """Of these ids, in the file's order."""
-        file = self.artifact("samples") / "samples.jsonl"
+        file = self.file("samples", "samples.jsonl")
         return [from_json(Sample, row) for row in _rows(file, "id", wanted)]
 
     def image_root(self) -> Path | None:
@@ -297,5 +318,13 @@ def _beside_runs(folder: Path) -> bool:
 def _runs_of_sweep(folder: Path) -> list[Path]:
     """Those that are done, in the jobs' order (``sweep.Record``); empty when it is no sweep's."""
     files = sorted(folder.glob("jobs/*.json"), key=lambda file: (len(file.stem), file.stem))
-    rows = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    return [Path(row["ended"]["run"]) for row in rows if row["state"] == "done"]
+    found = []
+    for file in files:
+        try:
+            row = json.loads(file.read_bytes())
+            if row["state"] == "done":
+                found.append(Path(row["ended"]["run"]))
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            why = f"is damaged ({type(error).__name__}). Give the runs' folders themselves."
+            raise InputError(f"{file}: {why}") from None
+    return found

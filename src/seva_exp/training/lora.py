@@ -3,6 +3,7 @@ and what is saved."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from peft import (
 )
 
 from seva_exp.core.errors import StageError
+from seva_exp.core.files import write_whole
 from seva_exp.core.interfaces import VisionLanguageModel
 from seva_exp.training.sharding import adapter_weights
 from seva_exp.training.spec import Training
@@ -107,3 +109,13 @@ def write_adapter(model: PeftModel, folder: Path, weights: dict[str, torch.Tenso
         save_embedding_layers=False,
         selected_adapters=[POLICY],
     )
+    _sort_modules(folder / "adapter_config.json")
+
+
+def _sort_modules(file: Path) -> None:
+    """PEFT keeps the modules in a set, whose order differs from process to process."""
+    config = json.loads(file.read_text(encoding="utf-8"))
+    for name in ("target_modules", "modules_to_save", "exclude_modules"):
+        if isinstance(config.get(name), list):
+            config[name] = sorted(config[name])
+    write_whole(file, json.dumps(config, indent=2, sort_keys=True))
