@@ -9,6 +9,8 @@ import sys
 import zlib
 from pathlib import Path
 
+from seva_exp.core.disk import named
+
 # The path as bytes, since a file name need not be text.
 _TABLE = "CREATE TABLE IF NOT EXISTS digests (path BLOB PRIMARY KEY, stamp TEXT, sha256 TEXT)"
 
@@ -26,7 +28,7 @@ def file_sha256(path: Path) -> str:
     under another name, too. Raises OSError."""
     key = path.stat().st_dev, _stamp(path)
     if key not in _READ:
-        with path.open("rb") as file:
+        with named(path), path.open("rb") as file:
             _READ[key] = hashlib.file_digest(file, "sha256").hexdigest()
     return _READ[key]
 

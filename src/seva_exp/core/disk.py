@@ -58,8 +58,11 @@ ROOM = 2**24
 
 
 def is_of_disk(error: BaseException) -> bool:
-    """Whether the system refused something of a file."""
-    return isinstance(error, OSError) and error.errno is not None and bool(error.filename)
+    """Whether the system refused something of a file. Where bytes are read or written the error
+    names none."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return False
+    return bool(error.filename) or error.errno in (*FULL, *REMEDIES)
 
 
 def is_full(error: BaseException, folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from seva_exp.core.digests import file_sha256
+from seva_exp.core.disk import told_of_disk
 from seva_exp.core.errors import InputError
 from seva_exp.core.files import write_whole
 from seva_exp.core.spec import Json
@@ -45,7 +47,8 @@ class Manifest:
     @cached_property
     def whole(self) -> bool:
         """Whether what is in it is what was written."""
-        return self.own in ("", self._own())
+        old = not self.own and not self.sha256
+        return old or self.own == self._own()
 
     def _own(self) -> str:
         written = json.loads(json.dumps([self.summary, self.files, self.sha256]))
@@ -75,7 +78,7 @@ class Newer(Fault):
 
 
 def read_manifest(artifact: Path) -> Manifest:
-    """Raises Fault where there is none that can be used, InputError where it may not be read."""
+    """Raises Fault where there is none that can be used, InputError where it cannot be read."""
     file = artifact / MANIFEST
     try:
         row = json.loads(file.read_bytes())
@@ -85,17 +88,28 @@ def read_manifest(artifact: Path) -> Manifest:
                 f"({', '.join(sorted(unknown))}): a newer one made it"
             )
         found = Manifest(**row)
+        if not isinstance(found.files, dict) or not isinstance(found.sha256, dict):
+            raise TypeError
         if not found.whole:
             raise Fault(f"{MANIFEST} is damaged (its contents have another digest)")
         return found
-    except PermissionError as error:
-        raise unreadable(file) from error
-    except FileNotFoundError:
-        raise Fault(f"{MANIFEST} is gone") from None
+    except OSError as error:
+        raise _of_system(artifact, MANIFEST, error) from error
     except Fault:
         raise
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise Fault(f"{MANIFEST} is damaged ({type(error).__name__})") from None
+
+
+def is_there(artifact: Path, name: str = "") -> bool:
+    """Whether the artifact, or a file of it, is there. Raises InputError where that cannot be
+    seen."""
+    try:
+        return (artifact / name).exists()
+    except OSError as error:
+        if isinstance(found := _of_system(artifact, name, error), Fault):
+            return True  # a disk that does not say is looked at again
+        raise found from error
 
 
 def check_size(artifact: Path, manifest: Manifest, name: str) -> None:
@@ -103,10 +117,8 @@ def check_size(artifact: Path, manifest: Manifest, name: str) -> None:
     be looked at."""
     try:
         found = (artifact / name).stat().st_size
-    except PermissionError as error:
-        raise unreadable(artifact / name) from error
-    except OSError:
-        raise Fault(f"{name} is gone") from None
+    except OSError as error:
+        raise _of_system(artifact, name, error) from error
     if found != manifest.files[name]:
         raise Fault(f"{name} is damaged ({found} bytes, not {manifest.files[name]})")
 
@@ -117,10 +129,8 @@ def check_bytes(artifact: Path, manifest: Manifest, name: str) -> None:
     check_size(artifact, manifest, name)
     try:
         found = file_sha256(artifact / name)
-    except PermissionError as error:
-        raise unreadable(artifact / name) from error
     except OSError as error:
-        raise Fault(f"{name} cannot be read ({error.strerror})") from None
+        raise _of_system(artifact, name, error) from error
     if found != manifest.sha256.get(name, found):
         raise Fault(f"{name} is damaged (its bytes have another digest)")
 
@@ -149,11 +159,8 @@ def check_files(artifact: Path, manifest: Manifest) -> Iterator[Exception]:
 def check_file(artifact: Path, name: str) -> None:
     """One file of an artifact, if both are there. Raises Fault for what is damaged, InputError for
     what may not be read."""
-    try:
-        if not (artifact / name).exists() or not (artifact / MANIFEST).exists():
-            return
-    except PermissionError as error:
-        raise unreadable(artifact / name) from error
+    if not is_there(artifact, name) or not is_there(artifact, MANIFEST):
+        return
     try:
         found = read_manifest(artifact)
     except Newer:
@@ -162,12 +169,19 @@ def check_file(artifact: Path, name: str) -> None:
         check_bytes(artifact, found, name)
 
 
-def unreadable(file: Path) -> InputError:
-    """Of a file that is there."""
-    return InputError(
-        f"{file}: may not be read (Permission denied). Its owner can change that: "
-        f"chmod -R a+rX {file.parent}"
-    )
+def _of_system(artifact: Path, name: str, error: OSError) -> Fault | InputError:
+    """A file that is gone, or that the disk does not give back any more, is damage; one that may
+    not be read, or cannot just now, is not."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return Fault(f"{name} is gone")
+    if error.errno == errno.EIO:
+        return Fault(f"{name} is damaged ({error.strerror})")
+    if isinstance(error, PermissionError):
+        return InputError(
+            f"{artifact / name}: may not be read ({error.strerror}). Its owner can change that: "
+            f"chmod -R a+rX {artifact}"
+        )
+    return InputError(told_of_disk(error, artifact))
 
 
 def _files(artifact: Path) -> Iterator[Path]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from seva_exp.core.disk import named, set_aside, tell_damage
 from seva_exp.core.errors import InputError
 from seva_exp.core.manifest import MANIFEST as MANIFEST
-from seva_exp.core.manifest import Fault, Newer, check, check_size, read_manifest
+from seva_exp.core.manifest import Fault, Newer, check, check_size, is_there, read_manifest
 from seva_exp.core.manifest import Manifest as Manifest
 from seva_exp.core.paths import MARKER
 from seva_exp.core.spec import Json
@@ -87,7 +87,7 @@ class Store:
         where ``large``); None where it can, and where there is none. Raises InputError for what may
         not be read."""
         folder = self.path(stage, key)
-        if not folder.exists():
+        if not is_there(folder):
             return None
         try:
             found = check(folder, large)
@@ -141,6 +141,8 @@ class Store:
     ) -> Manifest:
         start = time.monotonic()
         summary = work(partial)
+        for left in partial.rglob("*.tmp"):  # of a write that an earlier attempt did not finish
+            left.unlink()
         done = manifest(time.monotonic() - start, summary).sealed(partial)
         done.write(partial)
         _open_to_others(partial)

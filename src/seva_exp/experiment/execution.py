@@ -128,9 +128,12 @@ class Execution:
     def _inputs(self, stage: Stage) -> dict[str, Path]:
         """Where its inputs lie, each as it was written: what was damaged is made again."""
         for source in stage.inputs.values():
-            if self.store.fault(source.name, source.key) or not self._there(source):
-                row = replace(self._rows[source.key], cached=False, forced=False)
-                self._make(source, row)
+            try:
+                whole = not self.store.fault(source.name, source.key) and self._there(source)
+            except InputError as error:
+                raise StageError(f"{source.label}: {error}") from error
+            if not whole:
+                self._make(source, replace(self._rows[source.key], cached=False, forced=False))
         return {n: self.store.path(one.name, one.key) for n, one in stage.inputs.items()}
 
     def _there(self, stage: Stage) -> bool:

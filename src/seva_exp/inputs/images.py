@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from seva_exp.core.disk import told_of_disk
 from seva_exp.core.errors import ChangedFile, StageError
 from seva_exp.core.records import ImageRef
 
@@ -88,7 +89,8 @@ def load_image(root: Path, ref: ImageRef) -> Image.Image:
     except FileNotFoundError:
         raise _not_as_it_was(path, "vanished") from None
     except OSError as error:
-        raise StageError(f"{path}: cannot be read: {error.strerror or error}.") from error
+        told = told_of_disk(error, path).removeprefix(f"{path}: ")
+        raise StageError(f"{path}: cannot be read: {told}") from error
     if hashlib.sha256(content).hexdigest() != ref.sha256:
         raise _not_as_it_was(path, "changed")
     try:

@@ -91,7 +91,7 @@ def _verdict(artifacts: Iterable[Path]) -> Verdict:
 def _pictures(artifact: Path, found: Verdict) -> Iterator[str]:
     """Of the pictures that an artifact of samples drew."""
     samples = artifact / "samples.jsonl"
-    if not (artifact / PICTURES).is_dir() or not samples.is_file():
+    if not (root := artifact / PICTURES).is_dir() or not samples.is_file():
         return
     try:
         refs = {one.image.path: one.image for one in read_jsonl(samples, Sample)}
@@ -99,5 +99,5 @@ def _pictures(artifact: Path, found: Verdict) -> Iterator[str]:
         return
     for path, ref in refs.items():
         found.files += 1
-        if not is_as_it_was(artifact, ref):
-            yield f"{path} is damaged or gone"
+        if not is_as_it_was(root, ref):
+            yield f"{PICTURES}/{path} is damaged or gone"
