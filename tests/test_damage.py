@@ -180,7 +180,7 @@ def test_damage_is_told_by_a_dry_run_and_nothing_moves(copy):
 
 
 def test_readers_that_cannot_make_it_again_say_how(copy, tmp_path, capsys):
-    folder, report = copy
+    _, report = copy
     for kind in ("base", "aligned"):
         flip(Path(report.dir) / f"evaluate.{kind}.shapes" / "predictions.jsonl")
     flip(Path(report.dir) / "pairs" / "pairs.jsonl")

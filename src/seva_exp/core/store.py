@@ -120,17 +120,15 @@ class Store:
             return found, True
         # A forced attempt has a folder of its own: it goes on in no other attempt's work.
         partial = self.path(stage, key).with_suffix(".forced" if force else ".partial")
-        with _held(self.root / "locks" / f"{stage}-{key[:KEY_LENGTH]}.lock", on_wait):
-            while force or not (found := self._whole(stage, key, large)):
-                try:
-                    with _alone_in(partial, on_wait):
-                        if not force:
-                            self.set_aside(stage, key, large, on_damage)
-                        on_start()
-                        return self._made(partial, self.path(stage, key), manifest, work), False
-                except _Finished:
-                    continue
-            return found, True
+        lock = self.root / "locks" / f"{stage}-{key[:KEY_LENGTH]}.lock"
+        with _held(lock, on_wait), _alone_in(partial, on_wait):
+            if not force and (found := self._whole(stage, key, large)):
+                _remove_empty(partial)
+                return found, True
+            if not force:
+                self.set_aside(stage, key, large, on_damage)
+            on_start()
+            return self._made(partial, self.path(stage, key), manifest, work), False
 
     def _made(
         self,
@@ -179,10 +177,6 @@ class Store:
         shutil.rmtree(final / PARTS, ignore_errors=True)
 
 
-class _Finished(Exception):
-    """Another process has finished what this one waited for."""
-
-
 @contextmanager
 def _held(file: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     from filelock import FileLock, Timeout
@@ -204,19 +198,28 @@ def _alone_in(partial: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     """The only process that works in the folder, even where the file in ``locks/`` was deleted
     while another held it: there is a second one in the folder itself. Waits for processes of a
     killed run that have not noticed yet that it was."""
-    parts = partial / PARTS
-    parts.mkdir(parents=True, exist_ok=True)
-    own = parts / RANK_LOCK.format("work")
+    own = partial / PARTS / RANK_LOCK.format("work")
     with ExitStack() as held:
-        try:
-            held.enter_context(_held(own, on_wait))
-        except FileNotFoundError:  # the folder is in its place by now
-            raise _Finished from None
-        for file in parts.glob(RANK_LOCK.format("*")):
+        while True:
+            (partial / PARTS).mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(_held(own, on_wait))
+                break
+            except (FileNotFoundError, FileExistsError):  # another has just put it in its place
+                continue
+        for file in own.parent.glob(RANK_LOCK.format("*")):
             if file != own:
                 with _held(file, lambda: None):
                     continue
         yield
+
+
+def _remove_empty(partial: Path) -> None:
+    """A folder that was made to wait in."""
+    with suppress(OSError):
+        (partial / PARTS / RANK_LOCK.format("work")).unlink()
+        (partial / PARTS).rmdir()
+        partial.rmdir()
 
 
 def _open_to_others(artifact: Path) -> None:
