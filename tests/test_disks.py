@@ -44,9 +44,13 @@ def disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_told_and_the_same_command_goes_on(cli, disk):
-    """The adapter alone has more than a megabyte; PEFT's safetensors write it, in Rust."""
-    words = [*RUN, f"machine.store={disk}/store"]
+@pytest.mark.parametrize(("size", "minutes"), [("300k", "null"), ("2500k", "0")])
+def test_a_full_disk_is_told_and_the_same_command_goes_on(cli, disk, size, minutes):
+    """The adapter alone has more than a megabyte; PEFT's safetensors write it, in Rust. There is
+    room for it on the larger disk, and for no optimizer, which torch writes in C++."""
+    assert mount("-o", f"remount,size={size}", str(disk))
+    words = [*RUN, f"machine.store={disk}/store", f"machine.checkpoint_minutes={minutes}"]
+    words.append("dpo.batch_size=2")  # several steps
     done = cli(*words)
     assert done.returncode == 1, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "disk is full" in line]
