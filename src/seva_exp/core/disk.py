@@ -51,7 +51,12 @@ REMEDIES = {
 }
 FULL = (errno.ENOSPC, errno.EDQUOT)
 WORDS_OF_FULL = ("No space left on device", "os error 28", "Disk quota exceeded", "disk is full")
-WORDS_OF_WRITING = ("PytorchStreamWriter", "inline_container", "file write failed", "iostream error")
+WORDS_OF_WRITING = (
+    "PytorchStreamWriter",
+    "inline_container",
+    "file write failed",
+    "iostream error",
+)
 """Of libraries that do not say why they could not write."""
 ROOM = 2**24
 """Bytes below which a disk is full to them."""
