@@ -21,9 +21,9 @@ from seva_exp.core.store import Manifest, Store
 from seva_exp.experiment import run
 from seva_exp.report.html import HtmlReport
 
+from .core.test_store import KEY, make, write
 from .faults import failing
 from .test_end_to_end import RUN, cached, machine, small
-from .test_store import KEY, make, write
 
 
 def mount(*words: str) -> bool:
