@@ -11,7 +11,7 @@ from seva_exp import StageError
 from seva_exp.benchmarks import OFFICIAL, Judge
 from seva_exp.benchmarks.judge_answers import Bench, judge_all
 from seva_exp.benchmarks.judging import TRIES
-from seva_exp.benchmarks.replies import Replies
+from seva_exp.benchmarks.replies import Replies, damaged_replies
 from seva_exp.core.machine import JudgeServer
 from seva_exp.core.progress import progress
 from seva_exp.served import asking
@@ -225,3 +225,22 @@ def test_replies_hold_what_was_asked(samples, tmp_path):
     assert summary["cost"] == pytest.approx(len(found) * (100 * 10 + 5 * 20) / 1e6, abs=1e-4)
     assert with_usage(completion("x"))["usage"]["prompt_tokens"] == 100
     assert TRIES == 4
+
+
+def test_a_kept_reply_that_is_damaged_is_asked_again(samples, tmp_path, capfd):
+    """One letter; and one of an earlier version, which has no digest."""
+    bench = bench_of("shr", samples, tmp_path)
+    with judge() as endpoint:
+        first, _ = judged(endpoint, bench, samples)
+        damaged, old, *_ = sorted((tmp_path / "replies").rglob("*.json"))
+        row = json.loads(damaged.read_text())
+        damaged.write_text(json.dumps(row | {"text": "9" + row["text"][1:]}))
+        row = json.loads(old.read_text())
+        del row["sha256"]
+        old.write_text(json.dumps(row))
+        assert list(damaged_replies(tmp_path)) == [
+            f"{damaged}: is damaged; the judge is asked again"
+        ]
+        again, summary = judged(endpoint, bench, samples)
+    assert summary["calls"] == 1 and again == first
+    assert f"{damaged}: is damaged" in capfd.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 
 import pytest
 import torch
@@ -149,6 +150,14 @@ def test_half_precision_trains_the_projector_in_float32(tmp_path):
     original = tiny(dtype="bfloat16").model.model.multi_modal_projector.linear_1.weight.float()
     change = (moved - original).abs()
     assert moved.dtype == torch.float32 and change.median().item() == pytest.approx(1e-5, rel=0.2)
+
+
+def test_the_config_names_modules_in_their_order(plain):
+    """PEFT keeps them in a set: written as it comes, the file differs by hash seed."""
+    config = json.loads((plain / "adapter_config.json").read_text())
+    names = config["target_modules"]
+    assert names == sorted(names) and len(names) > 5
+    assert list(config) == sorted(config)
 
 
 def test_a_second_round_goes_on_where_the_first_stopped(plain, tmp_path):

@@ -17,7 +17,7 @@ import torch
 from seva_exp import StageError
 from seva_exp.training import DpoTraining, SftTraining, checkpoints
 from seva_exp.training.batches import SeededOrder
-from seva_exp.training.checkpoints import COMPLETE, CheckpointClock, finish, newest
+from seva_exp.training.checkpoints import COMPLETE, CheckpointClock, finish, newest, undamaged
 from seva_exp.training.driver import left_behind
 from seva_exp.training.finetune import fine_tune
 from seva_exp.training.steps import StepTrainer
@@ -296,3 +296,46 @@ def test_each_epoch_has_an_order_of_its_own(tmp_path, monkeypatch):
     order.set_epoch(1)
     assert seen == first + list(order)
     assert first != list(order)
+
+
+@pytest.mark.parametrize(
+    "name", ["optimizer.pt", "trainer_state.json", "adapter_model.safetensors"]
+)
+def test_of_a_damaged_checkpoint_the_one_before_is_taken(
+    killed, undisturbed, tmp_path, capfd, name
+):
+    """One bit; then both, and training begins anew."""
+    work = copied(killed, tmp_path)
+
+    def flip(checkpoint: str) -> None:
+        (file,) = (work / "trainer" / checkpoint).rglob(name)
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+
+    flip("checkpoint-5")
+    assert undamaged(work / "trainer", torch.float32) == work / "trainer" / "checkpoint-4"
+    said = capfd.readouterr().err
+    assert name in said and "checkpoint-5" in said and "is damaged" in said
+    assert list((work / "trainer").glob("damaged-checkpoint-5-*"))
+    assert align(work) == undisturbed[0]
+    assert adapter(work) == undisturbed[1]
+
+
+def test_where_every_checkpoint_is_damaged_training_begins_anew(killed, tmp_path):
+    work = copied(killed, tmp_path)
+    for name in left_in(work):
+        (work / "trainer" / name / "scheduler.pt").write_bytes(
+            bytes(len((work / "trainer" / name / "scheduler.pt").read_bytes()))
+        )
+    assert undamaged(work / "trainer", torch.float32) is None
+
+
+def test_lines_of_the_throughput_that_a_kill_tore_are_left_out(tmp_path):
+    from seva_exp.training.throughput import FILE, summary
+
+    whole = '{"step":1,"tokens_per_second":4.0,"peak_memory_gib":1.5}\n'
+    (tmp_path / FILE).write_text(whole + '{"step":2,"tok{"step":2,' + "\n" + "\0\0\n" + whole)
+    assert summary(tmp_path) == {"tokens_per_second": 4.0, "peak_memory_gib": 1.5}
+    (tmp_path / FILE).write_text("")
+    assert summary(tmp_path) == {}

@@ -6,10 +6,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seva_exp.benchmarks.judging import Query
+from seva_exp.core.disk import warn_of_damage
 from seva_exp.core.files import write_whole
 from seva_exp.core.machine import JudgeServer
 from seva_exp.core.spec import canonical
@@ -43,21 +45,42 @@ class Replies:
 
     def find(self, query: Query) -> str | None:
         """The judge's earlier reply to the same question."""
-        try:
-            text = json.loads(self._file(query).read_text(encoding="utf-8"))["text"]
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        file = self._file(query)
+        if not file.exists():
             return None
-        return text if isinstance(text, str) else None
+        text = _text(file)
+        if text is None:
+            warn_of_damage(f"{file}: is damaged; the judge is asked again")
+        return text
 
     def keep(self, reply: JudgeReply) -> None:
         """Keep a reply that could be read."""
         file = self._file(reply.query)
         file.parent.mkdir(parents=True, exist_ok=True)
-        text = canonical({**asdict(reply.query), "text": reply.text})
+        digest = sha256(reply.text.encode()).hexdigest()
+        text = canonical({**asdict(reply.query), "text": reply.text, "sha256": digest})
         write_whole(file, text, shared=True)  # runs side by side may ask the same
 
     def _file(self, query: Query) -> Path:
         return self._root / query.key[:2] / f"{query.key}.json"
+
+
+def damaged_replies(store: Path) -> Iterator[str]:
+    """Kept replies that cannot be used, a line each."""
+    for file in sorted((store / FOLDER).glob("*/*.json")):
+        if _text(file) is None:
+            yield f"{file}: is damaged; the judge is asked again"
+
+
+def _text(file: Path) -> str | None:
+    """The reply that a file keeps; None for one that is damaged."""
+    try:
+        row = json.loads(file.read_bytes())
+        text: str = row["text"]
+        whole = row.get("sha256") in (None, sha256(text.encode()).hexdigest())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return text if whole else None
 
 
 def ask_all(

@@ -155,7 +155,11 @@ class Command:
             for record in sweep.records()
             if record.state != "done"
         ]
-        comparison, _ = write_comparison(sweep.runs, page, missing=missing)
+        try:
+            comparison, _ = write_comparison(sweep.runs, page, missing=missing)
+        except InputError as error:  # an artifact was damaged since
+            _tell(str(error))
+            return
         if comparison.runs:
             say(f"comparison: {os.path.relpath(page)}")
         for line in comparison.findings:

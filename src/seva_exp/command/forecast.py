@@ -3,18 +3,20 @@ much room, by what the likest artifacts of the store took."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from seva_exp.command.job import Job, varying
 from seva_exp.core.digests import FileDigests
+from seva_exp.core.errors import InputError
+from seva_exp.core.manifest import Fault, read_manifest
 from seva_exp.core.spec import Json, canonical
-from seva_exp.core.store import MANIFEST, Manifest, Store
+from seva_exp.core.store import Manifest, Store
 from seva_exp.experiment import plan_run
 from seva_exp.experiment.preflight import Preflight
 from seva_exp.report.console import table
@@ -126,10 +128,13 @@ class Past:
 
     @cached_property
     def _manifests(self) -> dict[str, Manifest]:
-        """By key."""
-        files = self._store.root.glob(f"*/*/{MANIFEST}")
-        rows = (json.loads(file.read_text(encoding="utf-8")) for file in files)
-        return {row["key"]: Manifest(**row) for row in rows}
+        """By key; of those that can be read."""
+        found = {}
+        for artifact in self._store.artifacts():
+            with suppress(Fault, InputError):
+                one = read_manifest(artifact)
+                found[one.key] = one
+        return found
 
     def cost(self, stage: Stage) -> Cost:
         """The medians of those artifacts of this stage and model that came about in the likest way:

@@ -6,7 +6,10 @@ import hashlib
 import os
 import sqlite3
 import sys
+import zlib
 from pathlib import Path
+
+from seva_exp.core.disk import named
 
 # The path as bytes, since a file name need not be text.
 _TABLE = "CREATE TABLE IF NOT EXISTS digests (path BLOB PRIMARY KEY, stamp TEXT, sha256 TEXT)"
@@ -14,6 +17,20 @@ _TABLE = "CREATE TABLE IF NOT EXISTS digests (path BLOB PRIMARY KEY, stamp TEXT,
 
 HELD = 10_000
 """Digests that are held until they are written to the store."""
+
+
+_READ: dict[tuple[int, str], str] = {}
+"""Device and stamp -> digest, of the files that this process has read."""
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes. This process reads them once while inode, size and times stay;
+    under another name, too. Raises OSError."""
+    key = path.stat().st_dev, _stamp(path)
+    if key not in _READ:
+        with named(path), path.open("rb") as file:
+            _READ[key] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _READ[key]
 
 
 class FileDigests:
@@ -38,7 +55,9 @@ class FileDigests:
         name = os.fsencode(path.absolute())
         known = self._new.get(name) or self._kept(name)
         if known and known[0] == stamp:
-            return known[1]
+            value, _, checksum = known[1].partition(" ")
+            if not checksum or checksum == _checksum(name, stamp, value):  # else it is damaged
+                return value
         with path.open("rb") as file:
             value = hashlib.file_digest(file, "sha256").hexdigest()
         self._new[name] = (stamp, value)
@@ -72,7 +91,10 @@ class FileDigests:
             return None
 
     def _write(self) -> None:
-        rows = [(name, *values) for name, values in self._new.items()]
+        rows = [
+            (name, stamp, f"{value} {_checksum(name, stamp, value)}")
+            for name, (stamp, value) in self._new.items()
+        ]
         self._close()  # another process may have put a new file in its place
         with self._database() as database:
             database.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", rows)
@@ -114,6 +136,10 @@ class FileDigests:
             then = "begun anew" if damaged else "not used"
             print(f"Warning: the cache {self._file} is {then} ({error}).", file=sys.stderr)
         return damaged
+
+
+def _checksum(name: bytes, stamp: str, value: str) -> str:
+    return f"{zlib.crc32(name + f' {stamp} {value}'.encode()):08x}"
 
 
 def _stamp(path: Path) -> str:

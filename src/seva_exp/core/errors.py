@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -23,6 +24,14 @@ class UnusableText(StageError):
 
     def __str__(self) -> str:
         return str(self.args[1])
+
+
+class ChangedFile(StageError):
+    """The file ``path`` is no longer what it was when it was hashed."""
+
+    def __init__(self, text: str, path: Path = Path()) -> None:
+        super().__init__(text)
+        self.path = path
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

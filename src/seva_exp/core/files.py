@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from seva_exp.core.disk import named
+
 
 @contextmanager
 def whole_file(path: Path, shared: bool = False) -> Iterator[IO[bytes]]:
@@ -18,11 +20,12 @@ def whole_file(path: Path, shared: bool = False) -> Iterator[IO[bytes]]:
     next one, and no artifact keeps it.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp" if shared else f"{path.name}.tmp")
-    with temporary.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with named(path):
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
 
 
 def write_whole(path: Path, text: str, shared: bool = False) -> None:

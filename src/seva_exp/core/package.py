@@ -26,6 +26,8 @@ EXCEPT = {
     "seva_exp.core.spec": "what keys are made with: were it another, every key would be",
     "seva_exp.core.digests": "hashes of files, which stand in the keys",
     "seva_exp.core.store": "how artifacts are locked, written and found, not what is in them",
+    "seva_exp.core.manifest": "whether artifacts are whole",
+    "seva_exp.core.disk": "what a person is told of a disk that fails",
     "seva_exp.stages.processes": "who does a stage's work; results do not depend on how many",
     "seva_exp.training.spec.our_losses": "names, and what is looked at: it is in the keys",
     "seva_exp.training.throughput": "tokens a second and memory, in a file of their own",

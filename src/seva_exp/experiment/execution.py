@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from seva_exp.core.closure import code_of, is_other
+from seva_exp.core.disk import is_full, is_of_disk, message_of_disk
 from seva_exp.core.environment import CODE, describe_environment
-from seva_exp.core.errors import InputError, StageError
+from seva_exp.core.errors import ChangedFile, InputError, StageError
 from seva_exp.core.machine import Machine
 from seva_exp.core.records import StageResult
 from seva_exp.core.spec import Json
@@ -30,10 +31,12 @@ class Execution:
     listener: Listener
     done: list[tuple[Stage, Manifest, bool]] = field(default_factory=list)
     """What there is, and whether it was there before."""
+    _rows: dict[str, PlannedStage] = field(default_factory=dict)
 
     def run(self, chosen: Sequence[Stage], rows: Sequence[PlannedStage]) -> None:
         """Make every stage in turn. Where no pair is left there is nothing to align: the stages
         that need the adapter are skipped, and what was measured is still reported."""
+        self._rows = {row.key: row for row in rows}
         for stage, row in zip(chosen, rows, strict=True):
             if not row.cached:  # now: files that are edited while it works are not what it runs
                 code_of(type(stage))
@@ -65,34 +68,21 @@ class Execution:
         return {name: known[one.key] for name, one in stage.inputs.items()}
 
     def _make(self, stage: Stage, row: PlannedStage) -> tuple[Manifest, bool]:
-        """One stage: read from the store, or made there under its lock."""
-        machine = self.context.machine
-
-        def describe(seconds: float, summary: Json) -> Manifest:
-            sources = {source.label: source.key for source in stage.inputs.values()}
-            environment = describe_environment(machine) | {CODE: code_of(type(stage))}
-            identity = (stage.name, stage.version, stage.key, stage.spec(), sources)
-            return Manifest(*identity, environment, seconds, summary)
-
-        inputs = {n: self.store.path(one.name, one.key) for n, one in stage.inputs.items()}
+        """One stage: read from the store, or made there under its lock. An input of which a picture
+        turns out damaged is made again, and then this stage."""
         try:
-            manifest, cached = self.store.make(
-                describe,
-                stage.name,
-                stage.key,
-                lambda work: stage.run(work, inputs, self.context),
-                force=row.forced,
-                on_start=lambda: self.listener.stage_started(row),
-                on_wait=lambda: self.listener.waiting(row),
-            )
-        except (InputError, StageError):
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise StageError(_no_memory(stage, machine)) from error
-            raise StageError(_stopped(stage, error, self.folder.path)) from error
+            found = self._stored(stage, row)
+        except ChangedFile as error:
+            source = self._maker(stage, error.path)
+            if source is None:
+                raise
+            text = f"{error.path.name} is damaged (its bytes have another digest)"
+            self.store.set_aside(source.name, source.key, False, self._warn(source), text)
+            found = self._stored(stage, row)
+        manifest, cached = found
         self.folder.link(stage.label, self.store.path(stage.name, stage.key))
         made_in = manifest.environment.get("dtype")
+        machine = self.context.machine
         if cached and made_in and machine.dtype not in ("auto", made_in):
             self.listener.warned(
                 f"{stage.label} was made in {made_in} and is taken as it is; force=[{stage.label}] "
@@ -101,6 +91,66 @@ class Execution:
         result = StageResult(stage.label, stage.key, cached, round(manifest.seconds, 3))
         self.listener.stage_finished(result, manifest.summary)
         return manifest, cached
+
+    def _stored(self, stage: Stage, row: PlannedStage) -> tuple[Manifest, bool]:
+        machine = self.context.machine
+
+        def describe(seconds: float, summary: Json) -> Manifest:
+            sources = {source.label: source.key for source in stage.inputs.values()}
+            environment = describe_environment(machine) | {CODE: code_of(type(stage))}
+            identity = (stage.name, stage.version, stage.key, stage.spec(), sources)
+            return Manifest(*identity, environment, seconds, summary)
+
+        def work(folder: Path) -> Json:
+            return stage.run(folder, self._inputs(stage), self.context)
+
+        try:
+            return self.store.make(
+                describe,
+                stage.name,
+                stage.key,
+                work,
+                force=row.forced,
+                large=not row.cached,
+                on_start=lambda: self.listener.stage_started(row),
+                on_wait=lambda: self.listener.waiting(row),
+                on_damage=self._warn(stage),
+            )
+        except (InputError, StageError):
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise StageError(_no_memory(stage, machine)) from error
+            if is_full(error, self.store.root) or is_of_disk(error):
+                text = message_of_disk(error, self.store.root)
+                raise StageError(f"{stage.label}: {text}") from error
+            raise StageError(_stopped(stage, error, self.folder.path)) from error
+
+    def _inputs(self, stage: Stage) -> dict[str, Path]:
+        """Where its inputs lie, each as it was written: what was damaged is made again."""
+        for source in stage.inputs.values():
+            try:
+                whole = not self.store.fault(source.name, source.key) and self._there(source)
+            except InputError as error:
+                raise StageError(f"{source.label}: {error}") from error
+            if not whole:
+                self._make(source, replace(self._rows[source.key], cached=False, forced=False))
+        return {n: self.store.path(one.name, one.key) for n, one in stage.inputs.items()}
+
+    def _there(self, stage: Stage) -> bool:
+        return self.store.find(stage.name, stage.key) is not None
+
+    def _maker(self, stage: Stage, file: Path) -> Stage | None:
+        """Whose artifact a file lies in, of a stage's inputs and theirs."""
+        for source in stage.inputs.values():
+            if file.is_relative_to(self.store.path(source.name, source.key)):
+                return source
+            if found := self._maker(source, file):
+                return found
+        return None
+
+    def _warn(self, stage: Stage) -> Callable[[str], None]:
+        return lambda text: self.listener.warned(f"{stage.label}: {text}")
 
 
 def made_by_other_code(old: Sequence[Stage]) -> str:

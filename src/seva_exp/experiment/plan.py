@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from seva_exp.core.digests import FileDigests
@@ -41,11 +41,12 @@ def plan_run(
     chosen = wanted(all_stages, options)
     forced = forced_keys(options.force, all_stages)
     store = Store(machine.store_root())
+    there, faults = _look(chosen, forced, store)
     rows = [
         PlannedStage(
             name=stage.label,
             key=stage.key,
-            cached=stage.key not in forced and store.find(stage.name, stage.key) is not None,
+            cached=stage.key in there,
             forced=stage.key in forced,
             inputs=tuple(source.label for source in stage.inputs.values()),
             kind=stage.name,
@@ -61,8 +62,29 @@ def plan_run(
         stages=tuple(rows),
         dir=machine.runs_root(),
         lacking=tuple(missing),
-        notes=tuple(
-            notes(experiment.left_out, experiment.judge, machine.judge, chosen, rows, store)
+        notes=(
+            *notes(experiment.left_out, experiment.judge, machine.judge, chosen, rows, store),
+            *(faults if options.dry_run else ()),
         ),
     )
     return plan, chosen
+
+
+def _look(
+    chosen: Sequence[Stage], forced: Collection[str], store: Store
+) -> tuple[set[str], list[str]]:
+    """Keys of the stages that are read from the store, and what is damaged there and made again.
+    Large files are looked at where a stage is left to read them."""
+    there: set[str] = set()
+    read: set[str] = set()
+    faults: list[str] = []
+    for stage in reversed(chosen):
+        fault = store.fault(stage.name, stage.key, large=stage.key in read)
+        if fault:
+            faults.append(f"{stage.label}: {fault}; it will be set aside and made again")
+        found = stage.key not in forced and not fault
+        if found and store.find(stage.name, stage.key) is not None:
+            there.add(stage.key)
+        else:
+            read |= {one.key for one in stage.inputs.values()}
+    return there, faults[::-1]

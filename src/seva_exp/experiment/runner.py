@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 
 from seva_exp.core.digests import FileDigests
+from seva_exp.core.disk import is_full, is_of_disk, message_of_disk
+from seva_exp.core.errors import StageError
 from seva_exp.core.machine import Machine
 from seva_exp.core.progress import progress
 from seva_exp.core.records import Report, StageResult
@@ -44,8 +46,11 @@ def run(
         results = tuple(StageResult(row.name, row.key, row.cached, 0.0) for row in plan.stages)
         return Report(plan.key, plan.name, plan.seed, "", results)
     make_ready(experiment.model, experiment.dpo, machine, chosen, plan.stages)
-    store = Store(machine.store_root()).create()
-    digests.save()
+    store = Store(machine.store_root())
+    writes = not all(row.cached for row in plan.stages)
+    if writes:  # what is all there is only read: the store may be another's
+        store.create()
+        digests.save()
     folder = RunDir.create(plan)
     plan = replace(plan, dir=folder.path)
     everyone = Listeners([folder, *listeners])
@@ -58,15 +63,27 @@ def run(
         execution = Execution(store, context, folder, everyone)
         execution.run(chosen, plan.stages)
         context.release()
-        digests.save()
+        if writes:
+            digests.save()
         outcome = collect_outcome(plan, execution.done, store, folder)
         for listener in (folder, *listeners):
             listener.finished(outcome)
-    except BaseException as error:
+    except BaseException as raised:
+        error = _of_a_disk(raised, folder)
         for listener in (folder, *listeners):
             try:
                 listener.failed(error)
             except Exception as second:
                 error.add_note(f"and {type(listener).__name__}.failed raised {second!r}")
-        raise
+        if error is raised:
+            raise
+        raise error from raised
     return outcome.report
+
+
+def _of_a_disk(error: BaseException, folder: RunDir) -> BaseException:
+    """What a person is told where a file of the run's folder could not be written."""
+    if is_of_disk(error) or (isinstance(error, OSError) and is_full(error, folder.path)):
+        assert isinstance(error, OSError)
+        return StageError(message_of_disk(error, folder.path))
+    return error

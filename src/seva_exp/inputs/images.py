@@ -11,7 +11,8 @@ from typing import IO
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from seva_exp.core.errors import StageError
+from seva_exp.core.disk import message_of_disk
+from seva_exp.core.errors import ChangedFile, StageError
 from seva_exp.core.records import ImageRef
 
 SUFFIXES_OF_FORMAT: dict[str, tuple[str, ...]] = {
@@ -95,7 +96,8 @@ def load_image(root: Path, ref: ImageRef) -> Image.Image:
     except FileNotFoundError:
         raise _not_as_it_was(path, "vanished") from None
     except OSError as error:
-        raise StageError(f"{path}: cannot be read: {error.strerror or error}.") from error
+        told = message_of_disk(error, path).removeprefix(f"{path}: ")
+        raise StageError(f"{path}: cannot be read: {told}") from error
     if hashlib.sha256(content).hexdigest() != ref.sha256:
         raise _not_as_it_was(path, "changed")
     try:
@@ -119,7 +121,18 @@ def image_size(root: Path, ref: ImageRef) -> tuple[int, int]:
     except FileNotFoundError:
         raise _not_as_it_was(path, "vanished") from None
     except (OSError, UnusableImage) as error:
+        if isinstance(error, UnusableImage) and not is_as_it_was(root, ref):
+            raise _not_as_it_was(path, "changed") from None
         raise StageError(f"{path}: no picture can be made of this file here: {error}.") from error
+
+
+def is_as_it_was(root: Path, ref: ImageRef) -> bool:
+    """Whether the file is there, and its bytes are those of which the sample was made."""
+    try:
+        content = (root / ref.path).read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(content).hexdigest() == ref.sha256
 
 
 def _lies_on_its_side(image: Image.Image) -> bool:
@@ -129,10 +142,11 @@ def _lies_on_its_side(image: Image.Image) -> bool:
         return False
 
 
-def _not_as_it_was(path: Path, what: str) -> StageError:
-    return StageError(
+def _not_as_it_was(path: Path, what: str) -> ChangedFile:
+    return ChangedFile(
         f"{path}: this picture {what} since the samples were made. "
-        "Restore it, or make the samples anew: run again with force=[samples]."
+        "Restore it, or make the samples anew: run again with force=[samples].",
+        path,
     )
 
 

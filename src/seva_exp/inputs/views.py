@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from seva_exp.core.errors import StageError
+from seva_exp.core.errors import ChangedFile, StageError
 from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
 from seva_exp.core.randomness import python_rng, torch_rng
 from seva_exp.core.records import ImageRef, Sample
@@ -125,6 +125,8 @@ class View:
         StageError with the file and the sample where one is not what it was."""
         try:
             own, *partners = [load_image(root, ref) for ref in images]
+        except ChangedFile as error:
+            raise ChangedFile(f"sample {sample_id}: {error}", error.path) from error
         except StageError as error:
             raise StageError(f"sample {sample_id}: {error}") from error
         return self.image(own, sample_id, partners)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from seva_exp.core.digests import FileDigests
@@ -23,10 +22,9 @@ def read_trained(text: str) -> FinishedRun:
         raise InputError(f"RUN={folder}: this run trained nothing, so it has no aligned model.")
     manifest = run.manifest(run.trained.name)
     if manifest is None:
-        command = f": {shlex.join(run.command)}" if run.command else ""
         raise InputError(
             f"RUN={folder}: the adapter of {run.trained.name} is not whole any more "
-            f"({run.adapter}). Run it again{command}."
+            f"({run.adapter}). {run.again}"
         )
     model.check()
     digests = FileDigests(run.store.root)

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
+from seva_exp.core.disk import warn_of_damage
 from seva_exp.core.files import whole_file
 from seva_exp.core.interfaces import (
     TOO_LONG,
@@ -25,6 +26,7 @@ from seva_exp.core.spec import Json
 from seva_exp.core.texts import REPLACEMENT, is_empty
 from seva_exp.decoding.engines import engine_of
 from seva_exp.decoding.spec import Generation
+from seva_exp.inputs.images import open_image
 from seva_exp.inputs.views import PartnerPictures, View
 from seva_exp.preferences.shards import Shard, Shards
 
@@ -97,7 +99,7 @@ def _answer_claim(
         tokens += sum(len(answer.tokens) for answer in answers)
         meter.update(len(answers))
     for shard in taken:
-        shards.finish(shard, (from_json(Answer, done[s.id]) for s in samples[shard]))
+        shards.finish(shard, (from_json(Answer, done[s.id]) for s in samples[shard]), rank)
     journal.path.unlink(missing_ok=True)
     return tokens
 
@@ -145,11 +147,25 @@ def summarize(answers: Path, new_tokens: int, seconds: float) -> Json:
     return summary
 
 
+def _are_whole(index: Path) -> bool:
+    """Whether previews were written, and can be read."""
+    if not index.exists():
+        return False
+    try:
+        for row in json.loads(index.read_bytes()):
+            _, file = row["sample_id"], row["file"]
+            open_image(index.parent / file)
+    except (ValueError, TypeError, LookupError):  # UnusableImage is a ValueError
+        warn_of_damage(f"{index}: is damaged, or a picture beside it; the previews are made again")
+        return False
+    return True
+
+
 def write_previews(asker: Asker, samples: Iterator[Sample], count: int) -> None:
     """Pictures of what the model was shown, for the report: the first ``count`` samples."""
     view, folder = asker.view, asker.placement.work / "previews"
     index = folder / "index.json"
-    if view.name == CLEAN or index.exists():
+    if view.name == CLEAN or _are_whole(index):
         return
     folder.mkdir(exist_ok=True)
     names = []

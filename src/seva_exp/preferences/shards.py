@@ -3,8 +3,9 @@ once it is answered. The cut depends on the samples alone, so that any number of
 whoever goes on after a kill, have the same ones.
 
 In ``parts/``: ``index.jsonl`` says where each shard begins, ``000012.jsonl`` holds the answers of a
-finished one, ``journal-RANK.jsonl`` what a process has of those it works on, ``before.jsonl`` what
-killed processes had, and ``claims.jsonl`` who works on which.
+finished one, ``finished-RANK.jsonl`` the digests of such files, ``journal-RANK.jsonl`` what a
+process has of those it works on, ``before.jsonl`` what killed processes had, and ``claims.jsonl``
+who works on which.
 """
 
 from __future__ import annotations
@@ -12,18 +13,21 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from seva_exp.core.digests import file_sha256
+from seva_exp.core.disk import named, set_aside, warn_of_damage
 from seva_exp.core.files import whole_file
-from seva_exp.core.records import Sample, from_json, read_jsonl, write_jsonl
+from seva_exp.core.records import Sample, from_json, write_jsonl
 from seva_exp.core.spec import Json
-from seva_exp.core.store import PARTS, Journal, read_journal
+from seva_exp.core.store import PARTS, Journal, journal_line, read_journal
 
 SMALLEST, LARGEST = 64, 2048
 """Samples of a shard; the largest is also what a process takes at once."""
 MANY = 64
 """Shards that a set is cut into while they lie between these two."""
+FINISHED = "finished-{}.jsonl"
 BEFORE, CLAIMS, INDEX, LOCK = "before.jsonl", "claims.jsonl", "index.jsonl", "claims.lock"
 
 
@@ -67,26 +71,43 @@ class Shards:
         self._asks = asks
         self._folder = work / PARTS
         self._folder.mkdir(exist_ok=True)
-        index = self._folder / INDEX
-        if not index.exists():
-            write_jsonl(index, cut(file, asks))
-        self.all = list(read_jsonl(index, Shard))
+        self.all = [Shard(**row) for row in read_journal(self._folder / INDEX)]
+        if not self.all:
+            self.all = list(cut(file, asks))
+            with whole_file(self._folder / INDEX) as index:
+                index.write(journal_line([asdict(shard) for shard in self.all]))
 
     def begin(self) -> list[Shard]:
         """Called before any process works: the shards that are not finished, in their order. What
         journals hold of them is kept in one file."""
         (self._folder / CLAIMS).write_bytes(b"")
-        finished = {path.name for path in self._folder.glob("[0-9]*.jsonl")}
+        finished = self._finished()
         left = [shard for shard in self.all if self._path(shard).name not in finished]
         numbers = {shard.number for shard in left}
         journals = sorted(self._folder.glob("journal*.jsonl"))
         files = [self._folder / BEFORE, *journals]
         rows = [row for file in files for row in read_journal(file) if row["shard"] in numbers]
         with whole_file(self._folder / BEFORE) as file:
-            file.write(json.dumps(rows).encode() + b"\n")
+            file.write(journal_line(rows))
         for journal in journals:
             journal.unlink()
         return left
+
+    def _finished(self) -> set[str]:
+        """Names of the files of finished shards. One that is damaged is set aside."""
+        known: dict[str, set[str]] = {}
+        for file in self._folder.glob(FINISHED.format("*")):
+            for row in read_journal(file):
+                known.setdefault(row["name"], set()).add(row["sha256"])
+        found = set()
+        for path in self._folder.glob("[0-9]*.jsonl"):
+            sums = known.get(path.name)
+            if sums and file_sha256(path) not in sums:
+                aside = set_aside(path)
+                warn_of_damage(f"{path}: is damaged; set aside as {aside.name}, and answered again")
+            else:
+                found.add(path.name)
+        return found
 
     def take(self, left: Sequence[Shard], rank: int, ranks: int) -> list[Shard]:
         """The shards of ``left`` that this process works on next; none when all are taken. The
@@ -124,9 +145,14 @@ class Shards:
             found.setdefault(row.pop("shard"), []).append(row)
         return found
 
-    def finish(self, shard: Shard, answers: Iterable[object]) -> None:
-        """Writes a shard's file."""
-        write_jsonl(self._path(shard), answers)
+    def finish(self, shard: Shard, answers: Iterable[object], rank: int = 0) -> None:
+        """Writes a shard's file, and its digest beside it."""
+        path = self._path(shard)
+        write_jsonl(path, answers)
+        line = journal_line([{"name": path.name, "sha256": file_sha256(path)}])
+        sums = self._folder / FINISHED.format(rank)
+        with named(sums), sums.open("ab", buffering=0) as file:
+            file.write(line)
 
     def merge(self, target: Path) -> None:
         """All shards' answers as one file, in the samples' order."""

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from seva_exp.core.disk import message_of_disk, named
 from seva_exp.core.environment import CODE
-from seva_exp.core.errors import InputError
+from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.files import write_whole
 from seva_exp.core.paths import MARKER
 from seva_exp.core.printable import printable
@@ -58,26 +59,30 @@ class RunDir(Listener):
                 break
             except FileExistsError:
                 continue
+            except OSError as error:
+                raise StageError(message_of_disk(error, plan.dir)) from error
         folder = cls(path)
-        write_link(path.parent / "latest", path)
-        folder._write_plan(plan)
+        try:
+            write_link(path.parent / "latest", path)
+            folder._write_plan(plan)
+        except OSError as error:
+            raise StageError(message_of_disk(error, path)) from error
         return folder
 
     def _write_plan(self, plan: Plan) -> None:
         import yaml
 
         config = yaml.safe_dump(without_secrets(plan.config), sort_keys=False, allow_unicode=True)
-        (self.path / "config.yaml").write_text(config, encoding="utf-8", errors="backslashreplace")
+        write_whole(self.path / "config.yaml", config)
         if plan.overrides:  # a run of the Python API has no command
             words = " ".join(shlex.quote(hide(word)) for word in plan.overrides)
             command = f"python -m seva_exp {words}\n"
-            (self.path / "overrides.txt").write_text(
-                command, encoding="utf-8", errors="backslashreplace"
-            )
+            write_whole(self.path / "overrides.txt", command)
 
     def logged(self, stage: str, step: int, values: Json) -> None:
         """Append a step while the stage works, for ``tail -f``."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        path = self.path / "metrics.jsonl"
+        with named(path), path.open("a", encoding="utf-8") as file:
             file.write(canonical({"stage": stage, **values}) + "\n")
 
     def link(self, label: str, artifact: Path) -> None:
@@ -94,7 +99,7 @@ class RunDir(Listener):
     def finished(self, outcome: Outcome) -> None:
         """Write ``report.json``, the whole ``metrics.jsonl`` and the contract's links."""
         rows = "".join(canonical(row) + "\n" for row in outcome.training)
-        (self.path / "metrics.jsonl").write_text(rows, encoding="utf-8")
+        write_whole(self.path / "metrics.jsonl", rows)
         for name, file in outcome.links.items():
             write_link(self.path / name, self.path / file)
         text = json.dumps(outcome.report.to_json(), indent=2, ensure_ascii=False)

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from seva_exp.benchmarks import AnyBenchmark
 from seva_exp.core.errors import InputError
+from seva_exp.core.manifest import Fault, check_file
 from seva_exp.core.paths import MARKER
 from seva_exp.core.records import (
     Answer,
@@ -143,6 +144,22 @@ class FinishedRun:
         """Where the artifact of a stage lies, or lay."""
         return followed(self.folder / label)
 
+    def file(self, label: str, name: str) -> Path:
+        """A file of a stage's artifact, which need not be there any more. Raises InputError where
+        it is not what the stage wrote, and where it may not be read."""
+        artifact = self.artifact(label)
+        try:
+            check_file(artifact, name)
+        except Fault as fault:
+            raise InputError(f"{self.folder}: {label}: {fault}. {self.again}") from None
+        return artifact / name
+
+    @property
+    def again(self) -> str:
+        """For a person: how to have again what is gone or damaged."""
+        command = f": {shlex.join(self.command)}" if self.command else ""
+        return f"Run it again: that makes anew what is damaged or gone{command}"
+
     @property
     def store(self) -> Store:
         """The store of the final model's adapter, or, where nothing was trained, of the first
@@ -154,7 +171,8 @@ class FinishedRun:
 
     def manifest(self, label: str) -> Manifest | None:
         """Of a stage's artifact; None where it is not whole any more."""
-        return self._store(label).find(self.artifact(label).parent.name, self.key(label))
+        store, name = self._store(label), (self.artifact(label).parent.name, self.key(label))
+        return None if store.fault(*name) else store.find(*name)
 
     @property
     def trained(self) -> StageResult | None:
@@ -197,7 +215,7 @@ class FinishedRun:
         judged = about_model(JudgeAnswers.name, model, benchmark)
         known = any(stage.name == judged for stage in self.report.stages)
         label = judged if known else about_model(Evaluate.name, model, benchmark)
-        return ScoreArtifact(self.artifact(label)).file
+        return self.file(label, ScoreArtifact.main)
 
     def predictions(self, model: str, benchmark: str) -> list[Prediction]:
         """The rows of ``predictions_file``."""
@@ -221,14 +239,18 @@ class FinishedRun:
         """By the last round's reference, pair by pair: log pi_ref(chosen) - the mean of
         log pi_ref(rejected). Raises FileNotFoundError where the artifact is gone."""
         for stage in self.stages(Reference.name)[-1:]:
-            yield from ReferenceArtifact(self.artifact(stage.name)).margins()
+            file = self.file(stage.name, ReferenceArtifact.main)
+            yield from ReferenceArtifact(file.parent).margins()
 
     def training(self) -> Iterator[Json]:
         """The logged steps of all training: ``{"stage": "align", "step": 1, "loss": 0.69}``."""
         path = self.folder / "metrics.jsonl"
         if path.exists():
-            with path.open(encoding="utf-8") as file:
-                yield from map(json.loads, file)
+            for number, line in enumerate(path.read_bytes().splitlines(), 1):
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    raise InputError(f"{path}, line {number}: is damaged. {self.again}") from None
 
     def views(self) -> dict[str, str]:
         """View (``clean`` is one) -> label of the stage in which the base model answered: that of
@@ -247,6 +269,7 @@ class FinishedRun:
 
     def previews(self, label: str) -> dict[str, Path]:
         """By sample, the kept pictures of what the view of this stage showed."""
+        self.file(label, AnswerArtifact.index)
         found = self._kept(AnswerArtifact, label)
         return found.previews() if found else {}
 
@@ -257,8 +280,8 @@ class FinishedRun:
 
     def _kept(self, kind: type[Kind], label: str) -> Kind | None:
         """The artifact of a stage; None where it is gone."""
-        found = kind(self.artifact(label))
-        return found if found.file.exists() else None
+        file = self.file(label, kind.main)
+        return kind(self.artifact(label)) if file.exists() else None
 
     def image_root(self) -> Path | None:
         """Where the samples' pictures lie; None when their source can't be told any more."""
@@ -294,5 +317,13 @@ def _beside_runs(folder: Path) -> bool:
 def _runs_of_sweep(folder: Path) -> list[Path]:
     """Those that are done, in the jobs' order (``sweep.Record``); empty when it is no sweep's."""
     files = sorted(folder.glob("jobs/*.json"), key=lambda file: (len(file.stem), file.stem))
-    rows = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    return [Path(row["ended"]["run"]) for row in rows if row["state"] == "done"]
+    found = []
+    for file in files:
+        try:
+            row = json.loads(file.read_bytes())
+            if row["state"] == "done":
+                found.append(Path(row["ended"]["run"]))
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            why = f"is damaged ({type(error).__name__}). Give the runs' folders themselves."
+            raise InputError(f"{file}: {why}") from None
+    return found

@@ -46,6 +46,8 @@ class AnswerArtifact(Artifact):
     """Of ``answers``: what one view's question was answered with."""
 
     main: ClassVar[str] = "answers.jsonl"
+    index: ClassVar[str] = "previews/index.json"
+    """Which picture is which sample's."""
 
     def answers(self, wanted: Collection[str] | None = None) -> Iterator[Answer]:
         """In the samples' order: all, or those to the samples of these ids."""
@@ -53,7 +55,7 @@ class AnswerArtifact(Artifact):
 
     def previews(self) -> dict[str, Path]:
         """By sample: the picture that a negative view showed, of those that were kept."""
-        index = self.path / "previews" / "index.json"
+        index = self.path / self.index
         found = json.loads(index.read_text(encoding="utf-8")) if index.exists() else []
         return {row["sample_id"]: index.parent / row["file"] for row in found}
 

@@ -214,7 +214,8 @@ class JudgeAnswers(Stage):
         if not (self.judge.model and self.judging):
             return None
         path = store.path(self.of.name, self.of.key)
-        there = self.of.key not in renewed and store.find(self.of.name, self.of.key) is not None
+        name, key = self.of.name, self.of.key
+        there = key not in renewed and not store.fault(name, key) and store.find(name, key)
         found = list(self.of.makes(path).predictions()) if there else None
         questions = list(self.benchmark.questions(self.of.root))
         return estimate(self.bench(store.root), questions, found)

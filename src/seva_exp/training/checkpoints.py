@@ -6,18 +6,21 @@ import json
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 
+from seva_exp.core.digests import file_sha256
+from seva_exp.core.disk import warn_of_damage
 from seva_exp.core.files import write_whole
 
 COMPLETE = "complete.json"
-"""Written last into a checkpoint: the sizes in bytes of its files, and the model's number format.
-Without it, or where a size differs, the checkpoint was being written when the process was killed.
-"""
+"""Written last into a checkpoint: the sizes in bytes and the digests of its files, and the model's
+number format. Without it, or where a size differs, the checkpoint was being written when the
+process was killed."""
 SHARE = 0.05
 """Of a training's time, what writing checkpoints may take."""
 KEPT = 2
@@ -30,7 +33,8 @@ def finish(checkpoint: Path, dtype: Any) -> None:
     for file in files:
         _flush(file)
     sizes = {str(file.relative_to(checkpoint)): file.stat().st_size for file in files}
-    facts = {"dtype": str(dtype), "sizes": sizes}
+    sums = {str(file.relative_to(checkpoint)): file_sha256(file) for file in files}
+    facts = {"dtype": str(dtype), "sizes": sizes, "sha256": sums}
     write_whole(checkpoint / COMPLETE, json.dumps(facts))
     newest(checkpoint.parent, dtype)
 
@@ -49,6 +53,36 @@ def newest(folder: Path, dtype: Any) -> Path | None:
     return kept[-1] if kept else None
 
 
+def undamaged(folder: Path, dtype: Any) -> Path | None:
+    """As ``newest``, of those whose files have the bytes that were written: a damaged one is set
+    aside, and the one before it taken. Each rank of a training finds the same."""
+    while last := newest(folder, dtype):
+        name = _damaged(last)
+        if name is None:
+            return last
+        aside = last.with_name(f"damaged-{last.name}-{time.time_ns()}")
+        with suppress(FileNotFoundError):  # another rank has done it
+            last.rename(aside)
+        warn_of_damage(
+            f"{last / name}: is damaged (its bytes have another digest); the checkpoint is set "
+            f"aside as {aside.name}, and the one before is gone on from, if there is one"
+        )
+    return None
+
+
+def _damaged(checkpoint: Path) -> str | None:
+    """The first file whose bytes are not those that were written."""
+    name = COMPLETE
+    try:
+        facts = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
+        for name, value in facts.get("sha256", {}).items():
+            if file_sha256(checkpoint / name) != value:
+                return name
+    except (OSError, ValueError):  # another rank has renamed it
+        return name
+    return None
+
+
 def distrust(folder: Path, step: int) -> None:
     """The step after this one went wrong: its checkpoint, if there is one, is taken away."""
     shutil.rmtree(folder / f"checkpoint-{step}", ignore_errors=True)
@@ -59,9 +93,9 @@ def _is_whole(checkpoint: Path, dtype: str) -> bool:
         facts = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
         files = facts["sizes"].items()
         whole = all((checkpoint / name).stat().st_size == size for name, size in files)
-    except (OSError, ValueError, KeyError):
+        return whole and facts["dtype"] == dtype
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return False
-    return whole and facts["dtype"] == dtype
 
 
 def _flush(file: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
-from seva_exp.core.digests import FileDigests
+from seva_exp.core.digests import file_sha256
 from seva_exp.core.errors import StageError
 from seva_exp.core.files import write_whole
 from seva_exp.core.interfaces import Placement, VisionLanguageModel
@@ -101,5 +101,5 @@ def left_behind(work: Path, folder: Path, base_name: str, rows: Sequence[Json]) 
     lines = "".join(canonical(row) + "\n" for row in rows)
     write_whole(work / "metrics.jsonl", lines)
     shutil.rmtree(work / "trainer", ignore_errors=True)
-    weights = FileDigests(work)(folder / "adapter_model.safetensors")
+    weights = file_sha256(folder / "adapter_model.safetensors")
     return asdict(Adapter(folder.name, base_name, weights))

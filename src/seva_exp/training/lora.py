@@ -3,6 +3,7 @@ and what is saved."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from peft import (
 )
 
 from seva_exp.core.errors import StageError
+from seva_exp.core.files import write_whole
 from seva_exp.core.interfaces import VisionLanguageModel
 from seva_exp.core.spec import Json
 from seva_exp.models.adapter import check_adapter, lora_of
@@ -129,3 +131,13 @@ def write_adapter(model: PeftModel, folder: Path, weights: dict[str, torch.Tenso
         save_embedding_layers=False,
         selected_adapters=[POLICY],
     )
+    _sort_modules(folder / "adapter_config.json")
+
+
+def _sort_modules(file: Path) -> None:
+    """PEFT keeps the modules in a set, whose order differs from process to process."""
+    config = json.loads(file.read_text(encoding="utf-8"))
+    for name in ("target_modules", "modules_to_save", "exclude_modules"):
+        if isinstance(config.get(name), list):
+            config[name] = sorted(config[name])
+    write_whole(file, json.dumps(config, indent=2, sort_keys=True))

@@ -20,7 +20,7 @@ from seva_exp.core.errors import StageError
 from seva_exp.core.interfaces import Placement
 from seva_exp.core.spec import Json
 from seva_exp.training.batches import SeededOrder, StepBatches
-from seva_exp.training.checkpoints import CheckpointClock, distrust, finish, newest
+from seva_exp.training.checkpoints import CheckpointClock, distrust, finish, undamaged
 from seva_exp.training.lora import POLICY, load_adapter, write_adapter
 from seva_exp.training.peft_private import COPY
 from seva_exp.training.precision import mixed_precision
@@ -359,7 +359,7 @@ def _checkpointed(trainer: StepTrainer, label: str, placement: Placement) -> Pat
         return None
     if minutes is not None:
         trainer.add_callback(CheckpointClock(minutes))
-    return newest(Path(trainer.args.output_dir), trainer.model.dtype)
+    return undamaged(Path(trainer.args.output_dir), trainer.model.dtype)
 
 
 class _Epochs(TrainerCallback):

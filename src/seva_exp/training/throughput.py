@@ -7,6 +7,8 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -59,9 +61,20 @@ def peak_memory(device: str) -> Json:
 
 def summary(work: Path) -> Json:
     """Of all steps: the median of tokens a second, the maximum of memory."""
-    rows = [json.loads(line) for line in (work / FILE).read_text(encoding="utf-8").splitlines()]
+    rows = list(_rows(work / FILE))
+    if not rows:
+        return {}
     peaks = [row["peak_memory_gib"] for row in rows if "peak_memory_gib" in row]
     return {
         "tokens_per_second": statistics.median(row["tokens_per_second"] for row in rows),
         **({"peak_memory_gib": max(peaks)} if peaks else {}),
     }
+
+
+def _rows(file: Path) -> Iterator[Json]:
+    """Without lines that a kill or damage left: they tell of the machine alone."""
+    for line in file.read_bytes().splitlines():
+        with suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict) and "tokens_per_second" in row:
+                yield row
