@@ -158,7 +158,7 @@ class Command:
         try:
             comparison, _ = write_comparison(sweep.runs, page, missing=missing)
         except InputError as error:  # an artifact was damaged since
-            _tell(str(error))
+            tell(str(error))
             return
         if comparison.runs:
             say(f"comparison: {os.path.relpath(page)}")

@@ -80,8 +80,9 @@ def make_pairs(
     seed: int,
     newlines: Newlines = "keep",
 ) -> Iterator[PairingResult]:
-    """One pair per sample of which ``no_pair`` and the filters leave at least one negative answer, else a drop;
-    where there was none from the start (a source may have no text for it), for ``NO_ANSWER``.
+    """One pair per sample of which ``no_pair`` and the filters leave at least one negative answer,
+    else a drop; where there was none from the start (a source may have no text for it), for
+    ``NO_ANSWER``.
     ``groups`` reads them anew at each call: once here, and once for each filter that must have seen
     all before it judges."""
     judges: list[PairRule] = [lambda one: no_pair(one.chosen, one.rejected)]
