@@ -14,7 +14,7 @@ class Faults:
 
     def __init__(self) -> None:
         self._jobs: dict[str, list[Job]] = {}
-        self._preflight = Preflight()
+        self._preflight = Preflight(here=False)  # a launcher may start them elsewhere
 
     def __len__(self) -> int:
         return sum(map(len, self._jobs.values()))

@@ -161,6 +161,14 @@ def matching(field: str, name: str, all_stages: Sequence[Stage]) -> list[Stage]:
     return found
 
 
+def chosen_stages(all_stages: Sequence[Stage], stop_after: str | None) -> Sequence[Stage]:
+    """Those that a run does: all, or the one called ``stop_after`` and what it needs."""
+    if stop_after is None:
+        return all_stages
+    keys = with_inputs(matching("stop_after", stop_after, all_stages))
+    return [stage for stage in all_stages if stage.key in keys]
+
+
 def with_inputs(wanted: Iterable[Stage]) -> set[str]:
     """Keys of these stages and of everything that they need."""
     keys: set[str] = set()

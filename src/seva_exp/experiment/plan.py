@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.machine import Machine
 from seva_exp.core.spec import Spec, digest
 from seva_exp.core.store import Store
-from seva_exp.experiment.graph import forced_keys, graph, matching, with_inputs
+from seva_exp.experiment.fits import Fit, fitted
+from seva_exp.experiment.graph import chosen_stages, forced_keys, graph
 from seva_exp.experiment.preflight import Preflight, notes
 from seva_exp.experiment.value import Experiment, Options
 from seva_exp.runs.events import Plan, PlannedStage
@@ -26,6 +27,7 @@ def plan_run(
 ) -> tuple[Plan, list[Stage]]:
     """What would be done: keys, and what the store holds already. Loads no model. Raises InputError
     for what is wrong, and for what is lacking unless it is a dry run, which tells it."""
+    machine = fitted(experiment, machine, options.dry_run)
     root = options.data_root_path()
     generation, judge = experiment.generation, experiment.judging
     problems = (preflight or Preflight())(experiment, machine, options)
@@ -38,11 +40,7 @@ def plan_run(
         asked |= {"judge": judge.resolved(machine.judge)} if judge else {}
         experiment = experiment.model_copy(update=asked)
     all_stages = graph(experiment, digests, root)
-    if options.stop_after:
-        keys = with_inputs(matching("stop_after", options.stop_after, all_stages))
-        chosen = [stage for stage in all_stages if stage.key in keys]
-    else:
-        chosen = all_stages
+    chosen = list(chosen_stages(all_stages, options.stop_after))
     forced = forced_keys(options.force, all_stages)
     store = Store(machine.store_root())
     rows = [
@@ -65,8 +63,17 @@ def plan_run(
         stages=tuple(rows),
         dir=machine.runs_root(),
         lacking=tuple(missing),
-        notes=tuple(
-            notes(experiment.left_out, experiment.judge, machine.judge, chosen, rows, store)
+        notes=(
+            *notes(experiment.left_out, experiment.judge, machine.judge, chosen, rows, store),
+            *(_memory(experiment, machine, rows) if options.dry_run else ()),
         ),
     )
     return plan, chosen
+
+
+def _memory(
+    experiment: Experiment, machine: Machine, rows: Sequence[PlannedStage]
+) -> Iterator[str]:
+    """What the stages that load the model need of the device's memory."""
+    only = frozenset(row.name for row in rows)
+    yield from Fit(experiment, machine, only, planned=True).lines()

@@ -6,7 +6,7 @@ should know of them."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seva_exp.benchmarks import Judge
 from seva_exp.core.digests import FileDigests
@@ -15,7 +15,8 @@ from seva_exp.core.machine import JudgeServer, Machine, resolve_device
 from seva_exp.core.runtime import settle
 from seva_exp.core.spec import digest
 from seva_exp.core.store import Store
-from seva_exp.experiment.graph import graph, matching
+from seva_exp.experiment.fits import Fit, fitted
+from seva_exp.experiment.graph import chosen_stages, forced_keys, graph, matching
 from seva_exp.experiment.value import Experiment, Options
 from seva_exp.models import AnyModel
 from seva_exp.runs.events import PlannedStage
@@ -41,9 +42,11 @@ class Problems:
 
 class Preflight:
     """Looks at experiments. What several of them read from elsewhere (data, model, benchmarks) is
-    looked at once."""
+    looked at once. ``here``: they run on this machine, whose memory counts where
+    ``machine.memory_gb`` does not say which; else only that one is known."""
 
-    def __init__(self) -> None:
+    def __init__(self, here: bool = True) -> None:
+        self._here = here
         self._read: dict[str, list[str]] = {}
 
     def __call__(self, experiment: Experiment, machine: Machine, options: Options) -> Problems:
@@ -61,6 +64,9 @@ class Preflight:
             *experiment.generation.lacking(machine.server),
             *(judge.lacking(machine.judge) if judge else []),
         ]
+        if not faults and (self._here or machine.memory_gb):
+            planned = options.dry_run or not self._here
+            lacking += _lacking_memory(experiment, machine, options, planned)
         return Problems(tuple(faults), tuple(lacking))
 
 
@@ -79,6 +85,26 @@ def _check_names(experiment: Experiment, machine: Machine, options: Options) -> 
         matching("stop_after", options.stop_after, stages)
     for name in options.force:
         matching("force", name, stages)
+
+
+def _lacking_memory(
+    experiment: Experiment, machine: Machine, options: Options, planned: bool
+) -> list[str]:
+    """What does not fit the device, of the stages that are left to do, and what to change."""
+    root = options.data_root_path()
+    fit = Fit(experiment, fitted(experiment, machine, planned), planned=planned)
+    if not fit.too_large:
+        return []
+    stages = graph(experiment, FileDigests(machine.store_root()), root)
+    chosen = chosen_stages(stages, options.stop_after)
+    forced, store = forced_keys(options.force, stages), Store(machine.store_root())
+    left = [
+        stage.label
+        for stage in chosen
+        if stage.key in forced or store.find(stage.name, stage.key) is None
+    ]
+    told = replace(fit, only=frozenset(left)).fault()
+    return [told] if told else []
 
 
 def make_ready(
