@@ -11,7 +11,7 @@ from seva_exp.core.gpus import seen
 from seva_exp.core.machine import Machine
 
 GIB = 2**30
-CONTEXT = 0.6 * GIB
+CONTEXT, PYTHON = 0.6 * GIB, 0.55 * GIB
 """What a process takes before its first tensor: CUDA's context and libraries on a GPU, Python with
 torch in main memory."""
 
@@ -33,6 +33,11 @@ class Numbers:
     @property
     def half(self) -> bool:
         return self.item == 2
+
+    @property
+    def process(self) -> float:
+        """Bytes of a process before its first tensor."""
+        return CONTEXT if self.gpu else PYTHON
 
     @property
     def pieces(self) -> float:

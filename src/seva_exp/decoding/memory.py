@@ -46,20 +46,20 @@ def rows(
     share = SHARE["cuda" if numbers.gpu else "cpu"]
     allowed = budget if budget is not None else max(0.0, share * room / kept)
     many = max(1, min(most, int(allowed // tokens)))
-    passing = _passing(model, numbers, prefix)
 
     def held(count: int) -> float:
+        passing = _passing(model, numbers, prefix, count)
         return count * (tokens * kept + _step(model, numbers, tokens)) + passing
 
     one = held(1) if budget is not None else max(held(1), tokens * kept / share)
     return Rows(many, held(many), one)
 
 
-def _passing(model: Footprint, numbers: Numbers, prefix: int) -> float:
+def _passing(model: Footprint, numbers: Numbers, prefix: int, many: int) -> float:
     """A forward pass that takes rows in."""
-    tokens = max(PREFILL, prefix)
+    pictures = max(1, min(many, PREFILL // prefix))
+    tokens = pictures * prefix
     layer = tokens * (5 * model.width + 3 * model.middle) * numbers.item
-    pictures = -(-tokens // prefix)
     logits = pictures * model.vocabulary * (numbers.item + 8)
     return layer + logits + model.patches * pictures * model.tower_width * numbers.item
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import singledispatch
 
-from seva_exp.core.device_memory import CONTEXT, GIB, Device
+from seva_exp.core.device_memory import GIB, Device
 from seva_exp.core.machine import Machine
 from seva_exp.decoding import HfGeneration
 from seva_exp.decoding.memory import rows
@@ -48,20 +48,21 @@ class Setting:
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes of the device by ``kinds``, of ``processes`` that share it; ``at``: at which batch
-    sizes. Where more is taken if there is room, ``rows`` of generation run at once."""
+    """Bytes of the device by ``kinds``, beside a ``process``'s own, of ``processes`` that share it;
+    ``at``: at which batch sizes. Where more is taken if there is room, ``rows`` of generation run at once."""
 
     label: str
     name: str
     kinds: dict[str, float]
     at: str
+    process: float
     processes: int = 1
     rows: int = 0
     takes: float = 0.0
 
     @property
     def bytes(self) -> float:
-        return self.processes * (CONTEXT + sum(self.kinds.values()))
+        return self.processes * (self.process + sum(self.kinds.values()))
 
     def told(self) -> str:
         """The kinds, the largest first."""
@@ -106,7 +107,7 @@ def _reference(stage: Reference, setting: Setting) -> Need | None:
         "adapter": training.TRAINED * _parameters(setting, start.dpo) if start else 0,
         "activations": max(passes, _compared(stage, setting, size, rank)),
     }
-    return Need(stage.label, stage.name, kinds, f"{size} at once")
+    return Need(stage.label, stage.name, kinds, f"{size} at once", setting.device.numbers.process)
 
 
 @need_of.register
@@ -133,7 +134,8 @@ def _generating(stage: Stage, setting: Setting, trained: Trained | None, answer:
     machine, device = setting.machine, setting.device
     item = 4 if setting.quantized else device.numbers.item * device.numbers.half
     beside = item * _parameters(setting, _lora(trained)) if trained else 0
-    fixed = CONTEXT + setting.weights + beside
+    process = device.numbers.process
+    fixed = process + setting.weights + beside
     found = rows(
         setting.model,
         device.numbers,
@@ -146,7 +148,7 @@ def _generating(stage: Stage, setting: Setting, trained: Trained | None, answer:
     kinds = {"weights": setting.weights, "adapter": beside, "one row": found.one}
     at = f"{found.many} of {machine.batch_size} rows at once"
     takes = device.shared * (fixed + found.bytes)
-    return Need(stage.label, stage.name, kinds, at, device.shared, found.many, takes)
+    return Need(stage.label, stage.name, kinds, at, process, device.shared, found.many, takes)
 
 
 def _training(
@@ -189,7 +191,7 @@ def _training(
     ]
     most = max(moments, key=lambda kinds: sum(kinds.values()))
     at = f"{size} at once" + ", checkpointing" * machine.gradient_checkpointing
-    return Need(stage.label, stage.name, most, at, setting.device.shared)
+    return Need(stage.label, stage.name, most, at, numbers.process, setting.device.shared)
 
 
 def cut(spec: Training, machine: Machine) -> tuple[int, int]:
