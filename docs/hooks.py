@@ -10,7 +10,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from seva_exp.command import options_docs as reference
+from seva_exp.command import options_docs
 
 ROOT = Path(__file__).parents[1]
 ABOVE = ("README", "CONTRIBUTING", "CHANGELOG")
@@ -21,7 +21,7 @@ MARK = "<!-- reference -->"
 
 def on_config(config: MkDocsConfig) -> None:
     """A page a config group stands behind the one page of options that the nav names."""
-    groups = [f"config/{name}.md" for name in reference.pages() if name != "config"]
+    groups = [f"config/{name}.md" for name in options_docs.pages() if name != "config"]
     config.nav = [_with(groups, entry) for entry in config.nav]
 
 
@@ -31,7 +31,7 @@ def _with(groups: list[str], entry: dict[str, Any]) -> dict[str, Any]:
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
     """The pages of every option, and those of the checkout."""
-    for name, text in reference.pages().items():
+    for name, text in options_docs.pages().items():
         if name != "config":
             files.append(File.generated(config, f"config/{name}.md", content=text))
     for name in ABOVE:
@@ -45,7 +45,7 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     markdown = links.sub(lambda found: f"]({found[1].lower()}.md", markdown)
     if page.file.src_uri != "config.md":
         return markdown
-    return markdown.replace(MARK, reference.pages()["config"])
+    return markdown.replace(MARK, options_docs.pages()["config"])
 
 
 def on_page_content(html: str, page: Page, **_: Any) -> str:

@@ -118,9 +118,9 @@ class Bench:
     def open(self, budget: int) -> None:
         """From here on the packed sequence, until ``close``."""
         from seva_exp.training.forward import PackedForward
-        from seva_exp.training.vision import Vision
+        from seva_exp.training.vision import FeatureCache
 
-        self.trainer.forward = PackedForward(self.vlm, Vision(self.vlm, budget))
+        self.trainer.forward = PackedForward(self.vlm, FeatureCache(self.vlm, budget))
         collate = self.trainer.forward.collator(self.preferences)
         self.shared = self._placed(collate([{"row": i} for i in range(len(self.preferences))]))
 
@@ -241,13 +241,13 @@ def summary(
 
 def alone(bench: Bench, rounds: int) -> dict[str, float]:
     """Each ingredient by itself over stock: median ratio."""
-    from seva_exp.training.vision import Vision
+    from seva_exp.training.vision import FeatureCache
 
     bench.open(0)
     pictures = bench.shared["shared"].pictures
     reference = bench.reference()
     bench.close()
-    vision = Vision(bench.vlm, 2**34)
+    vision = FeatureCache(bench.vlm, 2**34)
     vision.features(pictures)
 
     def kept() -> Any:

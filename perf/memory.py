@@ -48,7 +48,7 @@ Row = dict[str, Any]
 
 
 def composed(words: list[str]) -> Any:
-    """The run that these words ask for."""
+    """The run of these words."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
@@ -107,7 +107,7 @@ def cases(only: list[int]) -> Iterator[Row]:
                 }
 
 
-def told(row: Row) -> str:
+def line(row: Row) -> str:
     """A line of Markdown."""
     cells = (f"{v:.1f}" if isinstance(v, float) else str(v) for v in row.values())
     return f"| {' | '.join(cells)} |"
@@ -118,16 +118,16 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="on this CPU")
     parser.add_argument("--only", default="", help="numbers of cases, such as 0,2")
     parser.add_argument("--json", type=Path, help="a file for the rows")
-    asked = parser.parse_args()
-    only = [int(number) for number in asked.only.split(",") if number]
+    arguments = parser.parse_args()
+    only = [int(number) for number in arguments.only.split(",") if number]
     found: list[Row] = []
-    for row in cases(only) if asked.measure else dry_runs():
+    for row in cases(only) if arguments.measure else dry_runs():
         if not found:
             print(f"| {' | '.join(row)} |\n|{'---|' * len(row)}")
         found.append(row)
-        print(told(row), flush=True)
-    if asked.json:
-        asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(line(row), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

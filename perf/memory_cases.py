@@ -44,9 +44,9 @@ class Case:
 
     @property
     def name(self) -> str:
-        said = f"width {self.width}, {self.layers} layers, rank {self.rank}, {self.micro} at once"
-        said += ", checkpointing" * self.checkpointing
-        return said + ", plain rows" * (self.fast == "off")
+        text = f"width {self.width}, {self.layers} layers, rank {self.rank}, {self.micro} at once"
+        text += ", checkpointing" * self.checkpointing
+        return text + ", plain rows" * (self.fast == "off")
 
 
 def save_model(case: Case, folder: Path) -> None:
@@ -205,8 +205,8 @@ def measured(case: Case) -> dict[str, dict[str, float]]:
 if __name__ == "__main__":
     case, folder = Case(**json.loads(sys.argv[1])), Path(sys.argv[2])
     if len(sys.argv) == 4:
-        told, peaks = estimated(case, folder / "model"), run(case, folder / "model", folder)
-        both = {k: {"measured": peaks[k], "estimated": told[k]} for k in told}
+        estimates, peaks = estimated(case, folder / "model"), run(case, folder / "model", folder)
+        both = {k: {"measured": peaks[k], "estimated": estimates[k]} for k in estimates}
         print(json.dumps(both))
     else:  # what writes the weights leaves nothing in the process that is measured
         save_model(case, folder / "model")

@@ -74,13 +74,14 @@ def scores(vlm: Any, rows: Any, fast: str, size: int) -> list[Any]:
     from seva_exp.core.progress import progress
     from seva_exp.training.forward import PackedForward, PlainForward, scored
     from seva_exp.training.reference import scoring
-    from seva_exp.training.vision import Vision
+    from seva_exp.training.vision import FeatureCache
 
     place = Placement(
         "cpu", 8, size, False, lambda *a: progress("off", *a), Path(tempfile.mkdtemp())
     )
     with scoring(vlm, None) as called:
-        forward: Any = PackedForward(vlm, Vision(vlm, 2**33)) if fast == "on" else PlainForward(vlm)
+        packed = fast == "on"
+        forward: Any = PackedForward(vlm, FeatureCache(vlm, 2**33)) if packed else PlainForward(vlm)
         collate = forward.collator(rows)
         batches = [range(i, i + size) for i in range(0, len(rows), size)]
         found = [

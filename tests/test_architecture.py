@@ -30,7 +30,7 @@ LEVELS = [
     {"tracking", "compare", "lmms_eval"},
     {"api"},
     {"command"},
-    {"export", "dashboard"},
+    {"export", "options", "dashboard"},
     {"__init__", "__main__"},
 ]
 """From the ground up. A package imports from lower levels only, and never from its own level."""

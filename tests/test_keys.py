@@ -12,7 +12,7 @@ from seva_exp.core.digests import FileDigests
 from seva_exp.experiment.graph import graph
 from seva_exp.stages import STAGES, Align, Stage
 
-from .test_config import composed
+from .command.test_config import composed
 
 PINNED = {
     ("+aug=diffusion_noise",): "1eb918366fae9beeac0e195bc0584bcf19f3426c6d23c9fd34ffd307f8209bbc",

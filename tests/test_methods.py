@@ -30,7 +30,7 @@ from seva_exp.decoding import HfGeneration
 from seva_exp.experiment import run
 from seva_exp.experiment.graph import graph
 from seva_exp.inputs.prompts import load_prompts
-from seva_exp.inputs.views import Asking, Draw
+from seva_exp.inputs.views import PromptDraw, ViewDraw
 from seva_exp.methods import SevaMethod, SticMethod
 from seva_exp.preferences.filters import DownSampleFilter, EqualFilter
 from seva_exp.training import DpoTraining, SftTraining
@@ -128,7 +128,7 @@ def test_each_sample_is_asked_by_one_view_alone(tuned):
             assert (answer.asked in TINY.bad) if view == "bad_prompt" else answer.asked == plain
     assert asked == Counter(samples.keys())
     by_id = {p.sample_id: p.views for p in rows(tuned, "pairs/pairs.jsonl", Pair)}
-    draw = Draw((("bad_prompt", 2), ("color_jitter", 1), ("low_resolution", 1)))
+    draw = ViewDraw((("bad_prompt", 2), ("color_jitter", 1), ("low_resolution", 1)))
     assert all(views == (draw(0, id),) for id, views in by_id.items())
 
 
@@ -348,7 +348,7 @@ def test_a_view_of_a_small_weight_is_asked_as_often_as_it_says():
     """0 alone is never asked."""
     weights = {"byol": 0.5, "moco": 0.25, "simclr": 1e-9, "pad": 0.0}
     method = SevaMethod(negatives="one", weights=weights)
-    assert method.asked(weights) == ["byol", "moco", "simclr"]
+    assert method.active_views(weights) == ["byol", "moco", "simclr"]
     draw = method.draw(weights)
     assert dict(draw.views) == {"byol": 0.5, "moco": 0.25, "simclr": 1e-9}
     found = Counter(draw(0, f"s{i}") for i in range(3000))
@@ -361,13 +361,13 @@ def test_a_view_of_a_small_weight_is_asked_as_often_as_it_says():
 
 
 def test_drawing_depends_on_seed_and_sample_alone_and_follows_the_weights():
-    draw = Draw((("a", 2.0), ("b", 1.0), ("c", 1.0)))
+    draw = ViewDraw((("a", 2.0), ("b", 1.0), ("c", 1.0)))
     ids = [f"s{i}" for i in range(4000)]
     drawn = [draw(0, id) for id in ids]
     assert drawn == [draw(0, id) for id in ids]
     assert drawn != [draw(1, id) for id in ids]
     shares = {name: n / 4000 for name, n in Counter(drawn).items()}
     assert shares == pytest.approx({"a": 0.5, "b": 0.25, "c": 0.25}, abs=0.03)
-    asking = Asking("p", ("x", "y"))
+    asking = PromptDraw("p", ("x", "y"))
     assert Counter(asking(0, id) for id in ids)["x"] / 4000 == pytest.approx(0.5, abs=0.03)
-    assert [asking(0, i) for i in ids] != [Asking("q", ("x", "y"))(0, i) for i in ids]
+    assert [asking(0, i) for i in ids] != [PromptDraw("q", ("x", "y"))(0, i) for i in ids]

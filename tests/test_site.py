@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seva_exp.command import options_docs as reference
+from seva_exp.command import options_docs
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
@@ -32,7 +32,7 @@ def site(tmp_path_factory) -> Path:
 def test_the_site_has_every_page_and_every_option(site):
     for file in (ROOT / "docs").glob("*.md"):
         assert (site / file.with_suffix(".html").name).is_file()
-    for group in reference.pages():
+    for group in options_docs.pages():
         assert (
             site / "config.html" if group == "config" else site / f"config/{group}.html"
         ).is_file()

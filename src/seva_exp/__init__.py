@@ -5,6 +5,7 @@
 >>> report = run(Experiment(aug={"diffusion_noise": DiffusionNoise(step=500)}))
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,12 @@ _HOMES = {
     "run": "seva_exp.api",
 }
 
+MOVED = {
+    "seva_exp.reference": "seva_exp.options",
+    "seva_exp.sheet": "seva_exp.command.augmentations_sheet",
+}
+"""Commands of earlier versions, with their names now."""
+
 __all__ = ["Experiment", "InputError", "Machine", "Options", "Report", "StageError", "run"]
 
 
@@ -35,3 +42,16 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'seva_exp' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)
+
+
+class _Moved:
+    """The last of Python's finders: tells where a command is that had another name."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        """No module. Raises ModuleNotFoundError for a name of ``MOVED``."""
+        if name in MOVED:
+            raise ModuleNotFoundError(f"it is `python -m {MOVED[name]}` now", name=name)
+
+
+sys.meta_path.append(_Moved)

@@ -11,13 +11,13 @@ from pydantic import Field, field_validator
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.spec import BY_KIND, Spec, by_kind
 from seva_exp.inputs.prompts import PromptSet, described_template, load_prompts
-from seva_exp.inputs.views import Asking, Draw
+from seva_exp.inputs.views import PromptDraw, ViewDraw
 
 Against = Literal["previous", "base"]
 
 
 class Method(Spec):
-    """What the methods share."""
+    """Base of the methods."""
 
     kind: str
     negatives: Literal["all", "one"] = "all"
@@ -47,32 +47,34 @@ class Method(Spec):
     def check(self, views: Collection[str], known: Collection[str]) -> None:
         """Raises InputError for a weight of no view. A view that was taken out of the config
         (``~aug.NAME``, NAME is ``known``) may keep its weight."""
-        if views and not self.asked(views):
+        if views and not self.active_views(views):
             raise InputError("method.weights: every view has the weight 0; none would be asked.")
         for name in self.weights:
             if name not in views and name not in known:
                 raise InputError(f"method.weights.{name}: no such view.{suggest(name, views)}")
 
-    def asked(self, views: Collection[str]) -> list[str]:
-        """Which of the views are asked at all, sorted."""
+    def active_views(self, views: Collection[str]) -> list[str]:
+        """The views whose weight is not 0, sorted."""
         if self.negatives == "all":
             return sorted(views)
         return sorted(view for view in views if self.weights.get(view, 1.0))
 
-    def draw(self, views: Collection[str]) -> Draw | None:
+    def draw(self, views: Collection[str]) -> ViewDraw | None:
         """How a sample's one negative view is drawn; None when all are asked."""
         if self.negatives == "all":
             return None
-        return Draw(tuple((view, self.weights.get(view, 1.0)) for view in self.asked(views)))
+        return ViewDraw(
+            tuple((view, self.weights.get(view, 1.0)) for view in self.active_views(views))
+        )
 
     @property
-    def careful(self) -> Asking | None:
+    def careful(self) -> PromptDraw | None:
         """How the clean view asks, where it asks another question than the sample's."""
         return None
 
     @property
-    def plain(self) -> Asking | None:
-        """What takes the place of every sample's question: it is what is trained on."""
+    def plain(self) -> PromptDraw | None:
+        """The prompts that replace every sample's question, and are trained on."""
         return None
 
 
@@ -115,17 +117,17 @@ class SticMethod(Method):
         return load_prompts(self.prompts, "method.prompts")
 
     @property
-    def careful(self) -> Asking:
-        return Asking("prompt/careful", self.prompt_set.careful)
+    def careful(self) -> PromptDraw:
+        return PromptDraw("prompt/careful", self.prompt_set.careful)
 
     @property
-    def plain(self) -> Asking:
-        return Asking("prompt/plain", self.prompt_set.plain)
+    def plain(self) -> PromptDraw:
+        return PromptDraw("prompt/plain", self.prompt_set.plain)
 
     @property
-    def describe(self) -> Asking:
+    def describe(self) -> PromptDraw:
         """How stage 2 asks for the description of an instruction's image."""
-        return Asking("prompt/describe", getattr(self.prompt_set, self.description))
+        return PromptDraw("prompt/describe", getattr(self.prompt_set, self.description))
 
 
 _Union = SevaMethod | SticMethod

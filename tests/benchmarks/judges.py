@@ -7,7 +7,7 @@ import re
 
 from seva_exp.world.language import NUMBERS
 
-from ..generation.serving import Misbehaving, completion
+from ..served.serving import Misbehaving, completion
 
 REGION = re.compile(r"^\[\d+, \d+, \d+, \d+\]: a (\w+) (\w+)$", re.MULTILINE)
 

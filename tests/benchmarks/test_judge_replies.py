@@ -11,9 +11,8 @@ from seva_exp.benchmarks.base import Question
 from seva_exp.benchmarks.judge_answers import judged_scores, settled
 from seva_exp.benchmarks.judging import Judge
 from seva_exp.benchmarks.llava_bench import read_pair
-from seva_exp.benchmarks.mathvista import asked, official, read
+from seva_exp.benchmarks.mathvista import messages, official, read
 from seva_exp.benchmarks.mmvet import read_score
-from seva_exp.benchmarks.shr import asked as shr_asked
 from seva_exp.benchmarks.shr import (
     described,
     distinct,
@@ -22,6 +21,7 @@ from seva_exp.benchmarks.shr import (
     scored,
     sentences,
 )
+from seva_exp.benchmarks.shr import messages as shr_asked
 from seva_exp.core.records import Judgement, Prediction
 from seva_exp.stages.evaluation import scored_in_both
 
@@ -206,19 +206,19 @@ def unread(text="It may be seven or so"):
 
 
 def test_mathvistas_judge_is_asked_about_what_rules_cannot_read_alone():
-    (turn,) = asked(problem(), unread())
+    (turn,) = messages(problem(), unread())
     assert turn[0] == "user"
     assert "It may be seven or so" in turn[1]
     assert "a whole number in digits" in turn[1]
-    assert "(B) green" in asked(problem(THREE, "text", "green"), unread())[0][1]
-    assert asked(problem(), replace(unread(), text=" ")) is None
+    assert "(B) green" in messages(problem(THREE, "text", "green"), unread())[0][1]
+    assert messages(problem(), replace(unread(), text=" ")) is None
     rules = official("7", "7", problem().details)
     parsed = replace(unread(), score=rules.score, counts=rules.counts)
-    assert asked(problem(), parsed) is None
+    assert messages(problem(), parsed) is None
 
 
 def test_braces_in_an_answer_stay():
-    assert "{question} {x}" in asked(problem(), unread("{question} {x}"))[0][1]
+    assert "{question} {x}" in messages(problem(), unread("{question} {x}"))[0][1]
 
 
 # --- from verdicts to scores

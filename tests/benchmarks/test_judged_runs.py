@@ -21,7 +21,7 @@ from seva_exp.core.paths import config_dir
 from seva_exp.core.records import Judgement, Prediction, read_jsonl
 from seva_exp.experiment import plan_run
 
-from ..generation.serving import cut, dropped, reply, status
+from ..served.serving import cut, dropped, reply, status
 from .judges import judge
 from .test_judges import JUDGED, NONSENSE, short_waits  # noqa: F401
 

@@ -16,7 +16,7 @@ from seva_exp.core.machine import JudgeServer
 from seva_exp.core.progress import progress
 from seva_exp.served import asking
 
-from ..generation.serving import completion, cut, dropped, reply, slow, status
+from ..served.serving import completion, cut, dropped, reply, slow, status
 from .judges import judge, sensibly, with_usage
 
 QUIET = partial(progress, "off")

@@ -80,7 +80,7 @@ def test_a_protocol_reads_letters_as_its_harness_does(kind):
         del rules["lmms_eval"]  # rules of their own there
     for protocol, rule in rules.items():
         benchmark = OFFICIAL[kind](kind=kind, protocol=protocol)
-        assert benchmark.asked.rule == rule
+        assert benchmark.rules_of_protocol.rule == rule
         said = benchmark.rules[rule]("It is a cat.", "B", {"options": ANIMALS})
         assert (said.extracted, said.score, said.counts["unparsed"]) == ("B", 1, 0)
 

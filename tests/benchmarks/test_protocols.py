@@ -21,7 +21,7 @@ def test_every_benchmark_has_llava15_and_every_packaged_part_is_whole(kind):
     for name in packaged_protocols(kind):
         benchmark = OFFICIAL[kind](kind=kind, protocol=name)
         assert benchmark.protocol_name.startswith(name)
-        assert benchmark.asked.rule in benchmark.rules
+        assert benchmark.rules_of_protocol.rule in benchmark.rules
 
 
 def test_no_packaged_part_is_of_an_unknown_benchmark():
@@ -92,7 +92,7 @@ def test_scienceqas_prompt_is_that_of_the_question_file(
 @pytest.mark.parametrize("kind", ["mmbench_en", "mmbench_cn", "seed", "scienceqa"])
 def test_vlmevalkit_asks_multiple_choice_as_its_datasets_do(kind):
     """By VLMEvalKit's image_mcq.py: build_prompt."""
-    asked = OFFICIAL[kind](kind=kind, protocol="vlmevalkit").asked
+    asked = OFFICIAL[kind](kind=kind, protocol="vlmevalkit").rules_of_protocol
     texts = {"hint": "Look.", "question": "What?", "options": "A. x\nB. y"}
     ending = "Question: What?\nOptions:\nA. x\nB. y\n"
     ending += "Please select the correct answer from the options above. \n"
@@ -105,7 +105,7 @@ def test_lmms_eval_sends_what_its_tasks_send():
     """By lmms-eval 0.7.2's mmbench/{en,cn}_utils.py and textvqa/utils.py."""
 
     def sent(kind: str, texts: dict[str, str]) -> str:
-        return OFFICIAL[kind](kind=kind, protocol="lmms_eval").asked.render(texts)
+        return OFFICIAL[kind](kind=kind, protocol="lmms_eval").rules_of_protocol.render(texts)
 
     texts = {"hint": "Look.", "question": "What?", "options": "A. x\nB. y"}
     for kind, options, letter in (

@@ -80,7 +80,7 @@ def test_a_full_stop_behind_a_digit_stays_under_vlmevalkit_alone():
     assert soft_digits("3.14", "3.14", details).score == 1
     assert soft("3.14.", "3.14", details).score == 1
     rules = {
-        name: OFFICIAL["textvqa"](kind="textvqa", protocol=name).asked.rule
+        name: OFFICIAL["textvqa"](kind="textvqa", protocol=name).rules_of_protocol.rule
         for name in ("llava15", "lmms_eval", "vlmevalkit")
     }
     assert rules == {"llava15": "soft", "lmms_eval": "soft", "vlmevalkit": "soft_digits"}

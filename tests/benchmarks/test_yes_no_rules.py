@@ -96,7 +96,7 @@ def asked(
     kind: str, rows: list[tuple[str, str, str, str]], protocol: str = "llava15"
 ) -> list[Prediction]:
     """Predictions of (group, type, target, what was said) rows."""
-    rule = OFFICIAL[kind].rules[OFFICIAL[kind](kind=kind, protocol=protocol).asked.rule]
+    rule = OFFICIAL[kind].rules[OFFICIAL[kind](kind=kind, protocol=protocol).rules_of_protocol.rule]
     found = []
     for number, (group, type_, target, text) in enumerate(rows):
         scored = rule(text, target, {})

@@ -162,14 +162,14 @@ def training_memory(
     lengths = memory.Lengths(QUESTION, ANSWER)
     batch = (memory.plain if fast == "off" else memory.packed)(model, micro, lengths)
     trained = memory.Trained(model.adapter(rank), rank)
-    told = memory.training(
+    estimate = memory.training(
         model, numbers, batch, trained, checkpointing=checkpointing, accumulates=True
     )
     return {
         "counted": done.peak,
         "activations": done.peak - done.weights - 4 * done.adapter,
-        "estimated": model.weights(2) + sum(told.values()),
-        "estimated_activations": told["activations"],
+        "estimated": model.weights(2) + sum(estimate.values()),
+        "estimated_activations": estimate["activations"],
     }
 
 
@@ -186,12 +186,12 @@ def generation_memory(size: str, gib: float, answer: int) -> Json:
             found = run.generated(rows=1024, answer=answer, asked=asked)
     model, numbers = _sizes(size)
     room = gib * 2**30 - model.weights(2)
-    told = memory.rows(model, numbers, room, asked, question=QUESTION, answer=answer)
+    estimate = memory.rows(model, numbers, room, asked, question=QUESTION, answer=answer)
     return {
         "counted": found.peak,
         "rows": found.rows,
-        "estimated": model.weights(2) + told.bytes,
-        "estimated_rows": told.many,
+        "estimated": model.weights(2) + estimate.bytes,
+        "estimated_rows": estimate.many,
     }
 
 

@@ -213,7 +213,7 @@ class Shapes:
         found = Trained(
             weights=weights - before,
             adapter=sum(p.numel() * p.element_size() for p in trained),
-            said=trainer.forward.said,
+            said=trainer.forward.description,
             made=made,
         )
         found.watch(trainer, self.gpu)
@@ -344,7 +344,7 @@ def words(draw: random.Random, count: int) -> str:
 
 def preferences(count: int, answer: int = ANSWER) -> list[Any]:
     """Questions on pictures with two answers each, and their reference."""
-    from seva_exp.training.collate import Preference, Reference
+    from seva_exp.training.collate import Preference, ReferenceLogps
 
     draw = random.Random(0)
 
@@ -358,7 +358,7 @@ def preferences(count: int, answer: int = ANSWER) -> list[Any]:
             partial(noise, i),
             ids(),
             (ids(),),
-            reference=Reference(0.0, (0.0,)),
+            reference=ReferenceLogps(0.0, (0.0,)),
         )
         for i in range(count)
     ]

@@ -123,7 +123,9 @@ def test_it_is_decided_layer_by_layer(spec_of, tmp_path):
     fitted = fit(model, folder)
     assert (fitted.merged, fitted.beside) == (7, 14) and fitted.lost > LOST
     assert not any(".layers.0." in name for name in beside(model)) and len(beside(model)) == 14
-    assert "14 of 21 layers is kept beside the bfloat16 weights" in fitted.told(torch.bfloat16)
+    assert "14 of 21 layers is kept beside the bfloat16 weights" in fitted.rounding_note(
+        torch.bfloat16
+    )
 
 
 def test_a_layer_with_a_bias_and_the_adapter_beside_it():

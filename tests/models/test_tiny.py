@@ -177,8 +177,8 @@ def test_every_type_is_asked_behind_descriptions_which_are_often_wrong(drawn):
 
 
 def test_two_mini_trainings_write_identical_files(tmp_path: Path):
-    vision = tiny_training.Stage("vision", steps=3, batch=4, peak_lr=1e-3, warmup=1)
-    joint = tiny_training.Stage("joint", steps=3, batch=2, peak_lr=1e-3, warmup=1)
+    vision = tiny_training.TrainingPhase("vision", steps=3, batch=4, peak_lr=1e-3, warmup=1)
+    joint = tiny_training.TrainingPhase("joint", steps=3, batch=2, peak_lr=1e-3, warmup=1)
     runs = [tmp_path / "a", tmp_path / "b"]
     for run in runs:
         tiny_training.train(run, seed=0, vision=vision, joint=joint)
@@ -192,6 +192,6 @@ def test_two_mini_trainings_write_identical_files(tmp_path: Path):
 
 
 def test_the_learning_rate_warms_up_and_decays():
-    stage = tiny_training.Stage("joint", steps=100, batch=2, peak_lr=1e-3, warmup=10)
+    stage = tiny_training.TrainingPhase("joint", steps=100, batch=2, peak_lr=1e-3, warmup=10)
     assert stage.lr(1) < stage.lr(10) < 1e-3
     assert stage.lr(100) == pytest.approx(3e-5)

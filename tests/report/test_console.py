@@ -11,7 +11,7 @@ import pytest
 from seva_exp.core.progress import progress
 from seva_exp.core.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
 from seva_exp.report.console import Console, example_text, pair_line, score_table
-from seva_exp.runs.events import Example
+from seva_exp.runs.events import PairExample
 
 
 def score(model: str, value: float, better: str = "higher") -> Score:
@@ -73,7 +73,7 @@ def test_an_example_shows_both_answers_side_by_side(tmp_path, monkeypatch):
         (1,),
         ((2,),),
     )
-    text = example_text(Example(pair, tmp_path / "a.png", {}))
+    text = example_text(PairExample(pair, tmp_path / "a.png", {}))
     assert "s1  What? Now" in text
     assert re.search(r"chosen \(clean\) +rejected \(moco\)", text)
     assert "(empty)" in text

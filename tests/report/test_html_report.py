@@ -18,7 +18,7 @@ from seva_exp.report.gallery import marked, picture
 from seva_exp.report.html import FILES, HtmlReport, command, curves, made_with, render
 from seva_exp.report.pipeline import pipeline
 from seva_exp.report.significance import change, label, needed, number, p_value, share, verdict
-from seva_exp.runs.events import Example, Outcome, Plan, PlannedStage
+from seva_exp.runs.events import Outcome, PairExample, Plan, PlannedStage
 
 EVIL = "<script>alert(1)</script> \"quoted\" 'x' & </p>"
 VOID = {"meta", "img", "br", "hr", "link", "input", "line", "rect", "circle", "polyline", "path"}
@@ -87,7 +87,7 @@ def an_outcome(folder: Path, deltas: tuple[Delta, ...] = ()) -> Outcome:
     }
     plan = Plan("e" * 64, EVIL, 0, config, (f"name={EVIL}", "model.api_key=SECRET"), (), folder)
     training = tuple({"step": i, "loss": 0.7 - i / 50, "rewards/margins": i / 9} for i in range(9))
-    example = Example(pair, small, {EVIL: large})
+    example = PairExample(pair, small, {EVIL: large})
     metrics = {"align": {EVIL: EVIL, "loss": 0.5}}
     return Outcome(plan, report, (example,), training, metrics, {"python": EVIL, "git": None})
 

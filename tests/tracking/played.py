@@ -12,7 +12,7 @@ from PIL import Image
 
 from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.core.records import Delta, ImageRef, Pair, PairCounts, Report, Score, StageResult
-from seva_exp.runs.events import Example, Outcome, Plan, PlannedStage
+from seva_exp.runs.events import Outcome, PairExample, Plan, PlannedStage
 from seva_exp.tracking import AnyTracker, WandbTracker, make_listeners
 
 KEY = "0123456789abcdef" + "f" * 48
@@ -64,7 +64,7 @@ def an_outcome(plan: Plan) -> Outcome:
         scores,
         (Delta("shapes", "all", "CHAIRi", -1.0, -1.5, -0.5, 0.01, "lower"),),
     )
-    example = Example(pair, pictures[0], {"moco": pictures[1]})
+    example = PairExample(pair, pictures[0], {"moco": pictures[1]})
     environment = {"device": "cpu", "command": "seva_exp model.api_key=SECRET-THREE"}
     links = {"pairs.jsonl": "pairs/pairs.jsonl", "adapter": "align/adapter"}
     return Outcome(plan, report, (example,), ROWS, {}, environment, links)

@@ -27,7 +27,7 @@ class Step:
     loss: float
     gradients: dict[str, torch.Tensor]
     metrics: dict[str, list[float]]
-    said: str
+    description: str
 
 
 def moved(trainer: PreferenceTrainer) -> None:
@@ -78,7 +78,7 @@ def step(
     [batch] = batches
     assert trainer.count(batch)["preferences"] == len(trainer.order)
     loss = trainer.compute_loss(trainer.model, batch)
-    return _step(trainer, loss, trainer.forward.said)
+    return _step(trainer, loss, trainer.forward.description)
 
 
 def stock_step(
@@ -114,15 +114,17 @@ def _step(trainer: PreferenceTrainer, loss: torch.Tensor, said: str) -> Step:
 
 def assert_equal(fast: Step, plain: Step) -> None:
     """Loss to 1e-5, every gradient to 1e-4 (relative), metrics to rounding."""
-    assert fast.said == "packed sequence"
-    assert plain.said in ("plain rows", "stock")
+    assert fast.description == "packed sequence"
+    assert plain.description in ("plain rows", "stock")
     assert abs(fast.loss - plain.loss) <= 1e-5 * abs(plain.loss), (fast.loss, plain.loss)
     assert fast.gradients.keys() == plain.gradients.keys()
     assert plain.gradients
     for name, expected in plain.gradients.items():
         far = (fast.gradients[name] - expected).norm() / expected.norm()
         assert far <= 1e-4, (name, far.item())
-    assert fast.metrics.keys() == plain.metrics.keys() | (OWN if plain.said == "stock" else set())
+    assert fast.metrics.keys() == plain.metrics.keys() | (
+        OWN if plain.description == "stock" else set()
+    )
     for name, values in plain.metrics.items():
         for one, other in zip(fast.metrics[name], values, strict=True):
             assert abs(one - other) <= 1e-4 * max(1.0, abs(other)), name

@@ -14,7 +14,7 @@ from seva_exp import InputError, Machine, StageError
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.progress import progress
 from seva_exp.stages import StageContext
-from seva_exp.stages.processes import Job, device_of_ranks, launch
+from seva_exp.stages.processes import ProcessTask, device_of_ranks, launch
 from seva_exp.stages.worker import portable
 from seva_exp.training import DpoTraining
 from seva_exp.training.arguments import shared_arguments
@@ -32,8 +32,8 @@ def stage_context(folder: Path, log=lambda *_: None, **machine) -> StageContext:
     return StageContext(Machine(**values), FileDigests(folder), partial(progress, "off"), log)
 
 
-def job(stage, work: Path) -> Job:
-    return Job(stage.run, stage.label, work, {})
+def job(stage, work: Path) -> ProcessTask:
+    return ProcessTask(stage.run, stage.label, work, {})
 
 
 def same(one: list[dict], other: list[dict]) -> None:

@@ -21,7 +21,7 @@ from seva_exp.methods import SevaMethod
 from seva_exp.stages import Align
 from seva_exp.training import DpoTraining
 from seva_exp.training import reference as reference_module
-from seva_exp.training.collate import Reference
+from seva_exp.training.collate import ReferenceLogps
 from seva_exp.training.preferences import PairSet
 from seva_exp.training.prefetch import Prefetcher
 from seva_exp.training.reference import read_reference, score_reference
@@ -129,7 +129,7 @@ def test_training_takes_the_reference_that_it_is_given(tmp_path):
     known = [
         replace(
             row,
-            reference=Reference(
+            reference=ReferenceLogps(
                 logprob(base, row, row.chosen),
                 tuple(logprob(base, row, ids) for ids in row.rejected),
                 tuple(logprob(base, row, row.chosen, make()) for make in row.images),
@@ -154,7 +154,7 @@ def test_a_reference_may_be_off_by_rounding_alone(dtype, off, wrong, tmp_path):
     row = preferences(vlm, 3)[2]
     assert len(row.chosen) == 2
     chosen, rejected = (logprob(vlm, row, ids) for ids in (row.chosen, *row.rejected))
-    known = replace(row, reference=Reference(chosen - off, (rejected,)))
+    known = replace(row, reference=ReferenceLogps(chosen - off, (rejected,)))
     spec = DpoTraining(batch_size=1, lora_rank=4)
     with pytest.raises(StageError, match="the reference is wrong") if wrong else nullcontext():
         train(job(vlm, spec, placement(tmp_path)), [known])

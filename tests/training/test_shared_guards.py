@@ -17,7 +17,7 @@ from seva_exp.training import packed_attention as shared_attention
 from seva_exp.training.dpo import trainer_for
 from seva_exp.training.forward import PackedForward, PlainForward
 from seva_exp.training.packed import PackedCollator
-from seva_exp.training.vision import Vision
+from seva_exp.training.vision import FeatureCache
 
 from ..models import families
 from .steps import prepared
@@ -233,7 +233,7 @@ def test_an_error_in_the_comparison_leaves_the_model_as_it_was(tmp_path, monkeyp
         raise torch.OutOfMemoryError
 
     vlm = tiny()
-    monkeypatch.setattr(Vision, "features", out_of_memory)
+    monkeypatch.setattr(FeatureCache, "features", out_of_memory)
     with pytest.raises(torch.OutOfMemoryError):
         trainer_for(job(vlm, spec("auto"), placement(tmp_path)), preferences(vlm, 2))
     assert vlm.model.get_decoder().config._attn_implementation == "sdpa"

@@ -12,7 +12,7 @@ import torch
 from seva_exp.training import DpoTraining
 from seva_exp.training.forward import forward_for, scored
 from seva_exp.training.reference import scoring
-from seva_exp.training.vision import Vision
+from seva_exp.training.vision import FeatureCache
 
 from .steps import assert_equal, step
 from .tools import placement, preferences, tiny, trained
@@ -53,10 +53,10 @@ def test_each_picture_is_encoded_once_in_all_epochs(tmp_path, counted):
 def test_what_is_kept_stays_below_its_budget():
     vlm = tiny()
     rows = preferences(vlm, 4)
-    one = Vision(vlm, 2**30)
+    one = FeatureCache(vlm, 2**30)
     one.features([one.picture(rows[0])])
     [(_, _, size)] = one.kept.values()
-    few = Vision(vlm, 2 * size + size // 2)
+    few = FeatureCache(vlm, 2 * size + size // 2)
     expected = one.features([one.picture(row) for row in rows])
     for _ in range(2):
         found = few.features([few.picture(row) for row in rows])
@@ -129,7 +129,7 @@ def test_a_view_s_features_are_known_by_its_name():
     vlm = tiny()
     [both] = preferences(vlm, 1, views=(2,))
     second = replace(both, images=both.images[1:], image_views=both.image_views[1:])
-    kept = Vision(vlm, 2**30)
+    kept = FeatureCache(vlm, 2**30)
     one, other, clean = (kept.picture(both, view) for view in (0, 1, None))
     expected = kept.features([other]).pooler_output[0]
     kept.features([one, clean])

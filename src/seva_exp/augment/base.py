@@ -29,7 +29,7 @@ class Augmentation(Spec):
         (such as ``aug.mild``) names the view in the error."""
 
     def identity(self) -> Json:
-        """What the view's result depends on: the fields, and the contents of files behind them.
+        """All that decides the view's result: the fields, and the contents of files behind them.
         Never a path of this machine."""
         return self.to_json()
 

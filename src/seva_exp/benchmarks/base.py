@@ -42,7 +42,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Scored:
-    """What a rule or a judge makes of an answer. ``counts`` are what the metrics add up. Without a
+    """An answer's score by a rule or a judge. ``counts`` are what the metrics add up. Without a
     score (and counts) a judge has to say."""
 
     extracted: str
@@ -58,11 +58,11 @@ class Totals(Protocol):
         ...
 
     def whole(self, count: str) -> np.ndarray:
-        """How many groups have this count 1 in each of their answers."""
+        """Number of groups with this count 1 in each of their answers."""
         ...
 
     def groups(self) -> np.ndarray:
-        """How many groups have an answer."""
+        """Number of groups with an answer."""
         ...
 
 
@@ -132,11 +132,11 @@ class Benchmark(Mode):
         return None
 
     def check(self, root: Path | None) -> None:
-        """What can be checked before anything runs: structure, ids, that pictures exist. Raises
+        """Check the files before anything runs: structure, ids, that pictures exist. Raises
         InputError naming file and row. Never called while something is lacking."""
 
     def identity(self, sha256: Hasher, root: Path | None) -> Json:
-        """What questions and scores depend on: fields and the contents of files, by hash. Never a
+        """All that decides questions and scores: fields and the contents of files, by hash. Never a
         path of this machine. While something is lacking: the fields."""
         return self.to_json()
 
@@ -149,11 +149,11 @@ class Benchmark(Mode):
 
     def chosen(self, root: Path | None = None) -> list[Question]:
         """The questions of the split, in order. A picture's half depends on its name alone."""
-        asked = self.questions(root)
+        questions = self.questions(root)
         if self.split == "all":
-            return list(asked)
+            return list(questions)
         half = ("selection", "test").index(self.split)
-        return [q for q in asked if seed_for(0, "benchmark.split", q.group) % 2 == half]
+        return [q for q in questions if seed_for(0, "benchmark.split", q.group) % 2 == half]
 
     @abstractmethod
     def questions(self, root: Path | None = None) -> Iterator[Question]:
@@ -161,7 +161,7 @@ class Benchmark(Mode):
 
     @property
     def table_name(self) -> str:
-        """What VLMEvalKit calls this benchmark; its own kind where that has none."""
+        """The benchmark's name in VLMEvalKit; its ``kind`` where VLMEvalKit has none."""
         return str(self.to_json()["kind"])
 
     def table_rows(self, root: Path | None = None) -> Iterator[tuple[str, Json]]:

@@ -32,9 +32,9 @@ READERS: dict[str, Callable[[str], Objects | PublishedObjects]] = {
 
 def chair(text: str, target: str, details: Json) -> Scored:
     """The objects that are mentioned against those that are there."""
-    said = details["objects"].mentions(text)
-    counts = mention_counts(said, details["there"], text)
-    return Scored(", ".join(said), 1 - counts["any_wrong"], counts)
+    mentioned = details["objects"].mentions(text)
+    counts = mention_counts(mentioned, details["there"], text)
+    return Scored(", ".join(mentioned), 1 - counts["any_wrong"], counts)
 
 
 class ChairBenchmark(Official):
@@ -87,7 +87,7 @@ class ChairBenchmark(Official):
         path, text = source.text(self.layout[2])
         if not text.strip(" ,\r\n"):
             raise InputError(f"{path}: holds no synonyms.")
-        return READERS[self.asked.rule](text)
+        return READERS[self.rules_of_protocol.rule](text)
 
     def _annotated(
         self, source: BenchmarkFiles, objects: Objects | PublishedObjects

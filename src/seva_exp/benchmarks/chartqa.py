@@ -18,11 +18,11 @@ def relaxed(text: str, target: str, details: Json) -> Scored:
     """Relaxed accuracy: numbers ("12 %" is 0.12) may be 5 % off, what is no number must be equal
     but for case. A target of 0 is compared as text, and so is "$1,200": neither is a number
     there."""
-    said = text.strip()
-    found, wanted = number(said), number(target)
+    answer = text.strip()
+    found, wanted = number(answer), number(target)
     if found is not None and wanted:
-        return right_or_wrong(said, abs(found - wanted) / abs(wanted) <= TOLERANCE)
-    return right_or_wrong(said, said.lower() == target.lower())
+        return right_or_wrong(answer, abs(found - wanted) / abs(wanted) <= TOLERANCE)
+    return right_or_wrong(answer, answer.lower() == target.lower())
 
 
 def number(text: str) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import ClassVar
 
-from seva_exp.benchmarks.files import BenchmarkFiles, Picture, Row, columns
+from seva_exp.benchmarks.files import BenchmarkFiles, FileRow, Picture, columns
 from seva_exp.benchmarks.letters import (
     Options,
     exact,
@@ -66,7 +66,7 @@ class Choices(Official):
 
     def choice(
         self,
-        row: Row,
+        row: FileRow,
         *,
         id: str,
         group: str,
@@ -92,7 +92,7 @@ class Choices(Official):
         """With a column a choice."""
         return {"hint": item.texts["hint"], **item.details["options"], **super().table_row(item)}
 
-    def table_options(self, row: Row) -> dict[str, str]:
+    def table_options(self, row: FileRow) -> dict[str, str]:
         """The columns A, B, C ... that hold something; the text "None" is an option."""
         found = {letter: str(row.values.get(letter) or "").strip() for letter in "ABCDEFGH"}
         options = {

@@ -63,7 +63,7 @@ def tokens(text: str) -> list[str]:
 
 @lru_cache(maxsize=1 << 16)
 def singular(word: str) -> str:
-    """What the script compares in place of ``word``."""
+    """The singular of ``word``, as the published script forms it."""
     if word in KEPT or word.endswith(KEPT_PLURAL):
         return word
     for plural, ending in SINGULARS:

@@ -48,7 +48,7 @@ class DescribeAndRespond(Spec):
         return infuse(self.template, description, question)
 
     def suffix(self, default: DescribeAndRespond) -> str:
-        """What a protocol's name gets: ``+dar``, and a digest of prompt, template and length
+        """The suffix of a protocol's name: ``+dar``, and a digest of prompt, template and length
         where they are not the benchmark's ``default``."""
         return "+dar" if self == default else f"+dar.{digest(self.to_json())[:8]}"
 
@@ -82,8 +82,8 @@ class Mode(Spec):
 
 @dataclass(frozen=True)
 class Description:
-    """What the model said of one picture (a question's ``group``). ``asked`` is the prompt really
-    sent, ``stop`` is ``eos`` or ``length``."""
+    """The model's description of one picture (a question's ``group``). ``asked`` is the prompt
+    really sent, ``stop`` is ``eos`` or ``length``."""
 
     picture: str
     asked: str
@@ -96,10 +96,10 @@ def _build(values: Json) -> DescribeAndRespond:
     try:
         return DescribeAndRespond.model_validate(values)
     except ValidationError as error:
-        raise _refusal("; ".join(_told(detail) for detail in error.errors())) from None
+        raise _refusal("; ".join(_message(detail) for detail in error.errors())) from None
 
 
-def _told(detail: Any) -> str:
+def _message(detail: Any) -> str:
     name = str(detail["loc"][0])
     if detail["type"] == "extra_forbidden":
         match = nearest(name, DescribeAndRespond.model_fields)
@@ -107,6 +107,6 @@ def _told(detail: Any) -> str:
     return f"{name}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
 
 
-def _refusal(said: str) -> PydanticCustomError:
+def _refusal(message: str) -> PydanticCustomError:
     # By way of the context: braces in a message's own text would be taken for its fields.
-    return PydanticCustomError("describe_and_respond", "{said}", {"said": said})
+    return PydanticCustomError("describe_and_respond", "{said}", {"said": message})

@@ -63,8 +63,8 @@ def conclude(
     summary: Json = {"questions": len(questions)}
     rows = list(_journaled(work))
     if benchmark.describe_and_respond:
-        said = {row["picture"]: Description(**row) for row in rows if "picture" in row}
-        described = [said[group] for group in dict.fromkeys(q.group for q in questions)]
+        by_picture = {row["picture"]: Description(**row) for row in rows if "picture" in row}
+        described = [by_picture[group] for group in dict.fromkeys(q.group for q in questions)]
         write_jsonl(work / "descriptions.jsonl", described)
         cut = sum(description.stop == "length" for description in described)
         summary |= {"descriptions": len(described), "descriptions_cut_at_max_new_tokens": cut}

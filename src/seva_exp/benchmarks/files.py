@@ -45,7 +45,7 @@ Picture = FilePicture | TablePicture
 
 
 @dataclass(frozen=True)
-class Row:
+class FileRow:
     """One row of a file. Whatever is wrong with it is refused with the file's name and ``place``
     (such as "line 7")."""
 
@@ -62,12 +62,14 @@ class Row:
             self.refuse("missing picture: column 'image' is empty")
         return self.held
 
-    def refuse(self, said: str) -> NoReturn:
+    def refuse(self, problem: str) -> NoReturn:
         """Ends the run."""
-        raise InputError(f"{self.file}: {self.place}: {said}. Mend the row or get the file again.")
+        raise InputError(
+            f"{self.file}: {self.place}: {problem}. Mend the row or get the file again."
+        )
 
     def value(self, field: str) -> Any:
-        """What the row holds under ``field``."""
+        """The row's value of ``field``."""
         try:
             return value_of(self.values, field)
         except BadRow as error:
@@ -112,12 +114,12 @@ class Row:
             self.refuse(f"field '{field}': wrong type: a list of objects is needed")
         return value
 
-    def child(self, field: str) -> Row:
+    def child(self, field: str) -> FileRow:
         """The object under ``field`` as a row."""
         value = self.value(field)
         if not isinstance(value, dict):
             self.refuse(f"field '{field}': an object is needed")
-        return Row(self.file, f"{self.place}, '{field}'", value)
+        return FileRow(self.file, f"{self.place}, '{field}'", value)
 
 
 def _written_list(text: str) -> object:
@@ -137,7 +139,7 @@ class Folder:
         self._stamps = stamps
         self._listed: dict[str, set[str]] = {}
 
-    def picture(self, row: Row, name: str) -> FilePicture:
+    def picture(self, row: FileRow, name: str) -> FilePicture:
         """The picture of a row; refuses a name of no file."""
         inner = inside(str(self.path), name)
         if inner is None:
@@ -216,7 +218,7 @@ class BenchmarkFiles:
         self._parsed[path] = found
         return path, found
 
-    def by_key(self, candidates: Candidates) -> Iterator[tuple[str, Row]]:
+    def by_key(self, candidates: Candidates) -> Iterator[tuple[str, FileRow]]:
         """The entries of a JSON object whose values are objects."""
         path, content = self.json(candidates)
         if not isinstance(content, dict):
@@ -224,7 +226,7 @@ class BenchmarkFiles:
         for key, values in content.items():
             yield key, _row(path, f"entry {key!r}", values)
 
-    def in_list(self, candidates: Candidates, key: str) -> Iterator[Row]:
+    def in_list(self, candidates: Candidates, key: str) -> Iterator[FileRow]:
         """The objects of the list under ``key`` of a JSON object."""
         path, content = self.json(candidates)
         rows = content.get(key) if isinstance(content, dict) else None
@@ -233,13 +235,13 @@ class BenchmarkFiles:
         for number, values in enumerate(rows, 1):
             yield _row(path, f"row {number} of '{key}'", values)
 
-    def list(self, candidates: Candidates) -> Iterator[Row]:
+    def list(self, candidates: Candidates) -> Iterator[FileRow]:
         """The objects of a JSON list."""
         path = self._read(candidates)
         for number, values in _some(path, elements(path, "the file")):
             yield _row(path, f"row {number}", values)
 
-    def lines(self, candidates: Candidates) -> Iterator[Row]:
+    def lines(self, candidates: Candidates) -> Iterator[FileRow]:
         """The objects of a file with one JSON object a line."""
         path = self._read(candidates)
         for number, line in _some(path, lines(path)):
@@ -247,27 +249,29 @@ class BenchmarkFiles:
             try:
                 yield _row(path, place, parsed(line))
             except BadRow as error:
-                Row(path, place, {}).refuse(str(error))
+                FileRow(path, place, {}).refuse(str(error))
 
-    def tabbed(self, path: Path, names: Sequence[str]) -> Iterator[Row]:
+    def tabbed(self, path: Path, names: Sequence[str]) -> Iterator[FileRow]:
         """The lines of a text file of a few columns without a header."""
         self.files[path] = None
         self.stamps[path] = stamp(path)
         text = path.read_bytes().decode("utf-8-sig", "replace")
         for number, line in _some(path, enumerate(text.splitlines(), 1)):
             if line.strip():
-                row = Row(path, f"line {number}", dict(zip(names, line.split("\t"), strict=False)))
+                row = FileRow(
+                    path, f"line {number}", dict(zip(names, line.split("\t"), strict=False))
+                )
                 if line.count("\t") != len(names) - 1:
                     row.refuse(f"{', '.join(names)} are needed, with a tab between them")
                 yield row
 
-    def table(self, candidates: Candidates) -> Iterator[Row]:
+    def table(self, candidates: Candidates) -> Iterator[FileRow]:
         """The rows of one of VLMEvalKit's tables, each with its own picture or another row's."""
         path = self._read(candidates)
         own: dict[str, TablePicture] = {}
-        later: list[Row] = []
+        later: list[FileRow] = []
         for one in read_table(path):
-            row = Row(path, f"row {one.number} (line {one.line})", one.values, one.picture)
+            row = FileRow(path, f"row {one.number} (line {one.line})", one.values, one.picture)
             if one.picture:
                 own[row.text("index")] = one.picture
             later.append(row)
@@ -281,7 +285,7 @@ class BenchmarkFiles:
                     f"missing picture: column 'image' holds {index!r}, and no row of that index "
                     "has a picture"
                 )
-            yield Row(row.file, row.place, row.values, own[index])
+            yield FileRow(row.file, row.place, row.values, own[index])
 
     def _read(self, candidates: Candidates) -> Path:
         path = self.need(candidates)
@@ -291,9 +295,9 @@ class BenchmarkFiles:
         return path
 
 
-def indexed(rows: Iterable[Row], field: str) -> dict[str, Row]:
+def indexed(rows: Iterable[FileRow], field: str) -> dict[str, FileRow]:
     """The rows by the text under ``field``, which no two may share."""
-    found: dict[str, Row] = {}
+    found: dict[str, FileRow] = {}
     for row in rows:
         if first := found.get(row.text(field)):
             row.refuse(f"duplicate id {row.text(field)!r}, as in {first.place}")
@@ -302,7 +306,7 @@ def indexed(rows: Iterable[Row], field: str) -> dict[str, Row]:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file is called as pictures are."""
+    """Whether a file's name ends as a picture's does."""
     return Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
@@ -326,11 +330,11 @@ def _some(path: Path, rows: Iterable[Read]) -> Iterator[Read]:
         raise InputError(f"{path}: is empty. Get the file again.")
 
 
-def _row(path: Path, place: str, values: object) -> Row:
+def _row(path: Path, place: str, values: object) -> FileRow:
     try:
-        return Row(path, place, object_of(values))
+        return FileRow(path, place, object_of(values))
     except BadRow as error:
-        Row(path, place, {}).refuse(str(error))
+        FileRow(path, place, {}).refuse(str(error))
 
 
 def _once(path: Path, pairs: list[tuple[str, Any]]) -> Json:
@@ -343,7 +347,7 @@ def _once(path: Path, pairs: list[tuple[str, Any]]) -> Json:
     return found
 
 
-def columns(row: Row, needed: Iterable[str]) -> None:
+def columns(row: FileRow, needed: Iterable[str]) -> None:
     """Refuses a table that lacks a column."""
     for name in needed:
         if name not in row.values and not (name == "image" and row.held):

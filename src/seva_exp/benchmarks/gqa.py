@@ -16,20 +16,20 @@ _PUNCTUATION = str.maketrans("", "", punctuation)
 def exact(text: str, target: str, details: Json) -> Scored:
     """LLaVA-1.5 (convert_gqa_for_eval.py) and the official eval.py: full stops at the end dropped,
     lower case, equal."""
-    said = text.strip().rstrip(".").lower()
-    return right_or_wrong(said, said == target)
+    answer = text.strip().rstrip(".").lower()
+    return right_or_wrong(answer, answer == target)
 
 
 def ignoring_punctuation(text: str, target: str, details: Json) -> Scored:
     """lmms-eval: equal but for case and ASCII punctuation."""
-    said, wanted = (one.lower().translate(_PUNCTUATION) for one in (text.strip(), target))
-    return right_or_wrong(said, said == wanted)
+    answer, wanted = (one.lower().translate(_PUNCTUATION) for one in (text.strip(), target))
+    return right_or_wrong(answer, answer == wanted)
 
 
 def stripped(text: str, target: str, details: Json) -> Scored:
     """VLMEvalKit: equal but for case and outer blanks."""
-    said = text.strip().lower()
-    return right_or_wrong(said, said == target.strip().lower())
+    answer = text.strip().lower()
+    return right_or_wrong(answer, answer == target.strip().lower())
 
 
 class GqaBenchmark(Official):

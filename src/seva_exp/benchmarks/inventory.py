@@ -18,11 +18,11 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Entry:
-    """One benchmark: ``state`` is found, missing or damaged; ``said`` tells the rest."""
+    """One benchmark: ``state`` is found, missing or damaged; ``detail`` tells the rest."""
 
     name: str
     state: str
-    said: str
+    detail: str
 
 
 def inventory(root: Path | None, deep: Progress | None = None) -> Iterator[Entry]:

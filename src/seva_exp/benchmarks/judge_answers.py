@@ -10,7 +10,7 @@ from statistics import fmean, pstdev
 
 from seva_exp.benchmarks.base import Benchmark, Metric, Question, Scored, ratio
 from seva_exp.benchmarks.judging import TRIES, Judge, Judging, Messages, Query
-from seva_exp.benchmarks.replies import Replies, Said, ask_all
+from seva_exp.benchmarks.replies import JudgeReply, Replies, ask_all
 from seva_exp.core.interfaces import Progress
 from seva_exp.core.machine import JudgeServer
 from seva_exp.core.records import Judgement, Prediction, Score
@@ -35,14 +35,14 @@ class Case:
         return self.question.id, self.repeat
 
     def judgement(self, reply: str, scored: Scored | None) -> Judgement:
-        """What was said of it."""
+        """The judge's reply and score as a record."""
         found = scored or Scored("", None, {})
         return Judgement(*self.id, reply, found.extracted, found.score, found.counts)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Who judges which benchmark, and where replies are kept."""
+    """A benchmark with its judge, and the folder of kept replies."""
 
     benchmark: Benchmark
     judging: Judging
@@ -50,7 +50,7 @@ class Bench:
     replies: Replies
 
     def cases(self, questions: Sequence[Question], found: Sequence[Prediction]) -> list[Case]:
-        """What is to be judged of the answers to ``questions``."""
+        """The answers to ``questions`` that a judge has to score."""
         by_id = {question.id: question for question in questions}
         return [
             Case(by_id[prediction.sample_id], prediction, messages, repeat)
@@ -60,11 +60,11 @@ class Bench:
         ]
 
     def query(self, case: Case, attempt: int) -> Query:
-        """What is asked for the ``attempt``-th time (from 0)."""
+        """The judge's prompt of the ``attempt``-th try (from 0)."""
         return self.judge.query(self.judging, case.messages, case.repeat, attempt)
 
     def read(self, case: Case, reply: str) -> Judgement:
-        """What a reply says of an answer."""
+        """The judgement that a reply gives of an answer."""
         return case.judgement(reply, self.judging.read(reply, case.question, case.prediction))
 
     def known(self, case: Case) -> Judgement | None:
@@ -73,13 +73,13 @@ class Bench:
         found = (self.read(case, reply) for reply in replies if reply is not None)
         return next((one for one in found if one.score is not None), None)
 
-    def hear(self, said: Said, cases: Sequence[Case]) -> list[Judgement]:
+    def hear(self, reply: JudgeReply, cases: Sequence[Case]) -> list[Judgement]:
         """The judgements of the cases that ask the same; a reply that says something is kept."""
-        if said.refused:
-            return [case.judgement(said.text, None) for case in cases]
-        found = [self.read(case, said.text) for case in cases]
+        if reply.refused:
+            return [case.judgement(reply.text, None) for case in cases]
+        found = [self.read(case, reply.text) for case in cases]
         if any(one.score is not None for one in found):
-            self.replies.keep(said)
+            self.replies.keep(reply)
         return found
 
 
@@ -99,11 +99,11 @@ def judge_all(
         meter.update(len(found))
         for attempt in range(TRIES):
             left = [case for case in cases if case.id not in found or found[case.id].score is None]
-            for said, judgements in _round(bench, left, attempt, server, warn, label):
+            for reply, judgements in _round(bench, left, attempt, server, warn, label):
                 found |= {(one.sample_id, one.repeat): one for one in judgements}
                 meter.update(sum(one.score is not None for one in judgements))
                 counted.update(
-                    calls=1, tokens_sent=said.prompt_tokens, tokens_back=said.reply_tokens
+                    calls=1, tokens_sent=reply.prompt_tokens, tokens_back=reply.reply_tokens
                 )
     summary: Json = {name: counted[name] for name in ("judgements", "from_store", "calls")}
     summary["unjudged"] = sum(one.score is None for one in found.values())
@@ -121,18 +121,18 @@ def _round(
     server: JudgeServer,
     warn: Callable[[str], None],
     label: str,
-) -> Iterator[tuple[Said, list[Judgement]]]:
+) -> Iterator[tuple[JudgeReply, list[Judgement]]]:
     """Ask once what the cases ask, equal questions once."""
-    asked: dict[Query, list[Case]] = {}
+    cases_of: dict[Query, list[Case]] = {}
     for case in cases:
-        asked.setdefault(bench.query(case, attempt), []).append(case)
+        cases_of.setdefault(bench.query(case, attempt), []).append(case)
 
     def name(query: Query) -> str:
-        return f"{label}: question {asked[query][0].question.id}"
+        return f"{label}: question {cases_of[query][0].question.id}"
 
-    for some in ask_all(server, list(asked), name, warn) if asked else ():
-        for said in some:
-            yield said, bench.hear(said, asked[said.query])
+    for some in ask_all(server, list(cases_of), name, warn) if cases_of else ():
+        for reply in some:
+            yield reply, bench.hear(reply, cases_of[reply.query])
 
 
 def settled(
@@ -179,12 +179,12 @@ def judged_scores(
     missed: dict[str, list[float]] = {}
     for one in judgements:
         missed.setdefault(one.sample_id, []).append(float(one.score is None))
-    asked = [
+    unjudged = [
         replace(one, counts={"asked": 1.0, "unjudged": fmean(missed[one.sample_id])})
         for one in found
         if one.sample_id in missed
     ]
-    return out + (scores(_unjudged, asked, **names) if asked else [])
+    return out + (scores(_unjudged, unjudged, **names) if unjudged else [])
 
 
 def _unjudged(types: Sequence[str]) -> Sequence[Metric]:
@@ -217,7 +217,8 @@ def scored(found: Sequence[Prediction]) -> list[Prediction]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What judging will take; ``most``: at most, since the answers are not there yet."""
+    """Calls and cost that judging will take; ``most``: at most, since the answers are not there
+    yet."""
 
     calls: int
     tokens_sent: int

@@ -71,8 +71,8 @@ class Judge(ServedModel):
     repeats (MM-Vet's paper: 5)."""
 
     def label(self, judging: Judging | None) -> str:
-        """What a protocol's name gets: way of asking, judge, and where they are not the official
-        ones temperature (t0.5) and longest reply (m64)."""
+        """The suffix of a protocol's name: way of asking, judge, and where they are not the
+        official ones temperature (t0.5) and longest reply (m64)."""
         words = [OWN] if judging and judging.way == OWN else []
         words.append(self.model or "judge")
         if self.temperature not in (None, judging and judging.temperature):
@@ -82,7 +82,8 @@ class Judge(ServedModel):
         return f"+{'.'.join(words)}"
 
     def identity(self, judging: Judging | None) -> Json:
-        """What decides the verdicts; without ``judging`` (files are lacking) not yet all of it."""
+        """All that decides the verdicts; without ``judging`` (files are lacking) not yet all of
+        it."""
         if judging is None:
             return self.to_json()
         return {
@@ -103,7 +104,7 @@ class Judge(ServedModel):
         return self.max_tokens or judging.max_tokens
 
     def query(self, judging: Judging, messages: Messages, repeat: int, attempt: int) -> Query:
-        """What is asked for the ``attempt``-th time (from 0)."""
+        """The judge's prompt of the ``attempt``-th try (from 0)."""
         assert self.model
         first = self.temperature_of(judging)
         hotter = min(max(first, HOTTEST), first + HOTTER * attempt)

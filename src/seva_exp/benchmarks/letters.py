@@ -39,33 +39,33 @@ def listing(options: Options) -> str:
 
 def exact(text: str, options: Options) -> str:
     """SEED-Bench under LLaVA-1.5: the letter and nothing else."""
-    said = text.strip()
-    return said if said in options else ""
+    answer = text.strip()
+    return answer if answer in options else ""
 
 
 def first_character(text: str, options: Options) -> str:
     """lmms-eval's SEED-Bench: the first character, in any case."""
-    said = text.strip()[:1].upper()
-    return said if said in options else ""
+    answer = text.strip()[:1].upper()
+    return answer if answer in options else ""
 
 
 def prefixed(text: str, options: Options) -> str:
     """lmms-eval's ScienceQA: the letter in any case, or a capital and a full stop first."""
-    said = text.strip()
-    found = said.upper() if len(said) == 1 else said[0] if said[1:2] == "." else ""
+    answer = text.strip()
+    found = answer.upper() if len(answer) == 1 else answer[0] if answer[1:2] == "." else ""
     return found if found in options else ""
 
 
 def the_answer_is(text: str, options: Options) -> str:
     """ScienceQA under LLaVA-1.5 (eval_science_qa.py): ``B``; ``B. text``; or just one "The answer
     is B" and one more character."""
-    said = text.strip()
-    if len(said) == 1:
-        found = [said]
-    elif said[1:3] == ". " and said[0] in "ABCDE":  # else the rule looks on
-        found = [said[0]]
+    answer = text.strip()
+    if len(answer) == 1:
+        found = [answer]
+    elif answer[1:3] == ". " and answer[0] in "ABCDE":  # else the rule looks on
+        found = [answer[0]]
     else:
-        found = re.findall(r"The answer is ([A-Z]).", said)
+        found = re.findall(r"The answer is ([A-Z]).", answer)
     return found[0] if len(found) == 1 and found[0] in options else ""
 
 
@@ -97,8 +97,8 @@ def near_end(text: str, options: Options) -> str:
         return found[0]
     if not found and "Z" in words:
         return "Z"
-    if (said := _ANSWER_IS.search(text)) and said[1].upper() in options:
-        return said[1].upper()
+    if (answer := _ANSWER_IS.search(text)) and answer[1].upper() in options:
+        return answer[1].upper()
     if len(text) > 2 * sum(map(len, options.values())):
         return ""
     return _contained(text, options)
@@ -106,8 +106,8 @@ def near_end(text: str, options: Options) -> str:
 
 def _contained(text: str, options: Options) -> str:
     """The one option whose text stands somewhere in the answer, in any case."""
-    said = text.lower()
-    found = [letter for letter, option in options.items() if option.lower() in said]
+    answer = text.lower()
+    found = [letter for letter, option in options.items() if option.lower() in answer]
     return found[0] if len(found) == 1 else ""
 
 
@@ -123,8 +123,8 @@ def letter_or_text(text: str, options: Options) -> str:
         letters = {letter for letter in pattern.findall(text) if letter in options}
         if len(letters) == 1:
             return letters.pop()
-    said = _plain(text)
-    same = [letter for letter, option in options.items() if said and _plain(option) == said]
+    answer = _plain(text)
+    same = [letter for letter, option in options.items() if answer and _plain(option) == answer]
     return same[0] if len(same) == 1 else ""
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Question, Scored, ratio
-from seva_exp.benchmarks.files import BenchmarkFiles, Picture, Row, columns, indexed
+from seva_exp.benchmarks.files import BenchmarkFiles, FileRow, Picture, columns, indexed
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.official import Item, Official, Rule, judged
 from seva_exp.core.records import Prediction
@@ -54,7 +54,7 @@ def read(reply: str, question: Question, prediction: Prediction) -> Scored | Non
     return Scored(f"{reference:g} {model:g}", model / MOST, counts)
 
 
-def asked(rules: Mapping[str, Json], question: Question, prediction: Prediction) -> Messages:
+def messages(rules: Mapping[str, Json], question: Question, prediction: Prediction) -> Messages:
     """The official layout: context, question, both answers, the category's rule."""
     rule, details = rules[question.type], question.details
     role = rule["role"]
@@ -124,13 +124,13 @@ class LlavaBenchBenchmark(Official):
         for category in CATEGORIES:
             name = f"llava_bench_{category}"
             if name not in found:
-                Row(source.need(RULES), "the file", {}).refuse(f"entry {name!r} is missing")
+                FileRow(source.need(RULES), "the file", {}).refuse(f"entry {name!r} is missing")
             rules[category] = {key: found[name].text(key) for key in ("role", "prompt")}
-        return Judging("official", 0.2, 1024, rules, partial(asked, rules), read)
+        return Judging("official", 0.2, 1024, rules, partial(messages, rules), read)
 
     def _own(self, source: BenchmarkFiles) -> Judging:
         rules = dict.fromkeys(CATEGORIES, OWN_RULE)
-        return Judging(OWN, 0.2, 1024, rules, partial(asked, rules), read)
+        return Judging(OWN, 0.2, 1024, rules, partial(messages, rules), read)
 
     judgings: ClassVar = {"official": _official, OWN: _own}
 
@@ -147,7 +147,7 @@ class LlavaBenchBenchmark(Official):
 
 
 def _item(
-    row: Row, id: str, field: str, answer: str, context: str, group: str, picture: Picture
+    row: FileRow, id: str, field: str, answer: str, context: str, group: str, picture: Picture
 ) -> Item:
     question = row.text(field)
     category = row.one_of("category", CATEGORIES)
@@ -155,7 +155,7 @@ def _item(
     return Item(row, id, group, category, {"question": question}, answer, picture, details)
 
 
-def _lines(row: Row, field: str) -> str:
+def _lines(row: FileRow, field: str) -> str:
     """A text, or a list of texts a line each."""
     value = row.value(field)
     return "\n".join(row.texts(field)) if isinstance(value, list) else row.text(field)

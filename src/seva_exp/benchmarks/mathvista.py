@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Question, Scored
-from seva_exp.benchmarks.files import BenchmarkFiles, Picture, Row, columns
+from seva_exp.benchmarks.files import BenchmarkFiles, FileRow, Picture, columns
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.letters import letter_or_text, lettered
 from seva_exp.benchmarks.official import Item, Official, Rule, accuracies, right_or_wrong
@@ -44,25 +44,25 @@ def official(text: str, target: str, details: Json) -> Scored:
     found = extract(text, details["choices"], details["answer_type"])
     if found is None:
         return right_or_wrong("", False, parsed=False)
-    said = normalise(found, details["choices"], details["answer_type"], details["precision"])
-    return right_or_wrong(said or "", said == target)
+    answer = normalise(found, details["choices"], details["answer_type"], details["precision"])
+    return right_or_wrong(answer or "", answer == target)
 
 
 def extract(text: str, choices: Sequence[str], answer_type: str) -> str | None:
     """The answer that rules find (extract_answer.py): a choice or a number that is the whole text,
     ``The answer is "..."``; and of a multiple choice the letter that is named. None: no rule fits.
     """
-    said = text.strip()
-    if said in choices:
-        return said
+    answer = text.strip()
+    if answer in choices:
+        return answer
     if read := {"integer": int, "float": float}.get(answer_type):
         try:
-            return str(read(said))
+            return str(read(answer))
         except ValueError:
             pass
-    if found := _QUOTED.search(said):
+    if found := _QUOTED.search(answer):
         return found[1]
-    if choices and (letter := letter_or_text(said, lettered(list(choices)))):
+    if choices and (letter := letter_or_text(answer, lettered(list(choices)))):
         return f"({letter})"
     return None
 
@@ -87,7 +87,7 @@ def normalise(
     return found
 
 
-def asked(question: Question, prediction: Prediction) -> Messages | None:
+def messages(question: Question, prediction: Prediction) -> Messages | None:
     """The question of ``OWN_PROMPT`` about an answer that no rule reads; None: one does, or nothing
     was said."""
     if not prediction.counts["unparsed"] or not prediction.text.strip():
@@ -103,14 +103,14 @@ def asked(question: Question, prediction: Prediction) -> Messages | None:
 def read(reply: str, question: Question, prediction: Prediction) -> Scored | None:
     """The reply as a verdict: NONE, a choice's letter or text (not the nearest: that would be a
     guess), a number."""
-    said, details = reply.strip().rstrip("."), question.details
-    if said.upper() == "NONE":
+    answer, details = reply.strip().rstrip("."), question.details
+    if answer.upper() == "NONE":
         return right_or_wrong("", False, parsed=False)
     if choices := details["choices"]:
-        letter = letter_or_text(said, lettered(list(choices)))
+        letter = letter_or_text(answer, lettered(list(choices)))
         found = lettered(list(choices)).get(letter)
     else:
-        found = normalise(said, choices, details["answer_type"], details["precision"])
+        found = normalise(answer, choices, details["answer_type"], details["precision"])
     return right_or_wrong(found, found == question.target) if found else None
 
 
@@ -130,7 +130,7 @@ class MathvistaBenchmark(Official):
     rules: ClassVar[Mapping[str, Rule]] = {"official": official}
     placeholders = ("query", "question")
     judgings: ClassVar = {
-        OWN: lambda self, source: Judging(OWN, 0.0, 64, {"prompt": OWN_PROMPT}, asked, read)
+        OWN: lambda self, source: Judging(OWN, 0.0, 64, {"prompt": OWN_PROMPT}, messages, read)
     }
 
     kind: Literal["mathvista"] = "mathvista"
@@ -156,7 +156,7 @@ class MathvistaBenchmark(Official):
             yield self._item(row, row.text("index"), texts, task, image.sha256, image)
 
     def _item(
-        self, row: Row, id: str, texts: dict[str, str], task: str, group: str, picture: Picture
+        self, row: FileRow, id: str, texts: dict[str, str], task: str, group: str, picture: Picture
     ) -> Item:
         answer = row.text("answer")
         choices: tuple[str, ...] = ()
@@ -196,7 +196,7 @@ class MathvistaBenchmark(Official):
             return {}
         file, content = source.json(names)
         if not isinstance(content, dict) or not all(isinstance(x, str) for x in content.values()):
-            Row(file, "the file", {}).refuse("an object of texts by problem is needed")
+            FileRow(file, "the file", {}).refuse("an object of texts by problem is needed")
         return content
 
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
@@ -204,12 +204,12 @@ class MathvistaBenchmark(Official):
         return accuracies(types, unparsed=True)
 
 
-def _decimals(row: Row, answer: str) -> int | None:
+def _decimals(row: FileRow, answer: str) -> int | None:
     """How many decimals the answer has: ``precision``, or as many as it is written with."""
-    given: Any = row.values.get("precision")
+    precision: Any = row.values.get("precision")
     if row.maybe("precision"):
         try:
-            return int(float(given))
+            return int(float(precision))
         except (TypeError, ValueError, OverflowError):
-            row.refuse(f"field 'precision': {given!r} is no number")
+            row.refuse(f"field 'precision': {precision!r} is no number")
     return len(answer.partition(".")[2]) if "." in answer else None

@@ -11,17 +11,17 @@ DESCRIBE = "describe"
 
 
 def mention_counts(
-    said: Sequence[Hashable], there: Sequence[Hashable], text: str
+    mentions: Sequence[Hashable], there: Sequence[Hashable], text: str
 ) -> dict[str, float]:
     """Mentions of what is not there (CHAIRi), descriptions with any (CHAIRs), what is found of what
     is there, words."""
-    wrong = sum(mention not in there for mention in said)
+    wrong = sum(mention not in there for mention in mentions)
     return {
         "asked": 1.0,
-        "mentions": float(len(said)),
+        "mentions": float(len(mentions)),
         "wrong": float(wrong),
         "any_wrong": float(wrong > 0),
-        "found": float(len({*there} & {*said})),
+        "found": float(len({*there} & {*mentions})),
         "present": float(len({*there})),
         "words": float(len(text.split())),
     }

@@ -47,8 +47,8 @@ class _Mmbench(Choices):
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
         """Questions (circular) or rows that are right: all, and by category (level 2)."""
         every = tuple(types)
-        formula = circular if self.asked.circular else accuracy
-        unit: Literal["group", "answer"] = "group" if self.asked.circular else "answer"
+        formula = circular if self.rules_of_protocol.circular else accuracy
+        unit: Literal["group", "answer"] = "group" if self.rules_of_protocol.circular else "answer"
         parts = [("all", every), *((type_, (type_,)) for type_ in types if len(types) > 1)]
         return [
             *(Metric(name, "accuracy", formula, (part,), unit=unit) for name, part in parts),

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Totals
-from seva_exp.benchmarks.files import BenchmarkFiles, Picture, Row, columns
+from seva_exp.benchmarks.files import BenchmarkFiles, FileRow, Picture, columns
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored, right_or_wrong
 from seva_exp.benchmarks.yes_no import beginning, beginning_or_initial, exact, one_of_both
 from seva_exp.core.errors import InputError
@@ -30,8 +30,8 @@ SUFFIX = "Please answer yes or no."
 
 def scored(read: Callable[[str], str], text: str, target: str, details: Json) -> Scored:
     """Right, wrong, or neither yes nor no."""
-    said = read(text)
-    return right_or_wrong(said, said == target, bool(said))
+    answer = read(text)
+    return right_or_wrong(answer, answer == target, bool(answer))
 
 
 def score(sums: Totals) -> np.ndarray:
@@ -86,7 +86,7 @@ class MmeBenchmark(Official):
             group = f"{category}/{row.maybe('image_path') or row.shown.sha256}"
             yield self._item(row, row.text("index"), group, category, row.shown)
 
-    def _item(self, row: Row, id: str, group: str, category: str, picture: Picture) -> Item:
+    def _item(self, row: FileRow, id: str, group: str, category: str, picture: Picture) -> Item:
         question = row.text("question")
         texts = {
             "full_question": question,
@@ -102,12 +102,12 @@ class MmeBenchmark(Official):
 
     def verify(self, items: Sequence[Item]) -> None:
         """Every picture has its two questions."""
-        asked = Counter(item.group for item in items)
+        questions = Counter(item.group for item in items)
         for item in items:
-            if asked[item.group] != 2:
+            if questions[item.group] != 2:
                 raise InputError(
                     f"{item.row.file}: {item.row.place}: the picture {item.group!r} has "
-                    f"{asked[item.group]} questions, MME has 2 each."
+                    f"{questions[item.group]} questions, MME has 2 each."
                 )
 
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Question, Scored, ratio
-from seva_exp.benchmarks.files import BenchmarkFiles, Picture, Row, columns
+from seva_exp.benchmarks.files import BenchmarkFiles, FileRow, Picture, columns
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.official import Item, Official, Rule, judged
 from seva_exp.core.records import Prediction
@@ -52,13 +52,13 @@ def read(reply: str, question: Question, prediction: Prediction) -> Scored | Non
     return Scored(f"{found:g}", found, {"judged": 1.0, "score": found})
 
 
-def asked(examples: str, question: Question, prediction: Prediction) -> Messages:
+def messages(examples: str, question: Question, prediction: Prediction) -> Messages:
     """The examples, and the answer as the table's last row, without its score."""
     row = (_bare(question), _spaced(question.target), prediction.text, "")
     return (("user", f"{examples}\n\n{' | '.join(row)}"),)
 
 
-def asked_own(question: Question, prediction: Prediction) -> Messages:
+def own_messages(question: Question, prediction: Prediction) -> Messages:
     """The question of ``OWN_PROMPT``."""
     values = {"question": _bare(question), "target": _spaced(question.target)}
     return (("user", OWN_PROMPT.format(**values, answer=prediction.text)),)
@@ -99,7 +99,9 @@ class MmvetBenchmark(Official):
             needed = [part.strip() for part in row.text("category").split(",")]
             yield self._item(row, row.text("index"), needed, row.shown.sha256, row.shown)
 
-    def _item(self, row: Row, id: str, needed: Sequence[str], group: str, picture: Picture) -> Item:
+    def _item(
+        self, row: FileRow, id: str, needed: Sequence[str], group: str, picture: Picture
+    ) -> Item:
         for one in needed:
             if one not in CAPABILITIES:
                 row.refuse(f"the capability {one!r} is none of {', '.join(CAPABILITIES)}")
@@ -115,13 +117,15 @@ class MmvetBenchmark(Official):
         path, examples = source.text(EXAMPLES, SOURCE_OF_EXAMPLES)
         last = examples.rpartition("\n")[2].split(" | ")
         if len(last) != 4 or read_score(last[3]) is None:
-            Row(path, "the last line", {}).refuse(
+            FileRow(path, "the last line", {}).refuse(
                 "an example is needed: question | ground truth | prediction | score from 0 to 1"
             )
-        return Judging("official", 0.0, 3, {"examples": examples}, partial(asked, examples), read)
+        return Judging(
+            "official", 0.0, 3, {"examples": examples}, partial(messages, examples), read
+        )
 
     def _own(self, source: BenchmarkFiles) -> Judging:
-        return Judging(OWN, 0.0, 8, {"prompt": OWN_PROMPT}, asked_own, read)
+        return Judging(OWN, 0.0, 8, {"prompt": OWN_PROMPT}, own_messages, read)
 
     judgings: ClassVar = {"official": _official, OWN: _own}
 

@@ -27,8 +27,8 @@ from seva_exp.benchmarks.files import (
     BenchmarkFiles,
     Candidates,
     FilePicture,
+    FileRow,
     Picture,
-    Row,
     Stamps,
     stamp,
 )
@@ -59,7 +59,7 @@ def judged(text: str, target: str, details: Json) -> Scored:
 class Item:
     """A row that was found whole: the texts of its prompt, its target, its picture."""
 
-    row: Row
+    row: FileRow
     id: str
     group: str
     type: str
@@ -71,7 +71,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was read, and from which files."""
+    """A benchmark's items, and the files that they were read from."""
 
     items: list[Item]
     files: list[Path]
@@ -134,7 +134,7 @@ class Official(Benchmark):
         return iter(())
 
     def verify(self, items: Sequence[Item]) -> None:
-        """What must hold of all items together. Raises InputError."""
+        """Check what must hold of all items together. Raises InputError."""
 
     @cached_property
     def _protocol(self) -> tuple[str, Protocol]:
@@ -150,7 +150,7 @@ class Official(Benchmark):
         return found
 
     @property
-    def asked(self) -> Protocol:
+    def rules_of_protocol(self) -> Protocol:
         """The protocol's part for this benchmark."""
         return self._protocol[1]
 
@@ -171,20 +171,20 @@ class Official(Benchmark):
 
     @property
     def judged(self) -> bool:
-        return self.asked.judge is not None
+        return self.rules_of_protocol.judge is not None
 
     def judging(self, root: Path | None, own: bool = False) -> Judging | None:
-        if self.asked.judge is None:
+        if self.rules_of_protocol.judge is None:
             return None
         if root is None:
             raise InputError(str(self.lacking(root)))
-        way = OWN if own else self.asked.judge
+        way = OWN if own else self.rules_of_protocol.judge
         return _once_read(
             ["judging", way, self.to_json()], root, lambda source: self.judgings[way](self, source)
         )
 
     def identity(self, sha256: Hasher, root: Path | None) -> Json:
-        fields = self.to_json() | {"protocol": self.asked.identity()}
+        fields = self.to_json() | {"protocol": self.rules_of_protocol.identity()}
         if root is None:
             return fields
         loaded = self.load(root)
@@ -196,10 +196,10 @@ class Official(Benchmark):
         """All items, read once until a file or a folder's listing changes."""
         if root is None:
             raise InputError(str(self.lacking(root)))
-        return _once_read([self.to_json(), self.asked.identity()], root, self._load)
+        return _once_read([self.to_json(), self.rules_of_protocol.identity()], root, self._load)
 
     def present(self, root: Path) -> bool:
-        """Whether the first of its files is below ``root``."""
+        """Whether the benchmark's first file is below ``root``."""
         source = BenchmarkFiles(root)
         return any(source.find(candidates) for candidates in (*self.layout[:1], self.tables))
 
@@ -214,7 +214,7 @@ class Official(Benchmark):
             places = [place for names in (*self.layout[:1], self.tables) for place in names]
             where = next(iter(source.files), None) or source.find(places)
             raise InputError(f"benchmark.{self.kind}: there is no question in {where}.")
-        owners: dict[str, Row] = {}
+        owners: dict[str, FileRow] = {}
         for item in items:
             if first := owners.get(item.id):
                 item.row.refuse(f"duplicate id {item.id!r}, as in {first.file}, {first.place}")
@@ -242,9 +242,9 @@ class Official(Benchmark):
                 id=item.id,
                 group=item.group,
                 type=item.type,
-                prompt=self.asked.render(item.texts),
+                prompt=self.rules_of_protocol.render(item.texts),
                 target=item.target,
-                max_new_tokens=self.asked.max_new_tokens,
+                max_new_tokens=self.rules_of_protocol.max_new_tokens,
                 load=item.picture.load,
                 details=item.details,
             )
@@ -258,7 +258,7 @@ class Official(Benchmark):
             yield item.id, self.table_row(item)
 
     def table_row(self, item: Item) -> Json:
-        """What VLMEvalKit's evaluator reads of a question: its own table's row as it is."""
+        """The row that VLMEvalKit's evaluator reads of a question: its own table's, as it is."""
         if item.row.held is not None:
             return {name: value for name, value in item.row.values.items() if name != "image"}
         question = item.texts.get("question", "")
@@ -267,7 +267,7 @@ class Official(Benchmark):
 
     def predict(self, question: Question, text: str) -> Prediction:
         """Score one answer by the protocol's rule."""
-        scored = self.rules[self.asked.rule](text, question.target, question.details)
+        scored = self.rules[self.rules_of_protocol.rule](text, question.target, question.details)
         return Prediction(
             sample_id=question.id,
             group=question.group,

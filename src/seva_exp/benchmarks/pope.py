@@ -28,18 +28,18 @@ def scored(
 ) -> Scored:
     """The counts of which all of POPE's metrics are made. An answer that is neither yes nor no is
     wrong and no false alarm; it misses a yes where ``unread_is_no``, else recall leaves it out."""
-    said = read(text)
-    denied = said != "yes" if unread_is_no else said == "no"
+    answer = read(text)
+    denied = answer != "yes" if unread_is_no else answer == "no"
     counts = {
         "asked": 1.0,
-        "correct": float(said == target),
-        "yes": float(said == "yes"),
-        "tp": float(said == target == "yes"),
-        "fp": float(said == "yes" and target == "no"),
+        "correct": float(answer == target),
+        "yes": float(answer == "yes"),
+        "tp": float(answer == target == "yes"),
+        "fp": float(answer == "yes" and target == "no"),
         "fn": float(denied and target == "yes"),
-        "unparsed": float(not said),
+        "unparsed": float(not answer),
     }
-    return Scored(said, counts["correct"], counts)
+    return Scored(answer, counts["correct"], counts)
 
 
 def precision(sums: Totals) -> np.ndarray:
@@ -119,10 +119,10 @@ class PopeBenchmark(Official):
         ``all`` (a ``pooled`` protocol) takes their answers as one set."""
         splits = [split for split in SPLITS if split in types]
         each: tuple[tuple[str, ...], ...] = tuple((split,) for split in splits)
-        name = "all" if self.asked.pooled else "mean"
-        parts = (tuple(splits),) if self.asked.pooled else each
+        name = "all" if self.rules_of_protocol.pooled else "mean"
+        parts = (tuple(splits),) if self.rules_of_protocol.pooled else each
         found = _table(name, parts)
-        if not self.asked.pooled:
+        if not self.rules_of_protocol.pooled:
             found = [rate for rate in found if rate.name in ("accuracy", "f1")]
         for split, part in zip(splits, each, strict=True):
             found += _table(split, (part,))

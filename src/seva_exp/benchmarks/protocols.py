@@ -41,7 +41,7 @@ class Protocol(Spec):
     ways. It decides no answer of the model."""
 
     def identity(self) -> Json:
-        """What decides questions and answers, and what rules make of them."""
+        """All that decides questions, answers and scores."""
         return {name: value for name, value in self.to_json().items() if name != "judge"}
 
     def render(self, texts: dict[str, str]) -> str:
@@ -89,8 +89,8 @@ def load_protocol(
     except ValidationError as error:
         detail = error.errors()[0]
         path = ".".join([kind, *map(str, detail["loc"])])
-        said = detail["msg"]
-        raise InputError(f"{where}: {path}: {said[0].lower()}{said[1:]}.") from None
+        message = detail["msg"]
+        raise InputError(f"{where}: {path}: {message[0].lower()}{message[1:]}.") from None
     if found.rule not in rules:
         raise InputError(
             f"{where}: {kind}.rule={found.rule}: no such rule.{suggest(found.rule, rules)}"

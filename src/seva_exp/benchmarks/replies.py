@@ -25,7 +25,7 @@ are still asked."""
 
 
 @dataclass(frozen=True)
-class Said:
+class JudgeReply:
     """A judge's reply; ``refused`` where there is none."""
 
     query: Query
@@ -42,18 +42,18 @@ class Replies:
         self._root = store / FOLDER
 
     def find(self, query: Query) -> str | None:
-        """What the judge said when it was asked this before."""
+        """The judge's earlier reply to the same question."""
         try:
             text: str = json.loads(self._file(query).read_text(encoding="utf-8"))["text"]
         except (OSError, ValueError, LookupError):
             return None
         return text
 
-    def keep(self, said: Said) -> None:
+    def keep(self, reply: JudgeReply) -> None:
         """Keep a reply that could be read."""
-        file = self._file(said.query)
+        file = self._file(reply.query)
         file.parent.mkdir(parents=True, exist_ok=True)
-        text = canonical({**asdict(said.query), "text": said.text})
+        text = canonical({**asdict(reply.query), "text": reply.text})
         write_whole(file, text, shared=True)  # runs side by side may ask the same
 
     def _file(self, query: Query) -> Path:
@@ -65,21 +65,21 @@ def ask_all(
     queries: Sequence[Query],
     name: Callable[[Query], str],
     warn: Callable[[str], None],
-) -> Iterator[list[Said]]:
+) -> Iterator[list[JudgeReply]]:
     """Every question's reply, some at a time as they come. Raises StageError where the server fails
     for good."""
-    from seva_exp.served.asking import Asking
+    from seva_exp.served.asking import ChatClient
 
-    return Asking(server, Query.body, _said, name, warn).run(queries)
+    return ChatClient(server, Query.body, _judge_reply, name, warn).run(queries)
 
 
-def _said(query: Query, response: Response) -> Said:
+def _judge_reply(query: Query, response: Response) -> JudgeReply:
     from seva_exp.served.chat import Refusal, reply_of, tokens_of
 
     try:
         reply = reply_of(query.key, response)
     except Refusal as refusal:
         if response.status_code in OF_THE_QUESTION:
-            return Said(query, str(refusal), refused=True)
+            return JudgeReply(query, str(refusal), refused=True)
         raise
-    return Said(query, reply.text, False, *tokens_of(response))
+    return JudgeReply(query, reply.text, False, *tokens_of(response))

@@ -32,16 +32,16 @@ class SeedBenchmark(Choices):
         if not isinstance(types, dict):
             raise InputError(f"{file}: the object 'question_type' is missing.")
         names = {str(number): name for name, number in types.items()}
-        asked: Counter[str] = Counter()  # the official file has two questions of the id 49914
+        seen: Counter[str] = Counter()  # the official file has two questions of the id 49914
         for row in source.in_list(self.layout[0], "questions"):
             if row.one_of("data_type", ("image", "video")) == "video":
                 continue
             image = row.text("data_id")
             id = row.text("question_id")
-            asked[id] += 1
+            seen[id] += 1
             yield self.choice(
                 row,
-                id=id if asked[id] == 1 else f"{id}#{asked[id]}",
+                id=id if seen[id] == 1 else f"{id}#{seen[id]}",
                 group=image,
                 type=names[row.one_of("question_type_id", names)],
                 hint="",

@@ -165,24 +165,24 @@ def yes_or_no(text: str) -> str:
 def existence_counts(target: str, text: str) -> tuple[str, float, dict[str, float]]:
     """POPE's counts: accuracy, the share of yes, and F1 of the class yes = 2 TP / (2 TP + FP +
     FN)."""
-    said = yes_or_no(text)
-    correct = float(said == target)
-    hit = float(said == target == "yes")
+    answer = yes_or_no(text)
+    correct = float(answer == target)
+    hit = float(answer == target == "yes")
     counts = {
         "correct": correct,
         "asked": 1.0,
-        "yes": float(said == "yes"),
+        "yes": float(answer == "yes"),
         "twice_hits": 2 * hit,
-        "f1_below": float(said == "yes") + float(target == "yes"),
+        "f1_below": float(answer == "yes") + float(target == "yes"),
     }
-    return said, correct, counts
+    return answer, correct, counts
 
 
 def describe_counts(target: str, text: str) -> tuple[str, float, dict[str, float]]:
     """CHAIR on (colour, kind)."""
     from seva_exp.world import mentions
 
-    said = mentions(text)
-    counts = mention_counts(said, mentions(target), text)
-    extracted = ", ".join(f"{color or '?'} {kind}" for color, kind in said)
+    mentioned = mentions(text)
+    counts = mention_counts(mentioned, mentions(target), text)
+    extracted = ", ".join(f"{color or '?'} {kind}" for color, kind in mentioned)
     return extracted, 1 - counts["any_wrong"], counts

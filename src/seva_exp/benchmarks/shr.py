@@ -15,7 +15,7 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Question, Scored, ratio
-from seva_exp.benchmarks.files import BenchmarkFiles, Row, indexed
+from seva_exp.benchmarks.files import BenchmarkFiles, FileRow, indexed
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.official import Item, Official, Rule
 from seva_exp.core.records import Prediction
@@ -82,8 +82,8 @@ def read_labels(reply: str, n: int) -> list[str] | None:
         numbered = _NUMBERED.match(line.replace("*", ""))
         if not numbered:
             continue
-        said = numbered[2].lower().lstrip("\"'[( ")
-        label = next((one for one in LABELS if re.match(rf"{one}\b", said)), None)
+        verdict = numbered[2].lower().lstrip("\"'[( ")
+        label = next((one for one in LABELS if re.match(rf"{one}\b", verdict)), None)
         number = int(numbered[1])
         if label is None or number in found:
             return None
@@ -118,10 +118,10 @@ def read(reply: str, question: Question, prediction: Prediction) -> Scored | Non
     return None if labels is None else scored(prediction.text, labels)
 
 
-def asked(material: Json, question: Question, prediction: Prediction) -> Messages | None:
+def messages(material: Json, question: Question, prediction: Prediction) -> Messages | None:
     """The question of ``OWN_PROMPT``; None where there is no sentence."""
-    said = (" ".join(sentence.split()) for sentence in sentences(prediction.text))
-    numbered = [f"{i}. {one}" for i, one in enumerate(said, 1)]
+    plain = (" ".join(sentence.split()) for sentence in sentences(prediction.text))
+    numbered = [f"{i}. {one}" for i, one in enumerate(plain, 1)]
     if not numbered:
         return None
     known = material["pictures"][question.id]
@@ -179,7 +179,7 @@ class ShrBenchmark(Official):
                 row.refuse(f"region_descriptions.json has no regions of picture {id!r}")
         known = {id: {"regions": regions[id], "facts": facts.get(id, ())} for id in wanted}
         material = {"prompt": OWN_PROMPT, "pictures": known}
-        return Judging(OWN, 0.7, 800, material, partial(asked, material), read)
+        return Judging(OWN, 0.7, 800, material, partial(messages, material), read)
 
     judgings: ClassVar = {OWN: _own}
 
@@ -198,7 +198,7 @@ class ShrBenchmark(Official):
         ]
 
 
-def _region(row: Row, region: Json) -> str:
+def _region(row: FileRow, region: Json) -> str:
     """Box and phrase of one region."""
     try:
         x, y = int(region["x"]), int(region["y"])

@@ -120,10 +120,10 @@ def _two_sided(resampled: np.ndarray, change: float, groups: int) -> float:
 
 
 def groups_needed(change: float, error: float, groups: int) -> int | None:
-    """How many groups would show a change of this size with a power of 80 % at the two-sided level
-    of 5 %: ``groups * ((z_0.975 + z_0.8) * error / change) ** 2``, where ``error`` is the change's
-    standard error on ``groups`` groups (of the paired bootstrap: the variance by group is
-    ``groups * error ** 2``). None where nothing changed: no number would do."""
+    """The number of groups that would show a change of this size with a power of 80 % at the
+    two-sided level of 5 %: ``groups * ((z_0.975 + z_0.8) * error / change) ** 2``, where ``error``
+    is the change's standard error on ``groups`` groups (of the paired bootstrap: the variance by
+    group is ``groups * error ** 2``). None where nothing changed: no number would do."""
     if _rounded(change) == 0:
         return None
     normal = NormalDist()
@@ -198,21 +198,21 @@ class GroupSums:
         return sorted(self._answers)
 
     def count(self, metric: Metric) -> int:
-        """How many answers (or groups) the metric rests on."""
+        """The number of answers (or groups) that the metric rests on."""
         if metric.unit == "group":
             return self.group_count(metric)
         return int(self.answers({type_ for part in metric.parts for type_ in part}).sum())
 
     def group_count(self, metric: Metric) -> int:
-        """How many groups have an answer that the metric rests on."""
-        return int(self._asked(metric).sum())
+        """The number of groups with an answer that the metric rests on."""
+        return int(self._has_answers(metric).sum())
 
     def each(self, metric: Metric) -> np.ndarray:
         """The formula on each group alone that has an answer it rests on (NaN where it is 0 / 0,
         whatever ``Metric.empty``)."""
-        return self.values(replace(metric, empty=None), _Alone())[self._asked(metric)]
+        return self.values(replace(metric, empty=None), _Alone())[self._has_answers(metric)]
 
-    def _asked(self, metric: Metric) -> np.ndarray:
+    def _has_answers(self, metric: Metric) -> np.ndarray:
         return self.answers({type_ for part in metric.parts for type_ in part}) > 0
 
     def value(self, metric: Metric) -> float | None:
@@ -233,7 +233,7 @@ class GroupSums:
         return float(low), float(high)
 
     def informed(self, metric: Metric) -> int:
-        """How many groups give a part of the metric a value."""
+        """The number of groups that give a part of the metric a value."""
         with np.errstate(invalid="ignore", divide="ignore"):
             alone = [metric.formula(_Part(self, part, _Alone())) for part in metric.parts]
         return int(np.isfinite(alone).any(axis=0).sum())
@@ -244,10 +244,10 @@ class GroupSums:
         with np.errstate(invalid="ignore", divide="ignore"):
             found = [metric.formula(_Part(self, part, weights)) for part in metric.parts]
         if metric.empty is not None:
-            asked = [weights @ self.answers(part) > 0 for part in metric.parts]
+            answered = [weights @ self.answers(part) > 0 for part in metric.parts]
             found = [
                 np.where(np.isnan(value) & some, metric.empty, value)
-                for value, some in zip(found, asked, strict=True)
+                for value, some in zip(found, answered, strict=True)
             ]
         return np.sum(found, axis=0) / (1 if metric.total else len(found))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Literal
 
-from seva_exp.benchmarks.files import BenchmarkFiles, Picture, Row, columns
+from seva_exp.benchmarks.files import BenchmarkFiles, FileRow, Picture, columns
 from seva_exp.benchmarks.official import Item, Official, Rule, Scored
 from seva_exp.benchmarks.vqa_text import agreement, normalise, normalise_kit
 from seva_exp.core.errors import InputError
@@ -23,14 +23,15 @@ def soft(text: str, target: str, details: Json) -> Scored:
 
 
 def soft_digits(text: str, target: str, details: Json) -> Scored:
-    """The same in VLMEvalKit's normal form, which keeps a full stop behind a digit."""
+    """The agreement with people's answers in VLMEvalKit's normal form, which keeps a full stop
+    behind a digit."""
     return _agreeing(normalise_kit, text, details)
 
 
 def _agreeing(form: Callable[[str], str], text: str, details: Json) -> Scored:
-    said = form(text)
-    score = agreement(said, tuple(form(answer) for answer in details["answers"]))
-    return Scored(said, score, {"asked": 1.0, "correct": score})
+    normalised = form(text)
+    score = agreement(normalised, tuple(form(answer) for answer in details["answers"]))
+    return Scored(normalised, score, {"asked": 1.0, "correct": score})
 
 
 class TextvqaBenchmark(Official):
@@ -54,7 +55,7 @@ class TextvqaBenchmark(Official):
             yield self._item(row, row.text("question_id"), image, "answers", picture, tokens)
 
     def table_items(self, source: BenchmarkFiles) -> Iterator[Item]:
-        if "ocr" in self.asked.placeholders():
+        if "ocr" in self.rules_of_protocol.placeholders():
             raise InputError(
                 f"benchmark.textvqa: protocol {self.protocol} needs OCR tokens, which a table has "
                 f"not. Take benchmark.textvqa.protocol=vlmevalkit, or put the official files:\n"
@@ -67,7 +68,7 @@ class TextvqaBenchmark(Official):
 
     def _item(
         self,
-        row: Row,
+        row: FileRow,
         id: str,
         group: str,
         field: str,
@@ -79,7 +80,7 @@ class TextvqaBenchmark(Official):
         if len(answers) != PEOPLE:
             row.refuse(f"field '{field}': {len(answers)} answers, {PEOPLE} are needed")
         texts = {"question": question, "capitalized_question": question.capitalize(), "ocr": ""}
-        if "ocr" in self.asked.placeholders():
+        if "ocr" in self.rules_of_protocol.placeholders():
             if (group, question.lower()) not in tokens:
                 row.refuse(f"the OCR file ({OCR[0]}) has no tokens for picture {group!r}")
             texts["ocr"] = tokens[group, question.lower()]
@@ -92,7 +93,7 @@ class TextvqaBenchmark(Official):
 
     def _tokens(self, source: BenchmarkFiles) -> dict[tuple[str, str], str]:
         """The line with the OCR tokens by picture and question (lower case)."""
-        if "ocr" not in self.asked.placeholders():
+        if "ocr" not in self.rules_of_protocol.placeholders():
             return {}
         found = {}
         for row in source.lines(OCR):

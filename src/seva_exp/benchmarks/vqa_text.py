@@ -54,10 +54,10 @@ CONTRACTIONS = (
     {f"{stem}nt": f"{stem}n't" for stem in _NEGATED}
     | {f"{stem}{end}": f"{stem}'{end}" for end, stems in _ENDINGS.items() for stem in stems}
     | {
-        f"{stem}{said}": f"{stem}{end}'ve"
+        f"{stem}{short}": f"{stem}{end}'ve"
         for end, stems in _ENDINGS_HAVE.items()
         for stem in stems
-        for said in (end.replace("'", "") + "'ve", end + "ve")
+        for short in (end.replace("'", "") + "'ve", end + "ve")
     }
     | {"maam": "ma'am", "oclock": "o'clock", "twas": "'twas", "somebody'd": "somebodyd"}
     | {"yall": "y'all", "yall'll": "y'all'll", "y'allll": "y'all'll"}
@@ -98,9 +98,9 @@ def _worded(text: str) -> str:
     return " ".join(CONTRACTIONS.get(word, word) for word in kept)
 
 
-def agreement(answer: str, given: tuple[str, ...]) -> float:
+def agreement(answer: str, targets: tuple[str, ...]) -> float:
     """TextVQA's soft score of a normalised ``answer`` against the people's ones: each person is
     left out in turn, and min(1, n / 3) of the others who said the same is averaged."""
-    same = [one == answer for one in given]
-    scores = [min(1.0, (sum(same) - said) / 3) for said in same]
+    same = [one == answer for one in targets]
+    scores = [min(1.0, (sum(same) - own) / 3) for own in same]
     return sum(scores) / len(scores)

@@ -15,8 +15,8 @@ def first_sentence(text: str) -> str:
 
 def exact(text: str) -> str:
     """lmms-eval's rule: nothing but yes or no, in any case."""
-    said = text.lower().strip()
-    return said if said in ("yes", "no") else ""
+    answer = text.lower().strip()
+    return answer if answer in ("yes", "no") else ""
 
 
 def one_of_both(text: str) -> str:
@@ -35,9 +35,9 @@ def beginning(text: str) -> str:
 def beginning_or_initial(text: str) -> str:
     """lmms-eval's MME: the same without full stops (a blank that stood behind one counts as a
     character), and a lone y or n."""
-    said = text.lower().strip().replace(".", "")
-    return {"y": "yes", "n": "no"}.get(said) or _within(said[:4])
+    answer = text.lower().strip().replace(".", "")
+    return {"y": "yes", "n": "no"}.get(answer) or _within(answer[:4])
 
 
-def _within(said: str) -> str:
-    return "yes" if "yes" in said else "no" if "no" in said else ""
+def _within(answer: str) -> str:
+    return "yes" if "yes" in answer else "no" if "no" in answer else ""

@@ -50,7 +50,7 @@ PLUGINS = {
 
 
 class Command:
-    """What the process that was called knows of its jobs; those of a sweep may run elsewhere."""
+    """The jobs of the process that was called; a sweep's may run elsewhere."""
 
     def __init__(self, words: list[str]) -> None:
         self.words = words
@@ -86,12 +86,12 @@ class Command:
 
     @property
     def started(self) -> bool:
-        """Whether any job was."""
+        """Whether any job was started."""
         return len(self.codes) > 1 or bool(self.sweep and self.sweep.records())
 
     @property
     def in_vain(self) -> bool:
-        """Whether every job of a sweep failed: then a search stumbles over having no result."""
+        """Whether every job of a sweep failed, so that a search has no result."""
         records = self.sweep.records() if self.sweep else []
         return bool(records) and all(record.state in ("failed", "left out") for record in records)
 
@@ -120,8 +120,8 @@ class Command:
             self.codes.append(self.sweep.conclude())
             self._compare(self.sweep)
         if self.forecast:
-            if told := self.forecast.text():
-                say(told)
+            if text := self.forecast.text():
+                say(text)
             if self.faults:
                 self.codes.append(BAD_INPUT)
                 self.faults.tell(_tell)
@@ -135,7 +135,7 @@ class Command:
 
         page = sweep.folder / "compare.html"
         missing = [
-            f"{record.told} {record.ended.message or record.state}"
+            f"{record.label} {record.ended.message or record.state}"
             for record in sweep.records()
             if record.state != "done"
         ]
@@ -222,15 +222,15 @@ def main() -> NoReturn:
         start(lambda config: _job(config, words, cwd))()
         code = DONE
     except BaseException as error:
-        told = isinstance(error, ValueError) and called.in_vain
-        code = FAILED if told else _exit_code(error, called.started)
+        reported = isinstance(error, ValueError) and called.in_vain
+        code = FAILED if reported else _exit_code(error, called.started)
     ended = called.conclude()
     sys.exit(code if code == INTERRUPTED else max(code, ended))
 
 
 def _is_dry(words: list[str]) -> bool:
-    said = [word.partition("=")[2] for word in words if re.match(r"\+{0,2}dry_run=", word)]
-    return bool(said) and said[-1].lower() == "true"
+    values = [word.partition("=")[2] for word in words if re.match(r"\+{0,2}dry_run=", word)]
+    return bool(values) and values[-1].lower() == "true"
 
 
 def arguments(words: list[str]) -> list[str]:
@@ -285,12 +285,12 @@ def swept_keys(words: list[str], settings: Any) -> tuple[str, ...]:
     its file."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    given = [
+    overrides = [
         word
         for before, word in pairwise(["", *words])
         if "=" in word and not word.startswith("-") and before not in WITH_VALUE
     ]
-    parsed = OverridesParser.create().parse_overrides(given)
+    parsed = OverridesParser.create().parse_overrides(overrides)
     several = {one.get_key_element() for one in parsed if one.is_sweep_override()}
     return tuple(several | set(settings.sweeper.get("params") or {}))
 

@@ -230,7 +230,7 @@ def _member(path: str, name: Any, node: Any, classes: Classes) -> Spec:
 
 
 def how_to_add(group: str, name: str) -> str:
-    """What to write so that a view or a benchmark is in the config: views are added to, benchmarks
+    """The words that add a view or a benchmark to the config: views are added to, benchmarks
     are a list."""
     return f"Add +aug={name}." if group == "aug" else f"Choose it: benchmark=[shapes,{name}], say."
 
@@ -258,14 +258,14 @@ def _line(path: str, cls: type[BaseModel], detail: Any) -> str:
     if detail["type"] == "missing":
         return f"{where}: must be set ({where}=VALUE).{_described(cls, inner)}"
     if detail["type"] == "value_error" and not inner:
-        said = str(detail["ctx"]["error"])
-        return f"{path}: {said}" if path else said
-    said = detail["msg"]
+        message = str(detail["ctx"]["error"])
+        return f"{path}: {message}" if path else message
+    message = detail["msg"]
     if detail["type"] == "value_error":
-        said = str(detail["ctx"]["error"])
-    said = (said[0].lower() + said[1:]).rstrip(".")
-    hint = "" if "Did you mean" in said else _nearest_choice(cls, inner, detail["input"])
-    return f"{where}={_shown(detail['input'])}: {said}.{hint}{_described(cls, inner)}"
+        message = str(detail["ctx"]["error"])
+    message = (message[0].lower() + message[1:]).rstrip(".")
+    hint = "" if "Did you mean" in message else _nearest_choice(cls, inner, detail["input"])
+    return f"{where}={_shown(detail['input'])}: {message}.{hint}{_described(cls, inner)}"
 
 
 def _part(cls: type[BaseModel], name: str) -> type[Spec] | None:

@@ -25,8 +25,8 @@ SHARED, CACHED, UNDONE = "shared", "cached", "to do"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage may take. ``seconds`` and ``size`` (bytes) are None where nothing like it was
-    ever made."""
+    """Time and disk that a stage may take. ``seconds``, ``size`` (bytes): None where no such stage
+    was ever made."""
 
     seconds: float | None
     size: float | None
@@ -34,7 +34,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Row:
+class RunCosts:
     """One run: how many of its stages are in each state, and the costs of those to do."""
 
     name: str
@@ -58,7 +58,7 @@ class Forecast:
     """The plans of a sweep's runs, one table."""
 
     def __init__(self) -> None:
-        self._rows: list[Row] = []
+        self._rows: list[RunCosts] = []
         self._seen: set[str] = set()
         self._lacking: dict[str, None] = {}
         self._preflight = Preflight()
@@ -66,7 +66,8 @@ class Forecast:
         self._past: dict[Path, Past] = {}
 
     def add(self, job: Job) -> None:
-        """One more run. What it shares with one before is counted there. Raises InputError."""
+        """Count one more run. A stage that it shares with one before is counted there. Raises
+        InputError."""
         wanted, overrides = job.wanted(), job.overrides
         root = wanted.machine.store_root()
         digests = self._digests.setdefault(root, FileDigests(root))
@@ -84,7 +85,7 @@ class Forecast:
             if state == UNDONE:
                 costs.append(past.cost(stage))
         name = " ".join(varying(overrides, job.swept or ())) or plan.name
-        self._rows.append(Row(name, counts, tuple(costs)))
+        self._rows.append(RunCosts(name, counts, tuple(costs)))
         self._lacking |= dict.fromkeys(plan.lacking)
 
     def text(self) -> str:
@@ -93,7 +94,7 @@ class Forecast:
             return ""
         states = (SHARED, CACHED, UNDONE)
         counts = {state: sum(row.counts[state] for row in self._rows) for state in states}
-        total = Row("all", counts, tuple(cost for row in self._rows for cost in row.costs))
+        total = RunCosts("all", counts, tuple(cost for row in self._rows for cost in row.costs))
         needed = counts[CACHED] + counts[UNDONE]
         header = ("run", "stages", *states, "time", "judge calls", "disk")
         lines = [
@@ -117,7 +118,7 @@ class Forecast:
 
 
 class Past:
-    """What a store's artifacts took."""
+    """Time and disk that a store's artifacts took."""
 
     def __init__(self, root: Path) -> None:
         self._store = Store(root)
@@ -177,14 +178,14 @@ def _flat(path: str, value: Json) -> frozenset[str]:
     return frozenset([f"{path}={canonical(value)}"])
 
 
-def _sum(values: Sequence[float | None], told: Callable[[float], str]) -> str:
+def _sum(values: Sequence[float | None], shown: Callable[[float], str]) -> str:
     known = [value for value in values if value is not None]
     if not values:
         return "-"
     if not known:
         return "unknown"
     missing = len(values) - len(known)
-    return told(sum(known)) + (f" + {missing} unknown" if missing else "")
+    return shown(sum(known)) + (f" + {missing} unknown" if missing else "")
 
 
 def duration(seconds: float) -> str:

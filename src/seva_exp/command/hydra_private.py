@@ -1,6 +1,6 @@
 """Hydra's private API, here alone: how its own sweeper makes jobs of a command's words. A sweep's
 jobs are looked at before the first begins, and Hydra has no public way to list them.
-``tests/test_hydra_private.py`` tells when Hydra moves."""
+``tests/command/test_hydra_private.py`` tells when Hydra moves."""
 
 from __future__ import annotations
 

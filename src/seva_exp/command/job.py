@@ -60,14 +60,14 @@ class Job:
         return str((self.values.get("sweep") or {}).get("on_error"))
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """The words in brackets, before what is said of this job."""
         return f"[{' '.join(hide(word) for word in self.overrides)}]"
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of a job: exit code, what to tell, the run's folder, the objective's value."""
+    """A job's result: exit code, message, the run's folder, the objective's value."""
 
     code: int = DONE
     message: str = ""

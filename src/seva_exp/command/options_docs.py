@@ -1,6 +1,6 @@
 """Every option as Markdown, a page a config group:
 
-    python -m seva_exp.command.options_docs [GROUP]
+    python -m seva_exp.options [GROUP]
 
 What can be set is read off the pydantic classes, what a choice sets off ``conf/`` and ``sweeps/``,
 so that no page can tell of a field that is not there. The site's build calls ``pages``.
@@ -16,7 +16,7 @@ from typing import Any
 
 from seva_exp.benchmarks import Mode
 from seva_exp.command.config import MANY_OF, MAYBE, ONE_OF, PLAIN
-from seva_exp.core.errors import InputError, suggest
+from seva_exp.core.errors import suggest
 from seva_exp.core.paths import config_dir, sweeps_dir
 from seva_exp.core.spec import Json, Spec
 from seva_exp.experiment import Experiment, Options
@@ -183,8 +183,8 @@ def _bounds(field: Json) -> list[str]:
         "minLength": "of length ≥",
         "pattern": "matching",
     }
-    said = [(sign, field[name]) for name, sign in signs.items() if name in field]
-    return [f"{sign} {_code(v) if isinstance(v, str) else f'{v:g}'}" for sign, v in said]
+    bounds = [(sign, field[name]) for name, sign in signs.items() if name in field]
+    return [f"{sign} {_code(v) if isinstance(v, str) else f'{v:g}'}" for sign, v in bounds]
 
 
 def _code(value: Any) -> str:
@@ -196,21 +196,17 @@ def _code(value: Any) -> str:
 
 def _cell(text: str) -> str:
     """Text that stays within its cell; in code a bar is one as it is."""
-    bars_told = re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or "\\|", text)
-    return bars_told.replace("\n", "↵")
+    escaped = re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or "\\|", text)
+    return escaped.replace("\n", "↵")
 
 
-def main(arguments: list[str]) -> None:
-    """Print one group's page, or all of them."""
+def main(groups: list[str]) -> int:
+    """Print the pages of ``groups``, or all; the exit code."""
     found = pages()
-    for name in arguments or found:
+    for name in groups or found:
         if name not in found:
-            raise InputError(f"{name}: no such group.{suggest(name, found)}")
+            message = f"seva_exp: {name}: no such group.{suggest(name, found)}"
+            print(message, file=sys.stderr)
+            return 2
         print(found[name])
-
-
-if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except InputError as error:
-        sys.exit(f"seva_exp: {error}")
+    return 0

@@ -47,7 +47,7 @@ class Record:
     """What a person should know while it runs."""
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """For a person: which job."""
         return f"[{' '.join(self.overrides)}]"
 
@@ -62,7 +62,7 @@ class Sweep:
         self.folder = folder.absolute()
         self._jobs = self.folder / "jobs"
         self._say, self._warn = say, warn
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
         self._noted = False
         self._over = threading.Event()
         self._watcher: threading.Thread | None = None
@@ -103,9 +103,9 @@ class Sweep:
         seconds = round(time.monotonic() - start, 3)
         record = replace(record, state=state, seconds=seconds, ended=ended)
         if cwd is None:
-            self._told.add(number)
+            self._reported.add(number)
             if state == "failed":
-                self._warn(f"{record.told} {ended.message}")
+                self._warn(f"{record.label} {ended.message}")
         self._write(record)
         return ended.objective
 
@@ -113,13 +113,13 @@ class Sweep:
         result, log = self._jobs / f"{number}.result", self._jobs / f"{number}.log"
         result.unlink(missing_ok=True)
         command = [sys.executable, "-m", "seva_exp.command.job", str(result)]
-        with log.open("ab") as said:
+        with log.open("ab") as output:
             child = subprocess.Popen(
                 command,
                 cwd=cwd,
                 env=taken.environment(os.environ),
                 stdin=subprocess.PIPE,
-                stdout=said,
+                stdout=output,
                 stderr=subprocess.STDOUT,
             )
         try:
@@ -170,12 +170,12 @@ class Sweep:
         for record in self.records():
             if record.note and not self._noted:
                 self._noted = True
-                self._warn(f"{record.told} {record.note}")
-            if record.state == "running" or record.number in self._told:
+                self._warn(f"{record.label} {record.note}")
+            if record.state == "running" or record.number in self._reported:
                 continue
-            self._told.add(record.number)
+            self._reported.add(record.number)
             if record.state == "failed":
-                self._warn(f"{record.told} {record.ended.message}")
+                self._warn(f"{record.label} {record.ended.message}")
             elif record.state == "done":
                 run = os.path.relpath(record.ended.run)
                 self._say(f"job {record.number}: {record.seconds:.0f} s  {run}")
@@ -198,9 +198,9 @@ class Sweep:
         counts += [f"{len(not_ended)} not ended"] if not_ended else []
         self._say(f"\nsweep: {', '.join(counts)}   {os.path.relpath(self.folder)}")
         for record in by_state.get("failed", []):
-            self._say(f"  failed {record.told} {record.ended.message}")
+            self._say(f"  failed {record.label} {record.ended.message}")
         for record in not_ended:
-            self._say(f"  not ended {record.told}")
+            self._say(f"  not ended {record.label}")
         if (best := self.folder / SEARCHED).exists():
             self._say(f"\n{best.read_text(encoding='utf-8')}")
         codes = [record.ended.code for record in records]

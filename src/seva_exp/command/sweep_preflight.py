@@ -20,7 +20,7 @@ class Faults:
         return sum(map(len, self._jobs.values()))
 
     def add(self, job: Job, error: InputError) -> None:
-        """One that cannot run."""
+        """Note a job that cannot run."""
         self._jobs.setdefault(str(error), []).append(job)
 
     def check(self, job: Job) -> None:
@@ -36,4 +36,4 @@ class Faults:
         """Each fault, with the first job that has it."""
         for message, jobs in self._jobs.items():
             more = f" and {len(jobs) - 1} more:" if len(jobs) > 1 else ""
-            say(f"{jobs[0].told}{more} {message}")
+            say(f"{jobs[0].label}{more} {message}")

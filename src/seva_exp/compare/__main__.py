@@ -36,10 +36,10 @@ def main(words: Sequence[str] | None = None) -> int:
         metavar="METRIC",
         help="metrics of the tables, e.g. vqa/mean 'chair/*' (the page and the CSV have all)",
     )
-    given = parser.parse_args(words)
+    options = parser.parse_args(words)
     try:
         comparison, left_out = write_comparison(
-            given.runs, given.out, given.against, chosen=given.metrics
+            options.runs, options.out, options.against, chosen=options.metrics
         )
     except InputError as error:
         return _refuse(str(error))
@@ -47,8 +47,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"seva_exp: left out: {line}", file=sys.stderr)
     if not comparison.runs:
         return _refuse("there is no finished run to compare.")
-    print(markdown(comparison, given.metrics))
-    print(f"\npage: {os.path.relpath(given.out)}")
+    print(markdown(comparison, options.metrics))
+    print(f"\npage: {os.path.relpath(options.out)}")
     return 0
 
 

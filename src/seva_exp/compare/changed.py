@@ -59,10 +59,12 @@ def _compared(c: Comparison) -> Sequence[Compared]:
         for name in dict.fromkeys(
             column.benchmark for column in one.scores if column in before.scores
         ):
-            said = before.predictions(name), one.predictions(name)
-            if not all(said) or [p.sample_id for p in said[0]] != [p.sample_id for p in said[1]]:
+            predictions = before.predictions(name), one.predictions(name)
+            if not all(predictions) or [p.sample_id for p in predictions[0]] != [
+                p.sample_id for p in predictions[1]
+            ]:
                 continue
-            found = changes(*said, most=MOST if shown < MODELS else 0)
+            found = changes(*predictions, most=MOST if shown < MODELS else 0)
             rows.append(Compared(c.labels[i], one, name, found))
     return rows
 

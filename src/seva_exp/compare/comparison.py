@@ -136,6 +136,6 @@ def _names(found: Sequence[Measured], labels: Sequence[str]) -> list[str]:
     """A run goes by what its command does not share with the others', or by the name that it was
     given, or by the fields in which it differs."""
     finals = [one.run for one in found if one.model != BASE]
-    own = distinct_names([run.words for run in finals]) or [run.given_name for run in finals]
+    own = distinct_names([run.words for run in finals]) or [run.user_name for run in finals]
     bases = [""] * (len(found) - len(finals))
     return [name or label for name, label in zip([*bases, *own], labels, strict=True)]

@@ -30,12 +30,12 @@ class Column:
 
     @property
     def id(self) -> str:
-        """As W&B and the CSV call it."""
+        """The metric's id in W&B and in the CSV."""
         return f"{self.benchmark}@{self.protocol}/{self.split}/{self.metric}"
 
     @property
     def label(self) -> str:
-        """As a table's head calls it."""
+        """The metric's name in a table's head."""
         return f"{label(self.split, self.metric)} {arrow(self.better)}".strip()
 
 
@@ -50,7 +50,7 @@ class Measured:
     """Of a base: the runs that measured it so; ``run`` is the first of them."""
 
     def predictions(self, benchmark: str) -> list[Prediction]:
-        """Its answers, scored as its scores are; nothing where they are no longer there."""
+        """The model's answers with their scores; none where the files are gone."""
         return self.run.predictions(self.model, benchmark)
 
     @property

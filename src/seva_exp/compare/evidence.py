@@ -17,7 +17,7 @@ from seva_exp.core.spec import Json
 
 @dataclass(frozen=True)
 class SharedPairs:
-    """What came of the samples of ``runs`` runs that share their pairs."""
+    """Pairs and drops of the samples of ``runs`` runs that share their pairs."""
 
     label: str
     runs: int

@@ -207,9 +207,9 @@ def _is_axis(values: Sequence[Value | None]) -> bool:
 
 
 def _score(score: Score, change: CorrectedDelta | None) -> list[object]:
-    said = change.verdict if change else ("base" if score.model == BASE else "not significant")
+    verdict = change.verdict if change else ("base" if score.model == BASE else "not significant")
     numbers = (score.value, score.low, score.high, change.delta.value if change else None)
-    return [*(number if words.is_number(number) else None for number in numbers), said]
+    return [*(number if words.is_number(number) else None for number in numbers), verdict]
 
 
 def _for_script(data: Json) -> Markup:

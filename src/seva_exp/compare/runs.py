@@ -40,20 +40,21 @@ class ComparedRun(FinishedRun):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What its command said of the experiment; empty for a run of the Python API."""
+        """The words of the run's command that set the experiment; none for a run of the Python
+        API."""
         return tuple(word for word, key in self._keys.items() if key not in NO_EXPERIMENT)
 
     @property
-    def given_name(self) -> str:
+    def user_name(self) -> str:
         """The name that a person gave it; empty where it was made of the experiment."""
         named = "name" in self._keys.values() or not self.command
         return self.report.name if named else ""
 
     @cached_property
     def name(self) -> str:
-        """What tables call it: made of the experiment alone, where it was not given. (The folder's
-        name tells a sweep's runs apart by all that the sweep varies.)"""
-        return self.given_name or self._title or self.report.name
+        """The run's name in tables: made of the experiment alone, where it was not given. (The
+        folder's name tells a sweep's runs apart by all that the sweep varies.)"""
+        return self.user_name or self._title or self.report.name
 
     @property
     def _title(self) -> str:

@@ -56,17 +56,17 @@ def same_samples(c: Comparison) -> list[Json]:
     clean, *views = answered
     previews = [runs[one.runs[0]].previews(one.label) for one in views]
     wanted = {sample for found in previews for sample in found}
-    said = [runs[one.runs[0]].answers(one.label, wanted) for one in answered]
-    known = [s for s in runs[clean.runs[0]].samples(wanted) if s.id in said[0]]
+    answers = [runs[one.runs[0]].answers(one.label, wanted) for one in answered]
+    known = [s for s in runs[clean.runs[0]].samples(wanted) if s.id in answers[0]]
 
     def interest(sample: Sample) -> tuple[int, int]:
-        texts = {found[sample.id].text for found in said if sample.id in found}
+        texts = {found[sample.id].text for found in answers if sample.id in found}
         return sum(sample.id in found for found in previews), len(texts)
 
     chosen = sorted(known, key=interest, reverse=True)[:SAMPLES]
     root = runs[clean.runs[0]].image_root()
-    shown = list(zip(_names(views, c), said[1:], previews, strict=True))
-    return [_card(s, root, said[0], shown) for s in chosen]
+    shown = list(zip(_names(views, c), answers[1:], previews, strict=True))
+    return [_card(s, root, answers[0], shown) for s in chosen]
 
 
 def _card(
@@ -75,7 +75,9 @@ def _card(
     clean: dict[str, Answer],
     views: Sequence[tuple[str, dict[str, Answer], dict[str, Path]]],
 ) -> Json:
-    answers = [(name, said[sample.id], shown) for name, said, shown in views if sample.id in said]
+    answers = [
+        (name, found[sample.id], shown) for name, found, shown in views if sample.id in found
+    ]
     own = clean[sample.id]
     return {
         "id": sample.id,
@@ -99,8 +101,8 @@ def _names(views: Sequence[AnsweredView], c: Comparison) -> list[str]:
     """The views' names; those of one name are told apart by the fields of their runs."""
     fields = [c.shared_fields([c.finals[run] for run in one.runs]) for one in views]
     names = []
-    for one, told in zip(views, fields, strict=True):
+    for one, own in zip(views, fields, strict=True):
         alike = [f for other, f in zip(views, fields, strict=True) if other.view == one.view]
-        apart = {n: v for n, v in told.items() if len({str(f.get(n)) for f in alike}) > 1}
+        apart = {n: v for n, v in own.items() if len({str(f.get(n)) for f in alike}) > 1}
         names.append(f"{one.view}: {in_words(apart)}" if apart else one.view)
     return names

@@ -110,11 +110,11 @@ class Closure:
         """16 hex characters for the stage's class. Raises OSError where a file cannot be read."""
         found = self.of(module, stage)
         known = ((unit, self._known[unit][0]) for unit in sorted(found))
-        text = "\n".join(f"{unit}: {said}" for unit, said in known if said)
+        text = "\n".join(f"{unit}: {text_of}" for unit, text_of in known if text_of)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def of(self, module: str, stage: str) -> set[Unit]:
-        """All that the stage's class uses."""
+        """All code that the stage's class uses."""
         left: list[Unit] = list(self.members((module, stage)))
         found: set[Unit] = set()
         while left:
@@ -153,13 +153,13 @@ class Closure:
         return self.module(owner).members(own)[member]
 
     def path(self, unit: Unit) -> str:
-        """Its dotted name; a member's is that of the class that it comes from."""
+        """The unit's dotted name; a member's is that of the class that it comes from."""
         cls, _, member = unit[1].partition(".")
         return ".".join((*self.owner((unit[0], cls), member), member) if member else unit)
 
     @staticmethod
     def excepted(path: str) -> bool:
-        """Whether ``EXCEPT`` names it, or what it stands in."""
+        """Whether ``EXCEPT`` names the unit, or the class or module that holds it."""
         return any(f"{path}.".startswith(f"{one}.") for one in EXCEPT)
 
     def module(self, name: str) -> Module:
@@ -180,19 +180,19 @@ class Closure:
         return [f"{package}.{name}" for name in names if name != "__init__"]
 
     def by_member(self, unit: Unit) -> bool:
-        """Whether it is a class that is read member by member."""
+        """Whether the unit is a class that is read member by member."""
         inside = f"{unit[0]}.".startswith(f"{STAGES}.")
         return inside and self.module(unit[0]).is_class(unit[1])
 
     def resolve(self, module: str, name: str) -> Unit | None:
-        """What a name in a module stands for: where it is defined; None outside the package."""
+        """The definition that a name in a module stands for; None outside the package."""
         here = self.module(module)
         if name in here.defined:
             return module, name
         return self.imported(here.imports[name]) if name in here.imports else None
 
     def imported(self, target: Unit) -> Unit | None:
-        """What an import brings: ``from MODULE import NAME``, or a module."""
+        """The unit that an import brings: ``from MODULE import NAME``, or a module."""
         if target not in self._brought:
             self._brought[target] = self._import(*target)
         return self._brought[target]
@@ -207,7 +207,8 @@ class Closure:
         return self.resolve(module, name) or (module, WHOLE)
 
     def dotted(self, module: str, parts: list[str]) -> Unit | None:
-        """What ``a.b.c`` in a module stands for, if modules alone stand before the last part."""
+        """The unit that ``a.b.c`` in a module stands for, if modules alone stand before the last
+        part."""
         unit = self.resolve(module, parts[0])
         for name in parts[1:]:
             unit = self.imported((unit[0], name)) if unit and unit[1] == WHOLE else None

@@ -47,37 +47,37 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Device:
-    """A device's memory in ``bytes``, what others leave of it now, and what a person calls it.
+    """A device's memory in ``bytes``, what others leave of it now, and its name in messages.
     ``shared`` by so many processes of a stage."""
 
     numbers: Numbers
     bytes: float
     free: float
-    said: str
+    name: str
     shared: int = 1
 
 
 def device_of(machine: Machine, planned: bool = False) -> Device:
     """The device of a run. ``machine.memory_gb`` stands for a GPU that is not here; where one is, a
     run has no more than that one. ``planned``: it may be meant for another machine."""
-    given = (machine.memory_gb or 0.0) * GIB
+    declared = (machine.memory_gb or 0.0) * GIB
     if machine.device not in ("cpu", "mps"):
-        size, free = _gpu(machine) or (given, given)
-        if given and planned:
-            size = free = given
-        elif given:
-            size, free = min(size, given), min(free, given)
+        size, free = _gpu(machine) or (declared, declared)
+        if declared and planned:
+            size = free = declared
+        elif declared:
+            size, free = min(size, declared), min(free, declared)
         if size:
-            name = "machine.memory_gb" if size == given else "GPU"
-            return Device(Numbers(_item(machine, True), True), size, free, _said(size, name))
+            name = "machine.memory_gb" if size == declared else "GPU"
+            return Device(Numbers(_item(machine, True), True), size, free, _named(size, name))
     size = main_memory.total_bytes()
-    size = min(size, given) if given else size
+    size = min(size, declared) if declared else size
     free = min(size, main_memory.free_bytes())
     numbers = Numbers(_item(machine, False), False)
-    return Device(numbers, size, free, _said(size, "main memory"), machine.processes)
+    return Device(numbers, size, free, _named(size, "main memory"), machine.processes)
 
 
-def _said(size: float, name: str) -> str:
+def _named(size: float, name: str) -> str:
     return f"{size / GIB:.3g} GiB ({name})"
 
 

@@ -25,14 +25,14 @@ VISIBLE, OFFERED = "CUDA_VISIBLE_DEVICES", "SEVA_EXP_GPUS"
 
 @dataclass(frozen=True)
 class Taken:
-    """What a job sees: ``gpus`` (none: what its process would see anyhow). ``shared``: it needs
+    """The GPUs of a job: ``gpus`` (none: what its process would see anyhow). ``shared``: it needs
     some for itself, and others have them too."""
 
     gpus: tuple[str, ...] = ()
     shared: bool = False
 
     def environment(self, before: Mapping[str, str]) -> dict[str, str]:
-        """That of the job's process."""
+        """The environment variables of the job's process."""
         return {**before, **({VISIBLE: ",".join(self.gpus)} if self.gpus else {})}
 
     def note(self, there: int) -> str:
@@ -54,11 +54,11 @@ def offer(environment: MutableMapping[str, str]) -> None:
 
 def seen(environment: Mapping[str, str]) -> list[str]:
     """Names of the GPUs that a process sees, as CUDA_VISIBLE_DEVICES has them."""
-    told = environment.get(VISIBLE)
-    if told is None:
+    visible = environment.get(VISIBLE)
+    if visible is None:
         return [str(number) for number in range(_count())]
     found = []
-    for name in map(str.strip, told.split(",")):
+    for name in map(str.strip, visible.split(",")):
         if not name or name.startswith("-"):  # CUDA looks no further
             break
         found.append(name)
@@ -66,20 +66,23 @@ def seen(environment: Mapping[str, str]) -> list[str]:
 
 
 def offered(environment: Mapping[str, str]) -> list[str]:
-    """What was told. SLURM gives its jobs GPUs itself, those of another machine."""
+    """The GPUs that the sweep's process offers. SLURM gives its jobs GPUs itself, those of another
+    machine."""
     if environment.get("SUBMITIT_EXECUTOR") == "slurm":
         return []
     return [name for name in environment.get(OFFERED, "").split(",") if name]
 
 
 def wanted(machine: Mapping[str, Any]) -> int:
-    """How many a job with these ``machine`` values takes; 0 if it works elsewhere, or names one."""
+    """The number of GPUs that a job with these ``machine`` values takes; 0 if it works elsewhere,
+    or names one."""
     return int(machine.get("processes", 1)) if machine.get("device") in ("auto", "cuda") else 0
 
 
 def leases() -> Path:
-    """Where all jobs of this user on this machine look for what is taken, whichever sweep they are
-    of. A lock ends with the process that holds it, also when that is killed."""
+    """The folder in which all jobs of this user on this machine note the GPUs that they take,
+    whichever sweep they are of. A lock ends with the process that holds it, also when that is
+    killed."""
     user = "" if sys.platform == "win32" else f"-{os.getuid()}"
     folder = Path(tempfile.gettempdir()) / f"seva_exp-gpus{user}"
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -77,7 +77,7 @@ class VisionLanguageModel(Protocol):
 
 
 class ModelSource(Protocol):
-    """Which model, before it is loaded, and how it is asked."""
+    """A model before it is loaded: where it comes from, and how it is prompted."""
 
     @property
     def system_prompt(self) -> str | None: ...

@@ -60,7 +60,7 @@ class JudgeServer(Server):
     """Price of a million tokens that come back."""
 
     def cost(self, prompt_tokens: float, reply_tokens: float) -> float | None:
-        """What so many tokens cost; None where a price is untold."""
+        """The price of so many tokens; None where a price is untold."""
         if self.prompt_price is None or self.reply_price is None:
             return None
         return (prompt_tokens * self.prompt_price + reply_tokens * self.reply_price) / 1e6

@@ -107,7 +107,8 @@ class Reader(ast.NodeVisitor):
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        """Its names are known by ``_local``, within a function. What it does counts, too."""
+        """An import within a function: ``_local`` knows the names it binds; running the module
+        counts, too."""
         for unit in filter(None, map(self._all.imported, brought(node).values())):
             if self._within and unit[1] == WHOLE:
                 unit = unit[0], ALWAYS
@@ -214,9 +215,13 @@ class Annotated:
     def classes(self, node: ast.stmt) -> set[Unit]:
         """The classes of ``STAGES`` that a field's or a function's annotation names, and their
         heirs."""
-        said = node.returns if isinstance(node, ast.FunctionDef) else None
-        said = node.annotation if isinstance(node, ast.AnnAssign) else said
-        names = (part.id for part in ast.walk(said) if isinstance(part, ast.Name)) if said else ()
+        annotation = node.returns if isinstance(node, ast.FunctionDef) else None
+        annotation = node.annotation if isinstance(node, ast.AnnAssign) else annotation
+        names = (
+            (part.id for part in ast.walk(annotation) if isinstance(part, ast.Name))
+            if annotation
+            else ()
+        )
         units = (self._all.resolve(self._module, name) for name in names)
         known = (unit for unit in units if unit and self._all.by_member(unit))
         return set().union(*map(self._all.heirs, known))

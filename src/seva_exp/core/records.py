@@ -39,7 +39,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said. ``asked`` is the prompt really sent, ``tokens`` the generated ids
+    """A model's answer. ``asked`` is the prompt really sent, ``tokens`` the generated ids
     (end-of-sequence included when it was produced; none from a server), ``stop`` is ``eos`` or
     ``length``; ``logprobs`` are the tokens' log-probabilities, where ``generation.logprobs`` kept
     them."""
@@ -108,7 +108,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge said of one answer, the ``repeat``-th time (from 0), and the counts that its
+    """A judge's verdict on one answer, the ``repeat``-th time (from 0), and the counts that its
     reply gives. ``reply`` is the last one; ``score`` is None where none could be read."""
 
     sample_id: str
@@ -162,7 +162,7 @@ class Delta:
 
 @dataclass(frozen=True)
 class StageResult:
-    """What one stage of a run did. ``seconds`` is what the artifact took when it was made."""
+    """One stage of a run. ``seconds``: the time that making the artifact took."""
 
     name: str
     key: str
@@ -187,7 +187,7 @@ class PairCounts:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run leaves behind, and the content of ``report.json``."""
+    """A run's results: the content of ``report.json``."""
 
     key: str
     name: str

@@ -160,8 +160,8 @@ def _read(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _is_false(test: ast.expr) -> bool:
-    said = ast.unparse(test)
-    return said in ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'")
+    text = ast.unparse(test)
+    return text in ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'")
 
 
 def shape(node: object) -> str:

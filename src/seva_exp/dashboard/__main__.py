@@ -32,8 +32,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    told = (__doc__ or "").partition(": ")[2]
-    parser = argparse.ArgumentParser(prog="python -m seva_exp.dashboard", description=told)
+    description = (__doc__ or "").partition(": ")[2]
+    parser = argparse.ArgumentParser(prog="python -m seva_exp.dashboard", description=description)
     add = parser.add_argument
     add(
         "runs",

@@ -22,7 +22,7 @@ class LoggedMetric:
 
     @property
     def benchmark(self) -> str:
-        """Its name, with the protocol where that is not the usual one."""
+        """The benchmark's name, with the protocol where that is not the usual one."""
         return self.name.removeprefix("benchmark/").rsplit("/", 2)[0]
 
 
@@ -52,7 +52,7 @@ class Overview:
 
 
 def overview_of(runs: Sequence[ComparedRun]) -> Overview:
-    """What these runs have to show together."""
+    """The panels that these runs fill together."""
     pairs = [run.report.pairs for run in runs if run.report.pairs]
     return Overview(
         fields=_differing([run.experiment for run in runs]),

@@ -36,7 +36,7 @@ def workspace(overview: Overview, entity: str, project: str, group: str | None) 
 
 
 def report(overview: Overview, entity: str, project: str, group: str | None) -> wr.Report:
-    """The same panels, with a line on how each is to be read."""
+    """The report: the workspace's panels, with a line on how each is to be read."""
     filters = [ws.Metric("Group") == group] if group else []
     blocks: list[Any] = [wr.TableOfContents()]
     for title, text, panels in chapters(overview):
@@ -54,7 +54,7 @@ def report(overview: Overview, entity: str, project: str, group: str | None) -> 
 
 
 def as_json(workspace: ws.Workspace, report: wr.Report) -> Json:
-    """What would be sent. (The library has no public way to its own JSON.)"""
+    """The page as it would be sent. (The library has no public way to its own JSON.)"""
     pages = {"workspace": workspace._to_model(), "report": report._to_model()}
     return {
         name: page.model_dump(mode="json", by_alias=True, exclude_none=True)

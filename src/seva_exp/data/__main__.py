@@ -26,9 +26,9 @@ def main(words: Sequence[str] | None = None) -> int:
     check.add_argument("--deep", action="store_true", help="open every picture")
     samples = commands.add_parser("make-samples", help="write small benchmarks of every kind")
     samples.add_argument("folder", type=Path, help="a new folder")
-    given = parser.parse_args(words)
+    options = parser.parse_args(words)
     try:
-        return _make(given.folder) if given.command == "make-samples" else _check(given)
+        return _make(options.folder) if options.command == "make-samples" else _check(options)
     except InputError as error:
         print(f"seva_exp: {error}", file=sys.stderr)
         return 2
@@ -43,13 +43,13 @@ def _make(folder: Path) -> int:
     return 0
 
 
-def _check(given: argparse.Namespace) -> int:
-    root = data_root(given.data_root)
+def _check(options: argparse.Namespace) -> int:
+    root = data_root(options.data_root)
     if root is None:
         print("No data root is given (check DIR, or $SEVA_EXP_DATA); this is where files go.\n")
     damaged = False
-    for entry in inventory(root, partial(progress, "auto") if given.deep else None):
-        print(f"{entry.name:12} {entry.state:8} {entry.said}", flush=True)
+    for entry in inventory(root, partial(progress, "auto") if options.deep else None):
+        print(f"{entry.name:12} {entry.state:8} {entry.detail}", flush=True)
         damaged |= entry.state == "damaged"
     return 2 if damaged else 0
 

@@ -24,7 +24,7 @@ NOT_DRAWN = "not drawn"
 
 @dataclass(frozen=True)
 class SampleSet:
-    """What a source gave, in a fixed order, and what it left out."""
+    """A data source's samples, in a fixed order, and its drops."""
 
     samples: list[Sample]
     drops: list[Drop]
@@ -58,7 +58,7 @@ class DataSource(Spec):
 
     @abstractmethod
     def identity(self, sha256: Hasher, where: str = "data", seed: int | None = None) -> Json:
-        """What the samples depend on beside the seed: fields and the contents of files, by hash.
+        """All that decides the samples beside the seed: fields and the contents of files, by hash.
         Never a path of this machine. While something is lacking: the fields.
 
         With the run's ``seed`` only those pictures are hashed that ``build`` may open with it;
@@ -74,7 +74,7 @@ class DataSource(Spec):
         below ``root/images``. Raises InputError where there is no sample."""
 
     def build(self, seed: int, root: Path, sha256: Hasher, where: str = "data") -> SampleSet:
-        """All of it at once, for sets that fit into memory."""
+        """All samples and drops at once, for sets that fit into memory."""
         made = SampleSet([], [])
         for one in self.read(seed, root, sha256, where):
             if isinstance(one, Sample):
@@ -102,7 +102,7 @@ class PathSource(DataSource):
         what = type(self).model_fields["path"].description
         return f"{where}.path: must be set ({where}.path={self.needs}): {what}."
 
-    def given(self, where: str) -> str:
+    def required_path(self, where: str) -> str:
         """``path`` as it was given."""
         if self.path is None:
             raise InputError(str(self.lacking(where)))

@@ -21,7 +21,7 @@ def turns_of(values: Json) -> list[object]:
 
 
 def speaker(turns: list[object], place: int) -> str:
-    """Who speaks in a turn."""
+    """The speaker of a turn."""
     field = f"{TURNS}[{place}]"
     turn = turns[place]
     if not isinstance(turn, dict):
@@ -29,8 +29,8 @@ def speaker(turns: list[object], place: int) -> str:
     return as_text(turn.get("from"), f"{field}.from")
 
 
-def said(turns: list[object], place: int, who: str) -> str:
-    """What ``who`` says in a turn, without the image token and outer spaces."""
+def utterance(turns: list[object], place: int, who: str) -> str:
+    """The text of ``who`` in a turn, without the image token and outer spaces."""
     field = f"{TURNS}[{place}]"
     if place >= len(turns):
         raise BadRow("no such turn", f"there are {len(turns)}, {who} is needed here", field)

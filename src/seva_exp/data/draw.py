@@ -17,7 +17,7 @@ NOT_REACHED = "not tried: too many before it were unusable"
 
 
 @dataclass(frozen=True)
-class Draw:
+class DrawnOrder:
     """``tried``: in this order, until ``wanted`` are usable. ``rest``: never looked at, so their
     contents decide nothing."""
 
@@ -28,7 +28,7 @@ class Draw:
 
 def draw(
     names: Sequence[str], samples: int | None, seed: int | None, purpose: str, spares: bool = True
-) -> Draw:
+) -> DrawnOrder:
     """``samples`` of ``names`` (None: all of them, in their order).
 
     ``spares``: whether others take the place of those that turn out to be unusable. Their number
@@ -38,14 +38,14 @@ def draw(
     """
     wanted = len(names) if samples is None else min(samples, len(names))
     if seed is None or wanted == len(names):
-        return Draw(wanted, list(names), [])
+        return DrawnOrder(wanted, list(names), [])
     order = draw_order(names, seed, purpose)
     end = tries(wanted) if spares else wanted
-    return Draw(wanted, order[:end], order[end:])
+    return DrawnOrder(wanted, order[:end], order[end:])
 
 
 def tries(wanted: int) -> int:
-    """How many are tried at most for ``wanted`` usable ones: two thirds may be none."""
+    """The most names that are tried for ``wanted`` usable ones: two thirds may be unusable."""
     return 3 * wanted + 100
 
 
@@ -56,9 +56,10 @@ def draw_order(names: Iterable[str], seed: int, purpose: str) -> list[str]:
 
 
 def collect(
-    drawn: Draw, make: Callable[[str], Made | Drop]
+    drawn: DrawnOrder, make: Callable[[str], Made | Drop]
 ) -> tuple[dict[str, Made], dict[str, Drop]]:
-    """What ``make`` gave for the names that were drawn, and why each other one was left out."""
+    """The results of ``make`` for the names that were drawn, and why each other one was left
+    out."""
     found: dict[str, Made] = {}
     drops: dict[str, Drop] = {}
     for name in drawn.tried:
@@ -72,10 +73,10 @@ def collect(
 
 
 def in_order(
-    names: Iterable[str], drawn: Draw, make: Callable[[str], Made | Drop]
+    names: Iterable[str], drawn: DrawnOrder, make: Callable[[str], Made | Drop]
 ) -> Iterator[Made | Drop]:
-    """What became of each of ``names``, in their order. Where all are wanted, each is made when its
-    turn comes; else what was drawn is held."""
+    """The result or drop of each of ``names``, in their order. Where all are wanted, each is made
+    when its turn comes; else what was drawn is held."""
     if drawn.wanted == len(drawn.tried) and not drawn.rest:
         yield from map(make, names)
         return

@@ -19,7 +19,7 @@ from seva_exp.data.base import (
     refuse_placeholder,
     some,
 )
-from seva_exp.data.draw import Draw, draw, in_order
+from seva_exp.data.draw import DrawnOrder, draw, in_order
 from seva_exp.inputs.fields import printable
 from seva_exp.inputs.images import UnusableImage, open_image
 from seva_exp.inputs.user_paths import existing_folder, walk
@@ -81,7 +81,7 @@ class PictureFiles(PathSource):
         return fields | {"files": files, "contents": digest(made_of)}
 
     def image_root(self, root: Path) -> Path:
-        return Path(self.given("data")).expanduser().absolute()
+        return Path(self.required_path("data")).expanduser().absolute()
 
     def read(
         self, seed: int, root: Path, sha256: Hasher, where: str = "data"
@@ -114,8 +114,8 @@ class PictureFiles(PathSource):
 
         return make
 
-    def _draw(self, listing: Listing, seed: int | None) -> Draw:
+    def _draw(self, listing: Listing, seed: int | None) -> DrawnOrder:
         return draw(listing.names, self.samples, seed, f"data.{self.kind}.draw")
 
     def _folder(self, where: str) -> Path:
-        return existing_folder(f"{where}.path", self.given(where))
+        return existing_folder(f"{where}.path", self.required_path(where))

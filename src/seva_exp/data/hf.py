@@ -100,7 +100,7 @@ class HfData(PathSource):
 
     def check(self, where: str = "data") -> None:
         refuse_placeholder(f"{where}.prompt", self.prompt)
-        path = self.given(where)
+        path = self.required_path(where)
         if lacking := self.lacking(where):
             raise InputError(lacking)
         if self._is_local():
@@ -165,7 +165,11 @@ class HfData(PathSource):
 
     def _base(self, where: str) -> Path:
         """The folder to which paths of pictures are relative."""
-        return existing_folder(f"{where}.path", self.given(where)) if self._is_local() else Path()
+        return (
+            existing_folder(f"{where}.path", self.required_path(where))
+            if self._is_local()
+            else Path()
+        )
 
     def _check_folder(self, where: str, path: str) -> None:
         for name in ("config", "revision"):
@@ -189,7 +193,7 @@ class HfData(PathSource):
         """The data set with the columns that are needed, pictures as they are stored."""
         import datasets
 
-        path = self.given(where)
+        path = self.required_path(where)
         try:
             if self._is_local():
                 table = datasets.load_from_disk(str(self._split_folder(where, path)))
@@ -198,9 +202,11 @@ class HfData(PathSource):
         except InputError:
             raise
         except Exception as error:  # foreign files and the net raise errors of many types
-            said = " ".join(str(error).split())[:300] or type(error).__name__
+            message = " ".join(str(error).split())[:300] or type(error).__name__
             mend = "" if self._is_local() else _OFFLINE.format(where=where)
-            raise InputError(f"{where}.path: {path!r} cannot be loaded: {said}.{mend}") from error
+            raise InputError(
+                f"{where}.path: {path!r} cannot be loaded: {message}.{mend}"
+            ) from error
         return self._columns(where, table)
 
     def _download(self, where: str, path: str) -> Dataset:

@@ -74,7 +74,7 @@ def _suffix(content: bytes) -> str:
 
 
 def stored(value: object) -> bytes | str | None:
-    """What a row holds of its picture: the file's bytes, else its path."""
+    """A row's picture as it is stored: the file's bytes, else its path."""
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     return value if isinstance(value, bytes | str) else None

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from seva_exp.data.conversation import said, turns_of
-from seva_exp.data.rows import Row, SampleRows, image_of
+from seva_exp.data.conversation import turns_of, utterance
+from seva_exp.data.rows import DataRow, SampleRows, image_of
 from seva_exp.inputs.fields import object_of, parsed
 from seva_exp.inputs.json_rows import elements, is_list, lines
 
@@ -42,9 +42,9 @@ class InstructData(SampleRows):
     def _image_key(self) -> str:
         return "image"
 
-    def _look_at(self, number: int, item: object, root: str) -> Row:
+    def _look_at(self, number: int, item: object, root: str) -> DataRow:
         values = object_of(parsed(item) if isinstance(item, bytes) else item)
         image = image_of(values, "image", root)
         turns = turns_of(values)
-        question, response = said(turns, 0, "human"), said(turns, 1, "gpt")
-        return Row(number, self._id(number, values), image, question, response)
+        question, response = utterance(turns, 0, "human"), utterance(turns, 1, "gpt")
+        return DataRow(number, self._id(number, values), image, question, response)

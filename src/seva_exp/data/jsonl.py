@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from seva_exp.data.rows import Row, SampleRows, image_of
+from seva_exp.data.rows import DataRow, SampleRows, image_of
 from seva_exp.inputs.fields import object_of, parsed, spoken, text_of
 from seva_exp.inputs.json_rows import lines
 
@@ -32,8 +32,8 @@ class JsonlData(SampleRows):
     def _image_key(self) -> str:
         return self.image_field
 
-    def _look_at(self, number: int, item: object, root: str) -> Row:
+    def _look_at(self, number: int, item: object, root: str) -> DataRow:
         values = object_of(parsed(item) if isinstance(item, bytes) else item)
         image = image_of(values, self.image_field, root)
         question = spoken(text_of(values, self.question_field), self.question_field)
-        return Row(number, self._id(number, values), image, question)
+        return DataRow(number, self._id(number, values), image, question)

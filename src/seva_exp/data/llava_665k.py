@@ -13,9 +13,9 @@ from pydantic import Field, model_validator
 from seva_exp.core.records import Drop, ImageRef, Sample
 from seva_exp.core.spec import Json
 from seva_exp.data.base import NOT_DRAWN, Hasher, some
-from seva_exp.data.conversation import TURNS, said, speaker, turns_of
-from seva_exp.data.draw import Draw, collect, draw
-from seva_exp.data.rows import Pictures, Refuse, RowFile, image_of, row_name
+from seva_exp.data.conversation import TURNS, speaker, turns_of, utterance
+from seva_exp.data.draw import DrawnOrder, collect, draw
+from seva_exp.data.rows import PictureFolder, Refuse, RowFile, image_of, row_name
 from seva_exp.inputs.fields import BadRow, object_of, printable
 from seva_exp.inputs.json_rows import elements
 from seva_exp.inputs.user_paths import existing_file
@@ -31,8 +31,8 @@ FEWER_QUESTIONS = "fewer questions than asked for"
 
 
 @dataclass
-class Asked:
-    """What is asked about a picture, in the file's order; ``row`` is the first that names it."""
+class PictureQuestions:
+    """The questions about a picture, in the file's order; ``row`` is the first that names it."""
 
     row: int
     questions: list[str] = field(default_factory=list)
@@ -40,9 +40,9 @@ class Asked:
 
 @dataclass
 class Found:
-    """What the file holds for us: pictures by subset and path; all else as drops."""
+    """The file's content: pictures by subset and path; all else as drops."""
 
-    subsets: dict[str, dict[str, Asked]]
+    subsets: dict[str, dict[str, PictureQuestions]]
     drops: list[Drop] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     """Rows of other subsets, by the first folder of the picture's path."""
@@ -90,13 +90,13 @@ class Llava665kData(RowFile):
         self, seed: int, root: Path, sha256: Hasher, where: str = "data"
     ) -> Iterator[Sample | Drop]:
         """What is drawn depends on all of the file, so all of its questions are held."""
-        existing_file(f"{where}.path", self.given(where))
+        existing_file(f"{where}.path", self.required_path(where))
 
         def refuse(number: int, error: BadRow) -> Drop:
             return self._refuse(where, number, error)
 
         found = self._read(where, refuse)
-        pictures = Pictures(Path(self._root()), sha256)
+        pictures = PictureFolder(Path(self._root()), sha256)
 
         def made() -> Iterator[Sample | Drop]:
             yield from found.drops
@@ -116,7 +116,7 @@ class Llava665kData(RowFile):
     def _wanted(self, subset: str) -> int:
         return {OCR: self.ocr_images, TEXT: self.text_images}[subset]
 
-    def _draw(self, found: Found, subset: str, seed: int | None) -> Draw:
+    def _draw(self, found: Found, subset: str, seed: int | None) -> DrawnOrder:
         names, wanted = list(found.subsets[subset]), self._wanted(subset)
         return draw(names, wanted, seed, f"{PICTURES}.{subset}", self.on_error == "skip")
 
@@ -134,13 +134,13 @@ class Llava665kData(RowFile):
             except BadRow as error:
                 found.drops.append(refuse(number, error))
                 continue
-            asked = found.subsets[subset].setdefault(path, Asked(number))
+            own = found.subsets[subset].setdefault(path, PictureQuestions(number))
             for question in questions:
-                if question in asked.questions:
+                if question in own.questions:
                     drop = Drop(row_name(number), "duplicate question", printable(repr(question)))
                     found.drops.append(drop)
                 else:
-                    asked.questions.append(question)
+                    own.questions.append(question)
         return found
 
     def _look_at(self, number: int, item: object, root: str) -> tuple[str, list[str]]:
@@ -156,7 +156,7 @@ class Llava665kData(RowFile):
         places = [i for i in range(len(turns)) if speaker(turns, i) == "human"]
         if not places:
             raise BadRow("no question", "no turn is the human's", TURNS)
-        texts = [said(turns, place, "human") for place in places]
+        texts = [utterance(turns, place, "human") for place in places]
         return path, [self._question(text, TURNS) for text in texts] if subset == OCR else texts
 
     @staticmethod
@@ -168,7 +168,7 @@ class Llava665kData(RowFile):
         return text
 
     def _images(
-        self, name: str, found: Found, seed: int, pictures: Pictures, refuse: Refuse
+        self, name: str, found: Found, seed: int, pictures: PictureFolder, refuse: Refuse
     ) -> tuple[dict[str, ImageRef], list[Drop]]:
         """A subset's pictures that are drawn, by path, and what is not, in the file's order."""
         subset, wanted = found.subsets[name], self._wanted(name)
@@ -186,13 +186,13 @@ class Llava665kData(RowFile):
         return images, drops
 
     def _ask(
-        self, seed: int, subset: str, image: ImageRef, asked: Asked
+        self, seed: int, subset: str, image: ImageRef, own: PictureQuestions
     ) -> Iterator[Sample | Drop]:
         """The questions of a picture that are drawn, then those that are not."""
         wanted = self.ocr_questions if subset == OCR else 1
         # Unlike pictures, questions cannot turn out to be unusable: so there are no spares.
-        drawn = draw(asked.questions, wanted, seed, f"{QUESTIONS}.{image.path}", spares=False)
-        ids = {text: f"{image.path}#{place}" for place, text in enumerate(asked.questions, 1)}
+        drawn = draw(own.questions, wanted, seed, f"{QUESTIONS}.{image.path}", spares=False)
+        ids = {text: f"{image.path}#{place}" for place, text in enumerate(own.questions, 1)}
         yield from (Sample(ids[text], image, text) for text in ids if text in drawn.tried)
         yield from (Drop(ids[text], NOT_DRAWN) for text in ids if text in drawn.rest)
         if len(drawn.tried) < wanted:

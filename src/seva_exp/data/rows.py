@@ -17,14 +17,14 @@ from seva_exp.core.errors import InputError
 from seva_exp.core.records import Drop, ImageRef, Sample
 from seva_exp.core.spec import Json, digest
 from seva_exp.data.base import Hasher, PathSource, hash_or_none, some
-from seva_exp.data.draw import Draw, collect, draw
+from seva_exp.data.draw import DrawnOrder, collect, draw
 from seva_exp.inputs.fields import BadRow, text_of, value_of
 from seva_exp.inputs.images import UnusableImage, open_image
 from seva_exp.inputs.user_paths import existing_file, existing_folder, inside
 
 
 @dataclass(frozen=True)
-class Row:
+class DataRow:
     """A well-formed row: ``number`` is its line, or its place in the list (1-based); ``image`` is
     relative to the root."""
 
@@ -35,7 +35,7 @@ class Row:
     response: str = ""
 
 
-Rows = Iterator[tuple[str, Row | Drop]]
+Rows = Iterator[tuple[str, DataRow | Drop]]
 """By name, those that are not well-formed as drops."""
 Refuse = Callable[[int, BadRow], Drop]
 """What is done with the bad row of this number."""
@@ -56,7 +56,7 @@ class RowFile(PathSource):
 
     def check(self, where: str = "data") -> None:
         """Looks at the paths and at the first row."""
-        existing_file(f"{where}.path", self.given(where))
+        existing_file(f"{where}.path", self.required_path(where))
         if self.image_folder is not None:
             existing_folder(f"{where}.image_folder", self.image_folder)
         first = next(self._items(where), None)
@@ -79,7 +79,7 @@ class RowFile(PathSource):
         return Path(self._root())
 
     def _file(self) -> Path:
-        return Path(self.given("data")).expanduser()
+        return Path(self.required_path("data")).expanduser()
 
     def _root(self) -> str:
         folder = Path(self.image_folder).expanduser() if self.image_folder else self._file().parent
@@ -94,7 +94,7 @@ class RowFile(PathSource):
 
     def _identity(self, sha256: Hasher, where: str, images: set[str]) -> Json:
         """The fields, and by hash the rows and the pictures that decide the samples."""
-        file = existing_file(f"{where}.path", self.given(where))
+        file = existing_file(f"{where}.path", self.required_path(where))
         root = Path(self._root())
         contents = [[name, hash_or_none(root / name, sha256)] for name in sorted(images)]
         fields = self.model_dump(mode="json", exclude={"path", "image_folder"})
@@ -128,7 +128,7 @@ class SampleRows(RowFile):
         images = {
             row.image
             for name, row in rows()
-            if isinstance(row, Row) and (tried is None or name in tried)
+            if isinstance(row, DataRow) and (tried is None or name in tried)
         }
         return self._identity(sha256, where, images)
 
@@ -137,7 +137,7 @@ class SampleRows(RowFile):
     ) -> Iterator[Sample | Drop]:
         """Every row has been looked at before the first picture is opened. Of the rows only those
         are held that are drawn."""
-        existing_file(f"{where}.path", self.given(where))
+        existing_file(f"{where}.path", self.required_path(where))
 
         def refuse(number: int, error: BadRow) -> Drop:
             return self._refuse(where, number, error)
@@ -146,9 +146,9 @@ class SampleRows(RowFile):
             return self._rows(where, refuse)
 
         drawn = self._draw(rows(), seed)
-        pictures = Pictures(self.image_root(root), sha256)
+        pictures = PictureFolder(self.image_root(root), sha256)
 
-        def look(row: Row) -> Sample | Drop:
+        def look(row: DataRow) -> Sample | Drop:
             try:
                 image = pictures.ref(row.image, self._image_key())
             except BadRow as error:
@@ -160,19 +160,19 @@ class SampleRows(RowFile):
                 yield from (row if isinstance(row, Drop) else look(row) for _, row in rows())
                 return
             tried = {*drawn.tried}
-            held = {name: row for name, row in rows() if isinstance(row, Row) and name in tried}
+            held = {name: row for name, row in rows() if isinstance(row, DataRow) and name in tried}
             found, drops = collect(drawn, lambda name: look(held[name]))
             for name, row in rows():
                 yield row if isinstance(row, Drop) else found.get(name) or drops[name]
 
         return some(made(), f"{where}.path", self.path, "row", "rows")
 
-    def _draw(self, rows: Rows, seed: int) -> Draw | None:
+    def _draw(self, rows: Rows, seed: int) -> DrawnOrder | None:
         """What is drawn of the well-formed ones, after all have been looked at; None: all."""
         if self.samples is None:
             deque(rows, maxlen=0)
             return None
-        names = [name for name, row in rows if isinstance(row, Row)]
+        names = [name for name, row in rows if isinstance(row, DataRow)]
         return draw(names, self.samples, seed, self._purpose(), self.on_error == "skip")
 
     def _purpose(self) -> str:
@@ -183,7 +183,7 @@ class SampleRows(RowFile):
         """A row's key of the picture's path."""
 
     @abstractmethod
-    def _look_at(self, number: int, item: object, root: str) -> Row:
+    def _look_at(self, number: int, item: object, root: str) -> DataRow:
         """The row; raises BadRow if it is not well-formed."""
 
     def _rows(self, where: str, refuse: Refuse) -> Rows:
@@ -226,7 +226,7 @@ REMEMBERED = 1 << 16
 """Pictures of which it is remembered what was found: rows on one picture mostly stand together."""
 
 
-class Pictures:
+class PictureFolder:
     """The pictures below a folder; of the last ones each is opened and hashed once however many
     rows name it."""
 

@@ -16,13 +16,13 @@ SHARE = {"cuda": 0.8, "cpu": 0.5}
 
 
 class Budget:
-    """``tokens`` that fit. ``given`` is the user's number; None: from the device's free memory, of
+    """``tokens`` that fit. ``limit`` is the user's number; None: from the device's free memory, of
     which main memory is shared with ``neighbours`` - 1 other processes."""
 
-    def __init__(self, vlm: VisionLanguageModel, given: int | None, neighbours: int = 1) -> None:
+    def __init__(self, vlm: VisionLanguageModel, limit: int | None, neighbours: int = 1) -> None:
         self._vlm = vlm
         self._neighbours = neighbours
-        self._tokens = given
+        self._tokens = limit
 
     @property
     def tokens(self) -> int:
@@ -41,7 +41,7 @@ class Budget:
 
 
 def free_bytes(device: torch.device, root: Path = Path("/")) -> float:
-    """What the device could still give, and what torch keeps unused of it."""
+    """The device's free memory in bytes, with what torch keeps unused of it."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -50,8 +50,8 @@ def free_bytes(device: torch.device, root: Path = Path("/")) -> float:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether this is Python's way of saying so, or torch's: an error of its own on a GPU, none on
-    a CPU."""
+    """Whether ``error`` says that memory ran out, in Python or in torch: an error of its own on a
+    GPU, none on a CPU."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return "not enough memory" in str(error) or "DefaultCPUAllocator" in str(error)

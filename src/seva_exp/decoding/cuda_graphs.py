@@ -78,8 +78,8 @@ class RecordedSteps:
         self._on = None
 
     def _played(self, recording: Recording, inputs: tuple[Tensor, ...], step: Step) -> Tensor:
-        for fixed, given in zip(recording.inputs, inputs, strict=True):
-            fixed.copy_(given)
+        for fixed, value in zip(recording.inputs, inputs, strict=True):
+            fixed.copy_(value)
         if recording.trusted:
             return recording.play()
         wanted, found = step(*inputs), recording.play()

@@ -69,7 +69,7 @@ def _server(
 
 
 def purpose_of(view: View) -> str:
-    """What a view's draws are made for: its kind is in it, never its name, so that two names of one
-    view share answers."""
+    """The purpose that seeds a view's draws: the view's kind is in it, never its name, so that two
+    names of one view share answers."""
     kind = view.augmentation.kind if view.augmentation else CLEAN
     return f"sampling/{kind}"

@@ -21,7 +21,7 @@ PARTS = 64
 
 @dataclass(frozen=True)
 class Extent:
-    """How much of the buffers is needed, or there."""
+    """The size of buffers: needed, or allocated."""
 
     prefixes: int = 0
     prefix_length: int = 0
@@ -30,11 +30,11 @@ class Extent:
 
     @property
     def tokens(self) -> int:
-        """What it holds in all."""
+        """The number of tokens that buffers of this size hold."""
         return self.prefixes * self.prefix_length + self.rows * self.row_length
 
     def covers(self, other: Extent) -> bool:
-        """Whether ``other`` has room in it."""
+        """Whether ``other`` fits into this extent."""
         return all(a >= b for a, b in zip(astuple(self), astuple(other), strict=True))
 
     def with_one(self, prefix: int, own: int) -> Extent:
@@ -51,7 +51,8 @@ class Extent:
         return replace(self, row_length=self.row_length + by)
 
     def towards(self, other: Extent, budget: int) -> Extent:
-        """As far on the way to ``other``, which is nowhere smaller, as ``budget`` tokens allow."""
+        """The extent as far on the way to ``other``, which is nowhere smaller, as ``budget`` tokens
+        allow."""
         own, wanted = astuple(self), astuple(other)
         for part in range(PARTS, 0, -1):
             found = Extent(*(a + (b - a) * part // PARTS for a, b in zip(own, wanted, strict=True)))
@@ -60,7 +61,7 @@ class Extent:
         return self
 
     def roomy(self, other: Extent, rows: int) -> Extent:
-        """This one grown to hold ``other`` and some more, so that it is not soon grown again."""
+        """This extent grown to hold ``other`` and some more, so that it is not soon grown again."""
         return Extent(
             max(self.prefixes, other.prefixes, min(rows, power(other.prefixes))),
             max(self.prefix_length, _rounded(other.prefix_length, 16)),

@@ -23,7 +23,7 @@ SEED_BITS = 31
 
 @dataclass(frozen=True)
 class Chat:
-    """How the questions of one view are put. What is sampled draws from (``seed``, ``purpose``,
+    """The chat requests of one view. Sampled answers draw from (``seed``, ``purpose``,
     request's id)."""
 
     generation: ServerGeneration
@@ -65,10 +65,10 @@ def server_engine(
     server: Server, chat: Chat, warn: Callable[[str], None] = lambda text: None
 ) -> AnswerEngine:
     """The engine that asks ``server`` in the way of ``chat``."""
-    from seva_exp.served.asking import Asking
+    from seva_exp.served.asking import ChatClient
     from seva_exp.served.chat import reply_of
 
-    return Asking(
+    return ChatClient(
         server,
         chat.body,
         lambda request, response: reply_of(request.id, response),

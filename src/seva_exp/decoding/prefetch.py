@@ -12,7 +12,7 @@ from threading import Lock
 from seva_exp.core.interfaces import Reply, Request, VisionLanguageModel
 from seva_exp.decoding.budget import out_of_memory
 from seva_exp.decoding.hf_generate import reply_to
-from seva_exp.decoding.rows import Group, ImageChange, groups_of
+from seva_exp.decoding.rows import ImageChange, PrefixGroup, groups_of
 
 DEPTH = 4
 """Pictures that are ready or being made ready."""
@@ -24,7 +24,7 @@ class _Picture:
     """The questions on one, and what is made of it when its turn is near."""
 
     requests: list[Request]
-    made: Future[list[Group]] | None = None
+    made: Future[list[PrefixGroup]] | None = None
 
 
 class PicturePrefetcher:
@@ -48,10 +48,10 @@ class PicturePrefetcher:
         return len(self._waiting)
 
     def put_back(self, requests: Iterable[Request]) -> None:
-        """These come next, before what waits already."""
+        """Put requests back: they come next, before those that wait already."""
         self._waiting.extendleft(map(_Picture, reversed(_by_picture(requests))))
 
-    def take(self) -> list[Group]:
+    def take(self) -> list[PrefixGroup]:
         """The next picture's groups; what was wrong with it is raised here. When memory ran out
         with it, what else was made ready is given up and it is tried again alone; if that does not
         help, it stays the next one."""
@@ -72,7 +72,7 @@ class PicturePrefetcher:
 
     @property
     def first(self) -> Request:
-        """One of those on the next picture."""
+        """One of the requests on the next picture."""
         return self._waiting[0].requests[0]
 
     def reply(self, request: Request, tokens: list[int], logprobs: list[float]) -> Reply:
@@ -93,7 +93,7 @@ class PicturePrefetcher:
             picture.made = None
         wait([made for made in futures if not made.cancel()])
 
-    def _prepare(self, requests: list[Request]) -> list[Group]:
+    def _prepare(self, requests: list[Request]) -> list[PrefixGroup]:
         picture = requests[0].load()
         with self._lock:
             image = self._vlm.encode_image(picture)
@@ -102,7 +102,7 @@ class PicturePrefetcher:
             return groups_of(self._vlm, requests, image)
 
     def close(self) -> None:
-        """What has not begun never will; what has is waited for."""
+        """Drop the work that has not begun, and wait for the rest."""
         self._pool.shutdown(cancel_futures=True)
 
 

@@ -51,14 +51,14 @@ class Seen:
     features: Any = None
 
     def used(self) -> None:
-        """One prefix was run; after the last, image and features are dropped."""
+        """Note that one prefix was run; after the last, image and features are dropped."""
         self.prefixes -= 1
         if not self.prefixes:
             self.image = self.features = None
 
 
 @dataclass(eq=False)
-class Group:
+class PrefixGroup:
     """Rows behind one prefix: ``ids``, ``positions`` [A, P], ``blocks`` as in ``Prompt``; its
     ``slot`` once it was run."""
 
@@ -73,7 +73,7 @@ class Group:
 
 def groups_of(
     vlm: VisionLanguageModel, requests: Sequence[Request], image: EncodedImage
-) -> list[Group]:
+) -> list[PrefixGroup]:
     """The questions on one picture. Their longest common beginning is run once; where it does not
     hold the whole picture, or all of a prompt sees all of it, each question is a group."""
     encoded = [vlm.encode(image, request.prompt) for request in requests]
@@ -91,14 +91,16 @@ def groups_of(
 
 def _group(
     vlm: VisionLanguageModel, picture: Seen, pairs: list[tuple[Request, Encoded]], length: int
-) -> Group:
+) -> PrefixGroup:
     rows: deque[Row] = deque()
     first = pairs[0][1]
     for request, encoded in pairs:
         at = positions_of(vlm, encoded)
         rows.append(Row(request, encoded.ids[length:], at[:, length:], int(at.max()) + 1))
     blocks = attention_of(vlm).blocks(first)[:length]
-    return Group(picture, first.ids[:length], positions_of(vlm, first)[:, :length], blocks, rows)
+    return PrefixGroup(
+        picture, first.ids[:length], positions_of(vlm, first)[:, :length], blocks, rows
+    )
 
 
 def _shared_length(encoded: Sequence[Encoded]) -> int:

@@ -31,7 +31,7 @@ class Sampling:
     purpose: str
 
     def seed_of(self, id: str) -> int:
-        """One request's, of 63 bits."""
+        """The seed of one request, of 63 bits."""
         return seed_for(self.seed, self.purpose, id)
 
     def scores(self, scores: Tensor, seeds: Tensor, steps: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from seva_exp.decoding.kv_attention import (
 )
 from seva_exp.decoding.kv_cache import STEP, Extent, KVCache
 from seva_exp.decoding.prefetch import PicturePrefetcher
-from seva_exp.decoding.rows import Group, Row, Seen
+from seva_exp.decoding.rows import PrefixGroup, Row, Seen
 from seva_exp.decoding.sampling import Sampling
 from seva_exp.models.attention import attends_by, attention_of
 from seva_exp.models.branches import Prompt
@@ -49,7 +49,7 @@ FILL = 3, 4
 class Joining:
     """Rows that come in behind one prefix, which is run now if it is ``new``."""
 
-    group: Group
+    group: PrefixGroup
     new: bool
     rows: list[Row]
 
@@ -84,9 +84,9 @@ class Scheduler:
         if self._recorded:
             self._recorded.forget()
         self._slots = KVCache()
-        self._queue: deque[Group] = deque()  # the first ones' rows come in next
-        self._rows: list[tuple[Row, Group]] = []  # by slot
-        self._groups: list[Group] = []  # by slot
+        self._queue: deque[PrefixGroup] = deque()  # the first ones' rows come in next
+        self._rows: list[tuple[Row, PrefixGroup]] = []  # by slot
+        self._groups: list[PrefixGroup] = []  # by slot
         self._layout: Layout | None = None
         self._full = 0
         self._filling = True
@@ -164,14 +164,14 @@ class Scheduler:
             self._join(row, group)
         return found
 
-    def _join(self, row: Row, group: Group) -> None:
+    def _join(self, row: Row, group: PrefixGroup) -> None:
         self._rows.append((row, group))
         self._layout = None
         group.running += 1
         if self._sampling:
             row.seed = self._sampling.seed_of(row.request.id)
 
-    def _next(self) -> Group | None:
+    def _next(self) -> PrefixGroup | None:
         """The first group with a waiting row. A picture for which there is no memory waits until
         those that run have left."""
         while self._queue and not self._queue[0].waiting:
@@ -233,7 +233,7 @@ class Scheduler:
         if not group.running and not group.waiting:
             self._give_up(group)
 
-    def _give_up(self, group: Group) -> None:
+    def _give_up(self, group: PrefixGroup) -> None:
         """Its prefix; the last one takes its place."""
         assert group.slot is not None
         self._layout = None

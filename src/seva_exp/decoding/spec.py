@@ -46,7 +46,7 @@ class Generation(Spec):
         return self
 
     def identity(self) -> Json:
-        """What decides the answers and what is kept of them."""
+        """All that decides the answers and what is kept of them."""
         return self.to_json()
 
     @property
@@ -58,8 +58,9 @@ class Generation(Spec):
         """What the machine must still be given before work can start, each with its field."""
         return []
 
-    def asked_later(self) -> list[str]:
-        """What is asked from a server when work starts, for a plan that asks none."""
+    def unresolved(self) -> list[str]:
+        """The fields that a server will be asked for when work starts, for a plan that asks
+        none."""
         return []
 
     def resolved(self, server: Server) -> Generation:

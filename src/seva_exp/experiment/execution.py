@@ -20,30 +20,30 @@ from seva_exp.stages import Stage, StageContext
 
 @dataclass
 class Execution:
-    """Where stages are made, and who hears of it."""
+    """The making of a run's stages: store, context, the run's folder, and the listener."""
 
     store: Store
     context: StageContext
     folder: RunDir
-    told: Listener
+    listener: Listener
     done: list[tuple[Stage, Manifest, bool]] = field(default_factory=list)
     """What there is, and whether it was there before."""
 
     def run(self, chosen: Sequence[Stage], rows: Sequence[PlannedStage]) -> None:
-        """Every stage in turn. Where no pair is left there is nothing to align: the stages that
-        need the adapter are skipped, and what was measured is still reported."""
+        """Make every stage in turn. Where no pair is left there is nothing to align: the stages
+        that need the adapter are skipped, and what was measured is still reported."""
         for stage, row in zip(chosen, rows, strict=True):
             if not row.cached:  # now: files that are edited while it works are not what it runs
                 code_of(type(stage))
         if old := self._of_other_code(chosen, rows):
-            self.told.warned(made_by_other_code(old))
+            self.listener.warned(made_by_other_code(old))
         skipped: dict[str, str] = {}
         for stage, row in zip(chosen, rows, strict=True):
             inputs = stage.inputs.values()
             why = next((skipped[one.key] for one in inputs if one.key in skipped), "")
             if why := why or stage.nothing_to_do(self._summaries(stage)):
                 skipped[stage.key] = why
-                self.told.stage_skipped(row, why)
+                self.listener.stage_skipped(row, why)
             else:
                 self.done.append((stage, *self._make(stage, row)))
 
@@ -80,8 +80,8 @@ class Execution:
                 stage.key,
                 lambda work: stage.run(work, inputs, self.context),
                 force=row.forced,
-                on_start=lambda: self.told.stage_started(row),
-                on_wait=lambda: self.told.waiting(row),
+                on_start=lambda: self.listener.stage_started(row),
+                on_wait=lambda: self.listener.waiting(row),
             )
         except RuntimeError as error:
             if type(error).__name__ == "OutOfMemoryError":  # torch's, known without importing torch
@@ -90,17 +90,17 @@ class Execution:
         self.folder.link(stage.label, self.store.path(stage.name, stage.key))
         made_in = manifest.environment.get("dtype")
         if cached and made_in and machine.dtype not in ("auto", made_in):
-            self.told.warned(
+            self.listener.warned(
                 f"{stage.label} was made in {made_in} and is taken as it is; force=[{stage.label}] "
                 f"makes it anew in {machine.dtype}"
             )
         result = StageResult(stage.label, stage.key, cached, round(manifest.seconds, 3))
-        self.told.stage_finished(result, manifest.summary)
+        self.listener.stage_finished(result, manifest.summary)
         return manifest, cached
 
 
 def made_by_other_code(old: Sequence[Stage]) -> str:
-    """What is told of artifacts that other code made. Forcing a stage forces all that follow."""
+    """The warning about artifacts that other code made. Forcing a stage forces all that follow."""
     keys = {stage.key for stage in old}
     first = [stage.label for stage in old if not keys & with_inputs(stage.inputs.values())]
     return (

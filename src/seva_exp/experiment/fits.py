@@ -80,22 +80,22 @@ class Fit:
 
     def lines(self) -> Iterator[str]:
         """A line for each model stage (equal ones together), and one that says of what."""
-        model, said = self.sizes
+        model, source = self.sizes
         if model is None:
-            yield f"memory: not estimated, since {said}"
+            yield f"memory: not estimated, since {source}"
             return
         if not self.needs:
             return
         yield (
-            f"memory, of {self.device.said}; questions of {QUESTION} tokens, answers of {ANSWER} at"
-            f" most, {model.image_tokens} of a picture; sizes of the model: {said}"
+            f"memory, of {self.device.name}; questions of {QUESTION} tokens, answers of {ANSWER} at"
+            f" most, {model.image_tokens} of a picture; sizes of the model: {source}"
         )
         alike: dict[tuple[str, float, str], list[Need]] = {}
         for need in self.needs:
             alike.setdefault((need.name, need.bytes, need.at), []).append(need)
         for some in alike.values():
             more = f" and {len(some) - 1} more" if len(some) > 1 else ""
-            yield f"  {some[0].label}{more}: {_told(some[0])}{self._verdict(some[0])}"
+            yield f"  {some[0].label}{more}: {_described(some[0])}{self._verdict(some[0])}"
 
     def _verdict(self, need: Need) -> str:
         if need in self.too_large:
@@ -116,7 +116,7 @@ class Fit:
             else "Nothing that is known here makes it fit: take a smaller model or more memory."
         )
         return (
-            f"{worst.label}: {_told(worst)} of {self.device.said}, so it does not fit{also}. "
+            f"{worst.label}: {_described(worst)} of {self.device.name}, so it does not fit{also}. "
             f"{advice}"
         )
 
@@ -225,10 +225,9 @@ def fitted(experiment: Experiment, machine: Machine, planned: bool = False) -> M
     return tried.machine.model_copy(update={"batch_size": max(rows)} if rows else {})
 
 
-def _told(need: Need) -> str:
-    said = f"needs {need.bytes / GIB:.1f} GiB"
+def _described(need: Need) -> str:
+    text = f"needs {need.bytes / GIB:.1f} GiB"
     if need.takes <= need.bytes:
-        said += f" at {need.at}"
-    kinds = need.told()
-    said += f" ({kinds})" if kinds else ""
-    return said + (f"; {need.at} take {need.takes / GIB:.1f}" if need.takes > need.bytes else "")
+        text += f" at {need.at}"
+    text += f" ({need.parts})" if need.parts else ""
+    return text + (f"; {need.at} take {need.takes / GIB:.1f}" if need.takes > need.bytes else "")

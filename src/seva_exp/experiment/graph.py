@@ -113,7 +113,7 @@ def _round(experiment: Experiment, samples: Samples, before: Align | None, suffi
     draw = method.draw(experiment.aug)
     negatives = tuple(
         ask(view=name, augmentation=experiment.aug[name], draw=draw)
-        for name in method.asked(experiment.aug)
+        for name in method.active_views(experiment.aug)
     )
     clean = ask(view=CLEAN, augmentation=None, asking=method.careful)
     return Pairs(

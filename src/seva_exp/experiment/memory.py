@@ -48,8 +48,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes of the device by ``kinds``, beside a ``process``'s own, of ``processes`` that share it;
-    ``at``: at which batch sizes. Where more is taken if there is room, ``rows`` of generation run at once."""
+    """Bytes of the device by ``kinds``, beside those of a ``process`` itself, of ``processes`` that
+    share it; ``at``: at which batch sizes. Where more is taken if there is room, so many ``rows``
+    of generation run at once."""
 
     label: str
     name: str
@@ -64,8 +65,9 @@ class Need:
     def bytes(self) -> float:
         return self.processes * (self.process + sum(self.kinds.values()))
 
-    def told(self) -> str:
-        """The kinds, the largest first."""
+    @property
+    def parts(self) -> str:
+        """The kinds in GiB, the largest first."""
         found = sorted(self.kinds.items(), key=lambda kind: -kind[1])
         return ", ".join(f"{name} {size / GIB:.1f}" for name, size in found if size > GIB / 20)
 

@@ -25,8 +25,8 @@ def plan_run(
     digests: FileDigests,
     preflight: Preflight | None = None,
 ) -> tuple[Plan, list[Stage]]:
-    """What would be done: keys, and what the store holds already. Loads no model. Raises InputError
-    for what is wrong, and for what is lacking unless it is a dry run, which tells it."""
+    """The plan of a run: keys, and which artifacts the store holds already. Loads no model. Raises
+    InputError for what is wrong, and for what is lacking unless it is a dry run, which tells it."""
     machine = fitted(experiment, machine, options.dry_run)
     root = options.data_root_path()
     generation, judge = experiment.generation, experiment.judging
@@ -34,11 +34,11 @@ def plan_run(
     missing = list(problems.lacking)
     (replace(problems, lacking=()) if options.dry_run else problems).refuse()
     if options.dry_run:
-        missing += generation.asked_later() + (judge.asked_later() if judge else [])
+        missing += generation.unresolved() + (judge.unresolved() if judge else [])
     else:
-        asked: dict[str, Spec] = {"generation": generation.resolved(machine.server)}
-        asked |= {"judge": judge.resolved(machine.judge)} if judge else {}
-        experiment = experiment.model_copy(update=asked)
+        resolved: dict[str, Spec] = {"generation": generation.resolved(machine.server)}
+        resolved |= {"judge": judge.resolved(machine.judge)} if judge else {}
+        experiment = experiment.model_copy(update=resolved)
     all_stages = graph(experiment, digests, root)
     chosen = list(chosen_stages(all_stages, options.stop_after))
     forced = forced_keys(options.force, all_stages)

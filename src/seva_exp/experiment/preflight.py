@@ -27,7 +27,7 @@ from seva_exp.training import DpoTraining
 
 @dataclass(frozen=True)
 class Problems:
-    """What stands between an experiment and its work, each with its field."""
+    """Faults and missing values that stop an experiment, each with its field."""
 
     faults: tuple[str, ...]
     """What is wrong."""
@@ -36,8 +36,8 @@ class Problems:
 
     def refuse(self) -> None:
         """Raises InputError if there are any; what is lacking is told where nothing is wrong."""
-        if told := self.faults or self.lacking:
-            raise InputError("\n".join(told))
+        if found := self.faults or self.lacking:
+            raise InputError("\n".join(found))
 
 
 class Preflight:
@@ -50,11 +50,11 @@ class Preflight:
         self._read: dict[str, list[str]] = {}
 
     def __call__(self, experiment: Experiment, machine: Machine, options: Options) -> Problems:
-        """All that can be known without a device, a server or the network."""
+        """Look at all that can be known without a device, a server or the network."""
         root = options.data_root_path()
-        key = digest([experiment.given, str(root)])
+        key = digest([experiment.external_inputs, str(root)])
         if key not in self._read:
-            self._read[key] = _faults(lambda: experiment.check_given(root))
+            self._read[key] = _faults(lambda: experiment.check_external_inputs(root))
         faults = self._read[key] + _faults(experiment.check_views)
         if not faults:
             faults = _faults(lambda: _check_names(experiment, machine, options))
@@ -103,8 +103,8 @@ def _lacking_memory(
         for stage in chosen
         if stage.key in forced or store.find(stage.name, stage.key) is None
     ]
-    told = replace(fit, only=frozenset(left)).fault()
-    return [told] if told else []
+    fault = replace(fit, only=frozenset(left)).fault()
+    return [fault] if fault else []
 
 
 def make_ready(
@@ -155,7 +155,7 @@ def notes(
     rows: Sequence[PlannedStage],
     store: Store,
 ) -> Iterator[str]:
-    """What a person should know of a plan: benchmarks that are left out, what a judge will be
+    """A plan's notes for the user: benchmarks that are left out, what a judge will be
     asked."""
     if left_out:
         yield (

@@ -30,7 +30,7 @@ def _shapes() -> dict[str, AnyBenchmark]:
 
 
 class Experiment(Spec):
-    """What is computed. Equal experiments have equal keys, on any machine."""
+    """An experiment: what is computed. Equal experiments have equal keys, on any machine."""
 
     seed: int = Field(0, ge=0)
     """Every random choice draws from (seed, purpose, sample id)."""
@@ -74,8 +74,8 @@ class Experiment(Spec):
                 f"benchmark.{judged[0]}: a judge scores its answers, and judge=none. Add "
                 "judge=openai or judge=server (docs/benchmarks.md), or leave it out."
             )
-        asked = (self.aug[name] for name in self.method.asked(self.aug))
-        if self.dpo.needs_images and all(view.space == "prompt" for view in asked):
+        active = (self.aug[name] for name in self.method.active_views(self.aug))
+        if self.dpo.needs_images and all(view.space == "prompt" for view in active):
             raise ValueError(
                 "dpo.loss: its term 'image' compares pictures, and no negative view changes the "
                 "picture. Add one, e.g. +aug=diffusion_noise, or take another loss."
@@ -94,29 +94,30 @@ class Experiment(Spec):
         return self
 
     @model_validator(mode="after")
-    def _can_be_asked(self) -> Experiment:
+    def _generation_fits(self) -> Experiment:
         """A model that is not loaded here sees pictures and text, and is never aligned."""
         if self.generation.in_process:
             return self
-        asked = f"generation={self.generation.kind}"
+        generation = f"generation={self.generation.kind}"
         for name, augmentation in self.aug.items():
             if isinstance(augmentation, PixelAugmentation):
                 twin = augmentation.image_twin
                 raise ValueError(
                     f"aug.{name}: kind={augmentation.kind} changes pixels behind the model's "
-                    f"processor, where {asked} does not reach. Take its twin on the picture "
+                    f"processor, where {generation} does not reach. Take its twin on the picture "
                     f"itself, +aug={twin} (another view, with a key of its own), or generation=hf."
                 )
         for number, rule in enumerate(self.filters):
             if isinstance(rule, LengthRatioFilter) and rule.unit == "tokens":
                 raise ValueError(
-                    f"filters.{number}.unit=tokens: {asked} tells no tokens. Take unit=words."
+                    f"filters.{number}.unit=tokens: {generation} tells no tokens. Take unit=words."
                 )
         if self.method.rounds > 1 or self.sft is not None:
             field = "sft" if self.sft else f"method.rounds={self.method.rounds}"
             raise ValueError(
-                f"{field}: asks the model that this run has aligned, and {asked} asks another. "
-                f"{'Leave sft out' if self.sft else 'Take method.rounds=1'}, or take generation=hf."
+                f"{field}: asks the model that this run has aligned, and {generation} asks "
+                f"another. {'Leave sft out' if self.sft else 'Take method.rounds=1'}, or take "
+                "generation=hf."
             )
         return self
 
@@ -124,7 +125,7 @@ class Experiment(Spec):
     def title(self) -> str:
         """The name of a run that is given none: method, views, and what is done beside them."""
         words: list[str] = [] if isinstance(self.method, SevaMethod) else [self.method.kind]
-        words.append("+".join(self.method.asked(self.aug)))
+        words.append("+".join(self.method.active_views(self.aug)))
         words += ["sft"] if self.sft else []
         words += [f"rounds={self.method.rounds}"] if self.method.rounds > 1 else []
         described = any(one.describe_and_respond for one in self.benchmark.values())
@@ -132,13 +133,13 @@ class Experiment(Spec):
         return "_".join(words)
 
     def instruction_data(self) -> AnyData | None:
-        """What stage 2 learns from; None where there is no such stage. Where nothing at all is
-        given, it is the embedded world's own, if ``data`` is the embedded world's too."""
+        """The instruction data of stage 2; None where there is no such stage. Where nothing at all
+        is given, it is the embedded world's own, if ``data`` is the embedded world's too."""
         if self.sft is None:
             return None
-        given = self.instructions or InstructData()
-        own = given == InstructData() and isinstance(self.data, ShapesData)
-        return ShapesInstructData() if own else given
+        chosen = self.instructions or InstructData()
+        own = chosen == InstructData() and isinstance(self.data, ShapesData)
+        return ShapesInstructData() if own else chosen
 
     @property
     def judging(self) -> Judge | None:
@@ -149,12 +150,12 @@ class Experiment(Spec):
         """What must still be given before work can start, each with its field. ``data_root`` is
         where official benchmarks lie."""
         instructions = self.instruction_data()
-        said = [
+        found = [
             self.data.lacking("data"),
             instructions.lacking("instructions") if instructions else None,
             *(benchmark.lacking(data_root) for benchmark in self.benchmark.values()),
         ]
-        return list(dict.fromkeys(one for one in said if one))
+        return list(dict.fromkeys(one for one in found if one))
 
     def check_views(self) -> None:
         """The method and its negative views. Raises InputError."""
@@ -163,15 +164,16 @@ class Experiment(Spec):
             augmentation.check(f"aug.{name}")
 
     @property
-    def given(self) -> list[Json]:
-        """All that ``check_given`` looks at."""
-        said = self.to_json()
+    def external_inputs(self) -> list[Json]:
+        """The fields of data, model, benchmarks and judge, which ``check_external_inputs`` looks
+        at."""
+        fields = self.to_json()
         return [
-            said[name] for name in ("data", "instructions", "sft", "model", "benchmark", "judge")
+            fields[name] for name in ("data", "instructions", "sft", "model", "benchmark", "judge")
         ]
 
-    def check_given(self, data_root: Path | None = None) -> None:
-        """What is read from elsewhere: data, model, benchmarks. Raises InputError."""
+    def check_external_inputs(self, data_root: Path | None = None) -> None:
+        """Check data, model, benchmarks and judge. Raises InputError."""
         if not self.data.lacking():
             self.data.check("data")
         instructions = self.instruction_data()

@@ -32,7 +32,7 @@ class BadRow(ValueError):
         self.of_image = of_image
 
     def drop(self, name: str) -> Drop:
-        """What the samples stage keeps of it."""
+        """The drop that the samples stage keeps of a bad row."""
         detail = f"{self.field}: {self.detail}" if self.field else self.detail
         return Drop(name, self.reason, printable(detail))
 
@@ -53,7 +53,7 @@ def object_of(item: object) -> Json:
 
 
 def value_of(values: Json, field: str) -> object:
-    """What the row holds under ``field``."""
+    """The row's value of ``field``."""
     if field not in values:
         hint = suggest(field, values).strip().rstrip(".") or "the row is empty"
         raise BadRow("missing", hint, field)

@@ -55,9 +55,9 @@ def elements(path: Path, field: str) -> Iterator[tuple[int, object]]:
             if pieces.next():
                 raise ValueError("something follows the list's end")
         except (ValueError, RecursionError) as error:
-            said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             raise InputError(
-                f"{field}: {str(path)!r} is cut off or no valid JSON at row {number}: {said}. "
+                f"{field}: {str(path)!r} is cut off or no valid JSON at row {number}: {message}. "
                 "Get the file again."
             ) from error
 

@@ -69,8 +69,8 @@ def _texts(content: dict[Any, Any], name: str, where: str) -> tuple[str, ...]:
     """One list: at least one text, none of them blank."""
     texts = content.get(name)
     if not texts:
-        said = "is empty" if name in content else "is missing"
-        raise InputError(f"{where}: the list '{name}' {said}; it needs at least one prompt.")
+        problem = "is empty" if name in content else "is missing"
+        raise InputError(f"{where}: the list '{name}' {problem}; it needs at least one prompt.")
     if not isinstance(texts, list):
         raise InputError(f"{where}: '{name}' is {reprlib.repr(texts)}, a list is needed.")
     for number, text in enumerate(texts, 1):

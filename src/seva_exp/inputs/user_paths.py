@@ -14,11 +14,11 @@ DATA_ROOT = "SEVA_EXP_DATA"
 """The environment variable that names the folder of the benchmarks' official files."""
 
 
-def data_root(given: str | None) -> Path | None:
+def data_root(value: str | None) -> Path | None:
     """The folder of the benchmarks' official files: the one given, else the environment's; None
     where neither is set."""
-    text = given or os.environ.get(DATA_ROOT)
-    field = "data_root" if given else f"${DATA_ROOT}"
+    text = value or os.environ.get(DATA_ROOT)
+    field = "data_root" if value else f"${DATA_ROOT}"
     return existing_folder(field, text).absolute() if text else None
 
 
@@ -59,8 +59,8 @@ def _suggestion(path: Path, fits: Callable[[Path], bool]) -> str:
 
 
 def yaml_mapping(file: Path, where: str, needed: str) -> dict[Any, Any]:
-    """What a YAML file holds. Raises InputError, which begins with ``where``, for what cannot be
-    read or is no mapping (``needed`` says of what)."""
+    """The content of a YAML file. Raises InputError, which begins with ``where``, for what cannot
+    be read or is no mapping (``needed`` says of what)."""
     import yaml
 
     try:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-class Pictures:
+class PartnerPictures:
     """The different pictures of a data set, of which some views draw partners: two texts each.
     Equal sets give equal partners, in whatever order the samples come."""
 
@@ -41,7 +41,7 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Asking:
+class PromptDraw:
     """Questions of which each sample gets one, drawn by (seed, ``purpose``, sample id)."""
 
     purpose: str
@@ -56,7 +56,7 @@ class Asking:
 
 
 @dataclass(frozen=True)
-class Draw:
+class ViewDraw:
     """Which of several negative views a sample gets, by (name, weight)."""
 
     views: tuple[tuple[str, float], ...]
@@ -78,7 +78,7 @@ class View:
     name: str
     augmentation: Any
     seed: int
-    asking: Asking | None = None
+    asking: PromptDraw | None = None
 
     @property
     def _space(self) -> str:
@@ -99,10 +99,10 @@ class View:
 
     @property
     def mixes(self) -> bool:
-        """Whether it takes other pictures of the data set."""
+        """Whether the view takes other pictures of the data set."""
         return self._partners > 0
 
-    def partners(self, sample: Sample, pictures: Pictures) -> list[ImageRef]:
+    def partners(self, sample: Sample, pictures: PartnerPictures) -> list[ImageRef]:
         """The other pictures that ``image`` takes for this sample; mostly none."""
         count = self._partners
         if not count:

@@ -34,9 +34,9 @@ HARNESS_SCRIPT = Path(__file__).with_name("harness.py")
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command line. 0: done; 2: bad input; 1: lmms-eval cannot be installed, or stopped."""
-    given = _parser().parse_args(words)
+    options = _parser().parse_args(words)
     try:
-        second_opinion(given)
+        second_opinion(options)
     except (InputError, StageError) as error:
         print(f"seva_exp: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
@@ -70,23 +70,25 @@ def _count(text: str) -> int:
     return number
 
 
-def second_opinion(given: argparse.Namespace) -> None:
+def second_opinion(options: argparse.Namespace) -> None:
     """Look at everything first, then install, merge, ask. Raises InputError and StageError."""
     settle()
-    run = read_trained(given.run)
-    include = existing_folder("--include-path", given.include_path) if given.include_path else None
-    tasks = [name.strip() for name in given.tasks.split(",") if name.strip()]
+    run = read_trained(options.run)
+    include = (
+        existing_folder("--include-path", options.include_path) if options.include_path else None
+    )
+    tasks = [name.strip() for name in options.tasks.split(",") if name.strip()]
     check_tasks(tasks, include)
-    machine = _machine(given.device, given.dtype)
+    machine = _machine(options.device, options.dtype)
     environment = Environment(
-        given.env or run.store.root / "environments" / f"lmms-eval-{HARNESS}", given.python
+        options.env or run.store.root / "environments" / f"lmms-eval-{HARNESS}", options.python
     )
     environment.check()
     run.model().prepare()
     if not environment.ready:
         say(f"installing lmms-eval {HARNESS} into {environment.folder} (once; about 2.5 GB) ...")
         environment.install(run.folder / "lmms_eval.install.log")
-    rows = evaluate(run, machine, environment, tasks, include, given.limit)
+    rows = evaluate(run, machine, environment, tasks, include, options.limit)
     show(run, rows)
 
 
@@ -167,7 +169,7 @@ def ask(environment: Environment, job: Json, log: Path) -> Json:
 
 
 def show(run: FinishedRun, rows: Sequence[HarnessScore]) -> None:
-    """Ours and theirs, in tables of their own."""
+    """Print this package's scores and the harness's, a table each."""
     scores = [score for score in run.report.scores if score.model in (BASE, ALIGNED)]
     if scores:
         say(f"\nthe run's own numbers\n\n{score_table(scores, run.report.final_deltas)}")

@@ -72,7 +72,7 @@ class Environment:
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def commands(self) -> list[list[str]]:
-        """What makes it, in order."""
+        """The commands that make the environment, in order."""
         pins = [f"{name}=={number}" for name, number in wanted().items()]
         return [
             [self.base, "-m", "venv", str(self.folder)],

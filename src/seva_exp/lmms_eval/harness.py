@@ -78,13 +78,13 @@ class Checkpoint(lmms):
         messages = [{"role": "system", "content": [_text(system)]}] if system else []
         shown = [{"type": "image"} for _ in pictures]
         messages.append({"role": "user", "content": [*shown, _text(prompt)]})
-        asked = self.processor.apply_chat_template(messages, add_generation_prompt=True)
+        text = self.processor.apply_chat_template(messages, add_generation_prompt=True)
         bos = self.processor.tokenizer.bos_token
         inputs = self.processor(
-            text=[asked],
+            text=[text],
             images=pictures or None,
             return_tensors="pt",
-            add_special_tokens=not (bos and asked.startswith(bos)),  # many templates write it
+            add_special_tokens=not (bos and text.startswith(bos)),  # many templates write it
         )
         return inputs.to(self.model.device, self.model.dtype)
 

@@ -35,11 +35,12 @@ def merged_checkpoint(run: FinishedRun, machine: Machine) -> tuple[Path, str]:
         return {"lost": write_merged(run.model(), adapter, dtype, folder)}
 
     made, _ = run.store.make(describe, STAGE, key, work)
-    return run.store.path(STAGE, key), told(made.summary["lost"], dtype)
+    return run.store.path(STAGE, key), rounding_warning(made.summary["lost"], dtype)
 
 
-def told(lost: float, dtype: str) -> str:
-    """That a merged checkpoint is not what was trained, if so."""
+def rounding_warning(lost: float, dtype: str) -> str:
+    """A warning where the merged checkpoint's rounding loses much of the adapter's change, else
+    ""."""
     if lost <= LOST or dtype == "float32":
         return ""
     return (

@@ -38,7 +38,7 @@ class HarnessScore:
     protocol: str = PROTOCOL
 
 
-def read_results(found: Json, **given: Any) -> list[HarnessScore]:
+def read_results(found: Json, **fields: Any) -> list[HarnessScore]:
     """Rows of a results file. What is no number (an alias, a table for upload) is left out."""
     rows = []
     for task, values in found["results"].items():
@@ -54,7 +54,7 @@ def read_results(found: Json, **given: Any) -> list[HarnessScore]:
             rows.append(
                 HarnessScore(
                     task=task, metric=metric, filter=filter_, value=float(value), stderr=error,
-                    n=n, better=better, **given,
+                    n=n, better=better, **fields,
                 )
             )  # fmt: skip
     return rows
@@ -73,7 +73,7 @@ def keep(folder: Path, rows: Sequence[HarnessScore]) -> None:
 
 
 def rows_of(folder: Path) -> list[HarnessScore]:
-    """What ``keep`` has written."""
+    """The rows that ``keep`` has written."""
     content = json.loads((folder / FILE).read_text(encoding="utf-8"))
     return [from_json(HarnessScore, row) for row in content["scores"]]
 

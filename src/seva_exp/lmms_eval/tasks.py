@@ -32,11 +32,11 @@ def check_tasks(tasks: Sequence[str], include: Path | None) -> None:
             hint = f" Did you mean '{match}'?" if match else ""
             raise InputError(
                 f"--tasks {task}: no such task.{hint} lmms-eval's {len(packaged)} are in "
-                f"{PACKAGED}; " + _told(include, own)
+                f"{PACKAGED}; " + _own_tasks_hint(include, own)
             )
 
 
-def _told(include: Path | None, own: set[str]) -> str:
+def _own_tasks_hint(include: Path | None, own: set[str]) -> str:
     if include is None:
         return "one of your own is found with --include-path."
     return f"--include-path {include} has: {', '.join(sorted(own)) or 'none'}."

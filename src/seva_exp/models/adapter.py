@@ -30,14 +30,14 @@ DOWN, UP = ".lora_A.weight", ".lora_B.weight"
 
 @dataclass(frozen=True)
 class Fitted:
-    """What became of an adapter's layers: how many are ``merged`` and ``beside``, and the largest
-    share of a layer's change that merging loses (or would lose)."""
+    """The outcome of merging an adapter: how many layers are ``merged`` and ``beside``, and the
+    largest share of a layer's change that merging loses (or would lose)."""
 
     merged: int
     beside: int
     lost: float
 
-    def told(self, dtype: torch.dtype) -> str:
+    def rounding_note(self, dtype: torch.dtype) -> str:
         """For a person, where not all are merged."""
         kind = str(dtype).removeprefix("torch.")
         return (

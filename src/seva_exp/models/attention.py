@@ -18,7 +18,7 @@ start again for several packed sequences: answers would not see their prompt."""
 
 
 def attention_of(vlm: VisionLanguageModel) -> Attention:
-    """What is special about this model."""
+    """How this model's attention differs from a causal one."""
     return family_of(vlm.model.config).attention
 
 

@@ -17,9 +17,9 @@ from seva_exp.models.pixels import ByShape, PixelLayout
 
 @dataclass(frozen=True)
 class Attention:
-    """What differs from a causal model. ``sees_both_ways``: the tokens of a prompt that see each
-    other in both directions. ``window_over_blocks``: whether a sliding window cuts those too.
-    ``answer_type``: token_type_ids of an answer."""
+    """A family's attention, where it differs from a causal model's. ``sees_both_ways``: the tokens
+    of a prompt that see each other in both directions. ``window_over_blocks``: whether a sliding
+    window cuts those too. ``answer_type``: token_type_ids of an answer."""
 
     sees_both_ways: Literal["none", "images", "all"] = "none"
     window_over_blocks: bool = False
@@ -40,7 +40,7 @@ class Attention:
 
 
 @dataclass(frozen=True)
-class Vision:
+class VisionModules:
     """What a picture goes through, as names of modules. The defaults are all usual names, for a
     family of which nothing is known."""
 
@@ -66,7 +66,7 @@ class Family:
     proven: tuple[str, ...] = ()
     """``model_type`` of the text models with which our own attention is exact, in training (packed
     sequences, tests/training/test_shared_families.py) and in generation (the continuous-batching
-    engine, tests/generation/test_engine_families.py). Attention must be the only thing that mixes
+    engine, tests/decoding/test_engine_families.py). Attention must be the only thing that mixes
     tokens: a linear attention's state would leak from one answer into the next. None: transformers'
     own ways are taken."""
     needs_template = True
@@ -75,7 +75,7 @@ class Family:
     """Where the image values lie in the processor's output."""
     attention = Attention()
     """Who sees whom."""
-    vision = Vision()
+    vision = VisionModules()
     """Tower and projector."""
 
     def settle(self, processor: Any, config: Any) -> None:
@@ -89,7 +89,7 @@ class Family:
             "only Qwen-VL takes a bound. Take model.max_pixels=null."
         )
 
-    def asked(self, processor: Any, system: str | None, prompt: str) -> str:
+    def chat_text(self, processor: Any, system: str | None, prompt: str) -> str:
         """The text that the processor takes with one picture: the prompt in the chat template."""
         messages: list[dict[str, Any]] = []
         if system:
@@ -97,18 +97,18 @@ class Family:
         messages.append({"role": "user", "content": [{"type": "image"}, _text(prompt)]})
         return processor.apply_chat_template(messages, add_generation_prompt=True)
 
-    def written(self, processor: Any, asked: str) -> str:
-        """``asked`` as the processor rewrites it before it is tokenised, with one image token
+    def written(self, processor: Any, text: str) -> str:
+        """``text`` as the processor rewrites it before it is tokenised, with one image token
         instead of the run of them that stands for the picture."""
-        return asked
+        return text
 
     def image_token(self, processor: Any) -> str:
         """The token whose embeddings become the picture's features."""
         return getattr(processor, "image_token", None) or processor.tokenizer.image_token
 
     def end_token(self, processor: Any) -> str | None:
-        """What ends an answer, where it is not what the checkpoint's generation config and its
-        tokenizer agree on."""
+        """The token that ends an answer, where it is not the one that the checkpoint's generation
+        config and its tokenizer agree on."""
         return None
 
     def positions(self, model: Any, encoded: Encoded) -> torch.Tensor:

@@ -142,13 +142,13 @@ class Footprint:
 
 def footprint_of(model: HubModel | TinyModel) -> tuple[Footprint | None, str]:
     """A model's sizes, and where they are from, or why they are not known."""
-    config, said = _config(model)
+    config, source = _config(model)
     if config is None:
-        return None, said
+        return None, source
     try:
-        return _read(model, config), said
+        return _read(model, config), source
     except (KeyError, TypeError, ValueError) as error:
-        return None, f"its config.json ({said}) has no {error}, which an estimate needs"
+        return None, f"its config.json ({source}) has no {error}, which an estimate needs"
 
 
 def _config(model: HubModel | TinyModel) -> tuple[Json | None, str]:

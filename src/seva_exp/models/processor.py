@@ -44,10 +44,10 @@ def _check_system_prompt(family: Family, processor: Any, system: str) -> None:
     from jinja2 import TemplateError
 
     try:
-        asked = family.asked(processor, system, "?")
+        text = family.chat_text(processor, system, "?")
     except TemplateError as error:
-        asked = str(error)
-    if system.strip() not in asked:
+        text = str(error)
+    if system.strip() not in text:
         raise InputError(
             f"model.system_prompt={system!r}: prompts of this model have no system turn. Take "
             "model.system_prompt=null."

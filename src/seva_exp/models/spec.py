@@ -77,7 +77,7 @@ class HubModel(Spec):
             ) from None
 
     def identity(self, sha256: Callable[[Path], str]) -> Json:
-        """What decides the model's answers: the id and revision, or the folder's contents."""
+        """All that decides the model's answers: the id and revision, or the folder's contents."""
         folder = Path(self.path).expanduser()
         values = self.to_json()
         for later in ("quantization", "max_pixels"):  # unset, it keeps the key it had before them
@@ -95,7 +95,7 @@ class HubModel(Spec):
         return squared(image, self.location(), self.revision) if self.pad_to_square else image
 
     def location(self) -> str:
-        """What ``from_pretrained`` takes."""
+        """The argument of ``from_pretrained``."""
         folder = Path(self.path).expanduser()
         return str(folder) if folder.is_dir() else self.path
 

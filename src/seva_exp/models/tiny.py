@@ -53,9 +53,9 @@ def _corpus(n: int = 1000) -> Iterator[str]:
     for _ in range(n):
         sample = scene.sample_scene(rng, scene.UNBIASED)
         parts = ["USER: ASSISTANT:", language.describe(sample), rng.choice(prompts), words]
-        asked = [ask(sample, rng) for ask in questions.QUESTIONS.values()]
-        asked.append(questions.existence(sample, rng, rng.random() < 0.5))
-        parts += [f"{qa.question} {qa.answer}" for qa in asked if qa is not None]
+        pairs = [ask(sample, rng) for ask in questions.QUESTIONS.values()]
+        pairs.append(questions.existence(sample, rng, rng.random() < 0.5))
+        parts += [f"{qa.question} {qa.answer}" for qa in pairs if qa is not None]
         parts.append("Image description:")
         yield " " + " ".join(parts)
 

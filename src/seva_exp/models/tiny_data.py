@@ -195,8 +195,8 @@ def training_turns(scene: Scene, rng: random.Random) -> list[Turn]:
     """What the joint stage asks about one image: 4 to 20 questions with their answers."""
     short = [_existence(scene, rng) for _ in range(4)]
     # Which side, too: in a position, left or right comes second and is learned late.
-    asked = [*QUESTIONS.values(), QUESTIONS["position"], side]
-    short += [qa for ask in asked if (qa := ask(scene, rng)) is not None]
+    questions = [*QUESTIONS.values(), QUESTIONS["position"], side]
+    short += [qa for ask in questions if (qa := ask(scene, rng)) is not None]
     short = list(dict.fromkeys(short))
     found = [_shifted(qa, rng) for qa in _descriptions(scene, rng) + short]
     return found + (_described(scene, short, rng) if rng.random() < DESCRIBED else [])
@@ -288,7 +288,7 @@ class Packer:
         """Packs `turns[i]` behind the picture of `scenes[i]`; L is a multiple of 8."""
         import torch
 
-        rows = [self._row(asked) for asked in turns]
+        rows = [self._row(turn) for turn in turns]
         length = -(-max(map(len, rows)) // 8) * 8
         filler = Cell(self._tokenizer.pad_token_id, -1, -1, 0)
         columns = [zip(*(row + [filler] * (length - len(row))), strict=True) for row in rows]

@@ -44,7 +44,7 @@ ENVIRONMENT = {
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrainingPhase:
     """One training stage; the learning rate warms up, then falls to 3 % along a cosine."""
 
     name: str
@@ -61,14 +61,14 @@ class Stage:
         return self.peak_lr * min(1.0, step / self.warmup) * (0.03 + 0.97 * decay)
 
 
-VISION = Stage("vision", steps=1200, batch=64, peak_lr=2e-3, warmup=100)
-JOINT = Stage("joint", steps=550, batch=32, peak_lr=2.5e-3, warmup=40)
+VISION = TrainingPhase("vision", steps=1200, batch=64, peak_lr=2e-3, warmup=100)
+JOINT = TrainingPhase("joint", steps=550, batch=32, peak_lr=2.5e-3, warmup=40)
 
 
 class Progress:
     """Prints step, mean loss, rate and time left, every `every` steps."""
 
-    def __init__(self, stage: Stage, every: int = 50) -> None:
+    def __init__(self, stage: TrainingPhase, every: int = 50) -> None:
         self._stage, self._every = stage, every
         self._sum, self._start = 0.0, time.monotonic()
 
@@ -100,7 +100,7 @@ def fixed_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _optimizer(modules: list[nn.Module], stage: Stage) -> Optimizer:
+def _optimizer(modules: list[nn.Module], stage: TrainingPhase) -> Optimizer:
     """AdamW, with weight decay on matrices only."""
     import torch
 
@@ -184,7 +184,7 @@ def _patch_loss(heads: nn.ModuleDict, features: Tensor, labels: dict[str, Tensor
 
 
 def train_vision(
-    model: LlavaForConditionalGeneration, processor: LlavaProcessor, stage: Stage, seed: int
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, stage: TrainingPhase, seed: int
 ) -> None:
     """Trains tower and projector to tell what each patch shows, with heads that are dropped.
 
@@ -229,7 +229,7 @@ def joint_loss(model: LlavaForConditionalGeneration, batch: tiny_data.PackedBatc
 
 
 def train_joint(
-    model: LlavaForConditionalGeneration, processor: LlavaProcessor, stage: Stage, seed: int
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, stage: TrainingPhase, seed: int
 ) -> None:
     """Trains projector and language model on the biased world; the tower stays, as in LLaVA."""
     import torch
@@ -245,7 +245,9 @@ def train_joint(
     model.requires_grad_(True)
 
 
-def train(out: Path, seed: int = 0, vision: Stage = VISION, joint: Stage = JOINT) -> None:
+def train(
+    out: Path, seed: int = 0, vision: TrainingPhase = VISION, joint: TrainingPhase = JOINT
+) -> None:
     """Trains a model from nothing and writes weights (bf16), configs, processor and tokenizer."""
     import torch
 

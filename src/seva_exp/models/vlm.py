@@ -80,13 +80,13 @@ class Vlm:
         ids = self.model.generation_config.eos_token_id
         return frozenset(ids if isinstance(ids, list) else [ids])
 
-    def _asked(self, prompt: str) -> str:
+    def _chat_text(self, prompt: str) -> str:
         """The prompt as the processor takes it, one image before the text."""
-        return self._family.asked(self.processor, self.spec.system_prompt, prompt)
+        return self._family.chat_text(self.processor, self.spec.system_prompt, prompt)
 
     def chat(self, prompt: str) -> str:
         """The prompt in the model's own words, as it is tokenised, one image token in it."""
-        return self._family.written(self.processor, self._asked(prompt))
+        return self._family.written(self.processor, self._chat_text(prompt))
 
     def _text_options(self, text: str) -> dict[str, bool]:
         """Many templates write the begin-of-sequence token themselves: never add it twice."""
@@ -95,7 +95,7 @@ class Vlm:
 
     def encode_image(self, image: Image) -> EncodedImage:
         """Run the processor on one picture; learn which ids stand for it in a prompt."""
-        text = self._asked("?")
+        text = self._chat_text("?")
         square = self.spec.pad_to_square
         picture = padded(image, self.processor.image_processor.image_mean) if square else image
         out = self.processor(
@@ -138,10 +138,10 @@ class Vlm:
         """A text as the model would have generated it in answer to ``prompt``: its ids, end of
         sequence included. Tokenised behind the prompt, since a word's first token may hold the
         blank before it."""
-        asked = self.chat(prompt)
-        before = self._tokenize(asked)
-        answer = text if asked[-1:].isspace() or not text else f" {text}"
-        ids = self._tokenize(asked + answer)
+        prompt_text = self.chat(prompt)
+        before = self._tokenize(prompt_text)
+        answer = text if prompt_text[-1:].isspace() or not text else f" {text}"
+        ids = self._tokenize(prompt_text + answer)
         if ids[: len(before)] != before:
             raise StageError(f"{text!r} cannot be tokenised apart from its prompt {prompt!r}.")
         ids = ids[len(before) :]
@@ -244,7 +244,7 @@ def load(
     if adapter is not None:
         fitted = fit(model, adapter)
         if fitted.beside:
-            warn(fitted.told(dtype))
+            warn(fitted.rounding_note(dtype))
     return Vlm(model, processor, spec)
 
 

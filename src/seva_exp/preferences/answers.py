@@ -23,7 +23,7 @@ from seva_exp.core.records import CLEAN, Answer, Sample, from_json
 from seva_exp.core.spec import Json
 from seva_exp.decoding.engines import engine_of
 from seva_exp.decoding.spec import Generation
-from seva_exp.inputs.views import Pictures, View
+from seva_exp.inputs.views import PartnerPictures, View
 from seva_exp.preferences.shards import Shard, Shards
 
 PREVIEW_SIDE = 336
@@ -44,9 +44,9 @@ class Asker:
     placement: Placement
 
     @cached_property
-    def pictures(self) -> Pictures:
+    def pictures(self) -> PartnerPictures:
         """Of which partners are drawn; empty where the view takes none."""
-        return Pictures(self.everyone() if self.view.mixes else ())
+        return PartnerPictures(self.everyone() if self.view.mixes else ())
 
     @cached_property
     def engine(self) -> AnswerEngine:
@@ -54,7 +54,7 @@ class Asker:
         return engine_of(self.generation, self.source, self.load_model, self.placement, self.view)
 
     def request(self, sample: Sample) -> Request:
-        """What the engine is asked."""
+        """The engine's request for a sample."""
         view = self.view
         # What a view makes of a picture may differ from sample to sample.
         key = sample.id if view.changes_pictures else sample.image.sha256
@@ -100,14 +100,14 @@ def _answer_claim(
 
 def _answered(requests: Sequence[Request], asker: Asker) -> Iterator[list[Answer]]:
     if requests:
-        asked = {request.id: request.prompt for request in requests}
+        prompts = {request.id: request.prompt for request in requests}
         for replies in asker.engine.run(requests):
-            yield [_answer(asker.view, asked[reply.id], reply) for reply in replies]
+            yield [_answer(asker.view, prompts[reply.id], reply) for reply in replies]
 
 
-def _answer(view: View, asked: str, reply: Reply) -> Answer:
-    said = (reply.text, reply.tokens, reply.stop, reply.logprobs)
-    return Answer(reply.id, view.name, asked, *said)
+def _answer(view: View, prompt: str, reply: Reply) -> Answer:
+    fields = (reply.text, reply.tokens, reply.stop, reply.logprobs)
+    return Answer(reply.id, view.name, prompt, *fields)
 
 
 def summarize(answers: Path, new_tokens: int, seconds: float) -> Json:

@@ -57,7 +57,7 @@ class Filter(Spec):
 
     @abstractmethod
     def rule_for(self, candidates: Candidates, seed: int) -> PairRule:
-        """What judges each of ``candidates``: those that the filters before left. A filter that
+        """The pair rule for ``candidates``, which the filters before have left. A filter that
         must have seen all of them before it can judge reads them here, and keeps few."""
 
 

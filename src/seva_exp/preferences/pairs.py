@@ -16,7 +16,7 @@ from seva_exp.preferences.filters import Candidate, Filter, PairRule, Removal
 
 
 @dataclass(frozen=True)
-class Group:
+class Candidates:
     """A sample and its candidates, in the order of the views."""
 
     sample: Sample
@@ -24,8 +24,8 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Made:
-    """What became of a sample, and why each view's answer that makes no pair makes none."""
+class PairingResult:
+    """A sample's pair or drop, and why each view's answer that makes no pair makes none."""
 
     result: Pair | Drop
     removed: dict[str, Removal]
@@ -33,21 +33,21 @@ class Made:
 
 def grouped(
     samples: Iterable[Sample], clean: Iterable[Answer], negatives: Mapping[str, Iterable[Answer]]
-) -> Iterator[Group]:
+) -> Iterator[Candidates]:
     """Answers beside their samples; all stand in the samples' order. A view may have answered some
     of the samples only; each sample needs one negative answer at least. The views are called as in
     this run, whatever they were called when the answers were made."""
-    chosen, rejected = _Answers(clean), {v: _Answers(said) for v, said in negatives.items()}
+    chosen, rejected = _Answers(clean), {v: _Answers(rows) for v, rows in negatives.items()}
     for sample in samples:
         best = chosen.to(sample)
         assert best, f"the clean view did not answer sample {sample.id} in its turn"
         found = [
             Candidate(sample.id, view, best, answer)
-            for view, said in rejected.items()
-            if (answer := said.to(sample))
+            for view, rows in rejected.items()
+            if (answer := rows.to(sample))
         ]
         assert found, f"no negative view answered sample {sample.id} in its turn"
-        yield Group(sample, tuple(found))
+        yield Candidates(sample, tuple(found))
     assert not any(left.next for left in (chosen, *rejected.values())), "answers to no sample"
 
 
@@ -68,11 +68,11 @@ class _Answers:
 
 
 def make_pairs(
-    groups: Callable[[], Iterator[Group]],
+    groups: Callable[[], Iterator[Candidates]],
     filters: Sequence[Filter],
     seed: int,
     newlines: Newlines = "keep",
-) -> Iterator[Made]:
+) -> Iterator[PairingResult]:
     """One pair per sample of which the filters leave at least one negative answer, else a drop.
     ``groups`` reads them anew at each call: once here, and once for each filter that must have seen
     all before it judges."""
@@ -85,10 +85,12 @@ def make_pairs(
         }
         kept = [one for one in group.candidates if one.view not in removed]
         result = _pair(group.sample, kept, newlines) if kept else _drop(group.sample, removed)
-        yield Made(result, removed)
+        yield PairingResult(result, removed)
 
 
-def _left(groups: Callable[[], Iterator[Group]], judges: Sequence[PairRule]) -> Iterator[Candidate]:
+def _left(
+    groups: Callable[[], Iterator[Candidates]], judges: Sequence[PairRule]
+) -> Iterator[Candidate]:
     """The candidates that the judges leave."""
     every = (one for group in groups() for one in group.candidates)
     return (one for one in every if _removal(one, judges) is None)
@@ -109,7 +111,7 @@ class Tally:
         self._kept_by_view = dict.fromkeys(views, 0)
         self._removed_by_view = {view: Counter[str]() for view in self._kept_by_view}
 
-    def add(self, made: Made) -> None:
+    def add(self, made: PairingResult) -> None:
         """Count one sample."""
         if isinstance(made.result, Drop):
             self._dropped[made.result.reason] += 1
@@ -161,5 +163,5 @@ def _drop(sample: Sample, removals: Mapping[str, Removal]) -> Drop:
     first, *rest = removals.values()
     if all(removal == first for removal in rest):
         return Drop(sample.id, first.reason, first.detail)
-    told = (f"{view}: {removal.reason} ({removal.detail})" for view, removal in removals.items())
-    return Drop(sample.id, first.reason, "; ".join(told))
+    reasons = (f"{view}: {removal.reason} ({removal.detail})" for view, removal in removals.items())
+    return Drop(sample.id, first.reason, "; ".join(reasons))

@@ -29,13 +29,13 @@ BEFORE, CLAIMS, INDEX, LOCK = "before.jsonl", "claims.jsonl", "index.jsonl", "cl
 
 @dataclass(frozen=True)
 class Shard:
-    """``samples`` lines of the file of samples from byte ``offset`` on; ``asked`` of them are
+    """``samples`` lines of the file of samples from byte ``offset`` on; ``questions`` of them are
     answered in this view."""
 
     number: int
     offset: int
     samples: int
-    asked: int
+    questions: int
 
 
 def cut(file: Path, asks: Callable[[Sample], bool]) -> Iterator[Shard]:
@@ -43,19 +43,19 @@ def cut(file: Path, asks: Callable[[Sample], bool]) -> Iterator[Shard]:
     up to twice the usual size."""
     with file.open("rb") as lines:
         size = min(LARGEST, max(SMALLEST, sum(1 for _ in lines) // MANY))
-    number = start = end = samples = asked = 0
+    number = start = end = samples = to_answer = 0
     picture = ""
     with file.open("rb") as lines:
         for line in lines:
             sample = _sample(line)
             other = sample.image.sha256 != picture
             if samples >= 2 * size or (samples >= size and other):
-                yield Shard(number, start, samples, asked)
-                number, start, samples, asked = number + 1, end, 0, 0
-            samples, asked, end = samples + 1, asked + asks(sample), end + len(line)
+                yield Shard(number, start, samples, to_answer)
+                number, start, samples, to_answer = number + 1, end, 0, 0
+            samples, to_answer, end = samples + 1, to_answer + asks(sample), end + len(line)
             picture = sample.image.sha256
     if samples:
-        yield Shard(number, start, samples, asked)
+        yield Shard(number, start, samples, to_answer)
 
 
 class Shards:
@@ -109,7 +109,7 @@ class Shards:
         return [sample for sample in samples if self._asks(sample)]
 
     def samples(self) -> Iterator[Sample]:
-        """All that are asked."""
+        """All samples that are answered in this view."""
         for shard in self.all:
             yield from self.read(shard)
 
@@ -135,8 +135,8 @@ class Shards:
                 with self._path(shard).open("rb") as part:
                     shutil.copyfileobj(part, file)
 
-    def told(self, rank: int) -> str:
-        """What a process was working on, for a person."""
+    def work_of(self, rank: int) -> str:
+        """The samples that a process was working on, for an error's message."""
         numbers = [taken for owner, taken in self._claims() if owner == rank]
         if not numbers:
             return "on no sample yet"
@@ -156,10 +156,10 @@ def _portion(shards: Sequence[Shard], ranks: int) -> list[Shard]:
     would get."""
     most = LARGEST
     if ranks > 1:
-        most = min(LARGEST, sum(shard.asked for shard in shards) // (2 * ranks))
+        most = min(LARGEST, sum(shard.questions for shard in shards) // (2 * ranks))
     taken: list[Shard] = []
     for shard in shards:
-        if taken and sum(one.asked for one in taken) + shard.asked > most:
+        if taken and sum(one.questions for one in taken) + shard.questions > most:
             break
         taken.append(shard)
     return taken

@@ -36,7 +36,7 @@ class AnswerChange:
 
 @dataclass(frozen=True)
 class AnswerChanges:
-    """What changed between two models' answers to the same questions. ``broken`` and ``fixed`` hold
+    """The changes between two models' answers to the same questions. ``broken`` and ``fixed`` hold
     some of the ``broken_total`` and ``fixed_total`` that scored worse and better, in the questions'
     order; of the ``same_total`` whose score is the same, ``reworded_total`` read otherwise.
     ``unjudged_total`` were scored of one model only, or of none."""
@@ -51,8 +51,9 @@ class AnswerChanges:
 
 
 def quality(prediction: Prediction) -> float | None:
-    """What "better" goes by: the score; of a description (CHAIR), how few mentions are made up,
-    since its score only tells whether there is any. None: not judged."""
+    """The number by which one answer is better than another: the score; of a description (CHAIR),
+    how few mentions are made up, since its score only tells whether there is any. None: not
+    judged."""
     if "wrong" in prediction.counts:
         return -prediction.counts["wrong"]
     return prediction.score
@@ -135,7 +136,7 @@ def thumbnail(load: Callable[[], Image]) -> Json | None:
 
 
 def cards(shown: Sequence[AnswerChange], pictures: dict[str, Json | None]) -> list[Json]:
-    """What the page shows of each change."""
+    """The page's card of each change."""
     return [
         {
             "id": change.before.sample_id,

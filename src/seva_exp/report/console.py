@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from seva_exp.core.records import ALIGNED, BASE, CLEAN, Delta, Report, Score, StageResult
 from seva_exp.core.spec import Json
 from seva_exp.report.significance import arrow, label, verdict
-from seva_exp.runs.events import Example, Listener, Outcome, Plan, PlannedStage
+from seva_exp.runs.events import Listener, Outcome, PairExample, Plan, PlannedStage
 
 EXAMPLES = 3
 DETAILS = {"longest_rows"}
@@ -148,7 +148,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
 
 
 def pair_line(report: Report, label: str = "pairs") -> str:
-    """How many pairs were kept, and why others were dropped."""
+    """The number of pairs kept, and the reasons of drops."""
     pairs = report.pairs
     assert pairs is not None
     share = 100 * pairs.kept / max(1, pairs.sampled)
@@ -156,7 +156,7 @@ def pair_line(report: Report, label: str = "pairs") -> str:
     return f"{label}: {pairs.kept} of {pairs.sampled} kept ({share:.0f} %); dropped: {why}"
 
 
-def example_text(example: Example) -> str:
+def example_text(example: PairExample) -> str:
     """Question, chosen and rejected side by side where the terminal is wide enough."""
     pair = example.pair
     width = max(40, min(shutil.get_terminal_size((100, 24)).columns, 140))

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from seva_exp.core.spec import Json
 from seva_exp.inputs.images import UnusableImage, open_image
-from seva_exp.runs.events import Example
+from seva_exp.runs.events import PairExample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +26,7 @@ SMALL = 112
 """Pictures up to this side keep their pixels: lossless, and enlarged without smoothing."""
 
 
-def example_card(example: Example) -> Json:
+def example_card(example: PairExample) -> Json:
     """One pair: the clean answer, and per view what it showed and what was said of it."""
     pair = example.pair
     return {

@@ -71,7 +71,7 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
         comparisons=len(report.final_deltas),
         unclear=any(map(words.needed, report.final_deltas)),
         changed=bool(outcome.answered),
-        told=plan.notes,
+        plan_notes=plan.notes,
         benchmarks=benchmarks(report),
         plots=_plots(report.final_deltas),
         curves=curves(outcome.training),
@@ -104,7 +104,7 @@ def command(overrides: Sequence[str]) -> str:
 
 
 def subject(plan: Plan) -> str:
-    """What was run on what, by the config: ``seva with moco: model tiny, data shapes``."""
+    """The report's subject, by the config: ``seva with moco: model tiny, data shapes``."""
     config, augs = plan.config, plan.config.get("aug")
     method = _name(config.get("method")) or plan.name
     views = _and(list(map(str, augs))) if isinstance(augs, dict | list) and augs else ""
@@ -310,7 +310,8 @@ def pair_counts(pairs: PairCounts) -> Json:
 
 
 def left_out(samples: Json) -> Json | None:
-    """What the samples stage could not use: counts per reason, and the lines that name it."""
+    """The input that the samples stage could not use: counts per reason, and the lines that name
+    it."""
     reasons: dict[str, int] = samples.get("unusable") or {}
     if not reasons:
         return None
@@ -323,7 +324,7 @@ def left_out(samples: Json) -> Json | None:
 
 
 def notes(outcome: Outcome) -> list[tuple[str, str]]:
-    """What each stage says of itself."""
+    """Each stage's notes from its summary."""
     found = [(s.name, _notes(outcome.stage_metrics.get(s.name, {}))) for s in outcome.report.stages]
     return [(name, text) for name, text in found if text]
 

@@ -51,7 +51,7 @@ class Scale:
         return cls(low - margin, high + margin)
 
     def at(self, value: float) -> str:
-        """Where ``value`` stands, as an SVG percentage."""
+        """The place of ``value``, as an SVG percentage."""
         share = (value - self.low) / (self.high - self.low)
         return f"{100 * min(1.0, max(0.0, share)):.2f}%"
 

@@ -38,12 +38,12 @@ def verdict(delta: Delta) -> str:
 
 
 def direction(better: str) -> str:
-    """What the reader should hope for, in words."""
+    """The metric's good direction, in words."""
     return f"{better} is better" if better in ("higher", "lower") else "neither is better"
 
 
 def label(split: str, metric: str) -> str:
-    """What a row is called: ``pope popular accuracy``; what would be said twice is said once."""
+    """A row's name: ``pope popular accuracy``; what would be said twice is said once."""
     if split in ("", "all") or metric.startswith(split):
         return metric
     return f"{split.replace('_', ' ')} {metric}"

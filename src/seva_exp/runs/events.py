@@ -9,7 +9,7 @@ from pathlib import Path
 from seva_exp.core.records import Report, StageResult
 from seva_exp.core.spec import Json
 from seva_exp.stages.shown import Answered as Answered
-from seva_exp.stages.shown import Example as Example
+from seva_exp.stages.shown import PairExample as PairExample
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Outcome:
 
     plan: Plan
     report: Report
-    examples: tuple[Example, ...] = ()
+    examples: tuple[PairExample, ...] = ()
     training: tuple[Json, ...] = ()
     """Logged steps of every training stage, e.g. ``{"stage": "align", "step": 1, "loss": 0.693}``;
     the stages in the order of work."""

@@ -62,15 +62,15 @@ def vlmevalkit(run: FinishedRun, out: Path, root: Path | None) -> Iterator[Path]
 
 
 def _with_predictions(one: Evaluated, benchmark: Benchmark, root: Path | None) -> Iterator[Json]:
-    said = {row.sample_id: row.text for row in read_jsonl(one.predictions, Prediction)}
+    texts = {row.sample_id: row.text for row in read_jsonl(one.predictions, Prediction)}
     rows = list(benchmark.table_rows(root))
-    if [name for name, _ in rows] != list(said):
+    if [name for name, _ in rows] != list(texts):
         raise InputError(
             f"benchmark.{one.benchmark}: the files below {root} are not those of the run: their "
             "questions differ. Give the folder that it read (--data-root DIR)."
         )
     for name, row in rows:
-        yield row | {"prediction": said[name]}
+        yield row | {"prediction": texts[name]}
 
 
 def lmms_eval(run: FinishedRun, out: Path, root: Path | None) -> Iterator[Path]:
@@ -93,8 +93,8 @@ def lmms_eval(run: FinishedRun, out: Path, root: Path | None) -> Iterator[Path]:
         path = folder / f"{date}_results.json"
         results = _results(run, model) | {
             "n-samples": {
-                task: {"original": asked, "effective": scored}
-                for task, (asked, scored) in counts.items()
+                task: {"original": questions, "effective": scored}
+                for task, (questions, scored) in counts.items()
             },
             "config": {"model": "seva_exp", "model_args": name},
             "date": date,
@@ -186,15 +186,15 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--data-root", help="where the benchmarks' files lie, if not where the run read them"
     )
-    given = parser.parse_args(words)
+    options = parser.parse_args(words)
     try:
-        run = read_run(given.run)
-        root = data_root(given.data_root or run.data_root)
+        run = read_run(options.run)
+        root = data_root(options.data_root or run.data_root)
         try:
-            given.out.mkdir(parents=True, exist_ok=True)
+            options.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"--out={given.out}: no folder ({error.strerror}).") from error
-        for path in FORMATS[given.format](run, given.out, root):
+            raise InputError(f"--out={options.out}: no folder ({error.strerror}).") from error
+        for path in FORMATS[options.format](run, options.out, root):
             print(path)
     except InputError as error:
         print(f"seva_exp: {error}", file=sys.stderr)

@@ -81,8 +81,8 @@ class FinishedRun:
         finished does not hide the rest. A sweep's folder stands for its runs. What else lies in a
         folder of runs (its store) is passed over, so that ``runs/*`` can be given."""
         runs, left_out = [], []
-        given = [run for folder in folders for run in _runs_of_sweep(folder) or [folder]]
-        for folder in dict.fromkeys(followed(folder) for folder in given):
+        listed = [run for folder in folders for run in _runs_of_sweep(folder) or [folder]]
+        for folder in dict.fromkeys(followed(folder) for folder in listed):
             if _beside_runs(folder):
                 continue
             try:
@@ -108,7 +108,7 @@ class FinishedRun:
         return tuple(shlex.split(file.read_text(encoding="utf-8"))) if file.exists() else ()
 
     def stages(self, *kinds: str) -> list[StageResult]:
-        """Those of these kinds, in the order of work."""
+        """The stages of these kinds, in the order of work."""
         return [stage for stage in self.report.stages if stage.name.split(".")[0] in kinds]
 
     def key(self, label: str) -> str:
@@ -121,7 +121,7 @@ class FinishedRun:
 
     @property
     def store(self) -> Store:
-        """What the final model's adapter lies in, or, where nothing was trained, the first stage's
+        """The store of the final model's adapter, or, where nothing was trained, of the first
         artifact."""
         return self._store((self.trained or self.report.stages[0]).name)
 
@@ -169,7 +169,7 @@ class FinishedRun:
             raise InputError(f"{self.folder}: {why}") from None
 
     def evaluated(self) -> Iterator[Evaluated]:
-        """Who was measured on what, in the order of work."""
+        """The evaluations of models on benchmarks, in the order of work."""
         for stage in self.stages("evaluate"):
             _, model, benchmark = stage.name.split(".", 2)
             yield Evaluated(model, benchmark, self.predictions_file(model, benchmark))

@@ -27,7 +27,7 @@ Got = TypeVar("Got")
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 """Seconds before a question is asked again; doubled each time, then drawn from the upper half."""
-LONGEST_TOLD_WAIT = 600.0
+LONGEST_SERVER_WAIT = 600.0
 """Seconds to which a server's Retry-After is heeded."""
 
 
@@ -49,7 +49,7 @@ Events = SimpleQueue[Any]
 """What was got, lines for a person, the end."""
 
 
-class Asking(Generic[Question, Got]):
+class ChatClient(Generic[Question, Got]):
     """Asks ``server``. ``body`` is a question's JSON; ``read`` makes something of the response, or
     raises Refusal or PassingFault; ``name`` calls a question in an error. ``warn`` takes a line for
     a person."""
@@ -66,7 +66,7 @@ class Asking(Generic[Question, Got]):
         self._body, self._read, self._name = body, read, name
         self._warn = warn
         self._jitter = random.Random()  # decides when a question is asked, never its answer
-        self._told = False
+        self._warned = False
 
     def run(self, requests: Sequence[Question]) -> Iterator[list[Got]]:
         """Yield replies as they come. Where a question is refused, or has no answer after all
@@ -149,10 +149,10 @@ class Asking(Generic[Question, Got]):
                 raise self._failure(request, why) from None
             except PassingFault as fault:
                 why, wait = str(fault), self._wait(attempt, fault.wait)
-            if not self._told and retries:
-                self._told = True
-                said = without_key(self._server, why)
-                line = f"{self._server.url}: {said}; asked again, {retries} times at most"
+            if not self._warned and retries:
+                self._warned = True
+                message = without_key(self._server, why)
+                line = f"{self._server.url}: {message}; asked again, {retries} times at most"
                 events.put(_Line(line))
         raise self._failure(request, f"no answer, asked {retries + 1} times; the last time: {why}")
 
@@ -166,10 +166,10 @@ class Asking(Generic[Question, Got]):
         except httpx2.RequestError as error:
             raise PassingFault(transport_fault(error)) from None
 
-    def _wait(self, attempt: int, told: float | None) -> float:
+    def _wait(self, attempt: int, wanted: float | None) -> float:
         """Seconds before the next try. Not all at once: a share of it is drawn."""
-        if told is not None:
-            return min(told, LONGEST_TOLD_WAIT) + self._jitter.uniform(0, FIRST_WAIT)
+        if wanted is not None:
+            return min(wanted, LONGEST_SERVER_WAIT) + self._jitter.uniform(0, FIRST_WAIT)
         most = min(LONGEST_WAIT, FIRST_WAIT * 2**attempt)
         return self._jitter.uniform(most / 2, most)
 

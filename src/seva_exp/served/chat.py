@@ -20,7 +20,7 @@ STOPS = {"stop": "eos", "length": "length"}
 """finish_reason -> a reply's ``stop``."""
 PASSING = {408, 409, 429}
 """Statuses below 500 that may be another one at the next try."""
-LONGEST_SAID = 300
+LONGEST_MESSAGE = 300
 
 
 class Refusal(Exception):
@@ -36,12 +36,12 @@ class PassingFault(Exception):
 
 
 def reply_of(id: str, response: Response) -> Reply:
-    """What the server said. Raises Refusal or PassingFault where that is no answer."""
+    """The server's reply. Raises Refusal or PassingFault where that is no answer."""
     status = response.status_code
     if status in PASSING or status >= 500:
-        raise PassingFault(said(response), _retry_after(response))
+        raise PassingFault(error_text(response), _retry_after(response))
     if not response.is_success:
-        raise Refusal(said(response))
+        raise Refusal(error_text(response))
     try:
         choice = response.json()["choices"][0]
         text, reason = _text(choice["message"]["content"]), str(choice["finish_reason"])
@@ -63,7 +63,7 @@ def _text(content: Any) -> str:
 
 
 def tokens_of(response: Response) -> tuple[int, int]:
-    """How many tokens were sent and came back, by a reply that was read; 0 where it does not
+    """The numbers of tokens sent and received, by a reply that was read; 0 where it does not
     tell."""
     usage = response.json().get("usage")
     if not isinstance(usage, dict):
@@ -71,21 +71,21 @@ def tokens_of(response: Response) -> tuple[int, int]:
     return usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
 
 
-def said(response: Response) -> str:
+def error_text(response: Response) -> str:
     """The status and the server's own words, for a person."""
     try:
-        told: Any = response.json()
+        content: Any = response.json()
     except ValueError:
-        told = response.text
+        content = response.text
     for key in ("error", "message", "detail"):  # {"error": {"message": ...}}, {"detail": ...}
-        if isinstance(told, dict) and told.get(key):
-            told = told[key]
-    return f"HTTP {response.status_code}: {_shortened(told)}"
+        if isinstance(content, dict) and content.get(key):
+            content = content[key]
+    return f"HTTP {response.status_code}: {_shortened(content)}"
 
 
 def _shortened(value: object) -> str:
     text = " ".join((value if isinstance(value, str) else json.dumps(value)).split()).rstrip(" .")
-    return text if len(text) <= LONGEST_SAID else f"{text[:LONGEST_SAID]} ..."
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]} ..."
 
 
 def _retry_after(response: Response) -> float | None:

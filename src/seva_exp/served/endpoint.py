@@ -16,7 +16,7 @@ CONNECT_SECONDS, LISTING_SECONDS, CHECK_SECONDS = 10.0, 20.0, 60.0
 
 
 def client_options(server: Server) -> dict[str, Any]:
-    """What an ``httpx2`` client of this server takes: address, key, time limit."""
+    """The arguments of an ``httpx2`` client of this server: address, key, time limit."""
     key = server.api_key()
     return {
         "base_url": f"{(server.url or '').rstrip('/')}/",

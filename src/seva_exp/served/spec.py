@@ -34,8 +34,9 @@ class ServedModel(Spec):
             f"({server.field}.url=http://127.0.0.1:8000/v1)."
         ]
 
-    def asked_later(self) -> list[str]:
-        """What is asked from the server when work starts, for a plan that asks none."""
+    def unresolved(self) -> list[str]:
+        """The fields that the server will be asked for when work starts, for a plan that asks
+        none."""
         if self.served_name:
             return []
         field = f"{self.group}.{self.name_field}"

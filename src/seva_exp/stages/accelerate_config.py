@@ -40,25 +40,25 @@ def launch_environment(machine: Machine) -> dict[str, str]:
     """
     if machine.accelerate is None:
         return {}
-    said = f"machine.accelerate={machine.accelerate}"
+    field = f"machine.accelerate={machine.accelerate}"
     file = config_file(machine.accelerate)
     if machine.processes == 1:
-        raise InputError(f"{said}: it is for several processes. Set machine.processes=N too.")
+        raise InputError(f"{field}: it is for several processes. Set machine.processes=N too.")
     device = resolve_device(machine)
     if device.type != "cuda":
         raise InputError(
-            f"{said}: on machine.device={device} accelerate would leave it aside without a word. "
+            f"{field}: on machine.device={device} accelerate would leave it aside without a word. "
             "Take GPUs, or machine.accelerate=null."
         )
     try:
         args, defaults = _read(file, machine)
-        environment = _environment(said, args, defaults, str(resolve_dtype(machine, device)))
-        _check_fsdp(said, args, environment)
+        environment = _environment(field, args, defaults, str(resolve_dtype(machine, device)))
+        _check_fsdp(field, args, environment)
     except InputError:
         raise
     except Exception as error:  # whatever accelerate and YAML say of a file
         why = " ".join(str(error).split())[:400]
-        raise InputError(f"{said}: accelerate cannot read it: {why}") from error
+        raise InputError(f"{field}: accelerate cannot read it: {why}") from error
     return environment
 
 
@@ -73,20 +73,20 @@ def _read(file: Path, machine: Machine) -> tuple[Any, Any]:
     return args, defaults
 
 
-def _environment(said: str, args: Any, defaults: Any, dtype: str) -> dict[str, str]:
+def _environment(field: str, args: Any, defaults: Any, dtype: str) -> dict[str, str]:
     """What accelerate's launcher adds to the environment, where it is a launch that we can do."""
     from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
     if not (args.use_deepspeed or args.use_fsdp or args.multi_gpu):
         raise InputError(
-            f"{said}: its distributed_type is none that trains here. Take FSDP, DEEPSPEED or "
+            f"{field}: its distributed_type is none that trains here. Take FSDP, DEEPSPEED or "
             "MULTI_GPU."
         )
     if defaults.num_machines > 1:
-        raise InputError(f"{said}: num_machines={defaults.num_machines}, and we train on one.")
+        raise InputError(f"{field}: num_machines={defaults.num_machines}, and we train on one.")
     args.num_machines = 1
     if args.use_deepspeed:
-        _check_deepspeed(said, args)
+        _check_deepspeed(field, args)
         args.mixed_precision = PRECISION[dtype]
         args.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
         found = prepare_deepspeed_cmd_env(args)[1]
@@ -95,29 +95,29 @@ def _environment(said: str, args: Any, defaults: Any, dtype: str) -> dict[str, s
     return {k: v for k, v in found.items() if os.environ.get(k) != v and k not in OURS}
 
 
-def _check_deepspeed(said: str, args: Any) -> None:
+def _check_deepspeed(field: str, args: Any) -> None:
     if find_spec("deepspeed") is None:
-        raise InputError(f"{said}: DeepSpeed is not installed. pip install deepspeed.")
+        raise InputError(f"{field}: DeepSpeed is not installed. pip install deepspeed.")
     if args.deepspeed_config_file:
         raise InputError(
-            f"{said}: deepspeed_config_file is not read. Write its settings into deepspeed_config."
+            f"{field}: deepspeed_config_file is not read. Write its settings into deepspeed_config."
         )
 
 
-def _check_fsdp(said: str, args: Any, environment: dict[str, str]) -> None:
+def _check_fsdp(field: str, args: Any, environment: dict[str, str]) -> None:
     """What accelerate's plugin makes of the environment must be what training was tested with."""
     from accelerate.utils import FullyShardedDataParallelPlugin, patch_environment
 
     if not args.use_fsdp:
         return
     if int(args.fsdp_version) != 2:
-        raise InputError(f"{said}: fsdp_version must be 2.")
+        raise InputError(f"{field}: fsdp_version must be 2.")
     with patch_environment(**environment):
         plugin = FullyShardedDataParallelPlugin()
     if plugin.activation_checkpointing:
         raise InputError(
-            f"{said}: fsdp_activation_checkpointing must be false. Set "
+            f"{field}: fsdp_activation_checkpointing must be false. Set "
             "machine.gradient_checkpointing=true in its place."
         )
     if plugin.ignored_modules:
-        raise InputError(f"{said}: fsdp_ignored_modules is ours to choose. Take it out.")
+        raise InputError(f"{field}: fsdp_ignored_modules is ours to choose. Take it out.")

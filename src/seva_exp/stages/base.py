@@ -24,7 +24,7 @@ from seva_exp.core.records import Delta, Score
 from seva_exp.core.spec import Json, digest
 from seva_exp.models import AnyModel
 from seva_exp.stages.artifacts import AdapterArtifact, Artifact
-from seva_exp.stages.shown import Answered, Example
+from seva_exp.stages.shown import Answered, PairExample
 
 if TYPE_CHECKING:
     from seva_exp.benchmarks.judge_answers import Estimate
@@ -40,7 +40,7 @@ CACHE_SHARE = 0.25
 
 @dataclass
 class StageContext:
-    """What stages work with: nothing here changes a result."""
+    """The context that stages work in: nothing here changes a result."""
 
     machine: Machine
     digests: FileDigests
@@ -96,8 +96,8 @@ class StageContext:
 
 def vision_cache(machine: Machine) -> int:
     """Bytes of pictures' features that training may keep."""
-    given = machine.vision_cache
-    return int(CACHE_SHARE * free_bytes()) if given is None else int(given * 2**30)
+    limit = machine.vision_cache
+    return int(CACHE_SHARE * free_bytes()) if limit is None else int(limit * 2**30)
 
 
 def free_memory() -> None:
@@ -177,7 +177,7 @@ class Stage(ABC):
         return ""
 
     def judge_estimate(self, store: Store, renewed: Collection[str] = ()) -> Estimate | None:
-        """How much a judge would be asked (a paid service, mostly) beside what ``store`` has; None
+        """The calls that a judge would get (a paid service, mostly) beside what ``store`` has; None
         where none is asked. The artifacts with keys in ``renewed`` will be replaced."""
         return None
 
@@ -190,12 +190,12 @@ class Stage(ABC):
         """The differences of its artifact in ``path``, under this run's names."""
         return []
 
-    def examples(self, path_of: Callable[[Stage], Path], most: int) -> list[Example]:
+    def examples(self, path_of: Callable[[Stage], Path], most: int) -> list[PairExample]:
         """Pairs to look at, where it makes them."""
         return []
 
     def answered(self, path_of: Callable[[Stage], Path]) -> Answered | None:
-        """Where it compares base and final model: what both said."""
+        """Base's and final model's predictions, where the stage compares them."""
         return None
 
     @abstractmethod

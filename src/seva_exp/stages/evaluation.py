@@ -17,7 +17,7 @@ from seva_exp.core.store import Store
 from seva_exp.models import AnyModel
 from seva_exp.stages.artifacts import DeltaArtifact, ScoreArtifact
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
-from seva_exp.stages.processes import Job, launch
+from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.stages.shown import Answered
 
 if TYPE_CHECKING:
@@ -74,7 +74,10 @@ class Evaluate(Stage):
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         from seva_exp.benchmarks.evaluate import conclude
 
-        job, start = Job(self.share, self.label, work, inputs, together=False), time.monotonic()
+        job, start = (
+            ProcessTask(self.share, self.label, work, inputs, together=False),
+            time.monotonic(),
+        )
         several = context.machine.processes > 1
         done = launch(job, context) if several else [job.task(work, inputs, context)]
         seconds = time.monotonic() - start
@@ -82,11 +85,11 @@ class Evaluate(Stage):
             self.benchmark, work, model=self.which, name=self.benchmark_name, root=self.root
         )
         write_jsonl(self.makes(work).scores_file, found)
-        asked = sum(one["asked"] for one in done)
-        return {**summary, "questions_per_second": round(asked / seconds, 1)}
+        questions = sum(one["asked"] for one in done)
+        return {**summary, "questions_per_second": round(questions / seconds, 1)}
 
     def share(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        """What one process does: it asks the questions on its share of the pictures."""
+        """One process's share: the questions on its share of the pictures."""
         from seva_exp.benchmarks.evaluate import ask
         from seva_exp.decoding.engine import Engine
 
@@ -103,15 +106,15 @@ class Evaluate(Stage):
                 warn=placement.warn,
             )
 
-        asked = ask(
+        questions = ask(
             self.benchmark, engine, placement, self.label, context.rank, context.ranks, self.root
         )
-        return {"asked": asked}
+        return {"asked": questions}
 
 
 @dataclass(frozen=True)
 class JudgeAnswers(Stage):
-    """What a judge makes of one evaluation's answers: ``judgements.jsonl``, and
+    """A judge's verdicts on one evaluation's answers: ``judgements.jsonl``, and
     ``predictions.jsonl`` and ``scores.jsonl`` as an evaluation's. The evaluation's key knows
     nothing of the judge: another one reads the same answers."""
 
@@ -130,17 +133,17 @@ class JudgeAnswers(Stage):
 
     @property
     def benchmark_name(self) -> str:
-        """As the evaluation has it."""
+        """The evaluation's own."""
         return self.of.benchmark_name
 
     @property
     def benchmark(self) -> AnyBenchmark:
-        """As the evaluation has it."""
+        """The evaluation's own."""
         return self.of.benchmark
 
     @property
     def root(self) -> Path | None:
-        """As the evaluation has it."""
+        """The evaluation's own."""
         return self.of.root
 
     @property
@@ -173,7 +176,7 @@ class JudgeAnswers(Stage):
         return {"judge": self.judge.identity(self.judging), "protocol": self.protocol}
 
     def bench(self, store: Path) -> Bench:
-        """Who judges what; replies are kept in ``store``."""
+        """The benchmark with its judge; replies are kept in ``store``."""
         from seva_exp.benchmarks.judge_answers import Bench
         from seva_exp.benchmarks.replies import Replies
 
@@ -251,8 +254,8 @@ class Compare(Stage):
                 if question.id in wanted:
                     yield question.id, question.load
 
-        said, says = (stage.makes(path_of(stage)).file for stage in (base, after))
-        found = Answered(base.benchmark_name, base.protocol, said, says, pictures)
+        before, now = (stage.makes(path_of(stage)).file for stage in (base, after))
+        found = Answered(base.benchmark_name, base.protocol, before, now, pictures)
         return found if self.final else None
 
     def spec(self) -> Json:

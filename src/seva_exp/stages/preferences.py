@@ -17,17 +17,17 @@ from seva_exp.core.records import CLEAN, Drop, Sample, jsonl_writer
 from seva_exp.core.spec import Json
 from seva_exp.data import NOT_DRAWN, AnyData
 from seva_exp.decoding import AnyGeneration
-from seva_exp.inputs.views import Asking, Draw, View
+from seva_exp.inputs.views import PromptDraw, View, ViewDraw
 from seva_exp.models import AnyModel
 from seva_exp.preferences import AnyFilter, Newlines
 from seva_exp.preferences.shards import Shard, Shards
 from seva_exp.stages.artifacts import AnswerArtifact, PairArtifact, SampleArtifact
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
-from seva_exp.stages.processes import Job, launch
-from seva_exp.stages.shown import Example
+from seva_exp.stages.processes import ProcessTask, launch
+from seva_exp.stages.shown import PairExample
 
 if TYPE_CHECKING:
-    from seva_exp.preferences.pairs import Group
+    from seva_exp.preferences.pairs import Candidates
 
 TOLD = 20
 """Unusable samples that are named on the console; drops.jsonl names all."""
@@ -49,7 +49,7 @@ class Samples(Stage):
     data: AnyData
     seed: int
     digests: FileDigests = field(compare=False)
-    plain: Asking | None = None
+    plain: PromptDraw | None = None
     where: str = "data"
 
     @property
@@ -71,7 +71,7 @@ class Samples(Stage):
             jsonl_writer(self.makes(work).file) as sample,
             jsonl_writer(work / "drops.jsonl") as drop,
         ):
-            for one in self._asked_plainly(made) if self.plain else made:
+            for one in self._with_plain_prompts(made) if self.plain else made:
                 if isinstance(one, Sample):
                     samples += 1
                     sample(one)
@@ -79,7 +79,7 @@ class Samples(Stage):
                 drop(one)
                 reasons[one.reason] += 1
                 if one.reason not in (NOT_DRAWN, ANOTHER_ON_IT) and len(left_out) < TOLD:
-                    left_out.append(told(one))
+                    left_out.append(describe_drop(one))
         not_drawn, again = reasons.pop(NOT_DRAWN, 0), reasons.pop(ANOTHER_ON_IT, 0)
         return {
             "samples": samples,
@@ -89,7 +89,7 @@ class Samples(Stage):
             "left_out": left_out,
         }
 
-    def _asked_plainly(self, made: Iterable[Sample | Drop]) -> Iterator[Sample | Drop]:
+    def _with_plain_prompts(self, made: Iterable[Sample | Drop]) -> Iterator[Sample | Drop]:
         """Every picture once, its question replaced."""
         assert self.plain
         kept: dict[str, str] = {}
@@ -122,15 +122,15 @@ class Answers(Stage):
     view: str
     augmentation: AnyAugmentation | None
     seed: int
-    asking: Asking | None = None
-    draw: Draw | None = None
+    asking: PromptDraw | None = None
+    draw: ViewDraw | None = None
     adapter: Trained | None = None
     suffix: str = ""
 
     @property
     def label(self) -> str:
-        asked = self.view if self.samples.where == "data" else self.samples.where
-        return f"answers.{asked}{self.suffix}"
+        named = self.view if self.samples.where == "data" else self.samples.where
+        return f"answers.{named}{self.suffix}"
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -162,9 +162,9 @@ class Answers(Stage):
 
         shards, answers = self._shards(work, inputs), self.makes(work).file
         left, start = shards.begin(), time.monotonic()
-        job = Job(partial(self.share, left), self.label, work, inputs, together=False)
+        job = ProcessTask(partial(self.share, left), self.label, work, inputs, together=False)
         if left and context.machine.processes > 1 and self.generation.in_process:
-            done = launch(job, context, shards.told)
+            done = launch(job, context, shards.work_of)
         else:
             done = [job.task(work, inputs, context)]
         seconds = time.monotonic() - start
@@ -172,7 +172,7 @@ class Answers(Stage):
         return summarize(answers, sum(one["tokens"] for one in done), seconds)
 
     def share(self, left: list[Shard], work: Path, inputs: Inputs, context: StageContext) -> Json:
-        """What one process does: it answers shards of ``left`` while there are some."""
+        """One process's share: it answers shards of ``left`` while there are some."""
         from seva_exp.preferences.answers import Asker, answer_shards, write_previews
 
         shards, samples = self._shards(work, inputs), self.samples.makes(inputs["samples"])
@@ -186,7 +186,7 @@ class Answers(Stage):
             self.generation,
             context.placement(work),
         )
-        total, todo = (sum(s.asked for s in of) for of in (shards.all, left))
+        total, todo = (sum(s.questions for s in of) for of in (shards.all, left))
         with context.progress(self.label, total, "answer") as meter:
             if context.rank == 0:
                 meter.update(total - todo)
@@ -238,7 +238,7 @@ class Pairs(Stage):
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         from seva_exp.preferences.pairs import Tally, grouped, make_pairs
 
-        def groups() -> Iterator[Group]:
+        def groups() -> Iterator[Candidates]:
             samples = self.samples.makes(inputs["samples"]).samples()
             clean = self.clean.makes(inputs["clean"]).answers()
             negatives = {
@@ -257,20 +257,20 @@ class Pairs(Stage):
                 (drop if isinstance(made.result, Drop) else pair)(made.result)
         return tally.summary()
 
-    def examples(self, path_of: Callable[[Stage], Path], most: int) -> list[Example]:
+    def examples(self, path_of: Callable[[Stage], Path], most: int) -> list[PairExample]:
         """The first pairs of which every view's picture was kept."""
         previews = {one.view: one.makes(path_of(one)).previews() for one in self.negatives}
         root = self.samples.data.image_root(path_of(self.samples))
-        found: list[Example] = []
+        found: list[PairExample] = []
         for pair in self.makes(path_of(self)).pairs():
             if len(found) == most:
                 break
             if all(pair.sample_id in previews[view] for view in pair.views):
                 shown = {view: previews[view][pair.sample_id] for view in pair.views}
-                found.append(Example(pair, root / pair.image.path, shown))
+                found.append(PairExample(pair, root / pair.image.path, shown))
         return found
 
 
-def told(drop: Drop) -> str:
+def describe_drop(drop: Drop) -> str:
     """A drop for a person: what, why, and the numbers behind it."""
     return f"{drop.sample_id}: {drop.reason}" + (f" ({drop.detail})" if drop.detail else "")

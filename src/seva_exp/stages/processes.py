@@ -40,7 +40,7 @@ POLL = 0.1
 
 
 @dataclass(frozen=True)
-class Job:
+class ProcessTask:
     """The work of one process: ``task(work, inputs, context)`` of the stage called ``label``."""
 
     task: Callable[[Path, Inputs, StageContext], Json]
@@ -52,10 +52,10 @@ class Job:
 
 
 def launch(
-    job: Job, context: StageContext, told: Callable[[int], str] = lambda rank: ""
+    job: ProcessTask, context: StageContext, working_on: Callable[[int], str] = lambda rank: ""
 ) -> list[Json]:
     """Do the job in ``machine.processes`` processes; what each returns. Raises the error of a rank
-    that stops, and StageError for one that dies, with ``told(rank)``: what it was working on."""
+    that stops, and StageError for one that dies, with what it was ``working_on``."""
     device, accelerate = check_processes(context.machine)
     context.release()
     scratch = job.work / PARTS / SCRATCH
@@ -73,19 +73,19 @@ def launch(
             hear()
             if failed := [rank for rank in ranks if rank.failed]:
                 time.sleep(POLL)  # the others say what they have to say of it
-                raise _why(job, failed, ranks, told)
+                raise _why(job, failed, ranks, working_on)
             time.sleep(POLL)
         hear()
         if failed := [rank for rank in ranks if rank.failed]:
-            raise _why(job, failed, ranks, told)
+            raise _why(job, failed, ranks, working_on)
         files = (scratch / RESULT.format(rank.number) for rank in ranks)
         return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
 def check_processes(machine: Machine) -> tuple[str, dict[str, str]]:
     """The ranks' device, and what accelerate is told. Raises InputError where it cannot be."""
-    told = launch_environment(machine)
-    return device_of_ranks(machine), told
+    accelerate = launch_environment(machine)
+    return device_of_ranks(machine), accelerate
 
 
 def device_of_ranks(machine: Machine) -> str:
@@ -106,14 +106,14 @@ def device_of_ranks(machine: Machine) -> str:
     return kind
 
 
-def environments(machine: Machine, device: str, told: dict[str, str]) -> list[dict[str, str]]:
-    """What torch.distributed and accelerate read, for each rank. ``told``: by its config."""
+def environments(machine: Machine, device: str, accelerate: dict[str, str]) -> list[dict[str, str]]:
+    """Each rank's variables of torch.distributed and accelerate (``accelerate``: by its config)."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     count = machine.processes
     shared = {
-        **told,
+        **accelerate,
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
@@ -174,7 +174,10 @@ class _Rank:
 
 
 def _why(
-    job: Job, failed: Sequence[_Rank], ranks: Sequence[_Rank], told: Callable[[int], str]
+    job: ProcessTask,
+    failed: Sequence[_Rank],
+    ranks: Sequence[_Rank],
+    working_on: Callable[[int], str],
 ) -> Exception:
     """The error to raise: one of ours if a rank raised it; else the death of the rank that said
     nothing (the others only lost it), else the first error of all."""
@@ -187,7 +190,7 @@ def _why(
     silent = [rank for rank in failed if rank.error is None]
     if not silent:
         return raised[0]
-    doing = told(silent[0].number)
+    doing = working_on(silent[0].number)
     then = (
         "the same command goes on from the last checkpoint, if there is one "
         f"(machine.processes={len(ranks)})."

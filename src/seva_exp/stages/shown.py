@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Example:
+class PairExample:
     """A pair with its pictures: the clean image file and, per negative view, what it showed."""
 
     pair: Pair
@@ -24,7 +24,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Answered:
-    """What base and final model said on one benchmark: two files of predictions in one order.
+    """Base's and final model's answers to one benchmark: two files of predictions in one order.
     ``pictures`` tells, of some sample ids, how each one's picture is loaded."""
 
     benchmark: str

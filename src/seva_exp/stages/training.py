@@ -17,13 +17,13 @@ from seva_exp.models import AnyModel
 from seva_exp.stages.artifacts import InstructionArtifact, ReferenceArtifact
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.preferences import Answers, Pairs, Samples
-from seva_exp.stages.processes import Job, launch
+from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.training import DpoTraining, SftTraining
 
 
 @dataclass(frozen=True)
 class Alignment(Stage):
-    """What the stages have in common that look at the pairs with a model: ``dpo`` of them from
+    """Base of the stages that score pairs with a model: ``dpo`` of them from
     ``start`` on (the adapter of the round before; none in round 1)."""
 
     pairs: Pairs
@@ -117,7 +117,7 @@ class Align(Alignment, Trained):
 
     @property
     def reference(self) -> Reference:
-        """What this one is held to."""
+        """The reference stage of this alignment."""
         return Reference(
             self.pairs, self.model, self.dpo, self.seed, self.start, self.against, self.suffix
         )
@@ -148,7 +148,7 @@ class Align(Alignment, Trained):
         from seva_exp.training.reference import read_reference
 
         if context.machine.processes > 1:
-            return launch(Job(self.run, self.label, work, inputs), context)[0]
+            return launch(ProcessTask(self.run, self.label, work, inputs), context)[0]
         pairs = list(self.pairs.makes(inputs["pairs"]).pairs())
         samples = self.pairs.samples.makes(inputs["samples"])
         pair_set = PairSet(
@@ -201,9 +201,9 @@ class Infuse(Stage):
         samples = self.samples.makes(inputs["samples"]).samples()
         answers = self.descriptions.makes(inputs["descriptions"]).answers()
         with jsonl_writer(self.makes(work).file) as write:
-            for sample, said in zip(samples, answers, strict=True):
-                assert said.sample_id == sample.id, "answers stand in the samples' order"
-                write(replace(sample, prompt=infuse(template, said.text, sample.prompt)))
+            for sample, answer in zip(samples, answers, strict=True):
+                assert answer.sample_id == sample.id, "answers stand in the samples' order"
+                write(replace(sample, prompt=infuse(template, answer.text, sample.prompt)))
                 count += 1
         return {"instructions": count}
 
@@ -237,7 +237,7 @@ class FineTune(Trained):
         from seva_exp.training.finetune import fine_tune
 
         if context.machine.processes > 1:
-            return launch(Job(self.run, self.label, work, inputs), context)[0]
+            return launch(ProcessTask(self.run, self.label, work, inputs), context)[0]
         samples = list(self.infused.makes(inputs["instructions"]).samples())
         try:
             return fine_tune(

@@ -46,7 +46,7 @@ class TrainingContext(StageContext):
 
 
 class Events:
-    """What a rank tells the process that started it, line by line."""
+    """A rank's messages to the process that started it, line by line."""
 
     def __init__(self, file: Path, silent: bool) -> None:
         self._file = file

@@ -12,7 +12,7 @@ from seva_exp.core.records import ALIGNED, Report, Score
 from seva_exp.core.redact import without_secrets
 from seva_exp.core.spec import Json
 from seva_exp.inputs.images import UnusableImage, open_image
-from seva_exp.runs.events import Example, Outcome, Plan
+from seva_exp.runs.events import Outcome, PairExample, Plan
 from seva_exp.runs.links import followed
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ JOB_TYPES = ("finetune", "align", "pairs", "answers", "evaluate", "samples")
 
 
 @dataclass(frozen=True)
-class Picture:
+class CaptionedPicture:
     """A picture with what is to be read below it."""
 
     image: Image
     caption: str
 
 
-Gallery = Mapping[str, Sequence[Picture]]
+Gallery = Mapping[str, Sequence[CaptionedPicture]]
 """Name -> pictures, such as ``examples/moco``."""
 
 
@@ -48,7 +48,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Made:
+class StageFile:
     """A file or folder of a stage. ``used``: the stage came from the store, so an earlier run made
     it and this one takes it as its input."""
 
@@ -61,7 +61,7 @@ class Made:
 
 
 def job_type(plan: Plan) -> str:
-    """What the run was for: its furthest kind of stage."""
+    """The job type in W&B: the run's furthest kind of stage."""
     kinds = {stage.kind for stage in plan.stages}
     return next((kind for kind in JOB_TYPES if kind in kinds), "run")
 
@@ -128,24 +128,24 @@ def score_table(report: Report) -> Table | None:
     return Table("scores", tuple(one.name for one in fields(Score)), rows) if rows else None
 
 
-def pictures(examples: Sequence[Example]) -> Gallery:
+def pictures(examples: Sequence[PairExample]) -> Gallery:
     """``examples/clean`` and one list per view; each caption names the sample."""
-    lists: dict[str, list[Picture]] = {}
+    lists: dict[str, list[CaptionedPicture]] = {}
     for example in examples:
         pair = example.pair
-        asked = f"{pair.sample_id}: {pair.prompt}\nchosen: {pair.chosen}\n"
+        caption = f"{pair.sample_id}: {pair.prompt}\nchosen: {pair.chosen}\n"
         answers = zip(pair.views, pair.rejected, strict=True)
         rejected = {view: f"rejected ({view}): {text}" for view, text in answers}
-        clean = picture(example.clean_image, asked + "\n".join(rejected.values()))
+        clean = picture(example.clean_image, caption + "\n".join(rejected.values()))
         lists.setdefault("examples/clean", []).append(clean)
         for view, text in rejected.items():
             if view in example.view_images:
-                image = picture(example.view_images[view], asked + text)
+                image = picture(example.view_images[view], caption + text)
                 lists.setdefault(f"examples/{view}", []).append(image)
     return lists
 
 
-def picture(path: Path, caption: str) -> Picture:
+def picture(path: Path, caption: str) -> CaptionedPicture:
     """The picture as the model saw it; where it can't be read, a gray one with the reason."""
     from PIL import Image
 
@@ -155,22 +155,22 @@ def picture(path: Path, caption: str) -> Picture:
         image = Image.new("RGB", (72, 72), "gray")
         caption += f"\n(no picture: {error})"
     image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    return Picture(image, caption)
+    return CaptionedPicture(image, caption)
 
 
-def made(outcome: Outcome) -> list[Made]:
+def made(outcome: Outcome) -> list[StageFile]:
     """The run's pairs and adapter, in the order in which they were made."""
     stages = {stage.name: stage for stage in outcome.report.stages}
     config = outcome.plan.config
-    told = {"tags": list(tags(config)), "base_model": without_secrets(config.get("model"))}
-    found: list[Made] = []
+    fields = {"tags": list(tags(config)), "base_model": without_secrets(config.get("model"))}
+    found: list[StageFile] = []
     for name, kind, link in (("pairs", "dataset", "pairs.jsonl"), ("adapter", "model", "adapter")):
         path = followed(outcome.plan.dir / outcome.links.get(link, ""))
         if link in outcome.links and path.exists():
             stage = stages[outcome.links[link].split("/")[0]]
             inputs = {one.name: one.key for one in found}
-            metadata = {"stage": stage.name, "key": stage.key, "inputs": inputs, **told}
-            found.append(Made(name, kind, path, stage.key, stage.cached, metadata))
+            metadata = {"stage": stage.name, "key": stage.key, "inputs": inputs, **fields}
+            found.append(StageFile(name, kind, path, stage.key, stage.cached, metadata))
     return found
 
 

@@ -72,7 +72,7 @@ class TrackingListener(Listener):
         run_id = sink.run_id(plan.key)
         self._marker = Marker(self._markers / tracker.kind / f"{run_id}.json", sink.target())
         if self._marker.is_complete(plan):
-            self._say(f"run {run_id} is already complete: {self._marker.told}")
+            self._say(f"run {run_id} is already complete: {self._marker.location}")
             return
         if refused := sink.refused():
             self._say(f"not tracked ({refused})")

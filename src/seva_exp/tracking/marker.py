@@ -11,7 +11,8 @@ from seva_exp.runs.events import Plan
 
 
 class Marker:
-    """What was already sent to one run: ``<store>/tracking/<tracker>/<run id>.json``.
+    """A record of what was already sent to one tracked run: ``<store>/tracking/<tracker>/<run
+    id>.json``.
 
     It is what makes a resumed run log each training step once, although offline runs can't ask a
     server what it holds."""
@@ -46,7 +47,7 @@ class Marker:
         return [place for place in self.state["dirs"] if Path(place).exists()]
 
     @property
-    def told(self) -> str:
+    def location(self) -> str:
         """For a person: where the run is."""
         gone = f"its files are gone; delete {self.path} to log it again"
         return ", ".join(self.here) or gone

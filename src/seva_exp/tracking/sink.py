@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seva_exp.core.spec import Json
-from seva_exp.tracking.content import Gallery, Made, Table
+from seva_exp.tracking.content import Gallery, StageFile, Table
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Sink(ABC):
 
     @abstractmethod
     def target(self) -> Json:
-        """Where it goes; what was sent elsewhere counts as not sent."""
+        """The tracker's address; steps sent elsewhere count as not sent."""
 
     @abstractmethod
     def refused(self) -> str | None:
@@ -53,7 +53,7 @@ class Sink(ABC):
 
     @abstractmethod
     def hint(self, places: Sequence[str]) -> str:
-        """What a person does next with what lies in ``places``."""
+        """The next command for a person whose run's files lie in ``places``."""
 
     @abstractmethod
     def axis(self, stage: str) -> None:
@@ -70,14 +70,14 @@ class Sink(ABC):
 
     @abstractmethod
     def describe(self, environment: Json) -> None:
-        """Where it was computed, beside the config."""
+        """Log the machine and environment, beside the config."""
 
     @abstractmethod
     def show(self, table: Table | None, galleries: Gallery, row: int) -> int:
         """The table of scores and the pictures, as row ``row`` at the earliest; the row taken."""
 
     @abstractmethod
-    def keep(self, made: Sequence[Made]) -> None:
+    def keep(self, made: Sequence[StageFile]) -> None:
         """Files that the run made or took from an earlier one."""
 
     @abstractmethod

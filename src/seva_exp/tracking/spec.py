@@ -16,7 +16,7 @@ class NoTracker(Spec):
 
 
 class Tracked(Spec):
-    """What every tracker is told."""
+    """The options of every tracker."""
 
     project: str = Field("seva_exp", min_length=1)
     """Project that the runs are filed under."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from seva_exp.core.spec import Json
 from seva_exp.report.significance import is_number
-from seva_exp.tracking.content import Gallery, Made, Table, flatten
+from seva_exp.tracking.content import Gallery, StageFile, Table, flatten
 from seva_exp.tracking.sink import Sink, TrackedRun
 from seva_exp.tracking.spec import TrackioTracker
 
@@ -95,9 +95,9 @@ class TrackioSink(Sink):
         self._run.log(shown, step=0)
         return row
 
-    def keep(self, made: Sequence[Made]) -> None:
-        """As references: the files are on this machine already. What an earlier tracked run made is
-        this run's input."""
+    def keep(self, made: Sequence[StageFile]) -> None:
+        """Log files as references: they are on this machine already. What an earlier tracked run
+        made is this run's input."""
         import trackio
 
         for one in made:

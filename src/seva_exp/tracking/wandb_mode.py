@@ -22,20 +22,20 @@ def choose_mode(tracker: WandbTracker) -> tuple[Mode, str]:
     """``online``, ``offline`` or ``disabled``, and why. Never asks; never shows a key."""
     if tracker.mode == "offline":
         return "offline", "tracker.mode=offline"
-    asked = os.environ.get("WANDB_MODE", "").lower() if tracker.mode == "auto" else "online"
-    if asked in ("offline", "dryrun"):
-        return "offline", f"WANDB_MODE={asked}"
-    if asked == "disabled":
+    mode = os.environ.get("WANDB_MODE", "").lower() if tracker.mode == "auto" else "online"
+    if mode in ("offline", "dryrun"):
+        return "offline", f"WANDB_MODE={mode}"
+    if mode == "disabled":
         return "disabled", "WANDB_MODE=disabled"
-    if asked not in ("", "online", "run"):
-        return "offline", f"WANDB_MODE={asked} is none of online, offline, disabled"
+    if mode not in ("", "online", "run"):
+        return "offline", f"WANDB_MODE={mode} is none of online, offline, disabled"
     url = wandb_host()
     if url is None:
         return "offline", "WANDB_BASE_URL is no address like https://host:port"
     if not _has_key(url.netloc):
         return "offline", "no API key found"
-    if asked in ("online", "run"):
-        return "online", f"{'tracker.mode' if tracker.mode == 'online' else 'WANDB_MODE'}={asked}"
+    if mode in ("online", "run"):
+        return "online", f"{'tracker.mode' if tracker.mode == 'online' else 'WANDB_MODE'}={mode}"
     if not _answers(url):
         return "offline", f"{url.netloc.rpartition('@')[2]} does not answer"
     return "online", "API key found"

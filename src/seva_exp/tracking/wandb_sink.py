@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seva_exp.core.spec import Json
-from seva_exp.tracking.content import Gallery, Made, Table
+from seva_exp.tracking.content import Gallery, StageFile, Table
 from seva_exp.tracking.listener import in_short
 from seva_exp.tracking.sink import Sink, TrackedRun
 from seva_exp.tracking.spec import WandbTracker
@@ -96,7 +96,7 @@ class WandbSink(Sink):
         with self._staged():
             return self.log(media, row, row)
 
-    def keep(self, made: Sequence[Made]) -> None:
+    def keep(self, made: Sequence[StageFile]) -> None:
         """What an earlier run made is this run's input, what this one made its output: W&B draws
         the lineage. Offline W&B records outputs only; there every file is one."""
         import wandb

@@ -45,8 +45,8 @@ def on_its_device(kind: type[Made], placement: Placement, **values: Any) -> Made
 
 
 def shared_arguments(spec: Training, placement: Placement, seed: int) -> Json:
-    """What DPOConfig and SFTConfig both take. ``seed`` also draws the new adapter: TRL sets the
-    global state from it right before."""
+    """The arguments that DPOConfig and SFTConfig share. ``seed`` also draws the new adapter: TRL
+    sets the global state from it right before."""
     size, count = cut(spec.batch_size, placement.processes, placement.train_batch_size)
     device = placement.device
     return {

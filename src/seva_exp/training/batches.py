@@ -10,8 +10,8 @@ from seva_exp.core.randomness import seed_for
 
 
 def cut(step: int, ranks: int, most: int) -> tuple[int, int]:
-    """How a step of so many rows is cut: rows of a micro-batch (at most ``most``, and of nearly one
-    size), and micro-batches of each rank."""
+    """The split of a step of so many rows: rows of a micro-batch (at most ``most``, and of nearly
+    one size), and micro-batches of each rank."""
     share = -(-step // ranks)
     count = -(-share // most)
     return -(-share // count), count

@@ -26,7 +26,7 @@ OWNERS = ("rejected_owner", "view_owner")
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceLogps:
     """log pi_ref of a preference's answers: ``chosen``, each of ``rejected``, and ``chosen`` with
     the picture of each of ``views``."""
 
@@ -52,7 +52,7 @@ class Preference:
     """The views that ``images`` are of."""
     size: Callable[[], tuple[int, int]] | None = None
     """Width and height of the clean picture, where they can be had without decoding it."""
-    reference: Reference | None = None
+    reference: ReferenceLogps | None = None
     sample_id: str = ""
     picture_id: str = ""
 
@@ -68,7 +68,7 @@ class Preference:
 
 
 @dataclass(frozen=True)
-class Example:
+class FinetuneExample:
     """One prompt with the response to learn, as token ids, and how to load the picture."""
 
     id: str
@@ -120,7 +120,7 @@ class PreferenceCollator:
 class ExampleCollator:
     """Dataset rows ``{"row": i}`` to a batch with labels on the responses' tokens alone."""
 
-    def __init__(self, vlm: VisionLanguageModel, examples: Sequence[Example]) -> None:
+    def __init__(self, vlm: VisionLanguageModel, examples: Sequence[FinetuneExample]) -> None:
         self._vlm = vlm
         self._examples = examples
 

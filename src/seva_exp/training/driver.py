@@ -18,7 +18,7 @@ from seva_exp.core.files import write_whole
 from seva_exp.core.interfaces import Placement, VisionLanguageModel
 from seva_exp.core.records import Adapter
 from seva_exp.core.spec import Json, canonical
-from seva_exp.training.collate import Example, Preference
+from seva_exp.training.collate import FinetuneExample, Preference
 from seva_exp.training.lengths import check_lengths
 from seva_exp.training.lora import save_adapter
 from seva_exp.training.spec import Training
@@ -26,13 +26,13 @@ from seva_exp.training.steps import OnStep, StepLog, StepTrainer, run
 from seva_exp.training.throughput import summary as throughput
 
 SpecT = TypeVar("SpecT", bound=Training)
-Row = TypeVar("Row", bound=Preference | Example)
+Row = TypeVar("Row", bound=Preference | FinetuneExample)
 TrainerT = TypeVar("TrainerT", bound=StepTrainer)
 
 
 @dataclass(frozen=True)
 class TrainingJob(Generic[SpecT]):
-    """All that a training is but its rows of data. ``vlm`` is the base model, known as
+    """A training without its rows of data. ``vlm`` is the base model, known as
     ``base_name``. Training goes on with the adapter in the folder ``start``, or with a new one;
     ``reference`` (of DPO) is that adapter, or the base model. ``on_step`` is told each step."""
 

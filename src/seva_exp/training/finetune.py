@@ -17,7 +17,7 @@ from seva_exp.core.records import Sample
 from seva_exp.core.spec import Json
 from seva_exp.training.arguments import OneDevice, on_its_device, shared_arguments, vision_rows
 from seva_exp.training.batches import SeededOrder
-from seva_exp.training.collate import IGNORED, Example, ExampleCollator
+from seva_exp.training.collate import IGNORED, ExampleCollator, FinetuneExample
 from seva_exp.training.driver import TrainingJob, train_stage
 from seva_exp.training.lora import (
     POLICY,
@@ -58,7 +58,9 @@ class ResponseTrainer(StepTrainer, SFTTrainer):
         return loss * 0 if self._filler else loss
 
 
-def trainer_for(job: TrainingJob[SftTraining], examples: Sequence[Example]) -> ResponseTrainer:
+def trainer_for(
+    job: TrainingJob[SftTraining], examples: Sequence[FinetuneExample]
+) -> ResponseTrainer:
     """The trainer with the adapter in place. A projector that ``job.start`` holds is kept, and
     stays as it is if none is to be trained."""
     vlm, spec, start = job.vlm, job.spec, job.start

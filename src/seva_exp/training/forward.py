@@ -24,7 +24,7 @@ from seva_exp.training.precision import computed_in_float32, mixed_precision
 from seva_exp.training.prefetch import on_device
 from seva_exp.training.sharding import refuses_packed
 from seva_exp.training.spec import Fast
-from seva_exp.training.vision import Vision
+from seva_exp.training.vision import FeatureCache
 
 Collator = Callable[[list[dict[str, Any]]], dict[str, Any]]
 FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1")
@@ -38,9 +38,9 @@ ROUNDED = 0.3
 
 
 class Forward(Protocol):
-    """How a batch becomes rows, and rows log-probabilities."""
+    """The forward pass of a training: a batch becomes rows, rows log-probabilities."""
 
-    said: str
+    description: str
     """One line for people: which way, and why not the other."""
 
     def collator(self, preferences: Sequence[Preference]) -> Collator: ...
@@ -57,9 +57,9 @@ class Forward(Protocol):
 class PlainForward:
     """TRL's way: a whole sequence, with its picture, for every answer."""
 
-    def __init__(self, vlm: VisionLanguageModel, said: str = "plain rows") -> None:
+    def __init__(self, vlm: VisionLanguageModel, description: str = "plain rows") -> None:
         self._vlm = vlm
-        self.said = said
+        self.description = description
 
     def collator(self, preferences: Sequence[Preference]) -> Collator:
         return PreferenceCollator(self._vlm, preferences)
@@ -81,9 +81,9 @@ class PackedForward:
     take the scored places out, and spare the last layer the others.
     """
 
-    said = "packed sequence"
+    description = "packed sequence"
 
-    def __init__(self, vlm: VisionLanguageModel, vision: Vision) -> None:
+    def __init__(self, vlm: VisionLanguageModel, vision: FeatureCache) -> None:
         self._vlm = vlm
         self._vision = vision
         inner = vlm.model.base_model
@@ -185,11 +185,11 @@ def forward_for(
     return PlainForward(vlm, f"plain rows: {why}")
 
 
-def vision_for(vlm: VisionLanguageModel, placement: Placement) -> Vision:
+def vision_for(vlm: VisionLanguageModel, placement: Placement) -> FeatureCache:
     """Features that stages share, where the projector is the base model's own."""
     if any(COPY in name for name, _ in vlm.model.named_parameters()):
-        return Vision(vlm, placement.vision_cache, projects_pictures(vlm))
-    return Vision(vlm, placement.vision_cache, kept=placement.features)
+        return FeatureCache(vlm, placement.vision_cache, projects_pictures(vlm))
+    return FeatureCache(vlm, placement.vision_cache, kept=placement.features)
 
 
 def projects_pictures(vlm: VisionLanguageModel) -> bool:
@@ -245,7 +245,7 @@ def _both_ways(
     rows = [{"row": i} for i in range(len(first))]
     plain = PlainForward(vlm)
     one, _ = scored(plain, model, plain.collator(first)(rows), placement, dtype)
-    with closing(PackedForward(vlm, Vision(vlm, 0, projects_pictures(vlm)))) as shared:
+    with closing(PackedForward(vlm, FeatureCache(vlm, 0, projects_pictures(vlm)))) as shared:
         other, lengths = scored(shared, model, shared.collator(first)(rows), placement, dtype)
     return apart(one, other, lengths)
 
@@ -257,7 +257,7 @@ def _too_far(far: float, tolerance: float) -> str:
 
 
 def apart(one: Tensor, other: Tensor, lengths: Tensor) -> float:
-    """How far the log-probabilities [R] of answers of so many tokens [R] are apart, in nats per
-    root of a token. Roundings of T tokens add up to about the root of T times that of one, so that
-    short answers are allowed more a token than long ones."""
+    """The distance by which log-probabilities [R] of answers of so many tokens [R] are apart, in
+    nats per root of a token. Roundings of T tokens add up to about the root of T times that of one,
+    so that short answers are allowed more a token than long ones."""
     return ((one - other).square().sum() / lengths.sum()).sqrt().item()

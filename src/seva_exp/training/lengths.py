@@ -11,7 +11,7 @@ from operator import attrgetter
 from seva_exp.core.errors import StageError
 from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
 from seva_exp.core.spec import Json
-from seva_exp.training.collate import Example, Preference
+from seva_exp.training.collate import FinetuneExample, Preference
 
 LONGEST = 5
 """Rows that a summary names."""
@@ -38,7 +38,7 @@ class Length:
 
 
 def check_lengths(
-    vlm: VisionLanguageModel, rows: Sequence[Preference | Example], label: str
+    vlm: VisionLanguageModel, rows: Sequence[Preference | FinetuneExample], label: str
 ) -> Json:
     """The summary of all rows' lengths. Raises StageError naming the rows that are longer than the
     model's context."""
@@ -64,7 +64,9 @@ def check_lengths(
     }
 
 
-def lengths(vlm: VisionLanguageModel, rows: Iterable[Preference | Example]) -> Iterable[Length]:
+def lengths(
+    vlm: VisionLanguageModel, rows: Iterable[Preference | FinetuneExample]
+) -> Iterable[Length]:
     """One per row: of its answers with the clean picture, and of the chosen one with those of its
     negative views, the longest. The processor sees one clean picture of each size, and the
     views' where a picture's tokens depend on its size; the vision tower none."""
@@ -80,7 +82,9 @@ def lengths(vlm: VisionLanguageModel, rows: Iterable[Preference | Example]) -> I
         image = image_of_size[size]
         if (row.prompt, size) not in prompts:
             prompts[row.prompt, size] = len(vlm.encode(image, row.prompt).ids)
-        answers = (row.response,) if isinstance(row, Example) else (row.chosen, *row.rejected)
+        answers = (
+            (row.response,) if isinstance(row, FinetuneExample) else (row.chosen, *row.rejected)
+        )
         longest = max(map(len, answers))
         found = [Length(row.id, prompts[row.prompt, size], len(image.placeholders), longest)]
         if isinstance(row, Preference) and not same:

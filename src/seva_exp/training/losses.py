@@ -18,7 +18,7 @@ from torch.nn.functional import logsigmoid
 
 @dataclass(frozen=True)
 class Scores:
-    """What the losses look at. ``logprob`` [N] is log pi(chosen), summed over its tokens, and
+    """The inputs of the losses. ``logprob`` [N] is log pi(chosen), summed over its tokens, and
     ``chosen`` [N] its score; ``rejected`` [M]; ``views`` [V]: the chosen answer's score with the
     negative view's picture."""
 

@@ -22,12 +22,12 @@ from seva_exp.core.interfaces import Encoded, VisionLanguageModel
 from seva_exp.models.attention import attention_of, positions_of
 from seva_exp.models.branches import Prompt
 from seva_exp.training.collate import Preference, reference_of
-from seva_exp.training.vision import Picture, Vision
+from seva_exp.training.vision import FeatureCache, VisionInput
 
 
 @dataclass
 class PackedSequence:
-    """What the model takes: ``ids`` [1, T], ``positions`` [1, T] or [3, 1, T]; ``scored`` [S]: the
+    """The model's inputs: ``ids`` [1, T], ``positions`` [1, T] or [3, 1, T]; ``scored`` [S]: the
     places that predict ``labels`` [1, S], row by row in the order of the R rows."""
 
     prompts: tuple[Prompt, ...]
@@ -35,7 +35,7 @@ class PackedSequence:
     positions: Tensor
     scored: Tensor
     labels: Tensor
-    pictures: tuple[Picture, ...]
+    pictures: tuple[VisionInput, ...]
     window_over_blocks: bool = False
     """Whether a sliding window cuts blocks too (Gemma3) or not (PaliGemma)."""
     masks: dict[Any, list[tuple[Tensor | None, Tensor]]] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class PackedCollator:
     """Dataset rows ``{"row": i}`` to a batch whose R rows are one packed sequence."""
 
     def __init__(
-        self, vlm: VisionLanguageModel, preferences: Sequence[Preference], vision: Vision
+        self, vlm: VisionLanguageModel, preferences: Sequence[Preference], vision: FeatureCache
     ) -> None:
         self._vlm = vlm
         self._preferences = preferences
@@ -91,13 +91,15 @@ class PackedCollator:
         }
         return out | reference_of(batch)
 
-    def _prompt(self, preference: Preference, view: int | None = None) -> tuple[Encoded, Picture]:
+    def _prompt(
+        self, preference: Preference, view: int | None = None
+    ) -> tuple[Encoded, VisionInput]:
         picture = self._vision.picture(preference, view)
         return self._vlm.encode(picture.image, preference.prompt), picture
 
     def _answers(
         self,
-        prompts: Sequence[tuple[Encoded, Picture]],
+        prompts: Sequence[tuple[Encoded, VisionInput]],
         owner: Sequence[int],
         answers: Sequence[tuple[int, ...]],
     ) -> dict[str, Tensor]:
@@ -118,7 +120,7 @@ class PackedCollator:
 
     def _pack(
         self,
-        prompts: Sequence[tuple[Encoded, Picture]],
+        prompts: Sequence[tuple[Encoded, VisionInput]],
         owner: Sequence[int],
         answers: Sequence[tuple[int, ...]],
     ) -> PackedSequence:

@@ -22,5 +22,5 @@ def keep_input_dtype(model: PeftModel) -> None:
 
 
 def projectors(model: PeftModel) -> list[ModulesToSaveWrapper]:
-    """What is trained as a whole: the original modules with their copies."""
+    """The modules that are trained as a whole: the original modules with their copies."""
     return [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]

@@ -11,8 +11,8 @@ from seva_exp.core.errors import StageError
 from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
 from seva_exp.core.records import ImageRef, Pair, Sample
 from seva_exp.inputs.images import image_size, load_image
-from seva_exp.inputs.views import Pictures, View
-from seva_exp.training.collate import Example, Preference, Reference
+from seva_exp.inputs.views import PartnerPictures, View
+from seva_exp.training.collate import FinetuneExample, Preference, ReferenceLogps
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class PairSet:
     root: Path
     views: Mapping[str, View] | None = None
     samples: Iterable[Sample] = ()
-    references: Sequence[Reference] = ()
+    references: Sequence[ReferenceLogps] = ()
 
 
 def preferences_of(
@@ -37,8 +37,8 @@ def preferences_of(
     are gone through only where a view takes partners from them."""
     pairs, root, views = pair_set.pairs, pair_set.root, pair_set.views
     mixes = any(view.mixes for view in (views or {}).values())
-    pictures = Pictures(pair_set.samples if mixes else ())
-    known: Sequence[Reference | None] = pair_set.references or [None] * len(pairs)
+    pictures = PartnerPictures(pair_set.samples if mixes else ())
+    known: Sequence[ReferenceLogps | None] = pair_set.references or [None] * len(pairs)
     shown = {name: view for name, view in (views or {}).items() if changes_picture(view)}
     names = [tuple(name for name in pair.views if name in shown) for pair in pairs]
     once = [
@@ -78,23 +78,25 @@ def changes_picture(view: View) -> bool:
 
 
 def shown_image(
-    vlm: VisionLanguageModel, view: View, pair: Pair, root: Path, pictures: Pictures
+    vlm: VisionLanguageModel, view: View, pair: Pair, root: Path, pictures: PartnerPictures
 ) -> EncodedImage:
-    """What ``view`` showed the model for this pair when the rejected answer was generated, made
-    anew from the view's seed."""
+    """The picture that ``view`` showed the model for this pair when the rejected answer was
+    generated, made anew from the view's seed."""
     sample = Sample(pair.sample_id, pair.image, pair.prompt)
     refs: list[ImageRef] = [pair.image, *view.partners(sample, pictures)]
     encoded = vlm.encode_image(view.picture(root, refs, pair.sample_id))
     return view.pixels(vlm, encoded, pair.sample_id)
 
 
-def examples_of(vlm: VisionLanguageModel, samples: Sequence[Sample], root: Path) -> list[Example]:
+def examples_of(
+    vlm: VisionLanguageModel, samples: Sequence[Sample], root: Path
+) -> list[FinetuneExample]:
     """One example per sample. Raises StageError where a sample has no response."""
     for sample in samples:
         if not sample.response:
             raise StageError(f"sample {sample.id}: it has no response to learn from.")
     return [
-        Example(
+        FinetuneExample(
             id=sample.id,
             prompt=sample.prompt,
             load=partial(load_image, root, sample.image),

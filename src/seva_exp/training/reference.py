@@ -19,7 +19,7 @@ from seva_exp.core.interfaces import Placement, VisionLanguageModel
 from seva_exp.core.records import Pair
 from seva_exp.core.spec import Json, canonical
 from seva_exp.core.store import Journal
-from seva_exp.training.collate import Preference, Reference
+from seva_exp.training.collate import Preference, ReferenceLogps
 from seva_exp.training.forward import forward_for, scored
 from seva_exp.training.lengths import check_lengths
 from seva_exp.training.precision import keep_in_float32
@@ -54,13 +54,13 @@ def score_reference(
     count = len(preferences)
     batches = [range(i, min(i + size, count)) for i in range(0, count, size)]
     todo = [batch for batch in batches if any(preferences[i].id not in done for i in batch)]
-    said = "nothing left to score"
+    description = "nothing left to score"
     with scoring(vlm, start) as model, placement.progress("reference", count, "pair") as bar:
         bar.update(count - sum(map(len, todo)))
         if todo:
             first = [preferences[i] for i in todo[0]]
             forward = forward_for(vlm, model, first, fast, placement)
-            said = forward.said
+            description = forward.description
             collate = forward.collator(preferences)
             made = (collate([{"row": i} for i in batch]) for batch in todo)
             with (
@@ -75,15 +75,15 @@ def score_reference(
     lines = "".join(canonical(by_id[preference.id]) + "\n" for preference in preferences)
     write_whole(placement.work / FILE, lines)
     answers = sum(1 + len(p.rejected) + len(p.images) for p in preferences)
-    return {"preferences": len(preferences), "answers": answers, "forward": said, **lengths}
+    return {"preferences": len(preferences), "answers": answers, "forward": description, **lengths}
 
 
-def read_reference(artifact: Path, pairs: Sequence[Pair]) -> list[Reference]:
+def read_reference(artifact: Path, pairs: Sequence[Pair]) -> list[ReferenceLogps]:
     """The pairs' references, in the pairs' order."""
     rows = map(json.loads, (artifact / FILE).read_text(encoding="utf-8").splitlines())
     found = {row.pop("sample_id"): row for row in rows}
     return [
-        Reference(row["chosen"], tuple(row["rejected"]), tuple(row["views"]))
+        ReferenceLogps(row["chosen"], tuple(row["rejected"]), tuple(row["views"]))
         for row in (found[pair.sample_id] for pair in pairs)
     ]
 
@@ -111,5 +111,5 @@ def _references(batch: Sequence[Preference], scores: Tensor) -> list[Json]:
     chosen = [next(left) for _ in batch]
     rejected = [tuple(next(left) for _ in p.rejected) for p in batch]
     views = [tuple(next(left) for _ in p.images) for p in batch]
-    found = zip(batch, map(Reference, chosen, rejected, views), strict=True)
+    found = zip(batch, map(ReferenceLogps, chosen, rejected, views), strict=True)
     return [{"sample_id": p.id, **asdict(reference)} for p, reference in found]

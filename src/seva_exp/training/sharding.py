@@ -33,7 +33,7 @@ def share_out(vlm: VisionLanguageModel, accelerator: Any) -> None:
 
 
 def frozen_vision(vlm: VisionLanguageModel) -> list[torch.nn.Module]:
-    """What is below the language model and has frozen weights only."""
+    """The modules below the language model that have frozen weights only."""
     decoder = set(vlm.model.get_decoder().modules())
     below = [part for part in vlm.model.base_model.modules() if part not in decoder]
     return [part for part in below if not any(p.requires_grad for p in part.parameters())]

@@ -43,9 +43,9 @@ Module = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 
 
 class Training(Spec):
-    """What every training has: AdamW on a LoRA adapter of the language model and, if wanted, on
-    the projector. LoRA dropout is 0: the reference and the policy must be the same function
-    before the first step, and TRL switches every dropout off."""
+    """The fields that every training has: AdamW on a LoRA adapter of the language model and, if
+    wanted, on the projector. LoRA dropout is 0: the reference and the policy must be the same
+    function before the first step, and TRL switches every dropout off."""
 
     learning_rate: float = Field(1e-4, gt=0)
     """Peak learning rate of AdamW."""
@@ -129,20 +129,20 @@ class DpoTraining(Training):
 
     @model_validator(mode="after")
     def _smoothing_fits_the_loss(self) -> DpoTraining:
-        smoothing, said = self.label_smoothing, f"label_smoothing={self.label_smoothing}: "
+        smoothing, where = self.label_smoothing, f"label_smoothing={self.label_smoothing}: "
         if "exo_pair" in self.terms and smoothing == 0:
-            raise ValueError(f"{said}the loss exo_pair needs more than 0 (its paper takes 1e-3)")
+            raise ValueError(f"{where}the loss exo_pair needs more than 0 (its paper takes 1e-3)")
         if "robust" in self.terms and smoothing >= 0.5:
-            raise ValueError(f"{said}the loss robust needs less than 0.5")
+            raise ValueError(f"{where}the loss robust needs less than 0.5")
         if smoothing and not any(name in self.terms for name in SMOOTHED):
             raise ValueError(
-                f"{said}no loss of {', '.join(self.terms)} is changed by it, only "
+                f"{where}no loss of {', '.join(self.terms)} is changed by it, only "
                 f"{', '.join(SMOOTHED)} are. Set it to 0"
             )
         return self
 
     def identity(self) -> Json:
-        """What the result depends on."""
+        """All that decides the result."""
         return {name: value for name, value in self.to_json().items() if name != "fast"}
 
     @property
@@ -153,12 +153,12 @@ class DpoTraining(Training):
 
     @property
     def trl_terms(self) -> dict[str, float]:
-        """Those of ``terms`` that are TRL's."""
+        """The loss terms that are TRL's."""
         return {name: weight for name, weight in self.terms.items() if name in TRL_LOSSES}
 
     @property
     def our_terms(self) -> dict[str, float]:
-        """Those of ``terms`` that are in ``training/losses.py``."""
+        """The loss terms that are in ``training/losses.py``."""
         return {name: weight for name, weight in self.terms.items() if name in OUR_LOSSES}
 
     @property
@@ -186,6 +186,6 @@ def _is_weight(value: Any) -> bool:
     return number and math.isfinite(value) and value >= 0
 
 
-def _refused(said: str, known: tuple[str, ...] = ()) -> PydanticCustomError:
-    text = f"{said}.{suggest('', known)}" if known else said
+def _refused(message: str, known: tuple[str, ...] = ()) -> PydanticCustomError:
+    text = f"{message}.{suggest('', known)}" if known else message
     return PydanticCustomError("loss", "{said}", {"said": text.removesuffix(".")})

@@ -74,7 +74,7 @@ class StepTrainer(HookedTrainer, TrlTrainer):
 
     @abstractmethod
     def count(self, batch: Any) -> Counter[str]:
-        """How many of each unit a batch holds."""
+        """The number of each unit in a batch."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -82,7 +82,8 @@ class StepTrainer(HookedTrainer, TrlTrainer):
         return math.ceil(len(self.order) / self._batch_size)
 
     def unit_of(self, metric: str) -> str:
-        """What a logged number is the mean over. Raises StageError for one that is not known."""
+        """The unit that a logged number is the mean over. Raises StageError for one that is not
+        known."""
         if metric not in self.units:
             raise StageError(
                 f"{self.stage}: TRL logs a metric {metric!r} that this package does not know how "
@@ -91,7 +92,7 @@ class StepTrainer(HookedTrainer, TrlTrainer):
         return self.units[metric]
 
     def get_train_dataloader(self) -> DataLoader:
-        """This rank's micro-batches. Not accelerate's, which would fill up with rows that count."""
+        """This rank's micro-batches, not accelerate's, which would fill up with rows that count."""
         args = self.args
         batches = StepBatches(
             self.order,
@@ -128,7 +129,7 @@ class StepTrainer(HookedTrainer, TrlTrainer):
         return batches, items
 
     def close(self) -> None:
-        """What was made ready for a later step is dropped."""
+        """Drop the batches that were made ready for a later step."""
         if self._ahead is not None:
             self._ahead.close()
 
@@ -212,19 +213,19 @@ class StepTrainer(HookedTrainer, TrlTrainer):
         self.tokens_seen = int(tokens) if self.args.process_index == 0 else 0
 
     def saved(self, checkpoint: Path) -> None:
-        """It is marked when it is whole."""
+        """Mark the checkpoint as whole."""
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             finish(checkpoint, self.model.dtype)
 
     def write(self, folder: Path) -> None:
-        """What is trained; rank 0 writes it."""
+        """Write the trained weights; rank 0 does."""
         weights = adapter_weights(self.model)
         if self.args.should_save:
             write_adapter(self.model, folder, weights)
 
     def read(self, folder: Path) -> None:
-        """What is trained."""
+        """Read the trained weights."""
         load_adapter(self.model, folder, POLICY)
 
 
@@ -304,12 +305,12 @@ class StepLog(TrainerCallback):
         return {**dict(sorted(values.items())), "step": int(step)}
 
     def _not_finite(self, name: str, value: float, step: int) -> str:
-        said = f"{self._label}: {name} is {value} at step {step}"
+        text = f"{self._label}: {name} is {value} at step {step}"
         if trainer := self._trainer:
-            said += f" {trainer.named(trainer.step_rows)}"
+            text += f" {trainer.named(trainer.step_rows)}"
             if before := trainer.rows_before:
-                said += f", after the update of step {step - 1} {trainer.named(before)}"
-        return f"{said}. {self._advice()}"
+                text += f", after the update of step {step - 1} {trainer.named(before)}"
+        return f"{text}. {self._advice()}"
 
     def _advice(self) -> str:
         half = self._trainer is not None and self._trainer.model.dtype != torch.float32

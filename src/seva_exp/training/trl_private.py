@@ -22,7 +22,7 @@ TOKENS = "num_tokens"
 
 
 class TrlTrainer(Trainer):
-    """What TRL's trainers on preferences and on responses keep for their log."""
+    """The private state that TRL's trainers keep for their log."""
 
     accelerator: Any
     _metrics: dict[str, dict[str, list[float]]]

@@ -24,7 +24,7 @@ Kept = tuple[EncodedImage, Any, int]
 
 
 @dataclass(frozen=True)
-class Picture:
+class VisionInput:
     """``key`` names it; ``image`` is as the processor made it, without pixels if the features of
     ``key`` were kept already."""
 
@@ -32,7 +32,7 @@ class Picture:
     image: EncodedImage
 
 
-class Vision:
+class FeatureCache:
     """Features by picture. The first pictures that fit into ``budget`` bytes are kept for good:
     an epoch asks for each once, so that throwing one out for another gains nothing.
 
@@ -59,18 +59,18 @@ class Vision:
         self._tower_name = tower_apart(vlm)
         self._tower = getattr(self._inner, self._tower_name) if self._tower_name else None
 
-    def picture(self, preference: Preference, view: int | None = None) -> Picture:
+    def picture(self, preference: Preference, view: int | None = None) -> VisionInput:
         """The clean picture, or that of negative view number ``view``."""
         key = preference.picture
         if view is not None:
             key = f"{preference.sample}/{preference.image_views[view]}"
         if key in self.kept:
-            return Picture(key, self.kept[key][0])
+            return VisionInput(key, self.kept[key][0])
         if view is None:
-            return Picture(key, self._vlm.encode_image(preference.load()))
-        return Picture(key, preference.images[view]())
+            return VisionInput(key, self._vlm.encode_image(preference.load()))
+        return VisionInput(key, preference.images[view]())
 
-    def features(self, pictures: Sequence[Picture]) -> Any:
+    def features(self, pictures: Sequence[VisionInput]) -> Any:
         """All pictures' features as one output of ``get_image_features``, in order."""
         images = {picture.key: picture for picture in pictures}
         if self._projects and self._tower is None:
@@ -82,7 +82,7 @@ class Vision:
                 found = {k: self._project(images[k].image, tower) for k, tower in kept.items()}
         return joined([found[picture.key] for picture in pictures])
 
-    def _see(self, picture: Picture) -> Any:
+    def _see(self, picture: VisionInput) -> Any:
         """What is kept of a picture. Computed alone, so that it depends on no batch, as generation
         does, and without gradients: the tower is frozen, and checkpointing would otherwise go back
         through it."""
@@ -121,7 +121,7 @@ class Vision:
         finally:
             setattr(self._inner, name, tower)
 
-    def _keep(self, picture: Picture, part: Any) -> None:
+    def _keep(self, picture: VisionInput, part: Any) -> None:
         image = picture.image
         size = sum(t.numel() * t.element_size() for t in tensors(part))
         size += ID_BYTES * len(image.placeholders) * (1 + len(image.types))

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from seva_exp.benchmarks.samples import choices, described, judged, short, yes_no
-from seva_exp.benchmarks.samples.cases import Case, cases
+from seva_exp.benchmarks.samples.cases import ScenePicture, cases
 from seva_exp.core.errors import InputError
 
 PICTURES = 12
@@ -32,4 +32,4 @@ def make_samples(root: Path) -> None:
     short.textvqa(root, carded)
 
 
-__all__ = ["Case", "make_samples"]
+__all__ = ["ScenePicture", "make_samples"]

@@ -21,7 +21,7 @@ OPTIONS = {"color": COLORS, "kind": KINDS, "position": POSITIONS}
 
 
 @dataclass(frozen=True)
-class Case:
+class ScenePicture:
     """One picture: its number, its scene and the generator of its questions."""
 
     number: int
@@ -63,13 +63,13 @@ class Case:
         file.write_bytes(self.jpeg)
 
 
-def cases(n: int, with_text: bool = False) -> list[Case]:
+def cases(n: int, with_text: bool = False) -> list[ScenePicture]:
     """``n`` pictures, each with a text card or all as they come."""
-    found: list[Case] = []
+    found: list[ScenePicture] = []
     for number in count():
         scene = sample_scene(python_rng(0, "benchmark-samples", str(number)), UNBIASED)
         if scene.text or not with_text:
-            found.append(Case(number, scene))
+            found.append(ScenePicture(number, scene))
         if len(found) == n:
             return found
     raise AssertionError("never ends")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from seva_exp.benchmarks.letters import lettered
 from seva_exp.benchmarks.mmbench import ROTATION
-from seva_exp.benchmarks.samples.cases import OPTIONS, Case, write_json, write_table
+from seva_exp.benchmarks.samples.cases import OPTIONS, ScenePicture, write_json, write_table
 from seva_exp.world import QA
 from seva_exp.world.language import NUMBERS
 
 
-def mmbench(root: Path, cases: list[Case]) -> None:
+def mmbench(root: Path, cases: list[ScenePicture]) -> None:
     """English and Chinese (only its instruction is): every question in its four rotations, whose
     picture column names the first."""
     for name, file in (
@@ -38,7 +38,7 @@ def mmbench(root: Path, cases: list[Case]) -> None:
         write_table(root / name / file, rows)
 
 
-def seed(root: Path, cases: list[Case]) -> None:
+def seed(root: Path, cases: list[ScenePicture]) -> None:
     """Image questions of three types, and one on a video, which is left out."""
     types = {name: number for number, name in enumerate(OPTIONS, 1)}
     rows = []
@@ -59,7 +59,7 @@ def seed(root: Path, cases: list[Case]) -> None:
     write_json(root / "seed" / "SEED-Bench.json", {"questions": rows, "question_type": types})
 
 
-def scienceqa(root: Path, cases: list[Case]) -> None:
+def scienceqa(root: Path, cases: list[ScenePicture]) -> None:
     """Problems with a picture, and one without, which is left out."""
     subjects = {
         "color": "natural science",
@@ -82,11 +82,11 @@ def scienceqa(root: Path, cases: list[Case]) -> None:
     write_json(root / "scienceqa" / "pid_splits.json", {"test": list(problems)})
 
 
-def mathvista(root: Path, cases: list[Case]) -> None:
+def mathvista(root: Path, cases: list[ScenePicture]) -> None:
     """Multiple choices, and counts as whole numbers, which the embedded model spells out."""
     problems: dict[str, dict] = {}
 
-    def add(case: Case, qa: QA, task: str, **values: object) -> None:
+    def add(case: ScenePicture, qa: QA, task: str, **values: object) -> None:
         pid = str(len(problems) + 1)
         image = f"images/{pid}.jpg"
         problems[pid] = {
@@ -111,7 +111,7 @@ def mathvista(root: Path, cases: list[Case]) -> None:
     write_json(root / "mathvista" / "testmini.json", problems)
 
 
-def _choices(cases: list[Case]) -> Iterator[tuple[Case, str, QA, list[str]]]:
+def _choices(cases: list[ScenePicture]) -> Iterator[tuple[ScenePicture, str, QA, list[str]]]:
     """Every multiple-choice question of the pictures."""
     for case in cases:
         for type_ in OPTIONS:

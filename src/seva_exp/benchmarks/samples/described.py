@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seva_exp.benchmarks.samples.cases import Case, write_json
+from seva_exp.benchmarks.samples.cases import ScenePicture, write_json
 from seva_exp.benchmarks.samples.yes_no import coco_name
 from seva_exp.world import describe
 from seva_exp.world.scene import KINDS
@@ -13,7 +13,7 @@ SYNONYMS = {"circle": "disc", "square": "box", "moon": "crescent", "ring": "hoop
 CAPTIONS = 5
 
 
-def chair(root: Path, cases: list[Case]) -> None:
+def chair(root: Path, cases: list[ScenePicture]) -> None:
     """The scenes' things as annotated objects, their descriptions as captions."""
     annotations, captions = [], []
     for case in cases:

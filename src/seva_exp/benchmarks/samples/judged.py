@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from seva_exp.benchmarks.llava_bench import CATEGORIES
-from seva_exp.benchmarks.samples.cases import Case, write_json, write_lines
+from seva_exp.benchmarks.samples.cases import ScenePicture, write_json, write_lines
 from seva_exp.world import describe
 
 NEEDED = {"color": ["rec"], "count": ["rec", "math"], "position": ["spat", "rec"]}
@@ -28,7 +28,7 @@ RULE = {
 }
 
 
-def mmvet(root: Path, cases: list[Case]) -> None:
+def mmvet(root: Path, cases: list[ScenePicture]) -> None:
     """Colours, counts and places."""
     rows: dict[str, dict] = {}
     for case in cases:
@@ -42,7 +42,7 @@ def mmvet(root: Path, cases: list[Case]) -> None:
     (root / "mmvet" / "judge_prompt.txt").write_text(EXAMPLES, encoding="utf-8")
 
 
-def llava_bench(root: Path, cases: list[Case]) -> None:
+def llava_bench(root: Path, cases: list[ScenePicture]) -> None:
     """A question on a colour, a description, a relation; the true answers stand in for GPT-4's."""
     folder = root / "llava_bench"
     questions: list[dict] = []
@@ -50,12 +50,12 @@ def llava_bench(root: Path, cases: list[Case]) -> None:
     for case in cases:
         name = f"{case.number:03d}.jpg"
         color, relation = case.ask("color"), case.ask("relation")
-        asked = [
+        conversations = [
             ("conv", color.question, color.answer) if color else None,
             ("detail", "Describe the image.", describe(case.scene)),
             ("complex", relation.question, relation.answer) if relation else None,
         ]
-        for category, question, answer in filter(None, asked):
+        for category, question, answer in filter(None, conversations):
             id = len(questions)
             row = {"question_id": id, "image": name, "category": category, "text": question}
             questions.append(row)
@@ -71,7 +71,7 @@ def llava_bench(root: Path, cases: list[Case]) -> None:
     write_json(folder / "rule.json", {f"llava_bench_{name}": RULE for name in CATEGORIES})
 
 
-def shr(root: Path, cases: list[Case]) -> None:
+def shr(root: Path, cases: list[ScenePicture]) -> None:
     """The scenes' things as regions, half of the pictures with a fact beside them."""
     pictures, regions = [], []
     for case in cases:

@@ -5,24 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from seva_exp.benchmarks.chartqa import TYPES
-from seva_exp.benchmarks.samples.cases import Case, write_json, write_lines, write_table
+from seva_exp.benchmarks.samples.cases import ScenePicture, write_json, write_lines, write_table
 from seva_exp.benchmarks.textvqa import MARK, PEOPLE
 
 
-def gqa(root: Path, cases: list[Case]) -> None:
-    """As VLMEvalKit's table."""
+def gqa(root: Path, cases: list[ScenePicture]) -> None:
+    """GQA in small, as VLMEvalKit's table."""
     rows: list[dict] = []
     for case in cases:
-        asked = [qa for type_ in ("color", "kind", "relation") if (qa := case.ask(type_))]
-        for place, qa in enumerate(asked):
+        questions = [qa for type_ in ("color", "kind", "relation") if (qa := case.ask(type_))]
+        for place, qa in enumerate(questions):
             first = len(rows) - place
             row = {"index": len(rows), "question": qa.question, "answer": qa.answer.lower()}
             rows.append(row | {"image": first if place else case.base64})
     write_table(root / "gqa" / "GQA_TestDev_Balanced.tsv", rows)
 
 
-def textvqa(root: Path, cases: list[Case]) -> None:
-    """What the cards say; two of the ten people misread it."""
+def textvqa(root: Path, cases: list[ScenePicture]) -> None:
+    """TextVQA in small: reading text cards; two of the ten people misread it."""
     rows, prompts = [], []
     for number, case in enumerate(cases):
         qa = case.ask("text")
@@ -38,7 +38,7 @@ def textvqa(root: Path, cases: list[Case]) -> None:
     write_lines(root / "textvqa" / "llava_textvqa_val_v051_ocr.jsonl", prompts)
 
 
-def chartqa(root: Path, cases: list[Case]) -> None:
+def chartqa(root: Path, cases: list[ScenePicture]) -> None:
     """Counts and places, in words."""
     for type_, kind in zip(TYPES, ("count", "position"), strict=True):
         rows = []

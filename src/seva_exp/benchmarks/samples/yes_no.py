@@ -7,16 +7,16 @@ from pathlib import Path
 
 from seva_exp.benchmarks.mme import COGNITION, PERCEPTION, SUFFIX
 from seva_exp.benchmarks.pope import SPLITS
-from seva_exp.benchmarks.samples.cases import Case, write_lines
+from seva_exp.benchmarks.samples.cases import ScenePicture, write_lines
 from seva_exp.world import existence
 
 
-def coco_name(case: Case) -> str:
+def coco_name(case: ScenePicture) -> str:
     """The name of the picture's file, as COCO has them."""
     return f"COCO_val2014_{case.number:012d}.jpg"
 
 
-def pope(root: Path, cases: list[Case]) -> None:
+def pope(root: Path, cases: list[ScenePicture]) -> None:
     """Two questions a picture and split."""
     for split in SPLITS:
         rows: list[dict] = []
@@ -28,7 +28,7 @@ def pope(root: Path, cases: list[Case]) -> None:
         write_lines(root / "pope" / f"coco_pope_{split}.json", rows)
 
 
-def mme(root: Path, cases: list[Case]) -> None:
+def mme(root: Path, cases: list[ScenePicture]) -> None:
     """Two pictures a category: half of the categories in the release's one layout, half in the
     other. All ask what is there."""
     base = root / "mme" / "MME_Benchmark_release_version"
@@ -44,7 +44,7 @@ def mme(root: Path, cases: list[Case]) -> None:
             file.write_text("".join(lines), encoding="utf-8")
 
 
-def _existence(case: Case, split: str) -> Iterator[tuple[str, str]]:
+def _existence(case: ScenePicture, split: str) -> Iterator[tuple[str, str]]:
     rng = case.rng(f"existence-{split}")
     for want in (True, False):
         qa = existence(case.scene, rng, want, split)

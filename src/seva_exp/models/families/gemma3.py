@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seva_exp.models.family import Attention, Family, Vision
+from seva_exp.models.family import Attention, Family, VisionModules
 from seva_exp.models.pixels import Tiles
 
 
@@ -17,12 +17,12 @@ class Gemma3(Family):
     proven = ("gemma3_text",)
     pixels = Tiles()
     attention = Attention("images", window_over_blocks=True)
-    vision = Vision(("vision_tower",), "multi_modal_projector")
+    vision = VisionModules(("vision_tower",), "multi_modal_projector")
 
-    def written(self, processor: Any, asked: str) -> str:
+    def written(self, processor: Any, text: str) -> str:
         begin, end = processor.tokenizer.boi_token, processor.tokenizer.eoi_token
         picture = f"\n\n{begin}{self.image_token(processor)}{end}\n\n"
-        return asked.replace(begin, picture)
+        return text.replace(begin, picture)
 
     def image_token(self, processor: Any) -> str:
         return processor.tokenizer.image_token

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seva_exp.models.family import Family, Vision
+from seva_exp.models.family import Family, VisionModules
 from seva_exp.models.pixels import Tiles
 
 
@@ -14,7 +14,7 @@ class Idefics(Family):
     model_types = ("idefics3", "smolvlm")
     proven = ("llama",)
     pixels = Tiles(whole=-1)
-    vision = Vision(("vision_model",), "connector")
+    vision = VisionModules(("vision_model",), "connector")
 
     def end_token(self, processor: Any) -> str:
         return processor.end_of_utterance_token

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seva_exp.models.family import Family, Vision
+from seva_exp.models.family import Family, VisionModules
 from seva_exp.models.pixels import Tiles
 
 
@@ -12,4 +12,4 @@ class InternVl(Family):
     model_types = ("internvl",)
     proven = ("qwen2",)
     pixels = Tiles(whole=-1)
-    vision = Vision(("vision_tower",), "multi_modal_projector")
+    vision = VisionModules(("vision_tower",), "multi_modal_projector")

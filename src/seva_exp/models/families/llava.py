@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seva_exp.models.family import Family, Vision
+from seva_exp.models.family import Family, VisionModules
 from seva_exp.models.pixels import Tiles
 
 PARTS = ("vision_tower",), "multi_modal_projector"
@@ -18,7 +18,7 @@ class LlavaNext(Family):
     model_types = ("llava_next",)
     proven = ("llama", "mistral")
     pixels = Tiles()
-    vision = Vision(*PARTS)
+    vision = VisionModules(*PARTS)
 
     def settle(self, processor: Any, config: Any) -> None:
         if processor.patch_size is None:
@@ -33,7 +33,7 @@ class Llava(LlavaNext):
     """LLaVA-1.5: one picture [1, 3, H, W] of one size."""
 
     model_types = ("llava",)
-    vision = Vision(*PARTS, one_block=True)
+    vision = VisionModules(*PARTS, one_block=True)
 
 
 class LlavaOnevision(Family):
@@ -42,4 +42,4 @@ class LlavaOnevision(Family):
     model_types = ("llava_onevision",)
     proven = ("qwen2",)
     pixels = Tiles()
-    vision = Vision(*PARTS)
+    vision = VisionModules(*PARTS)

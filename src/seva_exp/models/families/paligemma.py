@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seva_exp.models.family import Attention, Family, Vision
+from seva_exp.models.family import Attention, Family, VisionModules
 from seva_exp.models.pixels import Tiles
 
 
@@ -18,14 +18,14 @@ class PaliGemma(Family):
     needs_template = False
     pixels = Tiles()
     attention = Attention("all", answer_type=1)
-    vision = Vision(("vision_tower",), "multi_modal_projector")
+    vision = VisionModules(("vision_tower",), "multi_modal_projector")
 
-    def asked(self, processor: Any, system: str | None, prompt: str) -> str:
+    def chat_text(self, processor: Any, system: str | None, prompt: str) -> str:
         if processor.chat_template:  # a fine-tuned one that has got a chat template
-            return super().asked(processor, system, prompt)
+            return super().chat_text(processor, system, prompt)
         return f"{processor.image_token}{prompt}"
 
-    def written(self, processor: Any, asked: str) -> str:
+    def written(self, processor: Any, text: str) -> str:
         token = processor.image_token
-        behind = asked.rfind(token) + len(token)
-        return f"{asked[:behind]}{processor.tokenizer.bos_token}{asked[behind:]}\n"
+        behind = text.rfind(token) + len(token)
+        return f"{text[:behind]}{processor.tokenizer.bos_token}{text[behind:]}\n"

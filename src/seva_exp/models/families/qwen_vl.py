@@ -8,7 +8,7 @@ import torch
 
 from seva_exp.core.errors import InputError
 from seva_exp.core.interfaces import Encoded
-from seva_exp.models.family import Family, Vision
+from seva_exp.models.family import Family, VisionModules
 from seva_exp.models.pixels import Patches
 
 
@@ -18,7 +18,7 @@ class Qwen2Vl(Family):
 
     model_types: tuple[str, ...] = ("qwen2_vl",)
     pixels = Patches()
-    vision = Vision(("visual",), r"visual\.(merger|deepstack_merger_list\.\d+)", apart=False)
+    vision = VisionModules(("visual",), r"visual\.(merger|deepstack_merger_list\.\d+)", apart=False)
 
     def limit(self, processor: Any, max_pixels: int) -> None:
         images = processor.image_processor

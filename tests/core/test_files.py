@@ -10,7 +10,7 @@ import pytest
 
 from seva_exp.core.files import whole_file, write_whole
 
-SOURCE = Path(__file__).parents[1] / "src" / "seva_exp"
+SOURCE = Path(__file__).parents[2] / "src" / "seva_exp"
 
 
 def test_a_write_that_stops_leaves_the_old_file(tmp_path):

@@ -1,35 +1,30 @@
-"""Whether a run fits its device: told before it begins, refused where it cannot, batch sizes that
-do; the sizes of models by their config alone."""
+"""Whether a run fits its device: told before it begins, refused where it cannot; what is advised
+fits, and so do batch sizes that are chosen."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import yaml
 
 from seva_exp import Experiment, InputError, Machine, Options
 from seva_exp.command.config import parse
-from seva_exp.core import device_memory
-from seva_exp.core.device_memory import GIB, Numbers, device_of
+from seva_exp.core.device_memory import GIB
 from seva_exp.core.digests import FileDigests
-from seva_exp.core.paths import config_dir
 from seva_exp.experiment import graph, plan_run, run
 from seva_exp.experiment.fits import SURE, Fit, fitted, smaller
 from seva_exp.experiment.memory import cut
 from seva_exp.experiment.preflight import Preflight
-from seva_exp.models import HubModel, TinyModel
-from seva_exp.models.footprint import footprint_of, published
+from seva_exp.models import TinyModel
+from seva_exp.models.footprint import footprint_of
 from seva_exp.training import DpoTraining
 
-from .test_config import composed
-from .test_methods import small
+from ..command.test_config import composed
+from ..test_methods import small
 
 SEVA = "experiment=seva_7b_paper"
-HALF = Numbers(2, gpu=True)
 
 
 def wanted(*words: str):
@@ -44,96 +39,6 @@ def fit(*words: str, **machine) -> Fit:
 def need(found: Fit, label: str) -> float:
     """GiB."""
     return next(one.bytes for one in found.needs if one.label == label) / GIB
-
-
-# Sizes of models
-
-
-def presets() -> dict[str, Path]:
-    """Hub id -> its YAML."""
-    files = (config_dir() / "model").glob("*.yaml")
-    found = {yaml.safe_load(file.read_text()).get("path"): file for file in files}
-    return {path: file for path, file in found.items() if path}
-
-
-def test_every_preset_of_a_model_has_packaged_sizes():
-    assert presets().keys() == published().keys()
-
-
-@pytest.mark.parametrize("path", published())
-def test_packaged_sizes_make_the_model_that_transformers_makes(path):
-    """All parameters, and those that LoRA is put beside."""
-    import torch
-    from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
-
-    config = {k: dict(v) if isinstance(v, dict) else v for k, v in published()[path].items()}
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(
-            CONFIG_MAPPING[config.pop("model_type")](**config)
-        )
-    sizes, said = footprint_of(HubModel(path=path))
-    assert sizes and path in said
-    assert sizes.parameters == pytest.approx(model.num_parameters(), rel=0.002)
-    decoder = model.get_decoder()
-    layers = [one for one in decoder.modules() if isinstance(one, torch.nn.Linear)]
-    assert sizes.linear_parameters == sum(one.weight.numel() for one in layers)
-    assert sizes.adapter(8) == sum(8 * sum(one.weight.shape) for one in layers)
-
-
-@pytest.mark.parametrize("path", published())
-def test_the_size_of_a_preset_is_what_its_file_says(path):
-    told = re.search(r"([\d.]+) GB\s+(?:# )?in\s+(?:# )?bf16", presets()[path].read_text())
-    sizes, _ = footprint_of(HubModel(path=path))
-    assert sizes and told
-    assert sizes.weights(2) / 1e9 == pytest.approx(float(told[1]), abs=0.1)
-
-
-def test_what_a_config_leaves_out_is_what_transformers_has():
-    from transformers import CONFIG_MAPPING
-
-    from seva_exp.models import footprint as own
-
-    for kind, values in own.TEXT_DEFAULTS.items():
-        made = CONFIG_MAPPING[kind]()
-        assert values == tuple(getattr(made, name) for name in own.TEXT_FIELDS), kind
-        heads = own.KEY_HEADS.get(kind, made.num_attention_heads)
-        assert heads == made.num_key_value_heads, kind
-        assert made.tie_word_embeddings == (kind in own.TIED), kind
-        width = own.HEAD_WIDTH.get(kind, made.hidden_size // made.num_attention_heads)
-        assert width == getattr(made, "head_dim", None) or width, kind
-    for kind, values in own.VISION_DEFAULTS.items():
-        made = CONFIG_MAPPING[kind]()
-        found = [getattr(made, name) for name in own.VISION_FIELDS]
-        sides = [one[0] if isinstance(one, list | tuple) else one for one in found]
-        assert values == tuple(sides), kind
-
-
-def test_a_config_at_hand_is_read_and_an_unknown_one_is_said_to_be_missing(tmp_path, monkeypatch):
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    (folder / "config.json").write_text('{"model_type": "llava", "vision_config": {}}')
-    sizes, said = footprint_of(HubModel(path=str(folder)))
-    assert sizes is None and "hidden_size" in said
-    sizes, said = footprint_of(HubModel(path="nobody/knows-this"))
-    assert sizes is None and "hf download nobody/knows-this config.json" in said
-    hub = tmp_path / "hub/models--nobody--knows-this"
-    (hub / "refs").mkdir(parents=True)
-    (hub / "refs/main").write_text("abc")
-    (hub / "snapshots/abc").mkdir(parents=True)
-    embedded = Path(TinyModel().location(), "config.json").read_text()
-    (hub / "snapshots/abc/config.json").write_text(embedded)
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    sizes, said = footprint_of(HubModel(path="nobody/knows-this"))
-    assert sizes == footprint_of(TinyModel())[0] and "snapshots/abc" in said
-
-
-def test_four_bits_are_those_of_the_layers_alone():
-    sizes, _ = footprint_of(HubModel(path="llava-hf/llava-1.5-7b-hf"))
-    assert sizes
-    whole = 2 * (sizes.parameters - sizes.linear_parameters)
-    assert sizes.weights(2, quantized=True) == pytest.approx(
-        whole + 0.516 * sizes.linear_parameters, rel=1e-3
-    )
 
 
 # Verdicts
@@ -280,36 +185,6 @@ def test_an_estimate_loads_no_torch():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
-
-
-# Devices
-
-
-@pytest.mark.parametrize(
-    ("gpu", "given", "planned", "size"),
-    [
-        (None, 24, False, 24),
-        (None, 80, True, 80),
-        ((40, 30), None, False, 40),
-        ((40, 30), 80, False, 40),
-        ((40, 30), 80, True, 80),
-        ((40, 30), 24, False, 24),
-    ],
-)
-def test_a_gpu_has_what_is_declared_but_no_more_than_it_has(monkeypatch, gpu, given, planned, size):
-    """Unless it is planned for another machine."""
-    there = gpu and tuple(GIB * one for one in gpu)
-    monkeypatch.setattr(device_memory, "_gpu", lambda machine: there)
-    device = device_of(Machine(memory_gb=given), planned)
-    assert (device.bytes, device.numbers) == (size * GIB, HALF)
-
-
-def test_a_cpu_has_main_memory_and_float32(monkeypatch):
-    monkeypatch.setattr(device_memory, "_gpu", lambda machine: pytest.fail("looked"))
-    device = device_of(Machine(device="cpu", processes=2))
-    assert device.numbers == Numbers(4, gpu=False) and device.shared == 2
-    assert device.free <= device.bytes
-    assert device_of(Machine(device="cpu", dtype="bfloat16")).numbers.item == 2
 
 
 # Batch sizes that fit

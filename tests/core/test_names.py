@@ -9,7 +9,7 @@ import pytest
 
 from seva_exp.core.closure import Closure
 
-from .test_architecture import SOURCE
+from ..test_architecture import SOURCE
 
 BASE = "from seva_exp.stages.base import Stage\n"
 TREE = {

@@ -13,7 +13,7 @@ from seva_exp.experiment.preflight import Preflight
 from seva_exp.methods import SevaMethod
 from seva_exp.models import TinyModel
 
-from .test_methods import small
+from ..test_methods import small
 
 NOWHERE = FolderData(path="/nowhere")
 UNKNOWN = SevaMethod(weights={"difusion_noise": 2})
@@ -52,9 +52,11 @@ def test_what_is_lacking_is_no_fault_and_stops_all_but_a_dry_run(tmp_path):
 
 def test_what_jobs_have_in_common_is_looked_at_once(tmp_path, monkeypatch):
     looked = []
-    check = Experiment.check_given
+    check = Experiment.check_external_inputs
     monkeypatch.setattr(
-        Experiment, "check_given", lambda self, root: looked.append(root) or check(self, root)
+        Experiment,
+        "check_external_inputs",
+        lambda self, root: looked.append(root) or check(self, root),
     )
     look, machine = Preflight(), Machine(runs=str(tmp_path))
     for seed in (0, 1):

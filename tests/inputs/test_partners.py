@@ -11,14 +11,14 @@ from seva_exp.core.records import Answer, ImageRef, Sample, read_jsonl
 from seva_exp.data import FolderData
 from seva_exp.experiment import run
 from seva_exp.inputs.images import open_image
-from seva_exp.inputs.views import Pictures, View
+from seva_exp.inputs.views import PartnerPictures, View
 from seva_exp.world import UNBIASED, draw, sample_scene
 
 SAMPLES = [Sample(f"id{i}", ImageRef(f"{i}.png", f"sha{i * 7 % 100}"), "?") for i in range(40)]
 
 
 def partners(samples, view=None):
-    view, pictures = view or View("blend", Blend(), seed=0), Pictures(samples)
+    view, pictures = view or View("blend", Blend(), seed=0), PartnerPictures(samples)
     return {sample.id: view.partners(sample, pictures)[0].sha256 for sample in samples}
 
 
@@ -53,7 +53,7 @@ def test_every_other_picture_is_as_likely():
     counts = Counter()
     for seed in range(300):
         view = View("blend", Blend(), seed)
-        counts[view.partners(SAMPLES[0], Pictures(SAMPLES[:5]))[0].sha256] += 1
+        counts[view.partners(SAMPLES[0], PartnerPictures(SAMPLES[:5]))[0].sha256] += 1
     assert set(counts) == {sample.image.sha256 for sample in SAMPLES[1:5]}
     assert min(counts.values()) > 75 - 30
 
@@ -61,7 +61,7 @@ def test_every_other_picture_is_as_likely():
 def test_other_views_take_no_partner():
     for augmentation in (None, Moco()):
         view = View("x", augmentation, seed=0)
-        assert view.partners(SAMPLES[0], Pictures(SAMPLES[:1])) == []
+        assert view.partners(SAMPLES[0], PartnerPictures(SAMPLES[:1])) == []
 
 
 def folder_of(tmp_path, number):
@@ -94,7 +94,7 @@ def test_the_stage_shows_each_sample_with_its_partner(tmp_path, batch_size):
     samples = list(read_jsonl(tmp_path / "runs/latest/samples/samples.jsonl", Sample))
     view = View("blend", Blend(), report.seed)
     for i, sample in enumerate(samples):
-        (partner,) = view.partners(sample, Pictures(samples))
+        (partner,) = view.partners(sample, PartnerPictures(samples))
         pictures = [open_image(folder / image.path) for image in (sample.image, partner)]
         shown = open_image(stage / "previews" / f"{i:03d}.png")
         assert shown.tobytes() == view.image(pictures[0], sample.id, pictures[1:]).tobytes()

@@ -38,8 +38,8 @@ from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
 from seva_exp.preferences import LengthRatioFilter
 
-from .serving import Misbehaving, status, transformers_serve
-from .stage import answer_all
+from .preferences.stage import answer_all
+from .served.serving import Misbehaving, status, transformers_serve
 
 SERVED = ServerGeneration(max_new_tokens=48)
 VIEWS = {"low_resolution": LowResolution(), "noisy": DiffusionNoiseImage(step=600, size=72)}

@@ -16,9 +16,9 @@ from seva_exp.core.store import PARTS, Journal
 from seva_exp.data import ShapesData
 from seva_exp.inputs.views import View
 
-from .serving import Misbehaving, slow, status
+from ..served.serving import Misbehaving, slow, status
+from ..served.test_server import GENERATION, N, short_waits  # noqa: F401
 from .stage import answer_all
-from .test_server import GENERATION, N, short_waits  # noqa: F401
 
 
 @pytest.fixture(scope="module")

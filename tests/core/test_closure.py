@@ -20,8 +20,8 @@ from seva_exp.core.syntax import Module, shape
 from seva_exp.runs.events import Listener, Outcome
 from seva_exp.stages import Answers, Pairs, Samples
 
-from .test_architecture import SOURCE, unpinned
-from .test_methods import small, stic
+from ..test_architecture import SOURCE, unpinned
+from ..test_methods import small, stic
 
 MODEL = {"answers", "reference", "align", "finetune", "evaluate"}
 """Stages that ask a model or train one."""

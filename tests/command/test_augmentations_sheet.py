@@ -9,7 +9,7 @@ from seva_exp.command import augmentations_sheet as sheet
 from seva_exp.core.paths import options_of
 from seva_exp.inputs.views import View
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_page_tells_of_every_view_and_of_its_parameters():

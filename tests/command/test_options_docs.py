@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import pytest
 
-from seva_exp.command import options_docs as reference
+from seva_exp import MOVED
+from seva_exp.command import options_docs
 from seva_exp.command.config import known_fields
-from seva_exp.core.errors import InputError
 from seva_exp.core.paths import config_dir, sweeps_dir
 
 FILES = sorted([*config_dir().rglob("*.yaml"), *sweeps_dir().rglob("*.yaml")])
-CLASSES = [(group, kind) for group, kinds in reference.CLASSES.items() for kind in kinds]
+CLASSES = [(group, kind) for group, kinds in options_docs.CLASSES.items() for kind in kinds]
 
 
 @pytest.fixture(scope="module")
 def pages() -> dict[str, str]:
-    return reference.pages()
+    return options_docs.pages()
 
 
 def section(page: str, kind: str) -> dict[str, str]:
@@ -30,7 +33,7 @@ def section(page: str, kind: str) -> dict[str, str]:
 @pytest.mark.parametrize(("group", "kind"), CLASSES)
 def test_every_field_stands_there_with_what_it_means(group, kind, pages):
     rows = section(pages[group], kind)
-    for name, field in reference.CLASSES[group][kind].model_fields.items():
+    for name, field in options_docs.CLASSES[group][kind].model_fields.items():
         if name == "kind":
             continue
         assert field.description, name
@@ -80,7 +83,16 @@ def test_a_cell_stays_a_cell(pages):
 
 
 def test_a_group_that_is_not_there_is_refused(capsys):
-    reference.main(["dpo"])
+    assert options_docs.main(["dpo"]) == 0
     assert capsys.readouterr().out.startswith("# `dpo`")
-    with pytest.raises(InputError, match=r"agu: no such group\. Did you mean 'aug'"):
-        reference.main(["agu"])
+    assert options_docs.main(["agu"]) == 2
+    assert "agu: no such group. Did you mean 'aug'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("old, new", MOVED.items())
+def test_the_old_name_of_a_command_tells_the_new_one_in_a_line(old, new):
+    ended = subprocess.run([sys.executable, "-m", old], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+    assert f"it is `python -m {new}` now" in ended.stderr
+    assert find_spec(new)
