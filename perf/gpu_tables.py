@@ -11,8 +11,9 @@ Questions of 60 tokens and 576 of the picture, answers of 150. Nothing is timed:
 the allocator's fragmentation and NCCL are not seen.
 
 training: the weights, the adapter in float32; then the peaks of the first batch's comparison with
-plain rows (which takes less where there is less), of a micro-step and of the optimizer's step;
-whether that fits a card with 0.6 GiB for CUDA's context; a checkpoint's size; of the second
+plain rows (which takes less where there is less), of a micro-step (of the second step, when AdamW's
+moments are there) and of the optimizer's step;
+whether that fits a card with 0.6 GiB for CUDA's context; a checkpoint's size; of the last
 micro-step its matrix operations, the share of them in float32, kernels, and waits of the host.
 generation: tokens of keys and values that the engine allows itself, the most rows that ran at once,
 the peak; kernels and waits of a decode step. memory: what is held after each part of a run, and
@@ -98,10 +99,11 @@ def model(size: str, gib: float) -> Iterator[Any]:
 
 
 def training(case: Case) -> Row:
-    """Memory, operations, kernels and waits of one optimizer step of two micro-batches."""
+    """Memory, operations, kernels and waits of two optimizer steps of two micro-batches: in the
+    second AdamW's moments are there."""
     with model(case.size, ROOMY) as made:
         done = made.trained(
-            case.rank, case.micro, case.checkpointing, answer=case.answer, fast=case.fast
+            case.rank, case.micro, case.checkpointing, answer=case.answer, fast=case.fast, steps=2
         )
     step = done.micro_steps[-1]
     most = max(done.peak, done.optimizer_step.peak) / GIB + CONTEXT
