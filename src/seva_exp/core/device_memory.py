@@ -16,11 +16,6 @@ CONTEXT, PYTHON = 0.6 * GIB, 0.55 * GIB
 torch in main memory."""
 
 
-PIECES = 1.6
-"""Main memory that batches of changing sizes take, over the sum of their tensors: what they leave
-is kept in pieces (runtime.keep_memory), some of which fit nothing that comes later."""
-
-
 @dataclass(frozen=True)
 class Numbers:
     """How a device computes: ``item`` bytes of a number of the model's format; on a ``gpu``, or in
@@ -38,11 +33,6 @@ class Numbers:
     def process(self) -> float:
         """Bytes of a process before its first tensor."""
         return CONTEXT if self.gpu else PYTHON
-
-    @property
-    def pieces(self) -> float:
-        """Memory that activations take, over the sum of their tensors."""
-        return 1.0 if self.gpu else PIECES
 
 
 @dataclass(frozen=True)

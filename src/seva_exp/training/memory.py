@@ -20,6 +20,10 @@ TILE = 4096, 32768
 """Tokens by vocabulary of the LM head that are computed at once (TRL's fused head)."""
 FORWARD_COPIES, BACKWARD_COPIES = 3.25, 7.25
 """Float32 tensors beside a tile that are alive at once where no Triton kernel folds it."""
+SCORING_PIECES, TRAINING_PIECES = 0.6, 4.5
+"""Main memory beside tensors, since what is freed is kept in pieces (runtime.keep_memory), of which
+some fit nothing that comes later: as a share of a forward pass, and in layers' tensors of training.
+Measured: python perf/memory.py --measure."""
 TRAINED = 4
 """Bytes of what is trained, of its gradients, and of each of AdamW's two moments."""
 
@@ -89,7 +93,8 @@ def scoring(model: Footprint, numbers: Numbers, batch: Batch, rank: int = 0) -> 
     layer = batch.tokens * (4 * model.width + adapted * model.middle) * numbers.item
     folded = _tile(model, numbers, batch, FORWARD_COPIES)
     most = max(layer, folded, tower(model, numbers, batch.pictures))
-    return numbers.pieces * (most + _hidden(model, numbers, batch))
+    kept = 0.0 if numbers.gpu else SCORING_PIECES
+    return (1 + kept) * (most + _hidden(model, numbers, batch))
 
 
 def training(
@@ -119,10 +124,11 @@ def training(
     else:
         kept = (model.layers - 1) * layer + _last(model, numbers, batch, trained) + hidden
         begins = kept + max(folded, again)
+    pieces = 0.0 if numbers.gpu else TRAINING_PIECES * (layer + again)
     already = gradients if accumulates or trained.copies else 0.0
     moments = [
-        {"activations": numbers.pieces * begins, "gradients": already},
-        {"activations": numbers.pieces * (layer + again + hidden), "gradients": gradients},
+        {"activations": begins + pieces, "gradients": already},
+        {"activations": layer + again + hidden + pieces, "gradients": gradients},
     ]
     return fixed | max(moments, key=lambda moment: sum(moment.values()))
 
