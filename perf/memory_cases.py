@@ -45,6 +45,9 @@ class Case:
     @property
     def name(self) -> str:
         text = f"width {self.width}, {self.layers} layers, rank {self.rank}, {self.micro} at once"
+        if self.key_heads < self.heads:
+            text += f", {self.key_heads} of {self.heads} heads of keys"
+        text += f", vocabulary {self.vocabulary}" * (self.vocabulary > 512)
         text += ", checkpointing" * self.checkpointing
         return text + ", plain rows" * (self.fast == "off")
 

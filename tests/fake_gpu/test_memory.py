@@ -26,7 +26,9 @@ def test_training_takes_what_is_estimated(fake_gpu, case):
     """The second step, when AdamW's moments are there: in all, and the activations alone."""
     found = fake_gpu("training_memory", size="7b", **case)
     assert found["estimated"] == pytest.approx(found["counted"], rel=CLOSE)
-    assert found["estimated_activations"] == pytest.approx(found["activations"], rel=CLOSE)
+    assert found["estimated_activations"] == pytest.approx(
+        found["activations"], rel=CLOSE, abs=0.2 * GIB
+    )
 
 
 @pytest.mark.parametrize("gib", [24, 80])
