@@ -20,10 +20,10 @@ TILE = 4096, 32768
 """Tokens by vocabulary of the LM head that are computed at once (TRL's fused head)."""
 FORWARD_COPIES, BACKWARD_COPIES = 3.25, 7.25
 """Float32 tensors beside a tile that are alive at once where no Triton kernel folds it."""
-SCORING_PIECES, TRAINING_PIECES = 0.6, 4.5
+SCORING_PIECES, TRAINING_PIECES, LAYER_PIECES = 0.6, 0.8, 3.5
 """Main memory beside tensors, since what is freed is kept in pieces (runtime.keep_memory), of which
-some fit nothing that comes later: as a share of a forward pass, and in layers' tensors of training.
-Measured: python perf/memory.py --measure."""
+some fit nothing that comes later: shares of a forward pass, and of all layers' tensors in training;
+with checkpointing, so many layers' passes. Measured: python perf/memory.py --measure."""
 TRAINED = 4
 """Bytes of what is trained, of its gradients, and of each of AdamW's two moments."""
 
@@ -124,7 +124,10 @@ def training(
     else:
         kept = (model.layers - 1) * layer + _last(model, numbers, batch, trained) + hidden
         begins = kept + max(folded, again)
-    pieces = 0.0 if numbers.gpu else TRAINING_PIECES * (layer + again)
+    pieces = TRAINING_PIECES * model.layers * layer
+    if checkpointing:
+        pieces = LAYER_PIECES * (layer + again)
+    pieces *= not numbers.gpu
     already = gradients if accumulates or trained.copies else 0.0
     moments = [
         {"activations": begins + pieces, "gradients": already},
