@@ -146,6 +146,65 @@ def generation(size: str, gib: float) -> Json:
             return {"held": held, **_generation(run.generated(rows=256, answer=3, asked=16))}
 
 
+def training_memory(
+    size: str, rank: int, micro: int, checkpointing: bool, fast: str = "auto"
+) -> Json:
+    """Bytes of two steps of DPO, counted and estimated; and those of the activations alone."""
+    from seva_exp.training import memory
+
+    from .shapes import ANSWER, QUESTION, SIZES, Shapes
+
+    with MetaDevice(1000.0) as gpu:
+        run = Shapes(gpu, SIZES[size], Path.cwd())
+        with run.loadable():
+            done = run.trained(rank, micro, checkpointing, fast=fast, steps=2)
+    model, numbers = _sizes(size)
+    lengths = memory.Lengths(QUESTION, ANSWER)
+    batch = (memory.plain if fast == "off" else memory.packed)(model, micro, lengths)
+    trained = memory.Trained(model.adapter(rank), rank)
+    estimate = memory.training(
+        model, numbers, batch, trained, checkpointing=checkpointing, accumulates=True
+    )
+    return {
+        "counted": done.peak,
+        "activations": done.peak - done.weights - 4 * done.adapter,
+        "estimated": model.weights(2) + sum(estimate.values()),
+        "estimated_activations": estimate["activations"],
+    }
+
+
+def generation_memory(size: str, gib: float, answer: int) -> Json:
+    """Bytes of as many rows as have room, counted and estimated."""
+    from seva_exp.decoding import memory
+
+    from .shapes import QUESTION, SIZES, Shapes
+
+    asked = int(3 * gib)
+    with MetaDevice(gib) as gpu:
+        run = Shapes(gpu, SIZES[size], Path.cwd())
+        with run.loadable():
+            found = run.generated(rows=1024, answer=answer, asked=asked)
+    model, numbers = _sizes(size)
+    room = gib * 2**30 - model.weights(2)
+    estimate = memory.rows(model, numbers, room, asked, question=QUESTION, answer=answer)
+    return {
+        "counted": found.peak,
+        "rows": found.rows,
+        "estimated": model.weights(2) + estimate.bytes,
+        "estimated_rows": estimate.many,
+    }
+
+
+def _sizes(size: str) -> Any:
+    """Of the model as it was published, on a GPU without Triton, as this one is."""
+    from seva_exp.core.device_memory import Numbers
+    from seva_exp.models import HubModel
+    from seva_exp.models.footprint import footprint_of
+
+    model, _ = footprint_of(HubModel(path=f"llava-hf/llava-1.5-{size}-hf"))
+    return model, Numbers(2, gpu=True, triton=False)
+
+
 def _generation(found: Generated) -> Json:
     steps = [_work(one.work) for one in found.of("_decode")]
     return {"rows": found.rows, "budget": found.budget, "peak": found.peak, "steps": steps}

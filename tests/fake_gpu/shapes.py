@@ -191,15 +191,18 @@ class Shapes:
         answer: int = ANSWER,
         fast: str = "auto",
         parts: int = 2,
+        steps: int = 1,
     ) -> Trained:
-        """One optimizer step of DPO, of ``parts`` micro-batches."""
+        """Optimizer steps of DPO, of ``parts`` micro-batches each. From the second on AdamW's
+        moments lie beside a micro-step."""
         from seva_exp.training import DpoTraining
         from seva_exp.training.dpo import trainer_for
         from seva_exp.training.driver import TrainingJob
         from seva_exp.training.steps import StepLog, run
 
         spec = DpoTraining(lora_rank=rank, lora_alpha=2 * rank, batch_size=micro * parts, fast=fast)
-        rows, place = preferences(micro * parts, answer), self.placement(micro, checkpointing)
+        rows = preferences(micro * parts * steps, answer)
+        place = self.placement(micro, checkpointing)
         ledger, before = self.gpu.ledger, self.gpu.ledger.live
         vlm = self.model()
         weights = ledger.live
@@ -215,7 +218,7 @@ class Shapes:
         )
         found.watch(trainer, self.gpu)
         try:
-            run(trainer, StepLog("align", "dpo", lambda *_: None), "align", 1, place)
+            run(trainer, StepLog("align", "dpo", lambda *_: None), "align", steps, place)
         finally:
             trainer.forward.close()
         return found

@@ -78,7 +78,7 @@ def _text(file: Path) -> str | None:
         row = json.loads(file.read_bytes())
         text: str = row["text"]
         whole = row.get("sha256") in (None, sha256(text.encode()).hexdigest())
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     return text if whole else None
 

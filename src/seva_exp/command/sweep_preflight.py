@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from seva_exp.command.job import Job
 from seva_exp.core.errors import InputError
@@ -29,8 +28,8 @@ class Faults:
         only if no job before it reads the same. ``here``: it will run on this machine."""
         try:
             wanted = job.wanted()
-            found = self._preflight(wanted.experiment, wanted.machine, wanted.options)
-            (found if here else replace(found, absent=())).refuse()
+            what = (wanted.experiment, wanted.machine, wanted.options)
+            self._preflight(*what, here).refuse()
         except InputError as error:
             self.add(job, error)
 

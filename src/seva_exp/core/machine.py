@@ -103,6 +103,12 @@ class Machine(Spec):
     accelerate: str | None = None
     """How processes that train share out weights, gradients and optimizer: ``fsdp``, ``zero2``,
     ``zero3``, or a config file of ``accelerate launch``. None: they do not (DDP)."""
+    memory_gb: float | None = Field(None, gt=0)
+    """Memory in GiB of the device (of each GPU) that a run is planned for. None: of the one that is
+    here. What does not fit is refused before weights are read."""
+    fit: bool = False
+    """Lower ``batch_size`` and ``train_batch_size``, and set ``gradient_checkpointing``, as far as
+    the device's memory asks for it (``machine=auto``)."""
     vision_cache: float | None = Field(None, ge=0, le=1_000_000)
     """Main memory in GiB for pictures' features, which ``reference`` and ``align`` compute once;
     what does not fit is computed again each time. Training processes share it evenly. None: a

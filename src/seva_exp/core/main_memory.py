@@ -31,6 +31,14 @@ def free_bytes(root: Path = Path("/")) -> float:
     return min(psutil.virtual_memory().available, within_groups(root))
 
 
+def total_bytes(root: Path = Path("/")) -> float:
+    """Main memory in bytes, used or not, within what a container or a batch system allows."""
+    import psutil
+
+    limits = (_number(group / files.limit) for group, files in _groups(root))
+    return min([psutil.virtual_memory().total, *limits])
+
+
 def within_groups(root: Path) -> float:
     """Of main memory, by the groups that this process is in; infinite where none has a limit, and
     where there are none. ``root`` is that of the file system."""
@@ -52,6 +60,13 @@ def _groups(root: Path) -> Iterator[tuple[Path, _Files]]:
         inner = PurePosixPath(name.lstrip("/"))
         for some in (inner, *inner.parents):
             yield root / "sys/fs/cgroup" / files.top / some, files
+
+
+def _number(file: Path) -> float:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):  # no such group, or its limit is "max"
+        return inf
 
 
 def _free(group: Path, files: _Files) -> float:

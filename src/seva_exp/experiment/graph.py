@@ -11,7 +11,7 @@ from seva_exp.augment import TextSource
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import ALIGNED, CLEAN
-from seva_exp.experiment.value import Experiment, Options
+from seva_exp.experiment.value import Experiment
 from seva_exp.methods import SticMethod
 from seva_exp.stages import (
     Align,
@@ -170,11 +170,11 @@ def matching(field: str, name: str, all_stages: Sequence[Stage]) -> list[Stage]:
     return found
 
 
-def wanted(all_stages: Sequence[Stage], options: Options) -> list[Stage]:
-    """The stages that are run: all, or what ``stop_after`` needs."""
-    if not options.stop_after:
+def chosen_stages(all_stages: Sequence[Stage], stop_after: str | None) -> list[Stage]:
+    """Those that a run does: all, or the one called ``stop_after`` and what it needs."""
+    if stop_after is None:
         return list(all_stages)
-    keys = with_inputs(matching("stop_after", options.stop_after, all_stages))
+    keys = with_inputs(matching("stop_after", stop_after, all_stages))
     return [stage for stage in all_stages if stage.key in keys]
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.machine import Machine
 from seva_exp.core.spec import Spec, digest
 from seva_exp.core.store import Store
-from seva_exp.experiment.graph import forced_keys, graph, wanted
+from seva_exp.experiment.fits import Fit, fitted
+from seva_exp.experiment.graph import chosen_stages, forced_keys, graph
 from seva_exp.experiment.preflight import Preflight, notes
 from seva_exp.experiment.value import Experiment, Options
 from seva_exp.runs.events import Plan, PlannedStage
@@ -26,6 +27,7 @@ def plan_run(
 ) -> tuple[Plan, list[Stage]]:
     """The plan of a run: keys, and which artifacts the store holds already. Loads no model. Raises
     InputError for what is wrong, and for what is lacking unless it is a dry run, which tells it."""
+    machine = fitted(experiment, machine, options.dry_run)
     root = options.data_root_path()
     generation, judge = experiment.generation, experiment.judging
     problems = (preflight or Preflight())(experiment, machine, options)
@@ -38,7 +40,7 @@ def plan_run(
         resolved |= {"judge": judge.resolved(machine.judge)} if judge else {}
         experiment = experiment.model_copy(update=resolved)
     all_stages = graph(experiment, digests, root)
-    chosen = wanted(all_stages, options)
+    chosen = chosen_stages(all_stages, options.stop_after)
     forced = forced_keys(options.force, all_stages)
     store = Store(machine.store_root())
     there, faults = _look(chosen, forced, store)
@@ -65,6 +67,7 @@ def plan_run(
         notes=(
             *notes(experiment.left_out, experiment.judge, machine.judge, chosen, rows, store),
             *(faults if options.dry_run else ()),
+            *(_memory(experiment, machine, rows) if options.dry_run else ()),
         ),
     )
     return plan, chosen
@@ -88,3 +91,11 @@ def _look(
         else:
             read |= {one.key for one in stage.inputs.values()}
     return there, faults[::-1]
+
+
+def _memory(
+    experiment: Experiment, machine: Machine, rows: Sequence[PlannedStage]
+) -> Iterator[str]:
+    """What the stages that load the model need of the device's memory."""
+    only = frozenset(row.name for row in rows)
+    yield from Fit(experiment, machine, only, planned=True).lines()

@@ -6,7 +6,7 @@ and what a person should know of them."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seva_exp.benchmarks import Judge
 from seva_exp.core.digests import FileDigests
@@ -15,7 +15,8 @@ from seva_exp.core.machine import JudgeServer, Machine, absent_device, resolve_d
 from seva_exp.core.runtime import settle
 from seva_exp.core.spec import digest
 from seva_exp.core.store import Store
-from seva_exp.experiment.graph import graph, matching, wanted
+from seva_exp.experiment.fits import Fit, fitted
+from seva_exp.experiment.graph import chosen_stages, forced_keys, graph, matching
 from seva_exp.experiment.value import Experiment, Options
 from seva_exp.models import AnyModel
 from seva_exp.runs.events import PlannedStage
@@ -48,8 +49,12 @@ class Preflight:
     def __init__(self) -> None:
         self._read: dict[str, list[str]] = {}
 
-    def __call__(self, experiment: Experiment, machine: Machine, options: Options) -> Problems:
-        """Look at all that can be known without torch, a server or the network."""
+    def __call__(
+        self, experiment: Experiment, machine: Machine, options: Options, here: bool = True
+    ) -> Problems:
+        """Look at all that can be known without torch, a server or the network. ``here``: it runs
+        on this machine, whose device must be there, and whose memory counts where
+        ``machine.memory_gb`` does not say which."""
         root = options.data_root_path()
         key = digest([experiment.external_inputs, str(root)])
         if key not in self._read:
@@ -63,9 +68,12 @@ class Preflight:
             *experiment.generation.lacking(machine.server),
             *(judge.lacking(machine.judge) if judge else []),
         ]
-        absent = absent_device(machine)
-        if absent and not (faults or lacking) and not _is_work_left(experiment, machine, options):
+        absent = absent_device(machine) if here else ""
+        if absent and not (faults or lacking or _left(experiment, machine, options)):
             absent = ""
+        if not (faults or absent) and (here or machine.memory_gb):
+            planned = options.dry_run or not here
+            lacking += _lacking_memory(experiment, machine, options, planned)
         return Problems(tuple(faults), tuple(lacking), (absent,) if absent else ())
 
 
@@ -86,10 +94,27 @@ def _check_names(experiment: Experiment, machine: Machine, options: Options) -> 
         matching("force", name, stages)
 
 
-def _is_work_left(experiment: Experiment, machine: Machine, options: Options) -> bool:
+def _left(experiment: Experiment, machine: Machine, options: Options) -> list[str]:
+    """Labels of the stages that are left to do."""
     stages = graph(experiment, FileDigests(machine.store_root()), options.data_root_path())
-    store, chosen = Store(machine.store_root()), wanted(stages, options)
-    return bool(options.force) or any(not store.find(one.name, one.key) for one in chosen)
+    forced, store = forced_keys(options.force, stages), Store(machine.store_root())
+    return [
+        stage.label
+        for stage in chosen_stages(stages, options.stop_after)
+        if stage.key in forced or store.find(stage.name, stage.key) is None
+    ]
+
+
+def _lacking_memory(
+    experiment: Experiment, machine: Machine, options: Options, planned: bool
+) -> list[str]:
+    """What does not fit the device, of the stages that are left to do, and what to change."""
+    fit = Fit(experiment, fitted(experiment, machine, planned), planned=planned)
+    if not fit.too_large:
+        return []
+    left = frozenset(_left(experiment, machine, options))
+    fault = replace(fit, only=left).fault()
+    return [fault] if fault else []
 
 
 def make_ready(

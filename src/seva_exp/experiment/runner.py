@@ -16,6 +16,7 @@ from seva_exp.core.records import Report, StageResult
 from seva_exp.core.runtime import settle
 from seva_exp.core.store import Store
 from seva_exp.experiment.execution import Execution
+from seva_exp.experiment.fits import fitted
 from seva_exp.experiment.plan import plan_run
 from seva_exp.experiment.preflight import make_ready
 from seva_exp.experiment.value import Experiment, Options
@@ -37,7 +38,8 @@ def run(
     Raises InputError when something is wrong before work starts, StageError when a stage cannot
     finish; what was finished stays in the store.
     """
-    machine, options = machine or Machine(), options or Options()
+    options = options or Options()
+    machine = fitted(experiment, machine or Machine(), options.dry_run)
     digests = FileDigests(machine.store_root())
     plan, chosen = plan_run(experiment, machine, options, overrides, digests)
     everyone = Listeners(listeners)

@@ -1,0 +1,247 @@
+"""What each stage that loads the model needs of a device's memory, by the model's config alone: no
+weights are read and no torch is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import singledispatch
+
+from seva_exp.core.device_memory import GIB, Device
+from seva_exp.core.machine import Machine
+from seva_exp.decoding import HfGeneration
+from seva_exp.decoding.memory import rows
+from seva_exp.decoding.spec import Generation
+from seva_exp.models.footprint import Footprint
+from seva_exp.stages import Align, Answers, Evaluate, FineTune, Reference, Stage, Trained
+from seva_exp.training import DpoTraining
+from seva_exp.training import memory as training
+from seva_exp.training.spec import Training
+
+QUESTION, ANSWER = 60, 150
+"""Tokens of a question in its template and of an answer, where nobody knows better; an answer has
+no more than ``generation.max_new_tokens``."""
+SHARED_OUT = ("fsdp", "zero2", "zero3")
+"""``machine.accelerate`` by name: of a config file nothing is known here."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an estimate is made for: tokens of a ``question``, and an answer's at ``most``."""
+
+    model: Footprint
+    machine: Machine
+    device: Device
+    quantized: bool = False
+    question: int = QUESTION
+    most: int = ANSWER
+
+    @property
+    def weights(self) -> float:
+        """Bytes of the model in its number format."""
+        return self.model.weights(self.device.numbers.item, self.quantized)
+
+    def answer(self, generation: Generation) -> int:
+        """Tokens of an answer."""
+        return min(generation.max_new_tokens, self.most)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes of the device by ``kinds``, beside those of a ``process`` itself, of ``processes`` that
+    share it; ``at``: at which batch sizes. Where more is taken if there is room, so many ``rows``
+    of generation run at once."""
+
+    label: str
+    name: str
+    kinds: dict[str, float]
+    at: str
+    process: float
+    processes: int = 1
+    rows: int = 0
+    takes: float = 0.0
+
+    @property
+    def bytes(self) -> float:
+        return self.processes * (self.process + sum(self.kinds.values()))
+
+    @property
+    def parts(self) -> str:
+        """The kinds in GiB, the largest first."""
+        found = sorted(self.kinds.items(), key=lambda kind: -kind[1])
+        return ", ".join(f"{name} {size / GIB:.1f}" for name, size in found if size > GIB / 20)
+
+
+def needs(stages: Iterable[Stage], setting: Setting) -> list[Need]:
+    """Of the stages that load the model."""
+    found = (need_of(stage, setting) for stage in stages)
+    return [need for need in found if need]
+
+
+@singledispatch
+def need_of(stage: Stage, setting: Setting) -> Need | None:
+    """What a stage needs; None where it loads no model, and where that is not known."""
+    return None
+
+
+@need_of.register
+def _answers(stage: Answers, setting: Setting) -> Need | None:
+    if not isinstance(stage.generation, HfGeneration):
+        return None
+    return _generating(stage, setting, stage.adapter, setting.answer(stage.generation))
+
+
+@need_of.register
+def _evaluate(stage: Evaluate, setting: Setting) -> Need | None:
+    return _generating(stage, setting, stage.trained, min(ANSWER, setting.most))
+
+
+@need_of.register
+def _reference(stage: Reference, setting: Setting) -> Need | None:
+    start = stage.start if stage.against == "previous" else None
+    size = setting.machine.train_batch_size
+    rank = start.dpo.lora_rank if start else 0
+    passes = training.scoring(
+        setting.model, setting.device.numbers, _preferences(stage, setting, size), rank
+    )
+    kinds = {
+        "weights": setting.weights,
+        "adapter": training.TRAINED * _parameters(setting, start.dpo) if start else 0,
+        "activations": max(passes, _compared(stage, setting, size, rank)),
+    }
+    return Need(stage.label, stage.name, kinds, f"{size} at once", setting.device.numbers.process)
+
+
+@need_of.register
+def _align(stage: Align, setting: Setting) -> Need | None:
+    size, _ = cut(stage.dpo, setting.machine)
+    compared = _compared(stage, setting, size, stage.dpo.lora_rank)
+    batch = _preferences(stage, setting, size)
+    return _training(stage, setting, stage.dpo, stage.dpo, batch, compared)
+
+
+@need_of.register
+def _fine_tune(stage: FineTune, setting: Setting) -> Need | None:
+    """A response behind a description and a question."""
+    size, _ = cut(stage.sft, setting.machine)
+    described = setting.answer(stage.infused.descriptions.generation)
+    lengths = training.Lengths(setting.question + described, ANSWER)
+    batch = training.plain(setting.model, size, lengths, rows=1)
+    return _training(stage, setting, stage.sft, stage.align.dpo, batch)
+
+
+def _generating(stage: Stage, setting: Setting, trained: Trained | None, answer: int) -> Need:
+    """Stages that answer. In 16 bits an adapter may stay beside the weights (models/adapter.py); it
+    is merged into those of 32."""
+    machine, device = setting.machine, setting.device
+    item = 4 if setting.quantized else device.numbers.item * device.numbers.half
+    beside = item * _parameters(setting, _lora(trained)) if trained else 0
+    process = device.numbers.process
+    fixed = process + setting.weights + beside
+    found = rows(
+        setting.model,
+        device.numbers,
+        device.bytes / device.shared - fixed,
+        machine.batch_size,
+        question=setting.question,
+        answer=answer,
+        budget=machine.generation_tokens,
+    )
+    kinds = {"weights": setting.weights, "adapter": beside, "one row": found.one}
+    at = f"{found.many} of {machine.batch_size} rows at once"
+    takes = device.shared * (fixed + found.bytes)
+    return Need(stage.label, stage.name, kinds, at, process, device.shared, found.many, takes)
+
+
+def _training(
+    stage: Stage,
+    setting: Setting,
+    spec: Training,
+    lora: Training,
+    batch: training.Batch,
+    compared: float = 0.0,
+) -> Need | None:
+    """Stages that train, an adapter of the shape that ``lora`` has. The first batch may be
+    ``compared`` with plain rows, for so many bytes."""
+    model, machine, numbers = setting.model, setting.machine, setting.device.numbers
+    if machine.accelerate and machine.accelerate not in SHARED_OUT:
+        return None
+    ways, whole = machine.processes, machine.accelerate in ("fsdp", "zero3")
+    size, count = cut(spec, machine)
+    trained = training.Trained(
+        _parameters(setting, lora) // (ways if whole else 1),
+        lora.lora_rank,
+        model.projector if spec.train_projector else 0,
+        copies=int(ways > 1 and not machine.accelerate),
+        shared=ways if machine.accelerate == "zero2" else 1,
+    )
+    kinds = training.training(
+        model,
+        numbers,
+        batch,
+        trained,
+        checkpointing=machine.gradient_checkpointing,
+        accumulates=count > 1,
+    )
+    weights = setting.weights
+    if whole:  # its part of the layers, and two of them gathered
+        layers = model.linear_parameters * numbers.item
+        weights += 2 * layers / model.layers - layers * (1 - 1 / ways)
+    moments = [
+        {"weights": weights} | kinds,
+        {"weights": setting.weights, "adapter": trained.bytes, "activations": compared},
+    ]
+    most = max(moments, key=lambda kinds: sum(kinds.values()))
+    at = f"{size} at once" + ", checkpointing" * machine.gradient_checkpointing
+    return Need(stage.label, stage.name, most, at, numbers.process, setting.device.shared)
+
+
+def cut(spec: Training, machine: Machine) -> tuple[int, int]:
+    """Rows of a forward pass, and passes of a process in a step (training/batches.py)."""
+    share = -(-spec.batch_size // machine.processes)
+    count = -(-share // machine.train_batch_size)
+    return -(-share // count), count
+
+
+def _preferences(stage: Reference | Align, setting: Setting, size: int) -> training.Batch:
+    lengths, rejected, views = _sizes(stage, setting)
+    if _packs(stage, setting):
+        return training.packed(setting.model, size, lengths, rejected, views)
+    return training.plain(setting.model, size, lengths, 1 + rejected + views)
+
+
+def _compared(stage: Reference | Align, setting: Setting, size: int, rank: int) -> float:
+    """The first batch on plain rows, in float32. In half precision it is done without where there
+    is no room (training/forward.py)."""
+    if not _packs(stage, setting) or setting.device.numbers.half:
+        return 0.0
+    lengths, rejected, views = _sizes(stage, setting)
+    batch = training.plain(setting.model, size, lengths, 1 + rejected + views)
+    return training.scoring(setting.model, setting.device.numbers, batch, rank)
+
+
+def _packs(stage: Reference | Align, setting: Setting) -> bool:
+    shared = setting.machine.accelerate == "zero3" and setting.machine.processes > 1
+    return setting.model.packs and stage.dpo.fast != "off" and not shared
+
+
+def _sizes(stage: Reference | Align, setting: Setting) -> tuple[training.Lengths, int, int]:
+    """Lengths, rejected answers of a preference, views whose pictures the loss looks at."""
+    pairs = stage.pairs
+    lengths = training.Lengths(setting.question, setting.answer(pairs.clean.generation))
+    drawn = any(one.draw for one in pairs.negatives)
+    changed = [one for one in pairs.negatives if one.augmentation]
+    seen = sum(one.augmentation.space != "prompt" for one in changed if one.augmentation)
+    views = min(seen, 1) if drawn else seen
+    return lengths, 1 if drawn else len(pairs.negatives), views if stage.dpo.needs_images else 0
+
+
+def _lora(trained: Trained) -> DpoTraining:
+    """What made an adapter's shape."""
+    align = trained.align if isinstance(trained, FineTune) else trained
+    assert isinstance(align, Align)
+    return align.dpo
+
+
+def _parameters(setting: Setting, lora: Training) -> int:
+    return setting.model.adapter(lora.lora_rank, lora.lora_modules)
