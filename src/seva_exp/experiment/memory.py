@@ -233,7 +233,11 @@ def _sizes(stage: Reference | Align, setting: Setting) -> tuple[training.Lengths
     changed = [one for one in pairs.negatives if one.augmentation]
     seen = sum(one.augmentation.space != "prompt" for one in changed if one.augmentation)
     views = min(seen, 1) if drawn else seen
-    return lengths, 1 if drawn else len(pairs.negatives), views if stage.dpo.needs_images else 0
+    return (
+        lengths,
+        1 if drawn else len(pairs.negatives),
+        views if "images" in stage.dpo.needs else 0,
+    )
 
 
 def _lora(trained: Trained) -> DpoTraining:

@@ -130,7 +130,6 @@ def make_ready(
         return
     if any(stage.needs_model for stage in left):
         model.prepare()
-        _check_usable(model)
     first: dict[str, Stage] = {}
     for stage in left:  # those of one name need the same
         first.setdefault(stage.name, stage)
@@ -144,13 +143,6 @@ def make_ready(
         _check_processes(model, machine)
     if any(stage.scores_pairs for stage in left):
         _check_fast(dpo, model)
-
-
-def _check_usable(model: AnyModel) -> None:
-    settle()
-    from seva_exp.models.usable import check_usable
-
-    check_usable(model)
 
 
 def _check_processes(model: AnyModel, machine: Machine) -> None:

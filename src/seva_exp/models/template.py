@@ -81,4 +81,4 @@ def template_fault(template: str) -> str:
         return f"does not end within {SECONDS} s"
     if b"MemoryError" in done.stderr:
         return f"takes more than {MEMORY >> 20} MB"
-    return " ".join(done.stdout.decode("utf-8", "replace").split())[:300]
+    return " ".join(done.stdout.decode("utf-8", "replace").split())[:300].rstrip(".")
