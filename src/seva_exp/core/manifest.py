@@ -97,7 +97,7 @@ def read_manifest(artifact: Path) -> Manifest:
         raise _of_system(artifact, MANIFEST, error) from error
     except Fault:
         raise
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Fault(f"{MANIFEST} is damaged ({type(error).__name__})") from None
 
 
