@@ -78,7 +78,7 @@ class Store:
         file = self.path(stage, key) / MANIFEST
         try:
             manifest = Manifest(**json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
         whole = manifest.files == file_sizes(file.parent)
         return manifest if manifest.key == key and whole else None

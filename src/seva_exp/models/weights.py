@@ -4,6 +4,7 @@ name. transformers draws what is missing at random, and says so in a warning."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,8 +60,8 @@ def not_finite(weights: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
     named = [(name, one) for name, one in weights if one.is_floating_point() and not one.is_meta]
     with torch.no_grad():
         sums = [one.sum() for _, one in named]
-        values = torch.stack([one.to("cpu", torch.float64) for one in sums]) if sums else []
-        suspects = [one for one, value in zip(named, values, strict=True) if not value.isfinite()]
+        values = torch.stack([one.double().cpu() for one in sums]).tolist() if sums else []
+        suspects = [one for one, value in zip(named, values, strict=True) if not isfinite(value)]
         return [name for name, one in suspects if not one.isfinite().all()]
 
 
