@@ -98,7 +98,8 @@ def load_protocol(
         )
     if found.judge is not None and found.judge not in judgings:
         raise InputError(
-            f"{where}: {kind}.judge={_named(found.judge)}: no such way.{suggest(found.judge, judgings)}"
+            f"{where}: {kind}.judge={_named(found.judge)}: no such way."
+            f"{suggest(found.judge, judgings)}"
         )
     if texts and not found.placeholders():
         known = " or ".join(f"{{{name}}}" for name in texts)
