@@ -38,7 +38,7 @@ OF_A_FILE = (
     r"cannot be read", r"no usable", r"there is no", r"not a JSON list", r"(is|are) needed",
     r"is missing", r"holds no", r"no list has", r"says nothing", r"asks nothing",
     r"\.(prompt|rule|judge|max_new_tokens|circular|pooled)", r"names .*, which", r"is not in",
-    r"two columns", r"duplicate id", r"no valid JSON",
+    r"two columns", r"duplicate id", r"no valid JSON", r": \w+: input",
 )  # fmt: skip
 PLACE = re.compile("|".join((*IN_A_FILE, *OF_A_FILE)))
 sizes = pytest.mark.parametrize("count", [QUICK, pytest.param(LARGE, marks=pytest.mark.slow)])

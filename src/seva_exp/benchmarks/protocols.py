@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.spec import Json, Spec, digest
+from seva_exp.inputs.fields import shortened, visible
 from seva_exp.inputs.user_paths import yaml_mapping
 
 PACKAGED = Path(__file__).parent / "protocols"
@@ -93,18 +94,26 @@ def load_protocol(
         raise InputError(f"{where}: {path}: {message[0].lower()}{message[1:]}.") from None
     if found.rule not in rules:
         raise InputError(
-            f"{where}: {kind}.rule={found.rule}: no such rule.{suggest(found.rule, rules)}"
+            f"{where}: {kind}.rule={_named(found.rule)}: no such rule.{suggest(found.rule, rules)}"
         )
     if found.judge is not None and found.judge not in judgings:
         raise InputError(
-            f"{where}: {kind}.judge={found.judge}: no such way.{suggest(found.judge, judgings)}"
+            f"{where}: {kind}.judge={_named(found.judge)}: no such way."
+            f"{suggest(found.judge, judgings)}"
         )
     if texts and not found.placeholders():
         known = " or ".join(f"{{{name}}}" for name in texts)
         raise InputError(f"{where}: {kind}.prompt: asks nothing; it must fill in {known}.")
     for name in sorted(found.placeholders() - set(texts)):
-        raise InputError(f"{where}: {kind}.prompt: no text {{{name}}}.{suggest(name, texts)}")
+        raise InputError(
+            f"{where}: {kind}.prompt: no text {{{_named(name)}}}.{suggest(name, texts)}"
+        )
     return (protocol if packaged else f"{file.stem}.{digest(found.identity())[:8]}"), found
+
+
+def _named(word: str) -> str:
+    """A file's word in a message."""
+    return shortened(visible(word))
 
 
 def _own_file(protocol: str, kind: str, field: str) -> Path:

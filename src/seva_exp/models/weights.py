@@ -4,6 +4,7 @@ name. transformers draws what is missing at random, and says so in a warning."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,15 +55,14 @@ def _faults(loaded: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def not_finite(weights: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
-    """The names of those with a NaN or an infinity; waits for the device once."""
+    """The names of those with a NaN or an infinity. A sum tells of both in one pass; only where it
+    is not finite, as that of large numbers may be, each number is looked at."""
     named = [(name, one) for name, one in weights if one.is_floating_point() and not one.is_meta]
     with torch.no_grad():
-        whole = [one.isfinite().all() for _, one in named]
-    devices = {flag.device for flag in whole}
-    sums = {device: torch.stack([f for f in whole if f.device == device]) for device in devices}
-    if all(bool(flags.all()) for flags in sums.values()):
-        return []
-    return [name for (name, _), flag in zip(named, whole, strict=True) if not flag]
+        sums = [one.sum() for _, one in named]
+        values = torch.stack([one.double().cpu() for one in sums]).tolist() if sums else []
+        suspects = [one for one, value in zip(named, values, strict=True) if not isfinite(value)]
+        return [name for name, one in suspects if not one.isfinite().all()]
 
 
 def refuse_faults(where: str, faults: Mapping[str, Collection[str]]) -> None:
