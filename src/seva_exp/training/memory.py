@@ -90,11 +90,11 @@ class Trained:
 def scoring(model: Footprint, numbers: Numbers, batch: Batch, rank: int = 0) -> float:
     """A forward pass without gradients, beside weights and adapter."""
     adapted = 4 if rank else 3
+    pieces = 0.0 if numbers.gpu else SCORING_PIECES
     layer = batch.tokens * (4 * model.width + adapted * model.middle) * numbers.item
-    folded = _tile(model, numbers, batch, FORWARD_COPIES)
-    most = max(layer, folded, tower(model, numbers, batch.pictures))
-    kept = 0.0 if numbers.gpu else SCORING_PIECES
-    return (1 + kept) * (most + _hidden(model, numbers, batch))
+    hidden = _hidden(model, numbers, batch)
+    folded = _tile(model, numbers, batch, FORWARD_COPIES) + hidden
+    return max((1 + pieces) * (layer + hidden), folded, tower(model, numbers, batch.pictures))
 
 
 def training(
