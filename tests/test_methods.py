@@ -297,7 +297,7 @@ WRONG = [
     (lambda: small(sft=SftTraining()), "method=stic"),
     (
         lambda: small(aug={"x": BadPrompt()}, dpo=DpoTraining(loss={"image": 1.0})),
-        "no negative view changes the picture",
+        "no source of rejected answers has that",
     ),
     (lambda: SticMethod(infusion="{description}"), "{question}"),
     (lambda: small(aug={"instructions": Moco()}), "aug.instructions"),
