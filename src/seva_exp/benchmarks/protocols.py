@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from seva_exp.core.errors import InputError, suggest
+from seva_exp.core.printable import ends, one_line
 from seva_exp.core.spec import Json, Spec, digest
-from seva_exp.inputs.fields import shortened, visible
 from seva_exp.inputs.user_paths import yaml_mapping
 
 PACKAGED = Path(__file__).parent / "protocols"
@@ -113,7 +113,7 @@ def load_protocol(
 
 def _named(word: str) -> str:
     """A file's word in a message."""
-    return shortened(visible(word))
+    return ends(one_line(word))
 
 
 def _own_file(protocol: str, kind: str, field: str) -> Path:
