@@ -131,7 +131,8 @@ def test_where_no_job_may_go_on_nothing_is_begun(cli, tmp_path, words, told):
 
 
 def test_an_unexpected_error_before_the_first_job_is_no_warning(cli, tmp_path):
-    done = cli("-m", "+aug=moco", "data=folder", f"data.path={'a' * 300}", "seed=0,1")
+    far = ["model=llava15_7b", f"model.path='{'文' * 300}'"]  # no file's name is so long
+    done = cli("-m", "+aug=moco", *far, "seed=0,1")
     assert done.returncode == 1
     assert "UserWarning" not in done.stderr and "OSError: [Errno 36]" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -119,12 +119,6 @@ class Command:
             tell(ended.message)
         return ended.objective
 
-    def refuse(self, overrides: Sequence[str], error: Exception, of_several: bool) -> None:
-        """A job whose config cannot be made: an interpolation that leads nowhere, say."""
-        words = f"[{' '.join(map(hide, overrides))}] " if of_several else ""
-        tell(f"{words}{_explain(error)}")
-        self.codes.append(BAD_INPUT)
-
     def _foresee(self, job: Job, forecast: Forecast) -> float:
         try:
             forecast.add(job)
@@ -274,9 +268,8 @@ def arguments(words: list[str]) -> list[str]:
 
 def _job(config: Any, words: list[str], cwd: str) -> float | None:
     """One job of the composed config, of the command ``words`` that was called in the folder
-    ``cwd``, where it is done whatever ``hydra.job.chdir`` says: relative paths mean that folder.
-    Its objective. Hydra would keep a failed job's error until the whole sweep has run, and tell of
-    it in a line of its own, so it is told by whoever does the job."""
+    ``cwd``, where it is done whatever ``hydra.job.chdir`` says; its objective. Hydra would keep a
+    failed job's error until the whole sweep has run, and add a line: whoever does the job tells."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -289,7 +282,9 @@ def _job(config: Any, words: list[str], cwd: str) -> float | None:
             if not _CALLED:
                 raise
             several = settings.mode is not None and settings.mode.name == "MULTIRUN"
-            _CALLED.refuse(settings.overrides.task, error, several)
+            job_words = f"[{' '.join(map(hide, settings.overrides.task))}] " if several else ""
+            tell(f"{job_words}{_explain(error)}")
+            _CALLED.codes.append(BAD_INPUT)
             return None
         if _CALLED:
             return _CALLED.do(job, settings.job.num if job.swept is not None else None)
