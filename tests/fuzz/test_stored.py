@@ -13,7 +13,7 @@ from httpx2 import Response
 from seva_exp.benchmarks.judging import Query
 from seva_exp.benchmarks.replies import JudgeReply, Replies
 from seva_exp.core.errors import InputError, StageError
-from seva_exp.core.store import MANIFEST, Manifest, Store, file_sizes
+from seva_exp.core.store import MANIFEST, Manifest, Store
 from seva_exp.models.adapter import lora_of
 from seva_exp.models.checkpoint import check_files
 from seva_exp.models.spec import TINY_CHECKPOINT
@@ -32,12 +32,13 @@ def test_a_damaged_manifest_is_one_or_none(tmp_path, count):
     folder = store.path("samples", KEY)
     folder.mkdir(parents=True)
     (folder / "samples.jsonl").write_text("x\n")
-    whole = Manifest("samples", 1, KEY, {"a": 1}, {}, {"python": "3"}, 1.0, {}, file_sizes(folder))
+    whole = Manifest("samples", 1, KEY, {"a": 1}, {}, {"python": "3"}, 1.0, {}).sealed(folder)
 
     def check(content: bytes) -> None:
         (folder / MANIFEST).write_bytes(content)
         found = store.find("samples", KEY)
         assert found is None or found.key == KEY
+        store.fault("samples", KEY)
 
     examples(damaged_json(asdict(whole)), check, count)
 

@@ -14,7 +14,7 @@ from seva_exp.core.records import Finding, Prediction, Report, write_jsonl
 from seva_exp.core.texts import is_repetitive, whole_characters
 from seva_exp.inputs.fields import placeholder_in, unspoken
 from seva_exp.inputs.prompts import infuse
-from seva_exp.report.significance import told
+from seva_exp.report.significance import finding_text
 from seva_exp.runs.findings import findings
 from seva_exp.stages.artifacts import (
     AdapterArtifact,
@@ -147,8 +147,8 @@ def test_findings_are_part_of_the_report_and_of_no_older_one():
     assert Report.from_json(row).findings == (one,)
     del row["findings"]
     assert Report.from_json(row).findings == ()
-    assert told(one) == "align: training changed nothing; there is no result"
-    assert told(replace(one, no_result=False)) == "align: training changed nothing"
+    assert finding_text(one) == "align: training changed nothing; there is no result"
+    assert finding_text(replace(one, no_result=False)) == "align: training changed nothing"
 
 
 # --- texts
