@@ -116,8 +116,12 @@ class Execution:
                 on_wait=lambda: self.listener.waiting(row),
                 on_damage=self._warn(stage),
             )
-        except (InputError, StageError):
+        except StageError:
             raise
+        except InputError as error:
+            if stage.needs_model or any(not cached for *_, cached in self.done):
+                raise StageError(f"{stage.label}: {error}") from error
+            raise  # nothing was computed yet: bad input, as what preflight finds
         except Exception as error:
             if is_out_of_memory(error):
                 raise StageError(_no_memory(stage, machine)) from error
