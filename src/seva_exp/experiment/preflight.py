@@ -35,8 +35,8 @@ class Problems:
     lacking: tuple[str, ...]
     """What must still be given."""
     absent: tuple[str, ...] = ()
-    """What this machine does not have, or not enough of, where work is left; another one may. No key
-    depends on it."""
+    """What this machine does not have, or not enough of, where work is left; another one may have.
+    No key depends on it."""
 
     def refuse(self) -> None:
         """Raises InputError if there are any; what is wrong is told before all else."""
