@@ -12,6 +12,7 @@ from seva_exp.core.disk import is_full, is_of_disk, message_of_disk
 from seva_exp.core.environment import CODE, describe_environment
 from seva_exp.core.errors import ChangedFile, InputError, StageError
 from seva_exp.core.machine import Machine
+from seva_exp.core.printable import error_text
 from seva_exp.core.records import StageResult
 from seva_exp.core.spec import Json
 from seva_exp.core.store import Manifest, Store
@@ -171,7 +172,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def _stopped(stage: Stage, error: Exception, run: Path) -> str:
     """What is told of an error that no stage expects."""
-    said = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(". :")
+    said = error_text(error, kind=True)
     if isinstance(error, OSError) and error.filename:
         said = f"{error.filename}: {error.strerror}"
     return (

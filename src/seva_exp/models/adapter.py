@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from seva_exp.core.errors import StageError
+from seva_exp.core.printable import error_text
 from seva_exp.models.weights import not_finite, refuse_faults
 
 LOST = 0.05
@@ -171,7 +172,7 @@ def lora_of(folder: Path) -> Any:
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:  # PEFT raises errors of many types
-        problem = " ".join(str(error).split())[:300] or type(error).__name__
+        problem = error_text(error)
         raise StageError(
             f"{file}: cannot be read as a LoRA adapter's config: {problem}."
         ) from error

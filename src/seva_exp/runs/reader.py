@@ -18,6 +18,7 @@ from seva_exp.benchmarks import AnyBenchmark
 from seva_exp.core.errors import InputError
 from seva_exp.core.manifest import Fault, check_file
 from seva_exp.core.paths import MARKER
+from seva_exp.core.printable import error_text
 from seva_exp.core.records import (
     Answer,
     Pair,
@@ -96,8 +97,7 @@ class FinishedRun:
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(f"{folder}: {_why_no_run(place)}") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-            text = " ".join(str(error).split())
-            why = f"{type(error).__name__}: {text}"
+            why = error_text(error, kind=True)
             raise InputError(f"{folder}: holds no finished run ({why}).") from None
 
     @classmethod
