@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from seva_exp.decoding.budget import out_of_memory
+from seva_exp.core.errors import is_out_of_memory
 from seva_exp.decoding.kv_attention import Shape
 from seva_exp.decoding.kv_cache import KVCache
 
@@ -66,7 +66,7 @@ class RecordedSteps:
             try:
                 self._known[shape] = Recording(fixed, self._record(partial(step, *fixed)))
             except RuntimeError as error:
-                if out_of_memory(error):
+                if is_out_of_memory(error):
                     raise
                 first, _, _ = str(error).strip().partition("\n")
                 self._stop(f"{type(error).__name__}: {first}")

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seva_exp.core.errors import is_out_of_memory
 from seva_exp.core.interfaces import Reply, VisionLanguageModel
-from seva_exp.decoding.budget import Budget, does_not_fit, even_alone, out_of_memory
+from seva_exp.decoding.budget import Budget, does_not_fit, even_alone
 from seva_exp.decoding.cuda_graphs import RecordedSteps
 from seva_exp.decoding.kv_attention import (
     NAME,
@@ -28,6 +29,7 @@ from seva_exp.decoding.kv_attention import (
     Step,
 )
 from seva_exp.decoding.kv_cache import STEP, Extent, KVCache
+from seva_exp.decoding.memory import PREFILL
 from seva_exp.decoding.prefetch import PicturePrefetcher
 from seva_exp.decoding.rows import PrefixGroup, Row, Seen
 from seva_exp.decoding.sampling import Sampling
@@ -36,8 +38,6 @@ from seva_exp.models.branches import Prompt
 from seva_exp.models.transfer import put
 from seva_exp.models.vision import features_of, joined
 
-PREFILL = 2048
-"""Tokens of questions and pictures in one forward pass, unless one alone has more."""
 PROMISED = 128
 """Tokens of an answer for which a row that comes in must find room; a longer one takes what is
 free, or the place of the row with the fewest tokens."""
@@ -116,7 +116,7 @@ class Scheduler:
                 return self._prefill(joining)
             return self._decode() if self._rows else None
         except Exception as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if not self._held:
                 raise even_alone(self._ahead.first) from error
@@ -180,7 +180,7 @@ class Scheduler:
             try:
                 self._queue.extend(self._ahead.take())
             except Exception as error:
-                if not (self._rows and out_of_memory(error)):
+                if not (self._rows and is_out_of_memory(error)):
                     raise
                 break
             self.replies += self._ahead.unfit()

@@ -10,7 +10,7 @@ from pathlib import Path
 from seva_exp.core.closure import code_of, is_other
 from seva_exp.core.disk import is_full, is_of_disk, message_of_disk
 from seva_exp.core.environment import CODE, describe_environment
-from seva_exp.core.errors import ChangedFile, InputError, StageError
+from seva_exp.core.errors import ChangedFile, InputError, StageError, is_out_of_memory
 from seva_exp.core.machine import Machine
 from seva_exp.core.printable import error_text
 from seva_exp.core.records import StageResult
@@ -162,12 +162,6 @@ def made_by_other_code(old: Sequence[Stage]) -> str:
         f"{', '.join(stage.label for stage in old)}: made by other code than this, and read from "
         f"the store all the same; to make it anew, with all that follows: force=[{','.join(first)}]"
     )
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Torch's errors are known without importing torch; on the CPU it raises a plain one."""
-    named = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
-    return named or "can't allocate memory" in str(error)
 
 
 def _stopped(stage: Stage, error: Exception, run: Path) -> str:
