@@ -78,7 +78,7 @@ class Execution:
             if source is None:
                 raise
             text = f"{error.path.name} is damaged (its bytes have another digest)"
-            self.store.set_aside(source.name, source.key, False, self._warn(source), text)
+            self.store.withdraw(source.name, source.key, False, self._warn(source), text)
             found = self._stored(stage, row)
         manifest, cached = found
         self.folder.link(stage.label, self.store.path(stage.name, stage.key))

@@ -34,7 +34,7 @@ DOWN, UP = ".lora_A.weight", ".lora_B.weight"
 
 
 @dataclass(frozen=True)
-class Fitted:
+class MergedAdapter:
     """The outcome of merging an adapter: how many layers are ``merged`` and ``beside``, and the
     largest share of a layer's change that merging loses (or would lose)."""
 
@@ -73,7 +73,7 @@ class Beside(torch.nn.Linear):
 
 
 @torch.no_grad()
-def fit(model: Any, folder: Path, most: float = LOST) -> Fitted:
+def merge_adapter(model: Any, folder: Path, most: float = LOST) -> MergedAdapter:
     """Put the adapter in ``folder`` on ``model``, layer by layer: of the adapter no more than one
     layer is held in float32. ``most``: share of a change that merging may lose; float32 weights are
     always merged. A projector that was trained as a whole takes the place of the model's. Raises
@@ -103,7 +103,7 @@ def fit(model: Any, folder: Path, most: float = LOST) -> Fitted:
             beside += 1
             factors = (one.to(layer.weight.dtype) for one in _balanced(down, up * scaling))
             model.set_submodule(inner, Beside(layer, *factors))
-    return Fitted(len(shares) - beside, beside, max(shares, default=0.0))
+    return MergedAdapter(len(shares) - beside, beside, max(shares, default=0.0))
 
 
 def _merged(weight: Tensor, down: Tensor, up: Tensor, scaling: float) -> tuple[Tensor, float]:
