@@ -26,6 +26,7 @@ from typing import Any
 
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.machine import Machine, resolve_device
+from seva_exp.core.printable import flat
 from seva_exp.core.spec import Json
 from seva_exp.core.store import PARTS
 from seva_exp.stages.accelerate_config import launch_environment
@@ -170,7 +171,7 @@ class _Rank:
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-        return f"process {self.number} died ({how}): {last[:300]} (all of it: {self._log})"
+        return f"process {self.number} died ({how}): {flat(last)} (all of it: {self._log})"
 
 
 def _why(
