@@ -75,10 +75,14 @@ def test_each_refused_variable_is_named() -> None:
             "WANDB_RUN_ID": "a/b",
             "WANDB_SILENT": "true",
             "WANDB_API_KEY": "short",
+            "WANDB_TAGS": f"ok,,{'x' * 65}",
+            "WANDB_ENTITY": "a b/c",
             "OTHER": "bogus",
         }
     )
-    assert set(found) == {"WANDB_CONSOLE", "WANDB_RUN_GROUP", "WANDB_RUN_ID"}
+    names = {"CONSOLE", "RUN_GROUP", "RUN_ID", "TAGS", "ENTITY"}
+    assert set(found) == {f"WANDB_{name}" for name in names}
+    assert refused({"WANDB_TAGS": "ok,,", "WANDB_ENTITY": ""}) == {}
     assert "128 characters" in found["WANDB_RUN_GROUP"]
 
 
@@ -90,12 +94,14 @@ def test_with_a_refused_variable_the_run_is_tracked_and_the_variable_told(tmp_pa
     path = os.pathsep.join([str(Path(__file__).parent), str(Path(content.__file__).parents[2])])
     env = {**os.environ, "PYTHONPATH": path, "WANDB_CONSOLE": "bogus", "WANDB_NAME": "a name"}
     env |= {"WANDB_RUN_GROUP": "mine", "WANDB_PROJECT": "from-environment"}
+    env |= {"WANDB_TAGS": f"shorter,,{'x' * 70}"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=env
     )
     assert done.stderr.startswith(f"W&B: offline, run {RUN_ID} "), done.stderr
+    assert "WANDB_TAGS is not used: a tag has at most 64" in done.stderr
     assert "WANDB_CONSOLE is not used: " in done.stderr and done.stderr.count("\n") == 1
     assert align_steps(records(tmp_path / "run")) == [1, 2, 3, 4, 5]
     kept = b"".join(file.read_bytes() for file in (tmp_path / "run").rglob("*.wandb"))
-    for said in (b"a name", b"mine", b"from-environment"):
+    for said in (b"a name", b"mine", b"from-environment", b"shorter"):
         assert said in kept

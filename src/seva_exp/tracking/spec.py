@@ -14,6 +14,8 @@ PROJECT_LENGTH, GROUP_LENGTH, TAG_LENGTH = 128, 128, 64
 """Most characters of a project's, a group's (or run's) name, and of a tag: W&B takes no more."""
 PROJECT = re.compile(r"^[^/\\#?%:]+$")
 """What W&B takes for a project's name (wandb 0.31, ``Settings.project``)."""
+ENTITY = re.compile(r"^[\w.-]+$")
+"""What a W&B user's or team's name is made of; wandb itself does not look."""
 Tag = Annotated[str, Field(min_length=1, max_length=TAG_LENGTH)]
 
 
@@ -40,7 +42,7 @@ class WandbTracker(Tracked):
     project: str | None = Field(None, max_length=PROJECT_LENGTH, pattern=PROJECT.pattern)
     """Project that the runs are filed under, without any of ``/\\#?%:``; none: $WANDB_PROJECT, else
     seva_exp."""
-    entity: str | None = Field(None, pattern=r"^[\w.-]+$")
+    entity: str | None = Field(None, pattern=ENTITY.pattern)
     """W&B user or team; none takes the account's own (or $WANDB_ENTITY)."""
     mode: Literal["auto", "online", "offline"] = "auto"
     """``auto``: what $WANDB_MODE says, else online when a key is found and the host answers."""

@@ -128,7 +128,7 @@ class WandbSink(Sink):
         import wandb
 
         tracker = self._tracker
-        agent = _of_an_agent()
+        agent, tags = _of_an_agent(), tags_of(run.tags)
         with _settled_environment(self._refused), contextlib.redirect_stderr(io.StringIO()):
             # stderr: the login line ignores ``silent``
             settings = wandb.Settings(
@@ -152,7 +152,7 @@ class WandbSink(Sink):
                 id=None if agent else run_id,
                 group=run.group or self._said("WANDB_RUN_GROUP") or agent,
                 job_type=run.job_type,
-                tags=tags_of(run.tags) or None,
+                tags=tags or None,
                 name="_".join([self._named(run), *_suggested()])[:GROUP_LENGTH],
                 resume="allow",
                 mode=self._mode,
@@ -202,7 +202,8 @@ def _suggested() -> list[str]:
 @contextlib.contextmanager
 def _settled_environment(refused: Collection[str]) -> Iterator[None]:
     """The variables without those that wandb refuses, or that would have it report on itself."""
-    changes: dict[str, str | None] = dict.fromkeys(["WANDB_MODE", *refused])  # chosen already
+    settled = ["WANDB_MODE", "WANDB_TAGS"]  # given to ``wandb.init``
+    changes: dict[str, str | None] = dict.fromkeys([*settled, *refused])
     if wandb_host() is None:
         changes["WANDB_BASE_URL"] = None
     if "WANDB_ERROR_REPORTING" not in os.environ:

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from seva_exp.core.printable import one_line
-from seva_exp.tracking.spec import GROUP_LENGTH, PROJECT, PROJECT_LENGTH, TAG_LENGTH, WandbTracker
+from seva_exp.tracking.spec import (
+    ENTITY,
+    GROUP_LENGTH,
+    PROJECT,
+    PROJECT_LENGTH,
+    TAG_LENGTH,
+    WandbTracker,
+)
 
 OURS = {
     *("WANDB_MODE", "WANDB_BASE_URL", "WANDB_API_KEY", "WANDB_DISABLED"),  # wandb_mode reads them
@@ -28,8 +35,13 @@ def project_of(tracker: WandbTracker) -> str:
 
 def tags_of(tags: tuple[str, ...]) -> tuple[str, ...]:
     """A run's tags, with those of $WANDB_TAGS that can be tags."""
-    said = [tag.strip() for tag in os.environ.get("WANDB_TAGS", "").split(",")]
-    return tuple(dict.fromkeys([*tags, *(tag for tag in said if 0 < len(tag) <= TAG_LENGTH)]))
+    said = _said_tags(os.environ)
+    return tuple(dict.fromkeys([*tags, *(tag for tag in said if len(tag) <= TAG_LENGTH)]))
+
+
+def _said_tags(environment: Mapping[str, str]) -> list[str]:
+    tags = (tag.strip() for tag in environment.get("WANDB_TAGS", "").split(","))
+    return [tag for tag in tags if tag]
 
 
 def refused(environment: Mapping[str, str]) -> dict[str, str]:
@@ -52,4 +64,8 @@ def refused(environment: Mapping[str, str]) -> dict[str, str]:
     said = environment.get("WANDB_PROJECT", "")
     if said and project_of(WandbTracker()) != said:
         found["WANDB_PROJECT"] = f"at most {PROJECT_LENGTH} characters, none of /\\#?%:"
+    if any(len(tag) > TAG_LENGTH for tag in _said_tags(environment)):
+        found["WANDB_TAGS"] = f"a tag has at most {TAG_LENGTH} characters; the shorter ones are"
+    if (entity := environment.get("WANDB_ENTITY")) and not ENTITY.search(entity):
+        found["WANDB_ENTITY"] = "a user's or team's name has letters, digits and any of _.- alone"
     return {name: one_line(why) for name, why in found.items()}
