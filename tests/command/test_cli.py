@@ -69,6 +69,9 @@ MISTAKES = [
     (["+aug=moco", f"machine.store={'QUJD' * 20_000}"], "not its content"),
     (["+aug=moco", "model=llava15_7b", f"model.path={'QU/D' * 20_000}"], "not its content"),
     (["+aug=moco", "name=${oc.env:NO_SUCH_VARIABLE}"], "NO_SUCH_VARIABLE is not set"),
+    (["+aug=moco", "data=folder", "data.path='in/d\udcff'"], "data.path=in/d\\xff: is not UTF-8"),
+    (["+aug=moco", "machine.runs='rg/a\udcffb'"], "machine.runs=rg/a\\xffb: is not UTF-8"),
+    (["+aug=moco", "machine.runs=rg/a\udcffb"], "seva_exp: machine.runs=rg/a\\xffb: quote"),
     (["+aug=moco", "machine.vision_cache=1e300"], "machine.vision_cache=1e+300"),
     (["+aug=moco", "machine.threads=100000"], "machine.threads=100000"),
     (["+aug=moco", f"tracker.tags=[{'x' * 70}]"], "tracker.tags.0"),
@@ -233,6 +236,14 @@ def test_a_key_in_a_field_is_refused_and_not_repeated(cli, tmp_path, words, told
         assert key not in done.stderr.split("] ")[-1]
         assert not [f for f in tmp_path.rglob("*") if f.is_file() and key in f.read_text()]
     assert not list((tmp_path / "runs").glob("2*"))
+
+
+def test_a_variable_that_is_not_set_is_told_for_each_job(cli):
+    done = cli("-m", "seed=0,1", "+aug=moco", *SMALL, "name='${oc.env:NOPE}'")
+    assert done.returncode == 2 and "Error executing" not in done.stderr
+    told = done.stderr.splitlines()
+    assert [f"seed={i}" in line for i, line in enumerate(told)] == [True, True], done.stderr
+    assert all("variable NOPE is not set" in line for line in told)
 
 
 @pytest.mark.parametrize("several", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])

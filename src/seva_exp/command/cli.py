@@ -187,7 +187,7 @@ def composed_jobs(master: Any, words: list[str]) -> Iterator[Job]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
     from hydra.utils import get_class
-    from omegaconf import OmegaConf, open_dict
+    from omegaconf import open_dict
     from omegaconf.errors import OmegaConfBaseException
 
     settings = master.hydra
@@ -195,9 +195,8 @@ def composed_jobs(master: Any, words: list[str]) -> Iterator[Job]:
         return
     loader = GlobalHydra.instance().config_loader()
     varied = [f"{key}={value}" for key, value in (settings.sweeper.params or {}).items()]
-    task: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)  # has "${...}"
     try:
-        parsed = OverridesParser.create(loader).parse_overrides([*varied, *task])
+        parsed = OverridesParser.create(loader).parse_overrides([*varied, *_as_typed(settings)])
         for number, overrides in enumerate(grid(parsed)):
             config = loader.load_sweep_config(master, list(overrides))
             with open_dict(config):
@@ -272,13 +271,21 @@ def _job(config: Any, words: list[str], cwd: str) -> float | None:
             if not _CALLED:
                 raise
             several = settings.mode is not None and settings.mode.name == "MULTIRUN"
-            job_words = f"[{' '.join(map(hide, settings.overrides.task))}] " if several else ""
+            job_words = f"[{' '.join(map(hide, _as_typed(settings)))}] " if several else ""
             tell(f"{job_words}{explain(error)}")
             _CALLED.codes.append(BAD_INPUT)
             return None
         if _CALLED:
             return _CALLED.do(job, settings.job.num if job.swept is not None else None)
         return Sweep(Path(cwd, settings.sweep.dir), say, tell).do(settings.job.num, job, cwd)
+
+
+def _as_typed(settings: Any) -> list[str]:
+    """A job's overrides, ``${...}`` in them as it is: to look at it may fail."""
+    from omegaconf import OmegaConf
+
+    words: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)
+    return list(words)
 
 
 def as_job(config: Any, settings: Any, words: list[str]) -> Job:

@@ -59,6 +59,9 @@ NO_GROUPS = ("sweep", "sweeps")
 _CONTENT = re.compile(r"[!-.0-~]{256,}|[!-~]{4096,}")
 """What is no path on any system: a part of more than 255 characters, or too much as a whole."""
 
+_NO_UTF8 = re.compile("[\ud800-\udfff]")
+"""What stands for a byte of the command line that is not UTF-8."""
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -74,6 +77,11 @@ def parse(config: Json) -> RunConfig:
     """Validate a composed config. Raises InputError naming the first wrong field."""
     config = _without_missing(config)
     for field, text in texts(config):
+        if _NO_UTF8.search(text):
+            raise InputError(
+                f"{field}={ends(hide(text))}: is not UTF-8 text. Rename it, or give a link to it "
+                "(ln -s) whose name is."
+            )
         if _CONTENT.search(text):
             raise InputError(
                 f"{field}={ends(hide(text))}: this is longer than a file's name can be. Give the "

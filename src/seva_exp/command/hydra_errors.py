@@ -50,8 +50,8 @@ def explain(error: Exception) -> str:
         named = ", ".join(key for key in keys if key in groups)
         return f"{named}: a config group takes the name of one of its configs (--help lists them)."
     if "hydra.cc/docs" in text and "grammar" in text:
-        where = text.splitlines()
-        return f"{where[0]}: quote values with special characters: \"field='value'\"."
+        where = re.sub(r"^\w+Exception: ", "", text.splitlines()[0])
+        return f"{where}: quote values with special characters: \"field='value'\"."
     if found := re.search(r"Could not override '([^'@]+)", text):
         return _explain_key(found[1])
     lines = [line.strip() for line in text.splitlines() if line.strip()]
