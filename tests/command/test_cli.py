@@ -213,6 +213,8 @@ def test_two_mistakes_are_told_at_once(cli):
 
 
 KEYS = {"MYKEY": "abcdefghij123", "FOO": "sk-abcdefghijklmnop1234", "HF_TOKEN": "hf_secret"}
+KEYS |= {"DB_PASSWORD": "hunter2", "LOGIN": "0123456789abcdef" * 2 + "76543210"}
+OURS = {"API_KEY": "diffusion_noise", "DEPLOY_KEY": "unbiased", "LICENSE_KEY": "seva_exp"}
 
 
 @pytest.mark.parametrize(
@@ -222,6 +224,11 @@ KEYS = {"MYKEY": "abcdefghij123", "FOO": "sk-abcdefghijklmnop1234", "HF_TOKEN": 
         (["name=x${oc.env:FOO}"], "name: holds the value of the environment variable FOO"),
         (["data=folder", "data.path=pics/hf_secret"], "data.path: holds the value of the"),
         (["+aug.moco.x=${oc.env:HF_TOKEN}"], "aug.moco.x: holds the value of the"),
+        (["name=${oc.env:DB_PASSWORD}"], "name: holds the value of the environment variable DB_"),
+        (
+            ["name='run_${oc.env:LOGIN,x}'"],
+            "name: holds the value of the environment variable LOGI",
+        ),
         (["machine.server.api_key_env=sk-zyxwvutsrqponmlk"], "machine.server.api_key_env: no env"),
         (["machine.judge.api_key_env=mysecretkey"], "machine.judge.api_key_env: no environment"),
         (["tracker.tags=[hf_abcdefghijklmnopqrstu]"], "tracker.tags.0: holds a key"),
@@ -236,6 +243,13 @@ def test_a_key_in_a_field_is_refused_and_not_repeated(cli, tmp_path, words, told
         assert key not in done.stderr.split("] ")[-1]
         assert not [f for f in tmp_path.rglob("*") if f.is_file() and key in f.read_text()]
     assert not list((tmp_path / "runs").glob("2*"))
+
+
+def test_a_key_that_is_a_word_of_ours_refuses_no_run_of_defaults(cli):
+    done = cli("+aug=diffusion_noise", "dry_run=true", env={**os.environ, **OURS})
+    assert done.returncode == 0, done.stderr
+    done = cli("+aug=difusion_noise", env={**os.environ, **OURS})
+    assert done.stderr.startswith("seva_exp: ") and "'diffusion_noise'" in done.stderr
 
 
 def test_a_variable_that_is_not_set_is_told_for_each_job(cli):

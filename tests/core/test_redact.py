@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from seva_exp.core.redact import hide, is_secret, looks_secret, secret_in, without_secrets
+from seva_exp.core.redact import (
+    hide,
+    is_secret,
+    looks_secret,
+    secret_in,
+    variables_in,
+    without_secrets,
+)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +87,46 @@ def test_the_value_of_a_variable_that_holds_a_secret_is_found_wherever_it_stands
 @pytest.mark.parametrize("value", [*list(ENVIRONMENT.values())[1:4], "short", True, 3, None])
 def test_places_commits_and_short_words_are_no_secrets(value: object) -> None:
     assert secret_in({"data": {"path": value}}, ENVIRONMENT) == ""
+
+
+HEX = "0123456789abcdef" * 2 + "01234567"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("DB_PASSWORD", "hunter2"), ("PASSWORD", "hunter2"), ("MYTOKEN", "abc123")],
+        *[("GH_PAT", HEX), ("LOGIN", HEX), ("MYSQL_PWD", "x"), ("API_KEY_2", "y"), ("PASS", "z")],
+    ],
+)
+@pytest.mark.parametrize(
+    "form", ["${oc.env:%s}", "run_${oc.env:%s,none}", "a${oc.decode:${oc.env:'%s'}}"]
+)
+def test_a_field_that_names_a_variable_of_a_secret_is_found_whatever_its_length(name, value, form):
+    variables = list(variables_in({"a": [{"b": form % name}]}))
+    assert variables == [("a.0.b", name)]
+    told = secret_in({"a": [{"b": f"run_{value}"}]}, {name: value}, variables)
+    assert told.startswith(f"a.0.b: holds the value of the environment variable {name}")
+    assert not secret_in({"a": [{"b": "run_none"}]}, {}, variables), "it is not set"
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "value"),
+    [
+        *[("name", "USER", "me"), ("data", "PWD", "/work"), ("data", "PYTHONPATH", "src")],
+        *[("name", "GIT_COMMIT", HEX), ("revision", "LLAVA", HEX), ("data", "COMPASS", "north")],
+    ],
+)
+def test_a_field_that_names_another_variable_is_taken(field: str, name: str, value: str) -> None:
+    assert not secret_in({field: value}, {name: value}, [(field, name)])
+
+
+def test_a_secret_that_is_a_word_of_ours_hides_and_refuses_nothing(monkeypatch) -> None:
+    for word in ("diffusion_noise", "unbiased", "seva_exp"):
+        monkeypatch.setenv("API_KEY", word)
+        assert not secret_in({"aug": {word: {"kind": word}}}, {"API_KEY": word})
+        assert hide(f"{word}: told") == f"{word}: told"
+    assert secret_in({"name": word}, {"API_KEY": word}, [("name", "API_KEY")])
 
 
 def test_where_a_variable_s_name_belongs_no_key_is_taken() -> None:

@@ -40,7 +40,7 @@ from seva_exp.core import gpus
 from seva_exp.core.errors import InputError
 from seva_exp.core.paths import config_dir, sweeps_dir
 from seva_exp.core.printable import tell
-from seva_exp.core.redact import hide
+from seva_exp.core.redact import hide, variables_in
 from seva_exp.core.terminal import settle_streams
 from seva_exp.report.console import say
 
@@ -288,18 +288,30 @@ def _as_typed(settings: Any) -> list[str]:
     return list(words)
 
 
+def _words_again(settings: Any) -> list[str]:
+    """A job's overrides for whoever repeats it: what the environment gives is not written into
+    them, as it may be a secret; other ``${...}`` are."""
+    return [
+        word if any(variables_in(word)) else settings.overrides.task[place]
+        for place, word in enumerate(_as_typed(settings))
+    ]
+
+
 def as_job(config: Any, settings: Any, words: list[str]) -> Job:
     """The job of a composed config with Hydra's ``settings`` for it."""
     from omegaconf import OmegaConf
 
-    overrides = list(settings.overrides.task)
+    overrides = _words_again(settings)
     if settings.job.config_name not in (None, "config"):
         overrides = ["-cn", settings.job.config_name, *overrides]
+    unresolved = OmegaConf.to_container(config, resolve=False)
     values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    assert isinstance(values, dict)
-    values.pop("hydra", None)
+    assert isinstance(values, dict) and isinstance(unresolved, dict)
+    for one in (values, unresolved):
+        one.pop("hydra", None)
     sweeping = settings.mode is not None and settings.mode.name == "MULTIRUN"
-    return Job(values, tuple(overrides), swept_keys(words, settings) if sweeping else None)
+    swept = swept_keys(words, settings) if sweeping else None
+    return Job(values, tuple(overrides), swept, tuple(variables_in(unresolved)))
 
 
 def swept_keys(words: list[str], settings: Any) -> tuple[str, ...]:

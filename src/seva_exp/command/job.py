@@ -36,15 +36,17 @@ DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 @dataclass(frozen=True)
 class Job:
     """``values`` is the composed config, ``overrides`` the words that repeat it; ``swept`` are the
-    fields that tell the runs of a sweep apart, None for a run alone."""
+    fields that tell the runs of a sweep apart, None for a run alone; ``variables`` tells which
+    fields are read from which environment variables."""
 
     values: Json
     overrides: tuple[str, ...]
     swept: tuple[str, ...] | None = None
+    variables: tuple[tuple[str, str], ...] = ()
 
     def wanted(self) -> RunConfig:
         """The config as objects. Raises InputError."""
-        if why := secret_in(self.values, os.environ):
+        if why := secret_in(self.values, os.environ, self.variables):
             raise InputError(why)
         found = parse(self.values)
         aim, stop_after = found.options.objective, found.options.stop_after
@@ -141,7 +143,9 @@ def main(result: Path) -> int:
     settle_streams()
     row = json.loads(_first_line())
     end_with_parent(INTERRUPTED)
-    ended = work_or_tell(Job(row["values"], tuple(row["overrides"]), tuple(row["swept"])))
+    variables = tuple((field, name) for field, name in row["variables"])
+    words, swept = tuple(row["overrides"]), tuple(row["swept"])
+    ended = work_or_tell(Job(row["values"], words, swept, variables))
     if ended.message:
         tell(ended.message)
     write_whole(result, json.dumps(asdict(ended)))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
+
+from seva_exp.core.paths import config_dir
 
 Value = TypeVar("Value")
 
@@ -30,10 +34,20 @@ _KEY_FORMATS = re.compile(
 """Keys as services write them: OpenAI and others, Hugging Face, GitHub, GitLab, AWS, Slack, Google,
 NVIDIA, and JSON web tokens."""
 _SECRET_VARIABLE = re.compile(
-    r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTH)$", re.I
+    r"((KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTH)|(^|_)(PAT|PASS)|_PWD"
+    r"|^(SSH|PG)PASS)_?\d*$",
+    re.I,
 )
+"""Names of variables that hold a secret. ``PWD`` alone is the shell's folder."""
+_PLAIN_KEY = re.compile(r"[0-9a-f]{40}")
+"""A key that its form does not tell from a commit: W&B's, GitHub's first."""
+_COMMIT = re.compile(
+    r"(^|[_.])(COMMIT|SHA\d*|HASH|REV|REVISION|REF|HEAD|DIGEST|CHECKSUM|VERSION)($|[_.])", re.I
+)
+"""Names of variables and fields where that is none."""
+_FROM_VARIABLE = re.compile(r"\$\{\s*(?:oc\.)?env\s*:\s*['\"]?([^\s,}'\"$]+)")
 _SHORTEST = 8
-"""Characters of a variable's value that is looked for in a config."""
+"""Characters of a variable's value that is looked for where no field names the variable."""
 _POINTER = {"env", "file", "folder", "name", "path", "variable"}
 """A key that ends so names where the secret is; it isn't the secret."""
 
@@ -61,13 +75,28 @@ def looks_secret(text: str) -> bool:
     return _KEY_FORMATS.search(text) is not None
 
 
-def secret_in(values: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+def variables_in(unresolved: Any) -> Iterator[tuple[str, str]]:
+    """(field, environment variable) for each ``${oc.env:NAME}`` of a config, at any depth and with
+    a default, too."""
+    for field, text in texts(unresolved):
+        for name in _FROM_VARIABLE.findall(text):
+            yield field, name
+
+
+def secret_in(
+    values: Mapping[str, Any],
+    environment: Mapping[str, str],
+    variables: Iterable[tuple[str, str]] = (),
+) -> str:
     """Why a config would write a secret down: a key in a field, or the value of an environment
-    variable that holds one (``name=${oc.env:MY_KEY}``). Names field and variable and no value;
-    empty where there is none."""
+    variable that holds one (``name=${oc.env:MY_KEY}``), whatever its length where the ``variables``
+    of the fields (``variables_in``) name it. Names field and variable and no value; empty where
+    there is none."""
     hidden = secret_values(environment)
+    named = [(f, n) for f, n in variables if _gives_secret(n, environment.get(n, ""), f)]
     for field, text in texts(values):
-        name = next((name for value, name in hidden.items() if value in text), "")
+        found = (name for value, name in hidden.items() if value in text and not _is_ours(value))
+        name = next((n for f, n in named if f == field), "") or next(found, "")
         if not name and field.endswith("_env") and not _names_variable(text, environment):
             return (
                 f"{field}: no environment variable of the given name is set. It takes a variable's "
@@ -99,8 +128,30 @@ def without_values(text: str) -> str:
     """``text`` without the values of this process's variables that hold a secret: a server may
     repeat the key that it was sent."""
     for value in secret_values(os.environ):
+        if value not in text or _is_ours(value):
+            continue
         text = text.replace(value, HIDDEN)
     return text
+
+
+@cache
+def _is_ours(value: str) -> bool:
+    """Whether it stands in our own source or configs, so that nobody can tell where a text has it
+    from (``API_KEY=diffusion_noise``) and to hide it would hide our own words."""
+    return value in _our_words()
+
+
+@cache
+def _our_words() -> str:
+    files = [*Path(__file__).parents[1].rglob("*.py"), *config_dir().rglob("*.yaml")]
+    return "\0".join(text for f in files for text in (f.stem, f.read_text(encoding="utf-8")))
+
+
+def _gives_secret(name: str, value: str, field: str) -> bool:
+    """Whether a field that is read from the variable would hold a secret."""
+    if _PLAIN_KEY.fullmatch(value) and not _COMMIT.search(name) and not _COMMIT.search(field):
+        return True
+    return bool(value) and _holds_secret(name, value)
 
 
 def _holds_secret(name: str, value: str) -> bool:
