@@ -4,6 +4,7 @@ and made again; and readers that cannot make it again say how."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -104,7 +105,12 @@ def test_a_changed_bit_is_told_and_made_again(first, copy, name, capsys):
     file = Path(report.dir) / name
     label, _, inside = name.partition("/")
     place = artifact(report, label)
-    flip(file)
+    if inside == "manifest.json":  # where its number of pairs stands
+        file.write_text(
+            re.sub(r'"kept": (\d)', lambda m: f'"kept": {9 - int(m[1])}', file.read_text())
+        )
+    else:
+        flip(file)
     assert runs(["verify", "--store", str(folder / "store")]) == 1
     assert inside in capsys.readouterr().out
     again, heard = go(folder)

@@ -17,6 +17,7 @@ from seva_exp.core.store import Store
 from seva_exp.data import ShapesData
 from seva_exp.experiment import run
 from seva_exp.report.html import HtmlReport
+from seva_exp.runs.links import followed
 from seva_exp.runs.verify import verify_store
 from seva_exp.stages import base
 from seva_exp.training import DpoTraining
@@ -44,14 +45,16 @@ def go(folder: Path, stop: str | None):
 
 
 def result(report) -> dict[str, object]:
-    """All that a run leaves which does not depend on time."""
+    """All that a run leaves which does not depend on time; where links are refused, files stand for
+    them, and what only the work needed may be left where it cannot be deleted."""
     folder = Path(report.dir)
     found: dict[str, object] = {
         f"{stage.name}/{file.relative_to(artifact)}": file.read_bytes()
         for stage in report.stages
-        for artifact in [(folder / stage.name).resolve()]
+        for artifact in [followed(folder / stage.name)]
         for file in sorted(artifact.rglob("*"))
         if file.is_file() and file.name not in ("manifest.json", "throughput.jsonl")
+        if not file.is_relative_to(artifact / "parts")
     }
     row = json.loads((folder / "report.json").read_text())
     found |= {name: row[name] for name in ("key", "pairs", "scores", "deltas")}

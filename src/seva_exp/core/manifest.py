@@ -42,7 +42,8 @@ class Manifest:
     sha256: dict[str, str] = field(default_factory=dict)
     """Digests of the same files; none in an artifact from before they were kept."""
     own: str = ""
-    """Digest of ``summary``, ``files`` and ``sha256``: what a run reports and checks."""
+    """Digest of the rest but ``spec`` (the key is made of it) and ``environment`` (no result is):
+    what a run reports and checks."""
 
     @cached_property
     def whole(self) -> bool:
@@ -51,7 +52,8 @@ class Manifest:
         return old or self.own == self._own()
 
     def _own(self) -> str:
-        written = json.loads(json.dumps([self.summary, self.files, self.sha256]))
+        told = [self.stage, self.version, self.key, self.inputs, self.seconds, self.summary]
+        written = json.loads(json.dumps([*told, self.files, self.sha256]))
         return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()
 
     def sealed(self, artifact: Path) -> Manifest:

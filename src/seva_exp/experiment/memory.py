@@ -14,7 +14,6 @@ from seva_exp.decoding.memory import rows
 from seva_exp.decoding.spec import Generation
 from seva_exp.models.footprint import Footprint
 from seva_exp.stages import Align, Answers, Evaluate, FineTune, Reference, Stage, Trained
-from seva_exp.training import DpoTraining
 from seva_exp.training import memory as training
 from seva_exp.training.spec import Training
 
@@ -135,7 +134,7 @@ def _generating(stage: Stage, setting: Setting, trained: Trained | None, answer:
     is merged into those of 32."""
     machine, device = setting.machine, setting.device
     item = 4 if setting.quantized else device.numbers.item * device.numbers.half
-    beside = item * _parameters(setting, _lora(trained)) if trained else 0
+    beside = item * _parameters(setting, trained.lora) if trained else 0
     process = device.numbers.process
     fixed = process + setting.weights + beside
     found = rows(
@@ -168,7 +167,7 @@ def _training(
         return None
     ways, whole = machine.processes, machine.accelerate in ("fsdp", "zero3")
     size, count = cut(spec, machine)
-    trained = training.Trained(
+    trained = training.Gradients(
         _parameters(setting, lora) // (ways if whole else 1),
         lora.lora_rank,
         model.projector if spec.train_projector else 0,
@@ -231,20 +230,13 @@ def _sizes(stage: Reference | Align, setting: Setting) -> tuple[training.Lengths
     lengths = training.Lengths(setting.question, setting.answer(pairs.clean.generation))
     drawn = any(one.draw for one in pairs.negatives)
     changed = [one for one in pairs.negatives if one.augmentation]
-    seen = sum(one.augmentation.space != "prompt" for one in changed if one.augmentation)
+    seen = sum("images" in one.augmentation.gives for one in changed if one.augmentation)
     views = min(seen, 1) if drawn else seen
     return (
         lengths,
         1 if drawn else len(pairs.negatives),
         views if "images" in stage.dpo.needs else 0,
     )
-
-
-def _lora(trained: Trained) -> DpoTraining:
-    """What made an adapter's shape."""
-    align = trained.align if isinstance(trained, FineTune) else trained
-    assert isinstance(align, Align)
-    return align.dpo
 
 
 def _parameters(setting: Setting, lora: Training) -> int:

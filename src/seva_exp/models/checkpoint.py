@@ -8,6 +8,7 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 from seva_exp.core.errors import InputError
 from seva_exp.core.spec import Json
@@ -33,6 +34,23 @@ OWN_LAYOUT = {
 """model_type of checkpoints in their authors' own layout -> the same models in transformers'."""
 OWN_CLASSES = {"LlavaLlama": "llava_llama", "LlavaMistral": "llava_mistral"}
 """How names of such models' classes begin; older ones call their model_type llava."""
+
+
+class Checkpoint(Protocol):
+    """Which checkpoint, and how it is asked: ``models.spec`` has the kinds."""
+
+    ours: ClassVar[bool]
+
+    @property
+    def revision(self) -> str: ...
+
+    @property
+    def system_prompt(self) -> str | None: ...
+
+    @property
+    def max_pixels(self) -> int | None: ...
+
+    def location(self) -> str: ...
 
 
 def check_files(folder: Path, where: str, whole: bool = True) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from seva_exp.core.errors import InputError
+from seva_exp.models.checkpoint import Checkpoint
 from seva_exp.models.families import Family, family_of
-from seva_exp.models.spec import HubModel, TinyModel
 from seva_exp.models.template import template_fault
 from seva_exp.models.transformers_private import takes_videos, without_videos
 
 
-def load_processor(spec: HubModel | TinyModel) -> Any:
+def load_processor(spec: Checkpoint) -> Any:
     """The processor of ``spec``, settled as its family needs it. Raises InputError where it cannot
     ask what ``spec`` wants."""
     where = f"model.path={spec.location()}"
@@ -44,7 +44,7 @@ def load_processor(spec: HubModel | TinyModel) -> Any:
     return processor
 
 
-def _config(spec: HubModel | TinyModel, where: str) -> Any:
+def _config(spec: Checkpoint, where: str) -> Any:
     """The model's config. Raises InputError for a model without pictures."""
     from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig
 
@@ -93,7 +93,7 @@ def _check_system_prompt(family: Family, processor: Any, system: str) -> None:
         )
 
 
-def _from_files(spec: HubModel | TinyModel, config: Any) -> Any:
+def _from_files(spec: Checkpoint, config: Any) -> Any:
     """The processor on the PIL backend, so that pixels are the same with and without
     torchvision."""
     from transformers import AutoProcessor

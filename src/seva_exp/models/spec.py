@@ -14,6 +14,7 @@ from pydantic import Field
 
 from seva_exp.core.errors import InputError, nearest
 from seva_exp.core.paths import MARKER
+from seva_exp.core.runtime import hush, settle
 from seva_exp.core.spec import Json, Spec
 from seva_exp.inputs.images import IMAGE_SUFFIXES
 from seva_exp.models.checkpoint import check_files
@@ -67,7 +68,6 @@ class HubModel(Spec):
             check_quantization(self.quantization)
         if not Path(self.path).expanduser().is_dir():
             self._fetch_config()
-        from seva_exp.core.runtime import hush, settle
         from seva_exp.models.processor import load_processor
 
         settle()

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from seva_exp.core.errors import StageError
-
-if TYPE_CHECKING:
-    from seva_exp.models.spec import HubModel, TinyModel
+from seva_exp.models.checkpoint import Checkpoint
 
 SHOWN = 3
 """Names of weights in a message; the others are counted."""
@@ -21,7 +19,7 @@ NO_WEIGHTS = ("inv_freq", "position_ids", "num_batches_tracked", "attn.masked_bi
 nothing."""
 
 
-def load_weights(spec: HubModel | TinyModel, **options: Any) -> Any:
+def load_weights(spec: Checkpoint, **options: Any) -> Any:
     """``from_pretrained`` with what it tells of the weights looked at. Raises StageError where they
     are not the model's. Pickled weights are never opened, and no code of a checkpoint is run."""
     from transformers import AutoModelForImageTextToText

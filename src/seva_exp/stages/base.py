@@ -27,6 +27,7 @@ from seva_exp.core.store import Store
 from seva_exp.models import AnyModel
 from seva_exp.stages.artifacts import AdapterArtifact, Artifact
 from seva_exp.stages.shown import Answered, PairExample
+from seva_exp.training.spec import Training
 
 if TYPE_CHECKING:
     from seva_exp.models.vlm import Vlm
@@ -228,3 +229,8 @@ class Trained(Stage):
     trains: ClassVar[bool] = True
     shared: ClassVar[bool] = True
     batch_field: ClassVar[str] = "train_batch_size"
+
+    @property
+    @abstractmethod
+    def lora(self) -> Training:
+        """What the adapter's shape is from."""

@@ -121,6 +121,10 @@ class Align(Alignment, Trained):
     version: ClassVar[int] = 5
 
     @property
+    def lora(self) -> DpoTraining:
+        return self.dpo
+
+    @property
     def reference(self) -> Reference:
         """The reference stage of this alignment."""
         return Reference(
@@ -227,6 +231,10 @@ class FineTune(Trained):
     model: AnyModel
     sft: SftTraining
     seed: int
+
+    @property
+    def lora(self) -> DpoTraining:
+        return self.align.dpo
 
     @property
     def inputs(self) -> Mapping[str, Stage]:

@@ -71,7 +71,7 @@ def plain(model: Footprint, many: int, lengths: Lengths, rows: int = 2) -> Batch
 
 
 @dataclass(frozen=True)
-class Trained:
+class Gradients:
     """What is trained: parameters of the adapter by its rank, a whole projector's. ``copies``:
     further copies of all gradients (DDP's buckets); ``shared``: by how many processes gradients
     and moments are shared out (ZeRO-2)."""
@@ -101,7 +101,7 @@ def training(
     model: Footprint,
     numbers: Numbers,
     batch: Batch,
-    trained: Trained,
+    trained: Gradients,
     *,
     checkpointing: bool,
     accumulates: bool,
@@ -142,7 +142,7 @@ def tower(model: Footprint, numbers: Numbers, pictures: int) -> float:
     return pictures * model.patches * wide * numbers.item
 
 
-def _layer(model: Footprint, numbers: Numbers, batch: Batch, trained: Trained) -> float:
+def _layer(model: Footprint, numbers: Numbers, batch: Batch, trained: Gradients) -> float:
     """What autograd keeps of a decoder layer."""
     item = numbers.item
     query, key = model.heads * model.head_width, model.key_heads * model.head_width
@@ -156,7 +156,7 @@ def _layer(model: Footprint, numbers: Numbers, batch: Batch, trained: Trained) -
     return batch.tokens * a_token + batch.seen * item + _casts(model, numbers, trained)
 
 
-def _last(model: Footprint, numbers: Numbers, batch: Batch, trained: Trained) -> float:
+def _last(model: Footprint, numbers: Numbers, batch: Batch, trained: Gradients) -> float:
     """Of the last one: on a packed sequence its MLP runs where answers are predicted."""
     if not batch.packed:
         return _layer(model, numbers, batch, trained)
@@ -164,7 +164,7 @@ def _last(model: Footprint, numbers: Numbers, batch: Batch, trained: Trained) ->
     return _layer(model, numbers, batch, trained) - spared
 
 
-def _casts(model: Footprint, numbers: Numbers, trained: Trained) -> float:
+def _casts(model: Footprint, numbers: Numbers, trained: Gradients) -> float:
     """A layer's adapter in the number format of the products, which autograd keeps."""
     return numbers.item * trained.parameters / model.layers if numbers.half else 0
 
