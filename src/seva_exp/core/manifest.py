@@ -149,7 +149,7 @@ def check(artifact: Path, large: bool = True) -> Manifest:
     return found
 
 
-def check_files(artifact: Path, manifest: Manifest) -> Iterator[Exception]:
+def file_faults(artifact: Path, manifest: Manifest) -> Iterator[Exception]:
     """What is wrong with each of its files."""
     for name in manifest.files:
         try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from seva_exp.core.errors import InputError, suggest
+from seva_exp.core.printable import error_text
 from seva_exp.core.records import Drop, Sample
 from seva_exp.core.spec import Json, digest
 from seva_exp.data.base import (
@@ -208,7 +209,7 @@ class HfData(PathSource):
         except InputError:
             raise
         except Exception as error:  # foreign files and the net raise errors of many types
-            message = " ".join(str(error).split())[:300] or type(error).__name__
+            message = error_text(error)
             mend = "" if self._is_local() else _OFFLINE.format(where=where)
             raise InputError(
                 f"{where}.path: {path!r} cannot be loaded: {message}.{mend}"

@@ -21,9 +21,10 @@ from seva_exp.data import AnyData
 from seva_exp.data.counts import ANOTHER_ON_IT, Counts
 from seva_exp.decoding import AnyGeneration
 from seva_exp.decoding.engines import check_engine
+from seva_exp.decoding.spec import Newlines
 from seva_exp.inputs.views import PromptDraw, View, ViewDraw
 from seva_exp.models import AnyModel
-from seva_exp.preferences import AnyFilter, Newlines
+from seva_exp.preferences import AnyFilter
 from seva_exp.preferences.answers import Asker, answer_shards, summarize, write_previews
 from seva_exp.preferences.pairs import Candidates, Tally, grouped, make_pairs
 from seva_exp.preferences.shards import Shard, Shards
