@@ -151,7 +151,7 @@ def test_what_is_cached_needs_no_server(front, tmp_path):
 def words(store, url):
     return [
         sys.executable, "-m", "seva_exp", "+aug=low_resolution", "generation=server",
-        f"machine.server.url={url}", "machine.server.concurrency=2", f"data.samples={SAMPLES}",
+        f"machine.server.url={url}", "machine.server.concurrency=2", f"data.samples={SAMPLES}", "dpo.warmup_ratio=0",
         "stop_after=pairs", "tracker=none", f"machine.store={store}",
     ]  # fmt: skip
 

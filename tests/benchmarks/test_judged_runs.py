@@ -160,9 +160,9 @@ def notes(wanted, folder, samples, **options):
 def calls_foreseen(wanted, folder, samples):
     machine = wanted.machine.model_copy(update={"runs": str(folder)})
     options = Options(data_root=str(samples), dry_run=True)
-    plan, stages = plan_run(wanted.experiment, machine, options, [], FileDigests(folder))
+    plan, work = plan_run(wanted.experiment, machine, options, [], FileDigests(folder))
     past = Past(machine.store_root())
-    todo = [stage for stage, row in zip(stages, plan.stages, strict=True) if not row.cached]
+    todo = [stage for stage, row in zip(work.chosen, plan.stages, strict=True) if not row.cached]
     return {stage.label: n for stage in todo if (n := past.cost(stage).judge_calls)}
 
 

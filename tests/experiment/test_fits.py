@@ -14,11 +14,12 @@ from seva_exp.command.config import parse
 from seva_exp.core.device_memory import GIB
 from seva_exp.core.digests import FileDigests
 from seva_exp.experiment import graph, plan_run, run
-from seva_exp.experiment.fits import SURE, Fit, fitted, smaller
+from seva_exp.experiment.fits import SURE, Fit, smaller
 from seva_exp.experiment.memory import cut
 from seva_exp.experiment.preflight import Preflight
 from seva_exp.models import TinyModel
 from seva_exp.models.footprint import footprint_of
+from seva_exp.report.console import Console
 from seva_exp.training import DpoTraining
 
 from ..command.test_config import composed
@@ -134,12 +135,16 @@ def test_a_run_that_cannot_fit_is_refused_before_a_model_is_loaded(tmp_path, mon
     assert not (tmp_path / "latest").exists()
 
 
-def test_a_dry_run_tells_it_and_each_stage(tmp_path):
+def test_a_dry_run_tells_it_and_each_stage(tmp_path, capsys):
     what, machine, _ = refused(tmp_path)
     options = Options(dry_run=True)
     plan, _ = plan_run(what, machine, options, (), FileDigests(tmp_path))
-    (lacking,) = plan.lacking
-    assert "does not fit" in lacking
+    assert plan.lacking == (), "no key depends on memory"
+    (absent,) = plan.absent
+    assert "does not fit" in absent
+    Console().planned(plan)
+    shown = capsys.readouterr().out
+    assert "it cannot run on this machine:\n  " in shown and "before it can run" not in shown
     lines = "\n".join(plan.notes)
     for label in ("answers.clean", "reference", "align", "evaluate"):
         assert re.search(rf"^  {label}.*needs .* GiB.*DOES NOT FIT$", lines, re.MULTILINE), label
@@ -148,9 +153,9 @@ def test_a_dry_run_tells_it_and_each_stage(tmp_path):
 def test_a_sweep_s_check_counts_only_memory_that_is_declared(tmp_path):
     """Its jobs may be started elsewhere."""
     what, machine, options = refused(tmp_path)
-    assert "does not fit" in Preflight(here=False)(what, machine, options).lacking[0]
+    assert "does not fit" in Preflight()(what, machine, options, here=False).absent[0]
     unknown = machine.model_copy(update={"memory_gb": None})
-    assert Preflight(here=False)(what, unknown, options).lacking == ()
+    assert Preflight()(what, unknown, options, here=False).absent == ()
 
 
 def test_what_the_store_has_needs_no_memory(tmp_path):
@@ -163,6 +168,41 @@ def test_what_the_store_has_needs_no_memory(tmp_path):
         run(what, little, Options(stop_after="answers.clean", force=("answers",)))
 
 
+def test_what_is_damaged_needs_memory_again(tmp_path):
+    """Dry run and run look at the store in the same way: by digests."""
+    what, little, _ = refused(tmp_path)
+    enough = little.model_copy(update={"memory_gb": None})
+    only = Options(stop_after="answers.clean")
+    run(what, enough, only)
+    (file,) = (tmp_path / "latest" / "answers.clean").resolve().glob("answers.jsonl")
+    file.write_bytes(bytes(reversed(file.read_bytes())))  # of the same size
+    with pytest.raises(InputError, match=r"answers\.clean: needs"):
+        run(what, little, only)
+    dry = only.model_copy(update={"dry_run": True})
+    plan, _ = plan_run(what, little, dry, (), FileDigests(tmp_path))
+    assert "does not fit" in plan.absent[0] and any("made again" in one for one in plan.notes)
+
+
+def test_a_dry_run_tells_no_memory_of_what_is_cached(tmp_path):
+    what, little, _ = refused(tmp_path)
+    run(what, little.model_copy(update={"memory_gb": None}), Options(stop_after="answers.clean"))
+    plan, _ = plan_run(what, little, Options(dry_run=True), (), FileDigests(tmp_path))
+    verdicts = [one for one in plan.notes if "DOES NOT FIT" in one]
+    assert verdicts and not any("answers.clean" in one for one in verdicts)
+    dry = Options(dry_run=True, stop_after="answers.clean")
+    assert plan_run(what, little, dry, (), FileDigests(tmp_path))[0].notes == ()
+
+
+def test_a_plan_builds_its_graph_once(tmp_path, monkeypatch):
+    from seva_exp.experiment import fits, work
+
+    built = []
+    for module in (fits, work):
+        monkeypatch.setattr(module, "graph", lambda *a: built.append(a) or graph(*a))
+    plan_run(small(), auto(runs=str(tmp_path)), Options(dry_run=True), (), FileDigests(tmp_path))
+    assert len(built) == 1
+
+
 def test_plain_local_refuses_nothing_of_the_embedded_model(tmp_path):
     for words in (
         ("+aug=diffusion_noise",),
@@ -171,7 +211,7 @@ def test_plain_local_refuses_nothing_of_the_embedded_model(tmp_path):
     ):
         asked = wanted(*words)
         found = Preflight()(asked.experiment, asked.machine, Options())
-        assert found.lacking == () and found.faults == (), words
+        assert found.lacking == found.absent == found.faults == (), words
 
 
 def test_an_estimate_loads_no_torch():
@@ -196,7 +236,7 @@ def auto(**values) -> Machine:
 def test_auto_takes_what_fits_also_with_the_longest_answers():
     what = wanted(SEVA, "dpo.lora_rank=128", "dpo.lora_alpha=256").experiment
     for gib in (24, 40, 80):
-        machine = fitted(what, auto(memory_gb=gib), planned=True)
+        machine = Fit(what, auto(memory_gb=gib), planned=True).fitted().machine
         chosen = Fit(what, machine, planned=True)
         assert not chosen.fault()
         assert max(one.bytes for one in chosen._needs(512)) <= gib * GIB
@@ -208,13 +248,13 @@ def test_auto_takes_what_fits_also_with_the_longest_answers():
 
 def test_auto_on_a_large_device_recomputes_nothing():
     what = wanted("+aug=diffusion_noise").experiment
-    machine = fitted(what, auto(device="cpu", memory_gb=8))
+    machine = Fit(what, auto(device="cpu", memory_gb=8)).fitted().machine
     assert (machine.train_batch_size, machine.gradient_checkpointing) == (16, False)
 
 
 def test_auto_keeps_to_what_is_given():
     what = wanted("+aug=diffusion_noise").experiment
-    machine = fitted(what, auto(device="cpu", train_batch_size=3, batch_size=5))
+    machine = Fit(what, auto(device="cpu", train_batch_size=3, batch_size=5)).fitted().machine
     assert (machine.train_batch_size, machine.batch_size) == (3, 5)
 
 

@@ -62,7 +62,7 @@ class Forecast:
     def __init__(self) -> None:
         self._rows: list[RunCosts] = []
         self._seen: set[str] = set()
-        self._lacking: dict[str, None] = {}
+        self._obstacles: dict[str, dict[str, None]] = {}
         self._preflight = Preflight()
         self._digests: dict[Path, FileDigests] = {}
         self._past: dict[Path, Past] = {}
@@ -73,12 +73,12 @@ class Forecast:
         wanted, overrides = job.wanted(), job.overrides
         root = wanted.machine.store_root()
         digests = self._digests.setdefault(root, FileDigests(root))
-        plan, stages = plan_run(
+        plan, work = plan_run(
             wanted.experiment, wanted.machine, wanted.options, overrides, digests, self._preflight
         )
         past = self._past.setdefault(root, Past(root))
         counts, costs = {SHARED: 0, CACHED: 0, UNDONE: 0}, []
-        for planned, stage in zip(plan.stages, stages, strict=True):
+        for planned, stage in zip(plan.stages, work.chosen, strict=True):
             state = CACHED if planned.cached else UNDONE
             if stage.key in self._seen:
                 state = SHARED
@@ -88,7 +88,8 @@ class Forecast:
                 costs.append(past.cost(stage))
         name = " ".join(varying(overrides, job.swept or ())) or plan.name
         self._rows.append(RunCosts(name, counts, tuple(costs)))
-        self._lacking |= dict.fromkeys(plan.lacking)
+        for title, found in plan.obstacles.items():
+            self._obstacles.setdefault(title, {}).update(dict.fromkeys(found))
 
     def text(self) -> str:
         """The table; what must still be given before it can run. Empty without a run."""
@@ -107,9 +108,8 @@ class Forecast:
             "time is the sum over stages, one after the other, as the likest past ones took"
             + "".join(f"; {size(free)} free in {root}" for root, free in self._free()),
         ]
-        if self._lacking:
-            lines += ["before it can run (the keys are not final until then):"]
-            lines += [f"  {one}" for one in self._lacking]
+        for title, found in self._obstacles.items():
+            lines += [f"{title}:", *(f"  {one}" for one in found)]
         return "\n".join(lines)
 
     def _free(self) -> Iterable[tuple[Path, int]]:

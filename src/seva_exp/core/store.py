@@ -82,6 +82,12 @@ class Store:
             return None
         return manifest if manifest.key == key else None
 
+    def whole(self, stage: str, key: str, large: bool = True) -> Manifest | None:
+        """The manifest of an artifact that is there as it was written (``fault``), or None. Raises
+        InputError for one that may not be read."""
+        found = self.find(stage, key)
+        return found if found and not self.fault(stage, key, large) else None
+
     def fault(self, stage: str, key: str, large: bool = True) -> Fault | None:
         """Why an artifact that is there cannot be used, by sizes and digests (of LARGE files only
         where ``large``); None where it can, and where there is none. Raises InputError for what may
@@ -116,13 +122,13 @@ class Store:
         and damaged (``large``: its LARGE files are looked at, too) is set aside, and
         ``on_damage`` told.
         """
-        if not force and (found := self._whole(stage, key, large)):
+        if not force and (found := self.whole(stage, key, large)):
             return found, True
         # A forced attempt has a folder of its own: it goes on in no other attempt's work.
         partial = self.path(stage, key).with_suffix(".forced" if force else ".partial")
         lock = self.root / "locks" / f"{stage}-{key[:KEY_LENGTH]}.lock"
         with _held(lock, on_wait), _alone_in(partial, on_wait):
-            if not force and (found := self._whole(stage, key, large)):
+            if not force and (found := self.whole(stage, key, large)):
                 _remove_empty(partial)
                 return found, True
             if not force:
@@ -146,10 +152,6 @@ class Store:
         _open_to_others(partial)
         self._publish(partial, final)
         return done
-
-    def _whole(self, stage: str, key: str, large: bool) -> Manifest | None:
-        found = self.find(stage, key)
-        return found if found and not self.fault(stage, key, large) else None
 
     def withdraw(
         self, stage: str, key: str, large: bool, on_damage: Callable[[str], None], why: str = ""

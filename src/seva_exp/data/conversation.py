@@ -4,6 +4,7 @@ of chat models (``messages`` of user and assistant)."""
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from seva_exp.core.spec import Json
@@ -89,6 +90,14 @@ def turns_under(value: object, field: str) -> Turns:
     if not value:
         raise BadRow("empty", "there is no turn", field)
     return Turns(field, value)
+
+
+def text_in(values: Json, field: str, pick: Callable[[Turns], str]) -> str:
+    """The text of a column, or what ``pick`` takes of its turns."""
+    value = value_of(values, field)
+    if isinstance(value, list):
+        return pick(turns_under(value, field))
+    return spoken(as_text(value, field), field)
 
 
 def _joined(parts: list[object], field: str) -> str:

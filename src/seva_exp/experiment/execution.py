@@ -117,8 +117,12 @@ class Execution:
                 on_wait=lambda: self.listener.waiting(row),
                 on_damage=self._warn(stage),
             )
-        except (InputError, StageError):
+        except StageError:
             raise
+        except InputError as error:
+            if stage.needs_model or any(not cached for *_, cached in self.done):
+                raise StageError(f"{stage.label}: {error}") from error
+            raise  # nothing was computed yet: bad input, as what preflight finds
         except Exception as error:
             if is_out_of_memory(error):
                 raise StageError(_no_memory(stage, machine)) from error
@@ -131,15 +135,12 @@ class Execution:
         """Where its inputs lie, each as it was written: what was damaged is made again."""
         for source in stage.inputs.values():
             try:
-                whole = not self.store.fault(source.name, source.key) and self._there(source)
+                whole = self.store.whole(source.name, source.key)
             except InputError as error:
                 raise StageError(f"{source.label}: {error}") from error
             if not whole:
                 self._make(source, replace(self._rows[source.key], cached=False, forced=False))
         return {n: self.store.path(one.name, one.key) for n, one in stage.inputs.items()}
-
-    def _there(self, stage: Stage) -> bool:
-        return self.store.find(stage.name, stage.key) is not None
 
     def _maker(self, stage: Stage, file: Path) -> Stage | None:
         """Whose artifact a file lies in, of a stage's inputs and theirs."""

@@ -37,6 +37,8 @@ class Fit:
     machine: Machine
     only: frozenset[str] | None = None
     planned: bool = False
+    stages: tuple[Stage, ...] = ()
+    """The experiment's, where there is a graph of it already."""
 
     @cached_property
     def sizes(self) -> tuple[Footprint | None, str]:
@@ -62,9 +64,13 @@ class Fit:
         return needs(self._stages, setting)
 
     @cached_property
+    def _all(self) -> tuple[Stage, ...]:
+        """The experiment's."""
+        return self.stages or tuple(graph(self.experiment, FileDigests(self.machine.store_root())))
+
+    @property
     def _stages(self) -> list[Stage]:
-        stages = graph(self.experiment, FileDigests(self.machine.store_root()))
-        return [one for one in stages if self.only is None or one.label in self.only]
+        return [one for one in self._all if self.only is None or one.label in self.only]
 
     @property
     def too_large(self) -> list[Need]:
@@ -163,7 +169,8 @@ class Fit:
         if not isinstance(model, HubModel) or not self.device.numbers.gpu or model.quantization:
             return
         quantized = model.model_copy(update={"quantization": "nf4"})
-        four = replace(self, experiment=self.experiment.model_copy(update={"model": quantized}))
+        experiment = self.experiment.model_copy(update={"model": quantized})
+        four = replace(self, experiment=experiment, stages=())
         for words, most in (*four._batches(), *four._ranks()):
             yield f"model.quantization=nf4 {words}".strip(), most
 
@@ -178,12 +185,11 @@ class Fit:
     ) -> Iterator[tuple[str, float]]:
         """The overrides and the most that is needed, if everything fits then."""
         dpo, machine = dpo or {}, machine or {}
-        trained = self.experiment.dpo.model_copy(update=dpo)
-        changed = replace(
-            self,
-            experiment=self.experiment.model_copy(update={"dpo": trained}),
-            machine=self.machine.model_copy(update=machine),
-        )
+        changed = replace(self, machine=self.machine.model_copy(update=machine), stages=self._all)
+        if dpo:
+            trained = self.experiment.dpo.model_copy(update=dpo)
+            experiment = self.experiment.model_copy(update={"dpo": trained})
+            changed = replace(changed, experiment=experiment, stages=())
         if changed.most > ROOM * self.device.bytes:
             return
         words = [f"dpo.{name}={value}" for name, value in dpo.items()]
@@ -191,6 +197,27 @@ class Fit:
             if getattr(self.machine, name) != value:
                 words.append(f"machine.{name}={str(value).lower()}")
         yield " ".join(words), changed.most
+
+    # Batch sizes that fit
+
+    def fitted(self) -> Fit:
+        """With ``machine.fit``: with the largest batch sizes, up to those given, with which the run
+        fits, also where all answers are as long as they may be. As it is where none do, and where
+        the model's sizes are not known."""
+        if not self.machine.fit or not self.needs:
+            return self
+        room = ROOM * self.device.free
+        for size, checkpointing in smaller(self.machine):
+            chosen: Changed = {"train_batch_size": size, "gradient_checkpointing": checkpointing}
+            machine = self.machine.model_copy(update=chosen)
+            found = replace(self, machine=machine, stages=self._all)._needs(
+                most=self.experiment.generation.max_new_tokens
+            )
+            if max(need.bytes for need in found) <= room:
+                break
+        if rows := [need.rows for need in found if need.rows]:
+            machine = machine.model_copy(update={"batch_size": max(rows)})
+        return replace(self, machine=machine, stages=self._all)
 
 
 def smaller(machine: Machine) -> Iterator[tuple[int, bool]]:
@@ -203,26 +230,6 @@ def smaller(machine: Machine) -> Iterator[tuple[int, bool]]:
     if not machine.gradient_checkpointing:
         yield from ((size, False) for size in sizes if size >= few)
     yield from ((size, True) for size in sizes)
-
-
-def fitted(experiment: Experiment, machine: Machine, planned: bool = False) -> Machine:
-    """With ``machine.fit``: the largest batch sizes, up to those given, with which the run fits,
-    also where all answers are as long as they may be. As it is where none do, and where the model's
-    sizes are not known."""
-    if not machine.fit:
-        return machine
-    fit = Fit(experiment, machine, planned=planned)
-    if not fit.needs:
-        return machine
-    room = ROOM * fit.device.free
-    for size, checkpointing in smaller(machine):
-        chosen: Changed = {"train_batch_size": size, "gradient_checkpointing": checkpointing}
-        tried = replace(fit, machine=machine.model_copy(update=chosen))
-        found = tried._needs(most=experiment.generation.max_new_tokens)
-        if max(need.bytes for need in found) <= room:
-            break
-    rows = [need.rows for need in found if need.rows]
-    return tried.machine.model_copy(update={"batch_size": max(rows)} if rows else {})
 
 
 def _described(need: Need) -> str:

@@ -15,9 +15,9 @@ from seva_exp.core.machine import JudgeServer, Machine, absent_device, resolve_d
 from seva_exp.core.runtime import settle
 from seva_exp.core.spec import digest
 from seva_exp.core.store import Store
-from seva_exp.experiment.fits import Fit, fitted
-from seva_exp.experiment.graph import chosen_stages, forced_keys, graph, matching
+from seva_exp.experiment.graph import matching
 from seva_exp.experiment.value import Experiment, Options
+from seva_exp.experiment.work import Work
 from seva_exp.models import AnyModel
 from seva_exp.runs.events import PlannedStage
 from seva_exp.stages import Stage
@@ -27,14 +27,16 @@ from seva_exp.training import DpoTraining
 
 @dataclass(frozen=True)
 class Problems:
-    """Faults and missing values that stop an experiment, each with its field."""
+    """Faults and missing values that stop ``work``, each with its field."""
 
+    work: Work
     faults: tuple[str, ...]
     """What is wrong."""
     lacking: tuple[str, ...]
     """What must still be given."""
     absent: tuple[str, ...] = ()
-    """What this machine does not have, where work is left; another one may."""
+    """What this machine does not have, or not enough of, where work is left; another one may have.
+    No key depends on it."""
 
     def refuse(self) -> None:
         """Raises InputError if there are any; what is wrong is told before all else."""
@@ -50,18 +52,25 @@ class Preflight:
         self._read: dict[str, list[str]] = {}
 
     def __call__(
-        self, experiment: Experiment, machine: Machine, options: Options, here: bool = True
+        self,
+        experiment: Experiment,
+        machine: Machine,
+        options: Options,
+        here: bool = True,
+        digests: FileDigests | None = None,
     ) -> Problems:
         """Look at all that can be known without torch, a server or the network. ``here``: it runs
         on this machine, whose device must be there, and whose memory counts where
         ``machine.memory_gb`` does not say which."""
+        digests = digests or FileDigests(machine.store_root())
+        work = Work(experiment, machine, options, digests, planned=options.dry_run or not here)
         root = options.data_root_path()
         key = digest([experiment.external_inputs, str(root)])
         if key not in self._read:
             self._read[key] = _faults(lambda: experiment.check_external_inputs(root))
         faults = self._read[key] + _faults(experiment.check_views)
         if not faults:
-            faults = _faults(lambda: _check_names(experiment, machine, options))
+            faults = _faults(lambda: _check_names(work))
         judge = experiment.judging
         lacking = [
             *experiment.lacking(root),
@@ -69,12 +78,11 @@ class Preflight:
             *(judge.lacking(machine.judge) if judge else []),
         ]
         absent = absent_device(machine) if here else ""
-        if absent and not (faults or lacking or _left(experiment, machine, options)):
+        if absent and not (faults or lacking or work.left):
             absent = ""
         if not (faults or absent) and (here or machine.memory_gb):
-            planned = options.dry_run or not here
-            lacking += _lacking_memory(experiment, machine, options, planned)
-        return Problems(tuple(faults), tuple(lacking), (absent,) if absent else ())
+            absent = _misfit(work)
+        return Problems(work, tuple(faults), tuple(lacking), (absent,) if absent else ())
 
 
 def _faults(check: Callable[[], object]) -> list[str]:
@@ -85,36 +93,18 @@ def _faults(check: Callable[[], object]) -> list[str]:
     return []
 
 
-def _check_names(experiment: Experiment, machine: Machine, options: Options) -> None:
+def _check_names(work: Work) -> None:
     """The names of stages that are given."""
-    stages = graph(experiment, FileDigests(machine.store_root()), options.data_root_path())
-    if options.stop_after:
-        matching("stop_after", options.stop_after, stages)
-    for name in options.force:
-        matching("force", name, stages)
+    if work.options.stop_after:
+        matching("stop_after", work.options.stop_after, work.stages)
+    for name in work.options.force:
+        matching("force", name, work.stages)
 
 
-def _left(experiment: Experiment, machine: Machine, options: Options) -> list[str]:
-    """Labels of the stages that are left to do."""
-    stages = graph(experiment, FileDigests(machine.store_root()), options.data_root_path())
-    forced, store = forced_keys(options.force, stages), Store(machine.store_root())
-    return [
-        stage.label
-        for stage in chosen_stages(stages, options.stop_after)
-        if stage.key in forced or store.find(stage.name, stage.key) is None
-    ]
-
-
-def _lacking_memory(
-    experiment: Experiment, machine: Machine, options: Options, planned: bool
-) -> list[str]:
-    """What does not fit the device, of the stages that are left to do, and what to change."""
-    fit = Fit(experiment, fitted(experiment, machine, planned), planned=planned)
-    if not fit.too_large:
-        return []
-    left = frozenset(_left(experiment, machine, options))
-    fault = replace(fit, only=left).fault()
-    return [fault] if fault else []
+def _misfit(work: Work) -> str:
+    """What does not fit the device, of the stages that are left to do, and what to change; empty
+    where all does."""
+    return replace(work.fit, only=work.left).fault() if work.fit.too_large else ""
 
 
 def make_ready(

@@ -14,9 +14,7 @@ from seva_exp.core.machine import Machine
 from seva_exp.core.progress import progress
 from seva_exp.core.records import Report, StageResult
 from seva_exp.core.runtime import settle
-from seva_exp.core.store import Store
 from seva_exp.experiment.execution import Execution
-from seva_exp.experiment.fits import fitted
 from seva_exp.experiment.plan import plan_run
 from seva_exp.experiment.preflight import make_ready
 from seva_exp.experiment.value import Experiment, Options
@@ -39,16 +37,16 @@ def run(
     finish; what was finished stays in the store.
     """
     options = options or Options()
-    machine = fitted(experiment, machine or Machine(), options.dry_run)
+    machine = machine or Machine()
     digests = FileDigests(machine.store_root())
-    plan, chosen = plan_run(experiment, machine, options, overrides, digests)
+    plan, work = plan_run(experiment, machine, options, overrides, digests)
     everyone = Listeners(listeners)
     if options.dry_run:
         everyone.planned(plan)
         results = tuple(StageResult(row.name, row.key, row.cached, 0.0) for row in plan.stages)
         return Report(plan.key, plan.name, plan.seed, "", results)
+    machine, chosen, store = work.machine, work.chosen, work.store
     make_ready(experiment.model, experiment.dpo, machine, chosen, plan.stages)
-    store = Store(machine.store_root())
     writes = not all(row.cached for row in plan.stages)
     if writes:  # what is all there is only read: the store may be another's
         store.create()

@@ -46,10 +46,10 @@ class Console(Listener):
         for note in plan.notes:
             say(f"  {indented(note)}")
         say("")
-        if plan.lacking:
-            say("before it can run (the keys are not final until then):")
-        for one in plan.lacking:
-            say(f"  {indented(one)}")
+        for title, found in plan.obstacles.items():
+            say(f"{title}:")
+            for one in found:
+                say(f"  {indented(one)}")
 
     def stage_started(self, stage: PlannedStage) -> None:
         say(paint("dim", f"{stage.name} ..."))

@@ -41,8 +41,19 @@ class Plan:
     dir: Path
     lacking: tuple[str, ...] = ()
     """Of a dry run: what must be given before it can run. Until then the keys are not final."""
+    absent: tuple[str, ...] = ()
+    """Of a dry run: what this machine does not have, or not enough of. The keys are final."""
     notes: tuple[str, ...] = ()
     """What else a person should know before it runs: what is left out, what a judge will cost."""
+
+    @property
+    def obstacles(self) -> dict[str, tuple[str, ...]]:
+        """What stops it, under the words that say what that means."""
+        found = {
+            "before it can run (the keys are not final until then)": self.lacking,
+            "it cannot run on this machine": self.absent,
+        }
+        return {title: lines for title, lines in found.items() if lines}
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ class FinishedRun:
     def manifest(self, label: str) -> Manifest | None:
         """The manifest of a stage's artifact; None where the artifact is not whole any more."""
         store, name = self._store(label), (self.artifact(label).parent.name, self.key(label))
-        return None if store.fault(*name) else store.find(*name)
+        return store.whole(*name)
 
     @property
     def trained(self) -> StageResult | None:

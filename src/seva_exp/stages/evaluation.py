@@ -215,7 +215,7 @@ class JudgeAnswers(Stage):
             return None
         path = store.path(self.of.name, self.of.key)
         name, key = self.of.name, self.of.key
-        there = key not in renewed and not store.fault(name, key) and store.find(name, key)
+        there = key not in renewed and store.whole(name, key)
         found = list(self.of.makes(path).predictions()) if there else None
         questions = list(self.benchmark.questions(self.of.root))
         return estimate(self.bench(store.root), questions, found)

@@ -229,8 +229,10 @@ class _Hearing:
     def _hear(self, kind: str, *values: Any) -> None:
         if kind == "log":
             self._shop.log(*values)
-        elif kind in ("warn", "note"):
-            getattr(self._shop, kind)(*values)
+        elif kind == "warn":
+            self._shop.warn(*values)
+        elif kind == "note":
+            self._shop.note(*values)
         elif kind == "bar":
             label, total, unit = values
             if unit not in self._bars:
