@@ -18,6 +18,7 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from seva_exp.core.errors import InputError
+from seva_exp.core.field_docs import field_docs
 from seva_exp.core.paths import MARKER
 from seva_exp.core.spec import canonical
 from seva_exp.data import (
@@ -358,7 +359,7 @@ def test_file_states_every_default(kind):
     assert list(values) == list(fields)
     for name, field in fields.items():
         assert values[name] == ("???" if name == "path" else field.default)
-        assert field.description or name == "kind"
+        assert field_docs(DATA[kind]).get(name) or name == "kind"
     assert all("#" in line for line in text.splitlines() if not line.startswith("kind:"))
     assert TypeAdapter(AnyData).validate_python(values).kind == kind
 

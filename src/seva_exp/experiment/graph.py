@@ -162,8 +162,8 @@ def _second_stage(
 
 
 def matching(field: str, name: str, all_stages: Sequence[Stage]) -> list[Stage]:
-    """The stages called ``name``: a label (answers.clean), or its beginning (answers); where no label
-    begins so, a stage's name (rejected, whose labels are answers.NAME)."""
+    """The stages called ``name``: a label (answers.clean), or its beginning (answers); where no
+    label begins so, a stage's name (rejected, whose labels are answers.NAME)."""
     found = [stage for stage in all_stages if stage.is_called(name)]
     found = found or [stage for stage in all_stages if stage.name == name]
     if not found:
