@@ -144,7 +144,7 @@ def aligned(size: str, beside: bool) -> Row:
     fit, lost = adapter.fit, -1.0 if beside else 1.0
     with (
         model(size, 24) as made,
-        patch("seva_exp.models.vlm.fit", lambda net, folder: fit(net, folder, lost)),
+        patch("seva_exp.models.vlm.merge_adapter", lambda net, folder: fit(net, folder, lost)),
     ):
         folder = adapter_of(made.model(), ADAPTER, made.work / "adapter")
         made.model(folder)

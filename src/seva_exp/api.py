@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seva_exp import experiment as core
 from seva_exp.core.machine import Machine
 from seva_exp.core.records import Report
 from seva_exp.experiment import Experiment, Options
+from seva_exp.experiment import run as run_experiment
 from seva_exp.report.console import Console
 from seva_exp.report.html import HtmlReport
 from seva_exp.runs.events import Listener
@@ -32,6 +32,6 @@ def run(
     watching = [HtmlReport(), Console()] if listeners is None else list(listeners)
     tracked = NoTracker() if tracker is None or options.dry_run else tracker
     tracking = make_listeners(tracked, machine.store_root())
-    return core.run(
+    return run_experiment(
         experiment, machine, options, listeners=[*tracking, *watching], overrides=overrides
     )

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.spec import BY_KIND, Spec, by_kind
+from seva_exp.decoding.spec import Newlines
 from seva_exp.inputs.prompts import PromptSet, described_template, load_prompts
 from seva_exp.inputs.views import PromptDraw, ViewDraw
 
@@ -33,7 +34,7 @@ class Method(Spec):
     reference: Against = "previous"
     """From round 2 on: the reference of DPO is the model as the round began (``previous``), or the
     unaligned one (``base``)."""
-    newlines: Literal["keep", "delete"] = "keep"
+    newlines: Newlines = "keep"
     """What becomes of line breaks in the answers of a pair, behind the filters: ``delete`` takes
     them out without a blank in their place, as SeVa's released code does."""
 

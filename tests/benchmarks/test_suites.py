@@ -209,8 +209,8 @@ def test_check_lists_what_is_there_and_where_the_rest_goes(samples, tmp_path, ca
         "pope         found    72 questions, 12 pictures present, in pope; protocols: llava15"
         in out
     )
-    assert f"seed         missing  put\n  {root}/seed/SEED-Bench.json\n" in out
-    assert f"  or {root}/seed/SEEDBench_IMG.tsv (VLMEvalKit's table)\n" in out
+    assert f"seed         missing  put\n    {root}/seed/SEED-Bench.json\n" in out
+    assert f"    or {root}/seed/SEEDBench_IMG.tsv (VLMEvalKit's table)\n" in out
     assert "gqa          damaged" in out
     assert len([x for x in out.splitlines() if x and x[0] != " "]) == len(OFFICIAL)
 

@@ -71,7 +71,7 @@ def test_bounds_choices_and_inner_fields_are_told(pages):
     assert "| number > 0 |" in dpo["beta"]
     assert "| number ≥ 0 < 1 |" in dpo["warmup_ratio"]
     assert "`cosine`, `linear`, `constant`" in dpo["schedule"]
-    assert "integer ≥ 1, or `null`" in machine["threads"]
+    assert "integer ≥ 1 ≤ 1024, or `null`" in machine["threads"]
     assert "integer ≥ 1" in machine["server.concurrency"]
     assert "`sigmoid`" in dpo["loss"] and "`softmax`" in dpo["loss"]
 

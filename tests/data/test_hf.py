@@ -189,7 +189,7 @@ def test_identity_is_content(tmp_path):
     assert canonical(HfData(path=str(other)).identity(sha256)) != key
     assert canonical(HfData(path=str(here), prompt="Else?").identity(sha256)) != key
     hub = HfData(path="owner/name", revision="0" * 40)
-    assert hub.identity(sha256) == hub.to_json()
+    assert hub.identity(sha256) == hub.fields()
 
 
 @pytest.mark.parametrize(

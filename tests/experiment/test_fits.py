@@ -109,17 +109,16 @@ def test_the_machine_s_memory_changes_no_key(tmp_path):
 
 
 def test_rows_of_a_forward_pass_are_what_training_cuts():
-    from seva_exp.training.batches import cut as real
+    from seva_exp.training.spec import cut as real
 
     for step, ways, most in ((128, 1, 16), (10, 3, 4), (4, 2, 16), (7, 2, 3)):
         machine = Machine(processes=ways, train_batch_size=most)
         assert cut(DpoTraining(batch_size=step), machine) == real(step, ways, most)
 
 
-def test_shares_and_passes_are_those_of_the_engine():
-    from seva_exp.decoding import budget, kv_cache, memory, scheduler
+def test_places_are_rounded_as_by_the_engine():
+    from seva_exp.decoding import kv_cache, memory
 
-    assert (memory.SHARE, memory.PREFILL) == (budget.SHARE, scheduler.PREFILL)
     assert memory.ROUNDED[1] == kv_cache.STEP
 
 

@@ -146,7 +146,7 @@ def test_a_gpu_is_looked_for_without_torch(tmp_path):
 def test_memory_that_runs_out_is_known_on_the_cpu_too():
     import torch
 
-    from seva_exp.experiment.execution import is_out_of_memory
+    from seva_exp.core.errors import is_out_of_memory
 
     for ask in (lambda: torch.empty(1 << 50), lambda: bytearray(1 << 60)):
         with pytest.raises((RuntimeError, MemoryError)) as raised:

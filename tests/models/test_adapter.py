@@ -15,7 +15,7 @@ from seva_exp import StageError
 from seva_exp.core.interfaces import Request
 from seva_exp.decoding.engine import Engine
 from seva_exp.models import adapter
-from seva_exp.models.adapter import LOST, Beside, fit
+from seva_exp.models.adapter import LOST, Beside, merge_adapter
 from seva_exp.models.vlm import Vlm, load
 
 from .asking import MACHINE, published
@@ -103,11 +103,11 @@ def test_of_a_small_change_merging_loses_most(spec_of, tmp_path):
     spec = spec_of("llava15")
     folder = trained(load(spec, HALF), tmp_path / "adapter", SMALL / 4)
     base, merged = plain(spec, torch.bfloat16), plain(spec, torch.bfloat16)
-    fitted = fit(merged, folder, most=float("inf"))
-    assert fitted.beside == 0 and fitted.lost > 0.5
+    outcome = merge_adapter(merged, folder, most=float("inf"))
+    assert outcome.beside == 0 and outcome.lost > 0.5
     exact = plain(spec, torch.bfloat16).float()
     before = {name: weight.clone() for name, weight in exact.state_dict().items()}
-    fit(exact, folder)
+    merge_adapter(exact, folder)
     wanted = kept = 0.0
     for name, weight in exact.state_dict().items():
         change = (weight - before[name]).double()
@@ -120,10 +120,10 @@ def test_it_is_decided_layer_by_layer(spec_of, tmp_path):
     spec = spec_of("llava15")
     folder = trained(load(spec, HALF), tmp_path / "adapter", SMALL, first=LARGE)
     model = plain(spec, torch.bfloat16)
-    fitted = fit(model, folder)
-    assert (fitted.merged, fitted.beside) == (7, 14) and fitted.lost > LOST
+    outcome = merge_adapter(model, folder)
+    assert (outcome.merged, outcome.beside) == (7, 14) and outcome.lost > LOST
     assert not any(".layers.0." in name for name in beside(model)) and len(beside(model)) == 14
-    assert "14 of 21 layers is kept beside the bfloat16 weights" in fitted.rounding_note(
+    assert "14 of 21 layers is kept beside the bfloat16 weights" in outcome.rounding_note(
         torch.bfloat16
     )
 

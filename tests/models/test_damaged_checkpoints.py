@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.models import HubModel
-from seva_exp.models.adapter import check_adapter, fit
+from seva_exp.models.adapter import check_adapter, merge_adapter
 from seva_exp.models.spec import TINY_CHECKPOINT
 from seva_exp.models.template import template_fault
 from seva_exp.models.vlm import load
@@ -368,11 +368,11 @@ def test_an_adapter_that_is_not_whole_is_refused_by_name(adapter, tmp_path, name
     change, said = ADAPTERS[name]
     change(folder)
     with pytest.raises(StageError, match=said) as caught:
-        fit(whole_model(), folder)
+        merge_adapter(whole_model(), folder)
     assert str(folder) in str(caught.value) and len(str(caught.value)) < 900
     assert not (folder / "executed").exists()
 
 
 def test_a_whole_adapter_is_taken(adapter):
     check_adapter(adapter, whole_model())
-    assert fit(whole_model(), adapter).merged > 0
+    assert merge_adapter(whole_model(), adapter).merged > 0

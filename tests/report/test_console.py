@@ -152,3 +152,8 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     with progress("auto", "work", 10, "answer") as meter:
         meter.update(5)
     assert "work" in terminal.getvalue()
+
+
+def test_what_a_person_should_know_is_a_warning(capsys):
+    Console().warned("the disk is nearly full")
+    assert capsys.readouterr().out == "warning: the disk is nearly full\n"

@@ -18,7 +18,8 @@ from seva_exp.stages.processes import ProcessTask, device_of_ranks, launch
 from seva_exp.stages.worker import portable
 from seva_exp.training import DpoTraining
 from seva_exp.training.arguments import shared_arguments
-from seva_exp.training.batches import SeededOrder, StepBatches, cut
+from seva_exp.training.batches import SeededOrder, StepBatches
+from seva_exp.training.spec import cut
 
 from .ranks import ROWS, TwoTrainings
 from .refusing import Odd, OutOfMemory, Refusing, Telling

@@ -1,6 +1,6 @@
-"""The command line: the only file that imports hydra, but for what is private there
-(``hydra_private.py``). It composes, overrides, sweeps, launches; what a config means is decided in
-``command/config.py``.
+"""The command line: it composes, overrides, sweeps, launches; what a config means is decided in
+``command/config.py``. Hydra is imported here, and for its private API and its errors in
+``hydra_private.py`` and ``hydra_errors.py``; nowhere else.
 
 Exit codes: 0 done; 2 bad config or input; 1 a stage failed; 130 interrupted.
 """
@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 
 from hydra.experimental.callback import Callback
 
-from seva_exp.command.config import how_to_add, how_to_sweep, known_fields
 from seva_exp.command.forecast import Forecast
+from seva_exp.command.hydra_errors import explain
 from seva_exp.command.hydra_private import grid, sweeps_a_grid
 from seva_exp.command.job import (
     BAD_INPUT,
@@ -36,8 +36,8 @@ from seva_exp.command.job import (
 from seva_exp.command.sweep import Sweep
 from seva_exp.command.sweep_preflight import Faults
 from seva_exp.core import gpus
-from seva_exp.core.errors import InputError, nearest, suggest
-from seva_exp.core.paths import config_dir, options_of, sweeps_dir
+from seva_exp.core.errors import InputError
+from seva_exp.core.paths import config_dir, sweeps_dir
 from seva_exp.core.printable import tell
 from seva_exp.core.redact import hide
 from seva_exp.core.terminal import settle_streams
@@ -48,16 +48,6 @@ WITH_VALUE = (
     "-c", "--cfg", "--experimental-rerun",
 )  # fmt: skip
 """Hydra's flags that take the next word as their value."""
-
-
-PLUGINS = {
-    "joblib": "joblib",
-    "submitit_local": "submitit",
-    "submitit_slurm": "submitit",
-    "ray": "ray",
-    "optuna": "optuna",
-}
-"""Launchers and sweepers of Hydra's plugins, and the extra that brings each."""
 
 
 class Command:
@@ -284,7 +274,7 @@ def _job(config: Any, words: list[str], cwd: str) -> float | None:
                 raise
             several = settings.mode is not None and settings.mode.name == "MULTIRUN"
             job_words = f"[{' '.join(map(hide, settings.overrides.task))}] " if several else ""
-            tell(f"{job_words}{_explain(error)}")
+            tell(f"{job_words}{explain(error)}")
             _CALLED.codes.append(BAD_INPUT)
             return None
         if _CALLED:
@@ -333,75 +323,15 @@ def _exit_code(error: BaseException, started: bool) -> int:
         tell("interrupted; what was finished is in the store, the same command goes on from it")
         return INTERRUPTED
     if isinstance(error, HydraException | OmegaConfBaseException):
-        tell(_explain(error))
+        tell(explain(error))
         return BAD_INPUT
     if isinstance(error, OSError) and error.filename and not started:
         tell(f"{error.filename}: cannot be written ({error.strerror}). Give another.")
         return BAD_INPUT
     if isinstance(error, ValueError | TypeError) and not started:
-        tell(_explain(error))
+        tell(explain(error))
         return BAD_INPUT
     import traceback
 
     traceback.print_exception(error)
     return FAILED
-
-
-def _explain(error: Exception) -> str:
-    """Hydra's message in one line, with the nearest known name."""
-    from hydra.errors import MissingConfigException
-
-    text = str(error)
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        if name in PLUGINS:
-            return _not_installed(group, name)
-        match = nearest(name, error.options)
-        hint = f" Did you mean '{match}'?" if match else ""
-        return f"{group}={name}: no such config.{hint} Known: {', '.join(error.options)}."
-    if (found := re.search(r"Could not load '(hydra/\w+)/(\w+)'", text)) and found[2] in PLUGINS:
-        return _not_installed(found[1], found[2])
-    if found := re.search(r"Cannot find primary config '([^']+)'", text):
-        names = sorted(file.stem for file in sweeps_dir().glob("*.yaml"))
-        return f"-cn {found[1]}: no such sweep.{suggest(found[1], names)}"
-    if found := re.search(r"Environment variable '(\w+)' not found", text):
-        return f"${{oc.env:{found[1]}}}: the environment variable {found[1]} is not set."
-    if found := re.search(r"Multiple values for (\w+)", text):
-        return f"{found[1]}: is chosen already; write it without '+', several as a list: [A,B]."
-    if found := re.search(r"An item is already at '(sweeps?)'", text):
-        return how_to_sweep(found[1])
-    if found := re.search(r"An item is already at '([^']+)'", text):
-        return f"{found[1]}: is in the config already; write it without '+'."
-    if "Config group override must be" in text:
-        groups = {folder.name for folder in config_dir().iterdir() if folder.is_dir()}
-        keys = [word.partition("=")[0].lstrip("+") for word in sys.argv[1:]]
-        named = ", ".join(key for key in keys if key in groups)
-        return f"{named}: a config group takes the name of one of its configs (--help lists them)."
-    if "hydra.cc/docs" in text and "grammar" in text:
-        where = text.splitlines()
-        return f"{where[0]}: quote values with special characters: \"field='value'\"."
-    if found := re.search(r"Could not override '([^'@]+)", text):
-        return _explain_key(found[1])
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " ".join(lines[:3])
-
-
-def _not_installed(group: str, name: str) -> str:
-    return f"{group}={name}: its plugin is not installed: pip install 'seva_exp[{PLUGINS[name]}]'."
-
-
-def _explain_key(key: str) -> str:
-    """Why ``key=value`` fits nothing in the config."""
-    group, *rest = key.split(".")
-    fields = known_fields()
-    if group in ("aug", "benchmark") and rest and rest[0] in options_of(group) and key in fields:
-        return f"{key}: this {group} is not in the config. {how_to_add(group, rest[0])}"
-    if key == "aug":
-        return f"aug: negative views are added: write +aug=NAME.{suggest('', options_of('aug'))}"
-    if key in fields and group == "instructions":
-        return f"{key}: there are no instructions in the config. Add data@instructions=instruct."
-    if key in fields:
-        return f"{key}: the chosen {group} has no such field; another {group}=NAME has."
-    match = nearest(key, fields)
-    hint = f" Did you mean '{match}'?" if match else ""
-    return f"{key}: no such field.{hint}"

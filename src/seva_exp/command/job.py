@@ -19,7 +19,7 @@ from seva_exp.api import run
 from seva_exp.command.config import RunConfig, parse
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.files import write_whole
-from seva_exp.core.printable import tell
+from seva_exp.core.printable import error_text, tell
 from seva_exp.core.redact import hide, secret_in, without_values
 from seva_exp.core.runtime import end_with_parent
 from seva_exp.core.spec import Json
@@ -109,8 +109,7 @@ def work_or_tell(job: Job) -> Ended:
         return work(job)
     except Exception as error:
         traceback.print_exception(error)
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        return Ended(FAILED, without_values(said))
+        return Ended(FAILED, without_values(error_text(error, kind=True)))
 
 
 def sweep_title(job: Job) -> str:

@@ -75,7 +75,7 @@ class CorrectedDelta:
         return verdict(replace(self.delta, p=self.corrected))
 
     @property
-    def said(self) -> str:
+    def verdict_text(self) -> str:
         """The verdict as a reader is told it."""
         return in_full(replace(self.delta, p=self.corrected))
 

@@ -133,7 +133,7 @@ def _cell(one: Measured, column: Column, change: CorrectedDelta | None) -> Json 
         digits = max(digits, words.decimals(delta.low, delta.high))
         cell |= {
             "verdict": change.verdict.replace(" ", "-"),
-            "price": change.said if change.verdict == "at a price" else "",
+            "price": change.verdict_text if change.verdict == "at a price" else "",
             "change": words.number(delta.value, digits, sign=True),
             "change_interval": words.interval(delta.low, delta.high, digits, sign=True),
             "p": words.p_value(change.corrected),

@@ -34,6 +34,16 @@ class ChangedFile(StageError):
         self.path = path
 
 
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "DefaultCPUAllocator")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out, in Python or in torch, which is not imported: an
+    error of its own on a GPU, known by its class's name; a plain one on a CPU, by its words."""
+    named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    return isinstance(error, MemoryError) or named or any(w in str(error) for w in _NO_MEMORY)
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known name closest to ``word``, or None when nothing is close."""
     matches = get_close_matches(word, list(known), n=1, cutoff=0.5)

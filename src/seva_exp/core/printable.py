@@ -58,6 +58,24 @@ def ends(text: str, longest: int = LONGEST) -> str:
     return f"{text[: longest * 2 // 5]}…({len(text):,} characters)…{text[-longest // 10 :]}"
 
 
+def flat(text: str, longest: int = LONGEST) -> str:
+    """``text`` on one line that can be printed, without its full stop, cut as by ``ends``."""
+    return ends(one_line(" ".join(text.split()).rstrip(" .")), longest)
+
+
+LONGEST_ERROR = 500
+"""Characters of an error in a message."""
+
+
+def error_text(error: BaseException, *, kind: bool = False, first_line: bool = False) -> str:
+    """What an error says, as ``flat`` shows it, for a line of ours: with its type before it
+    (``kind``), or of several lines the first alone. The type's name where it says nothing."""
+    text = str(error).strip()
+    said = flat(text.split("\n", 1)[0] if first_line else text, LONGEST_ERROR)
+    name = type(error).__name__
+    return f"{name}: {said}" if kind and said else said or name
+
+
 def indented(text: str) -> str:
     """A text of several lines, long words cut, whose further lines stand to the right: none of them
     passes for a line of ours."""

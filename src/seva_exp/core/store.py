@@ -132,7 +132,7 @@ class Store:
                 _remove_empty(partial)
                 return found, True
             if not force:
-                self.set_aside(stage, key, large, on_damage)
+                self.withdraw(stage, key, large, on_damage)
             on_start()
             return self._made(partial, self.path(stage, key), manifest, work), False
 
@@ -153,15 +153,15 @@ class Store:
         self._publish(partial, final)
         return done
 
-    def set_aside(
-        self, stage: str, key: str, large: bool, told: Callable[[str], None], why: str = ""
+    def withdraw(
+        self, stage: str, key: str, large: bool, on_damage: Callable[[str], None], why: str = ""
     ) -> None:
         """Rename an artifact that cannot be used, by its fault or ``why``."""
         fault = self.fault(stage, key, large)
         if why or fault:
             how = "newer" if isinstance(fault, Newer) else "damaged"
             aside = set_aside(self.path(stage, key), how)
-            told(f"{why or fault}; set aside as {aside}, and made again")
+            on_damage(f"{why or fault}; set aside as {aside}, and made again")
 
     def _publish(self, partial: Path, final: Path) -> None:
         """Put the finished folder in its place; an old one (forced run) moves aside."""

@@ -12,8 +12,10 @@ from seva_exp.data.hf import HfData
 from seva_exp.data.instruct import InstructData
 from seva_exp.data.jsonl import JsonlData
 from seva_exp.data.llava_665k import Llava665kData
+from seva_exp.data.parquet import ParquetData
 from seva_exp.data.shapes import ShapesData
 from seva_exp.data.shapes_instruct import ShapesInstructData
+from seva_exp.data.webdataset import WebdatasetData
 
 _Union = (
     CocoData
@@ -22,8 +24,10 @@ _Union = (
     | InstructData
     | JsonlData
     | Llava665kData
+    | ParquetData
     | ShapesData
     | ShapesInstructData
+    | WebdatasetData
 )
 
 AnyData = Annotated[_Union, BY_KIND]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,8 @@ Hasher = Callable[[Path], str]
 """A file's SHA-256 (hex). Whoever calls may remember results for files that did not change."""
 NOT_DRAWN = "not drawn"
 """The reason of a `Drop` that fell to `samples`, not to a fault."""
+NOT_REACHED = "not tried: too many before it were unusable"
+"""The reason of a `Drop` that fell to the bound on spares: fewer were found than asked for."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class DataSource(Spec):
     """Where unlabeled pictures and their questions come from."""
 
     kind: str
+    not_broken: ClassVar[frozenset[str]] = frozenset({NOT_DRAWN, NOT_REACHED})
+    """The reasons of drops that are no fault of a picture or row."""
 
     @property
     @abstractmethod
@@ -50,6 +55,14 @@ class DataSource(Spec):
         """What must still be given before work can start, such as "data.path: must be set ...";
         None when everything is. A dry run prints it beside the plan."""
         return None
+
+    def check_broken(self, broken: int, read: int, example: str, where: str) -> None:
+        """Raises InputError where ``broken`` of ``read`` pictures or rows are more than this source
+        lets pass."""
+
+    def is_broken(self, drop: Drop) -> bool:
+        """Whether the drop is a picture or row that should have been a sample."""
+        return drop.reason not in self.not_broken
 
     @abstractmethod
     def check(self, where: str = "data") -> None:
@@ -96,6 +109,25 @@ class PathSource(DataSource):
     needs: ClassVar[str]
     """What ``path`` is, as the command line's placeholder: FILE, FOLDER."""
     path: str | None = Field(None, min_length=1)
+    max_broken: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="share of unusable pictures or rows above which the run stops; of those read "
+        "so far, once 1,000 were; in no key: it does not decide which samples there are",
+    )
+
+    def fields(self, *without: str) -> Json:
+        """The fields that decide the samples, but for those that ``identity`` holds otherwise."""
+        return self.model_dump(mode="json", exclude={"max_broken", *without})
+
+    def check_broken(self, broken: int, read: int, example: str, where: str) -> None:
+        if broken > self.max_broken * read:
+            raise InputError(
+                f"{where}.max_broken={self.max_broken:g}: {broken} of {read} pictures or rows of "
+                f"{self.path!r} cannot be used ({broken / read:.1%}), such as {example}. Mend the "
+                f"data, or let more be left out: {where}.max_broken={_above(broken / read)}."
+            )
 
     def lacking(self, where: str = "data") -> str | None:
         if self.path is not None:
@@ -108,6 +140,11 @@ class PathSource(DataSource):
         if self.path is None:
             raise InputError(str(self.lacking(where)))
         return self.path
+
+
+def _above(share: float) -> float:
+    """``share`` in percent, rounded up."""
+    return math.ceil(100 * share) / 100
 
 
 def refuse_placeholder(field: str, text: str) -> None:

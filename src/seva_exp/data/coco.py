@@ -6,7 +6,7 @@ import os
 import reprlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ from seva_exp.core.spec import Json
 from seva_exp.data.base import Hasher, hash_or_none
 from seva_exp.data.files import BAD_NAME, Listing, PictureFiles
 from seva_exp.inputs.fields import encodable
-from seva_exp.inputs.images import NO_FILE
+from seva_exp.inputs.images import NO_FILE, NOT_AN_IMAGE
 from seva_exp.inputs.json_rows import elements, is_list, lines
 from seva_exp.inputs.user_paths import existing_file, inside
 
@@ -35,6 +35,10 @@ class CocoData(PictureFiles):
     them different.
     """
 
+    not_broken: ClassVar[frozenset[str]] = PictureFiles.not_broken | {
+        DUPLICATE_NAME,
+        DUPLICATE_PICTURE,
+    }
     kind: Literal["coco"] = "coco"
     names: str | None = Field(
         None,
@@ -60,6 +64,10 @@ class CocoData(PictureFiles):
             raise InputError(f"{where}.names: there is no usable name in {self.names!r}.")
         if not os.path.exists(folder / listing.names[0]):
             self._refuse(where, Drop(listing.names[0], NO_FILE, listing.places[listing.names[0]]))
+
+    def is_broken(self, drop: Drop) -> bool:
+        unlisted = self.names is None and drop.reason == NOT_AN_IMAGE
+        return super().is_broken(drop) and not unlisted
 
     def identity(self, sha256: Hasher, where: str = "data", seed: int | None = None) -> Json:
         fields = super().identity(sha256, where, seed)

@@ -4,6 +4,7 @@ of chat models (``messages`` of user and assistant)."""
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from seva_exp.core.spec import Json
@@ -44,7 +45,10 @@ class Turns:
             detail = f"{found!r}, {name!r} is needed{hint}"
             raise BadRow("wrong speaker", detail, f"{self.field}[{place}].{key}")
         field = f"{self.field}[{place}].{'content' if in_chat else 'value'}"
-        value = turn.get("content" if in_chat else "value")
+        key = "content" if in_chat else "value"
+        if key not in turn:
+            raise BadRow("missing", f"the turn has {', '.join(map(str, turn))}", field)
+        value = turn[key]
         text = as_text(_joined(value, field) if isinstance(value, list) else value, field)
         plain = text.replace(TOKEN, "", 1).strip() if who == HUMAN else text.strip()
         return spoken(as_text(plain, field), field)
@@ -89,6 +93,14 @@ def turns_under(value: object, field: str) -> Turns:
     if not value:
         raise BadRow("empty", "there is no turn", field)
     return Turns(field, value)
+
+
+def text_in(values: Json, field: str, pick: Callable[[Turns], str]) -> str:
+    """The text of a column, or what ``pick`` takes of its turns."""
+    value = value_of(values, field)
+    if isinstance(value, list):
+        return pick(turns_under(value, field))
+    return spoken(as_text(value, field), field)
 
 
 def _joined(parts: list[object], field: str) -> str:

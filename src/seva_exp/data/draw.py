@@ -8,12 +8,9 @@ from typing import TypeVar
 
 from seva_exp.core.randomness import seed_for
 from seva_exp.core.records import Drop
-from seva_exp.data.base import NOT_DRAWN
+from seva_exp.data.base import NOT_DRAWN, NOT_REACHED
 
 Made = TypeVar("Made")
-
-NOT_REACHED = "not tried: too many before it were unusable"
-"""The reason of a `Drop` that fell to the bound on spares: fewer were found than asked for."""
 
 
 @dataclass(frozen=True)

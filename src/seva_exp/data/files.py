@@ -67,7 +67,7 @@ class PictureFiles(PathSource):
             raise InputError(f"{where}.path: there is no file in {self.path!r}.")
 
     def identity(self, sha256: Hasher, where: str = "data", seed: int | None = None) -> Json:
-        fields = self.model_dump(mode="json", exclude={"path", "names"})
+        fields = self.fields("path", "names")
         if self.path is None:
             return fields
         folder = self._folder(where)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from seva_exp.core.errors import InputError, suggest
+from seva_exp.core.printable import error_text
 from seva_exp.core.records import Drop, Sample
 from seva_exp.core.spec import Json, digest
 from seva_exp.data.base import (
@@ -21,7 +22,7 @@ from seva_exp.data.base import (
     refuse_placeholder,
     some,
 )
-from seva_exp.data.conversation import Turns, turns_under
+from seva_exp.data.conversation import Turns, text_in
 from seva_exp.data.draw import draw, in_order
 from seva_exp.data.hf_pictures import (
     Written,
@@ -31,7 +32,7 @@ from seva_exp.data.hf_pictures import (
     undecoded,
 )
 from seva_exp.data.rows import row_name, row_number, stop
-from seva_exp.inputs.fields import BadRow, as_text, spoken
+from seva_exp.inputs.fields import BadRow
 from seva_exp.inputs.user_paths import existing_folder
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class HfData(PathSource):
             )
 
     def identity(self, sha256: Hasher, where: str = "data", seed: int | None = None) -> Json:
-        fields = self.to_json()
+        fields = self.fields()
         if self.path is None or not self._is_local():
             return fields
         folder = self._split_folder(where, self.path)
@@ -160,9 +161,9 @@ class HfData(PathSource):
     def _sample(self, name: str, values: Json, pictures: Written) -> Sample:
         prompt, response = self.prompt, ""
         if self.question_field:
-            prompt = _text_in(values, self.question_field, Turns.first_question)
+            prompt = text_in(values, self.question_field, Turns.first_question)
         if self.response_field:
-            response = _text_in(values, self.response_field, Turns.first_answer)
+            response = text_in(values, self.response_field, Turns.first_answer)
         return Sample(name, pictures.ref(values[self.image_field]), prompt, response)
 
     def _is_local(self) -> bool:
@@ -208,7 +209,7 @@ class HfData(PathSource):
         except InputError:
             raise
         except Exception as error:  # foreign files and the net raise errors of many types
-            message = " ".join(str(error).split())[:300] or type(error).__name__
+            message = error_text(error)
             mend = "" if self._is_local() else _OFFLINE.format(where=where)
             raise InputError(
                 f"{where}.path: {path!r} cannot be loaded: {message}.{mend}"
@@ -258,14 +259,6 @@ _OFFLINE = (
     " Without the net, save the data set elsewhere (save_to_disk) and give the folder: "
     "{where}.path=FOLDER."
 )
-
-
-def _text_in(values: Json, field: str, pick: Callable[[Turns], str]) -> str:
-    """The text of a column, or what ``pick`` takes of its turns."""
-    value = values[field]
-    if isinstance(value, list):
-        return pick(turns_under(value, field))
-    return spoken(as_text(value, field), field)
 
 
 def _chosen(where: str, path: str, split: str | None, splits: list[str]) -> str:

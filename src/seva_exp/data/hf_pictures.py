@@ -20,6 +20,7 @@ from seva_exp.inputs.images import (
     UnusableImage,
     open_image,
 )
+from seva_exp.inputs.packed import stored
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -119,10 +120,3 @@ def any_by_path(table: Dataset, field: str) -> bool:
     if isinstance(feature, Image):
         return any(chunk.field("bytes").null_count for chunk in table.data.column(field).chunks)
     return not (isinstance(feature, Value) and "binary" in feature.dtype)
-
-
-def stored(value: object) -> bytes | str | None:
-    """A row's picture as it is stored: the file's bytes, else its path."""
-    if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
-    return value if isinstance(value, bytes | str) else None

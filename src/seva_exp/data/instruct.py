@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -28,6 +28,7 @@ class InstructData(SampleRows):
     read for drawn rows only.
     """
 
+    not_broken: ClassVar[frozenset[str]] = SampleRows.not_broken | {NO_PICTURE}
     kind: Literal["instruct"] = "instruct"
     path: str | None = Field(
         None, min_length=1, description="conversations in LLaVA's format, a JSON list or JSON lines"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,7 @@ PICTURES, QUESTIONS = "data.llava_665k.pictures", "data.llava_665k.questions"
 """Purposes of the draws; each subset and each picture has its own."""
 FEWER_PICTURES = "fewer pictures than asked for"
 FEWER_QUESTIONS = "fewer questions than asked for"
+ASKED_TWICE = "duplicate question"
 
 
 @dataclass
@@ -58,6 +59,11 @@ class Llava665kData(RowFile):
     question's number there: ``ocr_vqa/images/x.jpg#3``.
     """
 
+    not_broken: ClassVar[frozenset[str]] = RowFile.not_broken | {
+        FEWER_PICTURES,
+        FEWER_QUESTIONS,
+        ASKED_TWICE,
+    }
     kind: Literal["llava_665k"] = "llava_665k"
     path: str | None = Field(
         None, min_length=1, description="llava_v1_5_mix665k.json, or rows of it as a JSON list"
@@ -80,7 +86,7 @@ class Llava665kData(RowFile):
 
     def identity(self, sha256: Hasher, where: str = "data", seed: int | None = None) -> Json:
         if self.path is None:
-            return self.to_json()
+            return self.fields()
         existing_file(f"{where}.path", self.path)
         found = self._read(where, lambda number, error: error.drop(row_name(number)))
         tried = {p for name in found.subsets for p in self._draw(found, name, seed).tried}
@@ -137,7 +143,7 @@ class Llava665kData(RowFile):
             own = found.subsets[subset].setdefault(path, PictureQuestions(number))
             for question in questions:
                 if question in own.questions:
-                    drop = Drop(row_name(number), "duplicate question", encodable(repr(question)))
+                    drop = Drop(row_name(number), ASKED_TWICE, encodable(repr(question)))
                     found.drops.append(drop)
                 else:
                     own.questions.append(question)

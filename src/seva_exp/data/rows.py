@@ -97,7 +97,7 @@ class RowFile(PathSource):
         file = existing_file(f"{where}.path", self.required_path(where))
         root = Path(self._root())
         contents = [[name, hash_or_none(root / name, sha256)] for name in sorted(images)]
-        fields = self.model_dump(mode="json", exclude={"path", "image_folder"})
+        fields = self.fields("path", "image_folder")
         return fields | {"rows": sha256(file), "images": len(images), "contents": digest(contents)}
 
 
@@ -117,7 +117,7 @@ class SampleRows(RowFile):
 
     def identity(self, sha256: Hasher, where: str = "data", seed: int | None = None) -> Json:
         if self.path is None:
-            return self.to_json()
+            return self.fields()
         existing_file(f"{where}.path", self.path)
 
         def rows() -> Rows:

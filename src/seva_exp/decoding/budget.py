@@ -10,9 +10,7 @@ from seva_exp.core import main_memory
 from seva_exp.core.errors import StageError
 from seva_exp.core.interfaces import Request, VisionLanguageModel
 from seva_exp.decoding.kv_cache import bytes_per_token
-
-SHARE = {"cuda": 0.8, "cpu": 0.5}
-"""Of the free memory, by device type; the rest is for activations. MPS shares the CPU's."""
+from seva_exp.decoding.memory import SHARE
 
 
 class Budget:
@@ -47,14 +45,6 @@ def free_bytes(device: torch.device, root: Path = Path("/")) -> float:
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return free + kept
     return main_memory.free_bytes(root)
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether ``error`` says that memory ran out, in Python or in torch: an error of its own on a
-    GPU, none on a CPU."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return "not enough memory" in str(error) or "DefaultCPUAllocator" in str(error)
 
 
 def even_alone(request: Request) -> StageError:

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from seva_exp.decoding.budget import out_of_memory
+from seva_exp.core.errors import is_out_of_memory
 from seva_exp.decoding.kv_attention import Shape
 from seva_exp.decoding.kv_cache import KVCache
 
@@ -41,7 +41,7 @@ class Recording:
 
 
 class RecordedSteps:
-    """Steps on the slots of one loop after another. ``give_up`` is told, once, why none are
+    """Steps on the KV cache of one loop after another. ``give_up`` is told, once, why none are
     recorded."""
 
     def __init__(self, record: Record, give_up: Callable[[str], None]) -> None:
@@ -52,12 +52,12 @@ class RecordedSteps:
         self._on: tuple[KVCache, int] | None = None
 
     def __call__(
-        self, slots: KVCache, shape: Shape, inputs: tuple[Tensor, ...], step: Step
+        self, cache: KVCache, shape: Shape, inputs: tuple[Tensor, ...], step: Step
     ) -> Tensor:
         """``step(*inputs)``; the next call may overwrite what it gives."""
-        if self._on != (slots, slots.sizes):  # recordings are of buffers that are gone
+        if self._on != (cache, cache.sizes):  # recordings are of buffers that are gone
             self.forget()
-            self._on = slots, slots.sizes
+            self._on = cache, cache.sizes
         if recording := self._known.get(shape):
             return self._played(recording, inputs, step)
         self._seen[shape] += 1
@@ -66,14 +66,14 @@ class RecordedSteps:
             try:
                 self._known[shape] = Recording(fixed, self._record(partial(step, *fixed)))
             except RuntimeError as error:
-                if out_of_memory(error):
+                if is_out_of_memory(error):
                     raise
                 first, _, _ = str(error).strip().partition("\n")
                 self._stop(f"{type(error).__name__}: {first}")
         return step(*inputs)
 
     def forget(self) -> None:
-        """Recordings, and the slots that they are of."""
+        """Recordings, and the cache that they are of."""
         self._known.clear()
         self._on = None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from seva_exp.core.errors import is_out_of_memory
 from seva_exp.core.interfaces import (
     TOO_LONG,
     Encoded,
@@ -16,7 +17,7 @@ from seva_exp.core.interfaces import (
     Request,
     VisionLanguageModel,
 )
-from seva_exp.decoding.budget import even_alone, out_of_memory
+from seva_exp.decoding.budget import even_alone
 from seva_exp.decoding.rows import ImageChange
 from seva_exp.decoding.sampling import Sampling
 from seva_exp.models.context import answer_limit, encoded_within
@@ -71,7 +72,7 @@ class Batches:
         try:
             replies = self._generate(batch)
         except Exception as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if len(batch) == 1:
                 raise even_alone(batch[0]) from error

@@ -1,5 +1,5 @@
-"""Attention over slots: a function of our own in transformers' register, which gets what it needs
-of the step as a keyword that the model passes on.
+"""Attention over the KV cache: a function of our own in transformers' register, which gets what it
+needs of the step as a keyword that the model passes on.
 
 A ``Prefill`` runs beginnings and ends of questions in one row without padding; a ``Decode`` runs
 one token of every row. Both write keys and values in place.
@@ -22,7 +22,7 @@ from seva_exp.decoding.kv_cache import Extent, KVCache, power
 from seva_exp.models.branches import Prompt, answer_mask, attend, prompt_mask
 from seva_exp.models.transfer import put
 
-NAME = "seva_exp_slots"
+NAME = "seva_exp_kv_cache"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Manner:
 
 
 class Step(Protocol):
-    """One forward pass over the slots."""
+    """One forward pass over the KV cache."""
 
     def attention(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, manner: Manner
@@ -79,7 +79,7 @@ class Prefill:
     that come in. End token number i of the step is place ``ends[i]`` of T; it goes to row
     ``rows[i]``, place ``at[i]``."""
 
-    slots: KVCache
+    cache: KVCache
     parts: Sequence[Part]
     fresh: slice
     ends: Tensor
@@ -91,7 +91,7 @@ class Prefill:
     def attention(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, manner: Manner
     ) -> Tensor:
-        prefixes, own = self.slots.layer(layer, key)
+        prefixes, own = self.cache.layer(layer, key)
         own[:, self.fresh] = 0
         if len(self.ends):
             for buffer, made in ((own[0], key), (own[1], value)):
@@ -188,7 +188,7 @@ class Decode:
     ``at`` [R]: where its key goes; ``owners``, ``places`` [R] and ``members`` [S, M] as in Layout.
     """
 
-    slots: KVCache
+    cache: KVCache
     shape: Shape
     before: Tensor
     at: Tensor
@@ -215,7 +215,7 @@ class Decode:
     ) -> Tensor:
         """The scores on prefix and own tokens under one softmax; a prefix is read once for all its
         rows."""
-        prefixes, own = self.slots.layer(layer, key)
+        prefixes, own = self.cache.layer(layer, key)
         count, heads = query.shape[2], key.shape[1]
         every = torch.arange(count, device=key.device)
         own[0][every, :, self.at] = key[0].transpose(0, 1)

@@ -1,7 +1,7 @@
 """Bytes that generation holds at most, by the sizes of the model, and how many rows fit. No torch.
 
 Generation takes as many rows as there is room for (budget.py), so what it needs is room for one;
-``tests/test_memory.py`` holds the sums to what a CPU and a counted GPU really take.
+``tests/experiment/test_memory.py`` holds the sums to what a CPU and a counted GPU really take.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from seva_exp.core.device_memory import Numbers
 from seva_exp.models.footprint import Footprint
 
 SHARE = {"cuda": 0.8, "cpu": 0.5}
-"""Of what is free beside the weights, for keys and values (budget.py)."""
+"""Of what is free beside the weights, for keys and values, by device type; the rest is for
+activations. MPS shares the CPU's."""
 PREFILL = 2048
-"""Tokens of a forward pass that takes rows in (scheduler.py), unless one prompt has more."""
+"""Tokens of questions and pictures in a forward pass that takes rows in, unless one has more."""
 ROUNDED = 16, 32
 """Places to which prefixes and rows are rounded up (kv_cache.py)."""
 

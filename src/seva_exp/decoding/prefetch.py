@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 from threading import Lock
 
+from seva_exp.core.errors import is_out_of_memory
 from seva_exp.core.interfaces import TOO_LONG, Reply, Request, VisionLanguageModel
-from seva_exp.decoding.budget import out_of_memory
 from seva_exp.decoding.hf_generate import reply_to
 from seva_exp.decoding.rows import ImageChange, PrefixGroup, groups_of
 
@@ -76,7 +76,7 @@ class PicturePrefetcher:
         try:
             return picture.made.result()
         except Exception as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         self._waiting.appendleft(picture)
         self._give_up()

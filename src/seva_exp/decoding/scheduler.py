@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seva_exp.core.errors import is_out_of_memory
 from seva_exp.core.interfaces import Reply, VisionLanguageModel
-from seva_exp.decoding.budget import Budget, does_not_fit, even_alone, out_of_memory
+from seva_exp.decoding.budget import Budget, does_not_fit, even_alone
 from seva_exp.decoding.cuda_graphs import RecordedSteps
 from seva_exp.decoding.kv_attention import (
     NAME,
@@ -28,6 +29,7 @@ from seva_exp.decoding.kv_attention import (
     Step,
 )
 from seva_exp.decoding.kv_cache import STEP, Extent, KVCache
+from seva_exp.decoding.memory import PREFILL
 from seva_exp.decoding.prefetch import PicturePrefetcher
 from seva_exp.decoding.rows import PrefixGroup, Row, Seen
 from seva_exp.decoding.sampling import Sampling
@@ -36,8 +38,6 @@ from seva_exp.models.branches import Prompt
 from seva_exp.models.transfer import put
 from seva_exp.models.vision import features_of, joined
 
-PREFILL = 2048
-"""Tokens of questions and pictures in one forward pass, unless one alone has more."""
 PROMISED = 128
 """Tokens of an answer for which a row that comes in must find room; a longer one takes what is
 free, or the place of the row with the fewest tokens."""
@@ -83,7 +83,7 @@ class Scheduler:
     def _begin(self) -> None:
         if self._recorded:
             self._recorded.forget()
-        self._slots = KVCache()
+        self._cache = KVCache()
         self._queue: deque[PrefixGroup] = deque()  # the first ones' rows come in next
         self._rows: list[tuple[Row, PrefixGroup]] = []  # by slot
         self._groups: list[PrefixGroup] = []  # by slot
@@ -116,7 +116,7 @@ class Scheduler:
                 return self._prefill(joining)
             return self._decode() if self._rows else None
         except Exception as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if not self._held:
                 raise even_alone(self._ahead.first) from error
@@ -125,7 +125,7 @@ class Scheduler:
     @property
     def _held(self) -> int:
         """Tokens for which there is room now, or must be."""
-        return max(self._need().tokens, self._slots.extent.tokens)
+        return max(self._need().tokens, self._cache.extent.tokens)
 
     def _again(self) -> None:
         used = self._held
@@ -180,7 +180,7 @@ class Scheduler:
             try:
                 self._queue.extend(self._ahead.take())
             except Exception as error:
-                if not (self._rows and out_of_memory(error)):
+                if not (self._rows and is_out_of_memory(error)):
                     raise
                 break
             self.replies += self._ahead.unfit()
@@ -216,7 +216,7 @@ class Scheduler:
             self._leave(slot)
             spare = self._spare() if len(self._rows) > 1 else 0
             self._full = len(self._rows)
-        self._slots.fit(need, fits, self._most_rows)
+        self._cache.fit(need, fits, self._most_rows)
 
     def _spare(self) -> int:
         """Places that rows may need beyond those of the next token, as far as buffers grow."""
@@ -229,7 +229,7 @@ class Scheduler:
         last = self._rows.pop()
         if slot < len(self._rows):
             self._rows[slot] = last
-            self._slots.move(self._slots.own, len(self._rows), slot)
+            self._cache.move(self._cache.own, len(self._rows), slot)
         self._layout = None
         group.running -= 1
         if not group.running and not group.waiting:
@@ -242,7 +242,7 @@ class Scheduler:
         other = self._groups.pop()
         if other is not group:
             self._groups[group.slot] = other
-            self._slots.move(self._slots.prefixes, len(self._groups), group.slot)
+            self._cache.move(self._cache.prefixes, len(self._groups), group.slot)
             other.slot = group.slot
         group.slot = None
 
@@ -250,7 +250,7 @@ class Scheduler:
 
     def _prefill(self, joining: list[Joining]) -> None:
         """New prefixes and the ends of the questions behind them; each row's first token."""
-        self._slots.fit(self._need(), self._budget.tokens, self._most_rows)
+        self._cache.fit(self._need(), self._budget.tokens, self._most_rows)
         ids: list[int] = []
         positions: list[Tensor] = []
         places: list[int] = []  # of T, where a first token is predicted
@@ -270,7 +270,7 @@ class Scheduler:
         parts = [_part(some) for some in joining]
         ends_at, own, at = found
         fresh = slice(before, len(self._rows))
-        step = Prefill(self._slots, parts, fresh, ends_at, own, at, self._over_blocks)
+        step = Prefill(self._cache, parts, fresh, ends_at, own, at, self._over_blocks)
         pictures = [some.group.picture for some in joining if some.new]
         logits = self._forward(
             torch.tensor([ids]),
@@ -306,7 +306,7 @@ class Scheduler:
         layout, need = self._layout, self._need()
         shape = layout.shape(need.prefix_length, need.row_length)
         if self._recorded:
-            shape = shape.rounded(self._slots.extent)
+            shape = shape.rounded(self._cache.extent)
         table = [
             [row.tokens[-1] for row in rows],
             [row.first_position + len(row.tokens) - 1 for row in rows],
@@ -321,7 +321,7 @@ class Scheduler:
         inputs = filled[: len(table)], layout.members(shape)
         step = partial(self._step, shape, len(rows[0].positions))
         if self._recorded:
-            logits = self._recorded(self._slots, shape, inputs, step)
+            logits = self._recorded(self._cache, shape, inputs, step)
         else:
             logits = step(*inputs)
         draws = filled[len(table) :, : len(rows)] if self._sampling else None
@@ -331,7 +331,7 @@ class Scheduler:
         """``table`` [6, R]: ids, positions, and what Decode takes; ``members`` [S, M]. A row that
         is not used sees nothing but itself, in a slot that is free."""
         ids, positions, before, at, owners, places = table
-        step = Decode(self._slots, shape, before, at, owners, places, members)
+        step = Decode(self._cache, shape, before, at, owners, places, members)
         return self._forward(ids[None], positions.expand(axes, -1), step)
 
     def _forward(self, ids: Tensor, positions: Tensor, step: Step, **more: Any) -> Tensor:

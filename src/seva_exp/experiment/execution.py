@@ -10,8 +10,9 @@ from pathlib import Path
 from seva_exp.core.closure import code_of, is_other
 from seva_exp.core.disk import is_full, is_of_disk, message_of_disk
 from seva_exp.core.environment import CODE, describe_environment
-from seva_exp.core.errors import ChangedFile, InputError, StageError
+from seva_exp.core.errors import ChangedFile, InputError, StageError, is_out_of_memory
 from seva_exp.core.machine import Machine
+from seva_exp.core.printable import error_text
 from seva_exp.core.records import StageResult
 from seva_exp.core.spec import Json
 from seva_exp.core.store import Manifest, Store
@@ -77,7 +78,7 @@ class Execution:
             if source is None:
                 raise
             text = f"{error.path.name} is damaged (its bytes have another digest)"
-            self.store.set_aside(source.name, source.key, False, self._warn(source), text)
+            self.store.withdraw(source.name, source.key, False, self._warn(source), text)
             found = self._stored(stage, row)
         manifest, cached = found
         self.folder.link(stage.label, self.store.path(stage.name, stage.key))
@@ -116,8 +117,12 @@ class Execution:
                 on_wait=lambda: self.listener.waiting(row),
                 on_damage=self._warn(stage),
             )
-        except (InputError, StageError):
+        except StageError:
             raise
+        except InputError as error:
+            if stage.needs_model or any(not cached for *_, cached in self.done):
+                raise StageError(f"{stage.label}: {error}") from error
+            raise  # nothing was computed yet: bad input, as what preflight finds
         except Exception as error:
             if is_out_of_memory(error):
                 raise StageError(_no_memory(stage, machine)) from error
@@ -160,15 +165,9 @@ def made_by_other_code(old: Sequence[Stage]) -> str:
     )
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Torch's errors are known without importing torch; on the CPU it raises a plain one."""
-    named = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
-    return named or "can't allocate memory" in str(error)
-
-
 def _stopped(stage: Stage, error: Exception, run: Path) -> str:
     """What is told of an error that no stage expects."""
-    said = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(". :")
+    said = error_text(error, kind=True)
     if isinstance(error, OSError) and error.filename:
         said = f"{error.filename}: {error.strerror}"
     return (

@@ -12,7 +12,7 @@ SIGNATURES = {
     b"BZh": "bzip2: unpack it (bunzip2 FILE)",
     b"\xfd7zXZ\0": "xz: unpack it (unxz FILE)",
     b"\x28\xb5\x2f\xfd": "zstandard: unpack it (unzstd FILE)",
-    b"PAR1": "Parquet: write its rows as JSON lines, or save it as a data set for data=hf",
+    b"PAR1": "Parquet: data=parquet reads rows that hold pictures; write others as JSON lines",
     b"ARROW1": "Arrow: write its rows as JSON lines, or save it as a data set for data=hf",
 }
 ENCODINGS = {

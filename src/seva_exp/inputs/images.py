@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from seva_exp.core.disk import message_of_disk
 from seva_exp.core.errors import ChangedFile, StageError
 from seva_exp.core.records import ImageRef
+from seva_exp.inputs.packed import is_in_place, picture_bytes
 
 SUFFIXES_OF_FORMAT: dict[str, tuple[str, ...]] = {
     "PNG": (".png",),
@@ -77,6 +78,8 @@ def open_image(path: Path | str) -> Image.Image:
     memory is taken for pixels.
     """
     path = Path(path)
+    if is_in_place(path):
+        return _open_in_place(path)
     _check_file(path)
     try:
         file = path.open("rb")
@@ -86,13 +89,30 @@ def open_image(path: Path | str) -> Image.Image:
         return read_image(file)
 
 
+def _open_in_place(path: Path) -> Image.Image:
+    try:
+        content = picture_bytes(path)
+    except FileNotFoundError as error:
+        raise UnusableImage(NO_FILE) from error
+    except OSError as error:
+        raise UnusableImage(UNREADABLE, error.strerror or str(error)) from error
+    return image_of_bytes(content)
+
+
+def image_of_bytes(content: bytes) -> Image.Image:
+    """As ``open_image``, from a file's content."""
+    if not content:
+        raise UnusableImage(EMPTY)
+    return read_image(BytesIO(content))
+
+
 def load_image(root: Path, ref: ImageRef) -> Image.Image:
     """The picture of a sample, as ``open_image`` gives it, from a file whose bytes are still those
     of which the sample was made; ``ref.path`` is relative to ``root``. Raises ``StageError`` where
     the file changed, vanished or cannot be read, and ``MemoryError`` where memory ran out."""
     path = root / ref.path
     try:
-        content = path.read_bytes()
+        content = picture_bytes(path)
     except FileNotFoundError:
         raise _not_as_it_was(path, "vanished") from None
     except OSError as error:
@@ -113,7 +133,7 @@ def image_size(root: Path, ref: ImageRef) -> tuple[int, int]:
     Raises ``StageError`` where there is no such picture."""
     path = root / ref.path
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:
+        with warnings.catch_warnings(), _file_of(path) as file:
             warnings.simplefilter("ignore")
             with _open(file) as image:
                 width, height = image.size
@@ -126,10 +146,14 @@ def image_size(root: Path, ref: ImageRef) -> tuple[int, int]:
         raise StageError(f"{path}: no picture can be made of this file here: {error}.") from error
 
 
+def _file_of(path: Path) -> IO[bytes]:
+    return BytesIO(picture_bytes(path)) if is_in_place(path) else path.open("rb")
+
+
 def is_as_it_was(root: Path, ref: ImageRef) -> bool:
     """Whether the file is there, and its bytes are those of which the sample was made."""
     try:
-        content = (root / ref.path).read_bytes()
+        content = picture_bytes(root / ref.path)
     except OSError:
         return False
     return hashlib.sha256(content).hexdigest() == ref.sha256

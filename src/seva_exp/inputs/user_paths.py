@@ -9,7 +9,7 @@ from typing import Any
 
 from seva_exp.core.errors import InputError, nearest
 from seva_exp.core.paths import MARKER
-from seva_exp.core.printable import LONGEST, ends, one_line
+from seva_exp.core.printable import LONGEST, ends, error_text
 from seva_exp.inputs.foreign import foreign
 
 DATA_ROOT = "SEVA_EXP_DATA"
@@ -75,7 +75,7 @@ def yaml_mapping(file: Path, where: str, needed: str) -> dict[Any, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, ArithmeticError, RecursionError, yaml.YAMLError) as error:
-        problem = ends(one_line(" ".join(str(error).split())))
+        problem = error_text(error)
         raise InputError(f"{where}: cannot be read: {problem}") from error
     if not isinstance(content, dict):
         raise InputError(f"{where}: {needed}")

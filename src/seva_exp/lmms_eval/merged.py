@@ -10,7 +10,7 @@ from seva_exp.core.runtime import hush
 from seva_exp.core.spec import Json, digest
 from seva_exp.core.store import Manifest
 from seva_exp.models import AnyModel
-from seva_exp.models.adapter import LOST, fit
+from seva_exp.models.adapter import LOST, merge_adapter
 from seva_exp.models.processor import load_processor
 from seva_exp.models.weights import load_weights
 from seva_exp.runs.reader import FinishedRun
@@ -61,10 +61,10 @@ def write_merged(model: AnyModel, adapter: Path, dtype: str, folder: Path) -> fl
 
     hush()
     merged = load_weights(model, dtype=dtype)
-    fitted = fit(merged, adapter, most=float("inf"))
+    outcome = merge_adapter(merged, adapter, most=float("inf"))
     ids = ("bos_token_id", "eos_token_id", "pad_token_id")
     old = merged.generation_config
     merged.generation_config = GenerationConfig(**{name: getattr(old, name) for name in ids})
     merged.save_pretrained(str(folder))
     load_processor(model).save_pretrained(str(folder))
-    return fitted.lost
+    return outcome.lost

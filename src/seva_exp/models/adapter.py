@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from seva_exp.core.errors import StageError
+from seva_exp.core.printable import error_text
 from seva_exp.models.weights import not_finite, refuse_faults
 
 LOST = 0.05
@@ -33,7 +34,7 @@ DOWN, UP = ".lora_A.weight", ".lora_B.weight"
 
 
 @dataclass(frozen=True)
-class Fitted:
+class MergedAdapter:
     """The outcome of merging an adapter: how many layers are ``merged`` and ``beside``, and the
     largest share of a layer's change that merging loses (or would lose)."""
 
@@ -72,7 +73,7 @@ class Beside(torch.nn.Linear):
 
 
 @torch.no_grad()
-def fit(model: Any, folder: Path, most: float = LOST) -> Fitted:
+def merge_adapter(model: Any, folder: Path, most: float = LOST) -> MergedAdapter:
     """Put the adapter in ``folder`` on ``model``, layer by layer: of the adapter no more than one
     layer is held in float32. ``most``: share of a change that merging may lose; float32 weights are
     always merged. A projector that was trained as a whole takes the place of the model's. Raises
@@ -102,7 +103,7 @@ def fit(model: Any, folder: Path, most: float = LOST) -> Fitted:
             beside += 1
             factors = (one.to(layer.weight.dtype) for one in _balanced(down, up * scaling))
             model.set_submodule(inner, Beside(layer, *factors))
-    return Fitted(len(shares) - beside, beside, max(shares, default=0.0))
+    return MergedAdapter(len(shares) - beside, beside, max(shares, default=0.0))
 
 
 def _merged(weight: Tensor, down: Tensor, up: Tensor, scaling: float) -> tuple[Tensor, float]:
@@ -171,7 +172,7 @@ def lora_of(folder: Path) -> Any:
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:  # PEFT raises errors of many types
-        problem = " ".join(str(error).split())[:300] or type(error).__name__
+        problem = error_text(error)
         raise StageError(
             f"{file}: cannot be read as a LoRA adapter's config: {problem}."
         ) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from seva_exp.core.errors import InputError
+from seva_exp.core.printable import ends, error_text
 from seva_exp.core.spec import Json
 
 INDEX = "model.safetensors.index.json"
@@ -77,7 +78,7 @@ def _json(file: Path, where: str) -> Json:
             raise ValueError(f"more than {LARGEST_JSON >> 20} MB")
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        problem = " ".join(str(error).split())
+        problem = error_text(error)
         raise InputError(f"{where}: {file.name} cannot be read: {problem}.") from None
     if not isinstance(content, dict):
         raise InputError(f"{where}: {file.name}: a JSON object {{...}} is needed.")
@@ -103,7 +104,7 @@ def _check_config(config: Json, where: str) -> None:
     if auto := config.get("auto_map"):
         named = ", ".join(sorted(map(str, auto.values()))) if isinstance(auto, dict) else auto
         raise InputError(
-            f"{where}: config.json names code of its own (auto_map: {str(named)[:200]}), which is "
+            f"{where}: config.json names code of its own (auto_map: {ends(str(named))}), which is "
             "not run. Take a checkpoint of transformers' own classes; if this is one, take "
             "auto_map out of its config.json."
         )
@@ -135,7 +136,7 @@ def _check_ids(generation: Json, config: Json, where: str) -> None:
             whole = type(id) is int and (not size or 0 <= id < size)
             if id is not None and not whole:
                 raise InputError(
-                    f"{where}: generation_config.json: {name}={str(value)[:80]}: a token of the "
+                    f"{where}: generation_config.json: {name}={ends(str(value))}: a token of the "
                     f"vocabulary is needed (0 to {size - 1})."
                 )
 
@@ -160,7 +161,7 @@ def _weight_files(folder: Path, where: str) -> Iterator[Path]:
         raise InputError(f"{where}: {INDEX}: the object 'weight_map' is missing.")
     for name in sorted({*map(str, names.values())}):
         if os.path.basename(name) != name or not name.endswith(".safetensors"):
-            raise InputError(f"{where}: {INDEX} names {name[:200]!r}, which is no file of weights.")
+            raise InputError(f"{where}: {INDEX} names {ends(name)!r}, which is no file of weights.")
         yield folder / name
 
 
@@ -176,13 +177,13 @@ def _check_weights(file: Path, where: str) -> int:
             if size > min(LARGEST_JSON, length - 8):
                 raise ValueError("it is no safetensors file, or cut off")
             header = json.loads(content.read(size))
-        ends = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]
-        if max(ends, default=0) + size + 8 != length:
-            raise ValueError(f"it is cut off: {length} bytes, not {max(ends) + size + 8}")
+        stops = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]
+        if max(stops, default=0) + size + 8 != length:
+            raise ValueError(f"it is cut off: {length} bytes, not {max(stops) + size + 8}")
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
-        problem = " ".join(str(error).split())[:200]
+        problem = error_text(error)
         raise InputError(f"{where}: {file.name}: {problem}. Get the file again.") from None
-    return len(ends)
+    return len(stops)
 
 
 def _no_weights(folder: Path, where: str) -> InputError:

@@ -66,7 +66,7 @@ class Family:
     """transformers' ``model_type`` of the models that it is the family of."""
     proven: tuple[str, ...] = ()
     """``model_type`` of the text models with which our own attention is exact, in training (packed
-    sequences, tests/training/test_shared_families.py) and in generation (the continuous-batching
+    sequences, tests/training/test_packed_families.py) and in generation (the continuous-batching
     engine, tests/decoding/test_engine_families.py). Attention must be the only thing that mixes
     tokens: a linear attention's state would leak from one answer into the next. None: transformers'
     own ways are taken."""

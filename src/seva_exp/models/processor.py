@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from seva_exp.core.errors import InputError
+from seva_exp.core.printable import ends, error_text
 from seva_exp.models.checkpoint import Checkpoint
 from seva_exp.models.families import Family, family_of
 from seva_exp.models.template import template_fault
@@ -22,12 +23,14 @@ def load_processor(spec: Checkpoint) -> Any:
         raise
     except ImportError as error:  # for example SmolVLM's, which wants num2words
         raise InputError(
-            f"{where}: its processor needs a package that is not installed: "
-            f"{' '.join(str(error).split())}"
+            f"{where}: its processor needs a package that is not installed: {error_text(error)}"
         ) from None
     except Exception as error:  # foreign files raise errors of many types
-        problem = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"{where}: its config or processor cannot be read: {problem}") from error
+        problem = error_text(error, kind=isinstance(error, LookupError))
+        raise InputError(
+            f"{where}: its config, tokenizer or processor cannot be read: {problem}. Get its files "
+            "again"
+        ) from error
     family = family_of(config)
     if family.needs_template and not processor.chat_template:
         raise InputError(
@@ -69,12 +72,12 @@ def _check_template(family: Family, processor: Any, where: str) -> None:
         asked = family.chat_text(processor, None, "?")
         token = family.image_token(processor)
     except Exception as error:  # of the template, or of a processor that lacks a part
-        problem = " ".join(str(error).split())[:300] or type(error).__name__
+        problem = error_text(error)
         raise InputError(f"{where}: it cannot be asked: {problem}") from error
     if "?" not in asked or family.written(processor, asked).count(token) != 1:
         raise InputError(
             f"{where}: its chat template does not place one picture and the question: it makes "
-            f"{asked[:200]!r} of {token!r} and '?'."
+            f"{ends(asked)!r} of {token!r} and '?'."
         )
 
 

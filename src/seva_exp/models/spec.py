@@ -14,6 +14,7 @@ from pydantic import Field
 
 from seva_exp.core.errors import InputError, nearest
 from seva_exp.core.paths import MARKER
+from seva_exp.core.printable import error_text
 from seva_exp.core.runtime import hush, settle
 from seva_exp.core.spec import Json, Spec
 from seva_exp.inputs.images import IMAGE_SUFFIXES
@@ -86,8 +87,8 @@ class HubModel(Spec):
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
             raise InputError(
                 f"model.path={self.path} (revision {self.revision}): neither in the local cache "
-                f"nor to be had from the hub ({_first_line(error)}). Download it where there is "
-                "a network (`hf download ID`), or give a folder."
+                f"nor to be had from the hub ({error_text(error, first_line=True)}). Download it "
+                "where there is a network (`hf download ID`), or give a folder."
             ) from None
         check_files(Path(config).parent, f"model.path={self.path}", whole=False)
 
@@ -224,8 +225,3 @@ def _entries(folder: Path) -> list[Path]:
 
 def _folders(parent: Path) -> list[str]:
     return [file.name for file in _entries(parent) if file.is_dir()] if parent.is_dir() else []
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:160] if lines else type(error).__name__

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from functools import lru_cache
 
+from seva_exp.core.printable import flat
+
 SECONDS, MEMORY = 10, 1 << 30
 """What a template may take to render one question, and to be compiled; bytes of address space."""
 LONGEST = 1 << 20
@@ -54,7 +56,7 @@ except SecurityError as error:
 except TemplateSyntaxError as error:
     print("is no template:", error)
 except (MemoryError, OverflowError) as error:
-    print("takes more than {megabytes} MB, or loops too often", error)
+    print("takes more than {megabytes} MB, or loops too often:", error)
 except RecursionError:
     print("is nested too deep")
 except Exception:
@@ -81,4 +83,4 @@ def template_fault(template: str) -> str:
         return f"does not end within {SECONDS} s"
     if b"MemoryError" in done.stderr:
         return f"takes more than {MEMORY >> 20} MB"
-    return " ".join(done.stdout.decode("utf-8", "replace").split())[:300].rstrip(".")
+    return flat(done.stdout.decode("utf-8", "replace"))

@@ -16,7 +16,7 @@ from seva_exp.core.interfaces import Encoded, EncodedImage
 from seva_exp.core.machine import Machine, resolve_device, resolve_dtype
 from seva_exp.core.printable import ends
 from seva_exp.core.runtime import hush
-from seva_exp.models.adapter import check_adapter, fit
+from seva_exp.models.adapter import check_adapter, merge_adapter
 from seva_exp.models.families import Family, families, family_of
 from seva_exp.models.padding import padded
 from seva_exp.models.pixels import batch_pixels
@@ -247,9 +247,9 @@ def load(
         return Vlm(_over_four_bits(model, adapter), processor, spec)
     model = model.to(device)
     if adapter is not None:
-        fitted = fit(model, adapter)
-        if fitted.beside:
-            warn(fitted.rounding_note(dtype))
+        outcome = merge_adapter(model, adapter)
+        if outcome.beside:
+            warn(outcome.rounding_note(dtype))
     return Vlm(model, processor, spec)
 
 

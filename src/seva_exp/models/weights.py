@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from seva_exp.core.errors import StageError
+from seva_exp.core.printable import error_text
 from seva_exp.models.checkpoint import Checkpoint
 
 SHOWN = 3
@@ -38,7 +39,7 @@ def load_weights(spec: Checkpoint, **options: Any) -> Any:
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # foreign files raise errors of many types
-        problem = " ".join(str(error).split())[:300] or type(error).__name__
+        problem = error_text(error)
         raise StageError(f"{where}: its weights cannot be loaded: {problem}") from error
     refuse_faults(where, _faults(loaded) | {"not finite": not_finite(model.named_parameters())})
     return model

@@ -1,6 +1,5 @@
 """Preference pairs: every view's answers, and which pairs are kept."""
 
-from seva_exp.decoding.spec import Newlines
 from seva_exp.preferences.filters import (
     FILTERS,
     AnyFilter,

@@ -58,7 +58,7 @@ class Console(Listener):
         say(f"{stage.name}: another process is computing this; waiting for its result")
 
     def warned(self, text: str) -> None:
-        say(f"{paint('red', 'note')}: {indented(text)}")
+        say(f"{paint('red', 'warning')}: {indented(text)}")
 
     def noted(self, text: str) -> None:
         """What a stage is about to do."""

@@ -22,19 +22,19 @@ def main(words: Sequence[str] | None = None) -> int:
     verb.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of finished runs")
     verb.add_argument("--store", type=Path, help="else $SEVA_EXP_STORE or runs/store")
     verb.set_defaults(do=_verify)
-    given = parser.parse_args(words)
+    args = parser.parse_args(words)
     try:
-        return given.do(given)
+        return args.do(args)
     except InputError as error:
         print(f"seva_exp: {error}", file=sys.stderr)
         return 2
 
 
-def _verify(given: argparse.Namespace) -> int:
-    if given.runs and given.store:
+def _verify(args: argparse.Namespace) -> int:
+    if args.runs and args.store:
         raise InputError("RUN and --store: give one of them.")
-    store = given.store or Machine().store_root()
-    found = verify_runs(given.runs) if given.runs else verify_store(Store(store))
+    store = args.store or Machine().store_root()
+    found = verify_runs(args.runs) if args.runs else verify_store(Store(store))
     print(found.text())
     return 1 if found.faults else 0
 

@@ -18,6 +18,7 @@ from seva_exp.benchmarks import AnyBenchmark
 from seva_exp.core.errors import InputError
 from seva_exp.core.manifest import Fault, check_file
 from seva_exp.core.paths import MARKER
+from seva_exp.core.printable import error_text
 from seva_exp.core.records import (
     Answer,
     Pair,
@@ -96,8 +97,7 @@ class FinishedRun:
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(f"{folder}: {_why_no_run(place)}") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-            text = " ".join(str(error).split())
-            why = f"{type(error).__name__}: {text}"
+            why = error_text(error, kind=True)
             raise InputError(f"{folder}: holds no finished run ({why}).") from None
 
     @classmethod
@@ -170,7 +170,7 @@ class FinishedRun:
         return Store(self.artifact(label).parents[1])
 
     def manifest(self, label: str) -> Manifest | None:
-        """Of a stage's artifact; None where it is not whole any more."""
+        """The manifest of a stage's artifact; None where the artifact is not whole any more."""
         store, name = self._store(label), (self.artifact(label).parent.name, self.key(label))
         return store.whole(*name)
 
@@ -231,12 +231,12 @@ class FinishedRun:
         return ([None, *made, *(one for one in made if one.name == label)])[-1]
 
     def pairs(self) -> Iterator[Pair]:
-        """Of ``pairs_stage``."""
+        """The pairs that ``pairs_stage`` kept."""
         if (stage := self.pairs_stage) and (found := self._kept(PairArtifact, stage.name)):
             yield from found.pairs()
 
     def margins(self) -> Iterator[float]:
-        """By the last round's reference, pair by pair: log pi_ref(chosen) - the mean of
+        """The margins of the last round's reference, pair by pair: log pi_ref(chosen) - the mean of
         log pi_ref(rejected). Raises FileNotFoundError where the artifact is gone."""
         for stage in self.stages(Reference.name)[-1:]:
             file = self.file(stage.name, ReferenceArtifact.main)
@@ -263,18 +263,18 @@ class FinishedRun:
         return found
 
     def answers(self, label: str, wanted: Collection[str]) -> dict[str, Answer]:
-        """By sample, of the stage of this label, the answers to the ``wanted`` samples."""
+        """The answers of the stage of this label to the ``wanted`` samples, by sample."""
         found = self._kept(AnswerArtifact, label)
         return {one.sample_id: one for one in found.answers(wanted)} if found else {}
 
     def previews(self, label: str) -> dict[str, Path]:
-        """By sample, the kept pictures of what the view of this stage showed."""
+        """The kept pictures of what the view of this stage showed, by sample."""
         self.file(label, AnswerArtifact.index)
         found = self._kept(AnswerArtifact, label)
         return found.previews() if found else {}
 
     def samples(self, wanted: Collection[str]) -> list[Sample]:
-        """Of these ids, in the file's order."""
+        """The samples of these ids, in the file's order."""
         found = self._kept(SampleArtifact, Samples.name)
         return list(found.samples(wanted)) if found else []
 
@@ -298,7 +298,7 @@ def _predictions(path: Path) -> list[Prediction]:
 
 
 def _why_no_run(folder: Path) -> str:
-    """Of a folder in which files of a run are missing."""
+    """Why a folder in which files of a run are missing holds no finished run."""
     if (folder / "config.yaml").exists():
         return "this run is not finished."
     if (folder / MARKER).exists():
@@ -315,7 +315,8 @@ def _beside_runs(folder: Path) -> bool:
 
 
 def _runs_of_sweep(folder: Path) -> list[Path]:
-    """Those that are done, in the jobs' order (``sweep.Record``); empty when it is no sweep's."""
+    """The runs of a sweep that are done, in the jobs' order (``sweep.Record``); none where the
+    folder is no sweep's."""
     files = sorted(folder.glob("jobs/*.json"), key=lambda file: (len(file.stem), file.stem))
     found = []
     for file in files:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seva_exp.benchmarks.replies import damaged_replies
 from seva_exp.core.errors import InputError
-from seva_exp.core.manifest import PICTURES, Fault, check_files, read_manifest
+from seva_exp.core.manifest import PICTURES, Fault, file_faults, read_manifest
 from seva_exp.core.records import Sample, read_jsonl
 from seva_exp.core.store import Store
 from seva_exp.inputs.images import is_as_it_was
@@ -83,7 +83,7 @@ def _verdict(artifacts: Iterable[Path]) -> Verdict:
         found.by_size += not manifest.sha256
         found.files += len(manifest.files)
         found.bytes += sum(manifest.files.values())
-        found.faults += [f"{artifact}: {fault}" for fault in check_files(artifact, manifest)]
+        found.faults += [f"{artifact}: {fault}" for fault in file_faults(artifact, manifest)]
         found.faults += [f"{artifact}: {fault}" for fault in _pictures(artifact, found)]
     return found
 

@@ -12,7 +12,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from seva_exp.core.interfaces import Reply
-from seva_exp.core.printable import ends, one_line
+from seva_exp.core.printable import flat
 from seva_exp.core.texts import whole_characters
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def server_words(value: object) -> str:
         whole = value if isinstance(value, str) else json.dumps(value)
     except RecursionError:
         whole = "JSON that is nested too deep"
-    return ends(one_line(" ".join(whole.split()).rstrip(" .")), LONGEST_MESSAGE)
+    return flat(whole, LONGEST_MESSAGE)
 
 
 def _retry_after(response: Response) -> float | None:

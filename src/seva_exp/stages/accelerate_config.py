@@ -13,6 +13,7 @@ from typing import Any
 
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.machine import Machine, resolve_device, resolve_dtype
+from seva_exp.core.printable import error_text
 
 FOLDER = Path(__file__).parent / "accelerate"
 """The configs that come with the package, by name."""
@@ -57,7 +58,7 @@ def launch_environment(machine: Machine) -> dict[str, str]:
     except InputError:
         raise
     except Exception as error:  # whatever accelerate and YAML say of a file
-        why = " ".join(str(error).split())[:400]
+        why = error_text(error)
         raise InputError(f"{field}: accelerate cannot read it: {why}") from error
     return environment
 

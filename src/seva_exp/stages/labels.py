@@ -4,7 +4,8 @@ from __future__ import annotations
 
 
 def kind_of(label: str) -> str:
-    """The name of the stage's class. (The second stage's samples are ``instructions``.)"""
+    """``evaluate`` of ``evaluate.base.shapes``: the stage's name. (The samples of STIC's stage 2
+    are labelled ``instructions``.)"""
     return label.partition(".")[0]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,12 +17,14 @@ from seva_exp.core.machine import Machine
 from seva_exp.core.randomness import python_rng
 from seva_exp.core.records import CLEAN, Answer, Drop, Sample, jsonl_writer
 from seva_exp.core.spec import Json
-from seva_exp.data import NOT_DRAWN, AnyData
+from seva_exp.data import AnyData
+from seva_exp.data.counts import ANOTHER_ON_IT, Counts
 from seva_exp.decoding import AnyGeneration
 from seva_exp.decoding.engines import check_engine
+from seva_exp.decoding.spec import Newlines
 from seva_exp.inputs.views import PromptDraw, View, ViewDraw
 from seva_exp.models import AnyModel
-from seva_exp.preferences import AnyFilter, Newlines
+from seva_exp.preferences import AnyFilter
 from seva_exp.preferences.answers import Asker, answer_shards, summarize, write_previews
 from seva_exp.preferences.pairs import Candidates, Tally, grouped, make_pairs
 from seva_exp.preferences.shards import Shard, Shards
@@ -32,11 +33,8 @@ from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.stages.shown import PairExample
 
-TOLD = 20
-"""Unusable samples that are named on the console; drops.jsonl names all."""
 PREVIEWS = 48
 """Pictures of what a negative view showed that an answers stage keeps for the report."""
-ANOTHER_ON_IT = "picture asked already"
 
 
 @dataclass(frozen=True)
@@ -68,29 +66,15 @@ class Samples(Stage):
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         made = self.data.read(self.seed, work, context.digests, self.where)
-        samples, reasons = 0, Counter[str]()
-        left_out: list[str] = []
+        counts = Counts(self.data, self.where)
         with (
             jsonl_writer(self.makes(work).file) as sample,
             jsonl_writer(self.makes(work).drops_file) as drop,
         ):
             for one in self._with_plain_prompts(made) if self.plain else made:
-                if isinstance(one, Sample):
-                    samples += 1
-                    sample(one)
-                    continue
-                drop(one)
-                reasons[one.reason] += 1
-                if one.reason not in (NOT_DRAWN, ANOTHER_ON_IT) and len(left_out) < TOLD:
-                    left_out.append(describe_drop(one))
-        not_drawn, again = reasons.pop(NOT_DRAWN, 0), reasons.pop(ANOTHER_ON_IT, 0)
-        return {
-            "samples": samples,
-            "not_drawn": not_drawn,
-            **({"asked_already": again} if again else {}),
-            "unusable": dict(reasons),
-            "left_out": left_out,
-        }
+                (sample if isinstance(one, Sample) else drop)(one)
+                counts.add(one)
+            return counts.summary()
 
     def _with_plain_prompts(self, made: Iterable[Sample | Drop]) -> Iterator[Sample | Drop]:
         """Every picture once, its question replaced."""
@@ -341,8 +325,3 @@ class Pairs(Stage):
                 shown = {view: previews[view][pair.sample_id] for view in views}
                 found.append(PairExample(pair, root / pair.image.path, shown))
         return found
-
-
-def describe_drop(drop: Drop) -> str:
-    """A drop for a person: what, why, and the numbers behind it."""
-    return f"{drop.sample_id}: {drop.reason}" + (f" ({drop.detail})" if drop.detail else "")

@@ -26,6 +26,7 @@ from typing import Any
 
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.machine import Machine, resolve_device
+from seva_exp.core.printable import flat
 from seva_exp.core.spec import Json
 from seva_exp.core.store import PARTS
 from seva_exp.stages.accelerate_config import launch_environment
@@ -170,7 +171,7 @@ class _Rank:
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-        return f"process {self.number} died ({how}): {last[:300]} (all of it: {self._log})"
+        return f"process {self.number} died ({how}): {flat(last)} (all of it: {self._log})"
 
 
 def _why(
@@ -228,8 +229,10 @@ class _Hearing:
     def _hear(self, kind: str, *values: Any) -> None:
         if kind == "log":
             self._shop.log(*values)
-        elif kind in ("warn", "note"):
-            getattr(self._shop, kind)(*values)
+        elif kind == "warn":
+            self._shop.warn(*values)
+        elif kind == "note":
+            self._shop.note(*values)
         elif kind == "bar":
             label, total, unit = values
             if unit not in self._bars:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from seva_exp.core.printable import indented, printable
+from seva_exp.core.printable import error_text, indented, printable
 from seva_exp.core.records import StageResult
 from seva_exp.core.redact import hide, without_secrets
 from seva_exp.core.spec import Json
@@ -150,5 +150,4 @@ class TrackingListener(Listener):
 
 def in_short(error: Exception) -> str:
     """The first line of what went wrong, without secrets."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return hide(lines[0][:200].rstrip(". "))
+    return hide(error_text(error, first_line=True))

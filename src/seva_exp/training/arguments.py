@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 from seva_exp.core.interfaces import Placement
 from seva_exp.core.randomness import seed_for
 from seva_exp.core.spec import Json
-from seva_exp.training.batches import cut
-from seva_exp.training.spec import Training
+from seva_exp.training.spec import Training, cut
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 """transformers' names: its ``constant`` has no warm-up."""

@@ -9,14 +9,6 @@ from torch.utils.data import Sampler
 from seva_exp.core.randomness import seed_for
 
 
-def cut(step: int, ranks: int, most: int) -> tuple[int, int]:
-    """The split of a step of so many rows: rows of a micro-batch (at most ``most``, and of nearly
-    one size), and micro-batches of each rank."""
-    share = -(-step // ranks)
-    count = -(-share // most)
-    return -(-share // count), count
-
-
 class SeededOrder(Sampler[int]):
     """Row order that depends on (seed, epoch, row id) alone: a dropped row moves no other."""
 

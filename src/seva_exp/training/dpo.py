@@ -1,7 +1,7 @@
 """The align stage's trainer: TRL's DPOTrainer on our batches, with our losses beside TRL's.
 
 Two halves, kept apart: rows -> log-probabilities (``forward.py``), and log-probabilities -> loss
-(TRL's own code on a replay of the rows, and ``losses.py``).
+(TRL's own code on a replay of the rows, and ``losses/``).
 
 Shape legend: N preferences, M rejected answers, V views with a picture, R = N + M + V rows, L
 tokens.

@@ -3,8 +3,8 @@
 Counted are the tensors that autograd keeps of each operation of a decoder layer with LoRA, as
 transformers and PEFT compute them (RMSNorm in float32; q, k, v and the two forms of the attention's
 output; gate, its activation, up and their product), the adapter with gradients and AdamW's moments
-in float32, and what the step that needs most allocates for itself. ``tests/test_memory.py`` holds
-the sums to what a CPU and a counted GPU really take.
+in float32, and what the step that needs most allocates for itself.
+``tests/experiment/test_memory.py`` holds the sums to what a CPU and a counted GPU really take.
 
 Shape legend: T tokens of a batch, S of them scored, W width, M width of an MLP, V vocabulary.
 """

@@ -18,7 +18,7 @@ from transformers import AttentionInterface
 from seva_exp.models.branches import answer_mask, attend, prompt_mask
 from seva_exp.training.packed import PackedSequence
 
-NAME = "seva_exp_shared_row"
+NAME = "seva_exp_packed"
 
 
 def packed_attention(

@@ -34,6 +34,14 @@ TrlLoss = Literal[
 TRL_LOSSES: tuple[str, ...] = get_args(TrlLoss)
 
 
+def cut(step: int, ranks: int, most: int) -> tuple[int, int]:
+    """The split of a step of so many rows: rows of a micro-batch (at most ``most``, and of nearly
+    one size), and micro-batches of each rank."""
+    share = -(-step // ranks)
+    count = -(-share // most)
+    return -(-share // count), count
+
+
 def our_losses() -> dict[str, frozenset[str]]:
     """The losses of ``training/losses``, each a mean over the preferences: what each needs."""
     return {name: loss.needs for name, loss in OURS.items()}

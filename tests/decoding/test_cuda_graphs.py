@@ -115,11 +115,11 @@ def test_a_play_works_on_the_buffers_that_were_recorded(vlm, monkeypatch):
 
     def record(work):
         loop = work.func.__self__
-        there = [buffer.data_ptr() for buffer in loop._slots.own.values()]
+        there = [buffer.data_ptr() for buffer in loop._cache.own.values()]
         loops.append(there)
 
         def play():
-            grown.append([buffer.data_ptr() for buffer in loop._slots.own.values()] == there)
+            grown.append([buffer.data_ptr() for buffer in loop._cache.own.values()] == there)
             return work()
 
         return play

@@ -46,7 +46,7 @@ def assert_falls_back(vlm_of, rows, work, why: str) -> None:
     assert why in str(error.value)
 
 
-def test_auto_takes_the_shared_row_and_says_nothing(tmp_path):
+def test_auto_takes_the_packed_sequence_and_says_nothing(tmp_path):
     vlm = tiny()
     way, said = taken(vlm, preferences(vlm, 3), tmp_path)
     assert isinstance(way, PackedForward) and said == []
