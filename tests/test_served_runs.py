@@ -37,6 +37,7 @@ from seva_exp.methods import SevaMethod
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
 from seva_exp.preferences import LengthRatioFilter
+from seva_exp.training.spec import DpoTraining
 
 from .preferences.stage import answer_all
 from .served.serving import Misbehaving, status, transformers_serve
@@ -63,6 +64,7 @@ def front(real):
 
 def experiment(generation=SERVED, aug=None, **options):
     options = {"data": ShapesData(samples=SAMPLES), "benchmark": {}} | options
+    options.setdefault("dpo", DpoTraining(warmup_ratio=0))
     return Experiment(generation=generation, aug=aug or {"low": LowResolution()}, **options)
 
 
@@ -151,7 +153,7 @@ def test_what_is_cached_needs_no_server(front, tmp_path):
 def words(store, url):
     return [
         sys.executable, "-m", "seva_exp", "+aug=low_resolution", "generation=server",
-        f"machine.server.url={url}", "machine.server.concurrency=2", f"data.samples={SAMPLES}", "dpo.warmup_ratio=0",
+        f"machine.server.url={url}", "machine.server.concurrency=2", f"data.samples={SAMPLES}",
         "stop_after=pairs", "tracker=none", f"machine.store={store}",
     ]  # fmt: skip
 

@@ -172,6 +172,7 @@ class PackedData(PathSource):
 
     def _names(self, where: str) -> list[str]:
         """The files relative to the folder, each once."""
+        self.required_path(where)
         given = self._given()
         if given.is_file():
             return [given.name]

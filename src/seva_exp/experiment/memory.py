@@ -71,21 +71,28 @@ class Need:
         return ", ".join(f"{name} {size / GIB:.1f}" for name, size in found if size > GIB / 20)
 
 
-def needs(stages: Iterable[Stage], setting: Setting) -> list[Need]:
-    """Of the stages that load the model."""
-    found = (need_of(stage, setting) for stage in stages)
-    return [need for need in found if need]
+def needs(stages: Iterable[Stage], setting: Setting) -> tuple[list[Need], list[str]]:
+    """Of the stages that load the model; and the labels of those of which it is not known."""
+    found = [(stage, need_of(stage, setting)) for stage in stages if stage.needs_model]
+    unknown = [stage.label for stage, need in found if need is None and not _served(stage)]
+    return [need for _, need in found if need], unknown
+
+
+def _served(stage: Stage) -> bool:
+    """Whether a server has the model."""
+    return isinstance(stage, Answers) and not isinstance(stage.generation, HfGeneration)
 
 
 @singledispatch
 def need_of(stage: Stage, setting: Setting) -> Need | None:
-    """What a stage needs; None where it loads no model, and where that is not known."""
+    """What a stage that needs the model needs; None where it loads none here, and where that is not
+    known."""
     return None
 
 
 @need_of.register
 def _answers(stage: Answers, setting: Setting) -> Need | None:
-    if not isinstance(stage.generation, HfGeneration):
+    if _served(stage):
         return None
     return _generating(stage, setting, stage.adapter, setting.answer(stage.generation))
 
