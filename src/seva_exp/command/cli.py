@@ -35,6 +35,7 @@ from seva_exp.command.job import (
 )
 from seva_exp.command.sweep import Sweep
 from seva_exp.command.sweep_preflight import Faults
+from seva_exp.compare.files import write_comparison
 from seva_exp.core import gpus
 from seva_exp.core.errors import InputError
 from seva_exp.core.paths import config_dir, sweeps_dir
@@ -132,8 +133,6 @@ class Command:
 
     def _compare(self, sweep: Sweep) -> None:
         """The runs that are done side by side, in the sweep's folder."""
-        from seva_exp.compare.files import write_comparison
-
         page = sweep.folder / "compare.html"
         missing = [
             f"{record.label} {record.ended.message or record.state}"
