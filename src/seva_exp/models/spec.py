@@ -70,10 +70,6 @@ class HubModel(Spec):
             check_quantization(self.quantization)
         if not Path(self.path).expanduser().is_dir():
             self._fetch_config()
-<<<<<<< HEAD
-=======
-
->>>>>>> h-fitsfix
         settle()
         hush()
         load_processor(self)
