@@ -17,13 +17,11 @@ from seva_exp.core.device_memory import GIB
 from seva_exp.core.digests import FileDigests
 from seva_exp.experiment import graph, plan_run, run
 from seva_exp.experiment.fits import SURE, Fit, smaller
-from seva_exp.experiment.memory import cut
 from seva_exp.experiment.preflight import Preflight
 from seva_exp.models import TinyModel
 from seva_exp.models.footprint import footprint_of
 from seva_exp.report.console import Console
 from seva_exp.stages import Stage
-from seva_exp.training import DpoTraining
 
 from ..command.test_config import composed
 from ..test_methods import small
@@ -106,14 +104,6 @@ def test_the_machine_s_memory_changes_no_key(tmp_path):
     stages = graph(wanted("+aug=moco").experiment, FileDigests(tmp_path))
     again = graph(wanted("+aug=moco", "machine=auto").experiment, FileDigests(tmp_path))
     assert [one.key for one in stages] == [one.key for one in again]
-
-
-def test_rows_of_a_forward_pass_are_what_training_cuts():
-    from seva_exp.training.spec import cut as real
-
-    for step, ways, most in ((128, 1, 16), (10, 3, 4), (4, 2, 16), (7, 2, 3)):
-        machine = Machine(processes=ways, train_batch_size=most)
-        assert cut(DpoTraining(batch_size=step), machine) == real(step, ways, most)
 
 
 def test_places_are_rounded_as_by_the_engine():
