@@ -158,7 +158,7 @@ def estimated(case: Case, model: Path) -> dict[str, float]:
     sizes, _ = footprint_of(wanted.model)
     assert sizes
     setting = Setting(sizes, here, device_of(here), question=QUESTION)
-    found = needs(graph(wanted, FileDigests(model)), setting)
+    found, _ = needs(graph(wanted, FileDigests(model)), setting)
     return {need.label: max(need.bytes, need.takes) for need in found}
 
 

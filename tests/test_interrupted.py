@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from .data.test_packed import write
 from .test_end_to_end import ARTIFACTS, RUN, SAMPLES, files, go, small
+
+ARTIFACTS_OF_FLIP = (
+    "samples/samples.jsonl",
+    "answers.clean/answers.jsonl",
+    "answers.horizontal_flip/answers.jsonl",
+)
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +110,37 @@ def test_ctrl_c_leaves_a_store_that_the_next_run_uses(cli, tmp_path, undisturbed
     assert done.returncode == 0, done.stderr
     ours = (tmp_path / "runs" / "latest" / "pairs.jsonl").read_bytes()
     assert ours == files(undisturbed, "pairs.jsonl")["pairs.jsonl"]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "webdataset"])
+def test_kill_9_while_pictures_inside_files_are_answered(cli, tmp_path, kind):
+    """The same command goes on, with the samples as they were, and ends as undisturbed."""
+    ending = {"parquet": "parquet", "webdataset": "tar"}[kind]
+    (tmp_path / "in").mkdir()
+    for n in range(2):
+        write(kind, tmp_path / "in" / f"{n}.{ending}", range(6 * n, 6 * n + 6))
+    words = ["+aug=horizontal_flip", f"data={kind}", "data.path=in", "stop_after=pairs"]
+    words += ["machine.batch_size=1", "tracker=none", "benchmark=none"]
+    parts = "answers/*.partial/parts/journal-0.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "seva_exp", *words, "machine.store=store"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    for _ in range(6000):
+        if _lines(tmp_path / "store", parts) >= 3 or process.poll() is not None:
+            break
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert _lines(tmp_path / "store", parts) >= 3, "the run was over before it could be killed"
+    found = {}
+    for store in ("store", "undisturbed"):
+        done = cli(*words, f"machine.store={store}")
+        assert done.returncode == 0, done.stderr
+        latest = tmp_path / "runs" / "latest"
+        found[store] = [(latest / name).read_bytes() for name in ARTIFACTS_OF_FLIP]
+        stages = json.loads((latest / "report.json").read_text())["stages"]
+        assert stages[0]["cached"] == (store == "store")
+    assert found["store"] == found["undisturbed"] and found["store"][0].count(b"\n") == 12

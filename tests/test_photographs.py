@@ -81,7 +81,9 @@ UNUSABLE = {"cut.jpg", "empty.png", "notes.txt", "huge.png", "dot.png"}
 
 
 def test_odd_files_are_used_or_named_and_the_run_goes_on(cli, tmp_path, odd):
-    done = cli("+aug=diffusion_noise", "data=folder", f"data.path={odd}", *SMALL)
+    done = cli(
+        "+aug=diffusion_noise", "data=folder", f"data.path={odd}", "data.max_broken=1", *SMALL
+    )
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs" / "latest"
     lines = (folder / "samples" / "samples.jsonl").read_text().splitlines()
@@ -96,7 +98,9 @@ def test_odd_files_are_used_or_named_and_the_run_goes_on(cli, tmp_path, odd):
 def test_no_usable_picture_is_an_input_error(cli, odd):
     for name in USABLE:
         (odd / name).unlink()
-    done = cli("+aug=diffusion_noise", "data=folder", f"data.path={odd}", *SMALL)
+    done = cli(
+        "+aug=diffusion_noise", "data=folder", f"data.path={odd}", "data.max_broken=1", *SMALL
+    )
     assert done.returncode == 2
     assert "data.path" in done.stderr
     assert "Traceback" not in done.stderr

@@ -71,6 +71,11 @@ def test_an_id_stays_as_it_is(samples, tmp_path, id):
     assert f"popular-{id}" in {item.id for item in items}
 
 
+def test_a_row_of_mmbench_whose_index_is_no_number_is_a_question_of_its_own(samples, tmp_path):
+    items = changed(samples, tmp_path, "mmbench_en", MMB, cell(2, index="12-0"))
+    assert [(one.id, one.group) for one in items][1] == ("12-0", "12-0")
+
+
 @pytest.mark.parametrize("format", ["JPEG", "TIFF"])
 def test_a_picture_in_cmyk_is_used(tmp_path, format):
     red = Image.new("CMYK", (16, 12), (0, 255, 255, 0))

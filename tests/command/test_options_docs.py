@@ -12,6 +12,7 @@ import pytest
 from seva_exp import MOVED
 from seva_exp.command import options_docs
 from seva_exp.command.config import known_fields
+from seva_exp.core.field_docs import field_docs
 from seva_exp.core.paths import config_dir, sweeps_dir
 
 FILES = sorted([*config_dir().rglob("*.yaml"), *sweeps_dir().rglob("*.yaml")])
@@ -33,11 +34,11 @@ def section(page: str, kind: str) -> dict[str, str]:
 @pytest.mark.parametrize(("group", "kind"), CLASSES)
 def test_every_field_stands_there_with_what_it_means(group, kind, pages):
     rows = section(pages[group], kind)
-    for name, field in options_docs.CLASSES[group][kind].model_fields.items():
+    cls = options_docs.CLASSES[group][kind]
+    for name, field in cls.model_fields.items():
         if name == "kind":
             continue
-        assert field.description, name
-        said = " ".join(field.description.split()).replace("``", "`")
+        said = " ".join(field_docs(cls)[name].split()).replace("``", "`")
         assert said in rows[name]
         assert ("must be set" in rows[name]) == field.is_required()
         if isinstance(field.default, (int, float, str)) and field.default not in ("", True, False):

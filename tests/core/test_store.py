@@ -12,7 +12,7 @@ import pytest
 
 from seva_exp import Machine
 from seva_exp.core.errors import InputError
-from seva_exp.core.store import Journal, Manifest, Store
+from seva_exp.core.store import MANIFEST, Journal, Manifest, Store
 
 KEY = "ab" * 32
 
@@ -173,3 +173,13 @@ def test_the_store_s_folder_is_the_field_s_else_the_environment_s_else_in_the_ru
     monkeypatch.setenv("SEVA_EXP_STORE", str(tmp_path / "shared"))
     assert Machine(runs=str(runs)).store_root() == tmp_path / "shared"
     assert Machine(store=str(tmp_path / "own")).store_root() == tmp_path / "own"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "loop"])
+def test_a_manifest_that_is_no_file_is_damage_and_not_waited_for(tmp_path, kind):
+    store = Store(tmp_path)
+    folder = store.path("samples", "k" * 64)
+    folder.mkdir(parents=True)
+    file = folder / MANIFEST
+    {"pipe": os.mkfifo, "folder": Path.mkdir, "loop": lambda at: at.symlink_to(at)}[kind](file)
+    assert store.find("samples", "k" * 64) is None

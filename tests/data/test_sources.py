@@ -19,6 +19,7 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from seva_exp.core.errors import InputError
+from seva_exp.core.field_docs import field_docs
 from seva_exp.core.paths import MARKER
 from seva_exp.core.spec import canonical
 from seva_exp.data import (
@@ -360,7 +361,7 @@ def test_file_states_every_default(kind):
     for name, field in fields.items():
         default = list(field.default) if isinstance(field.default, tuple) else field.default
         assert values[name] == ("???" if name == "path" else default)
-        assert field.description or name == "kind"
+        assert field_docs(DATA[kind]).get(name) or name == "kind"
     assert all("#" in line for line in text.splitlines() if not line.startswith("kind:"))
     assert TypeAdapter(AnyData).validate_json(json.dumps(values)).kind == kind
 

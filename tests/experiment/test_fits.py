@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
@@ -15,12 +17,11 @@ from seva_exp.core.device_memory import GIB
 from seva_exp.core.digests import FileDigests
 from seva_exp.experiment import graph, plan_run, run
 from seva_exp.experiment.fits import SURE, Fit, smaller
-from seva_exp.experiment.memory import cut
 from seva_exp.experiment.preflight import Preflight
 from seva_exp.models import TinyModel
 from seva_exp.models.footprint import footprint_of
 from seva_exp.report.console import Console
-from seva_exp.training import DpoTraining
+from seva_exp.stages import Stage
 
 from ..command.test_config import composed
 from ..test_methods import small
@@ -103,14 +104,6 @@ def test_the_machine_s_memory_changes_no_key(tmp_path):
     stages = graph(wanted("+aug=moco").experiment, FileDigests(tmp_path))
     again = graph(wanted("+aug=moco", "machine=auto").experiment, FileDigests(tmp_path))
     assert [one.key for one in stages] == [one.key for one in again]
-
-
-def test_rows_of_a_forward_pass_are_what_training_cuts():
-    from seva_exp.training.spec import cut as real
-
-    for step, ways, most in ((128, 1, 16), (10, 3, 4), (4, 2, 16), (7, 2, 3)):
-        machine = Machine(processes=ways, train_batch_size=most)
-        assert cut(DpoTraining(batch_size=step), machine) == real(step, ways, most)
 
 
 def test_places_are_rounded_as_by_the_engine():
@@ -226,6 +219,29 @@ def test_an_estimate_loads_no_torch():
     assert out.stdout.strip() == "[]"
 
 
+def test_a_stage_of_which_nothing_is_known_is_said_to_be_so():
+    """One that is not here yet, and training by a config file of accelerate's."""
+
+    @dataclass(frozen=True)
+    class Novel(Stage):
+        name: ClassVar[str] = "novel"
+        needs_model: ClassVar[bool] = True
+
+        def spec(self):
+            return {}
+
+        def run(self, work, inputs, context):
+            return {}
+
+    what = wanted("+aug=moco").experiment
+    found = Fit(what, Machine(device="cpu"), stages=(Novel(),))
+    assert list(found.lines()) == ["memory of novel: not estimated"] and not found.fault()
+    by_file = Machine(device="cpu", accelerate="my.yaml", processes=2)
+    assert any("align: not estimated" in one for one in Fit(what, by_file).lines())
+    served = wanted("+aug=moco", "generation=server").experiment
+    assert not any("not estimated" in one for one in Fit(served, Machine(device="cpu")).lines())
+
+
 # Batch sizes that fit
 
 
@@ -239,9 +255,9 @@ def test_auto_takes_what_fits_also_with_the_longest_answers():
         machine = Fit(what, auto(memory_gb=gib), planned=True).fitted().machine
         chosen = Fit(what, machine, planned=True)
         assert not chosen.fault()
-        assert max(one.bytes for one in chosen._needs(512)) <= gib * GIB
+        assert max(one.bytes for one in chosen._needs(512)[0]) <= gib * GIB
         larger = machine.model_copy(update={"train_batch_size": 2 * machine.train_batch_size})
-        more = max(one.bytes for one in Fit(what, larger, planned=True)._needs(512))
+        more = max(one.bytes for one in Fit(what, larger, planned=True)._needs(512)[0])
         assert machine.train_batch_size == 16 or more > 0.95 * gib * GIB
     assert machine.batch_size > 64
 

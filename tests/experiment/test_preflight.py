@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from seva_exp import Experiment, InputError, Machine, Options
+from seva_exp.augment import SwapWords
 from seva_exp.command.job import Job
 from seva_exp.command.sweep_preflight import Faults
 from seva_exp.core.digests import FileDigests
@@ -45,6 +46,15 @@ def test_what_is_wrong_in_data_and_in_views_is_told_at_once(tmp_path):
 def test_a_name_that_no_stage_has_is_a_fault(tmp_path, options):
     (told,) = problems(tmp_path, small(), **options).faults
     assert told.startswith(f"{next(iter(options))}=pears: no such stage. Did you mean 'pairs'?")
+
+
+def test_a_stage_goes_by_its_label_or_its_name(tmp_path):
+    """``rejected`` is called answers.NAME; where a label is given, that is meant alone."""
+    what = small(aug={"swap_words": SwapWords()})
+    for name in ("rejected", "answers.swap_words"):
+        work = problems(tmp_path, what, stop_after=name, force=(name,)).work
+        assert work.chosen[-1].label == "answers.swap_words"
+        assert work.forced >= {work.chosen[-1].key} and work.chosen[0].key not in work.forced
 
 
 def test_what_is_lacking_is_no_fault_and_stops_all_but_a_dry_run(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -89,6 +90,30 @@ def test_a_config_at_hand_is_read_and_an_unknown_one_is_said_to_be_missing(tmp_p
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     sizes, said = footprint_of(HubModel(path="nobody/knows-this"))
     assert sizes == footprint_of(TinyModel())[0] and "snapshots/abc" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "packs"),
+    [
+        ("llava", "llama", True),
+        ("llava", None, True),
+        ("llava", "qwen2", True),
+        ("llava", "mamba", False),
+        ("qwen2_vl", "qwen2_vl_text", False),
+        ("qwen2_5_vl", None, True),
+        ("vipllava", "llama", False),
+    ],
+)
+def test_packed_sequences_are_counted_where_they_are_proven(kind, text, packs, tmp_path):
+    """As ``attention.unproven_family`` has it, by the family's own ``proven``."""
+    config = dict(published()["llava-hf/llava-1.5-7b-hf"], model_type=kind)
+    config["text_config"] = dict(config["text_config"], model_type=text)
+    if text is None:
+        del config["text_config"]["model_type"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    sizes, source = footprint_of(HubModel(path=str(tmp_path)))
+    assert sizes, source
+    assert sizes.packs == packs
 
 
 def test_four_bits_are_those_of_the_layers_alone():

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from seva_exp import InputError
 from seva_exp.command.config import parse
+from seva_exp.core.field_docs import field_docs
 from seva_exp.core.paths import config_dir, options_of
 from seva_exp.core.spec import digest
 from seva_exp.experiment.preflight import _check_fast
@@ -131,8 +132,9 @@ def test_fine_tuning_has_stic_s_numbers_and_its_defaults_are_the_fitted_ones():
 def test_every_field_is_told_in_one_line():
     """An error message ends with it."""
     for cls in (DpoTraining, SftTraining):
-        for name, field in cls.model_fields.items():
-            assert field.description and "\n" not in field.description, name
+        docs = field_docs(cls)
+        for name in cls.model_fields:
+            assert docs.get(name) and "\n" not in docs[name], name
 
 
 def test_a_family_that_is_not_proven_is_refused_by_its_config(tmp_path):

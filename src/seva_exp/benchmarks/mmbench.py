@@ -28,12 +28,11 @@ class _Mmbench(Choices):
         for row in source.table(self.tables):
             columns(row, TABLE_COLUMNS)
             index = row.text("index")
-            if not (index.isascii() and index.isdigit()):
-                row.refuse(f"column 'index': {index!r} is no whole number")
+            number = int(index) if index.isascii() and index.isdigit() else None
             yield self.choice(
                 row,
                 id=index,
-                group=f"{int(index) % ROTATION:06d}",
+                group=index if number is None else f"{number % ROTATION:06d}",
                 type=row.maybe("l2-category") or row.maybe("category") or "all",
                 hint=row.maybe("hint"),
                 options=self.table_options(row),

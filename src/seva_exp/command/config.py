@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from seva_exp.augment import SOURCES
 from seva_exp.benchmarks import BENCHMARKS, OFFICIAL, Judge, Mode
 from seva_exp.core.errors import InputError, nearest, suggest
+from seva_exp.core.field_docs import field_docs
 from seva_exp.core.machine import Machine
 from seva_exp.core.paths import options_of, sweeps_dir
 from seva_exp.core.printable import ends
@@ -300,9 +301,9 @@ def _shown(value: Any) -> str:
 
 
 def _described(cls: type[BaseModel], loc: list[str]) -> str:
-    field = cls.model_fields.get(loc[0]) if loc else None
+    text = field_docs(cls).get(loc[0]) if loc else None
     # A docstring has line breaks, a message is one line.
-    return f" ({' '.join(field.description.split())})" if field and field.description else ""
+    return f" ({' '.join(text.split())})" if text else ""
 
 
 def _nearest_choice(cls: type[BaseModel], loc: list[str], value: Any) -> str:

@@ -23,6 +23,9 @@ from seva_exp.report.console import table
 from seva_exp.stages import Stage
 
 SHARED, CACHED, UNDONE = "shared", "cached", "to do"
+SAMPLES = "samples"
+BY_SAMPLE = (SAMPLES, "answers", "pairs", "reference")
+"""Stages whose time and disk grow with the samples."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +152,32 @@ class Past:
         if not alike:
             return Cost(None, None, calls)
         nearest = alike[min(alike)]
+        shares = [self._share(stage, one) for one in nearest]
         return Cost(
-            statistics.median(one.seconds for one in nearest),
-            statistics.median(self._size(one) for one in nearest),
+            statistics.median(s * one.seconds for s, one in zip(shares, nearest, strict=True)),
+            statistics.median(s * self._size(one) for s, one in zip(shares, nearest, strict=True)),
             calls,
         )
+
+    def _share(self, stage: Stage, past: Manifest) -> float:
+        """How many times the samples of a past artifact this stage has; 1 where that is not known,
+        or where time does not go by samples."""
+        wanted = self._samples(stage) if stage.name in BY_SAMPLE else None
+        then = self._samples_then(past.key) if wanted else None
+        return wanted / then if wanted and then else 1.0
+
+    def _samples(self, stage: Stage) -> int | None:
+        """The number of a stage's samples: those that were made, else those to be drawn."""
+        if stage.name != SAMPLES:
+            return next((n for one in stage.inputs.values() if (n := self._samples(one))), None)
+        drawn = stage.spec()["data"].get("samples")
+        return self._samples_then(stage.key) or (drawn if isinstance(drawn, int) else None)
+
+    def _samples_then(self, key: str) -> int | None:
+        one = self._manifests.get(key)
+        if one is None or one.stage == SAMPLES:
+            return one.summary.get("samples") if one else None
+        return next((n for key in one.inputs.values() if (n := self._samples_then(key))), None)
 
     def _size(self, one: Manifest) -> int:
         files = self._store.path(one.stage, one.key).rglob("*")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
+from stat import S_ISREG
 
 from seva_exp.core.digests import file_sha256
 from seva_exp.core.disk import message_of_disk
@@ -83,6 +84,8 @@ def read_manifest(artifact: Path) -> Manifest:
     """Raises Fault where there is none that can be used, InputError where it cannot be read."""
     file = artifact / MANIFEST
     try:
+        if not S_ISREG(file.stat().st_mode):  # a pipe, say, would be waited for
+            raise Fault(f"{MANIFEST} is no file")
         row = json.loads(file.read_bytes())
         if unknown := set(row) - {one.name for one in fields(Manifest)}:
             raise Newer(
@@ -176,7 +179,7 @@ def _of_system(artifact: Path, name: str, error: OSError) -> Fault | InputError:
     not be read, or cannot just now, is not."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return Fault(f"{name} is gone")
-    if error.errno == errno.EIO:
+    if error.errno in (errno.EIO, errno.ELOOP):
         return Fault(f"{name} is damaged ({error.strerror})")
     if isinstance(error, PermissionError):
         return InputError(

@@ -7,8 +7,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar, Union, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator
+from pydantic import BaseModel, ConfigDict, Discriminator, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
+from seva_exp.core.field_docs import field_docs
 from seva_exp.core.modules import by_name
 
 Json = dict[str, Any]
@@ -23,9 +26,19 @@ class Spec(BaseModel):
         strict=True,
         allow_inf_nan=False,
         validate_default=True,
-        use_attribute_docstrings=True,  # an error message tells what the field is
         defer_build=True,  # a validator is built when it is first used: --help needs few
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """With what its fields mean."""
+        found = handler(schema)
+        properties = handler.resolve_ref_schema(found).get("properties", {})
+        for name, text in field_docs(cls).items():
+            properties[name].setdefault("description", text)
+        return found
 
     def to_json(self) -> Json:
         """Every field, defaults included, as plain JSON types (the value, not its difference)."""

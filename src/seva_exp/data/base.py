@@ -13,6 +13,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from seva_exp.core.errors import InputError
+from seva_exp.core.field_docs import field_docs
 from seva_exp.core.records import Drop, Sample
 from seva_exp.core.spec import Json, Spec
 from seva_exp.inputs.fields import REMOVE_PLACEHOLDER, placeholder_in
@@ -131,7 +132,7 @@ class PathSource(DataSource):
     def lacking(self, where: str = "data") -> str | None:
         if self.path is not None:
             return None
-        what = type(self).model_fields["path"].description
+        what = field_docs(type(self)).get("path")
         return f"{where}.path: must be set ({where}.path={self.needs}): {what}."
 
     def required_path(self, where: str) -> str:

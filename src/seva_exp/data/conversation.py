@@ -45,7 +45,10 @@ class Turns:
             detail = f"{found!r}, {name!r} is needed{hint}"
             raise BadRow("wrong speaker", detail, f"{self.field}[{place}].{key}")
         field = f"{self.field}[{place}].{'content' if in_chat else 'value'}"
-        value = turn.get("content" if in_chat else "value")
+        key = "content" if in_chat else "value"
+        if key not in turn:
+            raise BadRow("missing", f"the turn has {', '.join(map(str, turn))}", field)
+        value = turn[key]
         text = as_text(_joined(value, field) if isinstance(value, list) else value, field)
         plain = text.replace(TOKEN, "", 1).strip() if who == HUMAN else text.strip()
         return spoken(as_text(plain, field), field)

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from seva_exp.core.errors import InputError
+from seva_exp.core.printable import flat
 from seva_exp.core.records import Drop, ImageRef, Sample
 from seva_exp.core.spec import Json, digest
 from seva_exp.data.base import Hasher, PathSource, refuse_placeholder, some
@@ -171,6 +172,7 @@ class PackedData(PathSource):
 
     def _names(self, where: str) -> list[str]:
         """The files relative to the folder, each once."""
+        self.required_path(where)
         given = self._given()
         if given.is_file():
             return [given.name]
@@ -187,7 +189,7 @@ class PackedData(PathSource):
         return list(found)
 
     def _refuse_file(self, where: str, file: str, problem: object) -> InputError:
-        words = " ".join(str(problem).split())[:300]
+        words = flat(str(problem))
         return InputError(
             f"{where}.path: {str(self._root() / file)!r} cannot be read: {words}. Get the file "
             f"anew, or name the others with {where}.files=[...]."

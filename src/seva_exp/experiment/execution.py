@@ -120,9 +120,10 @@ class Execution:
         except StageError:
             raise
         except InputError as error:
-            if stage.needs_model or any(not cached for *_, cached in self.done):
+            computed = (one for one, _, cached in self.done if not cached)
+            if stage.needs_model or any(one.needs_model for one in computed):
                 raise StageError(f"{stage.label}: {error}") from error
-            raise  # nothing was computed yet: bad input, as what preflight finds
+            raise  # no model was loaded yet: bad input, as what preflight finds
         except Exception as error:
             if is_out_of_memory(error):
                 raise StageError(_no_memory(stage, machine)) from error

@@ -53,12 +53,13 @@ class Fit:
     @cached_property
     def needs(self) -> list[Need]:
         """Empty where the model's sizes are not known."""
-        return self._needs()
+        return self._needs()[0]
 
-    def _needs(self, most: int = ANSWER) -> list[Need]:
+    def _needs(self, most: int = ANSWER) -> tuple[list[Need], list[str]]:
+        """And the labels of the stages of which it is not known."""
         model = self.sizes[0]
         if model is None:
-            return []
+            return [], []
         quantized = self.experiment.model.quantization is not None
         setting = Setting(model, self.machine, self.device, quantized, most=most)
         return needs(self._stages, setting)
@@ -90,14 +91,17 @@ class Fit:
         if model is None:
             yield f"memory: not estimated, since {source}"
             return
-        if not self.needs:
+        known, unknown = self._needs()
+        if unknown:
+            yield f"memory of {', '.join(unknown)}: not estimated"
+        if not known:
             return
         yield (
             f"memory, of {self.device.name}; questions of {QUESTION} tokens, answers of {ANSWER} at"
             f" most, {model.image_tokens} of a picture; sizes of the model: {source}"
         )
         alike: dict[tuple[str, float, str], list[Need]] = {}
-        for need in self.needs:
+        for need in known:
             alike.setdefault((need.name, need.bytes, need.at), []).append(need)
         for some in alike.values():
             more = f" and {len(some) - 1} more" if len(some) > 1 else ""
@@ -210,9 +214,8 @@ class Fit:
         for size, checkpointing in smaller(self.machine):
             chosen: Changed = {"train_batch_size": size, "gradient_checkpointing": checkpointing}
             machine = self.machine.model_copy(update=chosen)
-            found = replace(self, machine=machine, stages=self._all)._needs(
-                most=self.experiment.generation.max_new_tokens
-            )
+            tried = replace(self, machine=machine, stages=self._all)
+            found, _ = tried._needs(most=self.experiment.generation.max_new_tokens)
             if max(need.bytes for need in found) <= room:
                 break
         if rows := [need.rows for need in found if need.rows]:

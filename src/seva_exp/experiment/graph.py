@@ -162,8 +162,10 @@ def _second_stage(
 
 
 def matching(field: str, name: str, all_stages: Sequence[Stage]) -> list[Stage]:
-    """The stages called ``name``: a label (answers.clean), or its beginning (answers)."""
+    """The stages called ``name``: a label (answers.clean), or its beginning (answers); where no
+    label begins so, a stage's name (rejected, whose labels are answers.NAME)."""
     found = [stage for stage in all_stages if stage.is_called(name)]
+    found = found or [stage for stage in all_stages if stage.name == name]
     if not found:
         known = [stage.label for stage in all_stages] + [stage.name for stage in all_stages]
         raise InputError(f"{field}={name}: no such stage.{suggest(name, set(known))}")

@@ -15,7 +15,7 @@ from seva_exp.decoding.spec import Generation
 from seva_exp.models.footprint import Footprint
 from seva_exp.stages import Align, Answers, Evaluate, FineTune, Reference, Stage, Trained
 from seva_exp.training import memory as training
-from seva_exp.training.spec import Training
+from seva_exp.training.spec import Training, cut
 
 QUESTION, ANSWER = 60, 150
 """Tokens of a question in its template and of an answer, where nobody knows better; an answer has
@@ -71,21 +71,28 @@ class Need:
         return ", ".join(f"{name} {size / GIB:.1f}" for name, size in found if size > GIB / 20)
 
 
-def needs(stages: Iterable[Stage], setting: Setting) -> list[Need]:
-    """Of the stages that load the model."""
-    found = (need_of(stage, setting) for stage in stages)
-    return [need for need in found if need]
+def needs(stages: Iterable[Stage], setting: Setting) -> tuple[list[Need], list[str]]:
+    """Of the stages that load the model; and the labels of those of which it is not known."""
+    found = [(stage, need_of(stage, setting)) for stage in stages if stage.needs_model]
+    unknown = [stage.label for stage, need in found if need is None and not _served(stage)]
+    return [need for _, need in found if need], unknown
+
+
+def _served(stage: Stage) -> bool:
+    """Whether a server has the model."""
+    return isinstance(stage, Answers) and not isinstance(stage.generation, HfGeneration)
 
 
 @singledispatch
 def need_of(stage: Stage, setting: Setting) -> Need | None:
-    """What a stage needs; None where it loads no model, and where that is not known."""
+    """What a stage that needs the model needs; None where it loads none here, and where that is not
+    known."""
     return None
 
 
 @need_of.register
 def _answers(stage: Answers, setting: Setting) -> Need | None:
-    if not isinstance(stage.generation, HfGeneration):
+    if _served(stage):
         return None
     return _generating(stage, setting, stage.adapter, setting.answer(stage.generation))
 
@@ -113,7 +120,7 @@ def _reference(stage: Reference, setting: Setting) -> Need | None:
 
 @need_of.register
 def _align(stage: Align, setting: Setting) -> Need | None:
-    size, _ = cut(stage.dpo, setting.machine)
+    size, _ = _cut(stage.dpo, setting.machine)
     compared = _compared(stage, setting, size, stage.dpo.lora_rank)
     batch = _preferences(stage, setting, size)
     return _training(stage, setting, stage.dpo, stage.dpo, batch, compared)
@@ -122,7 +129,7 @@ def _align(stage: Align, setting: Setting) -> Need | None:
 @need_of.register
 def _fine_tune(stage: FineTune, setting: Setting) -> Need | None:
     """A response behind a description and a question."""
-    size, _ = cut(stage.sft, setting.machine)
+    size, _ = _cut(stage.sft, setting.machine)
     described = setting.answer(stage.infused.descriptions.generation)
     lengths = training.Lengths(setting.question + described, ANSWER)
     batch = training.plain(setting.model, size, lengths, rows=1)
@@ -166,7 +173,7 @@ def _training(
     if machine.accelerate and machine.accelerate not in SHARED_OUT:
         return None
     ways, whole = machine.processes, machine.accelerate in ("fsdp", "zero3")
-    size, count = cut(spec, machine)
+    size, count = _cut(spec, machine)
     trained = training.Gradients(
         _parameters(setting, lora) // (ways if whole else 1),
         lora.lora_rank,
@@ -195,11 +202,9 @@ def _training(
     return Need(stage.label, stage.name, most, at, numbers.process, setting.device.shared)
 
 
-def cut(spec: Training, machine: Machine) -> tuple[int, int]:
-    """Rows of a forward pass, and passes of a process in a step (training/batches.py)."""
-    share = -(-spec.batch_size // machine.processes)
-    count = -(-share // machine.train_batch_size)
-    return -(-share // count), count
+def _cut(spec: Training, machine: Machine) -> tuple[int, int]:
+    """Rows of a forward pass, and passes of a process in a step."""
+    return cut(spec.batch_size, machine.processes, machine.train_batch_size)
 
 
 def _preferences(stage: Reference | Align, setting: Setting, size: int) -> training.Batch:

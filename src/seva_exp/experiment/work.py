@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.machine import Machine
 from seva_exp.core.store import Store
+from seva_exp.experiment.fits import Fit
 from seva_exp.experiment.graph import chosen_stages, forced_keys, graph
 from seva_exp.experiment.value import Experiment, Options
 from seva_exp.stages import Stage
-
-if TYPE_CHECKING:
-    from seva_exp.experiment.fits import Fit
 
 
 @dataclass(frozen=True)
@@ -36,8 +33,6 @@ class Work:
     @cached_property
     def fit(self) -> Fit:
         """What the stages need of the machine's memory."""
-        from seva_exp.experiment.fits import Fit
-
         return Fit(self.experiment, self.given, planned=self.planned, stages=self.stages).fitted()
 
     @property

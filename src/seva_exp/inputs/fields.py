@@ -115,6 +115,9 @@ def picture_path(value: object, field: str) -> str:
             "write the pictures to files"
         )
         raise BadRow("not a path", detail, field)
+    if text.startswith(("http://", "https://")):
+        detail = f"{text!r}; pictures are not fetched: download them and give their paths"
+        raise BadRow("an address", detail, field)
     return text
 
 

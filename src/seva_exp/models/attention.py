@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from seva_exp.core.interfaces import Encoded, VisionLanguageModel
-from seva_exp.models.families import families, family_of
+from seva_exp.models.families import family_of, is_proven
 from seva_exp.models.family import Attention
 
 KERNELS = ("sdpa", "eager")
@@ -23,13 +23,11 @@ def attention_of(vlm: VisionLanguageModel) -> Attention:
 
 
 def unproven_family(config: Any) -> str:
-    """Why our attention cannot stand in for that of any model of this config; empty if it may. A
-    language model that is proven in one family is so in all: pictures do not change it."""
+    """Why our attention cannot stand in for that of any model of this config; empty if it may."""
     if not family_of(config).proven:
         return f"the family {config.model_type} is not proven"
     kind = config.get_text_config().model_type
-    known = any(kind in family.proven for family in families().values())
-    return "" if known else f"the language model {kind} is not proven"
+    return "" if is_proven(kind) else f"the language model {kind} is not proven"
 
 
 def unproven(vlm: VisionLanguageModel) -> str:

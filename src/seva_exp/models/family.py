@@ -6,13 +6,14 @@ The families are the files of ``models/families/``: one each (docs/add_a_model.m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal
 
 from seva_exp.core.errors import InputError
 from seva_exp.core.interfaces import Encoded
 from seva_exp.models.pixels import ByShape, PixelLayout
+
+if TYPE_CHECKING:  # an estimate of memory asks families, and loads no torch
+    import torch
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ class Family:
     engine, tests/decoding/test_engine_families.py). Attention must be the only thing that mixes
     tokens: a linear attention's state would leak from one answer into the next. None: transformers'
     own ways are taken."""
+    pictures: tuple[tuple[int, int | None], ...] = ()
+    """For an estimate of memory: tiles and image tokens of a picture of 640 x 480 pixels, of each
+    of ``model_types``. None: a token for each patch (or for those that its config merges to one);
+    where nothing is said, of one tile."""
     needs_template = True
     """Without a chat template it cannot be asked."""
     pixels: PixelLayout = ByShape()
@@ -114,6 +119,8 @@ class Family:
     def positions(self, model: Any, encoded: Encoded) -> torch.Tensor:
         """A prompt's rope positions, [A, L] with A axes. An answer's go on from the largest, the
         same on all axes."""
+        import torch
+
         return torch.arange(len(encoded.ids))[None]  # rotary: where they begin is no matter
 
 

@@ -17,6 +17,8 @@ from typing import Any
 import yaml
 
 from seva_exp.core.spec import Json
+from seva_exp.models.families import families, is_proven
+from seva_exp.models.family import Family
 from seva_exp.models.spec import TINY_CHECKPOINT, HubModel, TinyModel
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
@@ -56,21 +58,6 @@ VISION_DEFAULTS = {
     "smolvlm_vision": (1152, 3072, 12, 224, 32),
 }
 """VISION_FIELDS, likewise."""
-PICTURES = {
-    "llava": (1, None),
-    "llava_next": (5, 2340),
-    "llava_onevision": (5, 2929),
-    "qwen2_vl": (1, 391),
-    "qwen2_5_vl": (1, 391),
-    "qwen3_vl": (1, 300),
-    "internvl": (13, 3330),
-    "idefics3": (13, 2250),
-    "smolvlm": (13, 1110),
-    "gemma3": (1, 256),
-    "paligemma": (1, None),
-}
-"""Tiles and image tokens of a picture of 640 x 480 pixels, by the model's ``model_type``; None: one
-token for each patch of the tower."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +191,10 @@ def _read(model: HubModel | TinyModel, config: Json) -> Footprint:
     inner = tower.width * _merged(config, vision) ** 2
     projector = _projector(kind, tower.width, inner, width)
     projector *= 1 + len(vision.get("deepstack_visual_indexes", ()))
-    tiles, tokens = PICTURES.get(kind, (1, None))
+    family = families().get(kind, Family())
+    tiles, tokens = dict(zip(family.model_types, family.pictures, strict=False)).get(
+        kind, (1, None)
+    )
     if tokens is None:
         tokens = tower.patches // _merged(config, vision) ** 2
     patches = tower.patches * tiles or tokens * _merged(config, vision) ** 2
@@ -228,8 +218,13 @@ def _read(model: HubModel | TinyModel, config: Json) -> Footprint:
         frozen=tower.parameters + projector,
         projector=projector,
         image_tokens=tokens,
-        packs=kind in PICTURES,
+        packs=bool(family.proven) and is_proven(_text_type(config) or family.proven[0]),
     )
+
+
+def _text_type(config: Json) -> str | None:
+    """As the config has it; old ones do not nest the language model's, and name none."""
+    return (config.get("text_config") or {}).get("model_type")
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import torch
+from typing import TYPE_CHECKING, Any, Protocol
 
 from seva_exp.core.interfaces import Pixels
 
+if TYPE_CHECKING:  # an estimate of memory asks families, and loads no torch
+    import torch
+
 PIXEL_KEY = "pixel_values"
 _CHANNELS = 3
-Change = Callable[[torch.Tensor], torch.Tensor]
+Change = Callable[["torch.Tensor"], "torch.Tensor"]
 
 
 class PixelLayout(Protocol):
@@ -41,6 +42,8 @@ class Tiles:
     whole: int = 0
 
     def changed(self, pixels: Pixels, change: Change, images: Any) -> Pixels:
+        import torch
+
         values = pixels[PIXEL_KEY]
         after = change(values.float())
         if values.ndim == 5:
@@ -104,11 +107,15 @@ def batch_pixels(items: list[Pixels]) -> Pixels:
 
 
 def _join(tensors: list[torch.Tensor]) -> torch.Tensor:
+    import torch
+
     shape = [max(sizes) for sizes in zip(*(t.shape[1:] for t in tensors), strict=True)]
     return torch.cat([_pad(tensor, shape) for tensor in tensors])
 
 
 def _pad(tensor: torch.Tensor, shape: list[int]) -> torch.Tensor:
+    import torch
+
     missing = [want - have for want, have in zip(shape, tensor.shape[1:], strict=True)]
     if not any(missing):
         return tensor

@@ -26,8 +26,11 @@ def load_processor(spec: Checkpoint) -> Any:
             f"{where}: its processor needs a package that is not installed: {error_text(error)}"
         ) from None
     except Exception as error:  # foreign files raise errors of many types
-        problem = error_text(error)
-        raise InputError(f"{where}: its config or processor cannot be read: {problem}") from error
+        problem = error_text(error, kind=isinstance(error, LookupError))
+        raise InputError(
+            f"{where}: its config, tokenizer or processor cannot be read: {problem}. Get its files "
+            "again"
+        ) from error
     family = family_of(config)
     if family.needs_template and not processor.chat_template:
         raise InputError(

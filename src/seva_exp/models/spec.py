@@ -20,6 +20,7 @@ from seva_exp.core.spec import Json, Spec
 from seva_exp.inputs.images import IMAGE_SUFFIXES
 from seva_exp.models.checkpoint import check_files
 from seva_exp.models.padding import squared
+from seva_exp.models.processor import load_processor
 
 NO_PART = IMAGE_SUFFIXES | {".md"}
 """Endings (lower case) of files in a checkpoint folder that only people read."""
@@ -69,8 +70,6 @@ class HubModel(Spec):
             check_quantization(self.quantization)
         if not Path(self.path).expanduser().is_dir():
             self._fetch_config()
-        from seva_exp.models.processor import load_processor
-
         settle()
         hush()
         load_processor(self)

@@ -56,7 +56,7 @@ except SecurityError as error:
 except TemplateSyntaxError as error:
     print("is no template:", error)
 except (MemoryError, OverflowError) as error:
-    print("takes more than {megabytes} MB, or loops too often", error)
+    print("takes more than {megabytes} MB, or loops too often:", error)
 except RecursionError:
     print("is nested too deep")
 except Exception:

@@ -163,7 +163,7 @@ def _last(stages: Iterable[Stage]) -> Stage | None:
 def _pairs(stages: Sequence[Stage]) -> Stage | None:
     """That of which the last alignment learnt; where there was none, the last that made pairs."""
     aligned = _last(stage for stage in stages if stage.trains and stage.scores_pairs)
-    made = _last(stage for stage in stages if stage.makes is PairArtifact)
+    made = _last(stage for stage in stages if issubclass(stage.makes, PairArtifact))
     return aligned.inputs["pairs"] if aligned else made
 
 
@@ -181,7 +181,7 @@ def _counted(pairs: Stage, stages: Sequence[Stage], summaries: Mapping[str, Json
 def _measured(stages: Sequence[Stage]) -> list[Stage]:
     """The stages whose scores are the run's: of a judged benchmark the judge's alone."""
     judged = {stage.inputs["of"].label for stage in stages if stage.judges}
-    found = (stage for stage in stages if stage.makes is ScoreArtifact)
+    found = (stage for stage in stages if issubclass(stage.makes, ScoreArtifact))
     return [stage for stage in found if stage.label not in judged]
 
 

@@ -152,7 +152,10 @@ class ChatClient(Generic[Question, Got]):
             if not self._warned and retries:
                 self._warned = True
                 message = without_key(self._server, why)
-                line = f"{self._server.url}: {message}; asked again, {retries} times at most"
+                line = (
+                    f"{self._server.url}: {message}; asked again in {wait:.0f} s, {retries} times "
+                    "at most"
+                )
                 events.put(_Line(line))
         raise self._failure(request, f"no answer, asked {retries + 1} times; the last time: {why}")
 

@@ -32,7 +32,16 @@ class Artifact:
         yield from ()
 
 
-class SampleArtifact(Artifact):
+class Sifted(Artifact):
+    """Base of those that leave samples out."""
+
+    @property
+    def drops_file(self) -> Path:
+        """A line for each one that was left out: why."""
+        return self.path / "drops.jsonl"
+
+
+class SampleArtifact(Sifted):
     """Of ``samples``: images with a question each."""
 
     main: ClassVar[str] = "samples.jsonl"
@@ -60,7 +69,7 @@ class AnswerArtifact(Artifact):
         return {row["sample_id"]: index.parent / row["file"] for row in found}
 
 
-class PairArtifact(Artifact):
+class PairArtifact(Sifted):
     """Of ``pairs``: preferences."""
 
     main: ClassVar[str] = "pairs.jsonl"
@@ -104,7 +113,7 @@ class InstructionArtifact(SampleArtifact):
 
 
 class ScoreArtifact(Artifact):
-    """Of ``evaluate`` and ``judge``: what a model said to a benchmark, and its scores."""
+    """Of ``evaluate``: what a model said to a benchmark, and its scores."""
 
     main: ClassVar[str] = "predictions.jsonl"
 
@@ -120,6 +129,15 @@ class ScoreArtifact(Artifact):
     def scores(self) -> list[Score]:
         """Under the names that the run had for model and benchmark that made them."""
         return list(records(self.scores_file, Score))
+
+
+class JudgedArtifact(ScoreArtifact):
+    """Of ``judge``: an evaluation's, as a judge has settled it."""
+
+    @property
+    def judgements_file(self) -> Path:
+        """What the judge said, a judgement a line."""
+        return self.path / "judgements.jsonl"
 
 
 class DeltaArtifact(Artifact):

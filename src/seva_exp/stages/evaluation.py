@@ -28,7 +28,7 @@ from seva_exp.core.records import BASE, Delta, Prediction, Score, write_jsonl
 from seva_exp.core.spec import Json
 from seva_exp.core.store import Store
 from seva_exp.models import AnyModel
-from seva_exp.stages.artifacts import DeltaArtifact, ScoreArtifact
+from seva_exp.stages.artifacts import DeltaArtifact, JudgedArtifact, ScoreArtifact
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.labels import about_model
 from seva_exp.stages.processes import ProcessTask, launch
@@ -128,7 +128,7 @@ class JudgeAnswers(Stage):
 
     name: ClassVar[str] = "judge"
     version: ClassVar[int] = 2
-    makes: ClassVar[type[ScoreArtifact]] = ScoreArtifact
+    makes: ClassVar[type[JudgedArtifact]] = JudgedArtifact
     measures: ClassVar[bool] = True
     judges: ClassVar[bool] = True
     of: Evaluate
@@ -196,7 +196,7 @@ class JudgeAnswers(Stage):
         judgements, summary = judge_all(
             bench, cases, server, context.progress, context.warn, self.label
         )
-        write_jsonl(work / "judgements.jsonl", judgements)
+        write_jsonl(self.makes(work).judgements_file, judgements)
         write_jsonl(self.makes(work).file, settled(found, judgements))
         names = {
             "model": self.which, "benchmark": self.benchmark_name, "protocol": self.protocol,

@@ -69,7 +69,7 @@ class Samples(Stage):
         counts = Counts(self.data, self.where)
         with (
             jsonl_writer(self.makes(work).file) as sample,
-            jsonl_writer(work / "drops.jsonl") as drop,
+            jsonl_writer(self.makes(work).drops_file) as drop,
         ):
             for one in self._with_plain_prompts(made) if self.plain else made:
                 (sample if isinstance(one, Sample) else drop)(one)
@@ -303,7 +303,7 @@ class Pairs(Stage):
         tally = Tally([stage.view for stage in self.negatives])
         with (
             jsonl_writer(self.makes(work).file) as pair,
-            jsonl_writer(work / "drops.jsonl") as drop,
+            jsonl_writer(self.makes(work).drops_file) as drop,
         ):
             for made in make_pairs(groups, self.filters, self.seed, self.newlines):
                 tally.add(made)

@@ -14,6 +14,7 @@ class Gemma3(Family):
     it. A picture's tokens see each other, within a layer's sliding window."""
 
     model_types = ("gemma3",)
+    pictures = ((1, 256),)
     proven = ("gemma3_text",)
     pixels = Tiles()
     attention = Attention("images", window_over_blocks=True)

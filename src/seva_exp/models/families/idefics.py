@@ -12,6 +12,7 @@ class Idefics(Family):
     """Tiles, and behind them the whole picture; turns end in a token of their own."""
 
     model_types = ("idefics3", "smolvlm")
+    pictures = ((13, 2250), (13, 1110))
     proven = ("llama",)
     pixels = Tiles(whole=-1)
     vision = VisionModules(("vision_model",), "connector")

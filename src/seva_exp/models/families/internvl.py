@@ -10,6 +10,7 @@ class InternVl(Family):
     """Tiles [T, 3, H, W], and behind them the whole picture, if there are several."""
 
     model_types = ("internvl",)
+    pictures = ((13, 3330),)
     proven = ("qwen2",)
     pixels = Tiles(whole=-1)
     vision = VisionModules(("vision_tower",), "multi_modal_projector")

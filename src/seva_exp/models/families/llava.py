@@ -16,6 +16,7 @@ class LlavaNext(Family):
     config."""
 
     model_types = ("llava_next",)
+    pictures: tuple[tuple[int, int | None], ...] = ((5, 2340),)
     proven = ("llama", "mistral")
     pixels = Tiles()
     vision = VisionModules(*PARTS)
@@ -33,6 +34,7 @@ class Llava(LlavaNext):
     """LLaVA-1.5: one picture [1, 3, H, W] of one size."""
 
     model_types = ("llava",)
+    pictures = ((1, None),)
     vision = VisionModules(*PARTS, one_block=True)
 
 
@@ -40,6 +42,7 @@ class LlavaOnevision(Family):
     """Tiles as LLaVA-NeXT's; its checkpoints lack nothing."""
 
     model_types = ("llava_onevision",)
+    pictures = ((5, 2929),)
     proven = ("qwen2",)
     pixels = Tiles()
     vision = VisionModules(*PARTS)

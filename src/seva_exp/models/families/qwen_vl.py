@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from seva_exp.core.errors import InputError
 from seva_exp.core.interfaces import Encoded
 from seva_exp.models.family import Family, VisionModules
 from seva_exp.models.pixels import Patches
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Qwen2Vl(Family):
@@ -17,6 +18,7 @@ class Qwen2Vl(Family):
     tower merges neighbouring ones. Positions have three axes: time, height, width."""
 
     model_types: tuple[str, ...] = ("qwen2_vl",)
+    pictures: tuple[tuple[int, int | None], ...] = ((1, 391),)
     pixels = Patches()
     vision = VisionModules(("visual",), r"visual\.(merger|deepstack_merger_list\.\d+)", apart=False)
 
@@ -31,6 +33,8 @@ class Qwen2Vl(Family):
         images.size = {"shortest_edge": smallest, "longest_edge": max_pixels}
 
     def positions(self, model: Any, encoded: Encoded) -> torch.Tensor:
+        import torch
+
         types = torch.tensor([encoded.types["mm_token_type_ids"]])
         grid = encoded.image.pixels["image_grid_thw"].cpu()
         found, _ = model.base_model.get_rope_index(
@@ -43,4 +47,5 @@ class QwenVl(Qwen2Vl):
     """Qwen2.5-VL and Qwen3-VL."""
 
     model_types = ("qwen2_5_vl", "qwen3_vl")
+    pictures = ((1, 391), (1, 300))
     proven = ("qwen2_5_vl_text", "qwen3_vl_text")
