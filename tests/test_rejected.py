@@ -174,6 +174,8 @@ def test_stic_edits_the_careful_answers_and_asks_again_carefully(store, tmp_path
     aug = {"edited": SwapWords(), "again": AnotherCandidate(), "bad": BadPrompt(prompts="tiny")}
     method = stic().method.model_copy(update={"weights": {}, "negatives": "all"})
     experiment = stic(aug=aug, method=method, data=ShapesData(samples=SAMPLES), benchmark={})
+    dpo = experiment.dpo.model_copy(update={"warmup_ratio": 0.0})
+    experiment = experiment.model_copy(update={"dpo": dpo})
     report = go(experiment, tmp_path, store, stop_after="align")
     clean = answers(report, "clean")
     assert len({said[0].asked for said in clean.values()}) > 1
@@ -252,7 +254,7 @@ def test_every_need_of_a_loss_is_a_known_one():
 def test_a_loss_with_pictures_trains_beside_texts(store, file, tmp_path):
     """The pairs' texts have no picture: their view term is that of the noise alone."""
     aug = {"file": AnswerFile(path=file), "noise": DiffusionNoise(step=900)}
-    dpo = DpoTraining(loss={"sigmoid": 1.0, "image": 1.0}, learning_rate=1e-3)
+    dpo = DpoTraining(loss={"sigmoid": 1.0, "image": 1.0}, learning_rate=1e-3, warmup_ratio=0.0)
     report = go(those(aug=aug, dpo=dpo), tmp_path, store)
     pairs = {pair.sample_id: pair for pair in rows(report, "pairs.jsonl", Pair)}
     with (Path(report.dir) / "reference" / "reference.jsonl").open() as lines:

@@ -69,7 +69,7 @@ EDITS = [
     ("stages/training.py", "if source}", "if not source}", {"reference", "align"}),
     ("stages/base.py", "spec, machine, adapter, warn)", "spec, machine, None, warn)", MODEL),
     ("decoding/cuda_graphs.py", "NEAR = 1e-2", "NEAR = 1e-1", {"answers", "evaluate"}),
-    ("decoding/budget.py", '"cuda": 0.8', '"cuda": 0.9', {"answers", "evaluate"}),
+    ("decoding/memory.py", '"cuda": 0.8', '"cuda": 0.9', {"answers", "evaluate"}),
     ("preferences/shards.py", "samples >= 2 * size", "samples >= 3 * size", {"answers"}),
     # found without its name, in a register
     ("decoding/engines.py", "Engine(\n        vlm", "Engine(\n        None", {"answers"}),
@@ -78,7 +78,7 @@ EDITS = [
     ("stages/worker.py", "def placement(self", "def place(self", MODEL),
     # of one part of a stages' module, and no more
     ("stages/preferences.py", "PREVIEWS = 48", "PREVIEWS = 4", {"answers"}),
-    ("stages/preferences.py", "TOLD = 20", "TOLD = 2", {"samples"}),
+    ("data/counts.py", "TOLD = 20", "TOLD = 2", {"samples"}),
     ("stages/training.py", "prompt=infuse(template", "prompt=infuse(''", {"infuse"}),
     # artifacts: those who write and those who read them
     ("stages/artifacts.py", '"pairs.jsonl"', "'x'", {"pairs", "reference", "align"}),

@@ -69,7 +69,7 @@ BAD = [
     (said(GPT, HUMAN), "wrong speaker", "conversations[0].from"),
     (said(HUMAN, HUMAN), "wrong speaker", "conversations[1].from"),
     (said(HUMAN, 3), "wrong type", "conversations[1]"),
-    (said(HUMAN, {"from": "gpt"}), "wrong type", "conversations[1].value"),
+    (said(HUMAN, {"from": "gpt"}), "missing", "conversations[1].value"),
     (said(HUMAN, GPT | {"value": " \n"}), "empty", "conversations[1].value"),
     (said(HUMAN | {"value": " <image>\n "}, GPT), "empty", "conversations[0].value"),
     (said(HUMAN | {"value": "<image><image>x"}, GPT), "image placeholder <image>", ""),

@@ -27,6 +27,9 @@ ALLOWED = (
         "models/vlm.py:load", ("upload",), "what is in no file, such as the rotary frequencies"
     ),
     Allowed(
+        "models/weights.py:*", ("tolist", "item", "upload"), "weights, and whether all are finite"
+    ),
+    Allowed(
         "models/adapter.py:*", ("upload", "item"), "an adapter's weights; whether to merge them"
     ),
     Allowed("training/steps.py:__init__", ("upload",), "the new adapter goes to the GPU"),

@@ -23,6 +23,11 @@ from .meta import MetaDevice
 QUESTION, ANSWER = 60, 150
 """Tokens of a question and of an answer, where nothing else is said."""
 
+WHOLE: dict[str, list[Any]] = dict.fromkeys(
+    ("missing_keys", "unexpected_keys", "mismatched_keys"), []
+)
+"""What transformers tells of weights that are all there."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -109,7 +114,11 @@ class Shapes:
 
         with ExitStack() as stack:
             for owner, name, value in (
-                (AutoModelForImageTextToText, "from_pretrained", lambda *_, **__: self._made()),
+                (
+                    AutoModelForImageTextToText,
+                    "from_pretrained",
+                    lambda *_, **__: (self._made(), WHOLE),
+                ),
                 (vlm, "load_processor", lambda _: processor()),
                 (driver, "save_adapter", lambda *_: None),
             ):
@@ -178,6 +187,7 @@ class Shapes:
         with (
             patch.object(reference, "scored", scored),
             patch.object(reference, "preferences_of", lambda *_: rows),
+            patch.object(reference, "usable", lambda _, pairs: (list(pairs), [])),
         ):
             reference.score_reference(self.model(), PairSet(rows, self.work), "auto", place)
         return found[-1]

@@ -12,7 +12,12 @@ from .stores import compare, without
 
 SMALL = [
     *("data.samples=6", "benchmark.shapes.images=1", "tracker=none", "machine.progress=off"),
-    *("generation.max_new_tokens=8", "dpo.batch_size=2", "machine.dtype=float32"),
+    *(
+        "generation.max_new_tokens=8",
+        "dpo.batch_size=2",
+        "dpo.warmup_ratio=0",
+        "machine.dtype=float32",
+    ),
 ]
 NOISE = ["+aug=diffusion_noise", "aug.diffusion_noise.step=800", *SMALL]
 ALIGN = ["stop_after=align"]

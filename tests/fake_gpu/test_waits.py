@@ -11,7 +11,13 @@ from .allowed import not_allowed
 from .stores import without
 
 WORDS = [
-    *("+aug=diffusion_noise", "aug.diffusion_noise.step=800", "data.samples=6", "tracker=none"),
+    *(
+        "+aug=diffusion_noise",
+        "aug.diffusion_noise.step=800",
+        "data.samples=6",
+        "dpo.warmup_ratio=0",
+        "tracker=none",
+    ),
     *("benchmark.shapes.images=1", "machine.progress=off", "generation.max_new_tokens=8"),
     *("dpo.batch_size=2", "machine.train_batch_size=1"),
 ]

@@ -103,8 +103,8 @@ def refuse_too_long(label: str, too_long: int, questions: int) -> None:
     if too_long > MOST_TOO_LONG * questions:
         raise StageError(
             f"{label}: at least {too_long} of {questions} questions do not fit the model's "
-            f"context, more than {MOST_TOO_LONG:.0%}: no score can rest on this. Take a model with a longer "
-            "context or smaller pictures (model.max_pixels), or leave the benchmark out."
+            f"context, more than {MOST_TOO_LONG:.0%}: no score can rest on this. Take a model with "
+            "a longer context or smaller pictures (model.max_pixels), or leave the benchmark out."
         )
 
 

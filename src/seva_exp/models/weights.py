@@ -57,10 +57,16 @@ def not_finite(weights: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
     """The names of those with a NaN or an infinity. A sum tells of both in one pass; only where it
     is not finite, as that of large numbers may be, each number is looked at."""
     named = [(name, one) for name, one in weights if one.is_floating_point() and not one.is_meta]
+    places: dict[torch.device, list[int]] = {}
+    for number, (_, one) in enumerate(named):
+        places.setdefault(one.device, []).append(number)
     with torch.no_grad():
-        sums = [one.sum() for _, one in named]
-        values = torch.stack([one.double().cpu() for one in sums]).tolist() if sums else []
-        suspects = [one for one, value in zip(named, values, strict=True) if not isfinite(value)]
+        suspects = []
+        for numbers in places.values():  # the host waits once for each device
+            sums = torch.stack([named[number][1].sum().float() for number in numbers]).tolist()
+            suspects += [
+                named[n] for n, one in zip(numbers, sums, strict=True) if not isfinite(one)
+            ]
         return [name for name, one in suspects if not one.isfinite().all()]
 
 
