@@ -161,7 +161,7 @@ def training_memory(
     model, numbers = _sizes(size)
     lengths = memory.Lengths(QUESTION, ANSWER)
     batch = (memory.plain if fast == "off" else memory.packed)(model, micro, lengths)
-    trained = memory.Trained(model.adapter(rank), rank)
+    trained = memory.Gradients(model.adapter(rank), rank)
     estimate = memory.training(
         model, numbers, batch, trained, checkpointing=checkpointing, accumulates=True
     )

@@ -50,8 +50,10 @@ def compare_rows(one: Path, other: Path) -> Iterator[str]:
 def unlike(a: Any, b: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Numbers that are apart, and all else that is not equal, with their place in the value."""
     if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        even = abs(a.get("rewards/margins", 1.0)) <= CLOSE  # its sign is rounding
         for key in a:
-            yield from unlike(a[key], b[key], f"{where}.{key}")
+            if not (even and key == "rewards/accuracies"):
+                yield from unlike(a[key], b[key], f"{where}.{key}")
     elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         for number, pair in enumerate(zip(a, b, strict=True)):
             yield from unlike(*pair, f"{where}[{number}]")

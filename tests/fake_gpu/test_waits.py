@@ -16,6 +16,7 @@ WORDS = [
         "aug.diffusion_noise.step=800",
         "data.samples=6",
         "dpo.warmup_ratio=0",
+        "dpo.learning_rate=0.1",
         "tracker=none",
     ),
     *("benchmark.shapes.images=1", "machine.progress=off", "generation.max_new_tokens=8"),
