@@ -49,7 +49,8 @@ def test_a_decode_step_waits_once(half, stage):
 
 def test_the_aligned_model_starts_as_many_kernels_as_the_base(half):
     base, aligned = (half["stages"][f"evaluate.{m}.shapes"]["steps"] for m in ("base", "aligned"))
-    assert {kernels for _, kernels, _ in aligned} <= {kernels for _, kernels, _ in base}
+    # of the smallest step: what it answers, and so how many rows a step has, may be another
+    assert min(kernels for _, kernels, _ in aligned) == min(kernels for _, kernels, _ in base)
 
 
 @pytest.mark.parametrize("stage", ANSWERS)
