@@ -173,7 +173,7 @@ def test_a_folder_is_refused_at_the_first_look(folder, name):
 
 
 BEFORE_WORK = {
-    "another kind": (edited("config.json", model_type="nope"), "tokenizer or processor cannot be re"),
+    "another kind": (edited("config.json", model_type="nope"), "or processor cannot be re"),
     "text alone": (
         lambda folder: (folder / "config.json").write_text(json.dumps(LLM)),
         "a model of kind 'llama' takes no pictures with questions",
