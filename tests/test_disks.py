@@ -195,7 +195,9 @@ def _work_on_many(root: str, keys: int, number: int) -> None:
         assert (folder / "0.txt").read_text() == str(made.summary["by"])
 
 
-@pytest.mark.parametrize("meddling", ["none", "locks deleted"])
+@pytest.mark.parametrize(
+    "meddling", ["none", pytest.param("locks deleted", marks=pytest.mark.slow)]
+)
 def test_eight_processes_make_each_artifact_once(tmp_path, meddling):
     """Also where all lock files are deleted again and again while they are held."""
     Store(tmp_path).create()
