@@ -195,9 +195,7 @@ def _work_on_many(root: str, keys: int, number: int) -> None:
         assert (folder / "0.txt").read_text() == str(made.summary["by"])
 
 
-@pytest.mark.parametrize(
-    "meddling", ["none", pytest.param("locks deleted", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("meddling", ["none", "locks deleted"])
 def test_eight_processes_make_each_artifact_once(tmp_path, meddling):
     """Also where all lock files are deleted again and again while they are held."""
     Store(tmp_path).create()
@@ -218,6 +216,21 @@ def test_eight_processes_make_each_artifact_once(tmp_path, meddling):
         (f"{i:02d}" * 10) for i in range(12)
     )
     assert meddling == "none" or deleted > 8
+
+
+def test_a_folder_that_is_put_in_its_place_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+    store, real, taken = Store(tmp_path).create(), os.mkdir, []
+
+    def mkdir(path, *options):
+        real(path, *options)
+        if str(path).endswith(".partial") and not taken:
+            taken.append(path)
+            os.rmdir(path)  # as the rename of another process that is done with it
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    manifest = Manifest("stage", 1, KEY, {}, {}, {}, 0.0)
+    assert store.make(lambda *_: manifest, "stage", KEY, lambda folder: {})[1] is False
+    assert taken and store.find("stage", KEY)
 
 
 def test_stale_locks_and_a_clock_that_was_set_back_hold_up_nothing(tmp_path):

@@ -203,7 +203,10 @@ def _alone_in(partial: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     own = partial / PARTS / RANK_LOCK.format("work")
     with ExitStack() as held:
         while True:
-            (partial / PARTS).mkdir(parents=True, exist_ok=True)
+            try:
+                (partial / PARTS).mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError:  # another has put it in its place between the two folders
+                continue
             try:
                 held.enter_context(_held(own, on_wait))
                 break
