@@ -23,11 +23,7 @@ from .meta import MetaDevice
 QUESTION, ANSWER = 60, 150
 """Tokens of a question and of an answer, where nothing else is said."""
 
-WHOLE: dict[str, list[Any]] = {
-    "missing_keys": [],
-    "unexpected_keys": [],
-    "mismatched_keys": [],
-}
+WHOLE: dict[str, list[Any]] = {f"{n}_keys": [] for n in ("missing", "unexpected", "mismatched")}
 """What transformers tells of weights that are all there."""
 
 
