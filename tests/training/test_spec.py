@@ -39,7 +39,7 @@ def test_one_value_has_one_form():
     assert (two.terms, two.trl_terms, two.our_terms, two.needs) == (
         {"image": 1.0, "sft": 0.1}, {"sft": 0.1}, {"image": 1.0}, {"images": "image"}
     )  # fmt: skip
-    assert DpoTraining(loss="softmax").needs == {} and len(LOSSES) == 19
+    assert DpoTraining(loss="softmax").needs == {} and len(LOSSES) == 25
 
 
 REFUSED = [
@@ -97,7 +97,8 @@ def test_losses_are_set_on_the_command_line(overrides, terms):
 
 @pytest.mark.parametrize("name", options_of("dpo"))
 def test_every_recipe_is_fitted_to_the_embedded_model_and_left_as_published_elsewhere(name):
-    fitted, published = dpo(f"dpo={name}"), dpo(f"dpo={name}", "model=llava15_7b")
+    words = [f"dpo={name}", *(["~aug.moco", "+aug=lpoi_masks"] if name == "lpoi" else [])]
+    fitted, published = dpo(*words), dpo(*words, "model=llava15_7b")
     assert fitted.terms == published.terms and fitted.beta == published.beta
     recipe = {"loss", "beta", "label_smoothing", "discopop_tau"}
     assert (

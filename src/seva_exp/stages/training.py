@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from seva_exp.augment import AnySource
-from seva_exp.core.records import jsonl_writer
+from seva_exp.core.records import Pair, jsonl_writer
 from seva_exp.core.spec import Json
 from seva_exp.inputs.prompts import infuse
 from seva_exp.inputs.views import View
@@ -19,6 +19,9 @@ from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.preferences import Answers, Pairs, Samples
 from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.training import DpoTraining, SftTraining
+
+if TYPE_CHECKING:
+    from seva_exp.training.preferences import PairSet
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,19 @@ class Alignment(Stage):
     def _pictures(self) -> Json:
         return {name: view.identity() for name, view in self._augmentations.items()}
 
+    def _pair_set(self, pairs: Sequence[Pair], inputs: Inputs) -> PairSet:
+        """The pairs with what is looked at beside them."""
+        from seva_exp.training.preferences import PairSet
+
+        samples = self.pairs.samples.makes(inputs["samples"])
+        return PairSet(
+            pairs,
+            self.pairs.samples.data.image_root(samples.path),
+            self._views,
+            samples.samples(),
+            crossed=self.dpo.crossed,
+        )
+
 
 @dataclass(frozen=True)
 class Reference(Alignment):
@@ -90,23 +106,17 @@ class Reference(Alignment):
         return {"pairs": self.pairs, "samples": self.pairs.samples, **before}
 
     def spec(self) -> Json:
-        return {
+        found = {
             "model": self.model.identity(self.pairs.samples.digests),
             "pictures": self._pictures(),
             "seed": self.seed if self._augmentations else None,
         }
+        return found | {"crossed": True} if self.dpo.crossed else found
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        from seva_exp.training.preferences import PairSet
         from seva_exp.training.reference import score_reference
 
-        samples = self.pairs.samples.makes(inputs["samples"])
-        pair_set = PairSet(
-            list(self.pairs.makes(inputs["pairs"]).pairs()),
-            self.pairs.samples.data.image_root(samples.path),
-            self._views,
-            samples.samples(),
-        )
+        pair_set = self._pair_set(list(self.pairs.makes(inputs["pairs"]).pairs()), inputs)
         start = self._from.makes(inputs["start"]).adapter if self._from else None
         model, placement = context.model(self.model), context.placement(work)
         return score_reference(model, pair_set, self.dpo.fast, placement, start)
@@ -153,7 +163,6 @@ class Align(Alignment, Trained):
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         from seva_exp.training.align import align
         from seva_exp.training.driver import TrainingJob
-        from seva_exp.training.preferences import PairSet
         from seva_exp.training.reference import read_reference
 
         if context.machine.processes > 1:
@@ -161,14 +170,8 @@ class Align(Alignment, Trained):
         references = read_reference(inputs["reference"])
         every = self.pairs.makes(inputs["pairs"]).pairs()
         pairs = [pair for pair in every if pair.sample_id in references]
-        samples = self.pairs.samples.makes(inputs["samples"])
-        pair_set = PairSet(
-            pairs,
-            self.pairs.samples.data.image_root(samples.path),
-            self._views,
-            samples.samples(),
-            [references[pair.sample_id] for pair in pairs],
-        )
+        found = [references[pair.sample_id] for pair in pairs]
+        pair_set = replace(self._pair_set(pairs, inputs), references=found)
         try:
             return align(
                 TrainingJob(

@@ -3,15 +3,15 @@
 Two halves, kept apart: rows -> log-probabilities (``forward.py``), and log-probabilities -> loss
 (TRL's own code on a replay of the rows, and ``losses/``).
 
-Shape legend: N preferences, M rejected answers, V views with a picture, R = N + M + V rows, L
-tokens.
+Shape legend: N preferences, M rejected answers, V views with a picture, R rows (collate.py), L
+tokens, S tokens of all answers.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -25,21 +25,30 @@ from seva_exp.training.arguments import OneDevice, on_its_device, shared_argumen
 from seva_exp.training.batches import SeededOrder
 from seva_exp.training.collate import OWNERS, Preference, PreferenceCollator
 from seva_exp.training.driver import TrainingJob
-from seva_exp.training.forward import Forward, apart, forward_for
+from seva_exp.training.forward import (
+    Forward,
+    answers_of,
+    apart,
+    by_row,
+    forward_for,
+    labels_of,
+)
+from seva_exp.training.head import Head
 from seva_exp.training.lora import (
     POLICY,
+    REFERENCE,
     add_reference,
     check_start,
     load_adapter,
     lora_config,
 )
-from seva_exp.training.loss import Scores
+from seva_exp.training.loss import Crossed, Divergence, Scores
 from seva_exp.training.losses import OURS
 from seva_exp.training.precision import keep_in_float32
 from seva_exp.training.sharding import share_out
 from seva_exp.training.spec import DpoTraining
 from seva_exp.training.steps import StepTrainer
-from seva_exp.training.trl_private import pair_loss
+from seva_exp.training.trl_private import pair_loss, use_adapter
 
 START_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
 """How far (``apart``) policy and reference may be apart before training: both are rounded, perhaps
@@ -99,11 +108,13 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         self._spec = spec
         self._starts_equal = starts_equal
         self.forward: Forward
+        self.head = Head(options["model"])
         self.precompute_ref_logps = True  # TRL's loss takes the reference from its inputs
 
     def count(self, batch: Any) -> Counter[str]:
-        rejected, views = len(batch["rejected_owner"]), len(batch["view_owner"])
-        preferences = len(batch["input_ids"]) - rejected - views
+        rejected = len(batch["rejected_owner"])
+        others = rejected + len(batch["view_owner"]) + len(batch["crossed"])
+        preferences = len(batch["input_ids"]) - others
         tokens = batch["completion_mask"].sum(dim=1)
         sums = [
             tokens[:preferences].sum(),
@@ -133,7 +144,8 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         owners = {key: inputs[key] for key in OWNERS}
         inputs = {key: value for key, value in inputs.items() if key not in OWNERS}
         reference = self._reference(inputs)
-        outputs = self.forward(model, inputs)
+        before = self._reference_hidden(inputs)
+        outputs = self.forward(model, inputs, hidden=before is not None)
         policy, lengths = outputs["log_probs"].sum(dim=1), inputs["completion_mask"].sum(dim=1)
         if self._starts_equal and self.state.global_step == 0:
             self._check_start(policy.detach(), reference, lengths)
@@ -141,7 +153,10 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         # Also asked for where its loss has no part: the metrics are made there.
         loss = self._trl_loss(inputs, outputs, reference, owners["rejected_owner"])
         loss = loss * self.share("pairs") if self._spec.trl_terms else torch.zeros_like(loss)
-        scores = self._scores(policy, reference, **owners)
+        scores = self._scores(policy, reference, owners)
+        if before is not None:
+            found = self._divergence(outputs, before, inputs)
+            scores = replace(scores, divergence=found)
         for name, weight in self._spec.our_terms.items():
             value = OURS[name](scores).mean()
             self.metrics[OURS_PREFIX + name].append(value.item())
@@ -183,14 +198,41 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         with self.on_this_rank():
             return pair_loss(self, Replay(outputs, stock), pairs)
 
-    def _scores(
-        self, policy: Tensor, reference: Tensor, rejected_owner: Tensor, view_owner: Tensor
-    ) -> Scores:
+    def _scores(self, policy: Tensor, reference: Tensor, owners: dict[str, Tensor]) -> Scores:
         """What our losses look at, cut out of the R rows."""
-        sizes = [self._seen[-1]["preferences"], len(rejected_owner), len(view_owner)]
-        chosen, rejected, views = (self.beta * (policy - reference)).split(sizes)
-        logprob = policy[: sizes[0]]
-        return Scores(logprob, chosen, rejected, rejected_owner, views, view_owner)
+        owner, view_owner, given = (owners[name] for name in OWNERS[:3])
+        sizes = [self._seen[-1]["preferences"], *map(len, (owner, view_owner, owners["crossed"]))]
+        chosen, rejected, views, own = (self.beta * (policy - reference)).split(sizes)
+        logprob, _, shown, _ = policy.split(sizes)
+        _, before, _, beside = reference.split(sizes)
+        crossed = None
+        if self._spec.crossed:
+            gains = logprob[view_owner] - shown, before[given] - beside
+            crossed = Crossed(own, *gains)
+        return Scores(
+            logprob, chosen, rejected, owner, views, view_owner,
+            self.beta, owners["strength"], given, crossed,
+        )  # fmt: skip
+
+    def _reference_hidden(self, inputs: Any) -> Tensor | None:
+        """The reference's last layer where answers are predicted, where a loss looks at whole
+        distributions: [S, W]."""
+        if not self._spec.diverges:
+            return None
+        name = REFERENCE if REFERENCE in self.model.peft_config else None
+        with torch.no_grad(), use_adapter(self.model, name):
+            return self.forward(self.model, inputs, hidden=True)["hidden"]
+
+    def _divergence(self, outputs: dict[str, Tensor], before: Tensor, inputs: Any) -> Divergence:
+        """Of the chosen and the rejected answers: the first of the rows."""
+        sizes = [self._seen[-1]["preferences"], self._seen[-1]["pairs"]]
+        inputs = {name: inputs[name][: sum(sizes)] for name in ("input_ids", "completion_mask")}
+        labels = labels_of(inputs)
+        policy = outputs["hidden"][: len(labels)]
+        said = outputs["log_probs"][: sum(sizes)][answers_of(inputs)]
+        self.head.check(policy, labels, said.detach())
+        found = by_row(self.head.divergence(policy, before[: len(labels)]), inputs)
+        return Divergence(*found.sum(dim=1).split(sizes))
 
     def _check_start(self, policy: Tensor, reference: Tensor, lengths: Tensor) -> None:
         """Before the first step, policy and reference must be the same function."""
@@ -232,7 +274,8 @@ def trainer_for(
     keep_in_float32(trainer.model)
     if start is not None:
         load_adapter(trainer.model, start, POLICY)
-        if job.reference == "start" and any(p.reference is None for p in preferences):
+        known = all(p.reference is not None for p in preferences)
+        if job.reference == "start" and (spec.diverges or not known):
             add_reference(trainer.model, start)
     first = [preferences[i] for i in order][: trainer.args.per_device_train_batch_size]
     share_out(vlm, trainer.accelerator)

@@ -20,13 +20,15 @@ class PairSet:
     """Pairs, and what a training looks at beside them. Pictures lie below ``root``. ``views`` (by
     the names in the pairs) are the negative views whose pictures the loss looks at; none: at none.
     ``samples`` are those that views draw partners from. ``references``, if there are any, are the
-    pairs', in their order."""
+    pairs', in their order. ``crossed``: the rejected answers are looked at with the views' pictures
+    too."""
 
     pairs: Sequence[Pair]
     root: Path
     views: Mapping[str, View] | None = None
     samples: Iterable[Sample] = ()
     references: Sequence[ReferenceLogps] = ()
+    crossed: bool = False
 
 
 def preferences_of(
@@ -53,6 +55,9 @@ def preferences_of(
             ),
             images=tuple(partial(shown_image, vlm, shown[n], pair, root, pictures) for n in own),
             image_views=own,
+            image_rejected=tuple(pair.views.index(name) for name in own),
+            strengths=_strengths(shown[name] for name in own),
+            crossed=pair_set.crossed,
             size=partial(image_size, root, pair.image),
             reference=reference,
             sample_id=pair.sample_id,
@@ -66,6 +71,12 @@ def preferences_of(
             "that changes the picture. Add one with +aug=NAME, or take another loss."
         )
     return [_copy(p, number) for number in range(1, repeat + 1) for p in once]
+
+
+def _strengths(views: Iterable[View]) -> tuple[float, ...]:
+    """The views' strengths; none where one has none."""
+    found = [view.augmentation.strength for view in views]
+    return () if None in found else tuple(found)
 
 
 def usable(vlm: VisionLanguageModel, pairs: Iterable[Pair]) -> tuple[list[Pair], list[Drop]]:

@@ -20,7 +20,7 @@ from seva_exp.core.interfaces import Placement, VisionLanguageModel
 from seva_exp.core.spec import Json, canonical
 from seva_exp.core.store import Journal
 from seva_exp.models.adapter import check_adapter
-from seva_exp.training.collate import Preference, ReferenceLogps
+from seva_exp.training.collate import Preference, ReferenceLogps, rows_of
 from seva_exp.training.forward import forward_for, scored
 from seva_exp.training.lengths import fitting, left_out
 from seva_exp.training.precision import keep_in_float32
@@ -44,7 +44,8 @@ def score_reference(
     """Write ``reference.jsonl``, a line per pair in the pairs' order; return the counts. A pair
     that cannot be trained on, or does not fit the model's context, is left out by name. The
     reference is the base model ``vlm``, or the adapter in ``start`` on it. With views in
-    ``pair_set`` the chosen answer is scored with each view's picture too.
+    ``pair_set`` the chosen answer is scored with each view's picture too, and where it is
+    ``crossed`` what that view said.
     """
     pairs, dropped = usable(vlm, pair_set.pairs)
     if not pairs:
@@ -77,7 +78,7 @@ def score_reference(
     by_id = {row["sample_id"]: row for row in journal.rows}
     lines = "".join(canonical(by_id[preference.id]) + "\n" for preference in preferences)
     write_whole(placement.work / FILE, lines)
-    answers = sum(1 + len(p.rejected) + len(p.images) for p in preferences)
+    answers = len(rows_of(preferences))
     counts = {"preferences": len(preferences), "answers": answers, "forward": description}
     return {**counts, **lengths, **left_out([*dropped, *too_long])}
 
@@ -86,7 +87,9 @@ def read_reference(artifact: Path) -> dict[str, ReferenceLogps]:
     """The pairs' references, by sample; none of a pair that was left out."""
     rows = map(json.loads, (artifact / FILE).read_text(encoding="utf-8").splitlines())
     return {
-        row["sample_id"]: ReferenceLogps(row["chosen"], tuple(row["rejected"]), tuple(row["views"]))
+        row.pop("sample_id"): ReferenceLogps(
+            row.pop("chosen"), **{name: tuple(values) for name, values in row.items()}
+        )
         for row in rows
     }
 
@@ -110,10 +113,17 @@ def scoring(vlm: VisionLanguageModel, start: Path | None) -> Iterator[Any]:
 
 
 def _references(batch: Sequence[Preference], scores: Tensor) -> list[Json]:
-    """The R rows' scores, preference by preference."""
+    """The R rows' scores, preference by preference. ``crossed`` stands there where it is looked
+    at: older artifacts have none."""
     left = iter(scores.tolist())
     chosen = [next(left) for _ in batch]
     rejected = [tuple(next(left) for _ in p.rejected) for p in batch]
     views = [tuple(next(left) for _ in p.images) for p in batch]
-    found = zip(batch, map(ReferenceLogps, chosen, rejected, views), strict=True)
-    return [{"sample_id": p.id, **asdict(reference)} for p, reference in found]
+    crossed = [tuple(next(left) for _ in p.images if p.crossed) for p in batch]
+    found = [
+        {"sample_id": p.id, **asdict(reference)}
+        for p, reference in zip(
+            batch, map(ReferenceLogps, chosen, rejected, views, crossed), strict=True
+        )
+    ]
+    return [{k: v for k, v in row.items() if v or k != "crossed"} for row in found]

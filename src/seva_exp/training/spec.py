@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from seva_exp.core.errors import suggest
 from seva_exp.core.spec import Json, Spec
+from seva_exp.training.loss import Loss
 from seva_exp.training.losses import OURS
 
 TrlLoss = Literal[
@@ -42,9 +43,10 @@ def cut(step: int, ranks: int, most: int) -> tuple[int, int]:
     return -(-share // count), count
 
 
-def our_losses() -> dict[str, frozenset[str]]:
-    """The losses of ``training/losses``, each a mean over the preferences: what each needs."""
-    return {name: loss.needs for name, loss in OURS.items()}
+def our_losses() -> dict[str, Loss]:
+    """The losses of ``training/losses``, each a mean over the preferences; what each needs stands
+    in its class."""
+    return OURS
 
 
 OUR_LOSSES = tuple(our_losses())
@@ -181,7 +183,23 @@ class DpoTraining(Training):
         """What the losses look at beside the answers (``training.loss.NEEDS``), each with the name
         of a loss that does."""
         known = our_losses()
-        return {need: name for name in self.our_terms for need in sorted(known[name])}
+        return {need: name for name in self.our_terms for need in sorted(known[name].needs)}
+
+    @property
+    def ordered(self) -> str:
+        """The loss that looks at the order of the views' pictures; empty: none does."""
+        return next((name for name in self.our_terms if our_losses()[name].ordered), "")
+
+    @property
+    def crossed(self) -> bool:
+        """Whether a loss looks at the rejected answers with the pictures that they were given
+        to."""
+        return any(our_losses()[name].crossed for name in self.our_terms)
+
+    @property
+    def diverges(self) -> str:
+        """The loss that looks at whole distributions; empty: none does."""
+        return next((name for name in self.our_terms if our_losses()[name].diverges), "")
 
 
 class SftTraining(Training):
