@@ -265,7 +265,7 @@ ORDER = r"dpo.loss: its term 'ordered_images' orders pictures by strength, and "
         ({"noise": DiffusionNoise(), "edit": SwapWords()}, r"there is one picture \(aug: noise\)"),
         (NOISES | {"flip": HorizontalFlip()}, "aug.flip: kind=horizontal_flip has none. Leave"),
         (NOISES | {"mask": ObjectMask()}, "aug.mask is object_mask, aug.weak is diffusion_noise"),
-        (NOISES | {"same": DiffusionNoise(step=800)}, "aug.strong and aug.same are equally strong"),
+        (NOISES | {"same": DiffusionNoise(step=800)}, "aug.same and aug.strong are equally strong"),
     ],
 )
 def test_an_ordered_loss_is_refused_pictures_without_an_order_by_name(aug, said):
