@@ -135,8 +135,14 @@ def kl(policy: Vlm, base: Vlm, preference: Preference, answer: tuple[int, ...]) 
 def next_tokens(
     vlm: Vlm, preference: Preference, answer: tuple[int, ...], image: EncodedImage | None = None
 ) -> torch.Tensor:
-    """Log-probabilities of all tokens where each of the answer's is predicted, one sequence
-    alone."""
+    """Log-probabilities of all tokens where each of the answer's is predicted: [T, V]."""
+    return next_logits(vlm, preference, answer, image).log_softmax(-1)
+
+
+def next_logits(
+    vlm: Vlm, preference: Preference, answer: tuple[int, ...], image: EncodedImage | None = None
+) -> torch.Tensor:
+    """Logits of all tokens where each of the answer's is predicted, one sequence alone: [T, V]."""
     shown = vlm.encode_image(preference.load()) if image is None else image
     encoded = vlm.encode(shown, preference.prompt)
     ids = torch.tensor([encoded.ids + answer])
@@ -145,7 +151,7 @@ def next_tokens(
     with torch.inference_mode():
         logits = vlm.model(input_ids=ids, **inputs).logits[0]
     start = len(encoded.ids)
-    return logits[start - 1 : start + len(answer) - 1].log_softmax(-1)
+    return logits[start - 1 : start + len(answer) - 1]
 
 
 def first_loss(

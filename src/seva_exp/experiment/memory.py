@@ -237,9 +237,9 @@ def _sizes(stage: Reference | Align, setting: Setting) -> tuple[training.Lengths
     drawn = any(one.draw for one in pairs.negatives)
     changed = [one for one in pairs.negatives if one.augmentation]
     seen = sum("images" in one.augmentation.gives for one in changed if one.augmentation)
-    views = (min(seen, 1) if drawn else seen) * ("images" in stage.dpo.needs)
+    views = (min(seen, 1) if drawn else seen) * stage.pictured
     rejected = 1 if drawn else len(pairs.negatives)
-    return lengths, rejected, views, views * stage.dpo.crossed
+    return lengths, rejected, views, views * stage.crossed
 
 
 def _parameters(setting: Setting, lora: Training) -> int:

@@ -77,11 +77,14 @@ class Experiment(Spec):
                 "judge=openai or judge=server (docs/benchmarks.md), or leave it out."
             )
         active = self.method.active_views(self.aug)
-        for need, loss in self.dpo.needs.items():
+        for need, who in self.dpo.needs.items():
             if not any(need in self.aug[name].gives for name in active):
+                loss = who in self.dpo.terms
+                where = f"dpo.loss: its term '{who}'" if loss else f"dpo.weights: kind={who}"
                 raise ValueError(
-                    f"dpo.loss: its term '{loss}' needs {NEEDS[need]}, and no source of rejected "
-                    f"answers has that (aug: {', '.join(active)}). Add one, or take another loss."
+                    f"{where} needs {NEEDS[need]}, and no source of rejected answers has that "
+                    f"(aug: {', '.join(active)}). Add one, or take "
+                    f"{'another loss' if loss else 'other weights'}."
                 )
         if self.dpo.ordered:
             self._check_order([self.aug[name] for name in active], active)

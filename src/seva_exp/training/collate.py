@@ -7,7 +7,7 @@ pictures that they were given to (V of them, or none), R = N + M + V + W rows, B
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,6 +35,15 @@ class ReferenceLogps:
 
 
 @dataclass(frozen=True)
+class AnswerWeights:
+    """The weight of each token of a preference's answers, and log pi_ref summed with them."""
+
+    chosen: tuple[float, ...]
+    rejected: tuple[tuple[float, ...], ...]
+    reference: ReferenceLogps
+
+
+@dataclass(frozen=True)
 class Preference:
     """One prompt with its chosen and K >= 1 rejected answers as token ids, how to load the clean
     picture, and how to make the pictures of those negative views that have one (they are made
@@ -58,6 +67,7 @@ class Preference:
     size: Callable[[], tuple[int, int]] | None = None
     """Width and height of the clean picture, where they can be had without decoding it."""
     reference: ReferenceLogps | None = None
+    weights: AnswerWeights | None = None
     sample_id: str = ""
     picture_id: str = ""
 
@@ -125,6 +135,37 @@ def reference_of(batch: Sequence[Preference]) -> dict[str, Tensor]:
     return {"reference": torch.tensor(in_rows(known), dtype=torch.float32)}
 
 
+def weights_of(batch: Sequence[Preference]) -> dict[str, Tensor]:
+    """``token_weights`` [S] of all rows' answers, row by row, and ``weighted_reference`` [R], where
+    the batch has weights."""
+    known = [p.weights for p in batch if p.weights is not None]
+    if not known:
+        return {}
+    answers = [w.chosen for w in known] + [one for w in known for one in w.rejected]
+    flat = [value for number in whose(owners_of(batch)) for value in answers[number]]
+    return {
+        "token_weights": torch.tensor(flat, dtype=torch.float32),
+        "weighted_reference": torch.tensor(in_rows([_in_training(p) for p in batch])),
+    }
+
+
+def _in_training(preference: Preference) -> ReferenceLogps:
+    """Its weighted sums of the rows that it has: the stage ``weights`` may have looked at more."""
+    assert preference.weights, "all of a run's pairs have weights, or none has"
+    sums = preference.weights.reference
+    sums = sums if preference.images else replace(sums, views=())
+    return sums if preference.crossed else replace(sums, crossed=())
+
+
+def whose(owners: dict[str, Tensor]) -> list[int]:
+    """Which of the N + M answers each of the R rows is of."""
+    rejected = owners["rejected_owner"]
+    preferences = int(rejected.max()) + 1
+    crossed = preferences + owners["view_rejected"][owners["crossed"]]
+    rows = [torch.arange(preferences + len(rejected)), owners["view_owner"], crossed]
+    return [number for some in rows for number in some.tolist()]
+
+
 def in_rows(known: Sequence[ReferenceLogps]) -> list[float]:
     """A number for each of the R rows."""
     values = [r.chosen for r in known]
@@ -151,7 +192,7 @@ class PreferenceCollator:
         inputs = model_inputs(
             self._vlm, [prompts[i, k] for i, k, _ in made], [answer for _, _, answer in made]
         )
-        return inputs | owners_of(batch) | reference_of(batch)
+        return inputs | owners_of(batch) | reference_of(batch) | weights_of(batch)
 
     def _prompt(self, preference: Preference, view: int | None) -> Encoded:
         if view is None:

@@ -26,6 +26,7 @@ from seva_exp.training.batches import SeededOrder
 from seva_exp.training.collate import OWNERS, Preference, PreferenceCollator
 from seva_exp.training.driver import TrainingJob
 from seva_exp.training.forward import (
+    FIELDS,
     Forward,
     answers_of,
     apart,
@@ -49,6 +50,8 @@ from seva_exp.training.sharding import share_out
 from seva_exp.training.spec import DpoTraining
 from seva_exp.training.steps import StepTrainer
 from seva_exp.training.trl_private import pair_loss, use_adapter
+from seva_exp.training.weighing import said_of, token_weights
+from seva_exp.training.weight import PairFactors, TokenWeights
 
 START_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
 """How far (``apart``) policy and reference may be apart before training: both are rounded, perhaps
@@ -68,6 +71,9 @@ UNITS = {
     "lengths/chosen": "preferences",
     "lengths/rejected": "pairs",
     "kl_k1/chosen": "chosen_tokens",
+    "weights/chosen": "chosen_tokens",
+    "weights/rejected": "rejected_tokens",
+    "weights/pairs": "pairs",
     **{OURS_PREFIX + name: "preferences" for name in OURS},
 }
 """What each metric is the mean over. TRL's are over its rows: a chosen answer's tokens count once
@@ -81,9 +87,14 @@ class Replay:
 
     outputs: dict[str, Tensor]
     rows: Tensor
+    factors: Tensor | None = None
+    """On the log-probabilities of each of these rows."""
 
     def __call__(self, **_: Any) -> SimpleNamespace:
-        return SimpleNamespace(**{k: value[self.rows] for k, value in self.outputs.items()})
+        found = {k: self.outputs[k][self.rows] for k in FIELDS if k in self.outputs}
+        if self.factors is not None:
+            found["log_probs"] = found["log_probs"] * self.factors[:, None]
+        return SimpleNamespace(**found)
 
 
 class DpoArguments(OneDevice, DPOConfig):
@@ -109,6 +120,8 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         self._starts_equal = starts_equal
         self.forward: Forward
         self.head = Head(options["model"])
+        weights = spec.weights
+        self._token_weights = weights if isinstance(weights, TokenWeights) else None
         self.precompute_ref_logps = True  # TRL's loss takes the reference from its inputs
 
     def count(self, batch: Any) -> Counter[str]:
@@ -145,11 +158,14 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         inputs = {key: value for key, value in inputs.items() if key not in OWNERS}
         reference = self._reference(inputs)
         before = self._reference_hidden(inputs)
-        outputs = self.forward(model, inputs, hidden=before is not None)
+        online = self._token_weights is not None and not self._token_weights.kept
+        outputs = self.forward(model, inputs, hidden=before is not None or online)
         policy, lengths = outputs["log_probs"].sum(dim=1), inputs["completion_mask"].sum(dim=1)
         if self._starts_equal and self.state.global_step == 0:
             self._check_start(policy.detach(), reference, lengths)
         self._note(lengths, policy.detach(), reference)
+        outputs, reference = self._with_weights(outputs, inputs, owners, reference)
+        policy = outputs["log_probs"].sum(dim=1)
         # Also asked for where its loss has no part: the metrics are made there.
         loss = self._trl_loss(inputs, outputs, reference, owners["rejected_owner"])
         loss = loss * self.share("pairs") if self._spec.trl_terms else torch.zeros_like(loss)
@@ -189,14 +205,42 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         """TRL's own loss and metrics over the M pairs, from rows that are there already."""
         rejected = self._seen[-1]["preferences"] + torch.arange(len(owner), device=owner.device)
         stock = torch.cat([owner, rejected])
+        factors, weights = None, self._spec.weights
+        if isinstance(weights, PairFactors):
+            mean = reference / inputs["completion_mask"].sum(dim=1)
+            factors = weights(mean[owner] - mean[rejected]).repeat(2)
+            self.metrics["weights/pairs"].append(factors.mean().item())
         pairs = {key: inputs[key][stock] for key in ("input_ids", "completion_mask")}
         pairs |= {
             "attention_mask": inputs["attention_mask"],  # counted only: what the model really saw
-            "ref_chosen_logps": reference[owner],
-            "ref_rejected_logps": reference[rejected],
         }
+        known = reference[stock] if factors is None else reference[stock] * factors
+        pairs["ref_chosen_logps"], pairs["ref_rejected_logps"] = known.chunk(2)
         with self.on_this_rank():
-            return pair_loss(self, Replay(outputs, stock), pairs)
+            return pair_loss(self, Replay(outputs, stock, factors), pairs)
+
+    def _with_weights(
+        self,
+        outputs: dict[str, Tensor],
+        inputs: Any,
+        owners: dict[str, Tensor],
+        reference: Tensor,
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Log-probabilities of policy and reference with the tokens' weights."""
+        weights = self._token_weights
+        if weights is None:
+            return outputs, reference
+        if weights.kept:
+            flat, weighted = inputs["token_weights"], inputs["weighted_reference"]
+        else:
+            said = said_of(self.head, outputs, inputs, owners, weights.logits)
+            flat, weighted = token_weights(weights, said, owners), reference
+        table = by_row(flat, inputs)
+        seen = self._seen[-1]
+        chosen, both = seen["chosen_tokens"], seen["chosen_tokens"] + seen["rejected_tokens"]
+        self.metrics["weights/chosen"].append(flat[:chosen].mean().item())
+        self.metrics["weights/rejected"].append(flat[chosen:both].mean().item())
+        return outputs | {"log_probs": outputs["log_probs"] * table}, weighted
 
     def _scores(self, policy: Tensor, reference: Tensor, owners: dict[str, Tensor]) -> Scores:
         """What our losses look at, cut out of the R rows."""

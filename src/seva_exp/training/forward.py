@@ -243,11 +243,25 @@ def scored(
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities [R] of a collated batch's answers, without gradients, and their lengths
     [R] in tokens. ``dtype`` is the number format to compute in."""
+    inputs, found = passed(forward, model, batch, placement, dtype)
+    lengths = inputs["completion_mask"].sum(dim=1)
+    return found["log_probs"].float().sum(dim=1).cpu(), lengths.cpu()
+
+
+def passed(
+    forward: Forward,
+    model: Any,
+    batch: dict[str, Any],
+    placement: Placement,
+    dtype: torch.dtype,
+    hidden: bool = False,
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What the forward pass of a collated batch takes, on the device, and what it gives, without
+    gradients."""
     device = torch.device(placement.device)
     inputs = on_device({k: v for k, v in batch.items() if k not in OWNERS}, device)
     with torch.no_grad(), mixed_precision(device, dtype):
-        found = forward(model, inputs)["log_probs"].float().sum(dim=1)
-    return found.cpu(), inputs["completion_mask"].sum(dim=1).cpu()
+        return inputs, forward(model, inputs, hidden)
 
 
 def _difference(
