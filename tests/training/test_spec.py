@@ -101,7 +101,7 @@ def test_every_recipe_is_fitted_to_the_embedded_model_and_left_as_published_else
     fitted = dpo(f"dpo={name}", aug=aug)
     published = dpo(f"dpo={name}", "model=llava15_7b", aug=aug)
     assert fitted.terms == published.terms and fitted.beta == published.beta
-    recipe = {"loss", "beta", "label_smoothing", "discopop_tau"}
+    recipe = {"loss", "weights", "beta", "label_smoothing", "discopop_tau"}
     assert (
         fitted.to_json().items()
         >= {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from seva_exp.augment import AnySource
 from seva_exp.core.records import Pair, jsonl_writer
@@ -20,9 +20,6 @@ from seva_exp.stages.preferences import Answers, Pairs, Samples
 from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.training.weight import TokenWeights
-
-if TYPE_CHECKING:
-    from seva_exp.training.preferences import PairSet
 
 
 @dataclass(frozen=True)
@@ -83,8 +80,8 @@ class Alignment(Stage):
     def _pictures(self) -> Json:
         return {name: view.identity() for name, view in self._augmentations.items()}
 
-    def _pair_set(self, pairs: Sequence[Pair], inputs: Inputs) -> PairSet:
-        """The pairs with what is looked at beside them."""
+    def _pair_set(self, pairs: Sequence[Pair], inputs: Inputs) -> Any:
+        """A ``PairSet``: the pairs with what is looked at beside them."""
         from seva_exp.training.preferences import PairSet
 
         samples = self.pairs.samples.makes(inputs["samples"])

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from seva_exp.core.spec import Spec
+from seva_exp.training.loss import Loss
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from seva_exp.training.loss import Loss
 
 MEANS = ("ipo", "sigmoid_norm", "sft")
 """TRL's losses that are functions of means over tokens, where weights are not defined."""
