@@ -58,7 +58,7 @@ def preferences(
             tuple(vlm.answer_ids(question, text) for text in wrong),
             tuple(partial(view, vlm, i, k) for k in shown),
             tuple(f"view{k}" for k in shown),
-            image_rejected=tuple(k % several for k in shown),
+            image_rejected=tuple((several - 1 - k) % several for k in shown),
             strengths=tuple(float(-k) for k in shown),
             crossed=crossed,
         )

@@ -226,11 +226,12 @@ class Align(Alignment, Trained):
             return launch(ProcessTask(self.run, self.label, work, inputs), context)[0]
         references = read_reference(inputs["reference"])
         every = self.pairs.makes(inputs["pairs"]).pairs()
-        pairs = [pair for pair in every if pair.sample_id in references]
+        weights = read_weights(inputs["weights"]) if self.weights else None
+        known = references.keys() if weights is None else references.keys() & weights.keys()
+        pairs = [pair for pair in every if pair.sample_id in known]
         found = [references[pair.sample_id] for pair in pairs]
         pair_set = replace(self._pair_set(pairs, inputs), references=found)
-        if self.weights:
-            weights = read_weights(inputs["weights"])
+        if weights is not None:
             pair_set = replace(pair_set, weights=[weights[pair.sample_id] for pair in pairs])
         try:
             return align(

@@ -66,7 +66,7 @@ class Head:
         far = (own - log_probs[:count].float()).abs().max().item()
         if not far <= TOLERANCE[hidden.dtype]:
             raise StageError(
-                f"align: the LM head's log-probabilities are {far:.2g} nats off those of the "
+                f"the LM head's log-probabilities are {far:.2g} nats off those of the "
                 "loss, so this family changes its logits in a way that is not known here. Take a "
                 "loss that looks at no distributions (not chip) and no dpo.weights."
             )

@@ -76,8 +76,8 @@ def preferences_of(
     ]
     if views is not None and not any(preference.images for preference in once):
         raise StageError(
-            "dpo.loss: it looks at pictures of negative views, and no pair has an answer of a view "
-            "that changes the picture. Add one with +aug=NAME, or take another loss."
+            "dpo: loss or weights look at pictures of negative views, and no pair has an answer of "
+            "a view that changes the picture. Add one with +aug=NAME, or take others."
         )
     return [_copy(p, number) for number in range(1, repeat + 1) for p in once]
 
