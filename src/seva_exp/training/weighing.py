@@ -106,7 +106,8 @@ def score_weights(
         owners = {name: rows[name] for name in OWNERS}
         said = said_of(head, found, inputs, owners, weights.logits)
         answers = [p.chosen for p in batch] + [ids for p in batch for ids in p.rejected]
-        said = [_numbered(vlm, one, ids) for one, ids in zip(said, answers, strict=True)]
+        if weights.sentences:
+            said = [_numbered(vlm, one, ids) for one, ids in zip(said, answers, strict=True)]
         table = by_row(token_weights(weights, said, owners), inputs)
         sums = (found["log_probs"].float() * table).sum(dim=1)
         each = iter([weights(one).tolist() for one in said])

@@ -1,8 +1,8 @@
 """Weights of an answer's tokens, or of pairs: what they are made of, and where they are defined. No
 heavy import.
 
-With weights w_t an answer's score is beta sum_t w_t (log pi(y_t) - log pi_ref(y_t)), in every loss
-that is a function of such sums.
+With weights w_t an answer's score is beta (sum_t w_t log pi(y_t) - sum_t w_t log pi_ref(y_t)), the
+second w_t 1 for weights that are made in each step, in every loss that is a function of such sums.
 
 Shape legend: T tokens of an answer, M rejected answers.
 """
@@ -42,8 +42,8 @@ class Weights(Spec):
     needs: ClassVar[frozenset[str]] = frozenset()
     """What they look at beside the answers, by the names of ``training.loss.NEEDS``."""
     kept: ClassVar[bool] = False
-    """Whether the reference alone decides them: then they are made once, in the stage
-    ``weights``; else in each step."""
+    """Whether the reference alone decides them: then they are made once, in the stage ``weights``,
+    and weigh log pi_ref too; else they are made in each step, and weigh log pi alone."""
     logits: ClassVar[bool] = False
     """Whether they look at logits, with the views' pictures too."""
 
@@ -71,8 +71,8 @@ class Said:
 class TokenWeights(Weights):
     """A weight for each token of an answer."""
 
-    on_reference: ClassVar[bool] = True
-    """Whether they weigh log pi_ref too."""
+    sentences: ClassVar[bool] = False
+    """Whether they look at the sentences."""
 
     def refusal(self, name: str, ours: Loss | None) -> str:
         if ours is None:

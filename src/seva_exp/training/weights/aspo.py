@@ -17,6 +17,7 @@ class Aspo(TokenWeights):
 
     kind: Literal["aspo"] = "aspo"
     kept: ClassVar[bool] = True
+    sentences: ClassVar[bool] = True
 
     def __call__(self, said: Said) -> Tensor:
         import torch

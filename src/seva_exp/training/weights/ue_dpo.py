@@ -23,7 +23,6 @@ class UeDpo(TokenWeights):
     kind: Literal["ue_dpo"] = "ue_dpo"
     needs: ClassVar[frozenset[str]] = frozenset({"images"})
     logits: ClassVar[bool] = True
-    on_reference: ClassVar[bool] = False
     alpha: float = Field(0.3, ge=0, le=1)
     """a: how far a weight may be from 1."""
     tau: float = Field(0.4, gt=0, lt=1)
