@@ -171,7 +171,7 @@ def test_shapes_are_few_and_within_what_is_there():
 @pytest.mark.parametrize("wanted", [False, True])
 def test_graphs_are_recorded_on_a_gpu_where_they_are_wanted(vlm, tmp_path, monkeypatch, wanted):
     monkeypatch.setattr(engine, "cuda_graphs", lambda device: Frozen())
-    machine = Machine(device="cpu", cuda_graphs=wanted)
+    machine = Machine(device="cpu", cuda_graphs="auto" if wanted else "off")
     context = StageContext(machine, FileDigests(tmp_path), lambda *_: None, lambda *_: None)
     on_gpu = SimpleNamespace(model=vlm.model, device=torch.device("cuda"))
     view, place = View(CLEAN, None, 0), context.placement(tmp_path)
@@ -182,7 +182,7 @@ def test_graphs_are_recorded_on_a_gpu_where_they_are_wanted(vlm, tmp_path, monke
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_cuda_graphs_give_the_same_answers(expected):
     vlm, said = load(TinyModel(), Machine(device="cuda", dtype="float32")), []
-    engine = Engine(vlm, 8, tokens=5000, graphs=True, warn=said.append)
+    engine = Engine(vlm, 8, tokens=5000, graphs="on", warn=said.append)
     for requests, wanted in zip((SINGLE, SHARED), expected, strict=True):
         assert asked(engine._asks, requests) == wanted
     assert not said

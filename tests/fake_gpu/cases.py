@@ -111,7 +111,7 @@ def shapes(size: str, gib: float, rank: int, mistake: str = "") -> Json:
             gc.collect()
             gc.disable()
             held = {"loaded": gpu.ledger.live}
-            base = run.generated(rows=256, answer=6, asked=40)
+            base = run.generated(rows=256, answer=24, asked=40)
             reference = run.scored(2)
             training = run.trained(rank, 2, True)
             held["trained"] = gpu.ledger.live
@@ -119,7 +119,7 @@ def shapes(size: str, gib: float, rank: int, mistake: str = "") -> Json:
             held["released"], held["kept"] = gpu.ledger.live, gpu.ledger.reserved
             run.model(adapter)
             held["aligned"] = gpu.ledger.live
-            aligned = run.generated(rows=256, answer=6, asked=40, adapter=adapter)
+            aligned = run.generated(rows=256, answer=24, asked=40, adapter=adapter)
         return {
             "held": held,
             "base": _generation(base),
@@ -206,8 +206,10 @@ def _sizes(size: str) -> Any:
 
 
 def _generation(found: Generated) -> Json:
-    steps = [_work(one.work) for one in found.of("_decode")]
-    return {"rows": found.rows, "budget": found.budget, "peak": found.peak, "steps": steps}
+    looks = [
+        _work(one.work) | {"steps": one.steps, "played": one.played} for one in found.of("_decode")
+    ]
+    return {"rows": found.rows, "budget": found.budget, "peak": found.peak, "looks": looks}
 
 
 def _work(work: Work) -> Json:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .graphs import REFUSED, Graph
 from .ledger import GIB, Ledger
 from .operators import INDEXES, Operator, aten, operator
 from .tensor import CudaTensor
@@ -100,7 +101,9 @@ class FakeDevice(TorchDispatchMode, ABC):
         k = {name: self._inner(x) for name, x in kwargs.items() if name not in DROPPED}
         if wanted is not None:
             k["device"] = self.beneath
-        out = self.compute(func, of, a, k)
+        out = self.compute(func, of, a, dict(k))
+        if graph := Graph.now():
+            graph.note(func, of, a, k, out)
         self.ledger.work.kernels += of.kernel
         if of.flop:
             factors = a[1:] if of.name in SUMS else a  # without the summand
@@ -185,6 +188,8 @@ class FakeDevice(TorchDispatchMode, ABC):
         return CudaTensor(made, index, source.to(dtype, copy=True) if few else None)
 
     def _upload(self, source: torch.Tensor, non_blocking: bool) -> None:
+        if Graph.now():  # which CUDA lets through: it copies what lies there at the replay
+            raise RuntimeError(f"{REFUSED} (a copy from main memory)")
         if non_blocking and self._is_pinned(source):
             return
         if non_blocking and source.numel() * source.element_size() <= STAGED:
@@ -195,6 +200,8 @@ class FakeDevice(TorchDispatchMode, ABC):
         ours, theirs = type(target) is CudaTensor, type(source) is CudaTensor
         if ours and theirs:
             self.compute(func, operator(func), (target.elem, source.elem), {})
+            if graph := Graph.now():
+                graph.note(func, operator(func), (target.elem, source.elem), {}, target.elem)
             self.ledger.work.kernels += 1
         elif ours:
             self.ledger.wait("upload")
@@ -235,6 +242,8 @@ class FakeDevice(TorchDispatchMode, ABC):
         """What torch's function gives. CUDA takes the flash kernel without a mask in half
         precision, else the memory-efficient one where heads are not grouped, else plain products:
         scores of all tokens by all tokens."""
+        if Graph.now():
+            raise NotImplementedError("attention by torch's own kernels in a CUDA graph")
         self._same_device("attention", [x for x in (query, key, value, attn_mask) if x is not None])
         half = query.dtype in (torch.float16, torch.bfloat16)
         if half and attn_mask is None and query.shape[-1] <= 256:
