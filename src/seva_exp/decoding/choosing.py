@@ -5,7 +5,7 @@ Shape legend: R rows, V vocabulary, T steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -47,17 +47,14 @@ class Chooser:
         the host waits. What a row got after its end is dropped."""
         tokens, *logprobs = torch.stack(tuple(found), dim=-1).cpu()  # [R, T] each
         for row, new in zip(rows, tokens.tolist(), strict=True):
-            row.tokens += self._until_end(new[: row.limit - len(row.tokens)])
+            for token in new:
+                if self.ended(row):
+                    break
+                row.tokens.append(token)
         for of_rows in logprobs:
             for row, new in zip(rows, of_rows.view(torch.float32).tolist(), strict=True):
                 row.logprobs += new[: len(row.tokens) - len(row.logprobs)]
 
-    def _until_end(self, tokens: list[int]) -> Iterator[int]:
-        for token in tokens:
-            yield token
-            if token in self._eos:
-                return
-
     def ended(self, row: Row) -> bool:
         """Whether its answer is whole."""
-        return row.tokens[-1] in self._eos or len(row.tokens) == row.limit
+        return len(row.tokens) == row.limit or (bool(row.tokens) and row.tokens[-1] in self._eos)

@@ -198,14 +198,14 @@ class Scheduler:
     def _need(self, steps: int = 1) -> Extent:
         """For the next tokens of every row."""
         prefix = max((len(group.ids) for group in self._groups), default=0)
-        longest = max((min(row.kept + steps, row.most - 1) for row, _ in self._rows), default=0)
+        longest = max((min(row.kept + steps, row.fed) for row, _ in self._rows), default=0)
         return Extent(len(self._groups), prefix, len(self._rows), longest)
 
-    def _make_room(self) -> int:
-        """For the next tokens of every row; gives how many. If need be a prefix that only waiting
-        rows need is given up, then rows are put back, those with the fewest tokens: the least work
-        is done again, and the row with the most always ends. Where there is no room for one more
-        token, it is made for several, since the buffers are then made anew."""
+    def _make_room(self) -> list[Extent]:
+        """For the next tokens of every row; gives the room that each takes. If need be a prefix
+        that only waiting rows need is given up, then rows are put back, those with the fewest
+        tokens: the least work is done again, and the row with the most always ends. Where there is
+        no room for one more token, it is made for several, since the buffers are then made anew."""
         fits, spare = self._budget.tokens, 0
         while (need := self._need()).longer(spare).tokens > fits:
             if idle := next((group for group in self._groups if not group.running), None):
@@ -221,13 +221,19 @@ class Scheduler:
             self._leave(slot)
             spare = self._spare() if len(self._rows) > 1 else 0
             self._full = len(self._rows)
-        steps = next(n for n in range(self._steps(), 0, -1) if self._need(n).tokens <= fits)
-        self._cache.fit(self._need(steps), fits, self._most_rows)
-        return steps
+        needs = [need]
+        for steps in range(2, self._steps() + 1):
+            if (more := self._need(steps)).tokens > fits:
+                break
+            needs.append(more)
+        self._cache.fit(needs[-1], fits, self._most_rows)
+        return needs
 
     def _steps(self) -> int:
         """Until the host looks: the more, the longer answers are, those that run counted in; it
         depends on nothing but them."""
+        if self._steps_at_most == 1:
+            return 1
         longest = max(row.limit - len(row.tokens) for row, _ in self._rows)
         answers = self._ended + len(self._rows)
         tokens = self._ended_tokens + sum(len(row.tokens) for row, _ in self._rows)
@@ -313,13 +319,13 @@ class Scheduler:
 
     def _decode(self) -> None:
         """The next tokens of every row. From step to step nothing comes to the host."""
-        steps = self._make_room()
+        needs = self._make_room()
         rows = [row for row, _ in self._rows]
         if self._layout is None:
             owners = [group.slot or 0 for _, group in self._rows]
             self._layout = Layout(owners, len(self._groups), self._vlm.device)
         layout = self._layout
-        shapes = [self._shape(layout, self._need(n)) for n in range(1, steps + 1)]
+        shapes = [self._shape(layout, need) for need in needs]
         unused = shapes[0].rows - len(rows)
         lines = table_of(self._rows, layout.owners, layout.places, unused)
         table, found = Table(self._put(lines)), list[Tensor]()

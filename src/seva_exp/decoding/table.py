@@ -48,7 +48,7 @@ def table_of(
             row.first_position + len(row.tokens) - 1,
             row.kept,
             len(row.tokens),
-            row.most - 2,  # its last token is never fed
+            row.fed - 1,
             len(group.ids),
             owner,
             place,
