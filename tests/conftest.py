@@ -47,6 +47,24 @@ def _in_time(request: pytest.FixtureRequest) -> Iterator[None]:
     signal.alarm(0)
 
 
+@pytest.fixture(autouse=True)
+def _where_there_is_a_gpu(request: pytest.FixtureRequest) -> None:
+    """What is marked ``gpu`` is skipped where there is no such device."""
+    marks = list(request.node.iter_markers("gpu"))
+    if not marks:
+        return
+    import torch
+
+    wanted = {name: value for mark in reversed(marks) for name, value in mark.kwargs.items()}
+    if not torch.cuda.is_available():
+        pytest.skip("torch.cuda is not available")
+    if (there := torch.cuda.device_count()) < wanted.get("many", 1):
+        pytest.skip(f"needs {wanted['many']} GPUs, there is {there}")
+    gib = torch.cuda.get_device_properties(0).total_memory / 2**30
+    if gib < wanted.get("gib", 0):
+        pytest.skip(f"needs a GPU of {wanted['gib']} GiB, this one has {gib:.0f}")
+
+
 @pytest.fixture(scope="session")
 def commands() -> Iterator[Commands]:
     """Where processes are forked that have imported the package already."""

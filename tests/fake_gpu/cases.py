@@ -71,16 +71,16 @@ def rules(device: str) -> Json:
         }
 
 
-def command(words: list[str], device: str, mistake: str = "") -> Json:
-    """``python -m seva_exp WORDS`` on the ``cpu``, or on an honest ``cuda`` device, with a planted
-    ``mistake`` (a function of mistakes.py): its exit code, and what Watch saw."""
+def command(words: list[str], device: str, mistake: str = "", gib: float = 80.0) -> Json:
+    """``python -m seva_exp WORDS`` on the ``cpu``, or on an honest ``cuda`` device of ``gib``, with
+    a planted ``mistake`` (a function of mistakes.py): its exit code, and what Watch saw."""
     from . import mistakes
 
     if mistake:
         getattr(mistakes, mistake)()
     if device == "cpu":
         return {"code": _called([*words, "machine.device=cpu"])}
-    with HonestDevice() as gpu, Forked.ranks(), Watch(gpu.ledger).watching() as watch:
+    with HonestDevice(gib) as gpu, Forked.ranks(), Watch(gpu.ledger).watching() as watch:
         code = _called([*words, "machine.device=cuda"])
     return {"code": code, **watch.told(), "beside_ranks": Forked.beside}
 
@@ -147,18 +147,21 @@ def generation(size: str, gib: float) -> Json:
 
 
 def training_memory(
-    size: str, rank: int, micro: int, checkpointing: bool, fast: str = "auto"
+    size: str, rank: int, micro: int, checkpointing: bool, fast: str = "auto", gpu: Any = None
 ) -> Json:
-    """Bytes of two steps of DPO, counted and estimated; and those of the activations alone."""
+    """Bytes of two steps of DPO, counted and estimated; and those of the activations alone.
+    ``gpu``: a real one (tests/gpu/real.py)."""
+    from seva_exp.core.device_memory import Numbers
     from seva_exp.training import memory
 
     from .shapes import ANSWER, QUESTION, SIZES, Shapes
 
-    with MetaDevice(1000.0) as gpu:
+    numbers = Numbers(2, gpu=True, triton=gpu is not None)  # the fake one has no Triton
+    with gpu or MetaDevice(1000.0) as gpu:
         run = Shapes(gpu, SIZES[size], Path.cwd())
         with run.loadable():
             done = run.trained(rank, micro, checkpointing, fast=fast, steps=2)
-    model, numbers = _sizes(size)
+    model = _sizes(size)
     lengths = memory.Lengths(QUESTION, ANSWER)
     batch = (memory.plain if fast == "off" else memory.packed)(model, micro, lengths)
     trained = memory.Gradients(model.adapter(rank), rank)
@@ -173,18 +176,19 @@ def training_memory(
     }
 
 
-def generation_memory(size: str, gib: float, answer: int) -> Json:
+def generation_memory(size: str, gib: float, answer: int, gpu: Any = None) -> Json:
     """Bytes of as many rows as have room, counted and estimated."""
+    from seva_exp.core.device_memory import Numbers
     from seva_exp.decoding import memory
 
     from .shapes import QUESTION, SIZES, Shapes
 
     asked = int(3 * gib)
-    with MetaDevice(gib) as gpu:
+    with gpu or MetaDevice(gib) as gpu:
         run = Shapes(gpu, SIZES[size], Path.cwd())
         with run.loadable():
             found = run.generated(rows=1024, answer=answer, asked=asked)
-    model, numbers = _sizes(size)
+    model, numbers = _sizes(size), Numbers(2, gpu=True, triton=False)
     room = gib * 2**30 - model.weights(2)
     estimate = memory.rows(model, numbers, room, asked, question=QUESTION, answer=answer)
     return {
@@ -196,13 +200,11 @@ def generation_memory(size: str, gib: float, answer: int) -> Json:
 
 
 def _sizes(size: str) -> Any:
-    """Of the model as it was published, on a GPU without Triton, as this one is."""
-    from seva_exp.core.device_memory import Numbers
+    """Of the model as it was published."""
     from seva_exp.models import HubModel
     from seva_exp.models.footprint import footprint_of
 
-    model, _ = footprint_of(HubModel(path=f"llava-hf/llava-1.5-{size}-hf"))
-    return model, Numbers(2, gpu=True, triton=False)
+    return footprint_of(HubModel(path=f"llava-hf/llava-1.5-{size}-hf"))[0]
 
 
 def _generation(found: Generated) -> Json:
@@ -222,6 +224,15 @@ def _work(work: Work) -> Json:
         "waits": waits,
         "peak": work.peak,
     }
+
+
+def check(name: str, more: Json) -> Json:
+    """What tests/gpu asks of a real GPU, of an honest device: raises where it is not so."""
+    from tests.gpu import checks
+
+    with HonestDevice():
+        checks.run(name, Path.cwd(), **more)
+    return {}
 
 
 def families() -> Json:

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from seva_exp.core import device_memory, gpus
+
 from .graphs import REFUSED, Graph
 from .ledger import GIB, Ledger
 from .operators import INDEXES, Operator, aten, operator
@@ -55,6 +57,9 @@ class FakeDevice(TorchDispatchMode, ABC):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.run(func, args, kwargs or {})
+
+    def settle(self, model: Any) -> None:
+        """A model that was made here: its weights need no values."""
 
     # What the two kinds differ in
 
@@ -109,7 +114,10 @@ class FakeDevice(TorchDispatchMode, ABC):
             factors = a[1:] if of.name in SUMS else a  # without the summand
             dtype = next(x.dtype for x in factors if isinstance(x, torch.Tensor))
             shaped = [x for x in a if not isinstance(x, torch.dtype)]
-            self.ledger.work.flop[str(dtype)[6:]] += of.flop(*shaped, out_val=out)
+            flop = of.flop(*shaped, out_val=out)
+            self.ledger.work.flop[str(dtype)[6:]] += flop
+            if graph:
+                graph.flop[str(dtype)[6:]] += flop
         return self._wrapped(of, args, kwargs, out, index)
 
     def _inner(self, value: Any) -> Any:
@@ -308,6 +316,8 @@ def _patch(device: FakeDevice) -> None:
         return int(ledger.capacity - ledger.reserved), int(ledger.capacity + CONTEXT)
 
     torch.cuda.mem_get_info = free
+    gpus._count = lambda: torch.cuda.device_count()
+    device_memory.gpu_bytes = lambda name: (ledger.capacity + CONTEXT, float(free()[0]))
     torch.cuda.memory_allocated = lambda *_: ledger.live
     torch.cuda.memory_reserved = lambda *_: ledger.reserved
     torch.cuda.max_memory_allocated = lambda *_: ledger.work.peak

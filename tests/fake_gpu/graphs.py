@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ class Graph:
 
     def __init__(self, **_: Any) -> None:
         self.kernels = 0
+        self.flop: Counter[str] = Counter()
         self._thread = threading.get_ident()
         self._tape: list[tuple[Any, Operator, Any, Any, Any]] = []
         self._made: list[Any] = []
@@ -105,6 +107,7 @@ class Graph:
         assert device is not None
         Graph.played += 1
         device.ledger.work.kernels += self.kernels
+        device.ledger.work.flop.update(self.flop)
         found: dict[int, torch.Tensor] = {}
         for func, of, args, kwargs, slots in self._tape:
             given = self._values(args, found), self._values(kwargs, found)

@@ -130,9 +130,11 @@ class Shapes:
         from transformers.initialization import no_init_weights
 
         with torch.device("cuda"), no_init_weights(), self.gpu.ledger.kind("weights"):
-            return LlavaForConditionalGeneration._from_config(
+            made = LlavaForConditionalGeneration._from_config(
                 config(self.size), dtype=torch.bfloat16
             )
+        self.gpu.settle(made)
+        return made
 
     def model(self, adapter: Path | None = None) -> Any:
         """Loaded, as a stage has it; no answer of it ends before its longest."""

@@ -113,3 +113,25 @@ def test_two_ranks(runs, default, tmp_path):
     assert compare(tmp_path / "cpu", tmp_path / "cuda") == []
     assert done["stages"]["reference"]["peak"] > 0
     assert done["beside_ranks"] == [[0, 0]] * 6
+
+
+SMALL_CARD = 0.62
+"""GiB, of which CUDA's context takes 0.6."""
+
+
+def test_batch_sizes_that_fit_a_small_card(fake_gpu, default, tmp_path):
+    """``machine=auto``: fewer at once than asked for, within the card's memory, same results."""
+    store = tmp_path / "cuda"
+    words = [*NOISE, "machine=auto", "machine.dtype=float32", f"machine.store={store}", *ALIGN]
+    done = fake_gpu("command", words=words, device="cuda", gib=SMALL_CARD)
+    assert done["code"] == 0, done["output"]
+    assert "machine.train_batch_size" in done["output"]
+    cpu = without(default, tmp_path / "cpu", "evaluate", "compare")
+    assert compare(cpu, store) == []
+
+
+def test_what_does_not_fit_is_refused_before_weights_are_read(fake_gpu, tmp_path):
+    words = [*NOISE, f"machine.store={tmp_path}", "machine.train_batch_size=16", *ALIGN]
+    done = fake_gpu("command", words=words, device="cuda", gib=0.601)
+    assert done["code"] == 2 and done["loads"] == []
+    assert "GiB (GPU), so it does not fit" in " ".join(done["output"].split())
