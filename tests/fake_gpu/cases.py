@@ -226,10 +226,57 @@ def _work(work: Work) -> Json:
     }
 
 
-def check(name: str, more: Json) -> Json:
+def graphs() -> Json:
+    """Capture and replay by themselves: what is given, and what is refused."""
+    import torch
+
+    def captured(act: Callable[[], Any]) -> tuple[Any, Any]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            out = act()
+        return graph, out
+
+    def refused(act: Callable[[], Any]) -> str:
+        try:
+            act()
+        except RuntimeError as error:
+            return str(error)
+        return ""
+
+    with HonestDevice():
+        x, kept = torch.ones(3, device="cuda"), torch.zeros(2, 3, device="cuda")
+        gone = [torch.full((3,), 5.0, device="cuda")]
+
+        def step() -> Any:
+            first, second = (x * 2).split([1, 2])
+            kept[1, 1:] += second
+            return torch.cat([first, second]).view(3) + 1
+
+        graph, out = captured(step)
+        x.fill_(10)
+        graph.replay()
+        found = {"out": out.tolist(), "kept": kept.tolist()}
+        reads, _ = captured(lambda: gone[0] + x)
+        gone.clear()
+        pinned = torch.ones(3).pin_memory()
+        return found | {
+            "item": refused(lambda: captured(lambda: x.sum().item())),
+            "upload": refused(lambda: captured(lambda: x + pinned.to("cuda", non_blocking=True))),
+            "download": refused(lambda: captured(x.cpu)),
+            "mask": refused(lambda: captured(lambda: x[x > 0])),
+            "freed": refused(reads.replay),
+            "after": refused(lambda: x.sum().item()),
+        }
+
+
+def check(name: str, more: Json, mistake: str = "") -> Json:
     """What tests/gpu asks of a real GPU, of an honest device: raises where it is not so."""
     from tests.gpu import checks
 
+    from . import mistakes
+
+    if mistake:
+        getattr(mistakes, mistake)()
     with HonestDevice():
         checks.run(name, Path.cwd(), **more)
     return {}

@@ -3,6 +3,7 @@ waits where it may, and the results are the CPU's."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -115,23 +116,24 @@ def test_two_ranks(runs, default, tmp_path):
     assert done["beside_ranks"] == [[0, 0]] * 6
 
 
-SMALL_CARD = 0.62
-"""GiB, of which CUDA's context takes 0.6."""
-
-
-def test_batch_sizes_that_fit_a_small_card(fake_gpu, default, tmp_path):
-    """``machine=auto``: fewer at once than asked for, within the card's memory, same results."""
-    store = tmp_path / "cuda"
-    words = [*NOISE, "machine=auto", "machine.dtype=float32", f"machine.store={store}", *ALIGN]
-    done = fake_gpu("command", words=words, device="cuda", gib=SMALL_CARD)
+def test_batch_sizes_that_fit_a_card(fake_gpu, default, tmp_path):
+    """``machine=auto``: fewer rows at once than asked for, within the card's memory; the results
+    are the CPU's."""
+    store, card = tmp_path / "cuda", 2
+    words = [*NOISE, "machine=auto", "machine.dtype=float32", "machine.batch_size=100000"]
+    done = fake_gpu(
+        "command", words=[*words, f"machine.store={store}", *ALIGN], device="cuda", gib=card
+    )
     assert done["code"] == 0, done["output"]
-    assert "machine.train_batch_size" in done["output"]
-    cpu = without(default, tmp_path / "cpu", "evaluate", "compare")
-    assert compare(cpu, store) == []
+    assert max(stage["peak"] for stage in done["stages"].values()) < (card - 0.6) * 2**30
+    assert compare(without(default, tmp_path / "cpu", "evaluate", "compare"), store) == []
+    shown = fake_gpu("command", words=[*words, "dry_run=true"], device="cuda", gib=card)
+    (rows,) = set(re.findall(r"(\d+) of \1 rows at once", shown["output"]))
+    assert 64 < int(rows) < 100_000 and "of 2 GiB (GPU)" in shown["output"]
 
 
 def test_what_does_not_fit_is_refused_before_weights_are_read(fake_gpu, tmp_path):
-    words = [*NOISE, f"machine.store={tmp_path}", "machine.train_batch_size=16", *ALIGN]
+    words = [*NOISE, f"machine.store={tmp_path}", *ALIGN]
     done = fake_gpu("command", words=words, device="cuda", gib=0.601)
     assert done["code"] == 2 and done["loads"] == []
-    assert "GiB (GPU), so it does not fit" in " ".join(done["output"].split())
+    assert "of 0.601 GiB (GPU), so it does not fit" in " ".join(done["output"].split())

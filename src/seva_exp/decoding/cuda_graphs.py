@@ -97,7 +97,7 @@ class RecordedSteps:
 
 def refused(why: str) -> None:
     """To give up is an error. Raises StageError."""
-    why, _, _ = why.partition(";")
+    why, _, _ = why.rpartition(";")
     raise StageError(f"machine.cuda_graphs=on: {why}. Take auto or off.")
 
 
