@@ -27,7 +27,7 @@ test: setup  ## all quick tests, on all cores
 
 test-all: setup  ## slow tests as well (installs Ray)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m ''
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m 'not gpu'
 
 test-gpu: setup  ## all that needs a CUDA device; without one each says why it is skipped
 	$(BIN)/python -m pytest -m gpu -rs

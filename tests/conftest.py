@@ -35,7 +35,7 @@ LONGEST, LONGEST_SLOW = 300, 1800
 @pytest.fixture(autouse=True)
 def _in_time(request: pytest.FixtureRequest) -> Iterator[None]:
     """What hangs fails, and shows where, also in a lock or a queue."""
-    slow = request.node.get_closest_marker("slow")
+    slow = any(map(request.node.get_closest_marker, ("slow", "gpu")))
     seconds = LONGEST_SLOW if slow else LONGEST
 
     def late(*_: object) -> None:
