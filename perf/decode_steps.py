@@ -79,7 +79,8 @@ def narrow() -> Any:
     return Vlm(model, made, HubModel(path="narrow"))
 
 
-def requests(rows: int) -> list[Any]:
+def requests(rows: int, apart: bool) -> list[Any]:
+    """On a picture each, or all on one."""
     from dpo_cases import noise
 
     from seva_exp.core.interfaces import Request
@@ -87,7 +88,7 @@ def requests(rows: int) -> list[Any]:
     draw = random.Random(0)
     words = [" ".join(f"w{draw.randrange(100, 500)}" for _ in range(12)) for _ in range(rows)]
     return [
-        Request(str(i), "one picture", partial(noise, 0), text, ANSWER)
+        Request(str(i), str(i if apart else 0), partial(noise, i if apart else 0), text, ANSWER)
         for i, text in enumerate(words)
     ]
 
@@ -138,10 +139,9 @@ def generate(vlm: Any, asked: list[Any]) -> float:
     """Milliseconds of a step of transformers' own loop, the same rows; its prefill taken off."""
     from seva_exp.decoding.hf_generate import left_padded
 
-    image = vlm.encode_image(asked[0].load())
-    encoded = [vlm.encode(image, one.prompt) for one in asked]
-    inputs = left_padded(encoded, vlm.pad_id, vlm.device)
-    inputs |= vlm.image_inputs([image] * len(asked))
+    images = [vlm.encode_image(one.load()) for one in asked]
+    encoded = [vlm.encode(image, one.prompt) for image, one in zip(images, asked, strict=True)]
+    inputs = left_padded(encoded, vlm.pad_id, vlm.device) | vlm.image_inputs(images)
     seconds = []
     for bound in (1, ANSWER):
         start = time.process_time()
@@ -150,12 +150,14 @@ def generate(vlm: Any, asked: list[Any]) -> float:
     return 1e3 * (seconds[1] - seconds[0]) / (ANSWER - 1)
 
 
-def once(rows: int, sampled: bool, looks: list[int | None], loop: bool) -> dict[str, Any]:
+def once(
+    rows: int, apart: bool, sampled: bool, looks: list[int | None], loop: bool
+) -> dict[str, Any]:
     """One turn of each way in this process."""
     import torch
 
     torch.set_num_threads(1)
-    vlm, asked = narrow(), requests(rows)
+    vlm, asked = narrow(), requests(rows, apart)
     with torch.inference_mode():
         engine(vlm, asked, sampled, looks[0])  # first calls
         found: dict[str, Any] = {
@@ -171,7 +173,7 @@ def other(source: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """One turn of another source tree."""
     here = Path(__file__).resolve()
     command = [sys.executable, str(here), "--child", "--rows", str(arguments.rows)]
-    command += ["--sampled"] * arguments.sampled
+    command += ["--sampled"] * arguments.sampled + ["--shared"] * arguments.shared
     environment = {**os.environ, "PYTHONPATH": str(source.resolve())}
     out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return json.loads(out.stdout.splitlines()[-1])["this tree"]
@@ -182,16 +184,20 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5, help="turns")
     parser.add_argument("--sampled", action="store_true", help="drawn, not greedy")
+    parser.add_argument("--shared", action="store_true", help="all rows ask of one picture")
     parser.add_argument("--against", type=Path, help="another tree's src, after each turn")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if arguments.child:
-        print(json.dumps(once(arguments.rows, arguments.sampled, [None], False)))
+        print(
+            json.dumps(once(arguments.rows, not arguments.shared, arguments.sampled, [None], False))
+        )
         return
     turns: list[dict[str, Any]] = []
     for _ in range(arguments.rounds):
-        turns.append(once(arguments.rows, arguments.sampled, [1, 8], not arguments.sampled))
+        loop = not arguments.sampled
+        turns.append(once(arguments.rows, not arguments.shared, arguments.sampled, [1, 8], loop))
         if arguments.against:
             turns[-1][str(arguments.against)] = other(arguments.against, arguments)
     print(f"{arguments.rows} rows, {LAYERS} layers of width {WIDTH}; ms a step, median of turns")
