@@ -230,6 +230,7 @@ def through(folder: Path, count: int) -> dict[str, int]:
 
 def test_four_times_the_samples_take_no_more_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("seva_exp.preferences.shards.LARGEST", 128)
+    monkeypatch.setattr("seva_exp.data.kept.BATCH", 128)
     small, large = through(tmp_path / "small", 512), through(tmp_path / "large", 2048)
     assert large.keys() == small.keys()
     for name, blocks in small.items():

@@ -17,7 +17,7 @@ import shutil
 import stat
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -254,10 +254,9 @@ class Journal:
 
     def __init__(self, work: Path, name: str = JOURNAL) -> None:
         self.path = work / name
-        self.rows = list(read_journal(self.path))
         if self.path.exists():
             with self.path.open("r+b") as file:
-                file.truncate(len(_whole(file.read())))
+                file.truncate(sum(map(len, _whole_lines(file))))
 
     def append(self, rows: list[Json]) -> None:
         """Add one finished batch and flush it to disk; where that fails, the part of it that was
@@ -273,7 +272,6 @@ class Journal:
                 with suppress(OSError):
                     file.truncate(start)
                 raise
-        self.rows.extend(rows)
 
 
 SUM = re.compile(rb',"(.{5})":"(.{8})"}]')
@@ -289,15 +287,16 @@ def journal_line(rows: list[Json]) -> bytes:
 
 
 def read_journal(path: Path) -> Iterator[Json]:
-    """The rows of a journal that another process may be writing; none where there is no file. Of
-    damaged lines it is told, and they are left out."""
+    """The rows of a journal that another process may be writing, a line of them held at a time;
+    none where there is no file. Of damaged lines it is told, and they are left out."""
     if not path.exists():
         return
-    for number, line in enumerate(_whole(path.read_bytes()).split(b"\n")[:-1], 1):
-        rows = _rows(line)
-        if rows is None:
-            warn_of_damage(f"{path}, line {number}: is damaged; what it held is made again")
-        yield from rows or ()
+    with path.open("rb") as file:
+        for number, line in enumerate(_whole_lines(file), 1):
+            rows = _rows(line[:-1])
+            if rows is None:
+                warn_of_damage(f"{path}, line {number}: is damaged; what it held is made again")
+            yield from rows or ()
 
 
 def _rows(line: bytes) -> list[Json] | None:
@@ -316,6 +315,6 @@ def _rows(line: bytes) -> list[Json] | None:
     return rows if listed else None
 
 
-def _whole(content: bytes) -> bytes:
-    """Without a torn last line."""
-    return content[: content.rfind(b"\n") + 1]
+def _whole_lines(file: Iterable[bytes]) -> Iterator[bytes]:
+    """Without a torn last one."""
+    return (line for line in file if line.endswith(b"\n"))

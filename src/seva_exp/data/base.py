@@ -16,6 +16,7 @@ from seva_exp.core.errors import InputError
 from seva_exp.core.field_docs import field_docs
 from seva_exp.core.records import Drop, Sample
 from seva_exp.core.spec import Json, Spec
+from seva_exp.data.kept import Kept
 from seva_exp.inputs.fields import REMOVE_PLACEHOLDER, placeholder_in
 
 Hasher = Callable[[Path], str]
@@ -81,11 +82,17 @@ class DataSource(Spec):
 
     @abstractmethod
     def read(
-        self, seed: int, root: Path, sha256: Hasher, where: str = "data"
+        self,
+        seed: int,
+        root: Path,
+        sha256: Hasher,
+        where: str = "data",
+        kept: Kept | None = None,
     ) -> Iterator[Sample | Drop]:
-        """The samples in a fixed order, and what is left out. What is drawn by the seed may be held
-        in memory, a source of which everything is taken is not. Pictures that are made are written
-        below ``root/images``. Raises InputError where there is no sample."""
+        """The samples in a fixed order, and what is left out. What ``kept`` has of an earlier
+        attempt is taken from there, and its pictures are not read again. What is drawn by the seed
+        may be held in memory, a source of which everything is taken is not. Pictures that are made
+        are written below ``root/images``. Raises InputError where there is no sample."""
 
     def build(self, seed: int, root: Path, sha256: Hasher, where: str = "data") -> SampleSet:
         """All samples and drops at once, for sets that fit into memory."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, islice
 from typing import IO, Literal
 
 from pydantic import Field
@@ -56,12 +56,13 @@ class WebdatasetData(PackedData):
     def _ids(self, file: str, where: str) -> Iterator[str]:
         return (id for _, id, _, _ in self._named(file, where))
 
-    def _rows(self, file: str, where: str, wanted: frozenset[str] | None) -> Iterator[PackedRow]:
+    def _rows(
+        self, file: str, where: str, wanted: frozenset[str] | None, after: int
+    ) -> Iterator[PackedRow]:
         path = self._root() / file
+        named = (row for row in self._named(file, where) if wanted is None or row[1] in wanted)
         with path.open("rb") as tar:
-            for number, id, group, fault in self._named(file, where):
-                if wanted is not None and id not in wanted:
-                    continue
+            for number, id, group, fault in islice(named, after, None):
                 try:
                     if fault:
                         raise fault

@@ -17,8 +17,10 @@ from seva_exp.core.machine import Machine
 from seva_exp.core.randomness import python_rng
 from seva_exp.core.records import CLEAN, Answer, Drop, Sample, jsonl_writer
 from seva_exp.core.spec import Json
+from seva_exp.core.store import PARTS
 from seva_exp.data import AnyData
 from seva_exp.data.counts import ANOTHER_ON_IT, Counts
+from seva_exp.data.kept import Kept
 from seva_exp.decoding import AnyGeneration
 from seva_exp.decoding.engines import check_engine
 from seva_exp.decoding.spec import Newlines
@@ -35,6 +37,7 @@ from seva_exp.stages.shown import PairExample
 
 PREVIEWS = 48
 """Pictures of what a negative view showed that an answers stage keeps for the report."""
+GOES_ON = "{}: goes on behind the {} pictures or rows that an interrupted run looked at"
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,9 @@ class Samples(Stage):
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        made = self.data.read(self.seed, work, context.digests, self.where)
+        (work / PARTS).mkdir(exist_ok=True)
+        kept = Kept(work / PARTS, lambda n: context.note(GOES_ON.format(self.label, n)))
+        made = self.data.read(self.seed, work, context.digests, self.where, kept)
         counts = Counts(self.data, self.where)
         with (
             jsonl_writer(self.makes(work).file) as sample,
