@@ -5,6 +5,7 @@ import json
 import pytest
 from PIL import Image
 
+from seva_exp.core.records import Sample
 from seva_exp.core.store import Journal, read_journal
 from seva_exp.data import (
     CocoData,
@@ -143,6 +144,16 @@ def test_it_goes_on_wherever_it_was_stopped(name, tmp_path, monkeypatch, opened)
         assert before == needed or opened[0] > before
         whole = list(read_journal(journal))
         assert [row["n"] for row in whole] == list(range(len(whole)))
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_how_many_there_will_be_is_estimated_without_opening_a_picture(name, tmp_path, opened):
+    data = SOURCES[name](tmp_path / "in")
+    opened[0] = 0
+    estimate = data.estimate()
+    assert opened[0] == 0
+    made = [one for one in read(data, tmp_path / "work") if isinstance(one, Sample)]
+    assert len(made) <= estimate <= len(made) + 6
 
 
 def test_one_stop_after_another_loses_a_batch_each_at_most(tmp_path, monkeypatch, opened):

@@ -31,6 +31,8 @@ from seva_exp.core.spec import Json
 
 JOURNAL = "journal.jsonl"
 PARTS = "parts"
+PARTIAL, FORCED = ".partial", ".forced"
+"""What the name of a folder ends in in which an artifact is made, or is made anew."""
 RANK_LOCK = "rank-{}.lock"
 """In ``parts``: held by a process of several that do a stage's work together, and (``work``) by
 the one that started them."""
@@ -125,7 +127,7 @@ class Store:
         if not force and (found := self.whole(stage, key, large)):
             return found, True
         # A forced attempt has a folder of its own: it goes on in no other attempt's work.
-        partial = self.path(stage, key).with_suffix(".forced" if force else ".partial")
+        partial = self.path(stage, key).with_suffix(FORCED if force else PARTIAL)
         lock = self.root / "locks" / f"{stage}-{key[:KEY_LENGTH]}.lock"
         with _held(lock, on_wait), _alone_in(partial, on_wait):
             if not force and (found := self.whole(stage, key, large)):

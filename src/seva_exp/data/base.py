@@ -41,6 +41,8 @@ class DataSource(Spec):
     kind: str
     not_broken: ClassVar[frozenset[str]] = frozenset({NOT_DRAWN, NOT_REACHED})
     """The reasons of drops that are no fault of a picture or row."""
+    probe: ClassVar[str] = "data.samples=100"
+    """Words of a command that make it take about a hundred samples."""
 
     @property
     @abstractmethod
@@ -103,6 +105,11 @@ class DataSource(Spec):
             else:
                 made.drops.append(one)
         return made
+
+    def estimate(self, where: str = "data") -> int | None:
+        """About how many samples ``read`` gives, found without looking at pictures; None where that
+        is not known. Not called while something is lacking."""
+        return None
 
     @abstractmethod
     def image_root(self, root: Path) -> Path:

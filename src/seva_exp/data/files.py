@@ -81,6 +81,9 @@ class PictureFiles(PathSource):
         files = len(listing.names) + len(listing.drops)
         return fields | {"files": files, "contents": digest(made_of)}
 
+    def estimate(self, where: str = "data") -> int | None:
+        return self._draw(self._listing(self._folder(where), where), 0).wanted
+
     def image_root(self, root: Path) -> Path:
         return Path(self.required_path("data")).expanduser().absolute()
 

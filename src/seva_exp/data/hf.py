@@ -134,6 +134,10 @@ class HfData(PathSource):
         linked = [hash_or_none(self._base(where) / name, sha256) for name in outside]
         return fields | {"linked": digest(linked)} if linked else fields
 
+    def estimate(self, where: str = "data") -> int | None:
+        rows = len(self._table(where)) if self._is_local() else None
+        return min(rows, self.samples or rows) if rows else self.samples
+
     def image_root(self, root: Path) -> Path:
         return root / "images"
 

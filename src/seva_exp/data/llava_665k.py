@@ -65,6 +65,7 @@ class Llava665kData(RowFile):
         FEWER_QUESTIONS,
         ASKED_TWICE,
     }
+    probe: ClassVar[str] = "data.ocr_images=25 data.text_images=50"
     kind: Literal["llava_665k"] = "llava_665k"
     path: str | None = Field(
         None, min_length=1, description="llava_v1_5_mix665k.json, or rows of it as a JSON list"
@@ -92,6 +93,9 @@ class Llava665kData(RowFile):
         found = self._read(where, lambda number, error: error.drop(row_name(number)))
         tried = {p for name in found.subsets for p in self._draw(found, name, seed).tried}
         return self._identity(sha256, where, tried)
+
+    def estimate(self, where: str = "data") -> int | None:
+        return self.ocr_images * self.ocr_questions + self.text_images
 
     def read(
         self,

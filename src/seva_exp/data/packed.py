@@ -103,6 +103,10 @@ class PackedData(PathSource):
         fields = self.fields("path", "files")
         return fields | {"files": len(names), "contents": digest(contents)}
 
+    def estimate(self, where: str = "data") -> int | None:
+        rows = self._count(self._names(where), where)
+        return min(rows, self.samples or rows)
+
     def image_root(self, root: Path) -> Path:
         return self._root()
 
@@ -214,6 +218,10 @@ class PackedData(PathSource):
     @abstractmethod
     def _look_over(self, file: str, where: str) -> None:
         """Raises InputError for what is wrong with the file at first glance."""
+
+    @abstractmethod
+    def _count(self, files: list[str], where: str) -> int:
+        """About how many rows the files have. Raises InputError."""
 
     @abstractmethod
     def _ids(self, file: str, where: str) -> Iterator[str]:

@@ -55,6 +55,9 @@ class ParquetData(PackedData):
                 hint = suggest(name, names)
                 raise InputError(f"{where}.{key}={name}: {file!r} has no such column.{hint}")
 
+    def _count(self, files: list[str], where: str) -> int:
+        return sum(self._open(file, where).metadata.num_rows for file in files)
+
     def _ids(self, file: str, where: str) -> Iterator[str]:
         rows = self._open(file, where).metadata.num_rows
         return (f"{file}#{number}" for number in range(1, rows + 1))

@@ -176,6 +176,10 @@ class SampleRows(RowFile):
 
         return some(made(), f"{where}.path", self.path, "row", "rows")
 
+    def estimate(self, where: str = "data") -> int | None:
+        rows = sum(1 for _ in self._items(where))
+        return min(rows, self.samples or rows)
+
     def _draw(self, rows: Rows, seed: int) -> DrawnOrder | None:
         """What is drawn of the well-formed ones, after all have been looked at; None: all."""
         if self.samples is None:

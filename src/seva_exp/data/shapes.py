@@ -72,6 +72,9 @@ class ShapesData(DataSource):
             del fields["scenes"]
         return fields
 
+    def estimate(self, where: str = "data") -> int | None:
+        return self.samples
+
     def image_root(self, root: Path) -> Path:
         return root / "images"
 

@@ -53,6 +53,12 @@ class WebdatasetData(PackedData):
     def _look_over(self, file: str, where: str) -> None:
         next(self._groups(file, where), None)
 
+    def _count(self, files: list[str], where: str) -> int:
+        """As if all were like the first one: of the others no header is read."""
+        sizes = [(self._root() / file).stat().st_size for file in files]
+        first = sum(1 for _ in self._groups(files[0], where))
+        return round(first * sum(sizes) / max(1, sizes[0]))
+
     def _ids(self, file: str, where: str) -> Iterator[str]:
         return (id for _, id, _, _ in self._named(file, where))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -31,6 +32,8 @@ from seva_exp.inputs.views import PartnerPictures, View
 from seva_exp.preferences.shards import Shard, Shards
 
 PREVIEW_SIDE = 336
+LOADING = "loading_seconds"
+"""In a summary: the time until the model was there, of the process that waited longest."""
 TOLD = 20
 """Samples that a summary names."""
 
@@ -48,6 +51,8 @@ class Asker:
     view: View
     generation: Generation
     placement: Placement
+    loading: float = 0.0
+    """Seconds until the engine was there."""
 
     @cached_property
     def pictures(self) -> PartnerPictures:
@@ -57,7 +62,10 @@ class Asker:
     @cached_property
     def engine(self) -> AnswerEngine:
         """Made, and the model loaded, when there is something to ask."""
-        return engine_of(self.generation, self.source, self.load_model, self.placement, self.view)
+        start, place = time.monotonic(), self.placement
+        engine = engine_of(self.generation, self.source, self.load_model, place, self.view)
+        self.loading = time.monotonic() - start
+        return engine
 
     def request(self, sample: Sample) -> Request:
         """The engine's request for a sample."""

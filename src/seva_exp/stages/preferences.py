@@ -27,7 +27,7 @@ from seva_exp.decoding.spec import Newlines
 from seva_exp.inputs.views import PromptDraw, View, ViewDraw
 from seva_exp.models import AnyModel
 from seva_exp.preferences import AnyFilter
-from seva_exp.preferences.answers import Asker, answer_shards, summarize, write_previews
+from seva_exp.preferences.answers import LOADING, Asker, answer_shards, summarize, write_previews
 from seva_exp.preferences.pairs import Candidates, Tally, grouped, make_pairs
 from seva_exp.preferences.shards import Shard, Shards
 from seva_exp.stages.artifacts import AnswerArtifact, PairArtifact, SampleArtifact
@@ -59,6 +59,9 @@ class Samples(Stage):
     @property
     def label(self) -> str:
         return self.name if self.where == "data" else self.where
+
+    def sample_estimate(self) -> int | None:
+        return None if self.data.lacking(self.where) else self.data.estimate(self.where)
 
     def spec(self) -> Json:
         return {
@@ -160,7 +163,9 @@ class Answers(Stage):
             done = [job.task(work, inputs, context)]
         seconds = time.monotonic() - start
         shards.merge(answers)
-        return summarize(answers, sum(one["tokens"] for one in done), seconds)
+        loading = max(one["loading"] for one in done)
+        summary = summarize(answers, sum(one["tokens"] for one in done), seconds - loading)
+        return summary | {LOADING: round(loading, 3)}
 
     def share(self, left: list[Shard], work: Path, inputs: Inputs, context: StageContext) -> Json:
         """One process's share: it answers shards of ``left`` while there are some."""
@@ -182,12 +187,13 @@ class Answers(Stage):
             tokens = answer_shards(shards, left, asker, meter, context.rank, context.ranks)
         if context.rank == 0:
             write_previews(asker, shards.samples(), PREVIEWS)
-        return {"tokens": tokens}
+        return {"tokens": tokens, "loading": asker.loading}
 
     def _shards(self, work: Path, inputs: Inputs) -> Shards:
-        return Shards(self.samples.makes(inputs["samples"]).file, self._asks, work)
+        return Shards(self.samples.makes(inputs["samples"]).file, self.asks, work)
 
-    def _asks(self, sample: Sample) -> bool:
+    def asks(self, sample: Sample) -> bool:
+        """Whether the sample falls to this view."""
         return self.draw is None or self.draw(self.seed, sample.id) == self.view
 
 
