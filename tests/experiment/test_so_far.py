@@ -164,7 +164,7 @@ def test_a_run_that_is_killed_and_one_that_works(cli, tmp_path, capfd):
     capfd.readouterr()
     assert main(["pairs", str(latest), "--limit", "1"]) == 0
     said = capfd.readouterr().out
-    assert "answers.clean: 90 of 90 answered" in said and "of 90 samples answered" in said
+    assert "answers.clean: 90 of 90 answered" in said and "(90 in all)" in said
     assert said.count("  chosen: ") == 1
     assert cli(*words).returncode == 0
     final = (latest / "pairs.jsonl").read_text().splitlines()
@@ -191,10 +191,12 @@ def test_what_is_no_run_is_told(tmp_path, capsys, monkeypatch, shared_store):
         pairs_so_far(folder, 1)
 
 
-def test_what_is_gone_from_the_store_is_told(tmp_path):
+def test_what_is_gone_from_the_store_is_told(tmp_path, capsys):
     done = go(small(), tmp_path, stop_after="answers.clean")
     folder = Path(done.dir)
     assert pairs_so_far(folder, 1).counts["kept"] == 0
+    assert main(["pairs", str(folder)]) == 0
+    assert "none, since no negative view has begun" in capsys.readouterr().out
     shutil.rmtree((folder / "samples").resolve())
     with pytest.raises(InputError, match="is gone from the store"):
         pairs_so_far(folder, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import statistics
@@ -44,6 +45,7 @@ class Past:
         self.root = root
         self._store = Store(root)
         self._known: dict[str, frozenset[str]] = {}
+        self._counts: dict[str, int | None] = {}
 
     @cached_property
     def _manifests(self) -> dict[str, Manifest]:
@@ -88,9 +90,14 @@ class Past:
 
     def samples(self, stage: Stage) -> int | None:
         """The number of a stage's samples: those that were made, else about those to be made."""
-        known = (self.samples(one) for one in stage.inputs.values())
-        estimate = stage.sample_estimate() if not stage.inputs else next(filter(None, known), None)
-        return self._samples_then(stage.key) or estimate
+        if stage.key not in self._counts:
+            known = (self.samples(one) for one in stage.inputs.values())
+            self._counts[stage.key] = (
+                self._samples_then(stage.key)
+                or next(filter(None, known), None)
+                or stage.sample_estimate()
+            )
+        return self._counts[stage.key]
 
     def _samples_then(self, key: str) -> int | None:
         one = self._manifests.get(key)
@@ -151,7 +158,7 @@ def size(bytes: float) -> str:
 def free_in(root: Path) -> int:
     """Bytes that are free where a store lies, or comes to lie."""
     folders = (root.absolute(), *root.absolute().parents)
-    return shutil.disk_usage(next(folder for folder in folders if folder.is_dir())).free
+    return shutil.disk_usage(next(folder for folder in folders if os.path.isdir(folder))).free
 
 
 def forecast(work: Work, words: Sequence[str]) -> Iterator[str]:

@@ -71,10 +71,13 @@ def _lines(found: SoFar) -> Iterator[str]:
         yield f"{label}: {done:,} of {total:,} answered"
     if found.missing:
         yield f"not begun, and in no pair here: {', '.join(found.missing)}"
+    if not counts["kept_by_view"]:
+        yield f"{found.stage} so far: none, since no negative view has begun"
+        return
     dropped = ", ".join(f"{number:,} {reason}" for reason, number in counts["dropped"].items())
     yield (
-        f"{found.stage} so far: {counts['sampled']:,} of {found.samples:,} samples answered by all "
-        f"that began, {counts['kept']:,} pairs, dropped: {dropped or 'none'}"
+        f"{found.stage} so far: {counts['kept']:,}, of {counts['sampled']:,} samples that all of "
+        f"these have answered ({found.samples:,} in all); dropped: {dropped or 'none'}"
     )
     for pair in found.latest:
         yield f"\n{pair.sample_id} ({pair.image.path}): {indented(pair.prompt)}"
