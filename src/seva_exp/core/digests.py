@@ -65,6 +65,7 @@ class FileDigests:
         if len(self._new) % HELD == 0:
             with suppress(OSError):  # before a first run there is no store yet
                 self._file.parent.mkdir(parents=True, exist_ok=True)
+            if self._file.parent.is_dir():
                 self.save()
         return value
 

@@ -45,6 +45,7 @@ class Past:
         self.root = root
         self._store = Store(root)
         self._known: dict[str, frozenset[str]] = {}
+        self._own: dict[str, frozenset[str]] = {}
         self._counts: dict[str, int | None] = {}
 
     @cached_property
@@ -60,7 +61,7 @@ class Past:
     def cost(self, stage: Stage) -> Cost:
         """The medians of those artifacts of this stage and model that came about in the likest way:
         with the fewest fields that differ, in the stage's spec and in all that it was made from."""
-        spec, own = stage.spec(), _leaves_of(stage)
+        spec, own = stage.spec(), self._own_leaves(stage)
         alike: dict[int, list[Manifest]] = {}
         for one in self._manifests.values():
             if one.stage == stage.name and one.spec.get("model") == spec.get("model"):
@@ -119,16 +120,17 @@ class Past:
             self._known[one.key] = frozenset().union(*sources)
         return self._known[one.key] | _flat(label, one.spec)
 
+    def _own_leaves(self, stage: Stage, label: str = "") -> frozenset[str]:
+        if stage.key not in self._own:
+            sources = (self._own_leaves(one, one.label) for one in stage.inputs.values())
+            self._own[stage.key] = frozenset().union(*sources)
+        return self._own[stage.key] | _flat(label, stage.spec())
+
 
 def _seconds(past: Manifest, share: float) -> float:
     """A model is loaded once, however many samples there are."""
     loading = min(past.seconds, past.summary.get(LOADING, 0.0))
     return loading + share * (past.seconds - loading)
-
-
-def _leaves_of(stage: Stage, label: str = "") -> frozenset[str]:
-    sources = (_leaves_of(source, source.label) for source in stage.inputs.values())
-    return frozenset().union(_flat(label, stage.spec()), *sources)
 
 
 def _flat(path: str, value: Json) -> frozenset[str]:

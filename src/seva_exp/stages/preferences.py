@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import repeat
 from pathlib import Path
 from typing import ClassVar
@@ -60,12 +60,17 @@ class Samples(Stage):
     def label(self) -> str:
         return self.name if self.where == "data" else self.where
 
+    @cached_property
+    def _identity(self) -> Json:
+        """It may take reading a million rows, or looking at as many files."""
+        return self.data.identity(self.digests, self.where, self.seed)
+
     def sample_estimate(self) -> int | None:
         return None if self.data.lacking(self.where) else self.data.estimate(self.where)
 
     def spec(self) -> Json:
         return {
-            "data": self.data.identity(self.digests, self.where, self.seed),
+            "data": self._identity,
             "seed": self.seed if self.data.seeded or self.plain else None,
             "plain": self.plain.to_json() if self.plain else None,
         }
