@@ -193,8 +193,9 @@ def forecast(work: Work, words: Sequence[str]) -> Iterator[str]:
 def _told(past: Past, stage: Stage, cost: Cost) -> str:
     assert cost.seconds is not None
     samples = past.samples(stage) if stage.name in BY_SAMPLE else None
-    rate = f" at {samples / max(cost.seconds, 1e-3):.3g}/s" if samples else ""
-    return f"{stage.label} {duration(cost.seconds)}{rate}"
+    rate = (samples or 0) / max(cost.seconds, 1e-3)
+    told = f" at {rate:,.{0 if rate >= 100 else 1}f}/s" if rate else ""
+    return f"{stage.label} {duration(cost.seconds)}{told}"
 
 
 def _probe(words: Sequence[str], few: str) -> str:

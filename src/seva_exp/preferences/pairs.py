@@ -47,7 +47,8 @@ def grouped(
     for sample, (best, *others) in side_by_side(samples, [clean, *negatives.values()]):
         assert best, f"the clean view did not answer sample {sample.id} in its turn"
         found = candidates_of(sample, best[0], dict(zip(negatives, others, strict=True)))
-        assert found.candidates or sparse, f"no view answered sample {sample.id} in its turn"
+        told = f"no negative view answered sample {sample.id} in its turn"
+        assert found.candidates or sparse, told
         yield found
 
 
