@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from seva_exp.augment import AnySource
 from seva_exp.core.records import jsonl_writer
+from seva_exp.core.sharing import Sharing
 from seva_exp.core.spec import Json
 from seva_exp.inputs.prompts import infuse
 from seva_exp.inputs.views import View
@@ -79,6 +80,7 @@ class Reference(Alignment):
     name: ClassVar[str] = "reference"
     version: ClassVar[int] = 1
     makes: ClassVar[type[ReferenceArtifact]] = ReferenceArtifact
+    shared: ClassVar[bool] = True
 
     @property
     def _from(self) -> Align | None:
@@ -97,6 +99,17 @@ class Reference(Alignment):
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
+        from seva_exp.training.reference import NOTHING, conclude
+
+        Sharing(work).begin()
+        job = ProcessTask(self.share, self.label, work, inputs, together=False)
+        done = launch(job, context) if context.several() else [job.task(work, inputs, context)]
+        pairs = self.pairs.makes(inputs["pairs"]).pairs()
+        conclude(work, [pair.sample_id for pair in pairs])
+        return next((one for one in done if one["forward"] != NOTHING), done[0])
+
+    def share(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
+        """One process's share of the pairs; it returns the counts of all."""
         from seva_exp.training.preferences import PairSet
         from seva_exp.training.reference import score_reference
 
@@ -109,7 +122,8 @@ class Reference(Alignment):
         )
         start = self._from.makes(inputs["start"]).adapter if self._from else None
         model, placement = context.model(self.model), context.placement(work)
-        return score_reference(model, pair_set, self.dpo.fast, placement, start)
+        sharing = Sharing(work, context.rank, context.ranks)
+        return score_reference(model, pair_set, self.dpo.fast, placement, start, sharing)
 
 
 @dataclass(frozen=True)
@@ -156,7 +170,7 @@ class Align(Alignment, Trained):
         from seva_exp.training.preferences import PairSet
         from seva_exp.training.reference import read_reference
 
-        if context.machine.processes > 1:
+        if context.several(together=True):
             return launch(ProcessTask(self.run, self.label, work, inputs), context)[0]
         references = read_reference(inputs["reference"])
         every = self.pairs.makes(inputs["pairs"]).pairs()
@@ -251,7 +265,7 @@ class FineTune(Trained):
         from seva_exp.training.driver import TrainingJob
         from seva_exp.training.finetune import fine_tune
 
-        if context.machine.processes > 1:
+        if context.several(together=True):
             return launch(ProcessTask(self.run, self.label, work, inputs), context)[0]
         samples = list(self.infused.makes(inputs["instructions"]).samples())
         try:
