@@ -9,9 +9,12 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -89,6 +92,49 @@ def test_a_job_that_fails_elsewhere_is_told_here(cli, tmp_path, name):
     assert done.returncode == 2
     assert re.search(r"^seva_exp: \[\+aug=moco dpo.beta=-1 ", done.stderr, re.MULTILINE)
     assert "sweep: 1 failed, 1 done" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HERE, indirect=True)
+def test_no_two_jobs_at_once_see_the_same_gpu(tmp_path, name):
+    """Of a machine that says it has two: what each job's process sees while it lives."""
+    words = [
+        "-m",
+        "+aug=moco",
+        "seed=0,1,2",
+        "data.samples=40",
+        "stop_after=answers",
+        "tracker=none",
+    ]
+    with (tmp_path / "said.log").open("w") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "seva_exp", *words, f"hydra/launcher={name}"],
+            cwd=tmp_path,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "0,1", "TMPDIR": str(tmp_path)},
+            stdout=said,
+            stderr=said,
+        )
+    seen: set[str] = set()
+    together: set[int] = set()
+    while process.poll() is None:
+        now = list(jobs_of(tmp_path))
+        assert len(now) == len({*now}), f"two jobs at once see GPU {now}"
+        seen |= {*now}
+        together.add(len(now))
+        time.sleep(0.05)
+    assert process.returncode == 0, (tmp_path / "said.log").read_text()
+    assert "shares GPU" not in (tmp_path / "said.log").read_text()
+    assert seen == {"0", "1"} and 2 in together
+
+
+def jobs_of(folder: Path) -> Iterator[str]:
+    """What the processes of a sweep's jobs in this folder see."""
+    for one in psutil.process_iter():
+        try:
+            if "seva_exp.command.job" in one.cmdline() and Path(one.cwd()) == folder:
+                yield one.environ()["CUDA_VISIBLE_DEVICES"]
+        except psutil.Error:  # it has just ended
+            continue
 
 
 def composed(name: str) -> dict:

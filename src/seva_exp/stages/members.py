@@ -41,6 +41,8 @@ from seva_exp.stages.processes import (
 
 FOLDER = "members"
 DRIVER, MEMBER, JOB, ENDED = "driver.lock", "member-{}", "job.json", "ended-{}.json"
+OPEN_SECONDS = 10.0
+"""How long the first waits for one before it to end."""
 POLL = 0.3
 """Seconds between two looks at what the others write."""
 JOIN_SECONDS = 120.0
@@ -120,7 +122,7 @@ class Members:
     def open(self) -> Members:
         """From now on the others find the first. Raises InputError where there is one."""
         try:
-            self._lock.acquire(timeout=10)
+            self._lock.acquire(timeout=OPEN_SECONDS)
         except Timeout:
             raise InputError(
                 f"machine.store: another process drives in {self._folder}; has it the same "
