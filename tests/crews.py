@@ -22,9 +22,11 @@ NOISE = "answers.diffusion_noise"
 WORDS = [
     "+aug=diffusion_noise", "aug.diffusion_noise.step=600", "generation.max_new_tokens=16",
     "generation.temperature=0.7", "tracker=none", "machine.device=cpu", "machine.batch_size=2",
-    "benchmark.shapes.images=8", "dpo.warmup_ratio=0", "dpo.batch_size=4",
+    "machine.train_batch_size=4", "benchmark.shapes.images=8", "dpo.warmup_ratio=0",
 ]  # fmt: skip
 """Answers in small batches."""
+ANSWERS = ["data.samples=150", f"stop_after={NOISE}"]
+WHOLE = ["data.samples=100"]
 
 
 @dataclass
@@ -50,7 +52,8 @@ class Pieces:
         with context.progress(self.label, 40, "piece") as meter:
             while (taken := sharing.take(dict.fromkeys(range(40), 1))).pieces:
                 journal = sharing.journal()
-                for piece in taken.pieces:
+                had = {row["piece"] for row in sharing.inherited(taken)}
+                for piece in (piece for piece in taken.pieces if piece not in had):
                     if context.rank == 1 and done == 1:
                         os.kill(os.getpid(), signal.SIGKILL)
                     journal.append([{"piece": piece}])
@@ -73,6 +76,13 @@ def started(folder: Path, words: list[str], **variables: str) -> subprocess.Pope
             env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
             start_new_session=True,
         )
+
+
+def done(folder: Path, words: list[str]) -> Path:
+    """The folder of the command, which was done by one process."""
+    process = started(folder, words)
+    assert process.wait() == 0, (folder / "said.log").read_text()
+    return folder
 
 
 def artifact(folder: Path, label: str) -> dict[str, bytes]:

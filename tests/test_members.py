@@ -24,13 +24,16 @@ from seva_exp.stages.members import Members, Place, first_gpu, launched, place_i
 from seva_exp.stages.processes import ProcessTask, free_port, launch
 
 from .crews import (
+    ANSWERS,
     NOISE,
     ROOT,
+    WHOLE,
     WORDS,
     Pieces,
     Telling,
     artifact,
     below,
+    done,
     journaled,
     started,
     wait_for,
@@ -169,17 +172,20 @@ def of_slurm(folder: Path, words: list[str], count: int = 2) -> list[subprocess.
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> Path:
-    """The folder of a whole run of one process."""
-    folder = tmp_path_factory.mktemp("alone")
-    process = started(folder, ["data.samples=150"])
-    assert process.wait() == 0, (folder / "said.log").read_text()
-    return folder
+    """Where one process answered."""
+    return done(tmp_path_factory.mktemp("alone"), ANSWERS)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """Where one process did a whole run."""
+    return done(tmp_path_factory.mktemp("whole"), WHOLE)
 
 
 @pytest.mark.slow
-def test_two_tasks_of_srun_do_one_run_and_one_of_them_is_killed(alone, tmp_path):
+def test_two_tasks_of_srun_do_one_run_and_one_of_them_is_killed(whole, tmp_path):
     """The helper while both answer; what it had is the other's. Training is one process's then."""
-    first, second = of_slurm(tmp_path, ["data.samples=150"])
+    first, second = of_slurm(tmp_path, WHOLE)
     wait_for(lambda: journaled(tmp_path, 1), first)
     second.kill()
     second.wait()
@@ -187,7 +193,7 @@ def test_two_tasks_of_srun_do_one_run_and_one_of_them_is_killed(alone, tmp_path)
     said = (tmp_path / "said-2-0.log").read_text()
     assert f"process 1 is gone, with all that was started with it on {socket.gethostname()}" in said
     for label in OTHERS:
-        assert artifact(tmp_path, label) == artifact(alone, label), label
+        assert artifact(tmp_path, label) == artifact(whole, label), label
     assert artifact(tmp_path, "align")["adapter/adapter_model.safetensors"]
 
 
@@ -196,8 +202,7 @@ def test_five_kills_at_random_moments_change_nothing(alone, tmp_path):
     """Of the helper, of a rank, and of the first in turn, after which its helper ends, too."""
     rng, expected = random.Random(time.time_ns()), artifact(alone, NOISE)
     for number in range(5):
-        words = ["data.samples=150", f"stop_after={NOISE}"]
-        first, second = of_slurm(tmp_path / f"{number}", words)
+        first, second = of_slurm(tmp_path / f"{number}", ANSWERS)
         folder = tmp_path / f"{number}"
         wait_for(lambda folder=folder: journaled(folder, 1), first)
         time.sleep(2 * rng.random())
@@ -212,7 +217,7 @@ def test_five_kills_at_random_moments_change_nothing(alone, tmp_path):
             assert second.wait(timeout=120) == 0
             _, left = psutil.wait_procs(ranks, timeout=60)
             assert not left
-            first, second = of_slurm(folder, words)
+            first, second = of_slurm(folder, ANSWERS)
         assert first.wait(timeout=1200) == 0, (folder / "said-2-0.log").read_text()
         second.wait(timeout=120)
         assert artifact(folder, NOISE) == expected
@@ -223,8 +228,7 @@ def test_two_nodes_of_torchrun_train_as_two_processes_of_one(tmp_path):
     """Two torchruns that find each other on the loopback; the adapter is that of two processes."""
     words = ["data.samples=60", "benchmark=none"]
     two = tmp_path / "two"
-    process = started(two, [*words, "machine.processes=2"])
-    assert process.wait() == 0, (two / "said.log").read_text()
+    done(two, [*words, "machine.processes=2"])
     port, nodes = free_port(), []
     for rank in range(2):
         command = [

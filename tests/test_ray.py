@@ -27,7 +27,7 @@ from seva_exp.data import ShapesData
 from seva_exp.stages import ray_crew
 from seva_exp.stages.ray_crew import Actor, shares
 
-from .crews import NOISE, artifact, below, journaled, started, wait_for
+from .crews import ANSWERS, NOISE, WHOLE, artifact, below, done, journaled, started, wait_for
 
 HERE = importlib.util.find_spec("ray") is not None
 with_ray = pytest.mark.skipif(not HERE, reason="Ray is not installed")
@@ -94,13 +94,17 @@ def test_more_workers_than_there_is_room_for_are_refused():
 
 def test_a_node_that_does_not_see_the_store_or_the_folder_is_named(tmp_path):
     """As an actor finds it on its node: another folder of that name, or none."""
-    (marker := tmp_path / "ray-1.marker").write_text("of the driver")
+    (tmp_path / "locks").mkdir()
+    (marker := tmp_path / "locks" / "ray-1.marker").write_text("of the driver")
     host, machine = socket.gethostname(), Machine(device="cpu")
     here = os.getcwd()
     assert not Actor(machine, here, marker, "of the driver").look()["fault"]
-    for file, token in ((marker, "another"), (tmp_path / "no" / "ray-1.marker", "of the driver")):
+    for file, token in (
+        (marker, "another"),
+        (tmp_path / "no" / "locks" / "ray-1.marker", "of the driver"),
+    ):
         fault = Actor(machine, here, file, token).look()["fault"]
-        assert fault.startswith(f"machine.store={file.parent}: node {host} does not see")
+        assert fault.startswith(f"machine.store={file.parent.parent}: node {host} does not see")
     gone = Actor(machine, str(tmp_path / "gone"), marker, "of the driver")
     assert f"node {host} cannot work in this folder" in gone.look()["fault"]
     with pytest.raises(InputError, match=f"gone: node {host}"):
@@ -120,11 +124,14 @@ def test_an_address_that_nobody_listens_at_is_refused_at_once():
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> Path:
-    """The folder of a whole run of one process."""
-    folder = tmp_path_factory.mktemp("alone")
-    process = started(folder, ["data.samples=150"])
-    assert process.wait() == 0, (folder / "said.log").read_text()
-    return folder
+    """Where one process answered."""
+    return done(tmp_path_factory.mktemp("alone"), ANSWERS)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """Where one process did a whole run."""
+    return done(tmp_path_factory.mktemp("whole"), WHOLE)
 
 
 def workers(process: subprocess.Popen) -> list[psutil.Process]:
@@ -141,12 +148,11 @@ def workers(process: subprocess.Popen) -> list[psutil.Process]:
 
 @with_ray
 @pytest.mark.slow
-def test_two_actors_do_as_one_process(alone, tmp_path):
+def test_two_actors_do_as_one_process(whole, tmp_path):
     """The whole run; each stage that they share has the bytes of one process's."""
-    process = started(tmp_path, ["data.samples=150", *RAY, "machine.progress=lines"])
-    assert process.wait() == 0, (tmp_path / "said.log").read_text()
+    done(tmp_path, [*WHOLE, *RAY])
     for label in (*SHARED, "pairs", "align"):
-        mine, others = artifact(tmp_path, label), artifact(alone, label)
+        mine, others = artifact(tmp_path, label), artifact(whole, label)
         mine.pop("throughput.jsonl", None), others.pop("throughput.jsonl", None)
         assert mine == others, label
 
@@ -155,7 +161,7 @@ def test_two_actors_do_as_one_process(alone, tmp_path):
 @pytest.mark.slow
 def test_an_actor_killed_at_five_random_moments_changes_nothing(alone, tmp_path):
     rng, killed = random.Random(time.time_ns()), 0
-    words = [f"stop_after={NOISE}", "data.samples=150", *RAY]
+    words = [*ANSWERS, *RAY]
     for number in range(5):
         process = started(folder := tmp_path / f"{number}", words)
         wait_for(lambda folder=folder: journaled(folder), process)
@@ -173,7 +179,7 @@ def test_an_actor_killed_at_five_random_moments_changes_nothing(alone, tmp_path)
 @with_ray
 @pytest.mark.slow
 def test_no_actor_outlives_a_run_that_is_killed_and_the_same_command_goes_on(alone, tmp_path):
-    words = [f"stop_after={NOISE}", "data.samples=150", *RAY]
+    words = [*ANSWERS, *RAY]
     process = started(tmp_path, words)
     wait_for(lambda: journaled(tmp_path), process)
     found = workers(process)
@@ -184,7 +190,9 @@ def test_no_actor_outlives_a_run_that_is_killed_and_the_same_command_goes_on(alo
     process = started(tmp_path, words)
     assert process.wait(timeout=1200) == 0, (tmp_path / "said.log").read_text()
     assert artifact(tmp_path, NOISE) == artifact(alone, NOISE)
-    assert not [*tmp_path.glob("runs/store/ray-*.marker")][1:], "but for that of the killed one"
+    assert not [*tmp_path.glob("runs/store/locks/ray-*.marker")][1:], (
+        "but for that of the killed one"
+    )
 
 
 @with_ray

@@ -150,7 +150,7 @@ def _check_processes(model: AnyModel, machine: Machine) -> None:
             "then has all of them."
         )
     settle()
-    check_processes(machine, machine.processes)
+    check_processes(machine, machine.processes * (machine.nodes or 1))
 
 
 def notes(

@@ -143,7 +143,8 @@ class Members:
         here = socket.gethostname()
         apart = any(other["host"] != here for other in others)
         address = (self._place.address or here) if apart else "127.0.0.1"
-        shared = shared_environment(device, ranks, address) | (accelerate if together else {})
+        shared = accelerate if together else {}
+        shared = shared | shared_environment(device, ranks, address)
         on = Counter([here, *(other["host"] for other in others)])
         self._jobs += 1
         given = {

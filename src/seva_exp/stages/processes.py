@@ -163,7 +163,7 @@ class Here:
     def start(self, scratch: Path, together: bool, stack: ExitStack) -> list[Rank]:
         count = self.machine.processes
         device, accelerate = check_processes(self.machine, count)
-        shared = shared_environment(device, count) | (accelerate if together else {})
+        shared = (accelerate if together else {}) | shared_environment(device, count)
         own = own_environments(0, count, count)
         return [stack.enter_context(Rank(one | shared, scratch)) for one in own]
 
@@ -227,8 +227,11 @@ def _why(
         if isinstance(error, (StageError, InputError)):
             return error
     silent = [worker for worker in workers if worker.failed and not worker.said_why]
-    if not silent:
+    if not silent and raised:
         return raised[0]
+    if not silent:
+        failed = next(worker for worker in workers if worker.failed)
+        return StageError(f"{job.label}: {failed.ending()}. What was finished is kept.")
     doing = working_on(silent[0].number)
     then = (
         "the same command goes on from the last checkpoint, if there is one "

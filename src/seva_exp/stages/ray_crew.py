@@ -17,7 +17,7 @@ from typing import Any
 
 from seva_exp.core.errors import InputError
 from seva_exp.core.machine import Machine, RayCluster, resolve_device, resolve_dtype
-from seva_exp.core.printable import error_text
+from seva_exp.core.printable import error_text, flat
 from seva_exp.core.runtime import settle
 from seva_exp.core.spec import Json
 from seva_exp.stages.base import StageContext
@@ -55,7 +55,7 @@ class Actor:
 
     def _fault(self) -> str:
         """What this node lacks of what the driver sees; empty where it lacks nothing."""
-        host, store = socket.gethostname(), self._marker.parent
+        host, store = socket.gethostname(), self._marker.parent.parent
         try:
             found = self._marker.read_text(encoding="utf-8")
         except OSError:
@@ -80,7 +80,7 @@ class RayCrew:
 
     def __init__(self, machine: Machine, store: Path) -> None:
         self._machine = machine
-        self._marker = store / f"ray-{secrets.token_hex(4)}.marker"
+        self._marker = store / "locks" / f"ray-{secrets.token_hex(4)}.marker"
         self._token = secrets.token_hex(16)
         self._actors: list[Any] = []
         self._hosts: list[str] = []
@@ -197,8 +197,8 @@ class Call:
         return isinstance(self._error, ray.exceptions.RayTaskError)
 
     def ending(self) -> str:
-        why = error_text(self._error) if self._error else ""
-        return f"worker {self.number} (first on {self._host}) died {RESTARTS + 1} times: {why}"
+        where, why = f"worker {self.number} (first on {self._host})", flat(str(self._error))
+        return f"{where} {'stopped' if self.said_why else f'died {RESTARTS + 1} times'}: {why}"
 
 
 def shares(wanted: RayCluster, device: str, there: dict[str, float]) -> tuple[int, float]:
