@@ -161,11 +161,14 @@ class Here:
     elsewhere: ClassVar[bool] = False
 
     def start(self, scratch: Path, together: bool, stack: ExitStack) -> list[Rank]:
+        return [stack.enter_context(Rank(one, scratch)) for one in self.environments(together)]
+
+    def environments(self, together: bool) -> list[dict[str, str]]:
+        """Each rank's variables."""
         count = self.machine.processes
         device, accelerate = check_processes(self.machine, count)
         shared = (accelerate if together else {}) | shared_environment(device, count)
-        own = own_environments(0, count, count)
-        return [stack.enter_context(Rank(one | shared, scratch)) for one in own]
+        return [one | shared for one in own_environments(0, count, count)]
 
     def rest(self) -> None: ...
 
