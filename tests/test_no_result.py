@@ -163,7 +163,8 @@ def test_a_sweep_s_end_tells_of_results_that_are_none(cli, shared_store):
         "benchmark.shapes.images=6", "tracker=none", "dpo.warmup_ratio=0",
         "dpo.max_grad_norm=1e-300,1.0", f"machine.store={shared_store}", "dpo.fast=auto",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
+    assert "  no result [" in done.stdout and "] align\n" in done.stdout
     told = [line for line in done.stdout.splitlines() if line.startswith("  warning: ")]
     assert len(told) == 1
     assert "1e-300: align: training changed nothing" in told[0]

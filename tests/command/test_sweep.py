@@ -17,7 +17,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from seva_exp.command.job import DONE, FAILED, Ended, Job
+from seva_exp.command.job import DONE, FAILED, Ended, Job, worst
 from seva_exp.command.sweep import Sweep
 from seva_exp.core.paths import config_dir
 
@@ -30,6 +30,14 @@ def made(folder: Path) -> Counter[str]:
     rows = [stage for report in reports for stage in report["stages"]]
     assert all((folder / "runs/store" / r["name"].split(".")[0]).is_dir() for r in rows[:1])
     return Counter({r["key"]: 0 for r in rows}) + Counter(r["key"] for r in rows if not r["cached"])
+
+
+@pytest.mark.parametrize(
+    "codes, code",
+    [([0, 0], 0), ([0, 3], 3), ([3, 2], 2), ([1, 3, 0], 1), ([3, 130], 130)],
+)
+def test_a_result_that_is_none_weighs_less_than_a_failure(codes, code):
+    assert worst(codes) == code
 
 
 def test_a_dry_run_is_one_table_and_leaves_nothing_behind(cli, tmp_path):

@@ -32,6 +32,7 @@ from seva_exp.command.job import (
     Job,
     interrupt,
     work_or_tell,
+    worst,
 )
 from seva_exp.command.sweep import Sweep
 from seva_exp.command.sweep_preflight import Faults
@@ -161,7 +162,7 @@ class Command:
                 self.faults.tell(tell)
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
-        return max(self.codes)
+        return worst(self.codes)
 
     def _compare(self, sweep: Sweep) -> None:
         """The runs that are done side by side, in the sweep's folder."""
@@ -259,7 +260,7 @@ def main() -> NoReturn:
         reported = isinstance(error, ValueError) and called.in_vain
         code = FAILED if reported else _exit_code(error, called.started)
     ended = called.conclude()
-    sys.exit(code if code == INTERRUPTED else max(code, ended))
+    sys.exit(code if code == INTERRUPTED else worst((code, ended)))
 
 
 def _is_dry(words: list[str]) -> bool:

@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -30,8 +30,13 @@ from seva_exp.runs.reader import FinishedRun
 from seva_exp.stages.base import Crew
 from seva_exp.tracking import in_sweep
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes."""
+DONE, FAILED, BAD_INPUT, NO_RESULT, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes. ``NO_RESULT``: a sweep is done, and a run of it has a result that is none."""
+
+
+def worst(codes: Iterable[int]) -> int:
+    """The exit code of all: a result that is none weighs less than any failure."""
+    return max(codes, key=lambda code: 0.5 if code == NO_RESULT else code)
 
 
 @dataclass(frozen=True)
@@ -74,12 +79,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Ended:
-    """A job's result: exit code, message, the run's folder, the objective's value."""
+    """A job's result: exit code, message, the run's folder, the objective's value, the stages
+    whose result is none."""
 
     code: int = DONE
     message: str = ""
     run: str = ""
     objective: float | None = None
+    no_result: tuple[str, ...] = ()
 
 
 def work(job: Job, crew: Crew | None = None) -> Ended:
@@ -104,7 +111,8 @@ def work(job: Job, crew: Crew | None = None) -> Ended:
         return Ended(BAD_INPUT, without_values(str(error)))
     except StageError as error:
         return Ended(FAILED, without_values(str(error)))
-    return Ended(run=report.dir, objective=value)
+    void = tuple(one.stage for one in report.findings if one.no_result)
+    return Ended(run=report.dir, objective=value, no_result=void)
 
 
 def work_or_tell(job: Job, crew: Crew | None = None) -> Ended:

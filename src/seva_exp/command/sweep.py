@@ -19,7 +19,7 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
-from seva_exp.command.job import DONE, FAILED, Ended, Job, work_or_tell
+from seva_exp.command.job import DONE, FAILED, NO_RESULT, Ended, Job, work_or_tell, worst
 from seva_exp.core import gpus
 from seva_exp.core.files import whole_file
 from seva_exp.core.redact import hide, without_secrets
@@ -211,8 +211,11 @@ class Sweep:
             self._say(f"  not ended {record.label}")
         if (best := self.folder / SEARCHED).exists():
             self._say(f"\n{best.read_text(encoding='utf-8')}")
-        codes = [record.ended.code for record in records]
-        return FAILED if not_ended or FAILED in codes else max(codes)
+        void = [record for record in records if record.ended.no_result]
+        for record in void:
+            self._say(f"  no result {record.label} {', '.join(record.ended.no_result)}")
+        codes = [NO_RESULT for _ in void] + [record.ended.code for record in records]
+        return FAILED if not_ended or FAILED in codes else worst(codes)
 
     def _redact(self) -> None:
         """Hydra writes down every override, e.g. ``hydra.job.env_set.OPENAI_API_KEY``."""
