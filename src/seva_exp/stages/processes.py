@@ -82,7 +82,8 @@ def launch(
             some = crew.elsewhere and not job.together and len(failed) < len(workers)
             if failed and (any(worker.said_why for worker in failed) or not some):
                 time.sleep(POLL)  # the others say what they have to say of it
-                raise _why(job, scratch, workers, working_on)
+                unknown = (lambda number: "") if crew.elsewhere else working_on
+                raise _why(job, scratch, workers, unknown)
             for worker in failed:
                 if worker.number not in lost:
                     lost.append(worker.number)
