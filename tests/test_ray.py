@@ -197,6 +197,21 @@ def test_no_actor_outlives_a_run_that_is_killed_and_the_same_command_goes_on(alo
 
 @with_ray
 @pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_ends_as_others_do(tmp_path, how):
+    process = started(tmp_path, [*ANSWERS, *RAY])
+    wait_for(lambda: journaled(tmp_path), process)
+    found = workers(process)
+    process.send_signal(how)
+    assert process.wait(timeout=120) == 130
+    assert "the same command goes on from it" in (tmp_path / "said.log").read_text()
+    _, left = psutil.wait_procs(found, timeout=60)
+    assert found and not left
+    assert not [*tmp_path.glob("runs/store/locks/ray-*.marker")]
+
+
+@with_ray
+@pytest.mark.slow
 def test_where_something_else_listens_it_is_refused_in_time(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         held: list[socket.socket] = []

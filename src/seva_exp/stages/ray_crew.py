@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
 import threading
 from collections import Counter
@@ -237,7 +238,10 @@ def connect(wanted: RayCluster) -> None:
 
     if wanted.address is None:
         cpus = max(os.cpu_count() or 1, (wanted.workers or 1) * wanted.cpus)
+        ours = signal.getsignal(signal.SIGTERM)
         init(address="local", num_cpus=cpus, include_dashboard=False)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)  # Ray ends a process on it, our way is Ctrl-C's
     else:
         if ":" in wanted.address:
             _reach(wanted.address)
