@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -94,9 +95,16 @@ def test_a_job_that_fails_elsewhere_is_told_here(cli, tmp_path, name):
     assert "sweep: 1 failed, 1 done" in done.stdout
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder for leases and sockets; a socket's name may have 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="g", dir="/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HERE, indirect=True)
-def test_no_two_jobs_at_once_see_the_same_gpu(tmp_path, name):
+def test_no_two_jobs_at_once_see_the_same_gpu(tmp_path, short, name):
     """Of a machine that says it has two: what each job's process sees while it lives."""
     words = [
         "-m",
@@ -110,7 +118,7 @@ def test_no_two_jobs_at_once_see_the_same_gpu(tmp_path, name):
         process = subprocess.Popen(
             [sys.executable, "-m", "seva_exp", *words, f"hydra/launcher={name}"],
             cwd=tmp_path,
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": "0,1", "TMPDIR": str(tmp_path)},
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "0,1", "TMPDIR": str(short)},
             stdout=said,
             stderr=said,
         )

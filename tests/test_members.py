@@ -226,7 +226,7 @@ def test_five_kills_at_random_moments_change_nothing(alone, tmp_path):
 @pytest.mark.slow
 def test_two_nodes_of_torchrun_train_as_two_processes_of_one(tmp_path):
     """Two torchruns that find each other on the loopback; the adapter is that of two processes."""
-    words = ["data.samples=60", "benchmark=none"]
+    words = ["data.samples=60", "benchmark.shapes.images=2", "stop_after=align"]
     two = tmp_path / "two"
     done(two, [*words, "machine.processes=2"])
     port, nodes = free_port(), []
