@@ -125,7 +125,7 @@ def test_no_two_jobs_at_once_see_the_same_gpu(tmp_path, short, name):
     seen: set[str] = set()
     together: set[int] = set()
     while process.poll() is None:
-        now = list(jobs_of(tmp_path))
+        now = jobs_of(tmp_path)
         assert len(now) == len({*now}), f"two jobs at once see GPU {now}"
         seen |= {*now}
         together.add(len(now))
@@ -135,14 +135,24 @@ def test_no_two_jobs_at_once_see_the_same_gpu(tmp_path, short, name):
     assert seen == {"0", "1"} and 2 in together
 
 
-def jobs_of(folder: Path) -> Iterator[str]:
-    """What the processes of a sweep's jobs in this folder see."""
+def jobs_of(folder: Path) -> list[str]:
+    """What the processes of a sweep's jobs in this folder see, of those that live at one moment:
+    while some are looked at, others end and more begin."""
+    found = []
     for one in psutil.process_iter():
         try:
             if "seva_exp.command.job" in one.cmdline() and Path(one.cwd()) == folder:
-                yield one.environ()["CUDA_VISIBLE_DEVICES"]
+                found.append((one, one.environ()["CUDA_VISIBLE_DEVICES"]))
         except psutil.Error:  # it has just ended
             continue
+    return [seen for one, seen in found if one.is_running() and not is_zombie(one)]
+
+
+def is_zombie(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def composed(name: str) -> dict:
