@@ -126,8 +126,8 @@ def test_no_two_jobs_at_once_see_the_same_gpu(tmp_path, short, name):
     together: set[int] = set()
     while process.poll() is None:
         now = jobs_of(tmp_path)
-        assert len(now) == len({*now}), f"two jobs at once see GPU {now}"
-        seen |= {*now}
+        assert len(now) == len({gpu for _, gpu in now}), f"two jobs at once see a GPU: {now}"
+        seen |= {gpu for _, gpu in now}
         together.add(len(now))
         time.sleep(0.05)
     assert process.returncode == 0, (tmp_path / "said.log").read_text()
@@ -135,24 +135,21 @@ def test_no_two_jobs_at_once_see_the_same_gpu(tmp_path, short, name):
     assert seen == {"0", "1"} and 2 in together
 
 
-def jobs_of(folder: Path) -> list[str]:
-    """What the processes of a sweep's jobs in this folder see, of those that live at one moment:
-    while some are looked at, others end and more begin."""
-    found = []
-    for one in psutil.process_iter():
-        try:
-            if "seva_exp.command.job" in one.cmdline() and Path(one.cwd()) == folder:
-                found.append((one, one.environ()["CUDA_VISIBLE_DEVICES"]))
-        except psutil.Error:  # it has just ended
-            continue
-    return [seen for one, seen in found if one.is_running() and not is_zombie(one)]
+def jobs_of(folder: Path) -> list[tuple[int, str]]:
+    """The processes of a sweep's jobs in this folder and what each sees, of those that live at one
+    moment: while some are looked at, others end and more begin, or become what they start."""
+    seen = [(one, visible) for one in psutil.process_iter() if (visible := seen_by(one, folder))]
+    return [(one.pid, visible) for one, visible in seen if seen_by(one, folder) == visible]
 
 
-def is_zombie(process: psutil.Process) -> bool:
+def seen_by(process: psutil.Process, folder: Path) -> str:
+    """What a job's process sees; nothing where it is another."""
     try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+        job = process.cmdline()[2:3] == ["seva_exp.command.job"] and process.cwd() == str(folder)
+        forked = job and "seva_exp.command.job" in process.parent().cmdline()
+        return process.environ()["CUDA_VISIBLE_DEVICES"] if job and not forked else ""
+    except psutil.Error:  # it has just ended
+        return ""
 
 
 def composed(name: str) -> dict:
