@@ -118,6 +118,7 @@ class Members:
         self._lock = FileLock(self._folder / DRIVER)
         self._began = time.monotonic()
         self._jobs = 0
+        self._seen: set[int] = set()
 
     def open(self) -> Members:
         """From now on the others find the first. Raises InputError where there is one."""
@@ -165,11 +166,13 @@ class Members:
     def rest(self) -> None: ...
 
     def _present(self, together: bool) -> list[Json]:
-        """The others that live. For a training all are waited for, when the run has just begun."""
+        """The others that live. A training waits for those that were not seen yet, when the run has
+        just begun."""
         while True:
             found = [one for rank in range(1, self._place.count) if (one := self._other(rank))]
+            self._seen |= {one["rank"] for one in found}
             waited = time.monotonic() - self._began > JOIN_SECONDS
-            if len(found) == self._place.count - 1 or waited or not together:
+            if len(self._seen) == self._place.count - 1 or waited or not together:
                 break
             time.sleep(POLL)
         if together and self._machine.nodes and len(found) < self._place.count - 1:
