@@ -284,7 +284,7 @@ def stopped(folder: Path, monkeypatch, stage: str, batches: int) -> Path:
     ("stage", "name"),
     [
         ("answers", "parts/journal-0.jsonl"),
-        ("reference", "journal.jsonl"),
+        ("reference", "parts/journal-0.jsonl"),
         ("evaluate", "parts/journal-0.jsonl"),
     ],
 )

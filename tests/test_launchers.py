@@ -9,9 +9,13 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -89,6 +93,63 @@ def test_a_job_that_fails_elsewhere_is_told_here(cli, tmp_path, name):
     assert done.returncode == 2
     assert re.search(r"^seva_exp: \[\+aug=moco dpo.beta=-1 ", done.stderr, re.MULTILINE)
     assert "sweep: 1 failed, 1 done" in done.stdout
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder for leases and sockets; a socket's name may have 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="g", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HERE, indirect=True)
+def test_no_two_jobs_at_once_see_the_same_gpu(tmp_path, short, name):
+    """Of a machine that says it has two: what each job's process sees while it lives."""
+    words = [
+        "-m",
+        "+aug=moco",
+        "seed=0,1,2",
+        "data.samples=40",
+        "stop_after=answers",
+        "tracker=none",
+    ]
+    with (tmp_path / "said.log").open("w") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "seva_exp", *words, f"hydra/launcher={name}"],
+            cwd=tmp_path,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "0,1", "TMPDIR": str(short)},
+            stdout=said,
+            stderr=said,
+        )
+    seen: set[str] = set()
+    together: set[int] = set()
+    while process.poll() is None:
+        now = jobs_of(tmp_path)
+        assert len(now) == len({gpu for _, gpu in now}), f"two jobs at once see a GPU: {now}"
+        seen |= {gpu for _, gpu in now}
+        together.add(len(now))
+        time.sleep(0.05)
+    assert process.returncode == 0, (tmp_path / "said.log").read_text()
+    assert "shares GPU" not in (tmp_path / "said.log").read_text()
+    assert seen == {"0", "1"} and 2 in together
+
+
+def jobs_of(folder: Path) -> list[tuple[int, str]]:
+    """The processes of a sweep's jobs in this folder and what each sees, of those that live at one
+    moment: while some are looked at, others end and more begin, or become what they start."""
+    seen = [(one, visible) for one in psutil.process_iter() if (visible := seen_by(one, folder))]
+    return [(one.pid, visible) for one, visible in seen if seen_by(one, folder) == visible]
+
+
+def seen_by(process: psutil.Process, folder: Path) -> str:
+    """What a job's process sees; nothing where it is another."""
+    try:
+        job = process.cmdline()[2:3] == ["seva_exp.command.job"] and process.cwd() == str(folder)
+        forked = job and "seva_exp.command.job" in process.parent().cmdline()
+        return process.environ()["CUDA_VISIBLE_DEVICES"] if job and not forked else ""
+    except psutil.Error:  # it has just ended
+        return ""
 
 
 def composed(name: str) -> dict:

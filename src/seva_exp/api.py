@@ -11,6 +11,7 @@ from seva_exp.experiment import run as run_experiment
 from seva_exp.report.console import Console
 from seva_exp.report.html import HtmlReport
 from seva_exp.runs.events import Listener
+from seva_exp.stages.base import Crew
 from seva_exp.tracking import AnyTracker, NoTracker, make_listeners
 
 
@@ -22,16 +23,19 @@ def run(
     tracker: AnyTracker | None = None,
     listeners: Sequence[Listener] | None = None,
     overrides: Sequence[str] = (),
+    crew: Crew | None = None,
 ) -> Report:
     """Run an experiment; print what happens, write ``report.html``, log to the tracker.
 
-    ``listeners`` replaces console and page; ``overrides`` is the command line to write down.
+    ``listeners`` replaces console and page; ``overrides`` is the command line to write down;
+    ``crew`` does the work with this process (``stages.members``).
     Raises InputError before work starts when something is wrong, StageError when a stage fails.
     """
     machine, options = machine or Machine(), options or Options()
     watching = [HtmlReport(), Console()] if listeners is None else list(listeners)
     tracked = NoTracker() if tracker is None or options.dry_run else tracker
     tracking = make_listeners(tracked, machine.store_root())
+    watching = [*tracking, *watching]
     return run_experiment(
-        experiment, machine, options, listeners=[*tracking, *watching], overrides=overrides
+        experiment, machine, options, listeners=watching, overrides=overrides, crew=crew
     )

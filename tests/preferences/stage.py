@@ -42,7 +42,7 @@ def answer_all(
     shards = Shards(work / "samples.jsonl", lambda sample: sample in chosen, work)
     place = replace(place, work=work)
     asker = Asker(TinyModel(), load_model, lambda: iter(everyone), root, view, generation, place)
-    tokens = answer_shards(shards, shards.begin(), asker, meter or Unseen(), 0, 1)
+    tokens = answer_shards(shards, shards.begin(), asker, meter or Unseen())
     write_previews(asker, shards.samples(), previews)
     shards.merge(work / "answers.jsonl")
     answers = list(read_jsonl(work / "answers.jsonl", Answer))

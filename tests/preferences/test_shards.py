@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import random
 import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from seva_exp.core.records import (
     to_line,
     write_jsonl,
 )
+from seva_exp.core.sharing import alive
+from seva_exp.core.store import PARTS
 from seva_exp.data import JsonlData, WebdatasetData
 from seva_exp.decoding import HfGeneration
 from seva_exp.experiment import run
@@ -86,19 +89,26 @@ def test_a_view_that_asks_some_has_the_same_shards(tmp_path):
 
 def test_processes_share_the_shards_and_end_together(tmp_path):
     file = written(tmp_path, 2000)
-    shards = Shards(file, everyone, tmp_path)
-    left = shards.begin()[5:]
-    order, rng = [], random.Random(0)
-    while taken := shards.take(left, rank := rng.randrange(3), 3):
-        order.append([shard.number for shard in taken])
-        assert len(order) <= len(left), "none is taken twice"
-        first, last = shards.read(taken[0])[0].id, shards.read(taken[-1])[-1].id
-        assert shards.work_of(rank).endswith(f"from {first} to {last}")
+    each = [Shards(file, everyone, tmp_path, rank, 3) for rank in range(3)]
+    left = each[0].begin()[5:]
+    order, rng, working = [], random.Random(0), [*each]
+    with ExitStack() as held:
+        for rank in range(3):
+            held.enter_context(alive(tmp_path / PARTS, rank))
+        while len(order) < len(left):
+            shards = rng.choice(working)
+            taken, inherited = shards.take(left)
+            order.append([shard.number for shard in taken])
+            first, last = shards.read(taken[0])[0].id, shards.read(taken[-1])[-1].id
+            assert shards.work_of(each.index(shards)).endswith(f"from {first} to {last}")
+            assert not inherited
+            if sum(map(len, order)) == len(left):
+                break
     assert [number for numbers in order for number in numbers] == [s.number for s in left]
     assert len(order[0]) > 2, "many at once, so that the engine can fill its batches"
     assert [len(numbers) for numbers in order[-3:]] == [1, 1, 1]
     alone = Shards(file, everyone, tmp_path)
-    assert alone.take(alone.begin(), 0, 1) == alone.all, "one process takes all"
+    assert alone.take(alone.begin())[0] == alone.all, "one process takes all"
 
 
 class Stub:
@@ -120,13 +130,13 @@ class Stub:
 def answered(file: Path, work: Path, engine: Stub, view: str = CLEAN, rank=0, ranks=1):
     """What one of several processes does; the other ones' shards are left as they are."""
     work.mkdir(exist_ok=True)
-    shards = Shards(file, everyone, work)
+    shards = Shards(file, everyone, work, rank, ranks)
     place = Placement("cpu", 8, 8, False, partial(progress, "off"), work)
     generation = HfGeneration()
     asker = Asker(TinyModel(), None, everyone, file.parent, View(view, None, 0), generation, place)  # type: ignore
     asker.engine = engine
     with place.progress("", 0, "") as meter:
-        return shards, partial(answer_shards, shards, shards.begin(), asker, meter, rank, ranks)
+        return shards, partial(answer_shards, shards, shards.begin(), asker, meter)
 
 
 def test_what_killed_processes_had_is_not_asked_again(tmp_path):

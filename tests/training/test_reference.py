@@ -15,6 +15,7 @@ from seva_exp.augment import DiffusionNoise
 from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.records import ImageRef, Pair
+from seva_exp.core.sharing import Sharing, alive
 from seva_exp.data import ShapesData
 from seva_exp.experiment.graph import graph
 from seva_exp.methods import SevaMethod
@@ -120,6 +121,35 @@ def test_a_killed_stage_goes_on_and_gives_the_same(root, tmp_path, monkeypatch):
     score_reference(tiny(), PairSet(made, root), "auto", place)
     assert len(calls) == 2 + 2  # of 3 batches the first was kept
     assert read_reference(place.work) == read_reference(whole.work)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_what_a_process_that_died_had_is_scored_by_another(root, tmp_path, monkeypatch, ranks):
+    """``ranks`` 1: it had taken all three batches, and its first is not scored again."""
+    made = pairs(root)
+    whole, two = (placement(tmp_path / n, train_batch_size=2) for n in ("whole", "two"))
+    score_reference(tiny(), PairSet(made, root), "auto", whole)
+    first, second = Sharing(two.work, 0, ranks), Sharing(two.work, 1, ranks)
+    first.begin()
+    real, calls = reference_module.scored, []
+
+    def dies(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(reference_module, "scored", dies)
+    parts = two.work / "parts"
+    with alive(parts, 0), pytest.raises(KeyboardInterrupt):
+        score_reference(tiny(), PairSet(made, root), "auto", two, sharing=first)
+    with alive(parts, 1):
+        score_reference(tiny(), PairSet(made, root), "auto", two, sharing=second)
+    assert len(calls) == 2 + 2
+    assert not (two.work / "reference.jsonl").exists(), "that is for whoever knows that all is done"
+    assert reference_module.conclude(two.work, [pair.sample_id for pair in made]) == 5
+    written = [(place.work / "reference.jsonl").read_bytes() for place in (whole, two)]
+    assert written[0] == written[1]
 
 
 def test_training_takes_the_reference_that_it_is_given(tmp_path):

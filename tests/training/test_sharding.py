@@ -3,6 +3,7 @@ accelerate config means what it means to ``accelerate launch``, and what cannot 
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from seva_exp.experiment.preflight import _check_processes
 from seva_exp.models import HubModel
 from seva_exp.stages import accelerate_config
 from seva_exp.stages.accelerate_config import FOLDER, config_file, launch_environment
-from seva_exp.stages.processes import check_processes, environments, launch
+from seva_exp.stages.processes import Here, check_processes, launch
 from seva_exp.training import DpoTraining
 from seva_exp.training.checkpoints import CheckpointClock, finish
 from seva_exp.training.dpo import _arguments, trainer_for
@@ -184,11 +185,16 @@ def test_configs_that_trl_comes_with_are_taken(gpus, monkeypatch, name):
 def test_the_ranks_are_told_and_their_threads_are_ours(gpus, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     machine = Machine(processes=2, accelerate="fsdp")
-    device, environment = check_processes(machine)
-    ranks = environments(machine, device, environment)
+    ranks = Here(machine).environments(together=True)
     assert [rank["RANK"] for rank in ranks] == ["0", "1"]
     assert {rank["FSDP_VERSION"] for rank in ranks} == {"2"}
-    assert not {"OMP_NUM_THREADS", "PYTHONPATH"} & environment.keys()
+    assert {rank["WORLD_SIZE"] for rank in ranks} == {"2"}
+    assert "0" not in {rank["MASTER_PORT"] for rank in ranks}, "accelerate's, for itself to choose"
+    threads = str(max(1, os.cpu_count() // 2))
+    assert {rank["OMP_NUM_THREADS"] for rank in ranks} == {threads}
+    assert not {"OMP_NUM_THREADS", "PYTHONPATH"} & check_processes(machine, 2)[1].keys()
+    alone = Here(machine).environments(together=False)
+    assert not any("FSDP_VERSION" in rank for rank in alone)
 
 
 FSDP = (FOLDER / "fsdp.yaml").read_text(encoding="utf-8")

@@ -371,7 +371,7 @@ def test_the_stage_keeps_each_token_s_weight_and_the_reference_s_sums(
     weights, fast, root, tmp_path, shown
 ):
     place = placement(tmp_path, train_batch_size=2)
-    score_weights(tiny(), PairSet(pairs(root), root, crossed=weights.logits), weights, fast, place)
+    score_weights(weights, tiny(), PairSet(pairs(root), root, crossed=weights.logits), fast, place)
     vlm, found = tiny(), read_weights(tmp_path)
     assert list(found) == [f"s{i}" for i in range(5)]
     for row in several_sentences(vlm):
@@ -396,7 +396,7 @@ def test_the_stage_keeps_each_token_s_weight_and_the_reference_s_sums(
 def test_a_killed_stage_goes_on_and_gives_the_same(root, tmp_path, monkeypatch, shown):
     made = PairSet(pairs(root), root, crossed=True)
     whole = placement(tmp_path / "whole", train_batch_size=2)
-    score_weights(tiny(), made, TPO, "auto", whole)
+    score_weights(TPO, tiny(), made, "auto", whole)
     place = placement(tmp_path / "cut", train_batch_size=2)
     real, calls = type(TPO).__call__, []
 
@@ -409,8 +409,8 @@ def test_a_killed_stage_goes_on_and_gives_the_same(root, tmp_path, monkeypatch, 
     with monkeypatch.context() as patch:
         patch.setattr(type(TPO), "__call__", dies)
         with pytest.raises(KeyboardInterrupt):
-            score_weights(tiny(), made, TPO, "auto", place)
-    score_weights(tiny(), made, TPO, "auto", place)
+            score_weights(TPO, tiny(), made, "auto", place)
+    score_weights(TPO, tiny(), made, "auto", place)
     one, other = (
         [json.loads(line) for line in (p.work / "weights.jsonl").read_text().splitlines()]
         for p in (whole, place)

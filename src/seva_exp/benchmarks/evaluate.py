@@ -3,12 +3,12 @@
 With describe-and-respond there are two passes: one description a picture, which all the questions
 on it share (it does not depend on the question, so to describe once is to describe the same), then
 the questions behind it. Both passes write to one journal. Several processes share the pictures: a
-picture's description and its questions are one process's, in a journal of its own.
+picture's description and its questions are one process's, in a journal of its own (``sharing``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -20,10 +20,12 @@ from seva_exp.benchmarks.statistics import scores
 from seva_exp.core.errors import StageError
 from seva_exp.core.interfaces import TOO_LONG, AnswerEngine, Placement, Reply, Request
 from seva_exp.core.records import Prediction, Score, from_json, write_jsonl
+from seva_exp.core.sharing import Sharing, Taken
 from seva_exp.core.spec import Json
-from seva_exp.core.store import PARTS, Journal, read_journal
 from seva_exp.core.texts import is_empty
 
+PIECE, PIECES = 64, 64
+"""Questions that are taken together at most; a benchmark of fewer is cut into so many pieces."""
 MOST_TOO_LONG = 0.05
 """Share of a benchmark's questions that may not fit the model's context; with more it is refused,
 as soon as they are seen."""
@@ -36,20 +38,47 @@ def ask(
     engine: Callable[[], AnswerEngine],
     placement: Placement,
     label: str,
-    rank: int = 0,
-    ranks: int = 1,
+    sharing: Sharing | None = None,
     root: Path | None = None,
 ) -> int:
-    """Ask what no journal in ``placement.work`` holds yet of every ``ranks``-th picture; return how
-    many questions that were, without descriptions. ``root`` is the data root."""
+    """Ask what no journal in ``placement.work`` holds yet, of the pictures that no other process
+    takes; return how many questions that were, without descriptions. ``root`` is the data root.
+    Without ``sharing`` all is done here."""
     questions = benchmark.chosen(root)
-    pictures = list(dict.fromkeys(question.group for question in questions))
-    own = {*pictures[rank::ranks]}
-    mine = [question for question in questions if question.group in own]
-    asking = _Asking(cache(engine), placement, label, rank)
+    if sharing is None:
+        (sharing := Sharing(placement.work)).begin()
+    asking = _Asking(cache(engine), placement, label, sharing)
+    pieces, asked = dict(enumerate(_pieces(questions))), 0
+    sizes = {number: len(piece) for number, piece in pieces.items()}
+    while (taken := sharing.take(sizes)).pieces:
+        asking.inherit(taken)
+        mine = [question for number in taken.pieces for question in pieces[number]]
+        asked += _ask(benchmark, questions, mine, asking)
+    return asked
+
+
+def _pieces(questions: Sequence[Question]) -> list[list[Question]]:
+    """The questions in runs of their order; those on one picture, wherever they stand, are in
+    one."""
+    size = min(PIECE, max(1, len(questions) // PIECES))
+    by_picture: dict[str, list[Question]] = {}
+    for question in questions:
+        by_picture.setdefault(question.group, []).append(question)
+    pieces: list[list[Question]] = []
+    for some in by_picture.values():
+        if not pieces or len(pieces[-1]) >= size:
+            pieces.append([])
+        pieces[-1] += some
+    return pieces
+
+
+def _ask(
+    benchmark: Benchmark, every: Sequence[Question], mine: Sequence[Question], asking: _Asking
+) -> int:
+    """Ask ``mine`` of all questions."""
     sent = mine
     if mode := benchmark.describe_and_respond:
-        _describe(mode, mine, len(pictures), asking)
+        _describe(mode, mine, len({question.group for question in every}), asking)
         texts = {row["picture"]: row["text"] for row in asking.rows if "picture" in row}
         sent = [_behind(mode, texts[question.group], question) for question in mine]
     scored = {question.id: question for question in mine}
@@ -60,7 +89,7 @@ def ask(
         found = benchmark.predict(scored[reply.id], reply.text)
         return replace(found, prompt=prompts[reply.id], stop=reply.stop)
 
-    return asking.run(sent, len(questions), record, "sample_id", "question")
+    return asking.run(sent, len(every), record, "sample_id", "question")
 
 
 def conclude(
@@ -70,7 +99,7 @@ def conclude(
     describe-and-respond, ``descriptions.jsonl``; return a summary and the scores."""
     questions = benchmark.chosen(root)
     summary: Json = {"questions": len(questions)}
-    rows = list(_journaled(work))
+    rows = list(Sharing(work).rows())
     if benchmark.describe_and_respond:
         by_picture = {row["picture"]: Description(**row) for row in rows if "picture" in row}
         described = [by_picture[group] for group in dict.fromkeys(q.group for q in questions)]
@@ -133,14 +162,23 @@ class _Asking:
     something to ask. Rows of one kind are told by the name of their id."""
 
     def __init__(
-        self, engine: Callable[[], AnswerEngine], placement: Placement, label: str, rank: int
+        self,
+        engine: Callable[[], AnswerEngine],
+        placement: Placement,
+        label: str,
+        sharing: Sharing,
     ) -> None:
         self._engine = engine
         self._progress = placement.progress
         self._label = label
-        (placement.work / PARTS).mkdir(exist_ok=True)
-        self._journal = Journal(placement.work / PARTS, f"journal-{rank}.jsonl")
-        self.rows = list(_journaled(placement.work))
+        self._sharing = sharing
+        self._journal = sharing.journal()
+        self.rows = list(sharing.before())
+        self._counted = len(self.rows)
+
+    def inherit(self, taken: Taken) -> None:
+        """What those had done of it that died while this process worked: it was counted then."""
+        self.rows += self._sharing.inherited(taken)
 
     def run(
         self,
@@ -152,11 +190,12 @@ class _Asking:
     ) -> int:
         """Ask what the journals do not hold yet; returns how many that were. ``total`` is the
         number of all processes' questions."""
+        before = {row[id_name] for row in self.rows[: self._counted] if id_name in row}
         done = {row[id_name] for row in self.rows if id_name in row}
         todo = [_request(question) for question in questions if question.id not in done]
         too_long = sum(r["stop"] == TOO_LONG for r in self.rows if id_name in r and "stop" in r)
         with self._progress(self._label, total, unit) as meter:
-            meter.update(len(questions) - len(todo))
+            meter.update(sum(question.id in before for question in questions))
             for replies in self._engine().run(todo) if todo else ():
                 too_long += sum(reply.stop == TOO_LONG for reply in replies)
                 refuse_too_long(self._label, too_long, total)
@@ -165,12 +204,6 @@ class _Asking:
                 self.rows += rows
                 meter.update(len(replies))
         return len(todo)
-
-
-def _journaled(work: Path) -> Iterator[Json]:
-    """What is in the journals of all processes, those of killed ones too."""
-    for file in sorted((work / PARTS).glob("journal-*.jsonl")):
-        yield from read_journal(file)
 
 
 def _request(question: Question) -> Request:

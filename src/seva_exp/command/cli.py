@@ -44,6 +44,7 @@ from seva_exp.core.printable import tell
 from seva_exp.core.redact import hide, variables_in
 from seva_exp.core.terminal import settle_streams
 from seva_exp.report.console import say
+from seva_exp.stages.members import Members, Place, help_out, launched, place_in
 
 WITH_VALUE = (
     "-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path", "-p", "--package",
@@ -53,10 +54,13 @@ WITH_VALUE = (
 
 
 class Command:
-    """The jobs of the process that was called; a sweep's may run elsewhere."""
+    """The jobs of the process that was called, at its ``place`` among others of the same command; a
+    sweep's may run elsewhere."""
 
-    def __init__(self, words: list[str]) -> None:
+    def __init__(self, words: list[str], place: Place | None = None) -> None:
         self.words = words
+        self._place = place
+        self._members: Members | None = None
         self.codes = [DONE]
         self.sweep: Sweep | None = None
         self.forecast: Forecast | None = None
@@ -72,6 +76,9 @@ class Command:
         """Before the first of a sweep's ``jobs``. ``here``: they run on this machine."""
         if self._scratch:
             self.forecast = Forecast()
+            return
+        if self._place and self._place.rank:
+            self._crew(next(jobs, None))
             return
         self._check(list(jobs), here)
         gpus.offer(os.environ)
@@ -102,13 +109,36 @@ class Command:
         """A job in this process, with its ``number`` in a sweep."""
         if number is not None and self.forecast:
             return self._foresee(job, self.forecast)
+        crew = self._crew(job)
         if number is not None and self.sweep:
-            return self.sweep.do(number, job)
-        ended = work_or_tell(job)
+            return self.sweep.do(number, job, crew=crew)
+        ended = work_or_tell(job, crew)
         self.codes.append(ended.code)
         if ended.message:
             tell(ended.message)
         return ended.objective
+
+    def _crew(self, job: Job | None) -> Members | None:
+        """All processes of this command, if there are several, for the first of them; the others
+        help it, and end here."""
+        try:
+            wanted = job.wanted() if job else None
+        except InputError:  # told when it is done
+            wanted = None
+        if self._members or wanted is None:
+            return self._members
+        try:
+            place = place_in(wanted.machine, self._place)
+            if place and place.rank:
+                if not wanted.options.dry_run:
+                    help_out(place, wanted.machine)
+                raise SystemExit(DONE)
+            if place and not wanted.options.dry_run:
+                self._members = Members(place, wanted.machine).open()
+        except InputError as error:
+            tell(str(error))
+            raise SystemExit(BAD_INPUT) from None
+        return self._members
 
     def _foresee(self, job: Job, forecast: Forecast) -> float:
         try:
@@ -119,6 +149,8 @@ class Command:
 
     def conclude(self) -> int:
         """Tell how a sweep ended; the exit code of all jobs."""
+        if self._members:
+            self._members.close()
         if self.sweep:
             self.codes.append(self.sweep.conclude())
             self._compare(self.sweep)
@@ -217,7 +249,7 @@ def main() -> NoReturn:
     import hydra
 
     global _CALLED
-    _CALLED = called = Command(arguments(sys.argv[1:]))
+    _CALLED = called = Command(arguments(sys.argv[1:]), launched(os.environ))
     words, cwd = called.words, os.getcwd()
     sys.argv[1:] = words
     start = hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")

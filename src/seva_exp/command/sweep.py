@@ -23,6 +23,7 @@ from seva_exp.command.job import DONE, FAILED, NO_RESULT, Ended, Job, work_or_te
 from seva_exp.core import gpus
 from seva_exp.core.files import whole_file
 from seva_exp.core.redact import hide, without_secrets
+from seva_exp.stages.base import Crew
 
 AT_ONCE = "SEVA_EXP_JOBS_AT_ONCE"
 """The environment variable by which a launcher that starts all jobs lets so many of them work."""
@@ -67,15 +68,17 @@ class Sweep:
         self._over = threading.Event()
         self._watcher: threading.Thread | None = None
 
-    def do(self, number: int, job: Job, cwd: str | None = None) -> float | None:
-        """Do one job: here, or with ``cwd`` in a process of its own, which ends with its memory.
-        Returns the objective."""
+    def do(
+        self, number: int, job: Job, cwd: str | None = None, crew: Crew | None = None
+    ) -> float | None:
+        """Do one job: here, with a ``crew`` if there is one, or with ``cwd`` in a process of its
+        own, which ends with its memory. Returns the objective."""
         self._jobs.mkdir(parents=True, exist_ok=True)
         there = gpus.offered(os.environ) if cwd is not None else []
         count = gpus.wanted(job.values.get("machine") or {})
         leases = gpus.leases() if there else self._jobs
         with self._place(), gpus.take(leases, number, there, count) as taken:
-            return self._do(number, job, cwd, taken)
+            return self._do(number, job, cwd, taken, crew)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -90,7 +93,9 @@ class Sweep:
             for place in places:
                 place.release()
 
-    def _do(self, number: int, job: Job, cwd: str | None, taken: gpus.Taken) -> float | None:
+    def _do(
+        self, number: int, job: Job, cwd: str | None, taken: gpus.Taken, crew: Crew | None
+    ) -> float | None:
         note = taken.note(len(gpus.offered(os.environ)))
         record = Record(number, tuple(hide(word) for word in job.overrides), note=note)
         if job.on_error == "stop" and any(r.state == "failed" for r in self.records()):
@@ -98,7 +103,10 @@ class Sweep:
             return None
         self._write(record)
         start = time.monotonic()
-        ended = work_or_tell(job) if cwd is None else self._in_process(number, job, cwd, taken)
+        if cwd is None:
+            ended = work_or_tell(job, crew)
+        else:
+            ended = self._in_process(number, job, cwd, taken)
         state: State = "done" if ended.code == DONE else "failed"
         seconds = round(time.monotonic() - start, 3)
         record = replace(record, state=state, seconds=seconds, ended=ended)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -70,6 +71,21 @@ class JudgeServer(Server):
         return (prompt_tokens * self.prompt_price + reply_tokens * self.reply_price) / 1e6
 
 
+class RayCluster(Spec):
+    """The Ray cluster of ``machine.cluster=ray``, and what a worker gets of it."""
+
+    address: str | None = Field(None, pattern=r"^(auto|[^\s/:]+:\d{1,5})$")
+    """``HOST:PORT`` of the cluster's first node, or ``auto`` on one of its nodes; none: Ray is
+    started on this machine, for this run."""
+    workers: int | None = Field(None, ge=1)
+    """Actors that work at once, each with a model of its own; none: as many as there are GPUs, or
+    without GPUs CPUs, for."""
+    gpus: float | None = Field(None, ge=0, le=1)
+    """GPUs of a worker (0.5: two share one); none: one, where the cluster has any."""
+    cpus: int = Field(1, ge=1)
+    """CPUs of a worker, and its threads."""
+
+
 class Machine(Spec):
     """Devices, batch sizes and folders."""
 
@@ -99,10 +115,19 @@ class Machine(Spec):
     one (0: after each step); the same command goes on from it after a kill. None: no checkpoints.
     """
     processes: int = Field(1, ge=1)
-    """Processes that share the samples of ``answers`` and the pictures of ``evaluate``, and train
+    """Processes that share the work of ``answers``, ``reference`` and ``evaluate``, and train
     together (DDP): one GPU each, or all on the CPU; everything else runs in one. The rows of an
     optimizer step are dealt to them, so a step stays what it is, and results do not
     change. N need not divide ``batch_size``, but those that get fewer rows wait for the others."""
+    nodes: int | None = Field(None, ge=1)
+    """Processes of this command that ``srun``, ``torchrun`` or ``accelerate launch`` started,
+    mostly one on each node: they do one run together, and each brings ``processes``. None: as many
+    as the launcher's variables tell; 1: each does a run of its own."""
+    cluster: Literal["ray"] | None = None
+    """``ray``: actors of Ray answer, evaluate and score the reference, in place of processes; this
+    process trains. None: no cluster."""
+    ray: RayCluster = RayCluster()
+    """The cluster of ``cluster=ray``."""
     accelerate: str | None = None
     """How processes that train share out weights, gradients and optimizer: ``fsdp``, ``zero2``,
     ``zero3``, or a config file of ``accelerate launch``. None: they do not (DDP)."""
@@ -141,6 +166,15 @@ class Machine(Spec):
             raise ValueError(
                 f"processes={self.processes}: each process needs a device of its own, and "
                 f"device={self.device} is one. Take device=cuda or cpu, or processes=1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_cluster_gives_the_devices(self) -> Machine:
+        if self.cluster and (self.device == "mps" or ":" in self.device):
+            raise ValueError(
+                f"cluster={self.cluster}: each worker is given its GPU, and device={self.device} "
+                "is one of this machine. Take device=auto, cuda or cpu"
             )
         return self
 
@@ -195,6 +229,13 @@ def absent_device(machine: Machine) -> str:
         "cuda": mac or (linux and not _has_gpu(int(number or 0))),
     }
     return _ABSENT.format(machine.device) if gone.get(kind) else ""
+
+
+def absent_cluster(machine: Machine) -> str:
+    """Why ``machine.cluster`` cannot be had here; empty where it may be there."""
+    if machine.cluster is None or find_spec("ray") is not None:
+        return ""
+    return "machine.cluster=ray: Ray is not installed here. pip install 'seva_exp[ray]'"
 
 
 def _has_gpu(number: int) -> bool:

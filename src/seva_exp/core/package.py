@@ -25,6 +25,7 @@ EXCEPT = {
     "seva_exp.core.interfaces": "protocols and records without code of their own",
     "seva_exp.core.spec": "what keys are made with: were it another, every key would be",
     "seva_exp.core.digests": "hashes of files, which stand in the keys",
+    "seva_exp.core.sharing": "who does which piece of a stage's work",
     "seva_exp.core.store": "how artifacts are locked, written and found, not what is in them",
     "seva_exp.core.manifest": "whether artifacts are whole",
     "seva_exp.core.disk": "what a person is told of a disk that fails",

@@ -6,9 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from seva_exp.core.terminal import raw
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LINE_EVERY = 15.0
 """Seconds between two lines in a log file."""
@@ -18,6 +21,10 @@ class Meter(Protocol):
     """Counts work done."""
 
     def update(self, n: int) -> object: ...
+
+    def describe(self, label: str) -> None:
+        """Be called so from now on."""
+        ...
 
 
 class _Lines:
@@ -44,10 +51,24 @@ class _Lines:
             flush=True,
         )
 
+    def describe(self, label: str) -> None:
+        self._label = label
+
 
 class _Nothing:
     def update(self, n: int) -> None:
         """Count nothing."""
+
+    def describe(self, label: str) -> None: ...
+
+
+class _Bar:
+    def __init__(self, bar: tqdm[Any]) -> None:
+        self._bar = bar
+        self.update = bar.update
+
+    def describe(self, label: str) -> None:
+        self._bar.set_description(f"  {label}")
 
 
 @contextmanager
@@ -58,14 +79,15 @@ def progress(mode: str, label: str, total: int, unit: str) -> Iterator[Meter]:
     if mode == "bar":
         from tqdm import tqdm
 
-        with tqdm(
+        bar: tqdm[Any] = tqdm(
             total=total,
             desc=f"  {label}",
             unit=unit,
             leave=False,
             dynamic_ncols=True,
             file=raw(sys.stderr),
-        ) as bar:
-            yield bar
+        )
+        with bar:
+            yield _Bar(bar)
     else:
         yield _Lines(label, total, unit) if mode == "lines" else _Nothing()

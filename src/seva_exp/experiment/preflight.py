@@ -11,7 +11,13 @@ from dataclasses import dataclass, replace
 from seva_exp.benchmarks import Judge
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError
-from seva_exp.core.machine import JudgeServer, Machine, absent_device, resolve_device
+from seva_exp.core.machine import (
+    JudgeServer,
+    Machine,
+    absent_cluster,
+    absent_device,
+    resolve_device,
+)
 from seva_exp.core.runtime import settle
 from seva_exp.core.spec import digest
 from seva_exp.core.store import Store
@@ -77,7 +83,7 @@ class Preflight:
             *experiment.generation.lacking(machine.server),
             *(judge.lacking(machine.judge) if judge else []),
         ]
-        absent = absent_device(machine) if here else ""
+        absent = (absent_device(machine) or absent_cluster(machine)) if here else ""
         if absent and not (faults or lacking or work.left):
             absent = ""
         if not (faults or absent) and (here or machine.memory_gb):
@@ -158,7 +164,7 @@ def _check_processes(model: AnyModel, machine: Machine) -> None:
             "then has all of them."
         )
     settle()
-    check_processes(machine)
+    check_processes(machine, machine.processes * (machine.nodes or 1))
 
 
 def notes(

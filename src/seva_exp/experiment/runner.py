@@ -4,6 +4,7 @@ that needs a model."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
@@ -22,6 +23,8 @@ from seva_exp.experiment.value import Experiment, Options
 from seva_exp.runs.events import Listener, Listeners
 from seva_exp.runs.folder import RunDir, collect_outcome
 from seva_exp.stages import StageContext
+from seva_exp.stages.base import Crew
+from seva_exp.stages.ray_crew import RayCrew
 
 
 def run(
@@ -31,8 +34,10 @@ def run(
     *,
     listeners: Sequence[Listener] = (),
     overrides: Sequence[str] = (),
+    crew: Crew | None = None,
 ) -> Report:
-    """Run an experiment and return its report. What the store holds is not computed again.
+    """Run an experiment and return its report. What the store holds is not computed again. ``crew``
+    does the work with this process (``stages.members``), or those of ``machine.cluster``.
 
     Raises InputError when something is wrong before work starts, StageError when a stage cannot
     finish; what was finished stays in the store.
@@ -53,13 +58,17 @@ def run(
     if writes:  # what is all there is only read: the store may be another's
         store.create()
         digests.save()
+    workers = ExitStack()
+    left = [one for one, row in zip(chosen, plan.stages, strict=True) if not row.cached]
+    if machine.cluster and any(stage.shared and not stage.trains for stage in left):
+        crew = workers.enter_context(RayCrew(machine, store.root))
     folder = RunDir.create(plan)
     plan = replace(plan, dir=folder.path)
     everyone = Listeners([folder, *listeners])
     settle()
     bars = partial(progress, machine.progress)
     told = (everyone.logged, everyone.warned, everyone.noted)
-    context = StageContext(machine, digests, bars, *told)
+    context = StageContext(machine, digests, bars, *told, crew=crew)
     try:
         everyone.planned(plan)
         execution = Execution(store, context, folder, everyone)
@@ -80,6 +89,8 @@ def run(
         if error is raised:
             raise
         raise error from raised
+    finally:
+        workers.close()
     return outcome.report
 
 

@@ -78,38 +78,41 @@ class Asker:
         return Request(sample.id, key, load, prompt, self.generation.max_new_tokens)
 
 
-def answer_shards(
-    shards: Shards, left: Sequence[Shard], asker: Asker, meter: Meter, rank: int, ranks: int
-) -> int:
-    """Answer shards of ``left`` that no other of the ``ranks`` processes takes, until none is left;
-    return the number of generated tokens."""
+def answer_shards(shards: Shards, left: Sequence[Shard], asker: Asker, meter: Meter) -> int:
+    """Answer shards of ``left`` that no other process takes, until all are done; return the number
+    of generated tokens."""
     before, tokens = shards.before(), 0
-    while taken := shards.take(left, rank, ranks):
+    while (found := shards.take(left))[0]:
+        taken, inherited = found
         rows = [row for shard in taken for row in before.pop(shard.number, ())]
-        tokens += _answer_claim(shards, taken, rows, asker, meter, rank)
+        meter.update(len(rows))
+        tokens += _answer_claim(shards, taken, [*rows, *inherited], asker, meter)
     return tokens
 
 
 def _answer_claim(
-    shards: Shards, taken: list[Shard], known: list[Json], asker: Asker, meter: Meter, rank: int
+    shards: Shards, taken: list[Shard], known: list[Json], asker: Asker, meter: Meter
 ) -> int:
     """Shards that are asked together; ``known`` answers to some of their samples are there."""
-    journal, tokens = shards.journal(rank), 0
+    journal, tokens = shards.journal(), 0
     done = {row["sample_id"]: row for row in known}
-    meter.update(len(done))
     samples = {shard: shards.read(shard) for shard in taken}
     todo = {s.id: shard for shard in taken for s in samples[shard] if s.id not in done}
     requests = [asker.request(s) for found in samples.values() for s in found if s.id in todo]
     for answers in _answered(requests, asker):
-        rows = [asdict(answer) for answer in answers]
+        rows = [asdict(a) | {"shard": todo[a.sample_id].number} for a in answers]
         done.update((row["sample_id"], row) for row in rows)
-        journal.append([row | {"shard": todo[row["sample_id"]].number} for row in rows])
+        journal.append(rows)
         tokens += sum(len(answer.tokens) for answer in answers)
         meter.update(len(answers))
     for shard in taken:
-        shards.finish(shard, (from_json(Answer, done[s.id]) for s in samples[shard]), rank)
+        shards.finish(shard, (_without_shard(done[s.id]) for s in samples[shard]))
     journal.path.unlink(missing_ok=True)
     return tokens
+
+
+def _without_shard(row: Json) -> Answer:
+    return from_json(Answer, {name: value for name, value in row.items() if name != "shard"})
 
 
 def _answered(requests: Sequence[Request], asker: Asker) -> Iterator[list[Answer]]:

@@ -2,10 +2,9 @@
 once it is answered. The cut depends on the samples alone, so that any number of processes, and
 whoever goes on after a kill, have the same ones.
 
-In ``parts/``: ``index.jsonl`` says where each shard begins, ``000012.jsonl`` holds the answers of a
-finished one, ``finished-RANK.jsonl`` the digests of such files, ``journal-RANK.jsonl`` what a
-process has of those it works on, ``before.jsonl`` what killed processes had, and ``claims.jsonl``
-who works on which.
+In ``parts/``, beside who works on which (``core.sharing``): ``index.jsonl`` says where each shard
+begins, ``000012.jsonl`` holds the answers of a finished one, ``finished-RANK.jsonl`` the digests of
+such files.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from seva_exp.core.digests import file_sha256
 from seva_exp.core.disk import named, set_aside, warn_of_damage
 from seva_exp.core.files import whole_file
 from seva_exp.core.records import Answer, Sample, from_json, read_jsonl, write_jsonl
+from seva_exp.core.sharing import BEFORE, JOURNALS, Sharing
 from seva_exp.core.spec import Json
 from seva_exp.core.store import PARTS, Journal, journal_line, read_journal
 
@@ -27,8 +27,7 @@ SMALLEST, LARGEST = 64, 2048
 """Samples of a shard; the largest is also what a process takes at once."""
 MANY = 64
 """Shards that a set is cut into while they lie between these two."""
-FINISHED = "finished-{}.jsonl"
-BEFORE, CLAIMS, INDEX, LOCK = "before.jsonl", "claims.jsonl", "index.jsonl", "claims.lock"
+FINISHED, INDEX = "finished-{}.jsonl", "index.jsonl"
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,21 @@ def cut(file: Path, asks: Callable[[Sample], bool]) -> Iterator[Shard]:
 
 class Shards:
     """The shards of one answers stage that works in ``work``: those samples of ``file`` that
-    ``asks`` says. What one process has written is gathered by the next."""
+    ``asks`` says, as process ``rank`` of ``ranks`` works on them. What one process has written is
+    gathered by the next."""
 
-    def __init__(self, file: Path, asks: Callable[[Sample], bool], work: Path) -> None:
+    def __init__(
+        self,
+        file: Path,
+        asks: Callable[[Sample], bool],
+        work: Path,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
         self._file = file
         self._asks = asks
-        self._folder = work / PARTS
-        self._folder.mkdir(exist_ok=True)
+        self._sharing = Sharing(work, rank, ranks)
+        self._folder = self._sharing.folder
         self.all = [Shard(**row) for row in read_journal(self._folder / INDEX)]
         if not self.all:
             self.all = list(cut(file, asks))
@@ -78,19 +85,11 @@ class Shards:
                 index.write(journal_line([asdict(shard) for shard in self.all]))
 
     def begin(self) -> list[Shard]:
-        """Called before any process works: the shards that are not finished, in their order. What
-        journals hold of them is kept in one file."""
-        (self._folder / CLAIMS).write_bytes(b"")
+        """Called before any process works: the shards that are not finished, in their order."""
         finished = self._finished()
         left = [shard for shard in self.all if self._path(shard).name not in finished]
         numbers = {shard.number for shard in left}
-        journals = sorted(self._folder.glob("journal*.jsonl"))
-        files = [self._folder / BEFORE, *journals]
-        rows = [row for file in files for row in read_journal(file) if row["shard"] in numbers]
-        with whole_file(self._folder / BEFORE) as file:
-            file.write(journal_line(rows))
-        for journal in journals:
-            journal.unlink()
+        self._sharing.begin(lambda row: row["shard"] in numbers)
         return left
 
     def _finished(self) -> set[str]:
@@ -101,18 +100,18 @@ class Shards:
             warn_of_damage(f"{path}: is damaged; set aside as {aside.name}, and answered again")
         return found
 
-    def take(self, left: Sequence[Shard], rank: int, ranks: int) -> list[Shard]:
-        """The shards of ``left`` that this process works on next; none when all are taken. The
-        fewer are left, the fewer are taken, so that all processes end together."""
-        from filelock import FileLock
-
-        with FileLock(self._folder / LOCK):
-            open_ones = left[sum(len(numbers) for _, numbers in self._claims()) :]
-            taken = _portion(open_ones, ranks)
-            if taken:
-                with (self._folder / CLAIMS).open("a") as file:
-                    file.write(json.dumps([rank, [shard.number for shard in taken]]) + "\n")
-        return taken
+    def take(self, left: Sequence[Shard]) -> tuple[list[Shard], list[Json]]:
+        """The shards of ``left`` that this process works on next, none when all are done; and
+        answers to them in journals of processes that died while this one worked."""
+        while True:
+            taken = self._sharing.take({shard.number: shard.questions for shard in left}, LARGEST)
+            shards = [self.all[number] for number in taken.pieces]
+            # One that died may have finished some of those that it had.
+            open_ones = [shard for shard in shards if not self._path(shard).exists()]
+            if open_ones or not shards:
+                numbers = {shard.number for shard in open_ones}
+                rows = self._sharing.inherited(taken)
+                return open_ones, [row for row in rows if row["shard"] in numbers]
 
     def read(self, shard: Shard) -> list[Sample]:
         """The samples of a shard that are asked."""
@@ -123,23 +122,23 @@ class Shards:
         for shard in self.all:
             yield from self.read(shard)
 
-    def journal(self, rank: int) -> Journal:
+    def journal(self) -> Journal:
         """Of this process; each row names its shard."""
-        return Journal(self._folder, f"journal-{rank}.jsonl")
+        return self._sharing.journal()
 
     def before(self) -> dict[int, list[Json]]:
-        """Shard -> answers in journals of killed processes."""
+        """Shard -> answers in journals of earlier attempts' processes."""
         found: dict[int, list[Json]] = {}
-        for row in read_journal(self._folder / BEFORE):
-            found.setdefault(row.pop("shard"), []).append(row)
+        for row in self._sharing.before():
+            found.setdefault(row["shard"], []).append(row)
         return found
 
-    def finish(self, shard: Shard, answers: Iterable[object], rank: int = 0) -> None:
+    def finish(self, shard: Shard, answers: Iterable[object]) -> None:
         """Writes a shard's file, and its digest beside it."""
         path = self._path(shard)
         write_jsonl(path, answers)
         line = journal_line([{"name": path.name, "sha256": file_sha256(path)}])
-        sums = self._folder / FINISHED.format(rank)
+        sums = self._folder / FINISHED.format(self._sharing.rank)
         with named(sums), sums.open("ab", buffering=0) as file:
             file.write(line)
 
@@ -152,15 +151,11 @@ class Shards:
 
     def work_of(self, rank: int) -> str:
         """The samples that a process was working on, for an error's message."""
-        numbers = [taken for owner, taken in self._claims() if owner == rank]
+        numbers = self._sharing.latest(rank)
         if not numbers:
             return "on no sample yet"
-        ids = [sample.id for number in numbers[-1] for sample in self.read(self.all[number])]
+        ids = [sample.id for number in numbers for sample in self.read(self.all[number])]
         return f"on {len(ids)} samples from {ids[0]} to {ids[-1]}" if ids else "on no sample"
-
-    def _claims(self) -> list[tuple[int, list[int]]]:
-        lines = (self._folder / CLAIMS).read_text().splitlines()
-        return [(rank, numbers) for rank, numbers in map(json.loads, lines)]
 
     def _path(self, shard: Shard) -> Path:
         return self._folder / _name(shard)
@@ -178,7 +173,7 @@ class AnswersSoFar:
         self._folder = work / PARTS
         self._shards = [Shard(**row) for row in read_journal(self._folder / INDEX)]
         self._open: dict[int, dict[str, Json]] = {}
-        journals = [self._folder / BEFORE, *self._folder.glob("journal*.jsonl")]
+        journals = [self._folder / BEFORE, *self._folder.glob(JOURNALS.format("*"))]
         for row in (row for journal in journals for row in read_journal(journal)):
             self._open.setdefault(row.pop("shard"), {})[row["sample_id"]] = row
         self._finished, _ = _finished(self._folder)  # later: a shard is in its file or in a journal
@@ -224,20 +219,6 @@ def _finished(folder: Path) -> tuple[set[str], list[Path]]:
         else:
             found.add(path.name)
     return found, damaged
-
-
-def _portion(shards: Sequence[Shard], ranks: int) -> list[Shard]:
-    """The first shards: for one process as many as it takes at once, for several half of what each
-    would get."""
-    most = LARGEST
-    if ranks > 1:
-        most = min(LARGEST, sum(shard.questions for shard in shards) // (2 * ranks))
-    taken: list[Shard] = []
-    for shard in shards:
-        if taken and sum(one.questions for one in taken) + shard.questions > most:
-            break
-        taken.append(shard)
-    return taken
 
 
 def _read(file: Path, shard: Shard, asks: Callable[[Sample], bool]) -> list[Sample]:

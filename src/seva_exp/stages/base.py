@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import gc
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from seva_exp.benchmarks.judge_answers import Estimate
 from seva_exp.core.digests import FileDigests
@@ -39,6 +40,54 @@ CACHE_SHARE = 0.25
 """Of the free main memory, what pictures' features may take."""
 
 
+class Worker(Protocol):
+    """One that does its part of a job: a process, or an actor of Ray."""
+
+    @property
+    def running(self) -> bool: ...
+
+    @property
+    def failed(self) -> bool: ...
+
+    @property
+    def number(self) -> int:
+        """Its rank, or place among the crew."""
+        ...
+
+    @property
+    def said_why(self) -> bool:
+        """Whether it failed with an error that it wrote down; else it died."""
+        ...
+
+    def ending(self) -> str:
+        """How it died, and the last that it said."""
+        ...
+
+
+class Crew(Protocol):
+    """Those who do a stage's work where that is not this process alone."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether they train, too; else they only share out what is done piece by piece."""
+        ...
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether some are on other machines. The work goes on without one that dies; else it
+        ends."""
+        ...
+
+    def start(self, scratch: Path, together: bool, stack: ExitStack) -> Sequence[Worker]:
+        """Have all do the job that lies in ``scratch`` (``together``: it is a training), until they
+        are done or the ``stack`` is closed."""
+        ...
+
+    def rest(self) -> None:
+        """Give back what they hold (GPUs) until they are wanted again."""
+        ...
+
+
 @dataclass
 class StageContext:
     """The context that stages work in: nothing here changes a result."""
@@ -52,6 +101,9 @@ class StageContext:
     rank: int = 0
     """Which of the ``ranks`` processes this is that do one stage's work."""
     ranks: int = 1
+    neighbours: int = 1
+    """Those of them that are on this machine."""
+    crew: Crew | None = None
     _loaded: tuple[str, Vlm] | None = None
     _features: dict[str, Any] = field(default_factory=dict)
 
@@ -59,14 +111,26 @@ class StageContext:
         """The loaded model; one is kept, so that stages in a row load it once."""
         name = digest([spec.to_json(), str(adapter)])
         if self._loaded is None or self._loaded[0] != name:
-            self.release()
+            self.release(rest=True)
             self._loaded = (name, load_model(spec, self.machine, adapter, self.warn))
         return self._loaded[1]
 
-    def release(self) -> None:
+    def kept_in(self, other: StageContext) -> StageContext:
+        """``other``, with the model that is loaded here."""
+        return replace(other, _loaded=self._loaded, _features=self._features)
+
+    def several(self, together: bool = False) -> bool:
+        """Whether there are several processes for a stage's work; ``together``: for a training."""
+        crew = self.crew is not None and (self.crew.trains or not together)
+        return self.machine.processes > 1 or crew
+
+    def release(self, rest: bool = False) -> None:
         """Forget the loaded model (training changes it in place), and give its memory back. A
         trainer, its callbacks and its accelerator refer to each other: without a collection they
-        would keep the model. The caller must not hold the model any more."""
+        would keep the model. The caller must not hold the model any more. ``rest``: the crew's
+        models, too."""
+        if rest and self.crew:
+            self.crew.rest()
         if self._loaded is None and not self._features:
             return
         self._loaded = None
@@ -86,9 +150,9 @@ class StageContext:
             work=work,
             checkpoint_minutes=machine.checkpoint_minutes,
             generation_tokens=machine.generation_tokens,
-            neighbours=self.ranks,
+            neighbours=self.neighbours,
             cuda_graphs=machine.cuda_graphs,
-            vision_cache=vision_cache(machine),
+            vision_cache=vision_cache(machine) // self.neighbours,
             features=self._features,
             warn=self.warn,
             note=self.note,
@@ -151,7 +215,7 @@ class Stage(ABC):
     judges: ClassVar[bool] = False
     """Whether it asks a judge about the answers of its input ``of``, whose scores it replaces."""
     shared: ClassVar[bool] = False
-    """Whether ``machine.processes`` share its work."""
+    """Whether several processes share its work."""
     batch_field: ClassVar[str] = "batch_size"
     """The field of the machine to lower when memory runs out."""
 

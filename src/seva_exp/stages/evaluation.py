@@ -25,6 +25,7 @@ from seva_exp.benchmarks.replies import Replies
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.machine import Machine
 from seva_exp.core.records import BASE, Delta, Prediction, Score, write_jsonl
+from seva_exp.core.sharing import Sharing
 from seva_exp.core.spec import Json
 from seva_exp.core.store import Store
 from seva_exp.models import AnyModel
@@ -82,12 +83,12 @@ class Evaluate(Stage):
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         from seva_exp.benchmarks.evaluate import conclude
 
+        Sharing(work).begin()
         job, start = (
             ProcessTask(self.share, self.label, work, inputs, together=False),
             time.monotonic(),
         )
-        several = context.machine.processes > 1
-        done = launch(job, context) if several else [job.task(work, inputs, context)]
+        done = launch(job, context) if context.several() else [job.task(work, inputs, context)]
         seconds = time.monotonic() - start
         summary, found = conclude(
             self.benchmark, work, model=self.which, name=self.benchmark_name, root=self.root
@@ -114,9 +115,8 @@ class Evaluate(Stage):
                 warn=placement.warn,
             )
 
-        questions = ask(
-            self.benchmark, engine, placement, self.label, context.rank, context.ranks, self.root
-        )
+        sharing = Sharing(work, context.rank, context.ranks)
+        questions = ask(self.benchmark, engine, placement, self.label, sharing, self.root)
         return {"asked": questions}
 
 

@@ -162,21 +162,35 @@ class Answers(Stage):
         shards, answers = self._shards(work, inputs), self.makes(work).file
         left, start = shards.begin(), time.monotonic()
         job = ProcessTask(partial(self.share, left), self.label, work, inputs, together=False)
-        if left and context.machine.processes > 1 and self.generation.in_process:
+        if left and context.several() and self.generation.in_process:
             done = launch(job, context, shards.work_of)
         else:
             done = [job.task(work, inputs, context)]
         seconds = time.monotonic() - start
+        write_previews(self._asker(work, inputs, context), shards.samples(), PREVIEWS)
         shards.merge(answers)
         loading = max(one["loading"] for one in done)
         summary = summarize(answers, sum(one["tokens"] for one in done), seconds - loading)
         return summary | {LOADING: round(loading, 3)}
 
     def share(self, left: list[Shard], work: Path, inputs: Inputs, context: StageContext) -> Json:
-        """One process's share: it answers shards of ``left`` while there are some."""
-        shards, samples = self._shards(work, inputs), self.samples.makes(inputs["samples"])
+        """One process's share: it answers shards of ``left`` while there are some. The first writes
+        the previews, which its model may be wanted for."""
+        shards = self._shards(work, inputs, context.rank, context.ranks)
+        asker = self._asker(work, inputs, context)
+        total, todo = (sum(s.questions for s in of) for of in (shards.all, left))
+        with context.progress(self.label, total, "answer") as meter:
+            if context.rank == 0:
+                meter.update(total - todo)
+            tokens = answer_shards(shards, left, asker, meter)
+        if context.rank == 0:
+            write_previews(asker, shards.samples(), PREVIEWS)
+        return {"tokens": tokens, "loading": asker.loading}
+
+    def _asker(self, work: Path, inputs: Inputs, context: StageContext) -> Asker:
+        samples = self.samples.makes(inputs["samples"])
         adapter = self.adapter.makes(inputs["adapter"]).adapter if self.adapter else None
-        asker = Asker(
+        return Asker(
             self.model,
             lambda: context.model(self.model, adapter),
             samples.samples,
@@ -185,17 +199,10 @@ class Answers(Stage):
             self.generation,
             context.placement(work),
         )
-        total, todo = (sum(s.questions for s in of) for of in (shards.all, left))
-        with context.progress(self.label, total, "answer") as meter:
-            if context.rank == 0:
-                meter.update(total - todo)
-            tokens = answer_shards(shards, left, asker, meter, context.rank, context.ranks)
-        if context.rank == 0:
-            write_previews(asker, shards.samples(), PREVIEWS)
-        return {"tokens": tokens, "loading": asker.loading}
 
-    def _shards(self, work: Path, inputs: Inputs) -> Shards:
-        return Shards(self.samples.makes(inputs["samples"]).file, self.asks, work)
+    def _shards(self, work: Path, inputs: Inputs, rank: int = 0, ranks: int = 1) -> Shards:
+        file = self.samples.makes(inputs["samples"]).file
+        return Shards(file, self.asks, work, rank, ranks)
 
     def asks(self, sample: Sample) -> bool:
         """Whether the sample falls to this view."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from seva_exp.augment import AnySource
 from seva_exp.core.records import Pair, jsonl_writer
+from seva_exp.core.sharing import Sharing
 from seva_exp.core.spec import Json
 from seva_exp.inputs.prompts import infuse
 from seva_exp.inputs.views import View
@@ -103,6 +105,7 @@ class Reference(Alignment):
     name: ClassVar[str] = "reference"
     version: ClassVar[int] = 1
     makes: ClassVar[type[ReferenceArtifact]] = ReferenceArtifact
+    shared: ClassVar[bool] = True
 
     @property
     def _from(self) -> Align | None:
@@ -122,15 +125,29 @@ class Reference(Alignment):
         return found | {"crossed": True} if self.crossed else found
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        from seva_exp.training.reference import score_reference
+        from seva_exp.training.reference import NOTHING, conclude
 
+        Sharing(work).begin()
+        job = ProcessTask(self.share, self.label, work, inputs, together=False)
+        done = launch(job, context) if context.several() else [job.task(work, inputs, context)]
+        pairs = self.pairs.makes(inputs["pairs"]).pairs()
+        conclude(work, [pair.sample_id for pair in pairs], self.makes.main)
+        return next((one for one in done if one["forward"] != NOTHING), done[0])
+
+    def share(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
+        """One process's share of the pairs; it returns the counts of all."""
         pair_set = self._pair_set(list(self.pairs.makes(inputs["pairs"]).pairs()), inputs)
         model, placement = context.model(self.model), context.placement(work)
-        return score_reference(model, pair_set, self.dpo.fast, placement, self._adapter(inputs))
+        start = self._from.makes(inputs["start"]).adapter if self._from else None
+        sharing = Sharing(work, context.rank, context.ranks)
+        return self._score(model, pair_set, self.dpo.fast, placement, start, sharing)
 
-    def _adapter(self, inputs: Inputs) -> Path | None:
-        """What the reference is on the base model, if anything."""
-        return self._from.makes(inputs["start"]).adapter if self._from else None
+    @property
+    def _score(self) -> Callable[..., Json]:
+        """What scores a ``PairSet``."""
+        from seva_exp.training.reference import score_reference
+
+        return score_reference
 
 
 @dataclass(frozen=True)
@@ -155,16 +172,12 @@ class Weights(Reference):
         assert self.dpo.weights
         return super().spec() | {"weights": self.dpo.weights.to_json()}
 
-    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
+    @property
+    def _score(self) -> Callable[..., Json]:
         from seva_exp.training.weighing import score_weights
 
-        weights = self.dpo.weights
-        assert isinstance(weights, TokenWeights)
-        pair_set = self._pair_set(list(self.pairs.makes(inputs["pairs"]).pairs()), inputs)
-        model, placement = context.model(self.model), context.placement(work)
-        return score_weights(
-            model, pair_set, weights, self.dpo.fast, placement, self._adapter(inputs)
-        )
+        assert isinstance(self.dpo.weights, TokenWeights)
+        return partial(score_weights, self.dpo.weights)
 
 
 @dataclass(frozen=True)
@@ -222,7 +235,7 @@ class Align(Alignment, Trained):
         from seva_exp.training.reference import read_reference
         from seva_exp.training.weighing import read_weights
 
-        if context.machine.processes > 1:
+        if context.several(together=True):
             return launch(ProcessTask(self.run, self.label, work, inputs), context)[0]
         references = read_reference(inputs["reference"])
         every = self.pairs.makes(inputs["pairs"]).pairs()
@@ -315,7 +328,7 @@ class FineTune(Trained):
         from seva_exp.training.driver import TrainingJob
         from seva_exp.training.finetune import fine_tune
 
-        if context.machine.processes > 1:
+        if context.several(together=True):
             return launch(ProcessTask(self.run, self.label, work, inputs), context)[0]
         samples = list(self.infused.makes(inputs["instructions"]).samples())
         try:

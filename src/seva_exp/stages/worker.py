@@ -1,11 +1,12 @@
 """One rank of a stage: ``python -m seva_exp.stages.worker SCRATCH``, started by
-``processes.launch`` alone."""
+``processes.Rank`` alone; or what an actor of Ray does for one."""
 
 from __future__ import annotations
 
 import json
 import os
 import pickle
+import socket
 import sys
 import traceback
 from collections.abc import Iterator
@@ -14,14 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.files import whole_file, write_whole
 from seva_exp.core.interfaces import Placement
-from seva_exp.core.machine import Machine
+from seva_exp.core.machine import Machine, resolve_device
 from seva_exp.core.runtime import end_with_parent, settle
-from seva_exp.core.store import PARTS, RANK_LOCK
+from seva_exp.core.sharing import alive
+from seva_exp.core.store import PARTS
 from seva_exp.core.terminal import settle_streams
 from seva_exp.stages.base import StageContext
 from seva_exp.stages.processes import ERROR, EVENTS, JOB, RESULT
@@ -42,7 +42,6 @@ class TrainingContext(StageContext):
             alone,
             processes=self.ranks,
             checkpoints=work / "trainer",
-            vision_cache=alone.vision_cache // self.ranks,
         )
 
 
@@ -83,32 +82,54 @@ class Bar:
     def update(self, count: int) -> None:
         self.events.say("update", self.unit, count)
 
+    def describe(self, label: str) -> None:
+        """What it is called is for the other process to say."""
+
 
 def main(scratch: Path) -> None:
     """Do the job as the rank that the environment says."""
     settle_streams()
     end_with_parent(1)
     settle()
-    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    job, machine, device = pickle.loads((scratch / JOB).read_bytes())
-    # Of one training only rank 0 speaks.
-    events = Events(scratch / EVENTS.format(rank), silent=job.together and rank > 0)
-    try:
-        own = _machine(machine, device, rank)
-        told = (events.progress, events.log, events.warn, events.note)
-        context = StageContext(own, FileDigests(scratch), *told)
-        if job.together:
-            folder = job.work if rank == 0 else scratch / f"rank-{rank}"
-            folder.mkdir(exist_ok=True)
-            context = TrainingContext(**vars(context), folder=folder)
-        context = replace(context, rank=rank, ranks=ranks)
-        with FileLock(job.work / PARTS / RANK_LOCK.format(rank)):
+    rank, ranks, neighbours = (
+        int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    )
+    work_on(scratch, rank, ranks, neighbours, int(os.environ["LOCAL_RANK"]))
+
+
+def work_on(
+    scratch: Path,
+    rank: int | None,
+    ranks: int,
+    neighbours: int,
+    gpu: int = 0,
+    before: StageContext | None = None,
+) -> StageContext:
+    """Do the job in ``scratch`` as one of so many ranks, ``neighbours`` of them on this machine, on
+    the GPU of this number, if there are GPUs; ``rank`` None: as one that is none yet. The
+    model that it had ``before`` is used again; returns its context."""
+    job, machine = pickle.loads((scratch / JOB).read_bytes())
+    with alive(job.work / PARTS, rank) as number:
+        # Of one training only rank 0 speaks.
+        events = Events(scratch / EVENTS.format(number), silent=job.together and number > 0)
+        events.say("host", socket.gethostname())
+        told = events.progress, events.log, events.warn, events.note
+        try:
+            own = _machine(machine, gpu)
+            context = StageContext(own, FileDigests(scratch), *told, number, ranks, neighbours)
+            if before:
+                context = before.kept_in(context)
+            if job.together:
+                folder = job.work if number == 0 else scratch / f"rank-{number}"
+                folder.mkdir(exist_ok=True)
+                context = TrainingContext(**vars(context), folder=folder)
             summary = job.task(job.work, job.inputs, context)
-    except Exception as error:
-        with whole_file(scratch / ERROR.format(rank)) as file:
-            file.write(portable(error, rank))
-        raise
-    write_whole(scratch / RESULT.format(rank), json.dumps(summary))
+        except Exception as error:
+            with whole_file(scratch / ERROR.format(number)) as file:
+                file.write(portable(error, number))
+            raise
+        write_whole(scratch / RESULT.format(number), json.dumps(summary))
+        return context
 
 
 def portable(error: Exception, rank: int) -> bytes:
@@ -125,13 +146,14 @@ def portable(error: Exception, rank: int) -> bytes:
     return content
 
 
-def _machine(machine: Machine, device: str, rank: int) -> Machine:
+def _machine(machine: Machine, gpu: int) -> Machine:
     """The machine as one rank sees it: a single process on its own device."""
+    device = resolve_device(machine).type
     if device == "cuda":
         import torch
 
-        torch.cuda.set_device(rank)
-        device = f"cuda:{rank}"
+        torch.cuda.set_device(gpu)
+        device = f"cuda:{gpu}"
     return machine.model_copy(update={"device": device, "processes": 1})
 
 

@@ -4,9 +4,10 @@ same path as the policy's (forward.py), and independent of every number of ``dpo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from torch import Tensor
 from seva_exp.core.errors import StageError
 from seva_exp.core.files import write_whole
 from seva_exp.core.interfaces import Placement, VisionLanguageModel
+from seva_exp.core.sharing import Sharing
 from seva_exp.core.spec import Json, canonical
-from seva_exp.core.store import Journal, read_journal
 from seva_exp.models.adapter import check_adapter
 from seva_exp.training.collate import Preference, ReferenceLogps, rows_of
 from seva_exp.training.forward import Forward, forward_for, scored
@@ -32,10 +33,11 @@ from seva_exp.training.trl_private import add_fused_lm_head
 FILE = "reference.jsonl"
 AHEAD = 2
 """Batches that are made ready while one is scored on a GPU."""
+NOTHING = "nothing left to score"
 
 
-Measure = Callable[[Forward, Any, dict[str, Any], Sequence[Preference]], list[Json]]
-"""What a stage wants to know of a batch: its forward pass, the model, the collated batch and its
+Measure = Callable[[Any, Forward, dict[str, Any], Sequence[Preference]], list[Json]]
+"""What a stage wants to know of a batch: the model, its forward pass, the collated batch and its
 preferences in, a line for each of these out."""
 
 
@@ -45,15 +47,16 @@ def score_reference(
     fast: Fast,
     placement: Placement,
     start: Path | None = None,
+    sharing: Sharing | None = None,
 ) -> Json:
     """Write ``reference.jsonl``, as ``score_pairs`` does."""
 
-    def measure(forward: Forward, model: Any, rows: Any, batch: Sequence[Preference]) -> list[Json]:
+    def measure(model: Any, forward: Forward, rows: Any, batch: Sequence[Preference]) -> list[Json]:
         scores, _ = scored(forward, model, rows, placement, vlm.model.dtype)
         found = zip(batch, references_of(batch, scores), strict=True)
         return [{"sample_id": p.id, **as_line(reference)} for p, reference in found]
 
-    return score_pairs(vlm, pair_set, fast, placement, measure, FILE, start)
+    return score_pairs(vlm, pair_set, fast, placement, measure, FILE, start, sharing)
 
 
 def score_pairs(
@@ -64,48 +67,73 @@ def score_pairs(
     measure: Measure,
     file: str,
     start: Path | None = None,
+    sharing: Sharing | None = None,
 ) -> Json:
-    """Write ``file``, a line per pair in the pairs' order; return the counts. A pair
+    """Score the pairs that no other process takes, into a journal; return the counts of all. A pair
     that cannot be trained on, or does not fit the model's context, is left out by name. The
     reference is the base model ``vlm``, or the adapter in ``start`` on it. With views in
     ``pair_set`` the chosen answer is scored with each view's picture too, and where it is
-    ``crossed`` what that view said.
+    ``crossed`` what that view said. Without ``sharing`` all is done here, ``file`` too.
     """
-    label = Path(file).stem
+    label, alone = Path(file).stem, sharing is None
+    if sharing is None:
+        (sharing := Sharing(placement.work)).begin()
     pairs, dropped = usable(vlm, pair_set.pairs)
     if not pairs:
         raise StageError(f"{label}: no answer can be trained on: {dropped[0].detail}")
     made_of = preferences_of(vlm, replace(pair_set, pairs=pairs))
     preferences, too_long, lengths = fitting(vlm, made_of, label)
-    journal = Journal(placement.work)
-    known = {row["sample_id"]: row for row in read_journal(journal.path)}
-    size = placement.train_batch_size
-    count = len(preferences)
+    with scoring(vlm, start) as model:
+        way = partial(forward_for, vlm, model, fast=fast, placement=placement)
+        description = _score(label, way, partial(measure, model), preferences, placement, sharing)
+    counts = {"preferences": len(preferences), "answers": len(rows_of(preferences))}
+    if alone:
+        conclude(placement.work, [preference.id for preference in preferences], file)
+    return {**counts, "forward": description, **lengths, **left_out([*dropped, *too_long])}
+
+
+def _score(
+    label: str,
+    way: Callable[[Sequence[Preference]], Forward],
+    measure: Callable[[Forward, dict[str, Any], Sequence[Preference]], list[Json]],
+    preferences: Sequence[Preference],
+    placement: Placement,
+    sharing: Sharing,
+) -> str:
+    """Score batches, cut as one process cuts them, until all are done; which forward pass did."""
+    size, count = placement.train_batch_size, len(preferences)
     batches = [range(i, min(i + size, count)) for i in range(0, count, size)]
-    todo = [batch for batch in batches if any(preferences[i].id not in known for i in batch)]
-    description = "nothing left to score"
-    with scoring(vlm, start) as model, placement.progress(label, count, "pair") as bar:
-        bar.update(count - sum(map(len, todo)))
-        if todo:
-            first = [preferences[i] for i in todo[0]]
-            forward = forward_for(vlm, model, first, fast, placement)
-            description = forward.description
-            collate = forward.collator(preferences)
+    sizes = {number: len(batch) for number, batch in enumerate(batches)}
+    journal, done = sharing.journal(), {row["sample_id"] for row in sharing.before()}
+    known, forward = set(done), None
+    with ExitStack() as stack:
+        bar = stack.enter_context(placement.progress(label, count, "pair"))
+        while (taken := sharing.take(sizes)).pieces:
+            done |= {row["sample_id"] for row in sharing.inherited(taken)}
+            mine = [batches[number] for number in taken.pieces]
+            todo = [batch for batch in mine if any(preferences[i].id not in done for i in batch)]
+            bar.update(sum(preferences[i].id in known for batch in mine for i in batch))
+            if not todo:
+                continue
+            if forward is None:  # which way is chosen by the same batch, whoever scores the others
+                forward = way(preferences[:size])
+                stack.enter_context(closing(forward))
+                collate = forward.collator(preferences)
             made = (collate([{"row": i} for i in batch]) for batch in todo)
-            with (
-                closing(forward),
-                closing(ahead(made, torch.device(placement.device), AHEAD)) as ready,
-            ):
+            with closing(ahead(made, torch.device(placement.device), AHEAD)) as ready:
                 for batch, rows in zip(todo, ready, strict=True):
-                    found = measure(forward, model, rows, [preferences[i] for i in batch])
-                    journal.append(found)
-                    known |= {row["sample_id"]: row for row in found}
-                    bar.update(len(batch))
-    lines = "".join(canonical(known[preference.id]) + "\n" for preference in preferences)
-    write_whole(placement.work / file, lines)
-    answers = len(rows_of(preferences))
-    counts = {"preferences": len(preferences), "answers": answers, "forward": description}
-    return {**counts, **lengths, **left_out([*dropped, *too_long])}
+                    journal.append(measure(forward, rows, [preferences[i] for i in batch]))
+                    bar.update(sum(preferences[i].id not in done for i in batch))
+    return forward.description if forward else NOTHING
+
+
+def conclude(work: Path, samples: Iterable[str], file: str) -> int:
+    """When everything is scored: ``file``, a line per pair that was not left out, in the order of
+    ``samples``; their number."""
+    by_id = {row["sample_id"]: row for row in Sharing(work).rows()}
+    found = [canonical(by_id[sample]) + "\n" for sample in samples if sample in by_id]
+    write_whole(work / file, "".join(found))
+    return len(found)
 
 
 def read_reference(artifact: Path) -> dict[str, ReferenceLogps]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from seva_exp.core.interfaces import Placement, VisionLanguageModel
+from seva_exp.core.sharing import Sharing
 from seva_exp.core.spec import Json
 from seva_exp.training.collate import OWNERS, AnswerWeights, Preference, whose
 from seva_exp.training.forward import Forward, answers_of, by_row, labels_of, passed
@@ -90,18 +91,19 @@ def sentences_of(vlm: VisionLanguageModel, ids: Sequence[int]) -> tuple[int, ...
 
 
 def score_weights(
+    weights: TokenWeights,
     vlm: VisionLanguageModel,
     pair_set: PairSet,
-    weights: TokenWeights,
     fast: Fast,
     placement: Placement,
     start: Path | None = None,
+    sharing: Sharing | None = None,
 ) -> Json:
     """Write ``weights.jsonl``, as ``score_pairs`` does: a weight for each token of the pairs'
     answers, and log pi_ref summed with them."""
     head = Head(vlm.model)
 
-    def measure(forward: Forward, model: Any, rows: Any, batch: Sequence[Preference]) -> list[Json]:
+    def measure(model: Any, forward: Forward, rows: Any, batch: Sequence[Preference]) -> list[Json]:
         inputs, found = passed(forward, model, rows, placement, vlm.model.dtype, weights.logits)
         owners = {name: rows[name] for name in OWNERS}
         said = said_of(head, found, inputs, owners, weights.logits)
@@ -119,7 +121,7 @@ def score_weights(
             for p, c, r, reference in lines
         ]
 
-    return score_pairs(vlm, pair_set, fast, placement, measure, FILE, start)
+    return score_pairs(vlm, pair_set, fast, placement, measure, FILE, start, sharing)
 
 
 def _numbered(vlm: VisionLanguageModel, said: Said, ids: Sequence[int]) -> Said:
