@@ -147,7 +147,8 @@ def test_what_a_process_that_died_had_is_scored_by_another(root, tmp_path, monke
         score_reference(tiny(), PairSet(made, root), "auto", two, sharing=second)
     assert len(calls) == 2 + 2
     assert not (two.work / "reference.jsonl").exists(), "that is for whoever knows that all is done"
-    assert reference_module.conclude(two.work, [pair.sample_id for pair in made]) == 5
+    ids = [pair.sample_id for pair in made]
+    assert reference_module.conclude(two.work, ids, "reference.jsonl") == 5
     written = [(place.work / "reference.jsonl").read_bytes() for place in (whole, two)]
     assert written[0] == written[1]
 

@@ -76,13 +76,13 @@ def score_pairs(
     ``crossed`` what that view said. Without ``sharing`` all is done here, ``file`` too.
     """
     label, alone = Path(file).stem, sharing is None
-    if sharing is None:
-        (sharing := Sharing(placement.work)).begin()
     pairs, dropped = usable(vlm, pair_set.pairs)
     if not pairs:
         raise StageError(f"{label}: no answer can be trained on: {dropped[0].detail}")
     made_of = preferences_of(vlm, replace(pair_set, pairs=pairs))
     preferences, too_long, lengths = fitting(vlm, made_of, label)
+    if sharing is None:
+        (sharing := Sharing(placement.work)).begin()
     with scoring(vlm, start) as model:
         way = partial(forward_for, vlm, model, fast=fast, placement=placement)
         description = _score(label, way, partial(measure, model), preferences, placement, sharing)
