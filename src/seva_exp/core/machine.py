@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from seva_exp.core import gpus
 from seva_exp.core.errors import InputError
@@ -17,13 +17,22 @@ if TYPE_CHECKING:
     import torch
 
 
+Url = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")]
+Urls = Annotated[
+    Annotated[Url, Tag("")] | Annotated[tuple[Url, ...], Field(min_length=1), Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, list | tuple) else ""),
+]
+"""One address, or several; the tags tell which is wrong."""
+
+
 class Server(Spec):
     """The OpenAI-compatible endpoint that ``generation=server`` asks, and how."""
 
     field: ClassVar[str] = "machine.server"
     """Where it stands in the config."""
-    url: str | None = Field(None, pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")
-    """Base address, mostly ending in /v1, e.g. http://127.0.0.1:8000/v1; no user, no password."""
+    url: Urls | None = None
+    """Base address, mostly ending in /v1, e.g. http://127.0.0.1:8000/v1; no user, no password. Or
+    several, of servers that hold the same model: each question goes to one of those that answer."""
     concurrency: int = Field(64, ge=1)
     """Questions under way at once; one that answers a question at a time wants few of them."""
     timeout_seconds: float = Field(600.0, gt=0)
@@ -33,6 +42,12 @@ class Server(Spec):
     a lost connection, no reply in time); 8 take about two minutes."""
     api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """The environment variable that holds the API key; none: no key is sent."""
+
+    @property
+    def endpoints(self) -> tuple[Self, ...]:
+        """This server, an address each."""
+        urls = (self.url,) if isinstance(self.url, str) else dict.fromkeys(self.url or ())
+        return tuple(self.model_copy(update={"url": url}) for url in urls)
 
     def api_key(self) -> str | None:
         """The key. Raises InputError when the variable is not set."""
@@ -66,6 +81,25 @@ class JudgeServer(Server):
         if self.prompt_price is None or self.reply_price is None:
             return None
         return (prompt_tokens * self.prompt_price + reply_tokens * self.reply_price) / 1e6
+
+
+class Vllm(Spec):
+    """How ``generation=vllm`` runs its own vLLM: what is asked of it stands in ``generation``."""
+
+    python: str | None = Field(None, min_length=1)
+    """The Python of an environment with vLLM. None: of the one that ``python -m seva_exp.vllm
+    install`` made, in $SEVA_EXP_VLLM or the user's cache."""
+    gpu_memory: float = Field(0.85, gt=0, le=1)
+    """Share of a GPU's memory that vLLM takes for weights, keys and values."""
+    tensor_parallel: int = Field(1, ge=1)
+    """GPUs that share one model's weights; ``machine.processes`` is the number of such models."""
+    context: int | None = Field(None, ge=1)
+    """Tokens of question and answer for which vLLM makes room, where the model's own context is
+    larger than memory takes. A question that needs more ends the stage. None: the model's own."""
+    start_seconds: float = Field(900.0, gt=0)
+    """Longest wait until vLLM answers: it reads the weights first, and compiles on a GPU."""
+    restarts: int = Field(5, ge=0)
+    """How often a stage starts vLLM again when it has died."""
 
 
 class Machine(Spec):
@@ -117,6 +151,8 @@ class Machine(Spec):
     """CPU threads of torch; none leaves torch's own choice."""
     server: Server = Server()
     """The server that answers with ``generation=server``."""
+    vllm: Vllm = Vllm()
+    """The vLLM that ``generation=vllm`` starts."""
     judge: JudgeServer = JudgeServer()
     """The server at which the judge answers."""
     store: str | None = None
@@ -183,12 +219,13 @@ def absent_device(machine: Machine) -> str:
     mac, linux = sys.platform == "darwin", sys.platform.startswith("linux")
     gone = {
         "mps": not mac,
-        "cuda": mac or (linux and not _has_gpu(int(number or 0))),
+        "cuda": mac or (linux and not has_gpu(int(number or 0))),
     }
     return _ABSENT.format(machine.device) if gone.get(kind) else ""
 
 
-def _has_gpu(number: int) -> bool:
+def has_gpu(number: int = 0) -> bool:
+    """Whether there may be a GPU of this number, by CUDA_VISIBLE_DEVICES and device files."""
     if gpus.VISIBLE in os.environ and number >= len(gpus.seen(os.environ)):
         return False
     return any(any(Path("/dev").glob(name)) for name in ("nvidia*", "kfd", "dxg", "nvhost*"))

@@ -57,7 +57,7 @@ def run(
     settle()
     bars = partial(progress, machine.progress)
     told = (everyone.logged, everyone.warned, everyone.noted)
-    context = StageContext(machine, digests, bars, *told)
+    context = StageContext(machine, digests, bars, *told, run_folder=folder.path)
     try:
         everyone.planned(plan)
         execution = Execution(store, context, folder, everyone)
@@ -78,6 +78,8 @@ def run(
         if error is raised:
             raise
         raise error from raised
+    finally:
+        context.end_vllm()
     return outcome.report
 
 

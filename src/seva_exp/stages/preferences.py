@@ -19,7 +19,7 @@ from seva_exp.core.records import CLEAN, Answer, Drop, Sample, jsonl_writer
 from seva_exp.core.spec import Json
 from seva_exp.data import AnyData
 from seva_exp.data.counts import ANOTHER_ON_IT, Counts
-from seva_exp.decoding import AnyGeneration
+from seva_exp.decoding import AnyGeneration, VllmGeneration
 from seva_exp.decoding.engines import check_engine
 from seva_exp.decoding.spec import Newlines
 from seva_exp.inputs.views import PromptDraw, View, ViewDraw
@@ -126,7 +126,11 @@ class Answers(Stage):
         return {"samples": self.samples, **before}
 
     def prepare(self, machine: Machine) -> None:
-        check_engine(self.generation, machine.server, self.model)
+        check_engine(self.generation, machine, self.model)
+
+    @property
+    def asks_vllm(self) -> bool:
+        return isinstance(self.generation, VllmGeneration)
 
     @property
     def _random(self) -> bool:
@@ -168,7 +172,7 @@ class Answers(Stage):
             self.samples.data.image_root(samples.path),
             View(self.view, self.augmentation, self.seed, self.asking),
             self.generation,
-            context.placement(work),
+            context.placement(work, self.model, adapter),
         )
         total, todo = (sum(s.questions for s in of) for of in (shards.all, left))
         with context.progress(self.label, total, "answer") as meter:
