@@ -29,6 +29,7 @@ from seva_exp.models import AnyModel
 from seva_exp.stages.artifacts import AdapterArtifact, Artifact
 from seva_exp.stages.shown import Answered, PairExample
 from seva_exp.training.spec import Training
+from seva_exp.vllm.running import Running, started
 
 if TYPE_CHECKING:
     from seva_exp.models.vlm import Vlm
@@ -56,7 +57,7 @@ class StageContext:
     run_folder: Path | None = None
     """The run's folder, for what servers say; none: a temporary one."""
     _loaded: tuple[str, Vlm] | None = None
-    _vllm: tuple[str, Any] | None = None
+    _vllm: tuple[str, Running] | None = None
     _features: dict[str, Any] = field(default_factory=dict)
 
     def model(self, spec: AnyModel, adapter: Path | None = None) -> Vlm:
@@ -67,11 +68,8 @@ class StageContext:
             self._loaded = (name, load_model(spec, self.machine, adapter, self.warn))
         return self._loaded[1]
 
-    def vllm(self, spec: AnyModel, adapter: Path | None = None) -> Any:
-        """The running vLLM with this model (``vllm.running.Running``); one is kept, so that stages
-        in a row start it once."""
-        from seva_exp.vllm.running import started
-
+    def vllm(self, spec: AnyModel, adapter: Path | None = None) -> Running:
+        """The running vLLM with this model; one is kept, so that stages in a row start it once."""
         name = digest([spec.to_json(), str(adapter)])
         if self._vllm is None or self._vllm[0] != name:
             self.end_vllm()
@@ -190,7 +188,7 @@ class Stage(ABC):
 
     @property
     def asks_vllm(self) -> bool:
-        """Whether the run's own vLLM answers; else it is ended before."""
+        """Whether the run's own vLLM answers in place of a model that is loaded here."""
         return False
 
     @property
