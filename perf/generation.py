@@ -312,6 +312,8 @@ def main() -> None:
     for case in [arguments.case] if arguments.case else CASES:
         rows.append((measure_vllm if arguments.vllm else measure)(case, arguments))
         print(line(rows[-1]), flush=True)
+        if arguments.vllm:
+            print(f"{'':18s} vLLM answered {rows[-1]['start_seconds']:.0f} s after its start")
     if arguments.json:
         arguments.json.write_text(json.dumps({"rows": rows}, indent=1), encoding="utf-8")
 

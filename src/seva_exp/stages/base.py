@@ -80,6 +80,11 @@ class StageContext:
             self._vllm = (name, found)
         return self._vllm[1]
 
+    @property
+    def engine(self) -> Json:
+        """For a summary: the package that has answered, where that is vLLM."""
+        return {"engine": str(self._vllm[1].found)} if self._vllm else {}
+
     def end_vllm(self) -> None:
         """End vLLM, if it runs: what follows needs the device for itself."""
         if self._vllm:

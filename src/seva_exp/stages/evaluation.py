@@ -110,7 +110,7 @@ class Evaluate(Stage):
         )
         write_jsonl(self.makes(work).scores_file, found)
         questions = sum(one["asked"] for one in done)
-        return {**summary, "questions_per_second": round(questions / seconds, 1)}
+        return {**summary, "questions_per_second": round(questions / seconds, 1), **context.engine}
 
     def share(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         """One process's share: the questions on its share of the pictures."""

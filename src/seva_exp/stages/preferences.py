@@ -159,7 +159,8 @@ class Answers(Stage):
             done = [job.task(work, inputs, context)]
         seconds = time.monotonic() - start
         shards.merge(answers)
-        return summarize(answers, sum(one["tokens"] for one in done), seconds)
+        tokens = sum(one["tokens"] for one in done)
+        return summarize(answers, tokens, seconds) | context.engine
 
     def share(self, left: list[Shard], work: Path, inputs: Inputs, context: StageContext) -> Json:
         """One process's share: it answers shards of ``left`` while there are some."""

@@ -92,6 +92,7 @@ def variables(serving: Serving, machine: Machine, key: str) -> dict[str, str]:
     """The environment of the server. Paths to Python packages are not handed on."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     own = {"VLLM_API_KEY": key, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    own["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"] = "600"  # s; by default it hangs up after 5
     if serving.on_cpu:
         own |= {gpus.VISIBLE: "", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         own["VLLM_CPU_KVCACHE_SPACE"] = kept.get("VLLM_CPU_KVCACHE_SPACE", str(_cache_gb(serving)))
