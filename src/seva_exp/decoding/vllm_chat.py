@@ -109,13 +109,15 @@ class Reading:
         self, vlm: VisionLanguageModel, context: int | None, warn: Callable[[str], None]
     ) -> None:
         self._vlm, self._context, self._warn = vlm, context, warn
+        self._compared = False
 
     def __call__(self, request: Request, response: Response) -> Reply:
         try:
             reply_of(request.id, response)
         except TooLong:
             return self._too_long(request, ())
-        tokens = tuple(_ids(response))
+        self._compare(request, response)
+        tokens = _ids(json_of(response)["choices"][0], "token_ids")
         if tokens and tokens[-1] in self._vlm.eos_ids:
             stop = "eos"
         elif len(tokens) >= request.max_new_tokens:
@@ -123,6 +125,18 @@ class Reading:
         else:  # vLLM cuts what its context has no room for, without a word
             return self._too_long(request, tokens)
         return Reply(request.id, self._vlm.decode(tokens), tokens, stop)
+
+    def _compare(self, request: Request, response: Response) -> None:
+        """The first prompt, as vLLM has put it, with this process's."""
+        if self._compared:
+            return
+        self._compared = True
+        own = self._vlm.encode(self._vlm.encode_image(request.load()), request.prompt).ids
+        if _ids(json_of(response), "prompt_token_ids") != own:
+            self._warn(
+                "vLLM puts the question in other tokens than this process would (its use of the "
+                "chat template): answers are not those of generation=hf"
+            )
 
     def _too_long(self, request: Request, tokens: tuple[int, ...]) -> Reply:
         if self._context:
@@ -133,8 +147,8 @@ class Reading:
         return Reply(request.id, self._vlm.decode(tokens), tokens, TOO_LONG)
 
 
-def _ids(response: Response) -> list[int]:
-    found = json_of(response)["choices"][0].get("token_ids")
+def _ids(content: Any, name: str) -> tuple[int, ...]:
+    found = content.get(name)
     if not isinstance(found, list):
-        raise PassingFault("the reply has no token_ids")
-    return found
+        raise PassingFault(f"the reply has no {name}")
+    return tuple(found)

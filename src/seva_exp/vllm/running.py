@@ -76,8 +76,10 @@ def readable(model: AnyModel, machine: Machine, digests: FileDigests) -> str:
     """Where vLLM reads the model: as it is, or written anew in the store with the names that vLLM
     knows. Nothing is changed in the model's own folder."""
     folder = Path(model.location())
-    if not folder.is_dir() or not needs_older(folder):
-        return model.location()
+    if not folder.is_dir():
+        return model.location()  # the hub's
+    if not needs_older(folder):
+        return str(folder.absolute())
     inputs = {"model": digest(model.identity(digests))}
     key = digest({"stage": STAGE, "version": VERSION, "spec": {}, "inputs": inputs})
 
