@@ -132,7 +132,7 @@ def test_the_aligned_model_is_asked_by_its_adapter(tmp_path):
         "samples": 200,
         "aug": {"low": LowResolution()},
         "benchmark": {"shapes": ShapesBenchmark(images=12)},
-        "dpo": DpoTraining(warmup_ratio=0, learning_rate=2e-4),
+        "dpo": DpoTraining(warmup_ratio=0, learning_rate=2e-3),
     }
     reports = [
         run(tmp_path, experiment(generation, **options))

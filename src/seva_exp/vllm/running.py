@@ -57,7 +57,7 @@ def started(
         str(resolve_dtype(machine, device)).removeprefix("torch."),
         device.type,
         less or whole,
-        (adapter, lora_of(adapter)["r"]) if adapter else None,
+        (adapter, lora_of(adapter).r) if adapter else None,
     )
     server = VllmServer(
         lambda port: words(serving, machine, found, port),
