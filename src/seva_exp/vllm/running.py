@@ -13,6 +13,7 @@ from seva_exp.core.machine import Machine, resolve_device, resolve_dtype
 from seva_exp.core.spec import Json, digest
 from seva_exp.core.store import Manifest, Store
 from seva_exp.models import AnyModel
+from seva_exp.models.context import context_of
 from seva_exp.vllm.command import Serving, variables, words
 from seva_exp.vllm.environment import Installed, installed
 from seva_exp.vllm.server import VllmServer
@@ -44,7 +45,6 @@ def started(
     """Start a server of ``model``, and of ``adapter`` on it. Raises StageError where it does not
     answer."""
     from seva_exp.models.adapter import lora_of
-    from seva_exp.models.context import context_of
     from seva_exp.models.vlm import without_weights
 
     found, device = installed(machine), resolve_device(machine)
