@@ -4,6 +4,7 @@ environment is that of ``python -m seva_exp.vllm install``, made if need be (3.5
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -167,6 +168,16 @@ def test_sampled_answers_repeat(tmp_path):
     first, second = (run(tmp_path / name, what, stop_after="answers") for name in ("a", "b"))
     assert made(first, "answers.clean") == made(second, "answers.clean")
     assert not inside(tmp_path)
+
+
+def test_the_script_that_measures_counts_equal_answers(tmp_path):
+    script = Path(__file__).parents[2] / "perf" / "generation.py"
+    words = ["--vllm", "--case", "tiny-pairs", "--rounds", "2", "--scale", "0.1", "--device", "cpu"]
+    file = tmp_path / "rows.json"
+    subprocess.run([sys.executable, script, *words, "--json", file], check=True)
+    [row] = json.loads(file.read_text())["rows"]
+    assert row["answers"] == 6 and row["equal_answers"] == "6/6"
+    assert row["low"] <= row["ratio"] <= row["high"]
 
 
 def test_a_run_that_is_killed_leaves_nothing_and_goes_on(tmp_path):

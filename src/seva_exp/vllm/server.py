@@ -82,7 +82,7 @@ class VllmServer:
             self._start()
             self._wait()
         except BaseException:
-            self.end()
+            self.end(ask=False)
             raise
 
     def _start(self) -> None:
@@ -153,16 +153,17 @@ class VllmServer:
         errors = [line for line in told if "Error" in line]
         return f"{flat(([*told, *errors] or ['it said nothing'])[-1])} (all of it: {self.log})."
 
-    def end(self) -> None:
-        """End it and all that it started. May be called again."""
+    def end(self, ask: bool = True) -> None:
+        """End it and all that it started; ``ask``: it may clean up. May be called again."""
         process = self._process
         if process is None:
             return
         assert process.stdin
         with suppress(OSError):
             process.stdin.close()  # the guard ends the server, and all that is left behind
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(END_SECONDS)
+        if ask:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(END_SECONDS)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
