@@ -17,7 +17,7 @@ clock; with ``--threads 2`` or more, wall-clock time. On a GPU: bfloat16, LLaVA-
 wall-clock time. A case runs loop, ours, loop, ours ...; its ratio is the median over the pairs of
 runs, with the range.
 
-``--vllm``: time of ``generation=hf`` over that of ``generation=vllm`` (by the clock: vLLM is other
+``--vllm``: time of ``generation=hf`` over that of ``generation=vllm`` (CPU time: with that of vLLM's
 processes), in one run on the same questions, and how many answers are equal. The questions are cut
 into as many parts as there are rounds, each asked once by both, since vLLM keeps the prompts that
 it has seen. How long vLLM takes to start is told apart.
@@ -201,7 +201,8 @@ def measure_vllm(case: str, arguments: argparse.Namespace) -> dict[str, Any]:
             source = HubModel(path=str(folder / "checkpoint"))
             vlm.model.save_pretrained(source.path)
             vlm.processor.save_pretrained(source.path)
-        with vllm_of(source, folder, arguments) as (start, theirs):
+        wall = arguments.threads > 1 or arguments.device != "cpu"
+        with vllm_of(source, folder, arguments) as (start, theirs, cpu_of_vllm):
             theirs(requests[:1])
             ours(vlm, requests[:1], arguments.rows, arguments.graphs)
             seconds: dict[str, list[float]] = {"loop": [], "ours": []}
@@ -216,7 +217,10 @@ def measure_vllm(case: str, arguments: argparse.Namespace) -> dict[str, Any]:
                 }
                 found = {}
                 for way, work in ways.items():
-                    spent, found[way] = timed(work, time.perf_counter, arguments.device)
+                    clock = time.perf_counter if wall else time.process_time
+                    if way == "ours" and not wall:
+                        clock = cpu_of_vllm
+                    spent, found[way] = timed(work, clock, arguments.device)
                     seconds[way].append(spent)
                 equal += sum(found["loop"][id] == found["ours"][id] for id in found["loop"])
                 tokens += sum(map(len, found["loop"].values()))
@@ -234,13 +238,16 @@ def measure_vllm(case: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "answers_per_second": {name: len(requests) / spent for name, spent in total.items()},
         "tokens_per_second": {name: tokens / spent for name, spent in total.items()},
         "start_seconds": start,
-        "clock": "wall",
+        "clock": "wall" if wall else "cpu",
     }
 
 
 @contextmanager
 def vllm_of(source: Any, folder: Path, arguments: argparse.Namespace) -> Iterator[Any]:
-    """(seconds until it answered, what asks it)"""
+    """(seconds until it answered, what asks it, a clock of its processes' and this one's CPU
+    time)"""
+    import psutil
+
     from seva_exp import Machine
     from seva_exp.core.digests import FileDigests
     from seva_exp.core.interfaces import Placement
@@ -264,8 +271,12 @@ def vllm_of(source: Any, folder: Path, arguments: argparse.Namespace) -> Iterato
         engine = vllm_engine(VllmGeneration(), source, None, place, View("clean", None, 0), "clean")
         return {reply.id: reply.tokens for some in engine.run(requests) for reply in some}
 
+    def cpu() -> float:
+        times = (p.cpu_times() for p in psutil.Process(running.server.pid).children(recursive=True))
+        return time.process_time() + sum(one.user + one.system for one in times)
+
     try:
-        yield time.perf_counter() - began, ask
+        yield time.perf_counter() - began, ask, cpu
     finally:
         running.server.end()
 

@@ -117,7 +117,13 @@ class OwnEnvironment:
         """Make it, or make it whole. Raises StageError with the commands to do it by hand."""
         from filelock import FileLock
 
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            log.touch()
+        except OSError as error:
+            raise InputError(
+                f"{self.wanted.option} {self.folder}: cannot be made ({error.strerror})."
+            ) from None
         with FileLock(self.folder.with_name(f"{self.folder.name}.lock")):
             if self.ready:  # by another process, meanwhile
                 self._marker.write_text(self._mark)
