@@ -17,7 +17,7 @@ clock; with ``--threads 2`` or more, wall-clock time. On a GPU: bfloat16, LLaVA-
 wall-clock time. A case runs loop, ours, loop, ours ...; its ratio is the median over the pairs of
 runs, with the range.
 
-``--vllm``: time of ``generation=hf`` over that of ``generation=vllm`` (CPU time: with that of vLLM's
+``--vllm``: time of ``generation=hf`` over that of ``generation=vllm`` (CPU time is that of all its
 processes), in one run on the same questions, and how many answers are equal. The questions are cut
 into as many parts as there are rounds, each asked once by both, since vLLM keeps the prompts that
 it has seen. How long vLLM takes to start is told apart.

@@ -4,11 +4,17 @@ at, and asked again."""
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
+import seva_exp
+from seva_exp import Experiment, Machine, Options
+from seva_exp.augment import LowResolution
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.machine import Server
+from seva_exp.data import ShapesData
+from seva_exp.decoding import ServerGeneration
 from seva_exp.decoding.openai_chat import server_engine
 from seva_exp.served import asking, endpoint
 
@@ -95,3 +101,26 @@ def test_before_work_one_that_answers_is_enough(two):
     other.always = status(404, "no such model")
     with pytest.raises(InputError, match="no such model"):
         endpoint.check(Server(url=(AWAY, other.url)), body, "name", "a question")
+
+
+def test_a_run_of_which_an_endpoint_dies_makes_the_same_artifact(two, tmp_path):
+    """Each answers with a hash of the question: whoever is asked, the answer is the same."""
+    one, other = two
+    what = Experiment(
+        generation=ServerGeneration(served_model="served", max_new_tokens=8),
+        aug={"low": LowResolution()},
+        data=ShapesData(samples=40),
+        benchmark={},
+    )
+
+    def answers(name: str, *urls: str) -> bytes:
+        server = Server(url=urls, concurrency=4, retries=0)
+        machine = Machine(runs=str(tmp_path / name), progress="off", server=server)
+        report = seva_exp.run(what, machine, Options(stop_after="answers"))
+        return (Path(report.dir) / "answers.clean" / "answers.jsonl").read_bytes()
+
+    calm = answers("calm", other.url)
+    one.listing = dropped
+    one.faults = dict.fromkeys(range(len(one.asked) + 5, 999), dropped)
+    assert answers("disturbed", one.url, other.url) == calm
+    assert 5 <= len(one.asked) < 40
