@@ -240,6 +240,14 @@ def test_a_newer_version_s_artifact_is_told_and_kept_beside(first, copy):
     assert len(list(place.parent.glob("*.newer-*"))) == 2, "by force, too"
 
 
+def test_a_manifest_whose_field_lost_its_name_is_damaged_and_not_newer(copy):
+    folder, report = copy
+    file = artifact(report, "pairs") / "manifest.json"
+    file.write_text(file.read_text().replace('"version"', '"verzion"'))
+    _, heard = go(folder)
+    assert len(heard) == 1 and "damaged" in heard[0] and "newer" not in heard[0]
+
+
 def test_verify_without_a_store_or_a_run_is_told(tmp_path, capsys):
     assert runs(["verify", "--store", str(tmp_path / "none")]) == 2
     assert "no such folder" in capsys.readouterr().err

@@ -16,6 +16,8 @@ from seva_exp.core.spec import Spec
 if TYPE_CHECKING:
     import torch
 
+Graphs = Literal["auto", "on", "off"]
+
 
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")]
 Urls = Annotated[
@@ -115,10 +117,11 @@ class Machine(Spec):
     """Tokens of which keys and values are held at once in generation: a picture's prefix counts
     once, a row with what it has of its own. None: as many as the device's free memory takes. When
     memory runs out it is halved and the work goes on."""
-    cuda_graphs: bool = False
-    """Whether, on a CUDA device, the steps of generation are recorded as CUDA graphs and played
-    again; where that cannot be, one line says so and they are computed as ever. Off until it has
-    run on a GPU, which it has not yet."""
+    cuda_graphs: Graphs = "auto"
+    """``auto``: on a CUDA device the steps of generation are recorded as CUDA graphs, and played
+    again once a recording's first play has given what the step itself gives; where that cannot be,
+    one line says so and they are computed as ever. ``on``: that is an error. ``off``: none is
+    recorded."""
     train_batch_size: int = Field(16, ge=1)
     """Preferences (or instructions) per forward pass, each a row for the chosen answer, for every
     rejected one and, with the loss term ``image``, for every view's picture. ``batch_size`` of

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def is_empty(text: str) -> bool:
-    """Whether there is nothing but blanks."""
-    return not text.strip()
+    """Whether there is nothing to see: blanks, line ends, characters without width."""
+    return all(unicodedata.category(one)[0] in "ZC" for one in text)
 
 
 def whole_characters(text: str) -> str:

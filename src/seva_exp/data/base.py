@@ -169,14 +169,16 @@ def some(
     """``made``; where no sample is in it, InputError: of ``things`` (such as rows) none is a usable
     ``what``, and why: the reasons counted, the most frequent first."""
     reasons: Counter[str] = Counter()
+    details: dict[str, str] = {}
     found = False
     for one in made:
         if isinstance(one, Sample):
             found = True
         elif not found:
             reasons[one.reason] += 1
+            details.setdefault(one.reason, f": {one.detail}" if one.detail else "")
         yield one
     if not found:
-        counted = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
+        counted = ", ".join(f"{n} {why}{details[why]}" for why, n in reasons.most_common())
         why = f"{reasons.total()} {things}: {counted}" if reasons else f"no {things[:-1]}"
         raise InputError(f"{field}: there is no usable {what} in {path!r} ({why}).")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -94,10 +96,17 @@ class PictureFiles(PathSource):
         return some(every, f"{where}.path", self.path, "picture", "files")
 
     def _listing(self, folder: Path, where: str) -> Listing:
-        """The candidates. A file name that is no text is none that a record can hold."""
+        """The candidates. A file name that is no text is none that a record can hold. Raises
+        InputError where it is one that this process's locale cannot read."""
         names = sorted(walk(folder, self.recursive, f"{where}.path"))
         texts = [name for name in names if encodable(name) == name]
         others = sorted({*names} - {*texts})
+        locale = sys.getfilesystemencoding()
+        if locale != "utf-8" and (read := next(filter(None, map(_in_utf8, others)), None)):
+            raise InputError(
+                f"{where}.path: the file name {read!r} cannot be read in this locale ({locale}). "
+                "Set PYTHONUTF8=1, or a UTF-8 locale (LC_ALL=C.UTF-8)."
+            )
         return Listing(texts, [Drop(encodable(name), BAD_NAME) for name in others])
 
     def _maker(
@@ -119,3 +128,11 @@ class PictureFiles(PathSource):
 
     def _folder(self, where: str) -> Path:
         return existing_folder(f"{where}.path", self.required_path(where))
+
+
+def _in_utf8(name: str) -> str | None:
+    """The name, if its bytes are UTF-8."""
+    try:
+        return os.fsencode(name).decode("utf-8")
+    except UnicodeError:
+        return None

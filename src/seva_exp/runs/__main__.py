@@ -10,6 +10,7 @@ from pathlib import Path
 from seva_exp.core.errors import InputError
 from seva_exp.core.machine import Machine
 from seva_exp.core.store import Store
+from seva_exp.core.terminal import command
 from seva_exp.runs.verify import verify_runs, verify_store
 
 
@@ -40,4 +41,4 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main)
