@@ -101,7 +101,7 @@ class Vllm(Spec):
     start_seconds: float = Field(900.0, gt=0)
     """Longest wait until vLLM answers: it reads the weights first, and compiles on a GPU."""
     restarts: int = Field(5, ge=0)
-    """How often a stage starts vLLM again when it has died."""
+    """How often vLLM is started again when it has died."""
 
 
 class Machine(Spec):
