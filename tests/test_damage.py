@@ -180,7 +180,8 @@ def test_damage_is_told_by_a_dry_run_and_nothing_moves(copy):
 
     ears = Plans()
     run(small(), machine(folder), Options(dry_run=True), listeners=[ears])
-    (told,) = ears.heard
+    told, foretold = ears.heard
+    assert foretold.startswith("forecast, as the likest past stages took: ")
     assert told.startswith("pairs: pairs.jsonl is damaged") and "will be" in told
     assert place.is_dir() and not list(place.parent.glob("*.damaged-*"))
 

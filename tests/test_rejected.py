@@ -15,6 +15,7 @@ from seva_exp.augment import (
     BadPrompt,
     DiffusionNoise,
     HorizontalFlip,
+    ObjectMask,
     SwapWords,
 )
 from seva_exp.compare.comparison import Comparison
@@ -248,7 +249,36 @@ def test_a_loss_is_refused_by_its_own_name_where_no_source_has_what_it_needs(mon
 def test_every_need_of_a_loss_is_a_known_one():
     for loss in OURS.values():
         assert isinstance(loss, Loss) and loss.needs <= NEEDS.keys()
-    assert {name for name, loss in OURS.items() if loss.needs} == {"image"}
+    assert {name for name, loss in OURS.items() if loss.needs} == {
+        "image", "ordered_images", "calibration", "symmetric", "view_anchor", "margin_gap", "chip",
+    }  # fmt: skip
+
+
+NOISES = {"weak": DiffusionNoise(step=300), "strong": DiffusionNoise(step=800)}
+ORDER = r"dpo.loss: its term 'ordered_images' orders pictures by strength, and "
+
+
+@pytest.mark.parametrize(
+    ("aug", "said"),
+    [
+        ({"noise": DiffusionNoise()}, r"there is one picture \(aug: noise\)"),
+        ({"noise": DiffusionNoise(), "edit": SwapWords()}, r"there is one picture \(aug: noise\)"),
+        (NOISES | {"flip": HorizontalFlip()}, "aug.flip: kind=horizontal_flip has none. Leave"),
+        (NOISES | {"mask": ObjectMask()}, "aug.mask is object_mask, aug.weak is diffusion_noise"),
+        (NOISES | {"same": DiffusionNoise(step=800)}, "aug.same and aug.strong are equally strong"),
+    ],
+)
+def test_an_ordered_loss_is_refused_pictures_without_an_order_by_name(aug, said):
+    dpo = DpoTraining(loss={"sigmoid": 1.0, "ordered_images": 1.0})
+    with pytest.raises(ValueError, match=ORDER + ".*" + said):
+        those(aug=aug, dpo=dpo)
+    assert those(aug=NOISES | {"edit": SwapWords()}, dpo=dpo)
+
+
+def test_an_ordered_loss_is_refused_one_view_a_sample():
+    dpo, method = DpoTraining(loss="ordered_images"), SevaMethod(negatives="one")
+    with pytest.raises(ValueError, match=ORDER + "method.negatives=one shows each sample one"):
+        those(aug=NOISES, dpo=dpo, method=method)
 
 
 def test_a_loss_with_pictures_trains_beside_texts(store, file, tmp_path):

@@ -18,12 +18,41 @@ FILES = {
     **{kind: kind for kind in SOURCES},
     "color_jitter_seva": "color_jitter",
     "mdpo_crop": "random_resized_crop",
+    "another_picture": "blend",
 }
 """Config file -> kind; more than one file of a kind when papers differ in its strength."""
 
 
+SEVERAL = {"lpoi_masks": [0.05, 0.1, 0.15, 0.2]}
+"""Files of several views of one kind: their strengths."""
+
+
 def test_every_class_has_its_file_and_the_other_way_round():
-    assert {path.stem for path in CONF.glob("*.yaml")} == set(FILES)
+    assert {path.stem for path in CONF.glob("*.yaml")} == {*FILES, *SEVERAL}
+
+
+@pytest.mark.parametrize("file", SEVERAL)
+def test_a_file_of_several_views_gives_each_its_name_and_its_strength(file):
+    text = (CONF / f"{file}.yaml").read_text()
+    assert text.startswith("# @package aug\n") and "\n# Source: " in text
+    values = yaml.safe_load(text).values()
+    views = [TypeAdapter(AnySource).validate_python(one) for one in values]
+    assert [view.strength for view in views] == pytest.approx(SEVERAL[file])
+    assert [view.to_json() for view in views] == list(values)
+
+
+def test_what_has_an_order_is_the_stronger_the_more_it_changes():
+    pairs = {
+        "object_mask": ({"area_max": 0.1}, {"area_max": 0.3}),
+        "diffusion_noise": ({"step": 300}, {"step": 800}),
+        "diffusion_noise_image": ({"step": 300}, {"step": 800}),
+        "low_resolution": ({"side": 40}, {"side": 20}),
+        "blend": ({"share_max": 0.5}, {"share_max": 0.6}),
+        "gaussian_blur": ({"radius_max": 1.0}, {"radius_max": 3.0}),
+    }
+    for kind, (weak, strong) in pairs.items():
+        assert SOURCES[kind](**weak).strength < SOURCES[kind](**strong).strength
+    assert {kind for kind, cls in SOURCES.items() if cls().strength is not None} == set(pairs)
 
 
 def test_a_second_file_of_a_kind_states_every_field_too():

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from seva_exp.training import DpoTraining
-from seva_exp.training.loss import Scores
+from seva_exp.training.loss import Crossed, Divergence, Scores
 from seva_exp.training.losses import OURS
 from seva_exp.training.spec import LOSSES, OUR_LOSSES, TRL_LOSSES
 
-from .tools import first_loss, logprob, preferences, tiny, trained
+from .tools import first_loss, kl, logprob, preferences, tiny, trained
 
 BETA, SMOOTHING, TAU = 0.3, 0.1, 0.05
 REJECTED, VIEWS = (1, 2, 3), (2, 0, 1)
@@ -51,13 +51,29 @@ class Pair:
 
 
 @dataclass
+class Shown:
+    """A negative view's picture: log-ratios with it of the chosen answer ``c`` and of the rejected
+    answer ``own`` that the view gave, which is the ``pair`` of this number; what the policy gains
+    by the clean picture for the chosen one, and the reference for that rejected one. The last view
+    is the weakest."""
+
+    c: float
+    own: float
+    pair: int
+    policy_gain: float = 0.0
+    reference_gain: float = 0.0
+
+
+@dataclass
 class Preference:
-    """``logprob`` of the chosen answer under the policy; ``views``: its log-ratios with the
-    negative views' pictures."""
+    """``logprob`` of the chosen answer under the policy; ``views``; KL(pi_ref || pi) summed over
+    the chosen answer's tokens and over those of each rejected one."""
 
     logprob: float
     pairs: list[Pair]
-    views: list[float]
+    views: list[Shown]
+    chosen_kl: float = 0.0
+    rejected_kl: tuple[float, ...] = ()
 
 
 def exo(p: Pair) -> float:
@@ -95,10 +111,55 @@ BY_PAIR: dict[str, Callable[[Pair], float]] = {
     "sigmoid_norm": lambda p: nll(BETA * p.mean_margin),
 }
 """Of one pair; the loss is the mean over the pairs."""
+
+
+def plackett_luce(p: Preference) -> float:
+    scores = [BETA * ratio for ratio in (p.pairs[0].c, *(v.c for v in reversed(p.views)))]
+    places = range(len(scores) - 1)
+    return -sum(scores[i] - math.log(sum(map(math.exp, scores[i:]))) for i in places)
+
+
+def margins(p: Preference, shown: Shown) -> tuple[float, float]:
+    """With the clean picture and with the other one: what each one's own answer is ahead."""
+    return p.pairs[0].c - p.pairs[shown.pair].r, shown.own - shown.c
+
+
+def symmetric(p: Preference, shown: Shown) -> float:
+    return sum(nll(BETA * margin) for margin in margins(p, shown))
+
+
+def margin_gap(p: Preference, shown: Shown) -> float:
+    here, there = margins(p, shown)
+    return (here - there) ** 2
+
+
+def calibration(p: Preference, shown: Shown) -> float:
+    return nll(BETA * (shown.policy_gain - shown.reference_gain))
+
+
+def chip(p: Preference) -> float:
+    values = []
+    for k, pair in enumerate(p.pairs):
+        seen = sum(pair.c - shown.c for shown in p.views if shown.pair == k)
+        kl = p.rejected_kl[k] - p.chosen_kl
+        values.append(nll(BETA * (pair.c - pair.r + seen - 0.1 * kl)))
+    return mean(values)
+
+
+def by_view(formula: Callable[[Preference, Shown], float]) -> Callable[[Preference], float]:
+    return lambda p: mean([formula(p, shown) for shown in p.views] or [0.0])
+
+
 BY_PREFERENCE: dict[str, Callable[[Preference], float]] = {
     "softmax": lambda p: nll(-math.log(sum(math.exp(-pair.margin) for pair in p.pairs))),
     "chosen_nll": lambda p: -p.logprob,
-    "image": lambda p: mean([nll(BETA * (p.pairs[0].c - view)) for view in p.views] or [0.0]),
+    "image": by_view(lambda p, shown: nll(BETA * (p.pairs[0].c - shown.c))),
+    "ordered_images": plackett_luce,
+    "calibration": by_view(calibration),
+    "symmetric": by_view(symmetric),
+    "margin_gap": by_view(margin_gap),
+    "view_anchor": by_view(lambda p, shown: nll(BETA * shown.own)),
+    "chip": chip,
     "anchor": lambda p: nll(BETA * p.pairs[0].c),
 }
 """Of one preference; the loss is the mean over the preferences."""
@@ -150,8 +211,21 @@ def measured(policy_folder: Path | None) -> tuple[list[Preference], list[float]]
 
         chosen, length = ratio(row.chosen), len(row.chosen)
         pairs = [Pair(chosen, ratio(ids), length, len(ids)) for ids in row.rejected]
-        views = [ratio(row.chosen, make()) for make in row.images]
-        made.append(Preference(logprob(policy, row, row.chosen), pairs, views))
+        views = []
+        for make, given in zip(row.images, row.image_rejected, strict=True):
+            image, ids = make(), row.rejected[given]
+            views.append(
+                Shown(
+                    ratio(row.chosen, image),
+                    ratio(ids, image),
+                    given,
+                    logprob(policy, row, row.chosen) - logprob(policy, row, row.chosen, image),
+                    logprob(base, row, ids) - logprob(base, row, ids, image),
+                )
+            )
+        divergence = [kl(policy, base, row, ids) for ids in (row.chosen, *row.rejected)]
+        said = logprob(policy, row, row.chosen)
+        made.append(Preference(said, pairs, views, divergence[0], tuple(divergence[1:])))
         kept = logprob(base, row, row.chosen)
         margins += [kept - logprob(base, row, ids) for ids in row.rejected]
     return made, margins
@@ -176,8 +250,8 @@ def test_every_loss_has_its_formula_here():
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_is_its_formula_written_out(name, adapter, numbers, tmp_path):
     """Of a policy that was trained, with one to three rejected answers and none to two views."""
-    views = VIEWS if name == "image" else (0,)
     spec = spec_of(name)
+    views = VIEWS if "images" in spec.needs else (0,)
     _, loss, _ = first_loss(tmp_path / "x", spec, REJECTED, views, adapter, "base")
     expected = written_out(name, *numbers)
     assert loss.item() == pytest.approx(expected, rel=2e-4)
@@ -192,7 +266,9 @@ def had_it_not_moved(numbers):
         Preference(
             p.logprob * 0.5,
             [Pair(0.0, 0.0, q.chosen_tokens, q.rejected_tokens) for q in p.pairs],
-            [0.0 for _ in p.views],
+            [Shown(0.0, 0.0, shown.pair) for shown in p.views],
+            0.0,
+            tuple(0.0 for _ in p.pairs),
         )
         for p in made
     ]
@@ -217,16 +293,21 @@ START = {
     "softmax": (math.log(2) + math.log(3) + math.log(4)) / 3,  # 1, 2 and 3 rejected answers
     "image": 2 / 3 * math.log(2),  # a third of the preferences has no view with a picture
     "anchor": math.log(2),
+    "ordered_images": (math.log(6) + math.log(2)) / 3,  # three pictures, one, two
+    "symmetric": 4 / 3 * math.log(2),
+    "view_anchor": 2 / 3 * math.log(2),
+    "margin_gap": 0.0,
+    "chip": math.log(2),
 }
 """Each loss while policy and reference are the same model: every log-ratio is 0. ``sft`` and
-``chosen_nll`` do not look at the reference."""
+``chosen_nll`` do not look at the reference, ``calibration`` compares two answers."""
 
 
 @pytest.fixture(scope="module")
 def beginner(tmp_path_factory):
-    """A trainer before its first step, and a batch."""
+    """A trainer before its first step, and a batch with all rows that any loss looks at."""
     work = tmp_path_factory.mktemp("start") / "x"
-    trainer, _, batch = first_loss(work, spec_of("image"), REJECTED, VIEWS)
+    trainer, _, batch = first_loss(work, spec_of("symmetric"), REJECTED, VIEWS)
     return trainer, batch
 
 
@@ -238,7 +319,7 @@ def test_every_loss_starts_at_its_value_for_equal_models(name, equal_numbers, be
     trainer.loss_types, trainer.loss_weights = [*(spec.trl_terms or ["sigmoid"])], [1.0]
     expected = START.get(name) or written_out(name, *equal_numbers)
     found = trainer.compute_loss(trainer.model, batch).item()
-    assert found == pytest.approx(expected, rel=1e-5)
+    assert found == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
 def test_terms_add_up_with_their_weights(adapter, numbers, tmp_path):
@@ -308,3 +389,87 @@ def test_a_preference_without_pictures_has_no_image_loss():
     views, owner = torch.tensor([0.0, 0.5]), torch.tensor([1, 1])
     none, two = OURS["image"](Scores(NONE, chosen, NONE, NOBODY, views, owner)).tolist()
     assert none == 0 and two == pytest.approx((nll(2.0) + nll(1.5)) / 2)
+
+
+def drawn(seed: int = 0) -> tuple[list[Preference], Scores]:
+    """Log-probabilities drawn in float64: three preferences with two rejected answers each, and
+    three, no and two views, in no order; as preferences and as what a loss gets."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def some(count: int) -> torch.Tensor:
+        return torch.randn(count, generator=rng, dtype=torch.float64)
+
+    owner, view_owner = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([0, 0, 0, 2, 2])
+    given, strength = torch.tensor([0, 1, 1, 5, 4]), torch.tensor([3.0, 1.0, 2.0, 5.0, 7.0])
+    chosen, rejected, views, own = some(3), some(6), some(5), some(5)
+    gains, apart = (some(5), some(5)), Divergence(some(3).abs(), some(6).abs())
+    leaves = [chosen, rejected, views, own, gains[0], apart.chosen, apart.rejected]
+    for leaf in leaves:
+        leaf.requires_grad_()
+    scores = Scores(
+        NONE, BETA * chosen, BETA * rejected, owner, BETA * views, view_owner, BETA, strength,
+        given, Crossed(BETA * own, *gains), apart,
+    )  # fmt: skip
+    made = []
+    for i in range(3):
+        pairs = [Pair(chosen[i].item(), rejected[2 * i + k].item(), 1, 1) for k in range(2)]
+        mine = [v for v in strength.argsort(descending=True).tolist() if view_owner[v] == i]
+        shown = [
+            Shown(
+                views[v].item(), own[v].item(), int(given[v]) - 2 * i, gains[0][v].item(),
+                gains[1][v].item(),
+            )
+            for v in mine
+        ]  # fmt: skip
+        kls = apart.chosen[i].item(), tuple(apart.rejected[2 * i : 2 * i + 2].tolist())
+        made.append(Preference(0.0, pairs, shown, *kls))
+    return made, scores
+
+
+PICTURES = sorted(name for name in OUR_LOSSES if DpoTraining(loss=name).needs)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_loss_of_pictures_is_its_formula_to_1e_6(name):
+    """Preference by preference, views in any order."""
+    for seed in range(3):
+        made, scores = drawn(seed)
+        found = OURS[name](scores).tolist()
+        assert found == pytest.approx([BY_PREFERENCE[name](p) for p in made], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_loss_of_pictures_has_the_gradient_of_finite_differences(name):
+    _, s = drawn()
+    assert s.crossed and s.divergence
+
+    def value(chosen, rejected, views, own, gain, kl):
+        crossed = replace(s.crossed, own=own, policy_gain=gain)
+        apart = replace(s.divergence, chosen=s.divergence.chosen.detach(), rejected=kl)
+        moved = replace(s, chosen=chosen, rejected=rejected, views=views)
+        return OURS[name](replace(moved, crossed=crossed, divergence=apart)).sum()
+
+    at = (
+        s.chosen,
+        s.rejected,
+        s.views,
+        s.crossed.own,
+        s.crossed.policy_gain,
+        s.divergence.rejected,
+    )
+    at = tuple(tensor.detach().requires_grad_() for tensor in at)
+    assert torch.autograd.gradcheck(value, at)
+    assert any(grad.any() for grad in torch.autograd.grad(value(*at), at, materialize_grads=True))
+
+
+def test_the_chosen_answer_s_divergence_has_no_gradient():
+    _, s = drawn()
+    [grad] = torch.autograd.grad(OURS["chip"](s).sum(), s.divergence.chosen, allow_unused=True)[:1]
+    assert grad is None
+
+
+def test_an_ordered_list_of_one_picture_is_the_image_loss():
+    _, s = drawn()
+    one = torch.tensor([0, 3])
+    s = replace(s, views=s.views[one], view_owner=s.view_owner[one], strength=s.strength[one])
+    assert torch.allclose(OURS["ordered_images"](s), OURS["image"](s))

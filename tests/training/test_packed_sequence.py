@@ -45,7 +45,8 @@ def test_numbers_of_answers_and_preferences(tmp_path, n, rejected, checkpointing
 
 
 def test_our_losses_and_the_views_pictures(tmp_path):
-    assert_equal(*both_ways(tmp_path, EVERY, n=3, rejected=(1, 2), views=(2, 0, 1)))
+    shape = {"n": 3, "rejected": (1, 2), "views": (2, 0, 1), "crossed": True}
+    assert_equal(*both_ways(tmp_path, EVERY, **shape))
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -20,13 +20,13 @@ from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.training.spec import LOSSES
 
 
-def composed(*overrides: str) -> dict:
+def composed(*overrides: str, aug: str = "moco") -> dict:
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", ["+aug=moco", *overrides]), resolve=True)
+        return OmegaConf.to_container(compose("config", [f"+aug={aug}", *overrides]), resolve=True)
 
 
-def dpo(*overrides: str) -> DpoTraining:
-    return parse(composed(*overrides)).experiment.dpo
+def dpo(*overrides: str, aug: str = "moco") -> DpoTraining:
+    return parse(composed(*overrides, aug=aug)).experiment.dpo
 
 
 def test_one_value_has_one_form():
@@ -39,7 +39,7 @@ def test_one_value_has_one_form():
     assert (two.terms, two.trl_terms, two.our_terms, two.needs) == (
         {"image": 1.0, "sft": 0.1}, {"sft": 0.1}, {"image": 1.0}, {"images": "image"}
     )  # fmt: skip
-    assert DpoTraining(loss="softmax").needs == {} and len(LOSSES) == 19
+    assert DpoTraining(loss="softmax").needs == {} and len(LOSSES) == 25
 
 
 REFUSED = [
@@ -97,9 +97,11 @@ def test_losses_are_set_on_the_command_line(overrides, terms):
 
 @pytest.mark.parametrize("name", options_of("dpo"))
 def test_every_recipe_is_fitted_to_the_embedded_model_and_left_as_published_elsewhere(name):
-    fitted, published = dpo(f"dpo={name}"), dpo(f"dpo={name}", "model=llava15_7b")
+    aug = "lpoi_masks" if name == "lpoi" else "moco"
+    fitted = dpo(f"dpo={name}", aug=aug)
+    published = dpo(f"dpo={name}", "model=llava15_7b", aug=aug)
     assert fitted.terms == published.terms and fitted.beta == published.beta
-    recipe = {"loss", "beta", "label_smoothing", "discopop_tau"}
+    recipe = {"loss", "weights", "beta", "label_smoothing", "discopop_tau"}
     assert (
         fitted.to_json().items()
         >= {

@@ -36,12 +36,20 @@ def picture(index: int):
     return draw(sample_scene(python_rng(0, "test", str(index)), UNBIASED))
 
 
-def preferences(vlm: Vlm, n: int, rejected: Sequence[int] = (1,), views: Sequence[int] = (0,)):
-    """``n`` preferences; number i has rejected[i] answers and views[i] pictures (cyclically)."""
+def preferences(
+    vlm: Vlm,
+    n: int,
+    rejected: Sequence[int] = (1,),
+    views: Sequence[int] = (0,),
+    crossed: bool = False,
+):
+    """``n`` preferences; number i has rejected[i] answers and views[i] pictures (cyclically). The
+    later the view, the weaker."""
 
     def made(i: int) -> Preference:
         question, shown = QUESTIONS[i % 3], range(views[i % len(views)])
-        wrong = [REJECTED[(i + k) % len(REJECTED)] for k in range(rejected[i % len(rejected)])]
+        several = rejected[i % len(rejected)]
+        wrong = [REJECTED[(i + k) % len(REJECTED)] for k in range(several)]
         return Preference(
             f"s{i}",
             question,
@@ -50,6 +58,9 @@ def preferences(vlm: Vlm, n: int, rejected: Sequence[int] = (1,), views: Sequenc
             tuple(vlm.answer_ids(question, text) for text in wrong),
             tuple(partial(view, vlm, i, k) for k in shown),
             tuple(f"view{k}" for k in shown),
+            image_rejected=tuple((several - 1 - k) % several for k in shown),
+            strengths=tuple(float(-k) for k in shown),
+            crossed=crossed,
         )
 
     return [made(i) for i in range(n)]
@@ -108,6 +119,30 @@ def logprob(
     vlm: Vlm, preference: Preference, answer: tuple[int, ...], image: EncodedImage | None = None
 ) -> float:
     """Summed log-probability of an answer, one sequence alone, token by token."""
+    said = next_tokens(vlm, preference, answer, image)
+    return sum(said[i][token].item() for i, token in enumerate(answer))
+
+
+def kl(policy: Vlm, base: Vlm, preference: Preference, answer: tuple[int, ...]) -> float:
+    """KL(base || policy) of the next token, summed over the answer's tokens."""
+    ours, theirs = (next_tokens(vlm, preference, answer) for vlm in (policy, base))
+    return sum(
+        (q.exp() * (q - p)).sum().item()
+        for p, q in zip(ours.double(), theirs.double(), strict=True)
+    )
+
+
+def next_tokens(
+    vlm: Vlm, preference: Preference, answer: tuple[int, ...], image: EncodedImage | None = None
+) -> torch.Tensor:
+    """Log-probabilities of all tokens where each of the answer's is predicted: [T, V]."""
+    return next_logits(vlm, preference, answer, image).log_softmax(-1)
+
+
+def next_logits(
+    vlm: Vlm, preference: Preference, answer: tuple[int, ...], image: EncodedImage | None = None
+) -> torch.Tensor:
+    """Logits of all tokens where each of the answer's is predicted, one sequence alone: [T, V]."""
     shown = vlm.encode_image(preference.load()) if image is None else image
     encoded = vlm.encode(shown, preference.prompt)
     ids = torch.tensor([encoded.ids + answer])
@@ -116,9 +151,7 @@ def logprob(
     with torch.inference_mode():
         logits = vlm.model(input_ids=ids, **inputs).logits[0]
     start = len(encoded.ids)
-    return sum(
-        logits[start + i - 1].log_softmax(-1)[token].item() for i, token in enumerate(answer)
-    )
+    return logits[start - 1 : start + len(answer) - 1]
 
 
 def first_loss(
@@ -126,7 +159,7 @@ def first_loss(
 ):
     """The trainer and the loss (with its graph) of its first step, all in one micro-batch."""
     vlm = tiny()
-    rows = preferences(vlm, n, rejected, views)
+    rows = preferences(vlm, n, rejected, views, spec.crossed)
     trainer = trainer_for(job(vlm, spec, placement(work), start=start, reference=reference), rows)
     batches, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, "cpu")
     return trainer, trainer.compute_loss(trainer.model, batches[0]), batches[0]

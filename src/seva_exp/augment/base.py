@@ -46,6 +46,12 @@ class Source(Spec):
         """Names its random numbers. Its kind, so that two names of one source share answers."""
         return self.kind
 
+    @property
+    def strength(self) -> float | None:
+        """How much the picture is changed, the more the larger, on a scale that all of this kind
+        share; none where that has no order. Losses over an ordered list of pictures look at it."""
+        return None
+
     def decoding(self) -> Json:
         """The fields of ``generation`` that are others for its answers."""
         return {}

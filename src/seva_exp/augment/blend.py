@@ -37,6 +37,11 @@ class Blend(ImageAugmentation):
         check_range(self, "share_min", "share_max")
         return self
 
+    @property
+    def strength(self) -> float:
+        """The partner's share, on average."""
+        return (self.share_min + self.share_max) / 2
+
     def __call__(self, x: Image.Image, rng: random.Random, *partners: Image.Image) -> Image.Image:
         """RGB in, RGB of the same size out; one partner of any size."""
         (partner,) = partners

@@ -44,6 +44,11 @@ class DiffusionNoise(PixelAugmentation):
         description="time step t, 0 (almost clean) .. 999; SeVa: 500, and 800 for a second set",
     )
 
+    @property
+    def strength(self) -> float:
+        """The time step."""
+        return float(self.step)
+
     def coefficients(self) -> tuple[float, float]:
         """(sqrt(abar_t), sqrt(1 - abar_t)): the factors of the picture and of the noise."""
         kept = alpha_bar(self.step)

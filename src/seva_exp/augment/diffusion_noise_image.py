@@ -36,6 +36,11 @@ class DiffusionNoiseImage(ImageAugmentation):
         336, ge=1, le=4096, description="side of the picture, px: the model's resolution"
     )
 
+    @property
+    def strength(self) -> float:
+        """The time step."""
+        return float(self.step)
+
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
         """RGB in, RGB of ``size`` x ``size`` out."""
         import numpy as np

@@ -30,5 +30,10 @@ class GaussianBlur(ImageAugmentation):
         check_range(self, "radius_min", "radius_max")
         return self
 
+    @property
+    def strength(self) -> float:
+        """The standard deviation, on average."""
+        return (self.radius_min + self.radius_max) / 2
+
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
         return operations.blur(x, rng.uniform(self.radius_min, self.radius_max))

@@ -24,6 +24,11 @@ class LowResolution(ImageAugmentation):
         20, ge=1, le=4096, description="the shorter side of the shrunk picture, px; STIC: 20"
     )
 
+    @property
+    def strength(self) -> float:
+        """The smaller the side, the more is lost."""
+        return -float(self.side)
+
     def __call__(self, x: Image.Image, rng: random.Random) -> Image.Image:
         share = self.side / min(x.size)
         if share >= 1:

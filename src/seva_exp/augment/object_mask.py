@@ -48,6 +48,11 @@ class ObjectMask(ImageAugmentation):
         check_range(self, "ratio_min", "ratio_max")
         return self
 
+    @property
+    def strength(self) -> float:
+        """The area that is hidden, on average."""
+        return (self.area_min + self.area_max) * (self.count_min + self.count_max) / 4
+
     def draw(self, rng: random.Random, width: int, height: int) -> list[operations.Box]:
         """The boxes of the hidden parts, in pixels."""
         area, ratio = (self.area_min, self.area_max), (self.ratio_min, self.ratio_max)

@@ -21,18 +21,23 @@ from seva_exp.core.printable import tell
 from seva_exp.core.spec import Json, Spec
 from seva_exp.experiment import Experiment, Options
 from seva_exp.preferences import FILTERS
+from seva_exp.training import DpoTraining
+from seva_exp.training.weights import WEIGHTS
 
 CLASSES: dict[str, Mapping[str, type[Spec]]] = {
     **ONE_OF,
     **MANY_OF,
     **{name: {"": cls} for name, cls in {**PLAIN, **MAYBE}.items()},
     "filters": FILTERS,
+    "dpo": {"": DpoTraining, **WEIGHTS},
 }
 """The classes that a group's values may be of, by their kind."""
 HOW = {
     "aug": "`+aug=NAME` adds a view, `aug.NAME.FIELD=VALUE` sets a field of it.",
     "benchmark": "`benchmark=NAME` or `'benchmark=[NAME,NAME]'` chooses, "
     "`benchmark.NAME.FIELD=VALUE` sets a field.",
+    "dpo": "`dpo=NAME` chooses, `dpo.FIELD=VALUE` sets a field; the kinds are those of "
+    "`dpo.weights`, whose fields are `dpo.weights.FIELD=VALUE`.",
     "filters": "A list of rules, one after the other: `'filters=[equal, {kind: KIND, FIELD: 3}]'`.",
     "experiment": "Presets: `experiment=NAME`. A preset states only what differs.",
     "sweeps": "One primary config for each question: `python -m seva_exp -cn NAME`.",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from seva_exp.core import gpus
 from seva_exp.core.errors import InputError
@@ -164,6 +164,12 @@ class Machine(Spec):
     """Folder in which each run makes its own."""
     progress: Literal["auto", "bar", "lines", "off"] = "auto"
     """``auto``: a bar on a terminal, a line now and then in a log file."""
+
+    @field_validator("cuda_graphs", mode="before")
+    @classmethod
+    def _truth_values_of_before(cls, value: Any) -> Any:
+        """``true`` and ``false``, from before there was ``on``, are ``auto`` and ``off``."""
+        return {True: "auto", False: "off"}[value] if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _each_process_has_a_device(self) -> Machine:

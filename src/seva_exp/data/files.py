@@ -22,6 +22,7 @@ from seva_exp.data.base import (
     some,
 )
 from seva_exp.data.draw import DrawnOrder, draw, in_order
+from seva_exp.data.kept import Kept
 from seva_exp.inputs.fields import encodable
 from seva_exp.inputs.images import UnusableImage, open_image
 from seva_exp.inputs.user_paths import existing_folder, walk
@@ -82,15 +83,23 @@ class PictureFiles(PathSource):
         files = len(listing.names) + len(listing.drops)
         return fields | {"files": files, "contents": digest(made_of)}
 
+    def estimate(self, where: str = "data") -> int | None:
+        return self._draw(self._listing(self._folder(where), where), 0).wanted
+
     def image_root(self, root: Path) -> Path:
         return Path(self.required_path("data")).expanduser().absolute()
 
     def read(
-        self, seed: int, root: Path, sha256: Hasher, where: str = "data"
+        self,
+        seed: int,
+        root: Path,
+        sha256: Hasher,
+        where: str = "data",
+        kept: Kept | None = None,
     ) -> Iterator[Sample | Drop]:
         folder = self._folder(where)
         listing = self._listing(folder, where)
-        make = self._maker(folder, listing, sha256, where)
+        make = self._maker(folder, listing, sha256, where, kept or Kept())
         made = in_order(listing.names, self._draw(listing, seed), make)
         every = chain(listing.drops, made)
         return some(every, f"{where}.path", self.path, "picture", "files")
@@ -110,18 +119,18 @@ class PictureFiles(PathSource):
         return Listing(texts, [Drop(encodable(name), BAD_NAME) for name in others])
 
     def _maker(
-        self, folder: Path, listing: Listing, sha256: Hasher, where: str
+        self, folder: Path, listing: Listing, sha256: Hasher, where: str, kept: Kept
     ) -> Callable[[str], Sample | Drop]:
         """What turns one of the names into a sample or a drop."""
 
-        def make(name: str) -> Sample | Drop:
+        def look(name: str) -> Sample | Drop:
             try:
                 open_image(folder / name)
             except UnusableImage as error:
                 return Drop(name, error.reason, encodable(error.detail))
             return Sample(name, ImageRef(name, sha256(folder / name)), self.prompt)
 
-        return make
+        return lambda name: kept(lambda: look(name))
 
     def _draw(self, listing: Listing, seed: int | None) -> DrawnOrder:
         return draw(listing.names, self.samples, seed, f"data.{self.kind}.draw")

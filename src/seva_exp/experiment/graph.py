@@ -48,7 +48,7 @@ def graph(
         early = [one for one in free if "clean" not in one.inputs]
         late = [one for one in pairs.negatives if one not in early]
         stages += [*early, pairs.clean, *late, pairs, *(measuring.base if number == 1 else [])]
-        stages += [align.reference, align]
+        stages += [align.reference, *([align.weights] if align.weights else []), align]
         if number < method.rounds:
             stages += measuring.after(f"round{number}", align)
     assert align is not None

@@ -208,10 +208,10 @@ def _cut(spec: Training, machine: Machine) -> tuple[int, int]:
 
 
 def _preferences(stage: Reference | Align, setting: Setting, size: int) -> training.Batch:
-    lengths, rejected, views = _sizes(stage, setting)
+    lengths, rejected, views, crossed = _sizes(stage, setting)
     if _packs(stage, setting):
-        return training.packed(setting.model, size, lengths, rejected, views)
-    return training.plain(setting.model, size, lengths, 1 + rejected + views)
+        return training.packed(setting.model, size, lengths, rejected, views, crossed)
+    return training.plain(setting.model, size, lengths, 1 + rejected + views + crossed)
 
 
 def _compared(stage: Reference | Align, setting: Setting, size: int, rank: int) -> float:
@@ -219,8 +219,8 @@ def _compared(stage: Reference | Align, setting: Setting, size: int, rank: int) 
     is no room (training/forward.py)."""
     if not _packs(stage, setting) or setting.device.numbers.half:
         return 0.0
-    lengths, rejected, views = _sizes(stage, setting)
-    batch = training.plain(setting.model, size, lengths, 1 + rejected + views)
+    lengths, rejected, views, crossed = _sizes(stage, setting)
+    batch = training.plain(setting.model, size, lengths, 1 + rejected + views + crossed)
     return training.scoring(setting.model, setting.device.numbers, batch, rank)
 
 
@@ -229,19 +229,17 @@ def _packs(stage: Reference | Align, setting: Setting) -> bool:
     return setting.model.packs and stage.dpo.fast != "off" and not shared
 
 
-def _sizes(stage: Reference | Align, setting: Setting) -> tuple[training.Lengths, int, int]:
-    """Lengths, rejected answers of a preference, views whose pictures the loss looks at."""
+def _sizes(stage: Reference | Align, setting: Setting) -> tuple[training.Lengths, int, int, int]:
+    """Lengths, rejected answers of a preference, views whose pictures the loss looks at, and
+    rejected answers that it looks at with these."""
     pairs = stage.pairs
     lengths = training.Lengths(setting.question, setting.answer(pairs.clean.generation))
     drawn = any(one.draw for one in pairs.negatives)
     changed = [one for one in pairs.negatives if one.augmentation]
     seen = sum("images" in one.augmentation.gives for one in changed if one.augmentation)
-    views = min(seen, 1) if drawn else seen
-    return (
-        lengths,
-        1 if drawn else len(pairs.negatives),
-        views if "images" in stage.dpo.needs else 0,
-    )
+    views = (min(seen, 1) if drawn else seen) * stage.pictured
+    rejected = 1 if drawn else len(pairs.negatives)
+    return lengths, rejected, views, views * stage.crossed
 
 
 def _parameters(setting: Setting, lora: Training) -> int:

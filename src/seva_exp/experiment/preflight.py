@@ -131,8 +131,22 @@ def make_ready(
     several = machine.processes > 1 or machine.accelerate
     if several and any(stage.shared for stage in left):
         _check_processes(model, machine)
+    if machine.accelerate and any(stage.trains and stage.scores_pairs for stage in left):
+        _check_head(dpo, machine)
     if any(stage.scores_pairs for stage in left):
         _check_fast(dpo, model)
+
+
+def _check_head(dpo: DpoTraining, machine: Machine) -> None:
+    """Raises InputError where training looks at logits, and the LM head may be shared out."""
+    weights = dpo.weights
+    online = weights is not None and weights.logits and not weights.kept
+    if dpo.diverges or online:
+        what = f"dpo.loss: its term '{dpo.diverges}'" if dpo.diverges else "dpo.weights"
+        raise InputError(
+            f"{what} looks at logits beside the loss, and with machine.accelerate="
+            f"{machine.accelerate} the LM head is not whole there. Take machine.accelerate=null."
+        )
 
 
 def _check_processes(model: AnyModel, machine: Machine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -85,12 +86,17 @@ class Experiment(Spec):
                 "judge=openai or judge=server (docs/benchmarks.md), or leave it out."
             )
         active = self.method.active_views(self.aug)
-        for need, loss in self.dpo.needs.items():
+        for need, who in self.dpo.needs.items():
             if not any(need in self.aug[name].gives for name in active):
+                loss = who in self.dpo.terms
+                where = f"dpo.loss: its term '{who}'" if loss else f"dpo.weights: kind={who}"
                 raise ValueError(
-                    f"dpo.loss: its term '{loss}' needs {NEEDS[need]}, and no source of rejected "
-                    f"answers has that (aug: {', '.join(active)}). Add one, or take another loss."
+                    f"{where} needs {NEEDS[need]}, and no source of rejected answers has that "
+                    f"(aug: {', '.join(active)}). Add one, or take "
+                    f"{'another loss' if loss else 'other weights'}."
                 )
+        if self.dpo.ordered:
+            self._check_order([self.aug[name] for name in active], active)
         if self.sft is not None and not isinstance(self.method, SticMethod):
             raise ValueError(
                 f"sft: stage 2 is STIC's, and method={self.method.kind} does not describe images. "
@@ -103,6 +109,30 @@ class Experiment(Spec):
                 "data@instructions=instruct, or hf with instructions.response_field."
             )
         return self
+
+    def _check_order(self, sources: Sequence[AnySource], names: Sequence[str]) -> None:
+        """The pictures that an ordered loss looks at have an order. Raises ValueError."""
+        where = f"dpo.loss: its term '{self.dpo.ordered}' orders pictures by strength, and "
+        shown = {n: one for n, one in zip(names, sources, strict=True) if "images" in one.gives}
+        for name, one in shown.items():
+            if one.strength is None:
+                raise ValueError(f"{where}aug.{name}: kind={one.kind} has none. Leave it out.")
+        if len(kinds := {one.kind: name for name, one in shown.items()}) > 1:
+            several = ", ".join(f"aug.{name} is {kind}" for kind, name in kinds.items())
+            raise ValueError(f"{where}views of two kinds have no common scale: {several}.")
+        by_strength: dict[float | None, str] = {}
+        for name, one in shown.items():
+            if (first := by_strength.setdefault(one.strength, name)) != name:
+                raise ValueError(f"{where}aug.{first} and aug.{name} are equally strong.")
+        if len(shown) < 2:
+            raise ValueError(
+                f"{where}there is one picture (aug: {', '.join(shown)}). Add another strength of "
+                "it, or take dpo.loss=image."
+            )
+        if self.method.draw(self.aug) is not None:
+            raise ValueError(
+                f"{where}method.negatives=one shows each sample one. Take method.negatives=all."
+            )
 
     @model_validator(mode="after")
     def _sources_fit(self) -> Experiment:

@@ -3,7 +3,7 @@
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.evaluation import Compare, Evaluate, JudgeAnswers, paired
 from seva_exp.stages.preferences import Answers, Pairs, Rejected, Samples
-from seva_exp.stages.training import Align, FineTune, Infuse, Reference
+from seva_exp.stages.training import Align, FineTune, Infuse, Reference, Weights
 
 STAGES: dict[str, type[Stage]] = {
     stage.name: stage
@@ -13,6 +13,7 @@ STAGES: dict[str, type[Stage]] = {
         Rejected,
         Pairs,
         Reference,
+        Weights,
         Align,
         Infuse,
         FineTune,

@@ -91,6 +91,13 @@ class ReferenceArtifact(Artifact):
             yield row["chosen"] - statistics.fmean(row["rejected"])
 
 
+class WeightArtifact(Artifact):
+    """Of ``weights``: a weight for each token of the pairs' answers, and log pi_ref summed with
+    them. ``training.weighing`` reads all of it."""
+
+    main: ClassVar[str] = "weights.jsonl"
+
+
 class AdapterArtifact(Artifact):
     """Of ``align`` and ``finetune``: an adapter and how it was trained."""
 

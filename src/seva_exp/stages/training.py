@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from seva_exp.augment import AnySource
-from seva_exp.core.records import jsonl_writer
+from seva_exp.core.records import Pair, jsonl_writer
 from seva_exp.core.spec import Json
 from seva_exp.inputs.prompts import infuse
 from seva_exp.inputs.views import View
 from seva_exp.methods import Against, SticMethod
 from seva_exp.models import AnyModel
-from seva_exp.stages.artifacts import InstructionArtifact, ReferenceArtifact
+from seva_exp.stages.artifacts import InstructionArtifact, ReferenceArtifact, WeightArtifact
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.preferences import Answers, Pairs, Samples
 from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.training import DpoTraining, SftTraining
+from seva_exp.training.weight import TokenWeights
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,19 @@ class Alignment(Stage):
         )
 
     @property
+    def pictured(self) -> bool:
+        """Whether the chosen answer is scored with the negative views' pictures too."""
+        return self.dpo.pictured
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the rejected answers are scored with the pictures that they were given to."""
+        return self.dpo.crossed
+
+    @property
     def _augmentations(self) -> dict[str, AnySource]:
         """The negative views, where the loss looks at their pictures."""
-        if "images" not in self.dpo.needs:
+        if not self.pictured:
             return {}
         found = {stage.view: stage.augmentation for stage in self.pairs.negatives}
         return {view: source for view, source in found.items() if source}
@@ -62,12 +73,25 @@ class Alignment(Stage):
     @property
     def _views(self) -> dict[str, View] | None:
         """The views whose pictures are looked at; None: no loss looks at any."""
-        if "images" not in self.dpo.needs:
+        if not self.pictured:
             return None
         return {n: View(n, a, self.seed) for n, a in self._augmentations.items()}
 
     def _pictures(self) -> Json:
         return {name: view.identity() for name, view in self._augmentations.items()}
+
+    def _pair_set(self, pairs: Sequence[Pair], inputs: Inputs) -> Any:
+        """A ``PairSet``: the pairs with what is looked at beside them."""
+        from seva_exp.training.preferences import PairSet
+
+        samples = self.pairs.samples.makes(inputs["samples"])
+        return PairSet(
+            pairs,
+            self.pairs.samples.data.image_root(samples.path),
+            self._views,
+            samples.samples(),
+            crossed=self.crossed,
+        )
 
 
 @dataclass(frozen=True)
@@ -90,26 +114,57 @@ class Reference(Alignment):
         return {"pairs": self.pairs, "samples": self.pairs.samples, **before}
 
     def spec(self) -> Json:
-        return {
+        found = {
             "model": self.model.identity(self.pairs.samples.digests),
             "pictures": self._pictures(),
             "seed": self.seed if self._augmentations else None,
         }
+        return found | {"crossed": True} if self.crossed else found
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        from seva_exp.training.preferences import PairSet
         from seva_exp.training.reference import score_reference
 
-        samples = self.pairs.samples.makes(inputs["samples"])
-        pair_set = PairSet(
-            list(self.pairs.makes(inputs["pairs"]).pairs()),
-            self.pairs.samples.data.image_root(samples.path),
-            self._views,
-            samples.samples(),
-        )
-        start = self._from.makes(inputs["start"]).adapter if self._from else None
+        pair_set = self._pair_set(list(self.pairs.makes(inputs["pairs"]).pairs()), inputs)
         model, placement = context.model(self.model), context.placement(work)
-        return score_reference(model, pair_set, self.dpo.fast, placement, start)
+        return score_reference(model, pair_set, self.dpo.fast, placement, self._adapter(inputs))
+
+    def _adapter(self, inputs: Inputs) -> Path | None:
+        """What the reference is on the base model, if anything."""
+        return self._from.makes(inputs["start"]).adapter if self._from else None
+
+
+@dataclass(frozen=True)
+class Weights(Reference):
+    """A weight for each token of the pairs' answers, where the reference alone decides it, and
+    log pi_ref summed with them: ``weights.jsonl``. Of ``dpo`` only ``weights`` is in its key."""
+
+    name: ClassVar[str] = "weights"
+    version: ClassVar[int] = 1
+    makes: ClassVar[type[WeightArtifact]] = WeightArtifact  # type: ignore[assignment]
+
+    @property
+    def pictured(self) -> bool:
+        return "images" in self.dpo.needs
+
+    @property
+    def crossed(self) -> bool:
+        assert self.dpo.weights
+        return self.dpo.weights.logits or self.dpo.crossed
+
+    def spec(self) -> Json:
+        assert self.dpo.weights
+        return super().spec() | {"weights": self.dpo.weights.to_json()}
+
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
+        from seva_exp.training.weighing import score_weights
+
+        weights = self.dpo.weights
+        assert isinstance(weights, TokenWeights)
+        pair_set = self._pair_set(list(self.pairs.makes(inputs["pairs"]).pairs()), inputs)
+        model, placement = context.model(self.model), context.placement(work)
+        return score_weights(
+            model, pair_set, weights, self.dpo.fast, placement, self._adapter(inputs)
+        )
 
 
 @dataclass(frozen=True)
@@ -132,12 +187,23 @@ class Align(Alignment, Trained):
         )
 
     @property
+    def weights(self) -> Weights | None:
+        """The stage of the weights that are kept; none where they are made in each step."""
+        if self.dpo.weights is None or not self.dpo.weights.kept:
+            return None
+        return Weights(
+            self.pairs, self.model, self.dpo, self.seed, self.start, self.against, self.suffix
+        )
+
+    @property
     def inputs(self) -> Mapping[str, Stage]:
+        weighed = {"weights": self.weights} if self.weights else {}
         before = {"start": self.start} if self.start else {}
         return {
             "pairs": self.pairs,
             "samples": self.pairs.samples,
             "reference": self.reference,
+            **weighed,
             **before,
         }
 
@@ -153,22 +219,20 @@ class Align(Alignment, Trained):
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         from seva_exp.training.align import align
         from seva_exp.training.driver import TrainingJob
-        from seva_exp.training.preferences import PairSet
         from seva_exp.training.reference import read_reference
+        from seva_exp.training.weighing import read_weights
 
         if context.machine.processes > 1:
             return launch(ProcessTask(self.run, self.label, work, inputs), context)[0]
         references = read_reference(inputs["reference"])
         every = self.pairs.makes(inputs["pairs"]).pairs()
-        pairs = [pair for pair in every if pair.sample_id in references]
-        samples = self.pairs.samples.makes(inputs["samples"])
-        pair_set = PairSet(
-            pairs,
-            self.pairs.samples.data.image_root(samples.path),
-            self._views,
-            samples.samples(),
-            [references[pair.sample_id] for pair in pairs],
-        )
+        weights = read_weights(inputs["weights"]) if self.weights else None
+        known = references.keys() if weights is None else references.keys() & weights.keys()
+        pairs = [pair for pair in every if pair.sample_id in known]
+        found = [references[pair.sample_id] for pair in pairs]
+        pair_set = replace(self._pair_set(pairs, inputs), references=found)
+        if weights is not None:
+            pair_set = replace(pair_set, weights=[weights[pair.sample_id] for pair in pairs])
         try:
             return align(
                 TrainingJob(

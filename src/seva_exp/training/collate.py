@@ -1,13 +1,13 @@
 """Rows of data to the tensors that a model takes, padded on the right.
 
-Shape legend: N preferences, M rejected answers, V views with a picture, R = N + M + V rows, B
-examples, L tokens.
+Shape legend: N preferences, M rejected answers, V views with a picture, W rejected answers with the
+pictures that they were given to (V of them, or none), R = N + M + V + W rows, B examples, L tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,18 +19,28 @@ from seva_exp.models.attention import attention_of
 
 IGNORED = -100
 """The label of a token that is no part of the loss."""
-OWNERS = ("rejected_owner", "view_owner")
-"""What a batch holds that says which preference a row is of: nothing that a model takes."""
+OWNERS = ("rejected_owner", "view_owner", "view_rejected", "strength", "crossed")
+"""What a batch holds that says what a row is of: nothing that a model takes."""
 
 
 @dataclass(frozen=True)
 class ReferenceLogps:
-    """log pi_ref of a preference's answers: ``chosen``, each of ``rejected``, and ``chosen`` with
-    the picture of each of ``views``."""
+    """log pi_ref of a preference's answers: ``chosen``, each of ``rejected``, ``chosen`` with the
+    picture of each of ``views``; ``crossed``: with that picture the answer that the view gave."""
 
     chosen: float
     rejected: tuple[float, ...]
     views: tuple[float, ...] = ()
+    crossed: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class AnswerWeights:
+    """The weight of each token of a preference's answers, and log pi_ref summed with them."""
+
+    chosen: tuple[float, ...]
+    rejected: tuple[tuple[float, ...], ...]
+    reference: ReferenceLogps
 
 
 @dataclass(frozen=True)
@@ -48,9 +58,16 @@ class Preference:
     images: tuple[Callable[[], EncodedImage], ...] = ()
     image_views: tuple[str, ...] = ()
     """The views that ``images`` are of."""
+    image_rejected: tuple[int, ...] = ()
+    """Which of ``rejected`` each of these views gave."""
+    strengths: tuple[float, ...] = ()
+    """How much each of these views changes a picture; empty: not known."""
+    crossed: bool = False
+    """Whether the rejected answers are scored with ``images`` too."""
     size: Callable[[], tuple[int, int]] | None = None
     """Width and height of the clean picture, where they can be had without decoding it."""
     reference: ReferenceLogps | None = None
+    weights: AnswerWeights | None = None
     sample_id: str = ""
     picture_id: str = ""
 
@@ -76,43 +93,113 @@ class FinetuneExample:
     size: Callable[[], tuple[int, int]] | None = None
 
 
+Row = tuple[int, int | None, tuple[int, ...]]
+"""A preference's number, that of its view whose picture is shown (None: the clean one), an
+answer."""
+
+
+def rows_of(batch: Sequence[Preference]) -> list[Row]:
+    """The R rows: all chosen answers, then all rejected ones, both with the clean picture (SeVa
+    1.1), then each chosen answer with its views' pictures, then what these views said with them."""
+    rows: list[Row] = [(i, None, p.chosen) for i, p in enumerate(batch)]
+    rows += [(i, None, ids) for i, p in enumerate(batch) for ids in p.rejected]
+    rows += [(i, k, p.chosen) for i, p in enumerate(batch) for k in range(len(p.images))]
+    given = ((i, p, k, j) for i, p in enumerate(batch) for k, j in enumerate(p.image_rejected))
+    return rows + [(i, k, p.rejected[j]) for i, p, k, j in given if p.crossed]
+
+
+def owners_of(batch: Sequence[Preference]) -> dict[str, Tensor]:
+    """``rejected_owner`` [M] and ``view_owner`` [V]: whose a row is; ``view_rejected`` [V]: which
+    of the M answers a view gave; ``strength`` [V], 0 where it is not known; ``crossed`` [W]: of
+    which of the V views a row is."""
+    rejected = [i for i, p in enumerate(batch) for _ in p.rejected]
+    views = [(i, k, p) for i, p in enumerate(batch) for k in range(len(p.images))]
+    crossed = [number for number, (_, _, p) in enumerate(views) if p.crossed]
+    given = [rejected.index(i) + p.image_rejected[k] for i, k, p in views]
+    strengths = [p.strengths[k] if p.strengths else 0.0 for _, k, p in views]
+    whole = {
+        "rejected_owner": rejected,
+        "view_owner": [i for i, _, _ in views],
+        "view_rejected": given,
+        "crossed": crossed,
+    }
+    found = {name: torch.tensor(value, dtype=torch.long) for name, value in whole.items()}
+    return found | {"strength": torch.tensor(strengths, dtype=torch.float32)}
+
+
 def reference_of(batch: Sequence[Preference]) -> dict[str, Tensor]:
     """``reference`` [R]: log pi_ref of the rows, where all of the batch know theirs."""
     if not batch or any(p.reference is None for p in batch):
         return {}
     known = [p.reference for p in batch if p.reference is not None]
+    return {"reference": torch.tensor(in_rows(known), dtype=torch.float32)}
+
+
+def weights_of(batch: Sequence[Preference]) -> dict[str, Tensor]:
+    """``token_weights`` [S] of all rows' answers, row by row, and ``weighted_reference`` [R], where
+    the batch has weights."""
+    known = [p.weights for p in batch if p.weights is not None]
+    if not known:
+        return {}
+    answers = [w.chosen for w in known] + [one for w in known for one in w.rejected]
+    flat = [value for number in whose(owners_of(batch)) for value in answers[number]]
+    return {
+        "token_weights": torch.tensor(flat, dtype=torch.float32),
+        "weighted_reference": torch.tensor(in_rows([_in_training(p) for p in batch])),
+    }
+
+
+def _in_training(preference: Preference) -> ReferenceLogps:
+    """Its weighted sums of the rows that it has: the stage ``weights`` may have looked at more."""
+    assert preference.weights, "all of a run's pairs have weights, or none has"
+    sums = preference.weights.reference
+    sums = sums if preference.images else replace(sums, views=())
+    return sums if preference.crossed else replace(sums, crossed=())
+
+
+def whose(owners: dict[str, Tensor]) -> list[int]:
+    """Which of the N + M answers each of the R rows is of."""
+    rejected = owners["rejected_owner"]
+    preferences = int(rejected.max()) + 1
+    crossed = preferences + owners["view_rejected"][owners["crossed"]]
+    rows = [torch.arange(preferences + len(rejected)), owners["view_owner"], crossed]
+    return [number for some in rows for number in some.tolist()]
+
+
+def in_rows(known: Sequence[ReferenceLogps]) -> list[float]:
+    """A number for each of the R rows."""
     values = [r.chosen for r in known]
-    values += [value for r in known for value in r.rejected]
-    values += [value for r in known for value in r.views]
-    return {"reference": torch.tensor(values, dtype=torch.float32)}
+    for name in ("rejected", "views", "crossed"):
+        values += [value for r in known for value in getattr(r, name)]
+    return values
 
 
 class PreferenceCollator:
-    """Dataset rows ``{"row": i}`` to a batch of R rows: all chosen answers, then all rejected ones,
-    both with the clean picture (SeVa 1.1), then each chosen answer with its views' pictures.
-    Answers are the ids that were generated, never re-tokenised."""
+    """Dataset rows ``{"row": i}`` to a batch of R rows (``rows_of``). Answers are the ids that were
+    generated, never re-tokenised."""
 
     def __init__(self, vlm: VisionLanguageModel, preferences: Sequence[Preference]) -> None:
         self._vlm = vlm
         self._preferences = preferences
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """input_ids, attention_mask, completion_mask [R, L], the image inputs of R pictures, and
-        ``rejected_owner`` [M], ``view_owner`` [V]: which preference a row is of; ``reference`` [R]
-        where it is known."""
+        """input_ids, attention_mask, completion_mask [R, L], the image inputs of R pictures, what
+        ``owners_of`` gives, and ``reference`` [R] where it is known."""
         batch = [self._preferences[row["row"]] for row in rows]
-        clean = [self._vlm.encode(self._vlm.encode_image(p.load()), p.prompt) for p in batch]
-        rejected = [(i, ids) for i, p in enumerate(batch) for ids in p.rejected]
-        views = [(i, make()) for i, p in enumerate(batch) for make in p.images]
-        prompts = clean + [clean[i] for i, _ in rejected]
-        prompts += [self._vlm.encode(image, batch[i].prompt) for i, image in views]
-        answers = [p.chosen for p in batch] + [ids for _, ids in rejected]
-        answers += [batch[i].chosen for i, _ in views]
-        return model_inputs(self._vlm, prompts, answers) | {
-            "rejected_owner": torch.tensor([i for i, _ in rejected], dtype=torch.long),
-            "view_owner": torch.tensor([i for i, _ in views], dtype=torch.long),
-            **reference_of(batch),
-        }
+        made = rows_of(batch)
+        shown = dict.fromkeys((i, k) for i, k, _ in made)
+        prompts = {(i, k): self._prompt(batch[i], k) for i, k in shown}
+        inputs = model_inputs(
+            self._vlm, [prompts[i, k] for i, k, _ in made], [answer for _, _, answer in made]
+        )
+        return inputs | owners_of(batch) | reference_of(batch) | weights_of(batch)
+
+    def _prompt(self, preference: Preference, view: int | None) -> Encoded:
+        if view is None:
+            image = self._vlm.encode_image(preference.load())
+        else:
+            image = preference.images[view]()
+        return self._vlm.encode(image, preference.prompt)
 
 
 class ExampleCollator:

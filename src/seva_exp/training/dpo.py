@@ -3,15 +3,15 @@
 Two halves, kept apart: rows -> log-probabilities (``forward.py``), and log-probabilities -> loss
 (TRL's own code on a replay of the rows, and ``losses/``).
 
-Shape legend: N preferences, M rejected answers, V views with a picture, R = N + M + V rows, L
-tokens.
+Shape legend: N preferences, M rejected answers, V views with a picture, R rows (collate.py), L
+tokens, S tokens of all answers.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -25,21 +25,33 @@ from seva_exp.training.arguments import OneDevice, on_its_device, shared_argumen
 from seva_exp.training.batches import SeededOrder
 from seva_exp.training.collate import OWNERS, Preference, PreferenceCollator
 from seva_exp.training.driver import TrainingJob
-from seva_exp.training.forward import Forward, apart, forward_for
+from seva_exp.training.forward import (
+    FIELDS,
+    Forward,
+    answers_of,
+    apart,
+    by_row,
+    forward_for,
+    labels_of,
+)
+from seva_exp.training.head import Head
 from seva_exp.training.lora import (
     POLICY,
+    REFERENCE,
     add_reference,
     check_start,
     load_adapter,
     lora_config,
 )
-from seva_exp.training.loss import Scores
+from seva_exp.training.loss import Crossed, Divergence, Scores
 from seva_exp.training.losses import OURS
 from seva_exp.training.precision import keep_in_float32
 from seva_exp.training.sharding import share_out
 from seva_exp.training.spec import DpoTraining
 from seva_exp.training.steps import StepTrainer
-from seva_exp.training.trl_private import pair_loss
+from seva_exp.training.trl_private import pair_loss, use_adapter
+from seva_exp.training.weighing import said_of, token_weights
+from seva_exp.training.weight import PairFactors, TokenWeights
 
 START_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
 """How far (``apart``) policy and reference may be apart before training: both are rounded, perhaps
@@ -59,6 +71,9 @@ UNITS = {
     "lengths/chosen": "preferences",
     "lengths/rejected": "pairs",
     "kl_k1/chosen": "chosen_tokens",
+    "weights/chosen": "chosen_tokens",
+    "weights/rejected": "rejected_tokens",
+    "weights/pairs": "pairs",
     **{OURS_PREFIX + name: "preferences" for name in OURS},
 }
 """What each metric is the mean over. TRL's are over its rows: a chosen answer's tokens count once
@@ -72,9 +87,14 @@ class Replay:
 
     outputs: dict[str, Tensor]
     rows: Tensor
+    factors: Tensor | None = None
+    """On the log-probabilities of each of these rows."""
 
     def __call__(self, **_: Any) -> SimpleNamespace:
-        return SimpleNamespace(**{k: value[self.rows] for k, value in self.outputs.items()})
+        found = {k: self.outputs[k][self.rows] for k in FIELDS if k in self.outputs}
+        if self.factors is not None:
+            found["log_probs"] = found["log_probs"] * self.factors[:, None]
+        return SimpleNamespace(**found)
 
 
 class DpoArguments(OneDevice, DPOConfig):
@@ -99,11 +119,15 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         self._spec = spec
         self._starts_equal = starts_equal
         self.forward: Forward
+        self.head = Head(options["model"])
+        weights = spec.weights
+        self._token_weights = weights if isinstance(weights, TokenWeights) else None
         self.precompute_ref_logps = True  # TRL's loss takes the reference from its inputs
 
     def count(self, batch: Any) -> Counter[str]:
-        rejected, views = len(batch["rejected_owner"]), len(batch["view_owner"])
-        preferences = len(batch["input_ids"]) - rejected - views
+        rejected = len(batch["rejected_owner"])
+        others = rejected + len(batch["view_owner"]) + len(batch["crossed"])
+        preferences = len(batch["input_ids"]) - others
         tokens = batch["completion_mask"].sum(dim=1)
         sums = [
             tokens[:preferences].sum(),
@@ -133,15 +157,22 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         owners = {key: inputs[key] for key in OWNERS}
         inputs = {key: value for key, value in inputs.items() if key not in OWNERS}
         reference = self._reference(inputs)
-        outputs = self.forward(model, inputs)
+        before = self._reference_hidden(inputs)
+        online = self._token_weights is not None and not self._token_weights.kept
+        outputs = self.forward(model, inputs, hidden=before is not None or online)
         policy, lengths = outputs["log_probs"].sum(dim=1), inputs["completion_mask"].sum(dim=1)
         if self._starts_equal and self.state.global_step == 0:
             self._check_start(policy.detach(), reference, lengths)
         self._note(lengths, policy.detach(), reference)
+        outputs, reference = self._with_weights(outputs, inputs, owners, reference)
+        policy = outputs["log_probs"].sum(dim=1)
         # Also asked for where its loss has no part: the metrics are made there.
         loss = self._trl_loss(inputs, outputs, reference, owners["rejected_owner"])
         loss = loss * self.share("pairs") if self._spec.trl_terms else torch.zeros_like(loss)
-        scores = self._scores(policy, reference, **owners)
+        scores = self._scores(policy, reference, owners)
+        if before is not None:
+            found = self._divergence(outputs, before, inputs)
+            scores = replace(scores, divergence=found)
         for name, weight in self._spec.our_terms.items():
             value = OURS[name](scores).mean()
             self.metrics[OURS_PREFIX + name].append(value.item())
@@ -174,23 +205,78 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         """TRL's own loss and metrics over the M pairs, from rows that are there already."""
         rejected = self._seen[-1]["preferences"] + torch.arange(len(owner), device=owner.device)
         stock = torch.cat([owner, rejected])
+        factors, weights = None, self._spec.weights
+        if isinstance(weights, PairFactors):
+            mean = reference / inputs["completion_mask"].sum(dim=1)
+            factors = weights(mean[owner] - mean[rejected]).repeat(2)
+            self.metrics["weights/pairs"].append(factors.mean().item())
         pairs = {key: inputs[key][stock] for key in ("input_ids", "completion_mask")}
         pairs |= {
             "attention_mask": inputs["attention_mask"],  # counted only: what the model really saw
-            "ref_chosen_logps": reference[owner],
-            "ref_rejected_logps": reference[rejected],
         }
+        known = reference[stock] if factors is None else reference[stock] * factors
+        pairs["ref_chosen_logps"], pairs["ref_rejected_logps"] = known.chunk(2)
         with self.on_this_rank():
-            return pair_loss(self, Replay(outputs, stock), pairs)
+            return pair_loss(self, Replay(outputs, stock, factors), pairs)
 
-    def _scores(
-        self, policy: Tensor, reference: Tensor, rejected_owner: Tensor, view_owner: Tensor
-    ) -> Scores:
+    def _with_weights(
+        self,
+        outputs: dict[str, Tensor],
+        inputs: Any,
+        owners: dict[str, Tensor],
+        reference: Tensor,
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Log-probabilities of policy and reference with the tokens' weights."""
+        weights = self._token_weights
+        if weights is None:
+            return outputs, reference
+        if weights.kept:
+            flat, weighted = inputs["token_weights"], inputs["weighted_reference"]
+        else:
+            said = said_of(self.head, outputs, inputs, owners, weights.logits)
+            flat, weighted = token_weights(weights, said, owners), reference
+        table = by_row(flat, inputs)
+        seen = self._seen[-1]
+        chosen, both = seen["chosen_tokens"], seen["chosen_tokens"] + seen["rejected_tokens"]
+        self.metrics["weights/chosen"].append(flat[:chosen].mean().item())
+        self.metrics["weights/rejected"].append(flat[chosen:both].mean().item())
+        return outputs | {"log_probs": outputs["log_probs"] * table}, weighted
+
+    def _scores(self, policy: Tensor, reference: Tensor, owners: dict[str, Tensor]) -> Scores:
         """What our losses look at, cut out of the R rows."""
-        sizes = [self._seen[-1]["preferences"], len(rejected_owner), len(view_owner)]
-        chosen, rejected, views = (self.beta * (policy - reference)).split(sizes)
-        logprob = policy[: sizes[0]]
-        return Scores(logprob, chosen, rejected, rejected_owner, views, view_owner)
+        owner, view_owner, given = (owners[name] for name in OWNERS[:3])
+        sizes = [self._seen[-1]["preferences"], *map(len, (owner, view_owner, owners["crossed"]))]
+        chosen, rejected, views, own = (self.beta * (policy - reference)).split(sizes)
+        logprob, _, shown, _ = policy.split(sizes)
+        _, before, _, beside = reference.split(sizes)
+        crossed = None
+        if self._spec.crossed:
+            gains = logprob[view_owner] - shown, before[given] - beside
+            crossed = Crossed(own, *gains)
+        return Scores(
+            logprob, chosen, rejected, owner, views, view_owner,
+            self.beta, owners["strength"], given, crossed,
+        )  # fmt: skip
+
+    def _reference_hidden(self, inputs: Any) -> Tensor | None:
+        """The reference's last layer where answers are predicted, where a loss looks at whole
+        distributions: [S, W]."""
+        if not self._spec.diverges:
+            return None
+        name = REFERENCE if REFERENCE in self.model.peft_config else None
+        with torch.no_grad(), use_adapter(self.model, name):
+            return self.forward(self.model, inputs, hidden=True)["hidden"]
+
+    def _divergence(self, outputs: dict[str, Tensor], before: Tensor, inputs: Any) -> Divergence:
+        """Of the chosen and the rejected answers: the first of the rows."""
+        sizes = [self._seen[-1]["preferences"], self._seen[-1]["pairs"]]
+        inputs = {name: inputs[name][: sum(sizes)] for name in ("input_ids", "completion_mask")}
+        labels = labels_of(inputs)
+        policy = outputs["hidden"][: len(labels)]
+        said = outputs["log_probs"][: sum(sizes)][answers_of(inputs)]
+        self.head.check(policy, labels, said.detach())
+        found = by_row(self.head.divergence(policy, before[: len(labels)]), inputs)
+        return Divergence(*found.sum(dim=1).split(sizes))
 
     def _check_start(self, policy: Tensor, reference: Tensor, lengths: Tensor) -> None:
         """Before the first step, policy and reference must be the same function."""
@@ -232,7 +318,8 @@ def trainer_for(
     keep_in_float32(trainer.model)
     if start is not None:
         load_adapter(trainer.model, start, POLICY)
-        if job.reference == "start" and any(p.reference is None for p in preferences):
+        known = all(p.reference is not None for p in preferences)
+        if job.reference == "start" and (spec.diverges or not known):
             add_reference(trainer.model, start)
     first = [preferences[i] for i in order][: trainer.args.per_device_train_batch_size]
     share_out(vlm, trainer.accelerator)

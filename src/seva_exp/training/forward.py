@@ -1,12 +1,13 @@
 """Preferences to the log-probabilities of their answers, on the packed sequence or on plain rows.
 
-Shape legend: R rows, L tokens of the longest row, A tokens of the longest answer and one before.
+Shape legend: R rows, L tokens of the longest row, A tokens of the longest answer and one before, S
+tokens of all answers, W width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -27,6 +28,8 @@ from seva_exp.training.spec import Fast
 from seva_exp.training.vision import FeatureCache
 
 Collator = Callable[[list[dict[str, Any]]], dict[str, Any]]
+KNOWN = ("completion_mask", "reference", "token_weights", "weighted_reference")
+"""What a batch of plain rows holds beside what the model takes."""
 FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1")
 """Per token, of TRL's fused LM head."""
 TOLERANCE = 1e-3
@@ -45,8 +48,9 @@ class Forward(Protocol):
 
     def collator(self, preferences: Sequence[Preference]) -> Collator: ...
 
-    def __call__(self, model: Any, inputs: Any) -> dict[str, Tensor]:
-        """FIELDS, each [R, L - 1] or [R, A - 1], 0 outside answers."""
+    def __call__(self, model: Any, inputs: Any, hidden: bool = False) -> dict[str, Tensor]:
+        """FIELDS, each [R, L - 1] or [R, A - 1], 0 outside answers; with ``hidden`` also ``hidden``
+        [S, W]: the last layer's output where the answers' tokens are predicted, row by row."""
         ...
 
     def close(self) -> None:
@@ -64,11 +68,13 @@ class PlainForward:
     def collator(self, preferences: Sequence[Preference]) -> Collator:
         return PreferenceCollator(self._vlm, preferences)
 
-    def __call__(self, model: Any, inputs: Any) -> dict[str, Tensor]:
-        rows = {k: v for k, v in inputs.items() if k not in ("completion_mask", "reference")}
+    def __call__(self, model: Any, inputs: Any, hidden: bool = False) -> dict[str, Tensor]:
+        rows = {k: v for k, v in inputs.items() if k not in KNOWN}
         labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, IGNORED)
-        out = model(**rows, labels=labels, fused_lm_head=True)
-        return _fields(out)
+        with last_hidden(self._vlm) as seen:
+            out = model(**rows, labels=labels, fused_lm_head=True)
+        found = _fields(out)
+        return found | {"hidden": seen[0][:, :-1][answers_of(inputs)]} if hidden else found
 
     def close(self) -> None:
         """It changes nothing."""
@@ -105,18 +111,18 @@ class PackedForward:
     def collator(self, preferences: Sequence[Preference]) -> Collator:
         return PackedCollator(self._vlm, preferences, self._vision)
 
-    def __call__(self, model: Any, inputs: Any) -> dict[str, Tensor]:
+    def __call__(self, model: Any, inputs: Any, hidden: bool = False) -> dict[str, Tensor]:
         row = inputs["shared"]
-        out = model(
-            input_ids=row.ids,
-            position_ids=row.positions,
-            shift_labels=row.labels,
-            shared=row,
-            fused_lm_head=True,  # which asks for no cache of keys and values
-        )
-        mask = inputs["completion_mask"][:, 1:].bool()
-        found = _fields(out).items()
-        return {k: v.new_zeros(mask.shape).masked_scatter(mask, v) for k, v in found}
+        with last_hidden(self._vlm) as seen:
+            out = model(
+                input_ids=row.ids,
+                position_ids=row.positions,
+                shift_labels=row.labels,
+                shared=row,
+                fused_lm_head=True,  # which asks for no cache of keys and values
+            )
+        found = {name: by_row(values, inputs) for name, values in _fields(out).items()}
+        return found | {"hidden": seen[0][0]} if hidden else found
 
     def _see(self, module: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         """Inside the model's own forward, where sharded weights are gathered."""
@@ -155,6 +161,37 @@ class PackedForward:
 def _parts(layer: Any) -> tuple[Any, ...]:
     """What a decoder layer computes place by place, without keys and values."""
     return layer.self_attn.q_proj, layer.self_attn.o_proj, layer.mlp
+
+
+def answers_of(inputs: Any) -> Tensor:
+    """Where in FIELDS the answers' tokens are: [R, L - 1] or [R, A - 1]."""
+    return inputs["completion_mask"][:, 1:].bool()
+
+
+def labels_of(inputs: Any) -> Tensor:
+    """The answers' tokens [S], row by row."""
+    return inputs["input_ids"][:, 1:][answers_of(inputs)]
+
+
+def by_row(values: Tensor, inputs: Any) -> Tensor:
+    """Values of the answers' tokens [S] as a table like FIELDS."""
+    mask = answers_of(inputs)
+    return values.new_zeros(mask.shape).masked_scatter(mask, values)
+
+
+@contextmanager
+def last_hidden(vlm: VisionLanguageModel) -> Iterator[list[Tensor]]:
+    """The last layer's output of the forward pass inside the block, as the LM head gets it."""
+    seen: list[Tensor] = []
+
+    def see(module: Any, args: Any, out: Any) -> None:
+        seen.append(out.last_hidden_state)
+
+    hook = vlm.model.base_model.register_forward_hook(see)
+    try:
+        yield seen
+    finally:
+        hook.remove()
 
 
 def _fields(out: Any) -> dict[str, Tensor]:
@@ -206,11 +243,25 @@ def scored(
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities [R] of a collated batch's answers, without gradients, and their lengths
     [R] in tokens. ``dtype`` is the number format to compute in."""
+    inputs, found = passed(forward, model, batch, placement, dtype)
+    lengths = inputs["completion_mask"].sum(dim=1)
+    return found["log_probs"].float().sum(dim=1).cpu(), lengths.cpu()
+
+
+def passed(
+    forward: Forward,
+    model: Any,
+    batch: dict[str, Any],
+    placement: Placement,
+    dtype: torch.dtype,
+    hidden: bool = False,
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What the forward pass of a collated batch takes, on the device, and what it gives, without
+    gradients."""
     device = torch.device(placement.device)
     inputs = on_device({k: v for k, v in batch.items() if k not in OWNERS}, device)
     with torch.no_grad(), mixed_precision(device, dtype):
-        found = forward(model, inputs)["log_probs"].float().sum(dim=1)
-    return found.cpu(), inputs["completion_mask"].sum(dim=1).cpu()
+        return inputs, forward(model, inputs, hidden)
 
 
 def _difference(

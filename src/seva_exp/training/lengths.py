@@ -132,9 +132,11 @@ def lengths(
         longest = max(map(len, answers))
         found = [Length(row.id, prompts[row.prompt, size], len(image.placeholders), longest)]
         if isinstance(row, Preference) and not same:
-            for shown in (make() for make in row.images):
+            for k, shown in enumerate(make() for make in row.images):
                 prompt = len(vlm.encode(shown, row.prompt).ids)
-                found.append(Length(row.id, prompt, len(shown.placeholders), len(row.chosen)))
+                given = row.rejected[row.image_rejected[k]] if row.crossed else ()
+                most = max(len(row.chosen), len(given))
+                found.append(Length(row.id, prompt, len(shown.placeholders), most))
         yield max(found, key=attrgetter("total"))
 
 

@@ -2,7 +2,7 @@
 
 Shape legend: N preferences, M rejected answers (all preferences'), V views with a picture (all
 preferences'). Scores are s = beta (log pi(y|m,x) - log pi_ref(y|m,x)) with the clean picture m,
-unless said otherwise.
+unless said otherwise; m' is a negative view's picture, y_c the chosen answer, y_r a rejected one.
 """
 
 from __future__ import annotations
@@ -32,6 +32,35 @@ class Scores:
     rejected_owner: Tensor
     views: Tensor
     view_owner: Tensor
+    beta: float = 1.0
+    strength: Tensor | None = None
+    """[V]: how much each view's picture is changed, on a scale that views of one kind share."""
+    view_rejected: Tensor | None = None
+    """[V]: which rejected answer (0..M-1) each view gave."""
+    crossed: Crossed | None = None
+    """There where a loss is ``crossed``."""
+    divergence: Divergence | None = None
+    """There where a loss ``diverges``."""
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """The rejected answers with the pictures that they were given to, all [V]: ``own``: the score
+    of y_r with m'; ``policy_gain``: log pi(y_c|m) - log pi(y_c|m'), ``reference_gain``:
+    log pi_ref(y_r|m) - log pi_ref(y_r|m')."""
+
+    own: Tensor
+    policy_gain: Tensor
+    reference_gain: Tensor
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """KL(pi_ref || pi) of the next token's distributions, summed over an answer's tokens, clean
+    picture: ``chosen`` [N], ``rejected`` [M]."""
+
+    chosen: Tensor
+    rejected: Tensor
 
 
 class Loss(ABC):
@@ -41,7 +70,27 @@ class Loss(ABC):
     """Its name in ``DpoTraining.loss``."""
     needs: ClassVar[frozenset[str]] = frozenset()
     """Names of ``NEEDS``: made only where a loss needs them, and asked of the config's sources."""
+    ordered: ClassVar[bool] = False
+    """Whether it looks at the order of the views' pictures (``Source.strength``)."""
+    crossed: ClassVar[bool] = False
+    """Whether it looks at the rejected answers with the pictures that they were given to: a row
+    more for each."""
+    diverges: ClassVar[bool] = False
+    """Whether it looks at whole distributions: a forward pass of the reference more for each
+    step."""
+    weighted: ClassVar[bool] = True
+    """Whether it is defined where tokens have weights (``dpo.weights``): so it is for a function of
+    sums of tokens' log-probabilities."""
 
     @abstractmethod
     def __call__(self, s: Scores) -> Tensor:
         """[N]: one value a preference, to be averaged."""
+
+
+def mean_of(values: Tensor, owner: Tensor, like: Tensor) -> Tensor:
+    """``values`` averaged by their ``owner`` (0..N-1): [N] as ``like``; 0 for one without any."""
+    import torch
+
+    zero = torch.zeros_like(like)
+    count = zero.index_add(0, owner, torch.ones_like(values))
+    return zero.index_add(0, owner, values) / count.clamp(min=1)

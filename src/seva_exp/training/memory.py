@@ -51,12 +51,19 @@ class Lengths:
 
 
 def packed(
-    model: Footprint, many: int, lengths: Lengths, rejected: int = 1, views: int = 0
+    model: Footprint,
+    many: int,
+    lengths: Lengths,
+    rejected: int = 1,
+    views: int = 0,
+    crossed: int = 0,
 ) -> Batch:
-    """So many preferences in one sequence (training/packed.py)."""
+    """So many preferences in one sequence (training/packed.py); ``crossed``: rejected answers with
+    the views' pictures."""
     prompt, answer = model.image_tokens + lengths.question, lengths.answer
-    tokens = prompt + (1 + rejected) * (answer - 1) + views * (prompt + answer - 1)
-    scored = (1 + rejected + views) * answer * many
+    rows = 1 + rejected + views + crossed
+    tokens = (1 + views) * prompt + rows * (answer - 1)
+    scored = rows * answer * many
     return Batch(many * tokens, scored, scored, 0, 1, packed=True)
 
 

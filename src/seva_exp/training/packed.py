@@ -4,8 +4,8 @@
 prompt and itself; its positions go on from the prompt's end. So the prompt with its picture is
 computed once, however many answers it has, and ragged lengths cost nothing.
 
-Shape legend: N preferences, M rejected answers, V views with a picture, R = N + M + V rows (as in
-collate.py), T tokens of the packed sequence, S scored tokens (all answers').
+Shape legend: R rows (as in collate.py), T tokens of the packed sequence, S scored tokens (all
+answers').
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from seva_exp.core.interfaces import Encoded, VisionLanguageModel
 from seva_exp.models.attention import attention_of, positions_of
 from seva_exp.models.branches import Prompt
-from seva_exp.training.collate import Preference, reference_of
+from seva_exp.training.collate import Preference, owners_of, reference_of, rows_of, weights_of
 from seva_exp.training.vision import FeatureCache, VisionInput
 
 
@@ -73,23 +73,15 @@ class PackedCollator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """``shared``; for TRL's loss and metrics the answers alone: input_ids, completion_mask
         [R, A] (one token before the answer), attention_mask [R, 1] (lengths of the R rows, which
-        are only counted); ``rejected_owner`` [M] and ``view_owner`` [V]."""
+        are only counted); and what ``owners_of`` gives."""
         batch = [self._preferences[row["row"]] for row in rows]
-        rejected = [(i, ids) for i, p in enumerate(batch) for ids in p.rejected]
-        views = [(i, k) for i, p in enumerate(batch) for k in range(len(p.images))]
-        owner = [*range(len(batch)), *(i for i, _ in rejected)]
-        answers = [p.chosen for p in batch] + [ids for _, ids in rejected]
-        prompts = [self._prompt(p) for p in batch]
-        for i, k in views:
-            owner.append(len(prompts))
-            prompts.append(self._prompt(batch[i], k))
-            answers.append(batch[i].chosen)
-        out = self._answers(prompts, owner, answers) | {
-            "shared": self._pack(prompts, owner, answers),
-            "rejected_owner": torch.tensor([i for i, _ in rejected], dtype=torch.long),
-            "view_owner": torch.tensor([i for i, _ in views], dtype=torch.long),
-        }
-        return out | reference_of(batch)
+        made = rows_of(batch)
+        number = {shown: n for n, shown in enumerate(dict.fromkeys((i, k) for i, k, _ in made))}
+        prompts = [self._prompt(batch[i], k) for i, k in number]
+        owner, answers = [number[i, k] for i, k, _ in made], [answer for _, _, answer in made]
+        out = self._answers(prompts, owner, answers) | owners_of(batch) | reference_of(batch)
+        out |= weights_of(batch)
+        return out | {"shared": self._pack(prompts, owner, answers)}
 
     def _prompt(
         self, preference: Preference, view: int | None = None

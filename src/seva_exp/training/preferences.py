@@ -12,21 +12,29 @@ from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
 from seva_exp.core.records import Drop, ImageRef, Pair, Sample
 from seva_exp.inputs.images import image_size, load_image
 from seva_exp.inputs.views import PartnerPictures, View
-from seva_exp.training.collate import FinetuneExample, Preference, ReferenceLogps
+from seva_exp.training.collate import (
+    AnswerWeights,
+    FinetuneExample,
+    Preference,
+    ReferenceLogps,
+)
 
 
 @dataclass(frozen=True)
 class PairSet:
     """Pairs, and what a training looks at beside them. Pictures lie below ``root``. ``views`` (by
     the names in the pairs) are the negative views whose pictures the loss looks at; none: at none.
-    ``samples`` are those that views draw partners from. ``references``, if there are any, are the
-    pairs', in their order."""
+    ``samples`` are those that views draw partners from. ``references`` and ``weights``, if there
+    are any, are the pairs', in their order. ``crossed``: the rejected answers are looked at with
+    the views' pictures too."""
 
     pairs: Sequence[Pair]
     root: Path
     views: Mapping[str, View] | None = None
     samples: Iterable[Sample] = ()
     references: Sequence[ReferenceLogps] = ()
+    crossed: bool = False
+    weights: Sequence[AnswerWeights] = ()
 
 
 def preferences_of(
@@ -38,7 +46,9 @@ def preferences_of(
     pairs, root, views = pair_set.pairs, pair_set.root, pair_set.views
     mixes = any(view.mixes for view in (views or {}).values())
     pictures = PartnerPictures(pair_set.samples if mixes else ())
-    known: Sequence[ReferenceLogps | None] = pair_set.references or [None] * len(pairs)
+    nothing = [None] * len(pairs)
+    known: Sequence[ReferenceLogps | None] = pair_set.references or nothing
+    weighed: Sequence[AnswerWeights | None] = pair_set.weights or nothing
     shown = {name: view for name, view in (views or {}).items() if view.changes_pictures}
     names = [tuple(name for name in pair.views if name in shown) for pair in pairs]
     once = [
@@ -53,19 +63,29 @@ def preferences_of(
             ),
             images=tuple(partial(shown_image, vlm, shown[n], pair, root, pictures) for n in own),
             image_views=own,
+            image_rejected=tuple(pair.views.index(name) for name in own),
+            strengths=_strengths(shown[name] for name in own),
+            crossed=pair_set.crossed,
             size=partial(image_size, root, pair.image),
             reference=reference,
+            weights=weights,
             sample_id=pair.sample_id,
             picture_id=pair.image.sha256,
         )
-        for pair, own, reference in zip(pairs, names, known, strict=True)
+        for pair, own, reference, weights in zip(pairs, names, known, weighed, strict=True)
     ]
     if views is not None and not any(preference.images for preference in once):
         raise StageError(
-            "dpo.loss: it looks at pictures of negative views, and no pair has an answer of a view "
-            "that changes the picture. Add one with +aug=NAME, or take another loss."
+            "dpo: loss or weights look at pictures of negative views, and no pair has an answer of "
+            "a view that changes the picture. Add one with +aug=NAME, or take others."
         )
     return [_copy(p, number) for number in range(1, repeat + 1) for p in once]
+
+
+def _strengths(views: Iterable[View]) -> tuple[float, ...]:
+    """The views' strengths; none where one has none."""
+    found = [view.augmentation.strength for view in views]
+    return () if None in found else tuple(found)
 
 
 def usable(vlm: VisionLanguageModel, pairs: Iterable[Pair]) -> tuple[list[Pair], list[Drop]]:

@@ -4,7 +4,7 @@ same path as the policy's (forward.py), and independent of every number of ``dpo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,10 +18,10 @@ from seva_exp.core.errors import StageError
 from seva_exp.core.files import write_whole
 from seva_exp.core.interfaces import Placement, VisionLanguageModel
 from seva_exp.core.spec import Json, canonical
-from seva_exp.core.store import Journal
+from seva_exp.core.store import Journal, read_journal
 from seva_exp.models.adapter import check_adapter
-from seva_exp.training.collate import Preference, ReferenceLogps
-from seva_exp.training.forward import forward_for, scored
+from seva_exp.training.collate import Preference, ReferenceLogps, rows_of
+from seva_exp.training.forward import Forward, forward_for, scored
 from seva_exp.training.lengths import fitting, left_out
 from seva_exp.training.precision import keep_in_float32
 from seva_exp.training.preferences import PairSet, preferences_of, usable
@@ -34,6 +34,11 @@ AHEAD = 2
 """Batches that are made ready while one is scored on a GPU."""
 
 
+Measure = Callable[[Forward, Any, dict[str, Any], Sequence[Preference]], list[Json]]
+"""What a stage wants to know of a batch: its forward pass, the model, the collated batch and its
+preferences in, a line for each of these out."""
+
+
 def score_reference(
     vlm: VisionLanguageModel,
     pair_set: PairSet,
@@ -41,24 +46,45 @@ def score_reference(
     placement: Placement,
     start: Path | None = None,
 ) -> Json:
-    """Write ``reference.jsonl``, a line per pair in the pairs' order; return the counts. A pair
+    """Write ``reference.jsonl``, as ``score_pairs`` does."""
+
+    def measure(forward: Forward, model: Any, rows: Any, batch: Sequence[Preference]) -> list[Json]:
+        scores, _ = scored(forward, model, rows, placement, vlm.model.dtype)
+        found = zip(batch, references_of(batch, scores), strict=True)
+        return [{"sample_id": p.id, **as_line(reference)} for p, reference in found]
+
+    return score_pairs(vlm, pair_set, fast, placement, measure, FILE, start)
+
+
+def score_pairs(
+    vlm: VisionLanguageModel,
+    pair_set: PairSet,
+    fast: Fast,
+    placement: Placement,
+    measure: Measure,
+    file: str,
+    start: Path | None = None,
+) -> Json:
+    """Write ``file``, a line per pair in the pairs' order; return the counts. A pair
     that cannot be trained on, or does not fit the model's context, is left out by name. The
     reference is the base model ``vlm``, or the adapter in ``start`` on it. With views in
-    ``pair_set`` the chosen answer is scored with each view's picture too.
+    ``pair_set`` the chosen answer is scored with each view's picture too, and where it is
+    ``crossed`` what that view said.
     """
+    label = Path(file).stem
     pairs, dropped = usable(vlm, pair_set.pairs)
     if not pairs:
-        raise StageError(f"reference: no answer can be trained on: {dropped[0].detail}")
+        raise StageError(f"{label}: no answer can be trained on: {dropped[0].detail}")
     made_of = preferences_of(vlm, replace(pair_set, pairs=pairs))
-    preferences, too_long, lengths = fitting(vlm, made_of, "reference")
+    preferences, too_long, lengths = fitting(vlm, made_of, label)
     journal = Journal(placement.work)
-    done = {row["sample_id"] for row in journal.rows}
+    known = {row["sample_id"]: row for row in read_journal(journal.path)}
     size = placement.train_batch_size
     count = len(preferences)
     batches = [range(i, min(i + size, count)) for i in range(0, count, size)]
-    todo = [batch for batch in batches if any(preferences[i].id not in done for i in batch)]
+    todo = [batch for batch in batches if any(preferences[i].id not in known for i in batch)]
     description = "nothing left to score"
-    with scoring(vlm, start) as model, placement.progress("reference", count, "pair") as bar:
+    with scoring(vlm, start) as model, placement.progress(label, count, "pair") as bar:
         bar.update(count - sum(map(len, todo)))
         if todo:
             first = [preferences[i] for i in todo[0]]
@@ -71,13 +97,13 @@ def score_reference(
                 closing(ahead(made, torch.device(placement.device), AHEAD)) as ready,
             ):
                 for batch, rows in zip(todo, ready, strict=True):
-                    scores, _ = scored(forward, model, rows, placement, vlm.model.dtype)
-                    journal.append(_references([preferences[i] for i in batch], scores))
+                    found = measure(forward, model, rows, [preferences[i] for i in batch])
+                    journal.append(found)
+                    known |= {row["sample_id"]: row for row in found}
                     bar.update(len(batch))
-    by_id = {row["sample_id"]: row for row in journal.rows}
-    lines = "".join(canonical(by_id[preference.id]) + "\n" for preference in preferences)
-    write_whole(placement.work / FILE, lines)
-    answers = sum(1 + len(p.rejected) + len(p.images) for p in preferences)
+    lines = "".join(canonical(known[preference.id]) + "\n" for preference in preferences)
+    write_whole(placement.work / file, lines)
+    answers = len(rows_of(preferences))
     counts = {"preferences": len(preferences), "answers": answers, "forward": description}
     return {**counts, **lengths, **left_out([*dropped, *too_long])}
 
@@ -85,10 +111,7 @@ def score_reference(
 def read_reference(artifact: Path) -> dict[str, ReferenceLogps]:
     """The pairs' references, by sample; none of a pair that was left out."""
     rows = map(json.loads, (artifact / FILE).read_text(encoding="utf-8").splitlines())
-    return {
-        row["sample_id"]: ReferenceLogps(row["chosen"], tuple(row["rejected"]), tuple(row["views"]))
-        for row in rows
-    }
+    return {row.pop("sample_id"): of_line(row) for row in rows}
 
 
 @contextmanager
@@ -109,11 +132,22 @@ def scoring(vlm: VisionLanguageModel, start: Path | None) -> Iterator[Any]:
             model.unload()
 
 
-def _references(batch: Sequence[Preference], scores: Tensor) -> list[Json]:
+def references_of(batch: Sequence[Preference], scores: Tensor) -> list[ReferenceLogps]:
     """The R rows' scores, preference by preference."""
     left = iter(scores.tolist())
     chosen = [next(left) for _ in batch]
     rejected = [tuple(next(left) for _ in p.rejected) for p in batch]
     views = [tuple(next(left) for _ in p.images) for p in batch]
-    found = zip(batch, map(ReferenceLogps, chosen, rejected, views), strict=True)
-    return [{"sample_id": p.id, **asdict(reference)} for p, reference in found]
+    crossed = [tuple(next(left) for _ in p.images if p.crossed) for p in batch]
+    return list(map(ReferenceLogps, chosen, rejected, views, crossed))
+
+
+def as_line(reference: ReferenceLogps) -> Json:
+    """For a file. ``crossed`` stands there where it is looked at: older artifacts have none."""
+    return {k: v for k, v in asdict(reference).items() if v or k != "crossed"}
+
+
+def of_line(row: Json) -> ReferenceLogps:
+    """What ``as_line`` made."""
+    several = {name: tuple(values) for name, values in row.items() if name != "chosen"}
+    return ReferenceLogps(row["chosen"], **several)

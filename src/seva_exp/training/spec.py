@@ -11,7 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from seva_exp.core.errors import suggest
 from seva_exp.core.spec import Json, Spec
+from seva_exp.training.loss import Loss
 from seva_exp.training.losses import OURS
+from seva_exp.training.weights import AnyWeights
 
 TrlLoss = Literal[
     "sigmoid",
@@ -42,9 +44,10 @@ def cut(step: int, ranks: int, most: int) -> tuple[int, int]:
     return -(-share // count), count
 
 
-def our_losses() -> dict[str, frozenset[str]]:
-    """The losses of ``training/losses``, each a mean over the preferences: what each needs."""
-    return {name: loss.needs for name, loss in OURS.items()}
+def our_losses() -> dict[str, Loss]:
+    """The losses of ``training/losses``, each a mean over the preferences; what each needs stands
+    in its class."""
+    return OURS
 
 
 OUR_LOSSES = tuple(our_losses())
@@ -111,6 +114,9 @@ class DpoTraining(Training):
     loss: LossName | dict[LossName, float] = "sigmoid"
     """A loss, or losses with weights such as {sigmoid: 1.0, chosen_nll: 0.001}."""
     # Kept as weights: ``sigmoid`` and {sigmoid: 1.0} are one value, with one key.
+    weights: AnyWeights | None = None
+    """Weights of the answers' tokens, or of pairs (tpo, aspo, da_dpo, ue_dpo); none: all alike."""
+    # Older than no key: where there are none, they are in none (``identity``).
     beta: float = Field(0.1, gt=0)
     """Strength of the pull to the reference model."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -156,9 +162,21 @@ class DpoTraining(Training):
             )
         return self
 
+    @model_validator(mode="after")
+    def _weights_are_defined(self) -> DpoTraining:
+        weights = self.weights
+        for name in self.terms if weights else ():
+            if weights and (why := weights.refusal(name, our_losses().get(name))):
+                raise ValueError(
+                    f"weights: kind={weights.kind} is not defined in the loss {name}, which "
+                    f"{why}. Take another loss, or weights=null"
+                )
+        return self
+
     def identity(self) -> Json:
         """All that decides the result."""
-        return {name: value for name, value in self.to_json().items() if name != "fast"}
+        left_out = {"fast", *([] if self.weights else ["weights"])}
+        return {name: value for name, value in self.to_json().items() if name not in left_out}
 
     @property
     def terms(self) -> dict[str, float]:
@@ -178,10 +196,36 @@ class DpoTraining(Training):
 
     @property
     def needs(self) -> dict[str, str]:
-        """What the losses look at beside the answers (``training.loss.NEEDS``), each with the name
-        of a loss that does."""
+        """What losses and weights look at beside the answers (``training.loss.NEEDS``), each with
+        the name of a loss, or the kind of the weights, that does."""
         known = our_losses()
-        return {need: name for name in self.our_terms for need in sorted(known[name])}
+        weights = self.weights
+        found = {need: weights.kind for need in sorted(weights.needs)} if weights else {}
+        return found | {need: name for name in self.our_terms for need in sorted(known[name].needs)}
+
+    @property
+    def pictured(self) -> bool:
+        """Whether in training the chosen answer is looked at with the negative views' pictures:
+        kept weights look at them before."""
+        online = self.weights is not None and not self.weights.kept and self.weights.needs
+        return any("images" in our_losses()[n].needs for n in self.our_terms) or bool(online)
+
+    @property
+    def ordered(self) -> str:
+        """The loss that looks at the order of the views' pictures; empty: none does."""
+        return next((name for name in self.our_terms if our_losses()[name].ordered), "")
+
+    @property
+    def crossed(self) -> bool:
+        """Whether in training the rejected answers are looked at with the pictures that they were
+        given to."""
+        online = self.weights is not None and not self.weights.kept and self.weights.logits
+        return online or any(our_losses()[name].crossed for name in self.our_terms)
+
+    @property
+    def diverges(self) -> str:
+        """The loss that looks at whole distributions; empty: none does."""
+        return next((name for name in self.our_terms if our_losses()[name].diverges), "")
 
 
 class SftTraining(Training):

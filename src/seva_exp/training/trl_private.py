@@ -10,11 +10,19 @@ from typing import Any
 from torch import Tensor
 from transformers import Trainer
 from trl import DPOTrainer
-from trl.trainer.utils import add_fused_lm_head
+from trl.trainer.utils import add_fused_lm_head, use_adapter
 from trl.trainer.utils import maybe_gather_lm_head_ctx as whole_under_zero3
 
-__all__ = ["TOKENS", "TrlTrainer", "add_fused_lm_head", "pair_loss", "whole_under_zero3"]
+__all__ = [
+    "TOKENS",
+    "TrlTrainer",
+    "add_fused_lm_head",
+    "pair_loss",
+    "use_adapter",
+    "whole_under_zero3",
+]
 # add_fused_lm_head: the reference is scored by the head that TRL gives the policy.
+# use_adapter: the reference, as TRL takes it: an adapter by name, or none.
 # whole_under_zero3: DeepSpeed's weights gathered, as TRL gathers its head's.
 
 TOKENS = "num_tokens"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from seva_exp.training.loss import Loss, Scores
+from seva_exp.training.loss import Loss, Scores, mean_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,10 +19,7 @@ class Image(Loss):
     needs: ClassVar[frozenset[str]] = frozenset({"images"})
 
     def __call__(self, s: Scores) -> Tensor:
-        import torch
         from torch.nn.functional import logsigmoid
 
         each = -logsigmoid(s.chosen[s.view_owner] - s.views)
-        zero = torch.zeros_like(s.chosen)
-        count = zero.index_add(0, s.view_owner, torch.ones_like(each))
-        return zero.index_add(0, s.view_owner, each) / count.clamp(min=1)
+        return mean_of(each, s.view_owner, s.chosen)
