@@ -25,7 +25,7 @@ run: setup  ## the whole pipeline on the embedded model (ARGS="seed=1 ..." for m
 test: setup  ## all quick tests, on all cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-test-all: setup  ## slow tests as well (installs Ray)
+test-all: setup  ## slow tests as well (installs Ray, and vLLM into an environment of its own)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m 'not gpu'
 

@@ -3,6 +3,7 @@
     python perf/generation.py                     every case, a table (under 10 minutes on 2 cores)
     python perf/generation.py --json rows.json    and the rows for machines
     python perf/generation.py --case tiny-pairs   one case: MODEL-PATTERN
+    python perf/generation.py --vllm              ours against generation=vllm (docs/vllm.md)
 
 The baseline is what SeVa's and STIC's released code does: picture by picture, question by question,
 the processor and ``model.generate`` on a batch of one. Patterns: ``pairs`` (one question a picture,
@@ -15,6 +16,11 @@ On a CPU: float32, one thread, process CPU time, since other work on the machine
 clock; with ``--threads 2`` or more, wall-clock time. On a GPU: bfloat16, LLaVA-1.5-7B's shapes,
 wall-clock time. A case runs loop, ours, loop, ours ...; its ratio is the median over the pairs of
 runs, with the range.
+
+``--vllm``: time of ``generation=hf`` over that of ``generation=vllm`` (CPU time is that of all its
+processes), in one run on the same questions, and how many answers are equal. The questions are cut
+into as many parts as there are rounds, each asked once by both, since vLLM keeps the prompts that
+it has seen. How long vLLM takes to start is told apart.
 """
 
 from __future__ import annotations
@@ -26,7 +32,8 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -176,6 +183,104 @@ def measure(case: str, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def measure_vllm(case: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One case against vLLM: ours, vLLM, ours, vLLM ..., each time on other pictures."""
+    import torch
+
+    from seva_exp.models import HubModel, TinyModel
+
+    torch.set_num_threads(arguments.threads)
+    model, pattern = case.split("-")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pictures = max(arguments.rounds, int(PICTURES[model, pattern] * arguments.scale))
+        build = {"llava": llava, "tiny": tiny}[model]
+        vlm, requests = build(pattern, pictures, folder, arguments.device)
+        source = TinyModel()
+        if model == "llava":
+            source = HubModel(path=str(folder / "checkpoint"))
+            vlm.model.save_pretrained(source.path)
+            vlm.processor.save_pretrained(source.path)
+        wall = arguments.threads > 1 or arguments.device != "cpu"
+        with vllm_of(source, folder, arguments) as (start, theirs, cpu_of_vllm):
+            theirs(requests[:1])
+            ours(vlm, requests[:1], arguments.rows, arguments.graphs)
+            seconds: dict[str, list[float]] = {"loop": [], "ours": []}
+            equal = tokens = 0
+            groups = list(dict.fromkeys(request.image_key for request in requests))
+            for number in range(arguments.rounds):
+                part = {*groups[number :: arguments.rounds]}
+                asked = [request for request in requests if request.image_key in part]
+                ways = {
+                    "loop": partial(ours, vlm, asked, arguments.rows, arguments.graphs),
+                    "ours": partial(theirs, asked),
+                }
+                found = {}
+                for way, work in ways.items():
+                    clock = time.perf_counter if wall else time.process_time
+                    if way == "ours" and not wall:
+                        clock = cpu_of_vllm
+                    spent, found[way] = timed(work, clock, arguments.device)
+                    seconds[way].append(spent)
+                equal += sum(found["loop"][id] == found["ours"][id] for id in found["loop"])
+                tokens += sum(map(len, found["loop"].values()))
+    ratios = [a / b for a, b in zip(seconds["loop"], seconds["ours"], strict=True)]
+    total = {name: sum(values) for name, values in seconds.items()}
+    return {
+        "pattern": pattern,
+        "model": model,
+        "ratio": total["loop"] / total["ours"],
+        "low": min(ratios),
+        "high": max(ratios),
+        "equal_answers": f"{equal}/{len(requests)}",
+        "answers": len(requests),
+        "tokens": tokens,
+        "answers_per_second": {name: len(requests) / spent for name, spent in total.items()},
+        "tokens_per_second": {name: tokens / spent for name, spent in total.items()},
+        "start_seconds": start,
+        "clock": "wall" if wall else "cpu",
+    }
+
+
+@contextmanager
+def vllm_of(source: Any, folder: Path, arguments: argparse.Namespace) -> Iterator[Any]:
+    """(seconds until it answered, what asks it, a clock of its processes' and this one's CPU
+    time)"""
+    import psutil
+
+    from seva_exp import Machine
+    from seva_exp.core.digests import FileDigests
+    from seva_exp.core.interfaces import Placement
+    from seva_exp.decoding import VllmGeneration
+    from seva_exp.decoding.vllm_chat import vllm_engine
+    from seva_exp.inputs.views import View
+    from seva_exp.vllm.running import started
+
+    machine = Machine(
+        device=arguments.device,
+        batch_size=arguments.rows,
+        threads=arguments.threads,
+        store=str(folder / "store"),
+    )
+    began = time.perf_counter()
+    digests = FileDigests(folder / "store")
+    running = started(source, None, machine, digests, folder / "vllm.log", print)
+    place = Placement("cpu", arguments.rows, 1, False, None, folder, vllm=lambda: running)
+
+    def ask(requests: Sequence[Any]) -> dict[str, tuple[int, ...]]:
+        engine = vllm_engine(VllmGeneration(), source, None, place, View("clean", None, 0), "clean")
+        return {reply.id: reply.tokens for some in engine.run(requests) for reply in some}
+
+    def cpu() -> float:
+        times = (p.cpu_times() for p in psutil.Process(running.server.pid).children(recursive=True))
+        return time.process_time() + sum(one.user + one.system for one in times)
+
+    try:
+        yield time.perf_counter() - began, ask, cpu
+    finally:
+        running.server.end()
+
+
 HEADER = (
     f"{'case':18s} {'ratio':>6s} {'range':>13s} {'answers/s':>17s} {'tokens/s':>17s} {'equal':>6s}"
 )
@@ -185,11 +290,12 @@ def line(row: dict[str, Any]) -> str:
     def both(values: dict[str, float]) -> str:
         return f"{values['loop']:7.1f} ->{values['ours']:7.1f}"
 
+    equal = {True: "yes", False: "no"}.get(row["equal_answers"], row["equal_answers"])
     spread = f"{row['low']:.2f}-{row['high']:.2f}"
     return (
         f"{row['model'] + '-' + row['pattern']:18s} {row['ratio']:6.2f} {spread:>13s} "
         f"{both(row['answers_per_second'])} {both(row['tokens_per_second'])} "
-        f"{'yes' if row['equal_answers'] else 'no':>6s}"
+        f"{equal:>6s}"
     )
 
 
@@ -197,6 +303,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     parser.add_argument("--case", choices=CASES, help="one case only")
+    parser.add_argument("--vllm", action="store_true", help="ours against vLLM")
     parser.add_argument("--rounds", type=int, default=3, help="pairs of runs per case")
     parser.add_argument("--rows", type=int, default=64, help="machine.batch_size of ours")
     graphs = "machine.cuda_graphs of ours, on a GPU"
@@ -215,8 +322,10 @@ def main() -> None:
     print(HEADER)
     rows = []
     for case in [arguments.case] if arguments.case else CASES:
-        rows.append(measure(case, arguments))
+        rows.append((measure_vllm if arguments.vllm else measure)(case, arguments))
         print(line(rows[-1]), flush=True)
+        if arguments.vllm:
+            print(f"{'':18s} vLLM answered {rows[-1]['start_seconds']:.0f} s after its start")
     if arguments.json:
         arguments.json.write_text(json.dumps({"rows": rows}, indent=1), encoding="utf-8")
 

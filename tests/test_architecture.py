@@ -26,6 +26,7 @@ LEVELS = [
     {"inputs", "world"},
     {"served"},
     {"models"},
+    {"vllm"},
     {"augment", "data", "decoding", "training", "benchmarks"},
     {"preferences", "methods"},
     {"stages"},

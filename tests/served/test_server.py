@@ -45,7 +45,7 @@ REQUESTS = [request(number) for number in range(N)]
 
 
 def chat(generation=GENERATION, source=None, seed=0, purpose="sampling/clean"):
-    return Chat(generation, source or TinyModel(), seed, purpose)
+    return Chat(generation, source or TinyModel(), seed, purpose, generation.served_model)
 
 
 def engine(endpoint, warn=lambda text: None, **options):

@@ -157,9 +157,9 @@ def _value(field: Json, parts: Json) -> str:
     if "$ref" in field:
         part = parts[field["$ref"].rsplit("/", 1)[1]]
         return _value(part, parts) if "enum" in part else "fields below"
-    if "oneOf" in field:
+    if "discriminator" in field:
         return "a config with a `kind`"
-    if branches := field.get("anyOf"):
+    if branches := field.get("anyOf", field.get("oneOf")):
         return ", or ".join(dict.fromkeys(_value(branch, parts) for branch in branches))
     if "const" in field:
         return _code(field["const"])

@@ -164,3 +164,6 @@ class Placement:
     """Takes one line of what is going on."""
     server: Server | None = None
     """The server that answers, where one does."""
+    vllm: Callable[[], Any] | None = None
+    """Starts the vLLM that answers, if it does not run yet; gives its server and the name of what
+    is asked (``vllm.running.Running``)."""

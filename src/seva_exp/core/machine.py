@@ -6,9 +6,9 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from seva_exp.core import gpus
 from seva_exp.core.errors import InputError
@@ -20,13 +20,22 @@ if TYPE_CHECKING:
 Graphs = Literal["auto", "on", "off"]
 
 
+Url = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")]
+Urls = Annotated[
+    Annotated[Url, Tag("")] | Annotated[tuple[Url, ...], Field(min_length=1), Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, list | tuple) else ""),
+]
+"""One address, or several; the tags tell which is wrong."""
+
+
 class Server(Spec):
     """The OpenAI-compatible endpoint that ``generation=server`` asks, and how."""
 
     field: ClassVar[str] = "machine.server"
     """Where it stands in the config."""
-    url: str | None = Field(None, pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$")
-    """Base address, mostly ending in /v1, e.g. http://127.0.0.1:8000/v1; no user, no password."""
+    url: Urls | None = None
+    """Base address, mostly ending in /v1, e.g. http://127.0.0.1:8000/v1; no user, no password. Or
+    several, of servers that hold the same model: each question goes to one of those that answer."""
     concurrency: int = Field(64, ge=1)
     """Questions under way at once; one that answers a question at a time wants few of them."""
     timeout_seconds: float = Field(600.0, gt=0)
@@ -36,6 +45,12 @@ class Server(Spec):
     a lost connection, no reply in time); 8 take about two minutes."""
     api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """The environment variable that holds the API key; none: no key is sent."""
+
+    @property
+    def endpoints(self) -> tuple[Self, ...]:
+        """This server, an address each."""
+        urls = (self.url,) if isinstance(self.url, str) else dict.fromkeys(self.url or ())
+        return tuple(self.model_copy(update={"url": url}) for url in urls)
 
     def api_key(self) -> str | None:
         """The key. Raises InputError when the variable is not set."""
@@ -84,6 +99,25 @@ class RayCluster(Spec):
     """GPUs of a worker (0.5: two share one); none: one, where the cluster has any."""
     cpus: int = Field(1, ge=1)
     """CPUs of a worker, and its threads."""
+
+
+class Vllm(Spec):
+    """How ``generation=vllm`` runs its own vLLM: what is asked of it stands in ``generation``."""
+
+    python: str | None = Field(None, min_length=1)
+    """The Python of an environment with vLLM. None: of the one that ``python -m seva_exp.vllm
+    install`` made, in $SEVA_EXP_VLLM or the user's cache."""
+    gpu_memory: float = Field(0.85, gt=0, le=1)
+    """Share of a GPU's memory that vLLM takes for weights, keys and values."""
+    tensor_parallel: int = Field(1, ge=1)
+    """GPUs that share one model's weights; ``machine.processes`` is the number of such models."""
+    context: int | None = Field(None, ge=1)
+    """Tokens of question and answer for which vLLM makes room, where the model's own context is
+    larger than memory takes. A question that needs more ends the stage. None: the model's own."""
+    start_seconds: float = Field(900.0, gt=0)
+    """Longest wait until vLLM answers: it reads the weights first, and compiles on a GPU."""
+    restarts: int = Field(5, ge=0)
+    """How often vLLM is started again when it has died."""
 
 
 class Machine(Spec):
@@ -145,6 +179,8 @@ class Machine(Spec):
     """CPU threads of torch; none leaves torch's own choice."""
     server: Server = Server()
     """The server that answers with ``generation=server``."""
+    vllm: Vllm = Vllm()
+    """The vLLM that ``generation=vllm`` starts."""
     judge: JudgeServer = JudgeServer()
     """The server at which the judge answers."""
     store: str | None = None
@@ -226,7 +262,7 @@ def absent_device(machine: Machine) -> str:
     mac, linux = sys.platform == "darwin", sys.platform.startswith("linux")
     gone = {
         "mps": not mac,
-        "cuda": mac or (linux and not _has_gpu(int(number or 0))),
+        "cuda": mac or (linux and not has_gpu(int(number or 0))),
     }
     return _ABSENT.format(machine.device) if gone.get(kind) else ""
 
@@ -238,7 +274,8 @@ def absent_cluster(machine: Machine) -> str:
     return "machine.cluster=ray: Ray is not installed here. pip install 'seva_exp[ray]'"
 
 
-def _has_gpu(number: int) -> bool:
+def has_gpu(number: int = 0) -> bool:
+    """Whether there may be a GPU of this number, by CUDA_VISIBLE_DEVICES and device files."""
     if gpus.VISIBLE in os.environ and number >= len(gpus.seen(os.environ)):
         return False
     return any(any(Path("/dev").glob(name)) for name in ("nvidia*", "kfd", "dxg", "nvhost*"))

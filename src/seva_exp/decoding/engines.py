@@ -6,11 +6,14 @@ from collections.abc import Callable
 from functools import singledispatch
 
 from seva_exp.core.interfaces import AnswerEngine, ModelSource, Placement, VisionLanguageModel
-from seva_exp.core.machine import Server
+from seva_exp.core.machine import Machine, resolve_device
 from seva_exp.core.records import CLEAN
 from seva_exp.decoding.openai_chat import Chat, check, server_engine
-from seva_exp.decoding.spec import Generation, HfGeneration, ServerGeneration
+from seva_exp.decoding.spec import Generation, HfGeneration, ServerGeneration, VllmGeneration
 from seva_exp.inputs.views import View
+from seva_exp.models import AnyModel
+from seva_exp.vllm.command import check_model
+from seva_exp.vllm.environment import check_device, installed
 
 LoadModel = Callable[[], VisionLanguageModel]
 
@@ -64,14 +67,31 @@ def _server(
     view: View,
 ) -> AnswerEngine:
     assert placement.server
-    chat = Chat(generation, source, view.seed, purpose_of(view))
+    chat = Chat(generation, source, view.seed, purpose_of(view), generation.served_model)
     return server_engine(placement.server, chat, placement.warn)
 
 
-def check_engine(generation: Generation, server: Server, source: ModelSource) -> None:
+@engine_of.register
+def _vllm(
+    generation: VllmGeneration,
+    source: ModelSource,
+    load_model: LoadModel,
+    placement: Placement,
+    view: View,
+) -> AnswerEngine:
+    from seva_exp.decoding.vllm_chat import vllm_engine
+
+    assert placement.vllm
+    return vllm_engine(generation, source, load_model, placement, view, purpose_of(view))
+
+
+def check_engine(generation: Generation, machine: Machine, model: AnyModel) -> None:
     """Make sure that questions can be asked, before any work starts. Raises InputError."""
     if isinstance(generation, ServerGeneration):
-        check(server, generation, source)
+        check(machine.server, generation, model)
+    if isinstance(generation, VllmGeneration):
+        check_model(model)
+        check_device(installed(machine), resolve_device(machine).type)
 
 
 def purpose_of(view: View) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 from seva_exp.core.interfaces import TOO_LONG, AnswerEngine, ModelSource, Reply, Request
 from seva_exp.core.machine import Server
 from seva_exp.core.randomness import seed_for
-from seva_exp.decoding.spec import ServerGeneration
+from seva_exp.decoding.spec import Generation, ServerGeneration
 from seva_exp.served.chat import TooLong, reply_of
 
 if TYPE_CHECKING:
@@ -26,23 +26,23 @@ SEED_BITS = 31
 
 @dataclass(frozen=True)
 class Chat:
-    """The chat requests of one view. Sampled answers draw from (``seed``, ``purpose``,
-    request's id)."""
+    """The chat requests of one view, put to ``model``. Sampled answers draw from (``seed``,
+    ``purpose``, request's id)."""
 
-    generation: ServerGeneration
+    generation: Generation
     source: ModelSource
     seed: int
     purpose: str
+    model: str | None
 
     def body(self, request: Request) -> bytes:
-        """The request's JSON: one user message, the picture (PNG, its own size) before the text."""
-        picture = {"type": "image_url", "image_url": {"url": data_url(self._picture(request))}}
-        content = [picture, {"type": "text", "text": request.prompt}]
+        """The request's JSON: one user message, the picture before the text."""
+        content = [self.picture(request), {"type": "text", "text": request.prompt}]
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if self.source.system_prompt:
             messages.insert(0, {"role": "system", "content": self.source.system_prompt})
         values = {
-            "model": self.generation.served_model,
+            "model": self.model,
             "messages": messages,
             "max_tokens": request.max_new_tokens,
             "temperature": self.generation.temperature,
@@ -51,10 +51,16 @@ class Chat:
         if self.generation.seeded:
             seed = seed_for(self.seed, self.purpose, request.id)
             values["seed"] = seed % 2**SEED_BITS
-        return json.dumps(values).encode()
+        return json.dumps(values | self.more()).encode()
 
-    def _picture(self, request: Request) -> Image.Image:
-        return self.source.squared(request.load())
+    def picture(self, request: Request) -> dict[str, Any]:
+        """The picture's part of the message (PNG, its own size)."""
+        picture = self.source.squared(request.load())
+        return {"type": "image_url", "image_url": {"url": data_url(picture)}}
+
+    def more(self) -> dict[str, Any]:
+        """What a kind of server takes beside that."""
+        return {}
 
 
 def data_url(picture: Image.Image) -> str:
@@ -65,21 +71,21 @@ def data_url(picture: Image.Image) -> str:
 
 
 def server_engine(
-    server: Server, chat: Chat, warn: Callable[[str], None] = lambda text: None
+    server: Server,
+    chat: Chat,
+    warn: Callable[[str], None] = lambda text: None,
+    read: Callable[[Request, Response], Reply] | None = None,
+    keeper: Any = None,
 ) -> AnswerEngine:
-    """The engine that asks ``server`` in the way of ``chat``."""
+    """The engine that asks ``server`` in the way of ``chat``, of which ``read`` makes replies;
+    ``keeper`` starts it again when it dies."""
     from seva_exp.served.asking import ChatClient
 
-    return ChatClient(
-        server,
-        chat.body,
-        _read,
-        lambda request: f"sample {request.id}",
-        warn,
-    )
+    name = "sample {0.id}".format
+    return ChatClient(server, chat.body, read or said, name, warn, keeper)
 
 
-def _read(request: Request, response: Response) -> Reply:
+def said(request: Request, response: Response) -> Reply:
     """What the server said; one question that does not fit its context ends nothing."""
     try:
         return reply_of(request.id, response)
@@ -93,7 +99,7 @@ def check(server: Server, generation: ServerGeneration, source: ModelSource) -> 
     from seva_exp.served import endpoint
 
     request = Request("check", "check", _grey, "What is in this picture?", 1)
-    body = Chat(generation, source, 0, "check").body(request)
+    body = Chat(generation, source, 0, "check", generation.served_model).body(request)
     named = f"generation.served_model={generation.served_model}"
     endpoint.check(server, body, named, "a question about a picture")
 

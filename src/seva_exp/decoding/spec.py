@@ -23,8 +23,10 @@ class Generation(Spec):
     """What the engines share: greedy at temperature 0 (SeVa), else sampled (STIC)."""
 
     in_process: ClassVar[bool]
-    """Whether the model that answers is loaded here: it can be asked through changed pixels and
-    with an adapter, and tells the ids of its tokens."""
+    """Whether the model that answers is loaded here: it can be asked through changed pixels."""
+    own_model: ClassVar[bool]
+    """Whether the model that answers is this run's own: it can be asked with an adapter, and tells
+    the ids of its tokens."""
     kind: str
     max_new_tokens: int = Field(512, ge=1)
     """Longest answer in tokens; SeVa's released code takes 512, STIC's 1024."""
@@ -51,6 +53,11 @@ class Generation(Spec):
         return self.to_json()
 
     @property
+    def measuring(self) -> VllmGeneration | None:
+        """How vLLM is asked a benchmark's questions; None where this process answers them."""
+        return None
+
+    @property
     def seeded(self) -> bool:
         """Whether the run's seed changes the answers of every view, the clean one included."""
         return self.temperature > 0
@@ -74,6 +81,7 @@ class HfGeneration(Generation):
     never on its batch."""
 
     in_process: ClassVar[bool] = True
+    own_model: ClassVar[bool] = True
     kind: Literal["hf"] = "hf"
     logprobs: bool = False
     """Keep the log-probability of every token of an answer, by the model as it is (temperature 1,
@@ -88,11 +96,33 @@ class HfGeneration(Generation):
         return values
 
 
+class VllmGeneration(Generation):
+    """Decoding by a vLLM that the run starts, in an environment of its own (``machine.vllm``). In
+    float32 greedy answers are those of ``kind: hf`` (docs/vllm.md); a sampled answer depends on
+    (seed, view, sample), and is another one than that of ``hf``."""
+
+    in_process: ClassVar[bool] = False
+    own_model: ClassVar[bool] = True
+    kind: Literal["vllm"] = "vllm"
+    evaluate: bool = False
+    """Whether vLLM answers the benchmarks' questions, too; no part of the answers' key."""
+
+    def identity(self) -> Json:
+        values = self.to_json()
+        del values["evaluate"]
+        return values
+
+    @property
+    def measuring(self) -> VllmGeneration | None:
+        return VllmGeneration() if self.evaluate else None
+
+
 class ServerGeneration(ServedModel, Generation):
     """Decoding by an OpenAI-compatible server (``machine.server``): vLLM, SGLang, LMDeploy,
     ``transformers serve``. A sampled answer repeats where the server honours ``seed``."""
 
     in_process: ClassVar[bool] = False
+    own_model: ClassVar[bool] = False
     group: ClassVar[str] = "generation"
     name_field: ClassVar[str] = "served_model"
     kind: Literal["server"] = "server"

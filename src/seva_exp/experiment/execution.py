@@ -103,6 +103,8 @@ class Execution:
             return Manifest(*identity, environment, seconds, summary)
 
         def work(folder: Path) -> Json:
+            if stage.needs_model and not stage.asks_vllm:
+                self.context.end_vllm()
             return stage.run(folder, self._inputs(stage), self.context)
 
         try:

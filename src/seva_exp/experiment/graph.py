@@ -70,7 +70,14 @@ class _Measuring:
         self, experiment: Experiment, digests: FileDigests, data_root: Path | None
     ) -> None:
         self.base = [
-            Evaluate(experiment.model, name, benchmark, digests, root=data_root)
+            Evaluate(
+                experiment.model,
+                name,
+                benchmark,
+                digests,
+                root=data_root,
+                vllm=experiment.generation.measuring,
+            )
             for name, benchmark in sorted(experiment.benchmark.items())
         ]
         self._judge = experiment.judge

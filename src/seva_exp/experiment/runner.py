@@ -68,7 +68,7 @@ def run(
     settle()
     bars = partial(progress, machine.progress)
     told = (everyone.logged, everyone.warned, everyone.noted)
-    context = StageContext(machine, digests, bars, *told, crew=crew)
+    context = StageContext(machine, digests, bars, *told, crew=crew, run_folder=folder.path)
     try:
         everyone.planned(plan)
         execution = Execution(store, context, folder, everyone)
@@ -90,6 +90,7 @@ def run(
             raise
         raise error from raised
     finally:
+        context.end_vllm()
         workers.close()
     return outcome.report
 

@@ -15,16 +15,25 @@ from seva_exp.core.errors import InputError
 from seva_exp.core.records import CLEAN
 from seva_exp.core.spec import Json, Spec
 from seva_exp.data import AnyData, InstructData, ShapesData, ShapesInstructData
-from seva_exp.decoding import AnyGeneration, HfGeneration
+from seva_exp.decoding import AnyGeneration, HfGeneration, VllmGeneration
 from seva_exp.inputs.user_paths import data_root
 from seva_exp.methods import AnyMethod, SevaMethod, SticMethod
 from seva_exp.models import AnyModel, TinyModel
 from seva_exp.preferences import AnyFilter, EqualFilter, LengthRatioFilter
 from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.training.loss import NEEDS
+from seva_exp.vllm.command import RANKS, no_features, room_for
 
 TAKEN = {CLEAN, "instructions"}
 """Names of answers that are no negative view's."""
+
+
+def _no_pixels(name: str, augmentation: PixelAugmentation, where: str) -> str:
+    return (
+        f"aug.{name}: kind={augmentation.kind} changes pixels behind the model's processor, where "
+        f"{where}. Take its twin on the picture itself, +aug={augmentation.image_twin} (another "
+        "view, with a key of its own), or generation=hf."
+    )
 
 
 def _shapes() -> dict[str, AnyBenchmark]:
@@ -130,7 +139,7 @@ class Experiment(Spec):
         """The sources of rejected answers have what filters and decoding ask of them."""
         sources = {name: self.aug[name] for name in self.method.active_views(self.aug)}
         texts = [f"aug.{name}" for name, source in sources.items() if not source.asks]
-        if not self.generation.in_process:
+        if not self.generation.own_model:
             texts.append(f"generation={self.generation.kind}")
         for number, rule in enumerate(self.filters):
             if texts and isinstance(rule, LengthRatioFilter) and rule.unit == "tokens":
@@ -147,26 +156,39 @@ class Experiment(Spec):
 
     @model_validator(mode="after")
     def _generation_fits(self) -> Experiment:
-        """A model that is not loaded here sees pictures and text, and is never aligned."""
-        if self.generation.in_process:
-            return self
+        """A model that is not loaded here sees pictures and text; a server's is never aligned."""
         generation = f"generation={self.generation.kind}"
         for name, augmentation in self.aug.items():
-            if isinstance(augmentation, PixelAugmentation):
-                twin = augmentation.image_twin
-                raise ValueError(
-                    f"aug.{name}: kind={augmentation.kind} changes pixels behind the model's "
-                    f"processor, where {generation} does not reach. Take its twin on the picture "
-                    f"itself, +aug={twin} (another view, with a key of its own), or generation=hf."
-                )
-        if self.method.rounds > 1 or self.sft is not None:
-            field = "sft" if self.sft else f"method.rounds={self.method.rounds}"
+            if not self.generation.own_model and isinstance(augmentation, PixelAugmentation):
+                raise ValueError(_no_pixels(name, augmentation, f"{generation} does not reach"))
+        field = "sft" if self.sft else f"method.rounds={self.method.rounds}"
+        asks_aligned = self.method.rounds > 1 or self.sft is not None
+        if asks_aligned and not self.generation.own_model:
             raise ValueError(
                 f"{field}: asks the model that this run has aligned, and {generation} asks "
                 f"another. {'Leave sft out' if self.sft else 'Take method.rounds=1'}, or take "
                 "generation=hf."
             )
+        if isinstance(self.generation, VllmGeneration) and (
+            asks_aligned or self.generation.evaluate
+        ):
+            self._adapter_fits_vllm("hf" if asks_aligned else "hf or generation.evaluate=false")
         return self
+
+    def _adapter_fits_vllm(self, instead: str) -> None:
+        """vLLM takes adapters of the language model, up to a rank."""
+        for field, training in (("dpo", self.dpo), ("sft", self.sft)):
+            if training is None:
+                continue
+            if training.train_projector:
+                fault = f"{field}.train_projector=true: vLLM takes no adapter of the projector"
+            elif room_for(training.lora_rank) is None:
+                fault = f"{field}.lora_rank={training.lora_rank}: vLLM has room for {RANKS[-1]}"
+            else:
+                continue
+            raise ValueError(
+                f"{fault}, and generation=vllm asks the aligned model. Take generation={instead}."
+            )
 
     @property
     def title(self) -> str:
@@ -209,6 +231,10 @@ class Experiment(Spec):
         self.method.check(self.aug, SOURCES)
         for name, augmentation in self.aug.items():
             augmentation.check(f"aug.{name}")
+            if not isinstance(augmentation, PixelAugmentation):
+                continue
+            if isinstance(self.generation, VllmGeneration) and (why := no_features(self.model)):
+                raise InputError(_no_pixels(name, augmentation, why))
 
     @property
     def external_inputs(self) -> list[Json]:

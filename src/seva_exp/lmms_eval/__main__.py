@@ -18,13 +18,14 @@ from tempfile import TemporaryDirectory
 
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.machine import Machine, resolve_device, resolve_dtype
+from seva_exp.core.own_environment import last_line
 from seva_exp.core.printable import tell
 from seva_exp.core.records import ALIGNED, BASE
 from seva_exp.core.runtime import settle
 from seva_exp.core.spec import Json
 from seva_exp.core.terminal import command
 from seva_exp.inputs.user_paths import existing_folder
-from seva_exp.lmms_eval.environment import HARNESS, Environment, last_line
+from seva_exp.lmms_eval.environment import HARNESS, Environment
 from seva_exp.lmms_eval.results import FILE, HarnessScore, keep, read_results, result_table
 from seva_exp.lmms_eval.tasks import check_tasks
 from seva_exp.lmms_eval.trained import read_trained

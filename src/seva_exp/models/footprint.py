@@ -129,7 +129,7 @@ class Footprint:
 
 def footprint_of(model: HubModel | TinyModel) -> tuple[Footprint | None, str]:
     """A model's sizes, and where they are from, or why they are not known."""
-    config, source = _config(model)
+    config, source = config_of(model)
     if config is None:
         return None, source
     try:
@@ -138,7 +138,8 @@ def footprint_of(model: HubModel | TinyModel) -> tuple[Footprint | None, str]:
         return None, f"its config.json ({source}) has no {error}, which an estimate needs"
 
 
-def _config(model: HubModel | TinyModel) -> tuple[Json | None, str]:
+def config_of(model: HubModel | TinyModel) -> tuple[Json | None, str]:
+    """A model's config.json, and where it is from, or why it is not known."""
     if isinstance(model, TinyModel):
         return json.loads((TINY_CHECKPOINT / "config.json").read_text(encoding="utf-8")), "embedded"
     file = Path(model.path).expanduser() / "config.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,30 @@ def load(
         if outcome.beside:
             warn(outcome.rounding_note(dtype))
     return Vlm(model, processor, spec)
+
+
+@dataclass
+class Weightless:
+    """A model's configs: what ``Vlm`` needs to put questions and to read ids."""
+
+    config: Any
+    generation_config: Any
+
+    def eval(self) -> Weightless:
+        return self
+
+
+def without_weights(spec: HubModel | TinyModel) -> Vlm:
+    """A model that another process computes: it encodes and decodes, and knows special ids."""
+    from transformers import AutoConfig, GenerationConfig
+
+    where = spec.location()
+    config = AutoConfig.from_pretrained(where, revision=spec.revision)
+    try:
+        generation = GenerationConfig.from_pretrained(where, revision=spec.revision)
+    except OSError:  # it has none
+        generation = GenerationConfig.from_model_config(config)
+    return Vlm(Weightless(config, generation), load_processor(spec), spec)
 
 
 def _placement(

@@ -1,5 +1,5 @@
 """Asking an OpenAI-compatible server: many questions under way at once, each asked again after a
-fault that may pass, replies handed on as they come.
+fault that may pass, of several endpoints another one; replies handed on as they come.
 
 The requests run in an event loop on a thread of its own; a queue brings what they give.
 """
@@ -10,17 +10,18 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import httpx2
 
 from seva_exp.core.errors import StageError
 from seva_exp.core.machine import Server
 from seva_exp.served.chat import PATH, PassingFault, Refusal
-from seva_exp.served.endpoint import client_options, send, without_key
+from seva_exp.served.endpoint import LISTING_SECONDS, client_options, send, without_key
+from seva_exp.served.pool import Endpoint, Pool
 
 Question = TypeVar("Question")
 Got = TypeVar("Got")
@@ -45,6 +46,21 @@ class _Line:
     text: str
 
 
+class Keeper(Protocol):
+    """Who starts a server again when it dies."""
+
+    starts: int
+
+    def revive(self, starts: int) -> bool:
+        """After a fault of a question that was sent when the server had been started ``starts``
+        times: whether it had died, and answers again. Raises StageError where it is given up."""
+        ...
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more."""
+        ...
+
+
 Events = SimpleQueue[Any]
 """What was got, lines for a person, the end."""
 
@@ -52,7 +68,7 @@ Events = SimpleQueue[Any]
 class ChatClient(Generic[Question, Got]):
     """Asks ``server``. ``body`` is a question's JSON; ``read`` makes something of the response, or
     raises Refusal or PassingFault; ``name`` calls a question in an error. ``warn`` takes a line for
-    a person."""
+    a person. ``keeper``: what died while it is started again counts as no try."""
 
     def __init__(
         self,
@@ -61,8 +77,10 @@ class ChatClient(Generic[Question, Got]):
         read: Callable[[Question, httpx2.Response], Got],
         name: Callable[[Question], str],
         warn: Callable[[str], None] = lambda text: None,
+        keeper: Keeper | None = None,
     ) -> None:
         self._server = server
+        self._keeper = keeper
         self._body, self._read, self._name = body, read, name
         self._warn = warn
         self._jitter = random.Random()  # decides when a question is asked, never its answer
@@ -76,8 +94,8 @@ class ChatClient(Generic[Question, Got]):
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=self._work, args=(loop, requests, events), daemon=True)
         thread.start()
+        end = None
         try:
-            end = None
             while end is None:
                 replies, end = self._heard(events)
                 if replies:
@@ -85,6 +103,8 @@ class ChatClient(Generic[Question, Got]):
             if end.error:
                 raise end.error
         finally:  # also where the caller stops
+            if end is None and self._keeper:
+                self._keeper.give_up()
             with suppress(RuntimeError):  # the loop has ended by itself
                 loop.call_soon_threadsafe(_cancel_all, loop)
             thread.join()
@@ -120,47 +140,75 @@ class ChatClient(Generic[Question, Got]):
 
     async def _ask_all(self, requests: Sequence[Question], events: Events) -> None:
         waiting = iter(requests)
+        async with AsyncExitStack() as stack:
+            pool = await self._pool(stack, events)
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            for _ in range(self._server.concurrency):
+                group.create_task(self._ask_in_turn(pool, waiting, events))
+
+    async def _pool(self, stack: AsyncExitStack, events: Events) -> Pool[httpx2.AsyncClient]:
+        """The server's endpoints."""
         several = self._server.concurrency
         limits = httpx2.Limits(max_connections=several, max_keepalive_connections=several)
-        client = httpx2.AsyncClient(**client_options(self._server), limits=limits)
-        async with client, asyncio.TaskGroup() as group:
-            for _ in range(several):
-                group.create_task(self._ask_in_turn(client, waiting, events))
+        endpoints = []
+        for one in self._server.endpoints:
+            client = httpx2.AsyncClient(**client_options(one), limits=limits)
+            endpoints.append(Endpoint(str(one.url), await stack.enter_async_context(client)))
+
+        def tell(text: str) -> None:
+            events.put(_Line(without_key(self._server, text)))
+
+        pool = Pool(endpoints, _is_well, lambda attempt: self._wait(attempt, None), tell)
+        stack.callback(pool.close)
+        return pool
 
     async def _ask_in_turn(
-        self, client: httpx2.AsyncClient, waiting: Iterator[Question], events: Events
+        self, pool: Pool[httpx2.AsyncClient], waiting: Iterator[Question], events: Events
     ) -> None:
         """One of several that share the iterator."""
         for request in waiting:
             body = await asyncio.to_thread(self._body, request)
-            events.put(await self._answer(client, request, body, events))
+            events.put(await self._answer(pool, request, body, events))
 
     async def _answer(
-        self, client: httpx2.AsyncClient, request: Question, body: bytes, events: Events
+        self, pool: Pool[httpx2.AsyncClient], request: Question, body: bytes, events: Events
     ) -> Got:
-        """The reply, after as many retries as there may be."""
-        retries, why, wait = self._server.retries, "", 0.0
-        for attempt in range(retries + 1):
+        """The reply, after as many retries as there may be; an endpoint that is left out costs
+        one of its own."""
+        tries = self._server.retries + len(pool.endpoints)
+        failed, wait = 0, 0.0
+        while True:
             await asyncio.sleep(wait)
+            starts = self._keeper.starts if self._keeper else 0
+            one = pool.next()
             try:
-                return await self._post(client, request, body)
+                return await self._post(one, request, body)
             except Refusal as refusal:
                 why = f"the server refuses this question: {refusal}"
-                raise self._failure(request, why) from None
+                raise self._failure(request, why, one) from None
             except PassingFault as fault:
-                why, wait = str(fault), self._wait(attempt, fault.wait)
-            if not self._warned and retries:
+                why, wait, down = str(fault), self._wait(failed, fault.wait), fault.down
+            if down and self._keeper and await asyncio.to_thread(self._keeper.revive, starts):
+                wait = 0.0
+                continue
+            failed += 1
+            if failed >= tries:
+                why = f"no answer, asked {failed} times; the last time: {why}"
+                raise self._failure(request, why, one)
+            if down and pool.failed(one, why):
+                wait = 0.0
+            elif not self._warned:
                 self._warned = True
-                message = without_key(self._server, why)
-                line = (
-                    f"{self._server.url}: {message}; asked again in {wait:.0f} s, {retries} times "
-                    "at most"
-                )
-                events.put(_Line(line))
-        raise self._failure(request, f"no answer, asked {retries + 1} times; the last time: {why}")
+                line = f"{one.name}: {why}; asked again in {wait:.0f} s, {tries - 1} times at most"
+                events.put(_Line(without_key(self._server, line)))
 
-    async def _post(self, client: httpx2.AsyncClient, request: Question, body: bytes) -> Got:
-        return self._read(request, await send(client, self._server.timeout_seconds, PATH, body))
+    async def _post(self, one: Endpoint[httpx2.AsyncClient], request: Question, body: bytes) -> Got:
+        one.under_way += 1
+        try:
+            reply = await send(one.client, self._server.timeout_seconds, PATH, body)
+        finally:
+            one.under_way -= 1
+        return self._read(request, reply)
 
     def _wait(self, attempt: int, wanted: float | None) -> float:
         """Seconds before the next try. Not all at once: a share of it is drawn."""
@@ -169,12 +217,22 @@ class ChatClient(Generic[Question, Got]):
         most = min(LONGEST_WAIT, FIRST_WAIT * 2**attempt)
         return self._jitter.uniform(most / 2, most)
 
-    def _failure(self, request: Question, why: str) -> StageError:
+    def _failure(
+        self, request: Question, why: str, one: Endpoint[httpx2.AsyncClient]
+    ) -> StageError:
         server = self._server
         return StageError(
-            f"{self._name(request)}: {without_key(server, why)} ({server.field}.url={server.url}). "
+            f"{self._name(request)}: {without_key(server, why)} ({server.field}.url={one.name}). "
             "Answers that came are kept: the same command goes on from them."
         )
+
+
+async def _is_well(client: httpx2.AsyncClient) -> bool:
+    """Whether an endpoint lists its models."""
+    try:
+        return (await send(client, LISTING_SECONDS, "models")).is_success
+    except PassingFault:
+        return False
 
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:

@@ -47,11 +47,13 @@ class TooLong(Refusal):
 
 
 class PassingFault(Exception):
-    """Asked again, the server may answer; ``wait``: not before so many seconds, if it said so."""
+    """Asked again, the server may answer; ``wait``: not before so many seconds, if it said so.
+    ``down``: it may be the server that is at fault, and not only busy."""
 
-    def __init__(self, why: str, wait: float | None = None) -> None:
+    def __init__(self, why: str, wait: float | None = None, *, down: bool = False) -> None:
         super().__init__(why)
         self.wait = wait
+        self.down = down
 
 
 def reply_of(id: str, response: Response) -> Reply:
@@ -61,7 +63,7 @@ def reply_of(id: str, response: Response) -> Reply:
     if not response.is_success and _TOO_LONG.search(response.text):
         raise TooLong(error_text(response))
     if status in PASSING or status >= 500:
-        raise PassingFault(error_text(response), _retry_after(response))
+        raise PassingFault(error_text(response), _retry_after(response), down=status >= 500)
     if not response.is_success:
         raise Refusal(error_text(response))
     try:

@@ -46,7 +46,7 @@ def client_options(server: Server) -> dict[str, Any]:
 
 
 def _address(server: Server) -> str:
-    address = f"{(server.url or '').rstrip('/')}/"
+    address = f"{str(server.url or '').rstrip('/')}/"
     try:
         port = httpx2.URL(address).port or 0
     except httpx2.InvalidURL as error:
@@ -66,9 +66,9 @@ async def send(
         async with asyncio.timeout(seconds), client.stream(method, path, content=body) as reply:
             content = await _bounded(reply)
     except TimeoutError:
-        raise PassingFault(f"no reply within {seconds:g} s") from None
+        raise PassingFault(f"no reply within {seconds:g} s", down=True) from None
     except httpx2.RequestError as error:
-        raise PassingFault(transport_fault(error)) from None
+        raise PassingFault(transport_fault(error), down=True) from None
     kept = {name: reply.headers[name] for name in KEPT if name in reply.headers}
     return httpx2.Response(reply.status_code, headers=kept, content=content)
 
@@ -119,16 +119,23 @@ def transport_fault(error: httpx2.RequestError) -> str:
 
 
 def only_model(server: Server, field: str) -> str:
-    """The name of the one model that the server lists. Raises InputError where it lists another
-    number of them or cannot be asked; ``field`` is where a person can name one."""
-    try:
-        names = _listed(server)
-    except (PassingFault, ValueError) as error:
-        raise InputError(
-            f"{server.field}.url={server.url}: its list of models cannot be had "
-            f"({without_key(server, str(error))}). Start the server or correct the address (it "
-            f"mostly ends in /v1); or set {field}."
-        ) from None
+    """The name of the one model that the server lists: of several endpoints the first that answers.
+    Raises InputError where it lists another number of them or cannot be asked; ``field`` is where a
+    person can name one."""
+    names: list[str] | None = None
+    faults: list[str] = []
+    for one in server.endpoints:
+        try:
+            names = _listed(one)
+            break
+        except (PassingFault, ValueError) as error:
+            faults.append(
+                f"{one.field}.url={one.url}: its list of models cannot be had "
+                f"({without_key(one, str(error))}). Start the server or correct the address (it "
+                f"mostly ends in /v1); or set {field}."
+            )
+    if names is None:
+        raise InputError("\n".join(faults))
     if len(names) == 1:
         return names[0]
     raise InputError(
@@ -137,17 +144,24 @@ def only_model(server: Server, field: str) -> str:
 
 
 def check(server: Server, body: bytes, named: str, what: str) -> None:
-    """Ask one question (``body``: its JSON). Raises InputError where that is not answered: the
-    server is not there, has no such model (``named``: its field and name), or does not answer
-    ``what``."""
+    """Ask one question (``body``: its JSON) of each endpoint. Raises InputError where that is not
+    answered: none is there, or one has no such model (``named``: its field and name) or does not
+    answer ``what``."""
+    dead = [fault for one in server.endpoints if (fault := _fault(one, body, named, what))]
+    if len(dead) == len(server.endpoints):
+        raise InputError("\n".join(dead))
+
+
+def _fault(server: Server, body: bytes, named: str, what: str) -> str:
+    """Why there is no answer; empty where there is one. Raises InputError for a wrong one."""
     limit = min(server.timeout_seconds, CHECK_SECONDS)
     try:
         response = _waited_for(_sent(server, limit, PATH, body))
     except PassingFault as error:
-        raise InputError(
+        return (
             f"{server.field}.url={server.url}: no answer ({without_key(server, str(error))}). "
             "Start the server, or correct the address (docs/served_models.md)."
-        ) from None
+        )
     try:
         reply_of("check", response)
     except (Refusal, PassingFault) as error:
@@ -155,6 +169,7 @@ def check(server: Server, body: bytes, named: str, what: str) -> None:
             f"{server.field}.url={server.url}, {named}: the server does not answer {what}: "
             f"{without_key(server, str(error))}.{_hint(server)}"
         ) from None
+    return ""
 
 
 def _hint(server: Server) -> str:

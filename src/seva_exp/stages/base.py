@@ -8,11 +8,12 @@ that decides them (``closure``).
 from __future__ import annotations
 
 import gc
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -29,6 +30,7 @@ from seva_exp.models import AnyModel
 from seva_exp.stages.artifacts import AdapterArtifact, Artifact
 from seva_exp.stages.shown import Answered, PairExample
 from seva_exp.training.spec import Training
+from seva_exp.vllm.running import Running, started
 
 if TYPE_CHECKING:
     from seva_exp.models.vlm import Vlm
@@ -104,14 +106,19 @@ class StageContext:
     neighbours: int = 1
     """Those of them that are on this machine."""
     crew: Crew | None = None
+    run_folder: Path | None = None
+    """The run's folder, for what servers say; none: a temporary one."""
     _loaded: tuple[str, Vlm] | None = None
+    _vllm: tuple[str, Running] | None = None
     _features: dict[str, Any] = field(default_factory=dict)
 
     def model(self, spec: AnyModel, adapter: Path | None = None) -> Vlm:
         """The loaded model; one is kept, so that stages in a row load it once."""
         name = digest([spec.to_json(), str(adapter)])
         if self._loaded is None or self._loaded[0] != name:
-            self.release(rest=True)
+            if self.crew:
+                self.crew.rest()
+            self._forget()
             self._loaded = (name, load_model(spec, self.machine, adapter, self.warn))
         return self._loaded[1]
 
@@ -124,21 +131,51 @@ class StageContext:
         crew = self.crew is not None and (self.crew.trains or not together)
         return self.machine.processes > 1 or crew
 
+    def vllm(self, spec: AnyModel, adapter: Path | None = None) -> Running:
+        """The running vLLM with this model; one is kept, so that stages in a row start it once."""
+        name = digest([spec.to_json(), str(adapter)])
+        if self._vllm is None or self._vllm[0] != name:
+            self.end_vllm()
+            folder = self.run_folder or Path(tempfile.mkdtemp(prefix="seva_exp-vllm-"))
+            log = folder / "vllm.log"
+            self.note(f"vLLM starts (what it says: {log})")
+            found = started(spec, adapter, self.machine, self.digests, log, self.warn)
+            self._vllm = (name, found)
+        return self._vllm[1]
+
+    @property
+    def engine(self) -> Json:
+        """For a summary: the package that has answered, where that is vLLM."""
+        return {"engine": str(self._vllm[1].found)} if self._vllm else {}
+
+    def end_vllm(self) -> None:
+        """End vLLM, if it runs: what follows needs the device for itself."""
+        if self._vllm:
+            self._vllm[1].server.end()
+            self._vllm = None
+
     def release(self, rest: bool = False) -> None:
-        """Forget the loaded model (training changes it in place), and give its memory back. A
-        trainer, its callbacks and its accelerator refer to each other: without a collection they
-        would keep the model. The caller must not hold the model any more. ``rest``: the crew's
+        """Forget the loaded model (training changes it in place), end vLLM, and give their memory
+        back. A trainer, its callbacks and its accelerator refer to each other: without a collection
+        they would keep the model. The caller must not hold the model any more. ``rest``: the crew's
         models, too."""
         if rest and self.crew:
             self.crew.rest()
+        self.end_vllm()
+        self._forget()
+
+    def _forget(self) -> None:
         if self._loaded is None and not self._features:
             return
         self._loaded = None
         self._features = {}
         free_memory()
 
-    def placement(self, work: Path) -> Placement:
-        """The machine's numbers for a stage that works in ``work``."""
+    def placement(
+        self, work: Path, model: AnyModel | None = None, adapter: Path | None = None
+    ) -> Placement:
+        """The machine's numbers for a stage that works in ``work``, and asks ``model`` with
+        ``adapter``."""
         machine = self.machine
 
         return Placement(
@@ -157,6 +194,7 @@ class StageContext:
             warn=self.warn,
             note=self.note,
             server=machine.server,
+            vllm=partial(self.vllm, model, adapter) if model else None,
         )
 
 
@@ -218,6 +256,11 @@ class Stage(ABC):
     """Whether several processes share its work."""
     batch_field: ClassVar[str] = "batch_size"
     """The field of the machine to lower when memory runs out."""
+
+    @property
+    def asks_vllm(self) -> bool:
+        """Whether the run's own vLLM answers in place of a model that is loaded here."""
+        return False
 
     @property
     def label(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,11 +24,15 @@ from seva_exp.benchmarks.judge_answers import (
 from seva_exp.benchmarks.judging import Judging
 from seva_exp.benchmarks.replies import Replies
 from seva_exp.core.digests import FileDigests
+from seva_exp.core.interfaces import AnswerEngine
 from seva_exp.core.machine import Machine
-from seva_exp.core.records import BASE, Delta, Prediction, Score, write_jsonl
+from seva_exp.core.records import BASE, CLEAN, Delta, Prediction, Score, write_jsonl
 from seva_exp.core.sharing import Sharing
 from seva_exp.core.spec import Json
 from seva_exp.core.store import Store
+from seva_exp.decoding import VllmGeneration
+from seva_exp.decoding.engines import check_engine, engine_of
+from seva_exp.inputs.views import View
 from seva_exp.models import AnyModel
 from seva_exp.stages.artifacts import DeltaArtifact, JudgedArtifact, ScoreArtifact
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
@@ -55,6 +60,8 @@ class Evaluate(Stage):
     root: Path | None = field(default=None, compare=False)
     """The data root: where a run reads, no part of what it computes."""
     which: str = BASE
+    vllm: VllmGeneration | None = None
+    """How vLLM is asked, where it answers."""
 
     @property
     def label(self) -> str:
@@ -63,6 +70,14 @@ class Evaluate(Stage):
     @property
     def inputs(self) -> Mapping[str, Stage]:
         return {"adapter": self.trained} if self.trained else {}
+
+    @property
+    def asks_vllm(self) -> bool:
+        return self.vllm is not None
+
+    def prepare(self, machine: Machine) -> None:
+        if self.vllm:
+            check_engine(self.vllm, machine, self.model)
 
     @property
     def protocol(self) -> str:
@@ -78,6 +93,7 @@ class Evaluate(Stage):
             "model": self.model.identity(self.digests),
             "benchmark": self.benchmark.identity(self.digests, self.root),
             "protocol": self.protocol,
+            **({"engine": self.vllm.kind} if self.vllm else {}),
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
@@ -88,14 +104,15 @@ class Evaluate(Stage):
             ProcessTask(self.share, self.label, work, inputs, together=False),
             time.monotonic(),
         )
-        done = launch(job, context) if context.several() else [job.task(work, inputs, context)]
+        several = context.several() and not self.vllm
+        done = launch(job, context) if several else [job.task(work, inputs, context)]
         seconds = time.monotonic() - start
         summary, found = conclude(
             self.benchmark, work, model=self.which, name=self.benchmark_name, root=self.root
         )
         write_jsonl(self.makes(work).scores_file, found)
         questions = sum(one["asked"] for one in done)
-        return {**summary, "questions_per_second": round(questions / seconds, 1)}
+        return {**summary, "questions_per_second": round(questions / seconds, 1), **context.engine}
 
     def share(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         """One process's share: the questions on its share of the pictures."""
@@ -103,11 +120,14 @@ class Evaluate(Stage):
         from seva_exp.decoding.engine import Engine
 
         adapter = self.trained.makes(inputs["adapter"]).adapter if self.trained else None
-        placement = context.placement(work)
+        placement = context.placement(work, self.model, adapter)
 
-        def engine() -> Engine:
+        def engine() -> AnswerEngine:
+            load = partial(context.model, self.model, adapter)
+            if self.vllm:
+                return engine_of(self.vllm, self.model, load, placement, View(CLEAN, None, 0))
             return Engine(
-                context.model(self.model, adapter),
+                load(),
                 placement.batch_size,
                 tokens=placement.generation_tokens,
                 neighbours=placement.neighbours,

@@ -21,7 +21,7 @@ from seva_exp.core.store import PARTS
 from seva_exp.data import AnyData
 from seva_exp.data.counts import ANOTHER_ON_IT, Counts
 from seva_exp.data.kept import Kept
-from seva_exp.decoding import AnyGeneration
+from seva_exp.decoding import AnyGeneration, VllmGeneration
 from seva_exp.decoding.engines import check_engine
 from seva_exp.decoding.spec import Newlines
 from seva_exp.inputs.views import PromptDraw, View, ViewDraw
@@ -139,7 +139,11 @@ class Answers(Stage):
         return {"samples": self.samples, **before}
 
     def prepare(self, machine: Machine) -> None:
-        check_engine(self.generation, machine.server, self.model)
+        check_engine(self.generation, machine, self.model)
+
+    @property
+    def asks_vllm(self) -> bool:
+        return isinstance(self.generation, VllmGeneration)
 
     @property
     def _random(self) -> bool:
@@ -171,7 +175,7 @@ class Answers(Stage):
         shards.merge(answers)
         loading = max(one["loading"] for one in done)
         summary = summarize(answers, sum(one["tokens"] for one in done), seconds - loading)
-        return summary | {LOADING: round(loading, 3)}
+        return summary | context.engine | {LOADING: round(loading, 3)}
 
     def share(self, left: list[Shard], work: Path, inputs: Inputs, context: StageContext) -> Json:
         """One process's share: it answers shards of ``left`` while there are some. The first writes
@@ -197,7 +201,7 @@ class Answers(Stage):
             self.samples.data.image_root(samples.path),
             View(self.view, self.augmentation, self.seed, self.asking),
             self.generation,
-            context.placement(work),
+            context.placement(work, self.model, adapter),
         )
 
     def _shards(self, work: Path, inputs: Inputs, rank: int = 0, ranks: int = 1) -> Shards:

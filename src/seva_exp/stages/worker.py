@@ -23,6 +23,7 @@ from seva_exp.core.runtime import end_with_parent, settle
 from seva_exp.core.sharing import alive
 from seva_exp.core.store import PARTS
 from seva_exp.core.terminal import settle_streams
+from seva_exp.models import AnyModel
 from seva_exp.stages.base import StageContext
 from seva_exp.stages.processes import ERROR, EVENTS, JOB, RESULT
 
@@ -34,7 +35,9 @@ class TrainingContext(StageContext):
 
     folder: Path = Path()
 
-    def placement(self, work: Path) -> Placement:
+    def placement(
+        self, work: Path, model: AnyModel | None = None, adapter: Path | None = None
+    ) -> Placement:
         """Rank 0 writes in ``work``; checkpoints lie there for all. Each keeps pictures' features
         of its own, in its share of the memory."""
         alone = super().placement(self.folder)
