@@ -54,6 +54,37 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class AnswerGroup:
+    """A sample with the different answers that it got, those of nothing left out: each one's text,
+    its tokens (none: its text alone is known), and how many candidates gave it."""
+
+    sample: Sample
+    texts: tuple[str, ...]
+    tokens: tuple[tuple[int, ...], ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CandidateScores:
+    """A score of each candidate answer to a sample, in the candidates' order; None where there is
+    nothing to score."""
+
+    sample_id: str
+    scores: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of a sample's candidates became chosen and rejected, and what each one's scores came
+    to."""
+
+    sample_id: str
+    chosen: str
+    rejected: str
+    scores: dict[str, float | None]
+
+
+@dataclass(frozen=True)
 class Pair:
     """A preference: on the clean ``image`` and ``prompt``, ``chosen`` over each ``rejected``.
 

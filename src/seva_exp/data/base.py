@@ -97,6 +97,16 @@ class DataSource(Spec):
                 made.drops.append(one)
         return made
 
+    @property
+    def knows_truth(self) -> bool:
+        """Whether ``truth`` tells of each sample."""
+        return False
+
+    def truth(self, seed: int, id: str) -> str | None:
+        """What is on a sample's picture, in the embedded world's words; None where that is not
+        known. ``seed`` is the run's."""
+        return None
+
     @abstractmethod
     def image_root(self, root: Path) -> Path:
         """The folder to which the ``path`` of every sample's ``ImageRef`` is relative;

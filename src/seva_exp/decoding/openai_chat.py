@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -16,6 +14,7 @@ from seva_exp.core.machine import Server
 from seva_exp.core.randomness import seed_for
 from seva_exp.decoding.spec import ServerGeneration
 from seva_exp.served.chat import TooLong, reply_of
+from seva_exp.served.pictures import about_picture
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -36,8 +35,7 @@ class Chat:
 
     def body(self, request: Request) -> bytes:
         """The request's JSON: one user message, the picture (PNG, its own size) before the text."""
-        picture = {"type": "image_url", "image_url": {"url": data_url(self._picture(request))}}
-        content = [picture, {"type": "text", "text": request.prompt}]
+        content = about_picture(self._picture(request), request.prompt)
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if self.source.system_prompt:
             messages.insert(0, {"role": "system", "content": self.source.system_prompt})
@@ -55,13 +53,6 @@ class Chat:
 
     def _picture(self, request: Request) -> Image.Image:
         return self.source.squared(request.load())
-
-
-def data_url(picture: Image.Image) -> str:
-    """The picture without loss, as text."""
-    file = BytesIO()
-    picture.save(file, "PNG", compress_level=1)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def server_engine(

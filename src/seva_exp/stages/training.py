@@ -56,8 +56,7 @@ class Alignment(Stage):
         """The negative views, where the loss looks at their pictures."""
         if "images" not in self.dpo.needs:
             return {}
-        found = {stage.view: stage.augmentation for stage in self.pairs.negatives}
-        return {view: source for view, source in found.items() if source}
+        return dict(self.pairs.shown)
 
     @property
     def _views(self) -> dict[str, View] | None:
@@ -106,6 +105,7 @@ class Reference(Alignment):
             self.pairs.samples.data.image_root(samples.path),
             self._views,
             samples.samples(),
+            every_view=self.pairs.every_view,
         )
         start = self._from.makes(inputs["start"]).adapter if self._from else None
         model, placement = context.model(self.model), context.placement(work)
@@ -168,6 +168,7 @@ class Align(Alignment, Trained):
             self._views,
             samples.samples(),
             [references[pair.sample_id] for pair in pairs],
+            self.pairs.every_view,
         )
         try:
             return align(

@@ -53,6 +53,8 @@ class Preference:
     reference: ReferenceLogps | None = None
     sample_id: str = ""
     picture_id: str = ""
+    shown: Callable[[], EncodedImage] | None = None
+    """Makes the picture that takes the clean one's place."""
 
     @property
     def sample(self) -> str:
@@ -63,6 +65,10 @@ class Preference:
     def picture(self) -> str:
         """Equal for preferences with the same clean picture."""
         return self.picture_id or self.sample
+
+    def picture_for(self, vlm: VisionLanguageModel) -> EncodedImage:
+        """The picture that all its answers are looked at with."""
+        return self.shown() if self.shown else vlm.encode_image(self.load())
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ class PreferenceCollator:
         ``rejected_owner`` [M], ``view_owner`` [V]: which preference a row is of; ``reference`` [R]
         where it is known."""
         batch = [self._preferences[row["row"]] for row in rows]
-        clean = [self._vlm.encode(self._vlm.encode_image(p.load()), p.prompt) for p in batch]
+        clean = [self._vlm.encode(p.picture_for(self._vlm), p.prompt) for p in batch]
         rejected = [(i, ids) for i, p in enumerate(batch) for ids in p.rejected]
         views = [(i, make()) for i, p in enumerate(batch) for make in p.images]
         prompts = clean + [clean[i] for i, _ in rejected]
@@ -113,6 +119,24 @@ class PreferenceCollator:
             "view_owner": torch.tensor([i for i, _ in views], dtype=torch.long),
             **reference_of(batch),
         }
+
+
+class TextCollator:
+    """As ``PreferenceCollator``, of prompts without any picture; no view's."""
+
+    def __init__(self, vlm: VisionLanguageModel, preferences: Sequence[Preference]) -> None:
+        self._vlm = vlm
+        self._preferences = preferences
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """input_ids, attention_mask, completion_mask [R, L]: all chosen answers, then all rejected
+        ones."""
+        batch = [self._preferences[row["row"]] for row in rows]
+        asked = [self._vlm.encode_text(p.prompt) for p in batch]
+        prompts = asked + [asked[i] for i, p in enumerate(batch) for _ in p.rejected]
+        answers = [p.chosen for p in batch] + [ids for p in batch for ids in p.rejected]
+        kind = attention_of(self._vlm).answer_type
+        return right_padded(prompts, answers, self._vlm.pad_id, kind)
 
 
 class ExampleCollator:

@@ -19,6 +19,7 @@ from seva_exp.training.collate import FinetuneExample, Preference, ReferenceLogp
 class PairSet:
     """Pairs, and what a training looks at beside them. Pictures lie below ``root``. ``views`` (by
     the names in the pairs) are the negative views whose pictures the loss looks at; none: at none.
+    They are shown to the pairs that have an answer of theirs; with ``every_view`` to each pair.
     ``samples`` are those that views draw partners from. ``references``, if there are any, are the
     pairs', in their order."""
 
@@ -27,6 +28,7 @@ class PairSet:
     views: Mapping[str, View] | None = None
     samples: Iterable[Sample] = ()
     references: Sequence[ReferenceLogps] = ()
+    every_view: bool = False
 
 
 def preferences_of(
@@ -40,7 +42,10 @@ def preferences_of(
     pictures = PartnerPictures(pair_set.samples if mixes else ())
     known: Sequence[ReferenceLogps | None] = pair_set.references or [None] * len(pairs)
     shown = {name: view for name, view in (views or {}).items() if view.changes_pictures}
-    names = [tuple(name for name in pair.views if name in shown) for pair in pairs]
+    everywhere = pair_set.every_view
+    names = [
+        tuple(n for n in (shown if everywhere else pair.views) if n in shown) for pair in pairs
+    ]
     once = [
         Preference(
             id=pair.sample_id,
@@ -51,7 +56,9 @@ def preferences_of(
                 ids or vlm.answer_ids(pair.prompt, text)
                 for ids, text in zip(pair.rejected_tokens, pair.rejected, strict=True)
             ),
-            images=tuple(partial(shown_image, vlm, shown[n], pair, root, pictures) for n in own),
+            images=tuple(
+                partial(shown_image, vlm, shown[n], sample_of(pair), root, pictures) for n in own
+            ),
             image_views=own,
             size=partial(image_size, root, pair.image),
             reference=reference,
@@ -90,14 +97,18 @@ def _copy(preference: Preference, number: int) -> Preference:
 
 
 def shown_image(
-    vlm: VisionLanguageModel, view: View, pair: Pair, root: Path, pictures: PartnerPictures
+    vlm: VisionLanguageModel, view: View, sample: Sample, root: Path, pictures: PartnerPictures
 ) -> EncodedImage:
-    """The picture that ``view`` showed the model for this pair when the rejected answer was
+    """The picture that ``view`` showed the model for this sample when the rejected answer was
     generated, made anew from the view's seed."""
-    sample = Sample(pair.sample_id, pair.image, pair.prompt)
-    refs: list[ImageRef] = [pair.image, *view.partners(sample, pictures)]
-    encoded = vlm.encode_image(view.picture(root, refs, pair.sample_id))
-    return view.pixels(vlm, encoded, pair.sample_id)
+    refs: list[ImageRef] = [sample.image, *view.partners(sample, pictures)]
+    encoded = vlm.encode_image(view.picture(root, refs, sample.id))
+    return view.pixels(vlm, encoded, sample.id)
+
+
+def sample_of(pair: Pair) -> Sample:
+    """The sample that a pair was made of."""
+    return Sample(pair.sample_id, pair.image, pair.prompt)
 
 
 def examples_of(
