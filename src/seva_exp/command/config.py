@@ -355,4 +355,7 @@ def known_fields() -> list[str]:
     for group, classes in MANY_OF.items():
         for kind, cls in classes.items():
             names += [f"{group}.{kind}.{field}" for field in cls.model_fields]
+    names += [
+        f"method.scores.{k}.{field}" for k, cls in SCORES.items() for field in cls.model_fields
+    ]
     return sorted(set(names))

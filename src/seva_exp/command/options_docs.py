@@ -21,12 +21,14 @@ from seva_exp.core.printable import tell
 from seva_exp.core.spec import Json, Spec
 from seva_exp.experiment import Experiment, Options
 from seva_exp.preferences import FILTERS
+from seva_exp.scores import SCORES
 
 CLASSES: dict[str, Mapping[str, type[Spec]]] = {
     **ONE_OF,
     **MANY_OF,
     **{name: {"": cls} for name, cls in {**PLAIN, **MAYBE}.items()},
     "filters": FILTERS,
+    "score": SCORES,
 }
 """The classes that a group's values may be of, by their kind."""
 HOW = {
@@ -34,6 +36,8 @@ HOW = {
     "benchmark": "`benchmark=NAME` or `'benchmark=[NAME,NAME]'` chooses, "
     "`benchmark.NAME.FIELD=VALUE` sets a field.",
     "filters": "A list of rules, one after the other: `'filters=[equal, {kind: KIND, FIELD: 3}]'`.",
+    "score": "`method=best_of_k +score=NAME` adds a score of candidates, "
+    "`method.scores.NAME.FIELD=VALUE` sets a field of it.",
     "experiment": "Presets: `experiment=NAME`. A preset states only what differs.",
     "sweeps": "One primary config for each question: `python -m seva_exp -cn NAME`.",
     "hydra": "Hydra's own groups.",
