@@ -33,7 +33,7 @@ def small() -> Experiment:
         aug={"diffusion_noise": DiffusionNoise(step=800)},
         data=ShapesData(samples=3),
         benchmark={"shapes": ShapesBenchmark(images=1)},
-        dpo=DpoTraining(epochs=1),
+        dpo=DpoTraining(epochs=1, warmup_ratio=0),
     )
 
 
