@@ -27,6 +27,7 @@ LEVELS = [
     {"served"},
     {"models"},
     {"augment", "data", "decoding", "training", "benchmarks"},
+    {"scores"},
     {"preferences", "methods"},
     {"stages"},
     {"runs"},

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from seva_exp.core.errors import InputError, suggest
+from seva_exp.core.records import Mix, Select
 from seva_exp.core.spec import BY_KIND, Spec, by_kind
 from seva_exp.decoding.spec import Newlines
 from seva_exp.inputs.prompts import PromptSet, described_template, load_prompts
@@ -16,8 +17,6 @@ from seva_exp.inputs.views import PromptDraw, ViewDraw
 from seva_exp.scores import AnyScore
 
 Against = Literal["previous", "base"]
-Select = Literal["best_worst", "majority", "margin"]
-Mix = Literal["sum", "ranks"]
 
 
 class Method(Spec):

@@ -61,13 +61,13 @@ def test_short_answers_agree_where_they_are_equal():
 
 def test_long_answers_agree_by_the_words_that_they_share():
     texts = [
-        "The image shows a red star and a ring.",
-        "the image shows red star, ring and ring",
+        "The image shows a red star, a ring and a ring.",
+        "the image shows ring, ring",
         "Nothing at all is to be seen here today",
     ]
     words = [
-        ["image", "shows", "red", "star", "and", "ring"],
         ["image", "shows", "red", "star", "ring", "and", "ring"],
+        ["image", "shows", "ring", "ring"],
         ["nothing", "at", "all", "is", "to", "be", "seen", "here", "today"],
     ]
 

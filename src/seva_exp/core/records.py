@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from seva_exp.core.files import whole_file
 from seva_exp.core.spec import Json, canonical
 
+Select = Literal["best_worst", "majority", "margin"]
+"""Which two of a sample's candidate answers make a pair."""
+Mix = Literal["sum", "ranks"]
+"""How several scores of a candidate become one."""
 CLEAN = "clean"
 """Name of the view that changes nothing; its answer is ``chosen``."""
 BASE, ALIGNED = "base", "aligned"

@@ -66,9 +66,7 @@ class Experiment(Spec):
                 f"aug: method={self.method.kind} needs a negative view, and none is given. "
                 f"Add +aug=NAME with NAME one of: {known}."
             )
-        for name in [*TAKEN, *(one for one in self.aug if one.startswith(CANDIDATE))]:
-            if name not in self.aug:
-                continue
+        for name in TAKEN & self.aug.keys():
             raise ValueError(f"aug.{name}: this name is taken by a view of our own; use another.")
         for group, names in (("aug", self.aug), ("benchmark", self.benchmark)):
             for name in names:
@@ -144,6 +142,8 @@ class Experiment(Spec):
                     "or less and no until."
                 )
         for name, source in self.aug.items():
+            if name.startswith(CANDIDATE):
+                raise ValueError(f"aug.{name}: candidates are called so; take another name.")
             if not isinstance(source, Augmentation):
                 raise ValueError(
                     f"aug.{name}: kind={source.kind} is no view, and method=best_of_k rejects its "

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from seva_exp.core.interfaces import TOO_LONG
-from seva_exp.core.records import Answer, AnswerGroup, Sample
+from seva_exp.core.records import Answer, AnswerGroup, Mix, Sample, Select
 from seva_exp.core.spec import Json
 from seva_exp.core.texts import is_empty, normalised
-from seva_exp.methods import Mix, Select
 from seva_exp.preferences.filters import Removal
 
 TIE, SMALL_GAP, UNSCORED, ALIKE = "tie", "small_gap", "unscored", "one_answer"

@@ -139,13 +139,13 @@ class Scores(Stage):
         samples = self.samples.makes(inputs["samples"])
         before = self.adapter if "adapter" in inputs else None
         adapter = before.makes(inputs["adapter"]).adapter if before else None
-        seed, data = self.samples.seed, self.samples.data
+        seed = self.samples.seed
         name = self.score.looks_at
         return Desk(
             source=self.model,
             load_base=lambda: context.model(self.model),
             load_policy=lambda: context.model(self.model, adapter),
-            root=data.image_root(samples.path),
+            root=self.samples.data.image_root(samples.path),
             everyone=samples.samples,
             placement=context.placement(work),
             label=self.label,
@@ -153,7 +153,7 @@ class Scores(Stage):
             fast=self.fast,
             start=adapter,
             view=View(name, self.view, self.seed) if name else None,
-            truth=lambda id: data.truth(seed, id),
+            truth=lambda id: self.samples.data.truth(seed, id),
             judge=self.judge,
             judge_server=context.machine.judge,
             store=context.machine.store_root(),
