@@ -150,8 +150,6 @@ class BestOfKMethod(Method):
 
     needs_views: ClassVar[bool] = False
     kind: Literal["best_of_k"] = "best_of_k"
-    negatives: Literal["all"] = "all"
-    """No view is drawn: ``all``."""
     candidates: int = Field(5, ge=2)
     """K: how often the clean question is answered for each sample (IRIS: 5; RLAIF-V: 10). Candidate
     n is that of ``+aug=another_candidate`` with ``number=n``."""
@@ -173,6 +171,13 @@ class BestOfKMethod(Method):
     gap: float = Field(0.0, ge=0)
     """A sample whose two answers are nearer than this in score is left out (``majority``: in share
     of the votes)."""
+
+    @field_validator("negatives")
+    @classmethod
+    def _no_view_is_drawn(cls, which: str) -> str:
+        if which != "all":
+            raise ValueError("no view is drawn, since candidates are rejected; leave it at all")
+        return which
 
     @model_validator(mode="after")
     def _a_margin_has_a_gap(self) -> BestOfKMethod:

@@ -21,6 +21,7 @@ from seva_exp.core.interfaces import Request
 from seva_exp.core.records import CLEAN, AnswerGroup, Prediction
 from seva_exp.core.texts import sentences
 from seva_exp.decoding import HfGeneration
+from seva_exp.decoding.engines import engine_of
 from seva_exp.inputs.images import load_image
 from seva_exp.inputs.views import View
 from seva_exp.scores.base import CandidateScore, Desk, Scorer, Values
@@ -123,8 +124,6 @@ class JudgeScore(CandidateScore):
 
 def _asks_model(desk: Desk) -> Callable[[Sequence[Claim]], Verdicts]:
     """Asks the run's own model, greedily."""
-    from seva_exp.decoding.engines import engine_of
-
     generation = HfGeneration(max_new_tokens=REPLY)
     view = View(CLEAN, None, desk.seed)
     engine = engine_of(generation, desk.source, desk.load_policy, desk.placement, view)
