@@ -117,12 +117,15 @@ class Judge(ServedModel):
         most = self.max_tokens_of(judging)
         return Query(self.model, messages, hotter, most, repeat, picture)
 
-    def prepare(self, server: JudgeServer, judging: Judging) -> None:
-        """Make sure that the judge can be asked, before any work starts. Raises InputError."""
+    def prepare(self, server: JudgeServer, judging: Judging, picture: Shown | None = None) -> None:
+        """Make sure that the judge can be asked (about a picture, where one is given), before any
+        work starts. Raises InputError."""
         from seva_exp.served.endpoint import check
 
-        question = self.query(judging, (("user", "Is one more than zero? Yes or no?"),), 0, 0)
-        check(server, question.body(1), f"judge.model={self.model}", "a question")
+        asked = (("user", "Is one more than zero? Yes or no?"),)
+        question = self.query(judging, asked, 0, 0, picture)
+        what = "a question about a picture" if picture else "a question"
+        check(server, question.body(1), f"judge.model={self.model}", what)
 
 
 @dataclass(frozen=True)

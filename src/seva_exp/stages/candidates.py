@@ -9,8 +9,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import ClassVar
 
+from PIL.Image import Image
+from PIL.Image import new as new_image
+
 from seva_exp.augment import AnySource
-from seva_exp.benchmarks.judging import Judge
+from seva_exp.benchmarks.judging import Judge, Shown
 from seva_exp.core.machine import Machine
 from seva_exp.core.records import (
     AnswerGroup,
@@ -68,7 +71,7 @@ class Scores(Stage):
 
     def prepare(self, machine: Machine) -> None:
         if self.judge and (judging := self.score.judging):
-            self.judge.prepare(machine.judge, judging)
+            self.judge.prepare(machine.judge, judging, Shown("", _grey))
 
     def spec(self) -> Json:
         return {
@@ -182,6 +185,10 @@ class ModelScores(Scores):
             "view": self.view.identity() if self.view else None,
             "seed": self.seed if self.view else None,
         }
+
+
+def _grey() -> Image:
+    return new_image("RGB", (336, 336), "grey")
 
 
 def placed(values: Sequence[float | None], places: Sequence[int | None]) -> list[float | None]:
