@@ -218,7 +218,7 @@ class ChosenPairs(Pairs):
     @property
     def inputs(self) -> Mapping[str, Stage]:
         candidates = {f"candidate.{stage.view}": stage for stage in self.negatives}
-        scores = {f"scores.{stage.called}": stage for stage in self.scores_of}
+        scores = {f"scores.{score.called}": score for score in self.scores_of}
         return {"samples": self.samples, **candidates, **scores}
 
     @property
@@ -256,9 +256,9 @@ class ChosenPairs(Pairs):
             stage.makes(inputs[f"candidate.{stage.view}"]).answers() for stage in self.negatives
         ]
         scored = [
-            stage.makes(inputs[f"scores.{stage.called}"]).scores() for stage in self.scores_of
+            score.makes(inputs[f"scores.{score.called}"]).scores() for score in self.scores_of
         ]
-        names = [stage.called for stage in self.scores_of]
+        names = [score.called for score in self.scores_of]
         for (sample, found), *values in zip(answered(samples, answers), *scored, strict=True):
             by_name = {name: of.scores for name, of in zip(names, values, strict=True)}
             chosen = self.selection(found, by_name)
