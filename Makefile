@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all check format tiny augmentations-sheet docs wheel clean
+.PHONY: help setup run test test-all test-gpu check format tiny augmentations-sheet docs wheel clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 22
@@ -27,7 +27,10 @@ test: setup  ## all quick tests, on all cores
 
 test-all: setup  ## slow tests as well (installs Ray)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m ''
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m 'not gpu'
+
+test-gpu: setup  ## all that needs a CUDA device; without one each says why it is skipped
+	$(BIN)/python -m pytest -m gpu -rs
 
 check: setup  ## format, lint, types
 	$(BIN)/ruff format --check src tests docs/hooks.py

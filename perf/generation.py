@@ -111,7 +111,7 @@ def one_by_one(vlm: Any, requests: Sequence[Any]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def ours(vlm: Any, requests: Sequence[Any], rows: int, graphs: bool) -> dict[str, tuple[int, ...]]:
+def ours(vlm: Any, requests: Sequence[Any], rows: int, graphs: Any) -> dict[str, tuple[int, ...]]:
     from seva_exp.decoding.engine import Engine
 
     replies = Engine(vlm, rows, graphs=graphs, warn=print).run(requests)
@@ -199,7 +199,8 @@ def main() -> None:
     parser.add_argument("--case", choices=CASES, help="one case only")
     parser.add_argument("--rounds", type=int, default=3, help="pairs of runs per case")
     parser.add_argument("--rows", type=int, default=64, help="machine.batch_size of ours")
-    parser.add_argument("--graphs", action="store_true", help="ours as CUDA graphs, on a GPU")
+    graphs = "machine.cuda_graphs of ours, on a GPU"
+    parser.add_argument("--graphs", choices=("auto", "on", "off"), default="auto", help=graphs)
     parser.add_argument("--threads", type=int, default=1, help="of torch, on a CPU")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the pictures")
     parser.add_argument("--device", help="cpu or cuda; the GPU where there is one")

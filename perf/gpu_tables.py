@@ -16,7 +16,8 @@ as from the second step on) and of the optimizer's step; whether that fits a car
 CUDA's context; a checkpoint's size; of the second micro-step its matrix operations, the share of
 them in float32, kernels, and waits of the host.
 generation: tokens of keys and values that the engine allows itself, the most rows that ran at once,
-the peak; kernels and waits of a decode step. memory: what is held after each part of a run, and
+the peak; kernels of a decode step, the share of steps that were played from a CUDA graph, and the
+host's waits. memory: what is held after each part of a run, and
 what torch keeps of the GPU for later.
 """
 
@@ -28,7 +29,6 @@ import json
 import os
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -155,14 +155,16 @@ def aligned(size: str, beside: bool) -> Row:
 
 
 def _steps(found: Any) -> Row:
-    steps = found.of("_decode")
-    waits = Counter(sum(step.work.waits.values()) for step in steps)
+    looks = found.of("_decode")
+    steps = sum(look.steps for look in looks)
+    waits = sum(sum(look.work.waits.values()) for look in looks)
     return {
         "budget, tokens": found.budget,
         "rows": found.rows,
         "peak": found.peak / GIB,
         "kernels a step": found.kernels,
-        "waits a step": " or ".join(map(str, sorted(waits))),
+        "played": f"{sum(look.played for look in looks) / steps:.0%}",
+        "waits a step": waits / steps,
     }
 
 

@@ -35,7 +35,7 @@ LONGEST, LONGEST_SLOW = 300, 1800
 @pytest.fixture(autouse=True)
 def _in_time(request: pytest.FixtureRequest) -> Iterator[None]:
     """What hangs fails, and shows where, also in a lock or a queue."""
-    slow = request.node.get_closest_marker("slow")
+    slow = any(map(request.node.get_closest_marker, ("slow", "gpu")))
     seconds = LONGEST_SLOW if slow else LONGEST
 
     def late(*_: object) -> None:
@@ -45,6 +45,24 @@ def _in_time(request: pytest.FixtureRequest) -> Iterator[None]:
     signal.alarm(seconds)
     yield
     signal.alarm(0)
+
+
+@pytest.fixture(autouse=True)
+def _where_there_is_a_gpu(request: pytest.FixtureRequest) -> None:
+    """What is marked ``gpu`` is skipped where there is no such device."""
+    marks = list(request.node.iter_markers("gpu"))
+    if not marks:
+        return
+    import torch
+
+    wanted = {name: value for mark in reversed(marks) for name, value in mark.kwargs.items()}
+    if not torch.cuda.is_available():
+        pytest.skip("torch.cuda is not available")
+    if (there := torch.cuda.device_count()) < wanted.get("many", 1):
+        pytest.skip(f"needs {wanted['many']} GPUs, there is {there}")
+    gib = torch.cuda.get_device_properties(0).total_memory / 2**30
+    if gib < wanted.get("gib", 0):
+        pytest.skip(f"needs a GPU of {wanted['gib']} GiB, this one has {gib:.0f}")
 
 
 @pytest.fixture(scope="session")

@@ -180,7 +180,8 @@ def test_damage_is_told_by_a_dry_run_and_nothing_moves(copy):
 
     ears = Plans()
     run(small(), machine(folder), Options(dry_run=True), listeners=[ears])
-    (told,) = ears.heard
+    told, foretold = ears.heard
+    assert foretold.startswith("forecast, as the likest past stages took: ")
     assert told.startswith("pairs: pairs.jsonl is damaged") and "will be" in told
     assert place.is_dir() and not list(place.parent.glob("*.damaged-*"))
 
@@ -238,6 +239,14 @@ def test_a_newer_version_s_artifact_is_told_and_kept_beside(first, copy):
     (place / "manifest.json").write_text(json.dumps(row | {"compression": "zstd"}))
     go(folder, force=("pairs",))
     assert len(list(place.parent.glob("*.newer-*"))) == 2, "by force, too"
+
+
+def test_a_manifest_whose_field_lost_its_name_is_damaged_and_not_newer(copy):
+    folder, report = copy
+    file = artifact(report, "pairs") / "manifest.json"
+    file.write_text(file.read_text().replace('"version"', '"verzion"'))
+    _, heard = go(folder)
+    assert len(heard) == 1 and "damaged" in heard[0] and "newer" not in heard[0]
 
 
 def test_verify_without_a_store_or_a_run_is_told(tmp_path, capsys):

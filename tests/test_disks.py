@@ -72,6 +72,14 @@ def test_a_full_disk_of_the_runs_is_told(cli, disk, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_disk_without_an_inode_is_told(disk):
+    assert mount("-o", "remount,nr_inodes=2", str(disk))
+    (disk / "last").touch()
+    with pytest.raises(OSError) as told:
+        (disk / "more").touch()
+    assert "no inode for another file, " in message_of_disk(told.value, disk)
+
+
 def test_a_wholly_cached_run_only_reads_the_store(cli, disk, tmp_path):
     mount("-o", "remount,size=20m", str(disk))
     words = [*RUN, f"machine.store={disk}/store"]

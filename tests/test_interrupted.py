@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .data.test_packed import write
+from .data.test_packed import encoded, write
 from .test_end_to_end import ARTIFACTS, RUN, SAMPLES, files, go, small
 
 ARTIFACTS_OF_FLIP = (
@@ -144,3 +144,53 @@ def test_kill_9_while_pictures_inside_files_are_answered(cli, tmp_path, kind):
         stages = json.loads((latest / "report.json").read_text())["stages"]
         assert stages[0]["cached"] == (store == "store")
     assert found["store"] == found["undisturbed"] and found["store"][0].count(b"\n") == 12
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "parquet",
+        pytest.param("webdataset", marks=pytest.mark.slow),
+        pytest.param("folder", marks=pytest.mark.slow),
+    ],
+)
+def test_kill_9_while_pictures_are_looked_at(cli, tmp_path, kind):
+    """What was looked at is not looked at again, and the samples are the same, to the byte."""
+    folder, words = tmp_path / "in", ["data=folder", "data.path=in", "data.max_broken=1"]
+    folder.mkdir()
+    if kind == "folder":
+        for n in range(6000):
+            (folder / f"{n:05d}.png").write_bytes(encoded(n % 250) if n % 9 else b"none")
+    else:
+        ending = {"parquet": "parquet", "webdataset": "tar"}[kind]
+        some = [encoded(n) for n in range(250)] * 12
+        for n in range(2):
+            write(kind, folder / f"{n}.{ending}", range(3000 * n, 3000 * n + 3000), some)
+        words[0] = f"data={kind}"
+    words += ["+aug=horizontal_flip", "stop_after=samples", "tracker=none", "benchmark=none"]
+    parts = "samples/*.partial/parts/made.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "seva_exp", *words, "machine.store=store"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not _lines(tmp_path / "store", parts) and process.poll() is None:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert _lines(tmp_path / "store", parts), "the run was over before it could be killed"
+    found = {}
+    for store in ("store", "undisturbed"):
+        done = cli(*words, f"machine.store={store}")
+        assert done.returncode == 0, done.stderr
+        assert ("samples: goes on behind the " in done.stdout) == (store == "store")
+        artifact = (tmp_path / "runs" / "latest" / "samples").resolve()
+        assert {one.name for one in artifact.iterdir()} == {
+            *("manifest.json", "samples.jsonl", "drops.jsonl")
+        }
+        found[store] = {
+            name: (artifact / name).read_bytes() for name in ("samples.jsonl", "drops.jsonl")
+        }
+    assert found["store"] == found["undisturbed"]
+    assert sum(content.count(b"\n") for content in found["store"].values()) == 6000

@@ -122,7 +122,7 @@ def test_the_tables_of_a_gpu_are_counted(tmp_path):
     assert found.keys() == {"training", "generation", "memory"}
     [step], [steps] = found["training"], found["generation"]
     assert step["float32"] == "0.0%" and step["optimizer"] > step["weights"]
-    assert steps["waits a step"] == "1"
+    assert 1 / 8 < steps["waits a step"] < 1 / 4 and int(steps["played"][:-1]) > 80
     held = {row["after"]: row["held"] for row in found["memory"]}
     assert held["release"] == held["nothing"] == 0
     assert done.stdout.count("| release |") == 1

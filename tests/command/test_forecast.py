@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from seva_exp import Experiment
+from seva_exp import Experiment, Machine, Options
 from seva_exp.augment import GaussianBlur
-from seva_exp.command.forecast import Cost, Past, duration, size
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.store import Manifest, Store
 from seva_exp.experiment import graph
+from seva_exp.experiment.past import Cost, Past, duration, forecast, size
+from seva_exp.experiment.work import Work
 from seva_exp.models import HubModel
 from seva_exp.stages import Stage
 
@@ -86,3 +87,64 @@ def test_a_hundred_samples_tell_what_a_million_will_take(tmp_path):
     assert much.size == 10_000 * again.size
     assert past.cost(full["samples"]).seconds == 1.0 * 10_000
     assert past.cost(full["align"]).seconds == 7.0, "its steps are not told by the samples alone"
+
+
+def answers_that_loaded(store: Store, stage: Stage) -> None:
+    remember(store, stage, 25.0, "x" * 4000, {"loading_seconds": 20.0, "answers": 100})
+
+
+def test_a_model_is_loaded_once_however_many_samples_there_are(tmp_path):
+    store = Store(tmp_path).create()
+    probe, full = of_samples(tmp_path, 100), of_samples(tmp_path, 10_000)
+    remember(store, probe["samples"], 1.0, summary={"samples": 100})
+    answers_that_loaded(store, probe["answers.clean"])
+    assert Past(tmp_path).cost(full["answers.clean"]).seconds == 20.0 + 5.0 * 100
+
+
+def of_samples(tmp_path, count: int) -> dict[str, Stage]:
+    data = Experiment(aug={"b": GaussianBlur()}).data
+    return stages(tmp_path, data=data.model_copy(update={"samples": count}))
+
+
+def test_where_samples_are_not_known_neither_is_the_time(tmp_path, monkeypatch):
+    store = Store(tmp_path).create()
+    probe, full = of_samples(tmp_path, 100), of_samples(tmp_path, 10_000)
+    remember(store, probe["samples"], 1.0, summary={"samples": 100})
+    remember(store, probe["answers.clean"], 5.0)
+    monkeypatch.setattr(type(full["samples"].data), "estimate", lambda *_: None)
+    assert Past(tmp_path).cost(full["answers.clean"]) == Cost(None, None, 0)
+    assert Past(tmp_path).cost(probe["answers.clean"]).seconds == 5.0
+
+
+def foretold(tmp_path, count: int, dry: bool = True, *words: str) -> list[str]:
+    data = Experiment(aug={"b": GaussianBlur()}).data.model_copy(update={"samples": count})
+    experiment = Experiment(aug={"blur": GaussianBlur()}, data=data)
+    options = Options(dry_run=dry, stop_after="pairs")
+    work = Work(experiment, Machine(store=str(tmp_path)), options, FileDigests(tmp_path))
+    return list(forecast(work, words))
+
+
+def test_a_long_run_is_told_how_to_probe_and_then_what_it_takes(tmp_path):
+    store = Store(tmp_path).create()
+    words = ("+aug=blur", "data.samples=50000", "dry_run=true", "name=a b")
+    (line,) = foretold(tmp_path, 50_000, False, *words)
+    command = "python -m seva_exp +aug=blur 'name=a b' data.samples=100 stop_after=pairs"
+    assert "50,000 samples" in line and line.endswith(command)
+    assert foretold(tmp_path, 900) == []
+    probe = of_samples(tmp_path, 100)
+    remember(store, probe["samples"], 1.0, summary={"samples": 100})
+    answers_that_loaded(store, probe["answers.clean"])
+    answers_that_loaded(store, probe["answers.blur"])
+    for dry in (False, True):
+        (line,) = foretold(tmp_path, 50_000, dry)
+        assert line.startswith("forecast, as the likest past stages took: 1.5 h, ")
+        assert "answers.clean 42.0 min at 19.8/s" in line and line.endswith("; unknown: pairs")
+    assert foretold(tmp_path, 900, dry=False) == [], "it is short"
+
+
+def test_no_room_is_told_of_a_short_run_too(tmp_path, monkeypatch):
+    probe = of_samples(tmp_path, 100)
+    remember(Store(tmp_path).create(), probe["samples"], 1.0, summary={"samples": 100})
+    monkeypatch.setattr("seva_exp.experiment.past.free_in", lambda root: 10)
+    (line,) = foretold(tmp_path, 900, dry=False)
+    assert "of 0 KiB free" in line

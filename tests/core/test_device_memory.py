@@ -36,3 +36,8 @@ def test_a_cpu_has_main_memory_and_float32(monkeypatch):
     assert device.numbers == Numbers(4, gpu=False) and device.shared == 2
     assert device.free <= device.bytes
     assert device_of(Machine(device="cpu", dtype="bfloat16")).numbers.item == 2
+
+
+def test_truth_values_of_before_choose_cuda_graphs():
+    chosen = [Machine(cuda_graphs=value).cuda_graphs for value in (True, False, "on")]
+    assert chosen == ["auto", "off", "on"]

@@ -156,3 +156,18 @@ def test_of_many_files_few_digests_are_held(tmp_path, reads, monkeypatch):
     assert len(reads) == 30
     pickle.loads(pickle.dumps(digests))(files[0])
     assert len(reads) == 30
+
+
+def test_before_a_first_run_what_was_hashed_is_kept_too(tmp_path, reads, monkeypatch):
+    """A plan that is killed while it hashes loses the last files' digests alone."""
+    monkeypatch.setattr("seva_exp.core.digests.HELD", 3)
+    root = tmp_path / "runs" / "store"
+    for name in "abcdefg":
+        (tmp_path / name).write_text(name)
+    digests = FileDigests(root)
+    for name in "abcdefg":
+        digests(tmp_path / name)
+    del digests  # without save
+    for name in "abcdefg":
+        FileDigests(root)(tmp_path / name)
+    assert reads == [*"abcdefg", "g"]

@@ -114,6 +114,7 @@ COMMANDS = [
     ["seva_exp.export", "--help"],
     ["seva_exp.dashboard", "--help"],
     ["seva_exp.lmms_eval", "--help"],
+    ["seva_exp.runs", "--help"],
 ]
 
 
@@ -125,6 +126,26 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(tmp_path, words):
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_full_disk_of_the_output_is_told_once_and_ends_nothing():
+    text = (
+        "import seva_exp.core.terminal as t; t.settle_streams(); [print('x' * 9999) for _ in 'ab']"
+    )
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", text]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0
+    assert done.stderr.count("<stdout>: No space left on device; what follows is not written") == 1
+
+
+def test_a_name_that_this_locale_cannot_read_is_told_before_work(tmp_path):
+    Image.new("RGB", (72, 72), "red").save(tmp_path / "ü.png")
+    words = ["+aug=moco", "data=folder", f"data.path={tmp_path}", "stop_after=samples"]
+    narrow = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "seva_exp", *words, "dry_run=true", "tracker=none"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | narrow, capture_output=True)
+    assert done.returncode == 2 and b"Set PYTHONUTF8=1" in done.stderr, done.stderr
 
 
 def test_names_of_files_forge_no_line(cli, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from seva_exp import Machine
 from seva_exp.core.interfaces import Request
 from seva_exp.decoding import cuda_graphs as recorded
+from seva_exp.decoding import scheduler
 from seva_exp.decoding.engine import Continuous, Engine
 from seva_exp.models.vlm import load
 
@@ -73,3 +74,12 @@ def test_so_are_those_of_recorded_steps(name, family, monkeypatch):
     record, said = Frozen(), []
     assert answers(recorded_with(vlm, record, rows=16, said=said)) == expected
     assert record.played > 0 and not said
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_so_are_those_of_steps_without_a_look(name, family, monkeypatch):
+    """As on a GPU, where rows run on after their end until the host looks."""
+    vlm, expected = family(name)
+    monkeypatch.setitem(scheduler.STEPS, "cpu", 4)
+    monkeypatch.setattr(scheduler, "SURPLUS", 1)
+    assert answers(Engine(vlm, 6)) == expected

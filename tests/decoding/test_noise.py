@@ -94,10 +94,3 @@ def test_the_argmax_is_drawn_from_the_softmax():
     cells = [*counts[:4].tolist(), *counts[4:].reshape(10, -1).sum(1).tolist()]
     expected = [*wanted[:4].tolist(), *wanted[4:].reshape(10, -1).sum(1).tolist()]
     assert chisquare(cells, expected).pvalue > 0.001
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_has_the_same_bits():
-    steps = torch.arange(len(SEEDS))
-    there = uniform(SEEDS.cuda(), steps.cuda(), 32_001).cpu()
-    assert torch.equal(there, uniform(SEEDS, steps, 32_001))

@@ -37,8 +37,13 @@ ALLOWED = (
     Allowed("training/lora.py:write_adapter", ("download",), "the adapter goes to its file"),
     Allowed("training/sharding.py:*", ("download",), "the same"),
     # Generation
-    Allowed("decoding/scheduler.py:__init__", ("upload",), "ids no answer may hold, once a run"),
-    Allowed("decoding/scheduler.py:_choose", ("download",), "the rows' tokens: which have ended"),
+    Allowed("decoding/choosing.py:__init__", ("upload",), "ids no answer may hold, once a run"),
+    Allowed(
+        "decoding/choosing.py:write", ("download",), "the rows' tokens of some steps: who has ended"
+    ),
+    Allowed(
+        "decoding/cuda_graphs.py:_played", ("item",), "a recording's first play against the step"
+    ),
     Allowed(
         "decoding/scheduler.py:_forward", ("item",), "transformers counts a prefill's placeholders"
     ),

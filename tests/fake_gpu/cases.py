@@ -71,16 +71,16 @@ def rules(device: str) -> Json:
         }
 
 
-def command(words: list[str], device: str, mistake: str = "") -> Json:
-    """``python -m seva_exp WORDS`` on the ``cpu``, or on an honest ``cuda`` device, with a planted
-    ``mistake`` (a function of mistakes.py): its exit code, and what Watch saw."""
+def command(words: list[str], device: str, mistake: str = "", gib: float = 80.0) -> Json:
+    """``python -m seva_exp WORDS`` on the ``cpu``, or on an honest ``cuda`` device of ``gib``, with
+    a planted ``mistake`` (a function of mistakes.py): its exit code, and what Watch saw."""
     from . import mistakes
 
     if mistake:
         getattr(mistakes, mistake)()
     if device == "cpu":
         return {"code": _called([*words, "machine.device=cpu"])}
-    with HonestDevice() as gpu, Forked.ranks(), Watch(gpu.ledger).watching() as watch:
+    with HonestDevice(gib) as gpu, Forked.ranks(), Watch(gpu.ledger).watching() as watch:
         code = _called([*words, "machine.device=cuda"])
     return {"code": code, **watch.told(), "beside_ranks": Forked.beside}
 
@@ -111,7 +111,7 @@ def shapes(size: str, gib: float, rank: int, mistake: str = "") -> Json:
             gc.collect()
             gc.disable()
             held = {"loaded": gpu.ledger.live}
-            base = run.generated(rows=256, answer=6, asked=40)
+            base = run.generated(rows=256, answer=24, asked=40)
             reference = run.scored(2)
             training = run.trained(rank, 2, True)
             held["trained"] = gpu.ledger.live
@@ -119,7 +119,7 @@ def shapes(size: str, gib: float, rank: int, mistake: str = "") -> Json:
             held["released"], held["kept"] = gpu.ledger.live, gpu.ledger.reserved
             run.model(adapter)
             held["aligned"] = gpu.ledger.live
-            aligned = run.generated(rows=256, answer=6, asked=40, adapter=adapter)
+            aligned = run.generated(rows=256, answer=24, asked=40, adapter=adapter)
         return {
             "held": held,
             "base": _generation(base),
@@ -147,18 +147,21 @@ def generation(size: str, gib: float) -> Json:
 
 
 def training_memory(
-    size: str, rank: int, micro: int, checkpointing: bool, fast: str = "auto"
+    size: str, rank: int, micro: int, checkpointing: bool, fast: str = "auto", gpu: Any = None
 ) -> Json:
-    """Bytes of two steps of DPO, counted and estimated; and those of the activations alone."""
+    """Bytes of two steps of DPO, counted and estimated; and those of the activations alone.
+    ``gpu``: a real one (tests/gpu/real.py)."""
+    from seva_exp.core.device_memory import Numbers
     from seva_exp.training import memory
 
     from .shapes import ANSWER, QUESTION, SIZES, Shapes
 
-    with MetaDevice(1000.0) as gpu:
+    numbers = Numbers(2, gpu=True, triton=gpu is not None)  # the fake one has no Triton
+    with gpu or MetaDevice(1000.0) as gpu:
         run = Shapes(gpu, SIZES[size], Path.cwd())
         with run.loadable():
             done = run.trained(rank, micro, checkpointing, fast=fast, steps=2)
-    model, numbers = _sizes(size)
+    model = _sizes(size)
     lengths = memory.Lengths(QUESTION, ANSWER)
     batch = (memory.plain if fast == "off" else memory.packed)(model, micro, lengths)
     trained = memory.Gradients(model.adapter(rank), rank)
@@ -173,18 +176,19 @@ def training_memory(
     }
 
 
-def generation_memory(size: str, gib: float, answer: int) -> Json:
+def generation_memory(size: str, gib: float, answer: int, gpu: Any = None) -> Json:
     """Bytes of as many rows as have room, counted and estimated."""
+    from seva_exp.core.device_memory import Numbers
     from seva_exp.decoding import memory
 
     from .shapes import QUESTION, SIZES, Shapes
 
     asked = int(3 * gib)
-    with MetaDevice(gib) as gpu:
+    with gpu or MetaDevice(gib) as gpu:
         run = Shapes(gpu, SIZES[size], Path.cwd())
         with run.loadable():
             found = run.generated(rows=1024, answer=answer, asked=asked)
-    model, numbers = _sizes(size)
+    model, numbers = _sizes(size), Numbers(2, gpu=True, triton=False)
     room = gib * 2**30 - model.weights(2)
     estimate = memory.rows(model, numbers, room, asked, question=QUESTION, answer=answer)
     return {
@@ -196,18 +200,18 @@ def generation_memory(size: str, gib: float, answer: int) -> Json:
 
 
 def _sizes(size: str) -> Any:
-    """Of the model as it was published, on a GPU without Triton, as this one is."""
-    from seva_exp.core.device_memory import Numbers
+    """Of the model as it was published."""
     from seva_exp.models import HubModel
     from seva_exp.models.footprint import footprint_of
 
-    model, _ = footprint_of(HubModel(path=f"llava-hf/llava-1.5-{size}-hf"))
-    return model, Numbers(2, gpu=True, triton=False)
+    return footprint_of(HubModel(path=f"llava-hf/llava-1.5-{size}-hf"))[0]
 
 
 def _generation(found: Generated) -> Json:
-    steps = [_work(one.work) for one in found.of("_decode")]
-    return {"rows": found.rows, "budget": found.budget, "peak": found.peak, "steps": steps}
+    looks = [
+        _work(one.work) | {"steps": one.steps, "played": one.played} for one in found.of("_decode")
+    ]
+    return {"rows": found.rows, "budget": found.budget, "peak": found.peak, "looks": looks}
 
 
 def _work(work: Work) -> Json:
@@ -220,6 +224,62 @@ def _work(work: Work) -> Json:
         "waits": waits,
         "peak": work.peak,
     }
+
+
+def graphs() -> Json:
+    """Capture and replay by themselves: what is given, and what is refused."""
+    import torch
+
+    def captured(act: Callable[[], Any]) -> tuple[Any, Any]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            out = act()
+        return graph, out
+
+    def refused(act: Callable[[], Any]) -> str:
+        try:
+            act()
+        except RuntimeError as error:
+            return str(error)
+        return ""
+
+    with HonestDevice():
+        x, kept = torch.ones(3, device="cuda"), torch.zeros(2, 3, device="cuda")
+        gone = [torch.full((3,), 5.0, device="cuda")]
+
+        def step() -> Any:
+            first, second = (x * 2).split([1, 2])
+            kept[1, 1:] += second
+            return torch.cat([first, second]).view(3) + 1
+
+        graph, out = captured(step)
+        x.fill_(10)
+        graph.replay()
+        found = {"out": out.tolist(), "kept": kept.tolist()}
+        reads, _ = captured(lambda: gone[0] + x)
+        gone.clear()
+        pinned = torch.ones(3).pin_memory()
+        return found | {
+            "item": refused(lambda: captured(lambda: x.sum().item())),
+            "upload": refused(lambda: captured(lambda: x + pinned.to("cuda", non_blocking=True))),
+            "download": refused(lambda: captured(x.cpu)),
+            "mask": refused(lambda: captured(lambda: x[x > 0])),
+            "freed": refused(reads.replay),
+            "after": refused(lambda: x.sum().item()),
+        }
+
+
+def check(name: str, more: Json, mistake: str = "") -> Json:
+    """What tests/gpu asks of a real GPU, of an honest device: raises where it is not so."""
+    from tests.gpu import checks
+
+    from . import mistakes
+
+    if mistake:
+        getattr(mistakes, mistake)()
+    with HonestDevice():
+        checks.run(name, Path.cwd(), **more)
+    return {}
 
 
 def families() -> Json:

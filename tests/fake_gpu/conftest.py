@@ -29,7 +29,7 @@ class FakeGpu:
     def __init__(self, guard: Path, folder: Path) -> None:
         self._folder = folder
         self._count = 0
-        path = [ROOT / "tests", ROOT / "src", ROOT / "perf"]
+        path = [ROOT / "tests", ROOT / "src", ROOT / "perf", ROOT]
         environment = {
             **os.environ,
             GUARD: str(guard),

@@ -17,6 +17,9 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from seva_exp.core import device_memory, gpus
+
+from .graphs import REFUSED, Graph
 from .ledger import GIB, Ledger
 from .operators import INDEXES, Operator, aten, operator
 from .tensor import CudaTensor
@@ -54,6 +57,9 @@ class FakeDevice(TorchDispatchMode, ABC):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.run(func, args, kwargs or {})
+
+    def settle(self, model: Any) -> None:
+        """A model that was made here: its weights need no values."""
 
     # What the two kinds differ in
 
@@ -100,13 +106,18 @@ class FakeDevice(TorchDispatchMode, ABC):
         k = {name: self._inner(x) for name, x in kwargs.items() if name not in DROPPED}
         if wanted is not None:
             k["device"] = self.beneath
-        out = self.compute(func, of, a, k)
+        out = self.compute(func, of, a, dict(k))
+        if graph := Graph.now():
+            graph.note(func, of, a, k, out)
         self.ledger.work.kernels += of.kernel
         if of.flop:
             factors = a[1:] if of.name in SUMS else a  # without the summand
             dtype = next(x.dtype for x in factors if isinstance(x, torch.Tensor))
             shaped = [x for x in a if not isinstance(x, torch.dtype)]
-            self.ledger.work.flop[str(dtype)[6:]] += of.flop(*shaped, out_val=out)
+            flop = of.flop(*shaped, out_val=out)
+            self.ledger.work.flop[str(dtype)[6:]] += flop
+            if graph:
+                graph.flop[str(dtype)[6:]] += flop
         return self._wrapped(of, args, kwargs, out, index)
 
     def _inner(self, value: Any) -> Any:
@@ -185,6 +196,8 @@ class FakeDevice(TorchDispatchMode, ABC):
         return CudaTensor(made, index, source.to(dtype, copy=True) if few else None)
 
     def _upload(self, source: torch.Tensor, non_blocking: bool) -> None:
+        if Graph.now():  # which CUDA lets through: it copies what lies there at the replay
+            raise RuntimeError(f"{REFUSED} (a copy from main memory)")
         if non_blocking and self._is_pinned(source):
             return
         if non_blocking and source.numel() * source.element_size() <= STAGED:
@@ -195,6 +208,8 @@ class FakeDevice(TorchDispatchMode, ABC):
         ours, theirs = type(target) is CudaTensor, type(source) is CudaTensor
         if ours and theirs:
             self.compute(func, operator(func), (target.elem, source.elem), {})
+            if graph := Graph.now():
+                graph.note(func, operator(func), (target.elem, source.elem), {}, target.elem)
             self.ledger.work.kernels += 1
         elif ours:
             self.ledger.wait("upload")
@@ -235,6 +250,8 @@ class FakeDevice(TorchDispatchMode, ABC):
         """What torch's function gives. CUDA takes the flash kernel without a mask in half
         precision, else the memory-efficient one where heads are not grouped, else plain products:
         scores of all tokens by all tokens."""
+        if Graph.now():
+            raise NotImplementedError("attention by torch's own kernels in a CUDA graph")
         self._same_device("attention", [x for x in (query, key, value, attn_mask) if x is not None])
         half = query.dtype in (torch.float16, torch.bfloat16)
         if half and attn_mask is None and query.shape[-1] <= 256:
@@ -299,6 +316,8 @@ def _patch(device: FakeDevice) -> None:
         return int(ledger.capacity - ledger.reserved), int(ledger.capacity + CONTEXT)
 
     torch.cuda.mem_get_info = free
+    gpus._count = lambda: torch.cuda.device_count()
+    device_memory.gpu_bytes = lambda name: (ledger.capacity + CONTEXT, float(free()[0]))
     torch.cuda.memory_allocated = lambda *_: ledger.live
     torch.cuda.memory_reserved = lambda *_: ledger.reserved
     torch.cuda.max_memory_allocated = lambda *_: ledger.work.peak

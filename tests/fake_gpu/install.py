@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def _torch() -> Path:
 def _speak_of_devices() -> None:
     import torch
 
+    from .graphs import Graph, Stream
     from .tensor import CudaTensor, attention, item
 
     torch.nn.functional.scaled_dot_product_attention = attention
@@ -88,6 +90,10 @@ def _speak_of_devices() -> None:
     torch.cuda.is_available = lambda: CudaTensor.device_running is not None
     torch.cuda.current_device = lambda: torch._C._accelerator_getDeviceIndex()
     torch.cuda.set_device = lambda device: torch._C._accelerator_setDeviceIndex(_index(device))
+    torch.cuda.CUDAGraph, torch.cuda.graph = Graph, Graph.capture
+    torch.cuda.graph_pool_handle = _always((0, 0))
+    torch.cuda.Stream, torch.cuda.current_stream = Stream, Stream
+    torch.cuda.stream = torch.cuda.device = nullcontext
     states = torch.zeros(16, dtype=torch.uint8)
     for module in (torch.cuda, torch.cuda.random):
         module.get_rng_state = _always(states)

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .graphs import REFUSED, Graph
+
 GIB = 2**30
 BLOCK = 512
 """Bytes to which CUDA's allocator rounds up."""
@@ -151,6 +153,8 @@ class Ledger:
     # The host that waits
 
     def wait(self, kind: str) -> None:
+        if Graph.now():
+            raise RuntimeError(f"{REFUSED} ({kind})")
         self.work.waits[Wait(kind, *place())] += 1
 
 

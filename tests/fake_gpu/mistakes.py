@@ -36,15 +36,42 @@ def weights_of_attention_in_float32() -> None:
 
 def item_in_the_decode_step() -> None:
     """A look at the logits, at each step."""
+    from seva_exp.decoding.choosing import Chooser
+
+    right = Chooser.__call__
+
+    def choose(chooser: Any, logits: Any, *more: Any) -> Any:
+        assert logits.max().item() < float("inf")
+        return right(chooser, logits, *more)
+
+    Chooser.__call__ = choose  # type: ignore[method-assign]
+
+
+def item_in_the_recorded_step() -> None:
+    """A look at what is seen, in each layer's attention."""
+    from seva_exp.decoding.kv_attention import Decode
+
+    right = Decode._unseen
+
+    def unseen(step: Any, window: Any) -> Any:
+        found = right(step, window)
+        assert not found.all().item()
+        return found
+
+    Decode._unseen = unseen  # type: ignore[method-assign]
+
+
+def positions_of_the_recording() -> None:
+    """Where a step's keys go is made in main memory, so that a play would write to the places of
+    the step that was recorded."""
     from seva_exp.decoding.scheduler import Scheduler
 
-    right = Scheduler._choose
+    right = Scheduler._step
 
-    def choose(loop: Any, rows: Any, logits: Any, *more: Any) -> None:
-        assert logits.max().item() < float("inf")
-        right(loop, rows, logits, *more)
+    def step(loop: Any, shape: Any, axes: int, table: Any, members: Any) -> Any:
+        return right(loop, shape, axes, loop._put(table.cpu()), members)
 
-    Scheduler._choose = choose  # type: ignore[method-assign]
+    Scheduler._step = step  # type: ignore[method-assign]
 
 
 def cycles_left() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from .graphs import Graph
 from .ledger import Work
 from .meta import MetaDevice
 
@@ -129,9 +130,11 @@ class Shapes:
         from transformers.initialization import no_init_weights
 
         with torch.device("cuda"), no_init_weights(), self.gpu.ledger.kind("weights"):
-            return LlavaForConditionalGeneration._from_config(
+            made = LlavaForConditionalGeneration._from_config(
                 config(self.size), dtype=torch.bfloat16
             )
+        self.gpu.settle(made)
+        return made
 
     def model(self, adapter: Path | None = None) -> Any:
         """Loaded, as a stage has it; no answer of it ends before its longest."""
@@ -161,7 +164,8 @@ class Shapes:
         ]
         found = Generated()
         with self.gpu.ledger.stretch() as work, found.watching(self.gpu):
-            for _ in Engine(self.model(adapter), rows, warn=self.warned.append).run(requests):
+            engine = Engine(self.model(adapter), rows, graphs="auto", warn=self.warned.append)
+            for _ in engine.run(requests):
                 pass
         found.peak = work.peak
         return found
@@ -234,10 +238,13 @@ class Shapes:
 
 @dataclass
 class Pass:
-    """A forward pass of generation."""
+    """A forward pass of generation that takes rows in, or the ``steps`` of a decoding until the
+    host looks."""
 
     kind: str
     rows: int
+    steps: int
+    played: int
     work: Work
 
 
@@ -247,24 +254,32 @@ class Generated:
     budget: int = 0
     """Tokens of keys and values that may be held."""
     peak: int = 0
+    _written: list[int] = field(default_factory=list)
 
     @contextmanager
     def watching(self, gpu: MetaDevice) -> Iterator[None]:
+        from seva_exp.decoding.choosing import Chooser
         from seva_exp.decoding.scheduler import Scheduler
 
         def watched(name: str) -> Any:
             real = getattr(Scheduler, name)
 
             def call(loop: Any, *given: Any) -> None:
-                rows = len(loop._rows)
+                rows, played = len(loop._rows), Graph.played
                 with gpu.ledger.stretch() as work:
                     real(loop, *given)
                 self.budget = loop._budget.tokens
-                self.passes.append(Pass(name, rows, work))
+                played = Graph.played - played
+                self.passes.append(Pass(name, rows, self._written[-1], played, work))
 
             return patch.object(Scheduler, name, call)
 
-        with watched("_decode"), watched("_prefill"):
+        def write(chooser: Any, rows: Any, found: Any) -> None:
+            self._written.append(len(found))
+            real_write(chooser, rows, found)
+
+        real_write = Chooser.write
+        with watched("_decode"), watched("_prefill"), patch.object(Chooser, "write", write):
             yield
 
     def of(self, kind: str) -> list[Pass]:
@@ -274,7 +289,7 @@ class Generated:
     @property
     def kernels(self) -> int:
         """Of a decode step like most."""
-        counts = sorted(one.work.kernels for one in self.of("_decode"))
+        counts = sorted(one.work.kernels // one.steps for one in self.of("_decode"))
         return counts[len(counts) // 2]
 
     @property

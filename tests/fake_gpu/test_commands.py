@@ -3,6 +3,7 @@ waits where it may, and the results are the CPU's."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,26 @@ def test_two_ranks(runs, default, tmp_path):
     assert compare(tmp_path / "cpu", tmp_path / "cuda") == []
     assert done["stages"]["reference"]["peak"] > 0
     assert done["beside_ranks"] == [[0, 0]] * 6
+
+
+def test_batch_sizes_that_fit_a_card(fake_gpu, default, tmp_path):
+    """``machine=auto``: fewer rows at once than asked for, within the card's memory; the results
+    are the CPU's."""
+    store, card = tmp_path / "cuda", 2
+    words = [*NOISE, "machine=auto", "machine.dtype=float32", "machine.batch_size=100000"]
+    done = fake_gpu(
+        "command", words=[*words, f"machine.store={store}", *ALIGN], device="cuda", gib=card
+    )
+    assert done["code"] == 0, done["output"]
+    assert max(stage["peak"] for stage in done["stages"].values()) < (card - 0.6) * 2**30
+    assert compare(without(default, tmp_path / "cpu", "evaluate", "compare"), store) == []
+    shown = fake_gpu("command", words=[*words, "dry_run=true"], device="cuda", gib=card)
+    (rows,) = set(re.findall(r"(\d+) of \1 rows at once", shown["output"]))
+    assert 64 < int(rows) < 100_000 and "of 2 GiB (GPU)" in shown["output"]
+
+
+def test_what_does_not_fit_is_refused_before_weights_are_read(fake_gpu, tmp_path):
+    words = [*NOISE, f"machine.store={tmp_path}", *ALIGN]
+    done = fake_gpu("command", words=words, device="cuda", gib=0.601)
+    assert done["code"] == 2 and done["loads"] == []
+    assert "of 0.601 GiB (GPU), so it does not fit" in " ".join(done["output"].split())

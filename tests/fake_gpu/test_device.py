@@ -41,3 +41,14 @@ def test_the_host_waits(found, act):
 @pytest.mark.parametrize("act", NEVER)
 def test_the_host_does_not_wait(found, act):
     assert found[act] == {}
+
+
+def test_a_graph_is_played_on_what_lies_there(fake_gpu):
+    """``x`` is 1 in the capture and 10 at the replay; ``kept`` has what both wrote."""
+    found = fake_gpu("graphs")
+    assert found["out"] == [21, 21, 21]
+    assert found["kept"] == [[0, 0, 0], [0, 22, 22]]
+    for what in ("item", "upload", "download", "mask"):
+        assert "not permitted when stream is capturing" in found[what], what
+    assert "reads memory that was freed" in found["freed"]
+    assert found["after"] == ""

@@ -10,18 +10,21 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
+from seva_exp.decoding.choosing import Chooser
 from seva_exp.decoding.scheduler import Scheduler
 from seva_exp.experiment.execution import Execution
 from seva_exp.stages import base
 from seva_exp.training.steps import StepTrainer
 
+from .graphs import Graph
 from .ledger import Ledger, Work
 
 
 @dataclass
 class StageWork:
-    """``before`` and ``after``: bytes that were held. ``waits``: kind, place, how often. ``steps``:
-    of each decode step its rows, kernels and waits by kind. ``shares``: of float32 in the matrix
+    """``before`` and ``after``: bytes that were held. ``waits``: kind, place, how often. ``looks``:
+    of what is done between two looks of the host at a decoding its rows, steps, how many of them
+    were played, kernels, and waits by kind. ``shares``: of float32 in the matrix
     work of each micro-step of a training."""
 
     before: int
@@ -31,7 +34,7 @@ class StageWork:
     float32_share: float = 0.0
     attention: dict[str, int] = field(default_factory=dict)
     waits: list[tuple[str, str, int]] = field(default_factory=list)
-    steps: list[tuple[int, int, dict[str, int]]] = field(default_factory=list)
+    looks: list[dict[str, Any]] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
 
     def take(self, work: Work, live: int) -> None:
@@ -53,6 +56,7 @@ class Watch:
         self.loads: list[int] = []
         self._ledger = ledger
         self._now: StageWork | None = None
+        self._steps = 0  # of the last look
 
     def told(self) -> dict[str, Any]:
         return {"stages": {k: asdict(v) for k, v in self.stages.items()}, "loads": self.loads}
@@ -66,7 +70,9 @@ class Watch:
             lambda *call, **options: self._micro_step(train, *call, **options)
         )
         Execution._make = lambda *call: self._stage(make, *call)  # type: ignore[method-assign]
-        Scheduler._decode = lambda *call: self._step(decode, *call)  # type: ignore[method-assign]
+        Scheduler._decode = lambda *call: self._look(decode, *call)  # type: ignore[method-assign]
+        write = Chooser.write
+        Chooser.write = lambda *call: self._written(write, *call)  # type: ignore[method-assign]
         base.load_model = partial(self._load, load)
         gc.collect()
         gc.disable()
@@ -79,12 +85,18 @@ class Watch:
         self._now.take(work, self._ledger.live)
         return made
 
-    def _step(self, decode: Any, loop: Any) -> Any:
-        rows = len(loop._rows)
+    def _look(self, decode: Any, loop: Any) -> Any:
+        rows, played = len(loop._rows), Graph.played
         with self._ledger.stretch() as work:
             decode(loop)
         if self._now is not None:
-            self._now.steps.append((rows, work.kernels, dict(work.waits_by_kind())))
+            look = {"rows": rows, "steps": self._steps, "played": Graph.played - played}
+            waits = dict(work.waits_by_kind())
+            self._now.looks.append(look | {"kernels": work.kernels, "waits": waits})
+
+    def _written(self, write: Any, chooser: Any, rows: Any, found: Any) -> None:
+        self._steps = len(found)
+        write(chooser, rows, found)
 
     def _micro_step(self, train: Any, *call: Any, **options: Any) -> Any:
         with self._ledger.stretch() as work:

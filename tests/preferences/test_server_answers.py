@@ -12,7 +12,7 @@ from seva_exp.core.interfaces import Placement
 from seva_exp.core.machine import Server
 from seva_exp.core.progress import progress
 from seva_exp.core.records import CLEAN
-from seva_exp.core.store import PARTS, Journal
+from seva_exp.core.store import PARTS, read_journal
 from seva_exp.data import ShapesData
 from seva_exp.inputs.views import View
 
@@ -54,7 +54,7 @@ def answered(endpoint, world, work, meter=None, **options):
 
 
 def journalled(work):
-    return {row["sample_id"] for row in Journal(work / PARTS, "journal-0.jsonl").rows}
+    return {row["sample_id"] for row in read_journal(work / PARTS / "journal-0.jsonl")}
 
 
 def test_answers_are_in_the_samples_order_and_have_no_tokens(world, tmp_path):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from seva_exp import Experiment, Options
+from seva_exp.augment import HorizontalFlip
 from seva_exp.core import records
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.interfaces import Placement, Reply
@@ -27,8 +29,9 @@ from seva_exp.core.records import (
     to_line,
     write_jsonl,
 )
-from seva_exp.data import JsonlData
+from seva_exp.data import JsonlData, WebdatasetData
 from seva_exp.decoding import HfGeneration
+from seva_exp.experiment import run
 from seva_exp.inputs.views import View
 from seva_exp.models import TinyModel
 from seva_exp.preferences import EqualFilter
@@ -37,7 +40,10 @@ from seva_exp.preferences.filters import DownSampleFilter
 from seva_exp.preferences.pairs import Tally, grouped, make_pairs
 from seva_exp.preferences.shards import LARGEST, SMALLEST, Shards, cut
 from seva_exp.stages import Samples, StageContext
+from seva_exp.stages.preferences import PREVIEWS
 from seva_exp.world import UNBIASED, draw, sample_scene
+
+from ..data.test_packed import encoded, write
 
 
 def everyone(sample):
@@ -230,8 +236,44 @@ def through(folder: Path, count: int) -> dict[str, int]:
 
 def test_four_times_the_samples_take_no_more_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("seva_exp.preferences.shards.LARGEST", 128)
+    monkeypatch.setattr("seva_exp.data.kept.BATCH", 128)
     small, large = through(tmp_path / "small", 512), through(tmp_path / "large", 2048)
     assert large.keys() == small.keys()
     for name, blocks in small.items():
         # One object that is kept of each sample would be 1536 more.
         assert large[name] < blocks + 500, (name, blocks, large[name])
+
+
+def left_by(folder: Path, count: int, monkeypatch) -> tuple[list[str], int]:
+    """The names of the files that a run over so many pictures leaves in the store, and the most
+    that one stage had while it worked."""
+    folder.mkdir()
+    write("webdataset", folder / "in.tar", range(count), [encoded(n % 250) for n in range(count)])
+    real, most = Shards.merge, [0]
+
+    def merge(self, target):
+        most.append(sum(1 for file in target.parent.rglob("*") if file.is_file()))
+        real(self, target)
+
+    monkeypatch.setattr(Shards, "merge", merge)
+    monkeypatch.setattr("seva_exp.preferences.answers.engine_of", lambda *_: Stub())
+    experiment = Experiment(
+        aug={"flip": HorizontalFlip(probability=1.0)},
+        data=WebdatasetData(path=str(folder / "in.tar"), question_field="txt"),
+        benchmark={},
+    )
+    machine = Machine(store=str(folder / "store"), runs=str(folder / "runs"), progress="off")
+    report = run(experiment, machine, Options(stop_after="pairs"))
+    assert report.pairs.sampled == count
+    files = [file for file in (folder / "store").glob("*/*/**/*") if file.is_file()]
+    names = sorted("/".join(file.relative_to(folder / "store").parts[::2]) for file in files)
+    assert not {"images", "parts"} & {part for file in files for part in file.parts}
+    assert sum(file.suffix == ".png" for file in files) == PREVIEWS
+    return names, max(most)
+
+
+def test_the_store_has_no_file_for_each_sample(tmp_path, monkeypatch):
+    few, at_once = left_by(tmp_path / "few", 300, monkeypatch)
+    many, most = left_by(tmp_path / "many", 1500, monkeypatch)
+    assert few == many
+    assert most <= 1500 // SMALLEST + PREVIEWS + 8 and at_once < most

@@ -296,7 +296,8 @@ def _line(path: str, cls: type[BaseModel], detail: Any) -> str:
     message = (message[0].lower() + message[1:]).rstrip(".")
     hint = "" if "Did you mean" in message else _nearest_choice(cls, inner, detail["input"])
     if detail["type"] == "string_type" and isinstance(detail["input"], int | float):
-        hint = f" YAML reads a number or truth value; as a text: \"{where}='{detail['input']}'\"."
+        typed = "..." if isinstance(detail["input"], float) else json.dumps(detail["input"])
+        hint = f" YAML reads a number or truth value; as a text: \"{where}='{typed}'\"."
     return f"{where}={_shown(detail['input'])}: {message}.{hint}{_described(cls, inner)}"
 
 

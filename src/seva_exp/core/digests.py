@@ -7,6 +7,7 @@ import os
 import sqlite3
 import sys
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 from seva_exp.core.disk import named
@@ -61,8 +62,11 @@ class FileDigests:
         with path.open("rb") as file:
             value = hashlib.file_digest(file, "sha256").hexdigest()
         self._new[name] = (stamp, value)
-        if len(self._new) % HELD == 0 and self._file.parent.is_dir():
-            self.save()
+        if len(self._new) % HELD == 0:
+            with suppress(OSError):  # before a first run there is no store yet
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+            if self._file.parent.is_dir():
+                self.save()
         return value
 
     def save(self) -> None:

@@ -88,14 +88,23 @@ def message_of_disk(error: OSError | Exception, folder: Path) -> str:
     goes_on = "what was finished is kept, and the same command goes on from it"
     if is_full(error, folder):
         where = place if place.is_dir() else place.parent
-        left = free_space(where) / 2**20
+        left = f"{'no inode for another file, ' if _no_inode(where) else ''}"
+        left += f"{free_space(where) / 2**20:.0f} MiB left"
         return (
-            f"{where}: the disk is full ({left:.0f} MiB left). Make room there, or give another "
+            f"{where}: the disk is full ({left}). Make room there, or give another "
             f"folder (machine.store=DIR, machine.runs=DIR); {goes_on}."
         )
     what = getattr(error, "strerror", None) or str(error)
     remedy = REMEDIES.get(getattr(error, "errno", None) or 0, "Mend that")
     return f"{place}: {what}. {remedy}; {goes_on}."
+
+
+def _no_inode(folder: Path) -> bool:
+    """Whether the disk, which bounds the number of its files, has room for none."""
+    with suppress(OSError):
+        disk = os.statvfs(folder)
+        return bool(disk.f_files) and not disk.f_favail
+    return False
 
 
 def free_space(folder: Path) -> int:

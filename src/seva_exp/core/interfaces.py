@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL.Image import Image
 
-from seva_exp.core.machine import Server
+from seva_exp.core.machine import Graphs, Server
 
 if TYPE_CHECKING:
     import torch
@@ -154,7 +154,7 @@ class Placement:
     """Tokens of which generation holds keys and values at once; none: what memory allows."""
     neighbours: int = 1
     """Processes that answer side by side on this machine and share its main memory."""
-    cuda_graphs: bool = False
+    cuda_graphs: Graphs = "off"
     """Whether generation records its steps on a CUDA device."""
     vision_cache: int = 0
     """Bytes of pictures' features that training may keep."""

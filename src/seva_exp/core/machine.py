@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from seva_exp.core import gpus
 from seva_exp.core.errors import InputError
@@ -15,6 +15,8 @@ from seva_exp.core.spec import Spec
 
 if TYPE_CHECKING:
     import torch
+
+Graphs = Literal["auto", "on", "off"]
 
 
 class Server(Spec):
@@ -81,10 +83,11 @@ class Machine(Spec):
     """Tokens of which keys and values are held at once in generation: a picture's prefix counts
     once, a row with what it has of its own. None: as many as the device's free memory takes. When
     memory runs out it is halved and the work goes on."""
-    cuda_graphs: bool = False
-    """Whether, on a CUDA device, the steps of generation are recorded as CUDA graphs and played
-    again; where that cannot be, one line says so and they are computed as ever. Off until it has
-    run on a GPU, which it has not yet."""
+    cuda_graphs: Graphs = "auto"
+    """``auto``: on a CUDA device the steps of generation are recorded as CUDA graphs, and played
+    again once a recording's first play has given what the step itself gives; where that cannot be,
+    one line says so and they are computed as ever. ``on``: that is an error. ``off``: none is
+    recorded."""
     train_batch_size: int = Field(16, ge=1)
     """Preferences (or instructions) per forward pass, each a row for the chosen answer, for every
     rejected one and, with the loss term ``image``, for every view's picture. ``batch_size`` of
@@ -125,6 +128,12 @@ class Machine(Spec):
     """Folder in which each run makes its own."""
     progress: Literal["auto", "bar", "lines", "off"] = "auto"
     """``auto``: a bar on a terminal, a line now and then in a log file."""
+
+    @field_validator("cuda_graphs", mode="before")
+    @classmethod
+    def _truth_values_of_before(cls, value: Any) -> Any:
+        """``true`` and ``false``, from before there was ``on``, are ``auto`` and ``off``."""
+        return {True: "auto", False: "off"}[value] if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _each_process_has_a_device(self) -> Machine:

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from stat import S_ISREG
@@ -87,7 +87,13 @@ def read_manifest(artifact: Path) -> Manifest:
         if not S_ISREG(file.stat().st_mode):  # a pipe, say, would be waited for
             raise Fault(f"{MANIFEST} is no file")
         row = json.loads(file.read_bytes())
-        if unknown := set(row) - {one.name for one in fields(Manifest)}:
+        known = {one.name: one for one in fields(Manifest)}
+        needed = {
+            name
+            for name, one in known.items()
+            if one.default is MISSING and one.default_factory is MISSING
+        }
+        if (unknown := set(row) - set(known)) and needed <= set(row):
             raise Newer(
                 f"{MANIFEST} has fields that this version of seva_exp does not know "
                 f"({', '.join(sorted(unknown))}): a newer one made it"

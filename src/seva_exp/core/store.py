@@ -17,7 +17,7 @@ import shutil
 import stat
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -31,6 +31,8 @@ from seva_exp.core.spec import Json
 
 JOURNAL = "journal.jsonl"
 PARTS = "parts"
+PARTIAL, FORCED = ".partial", ".forced"
+"""What the name of a folder ends in in which an artifact is made, or is made anew."""
 RANK_LOCK = "rank-{}.lock"
 """In ``parts``: held by a process of several that do a stage's work together, and (``work``) by
 the one that started them."""
@@ -125,7 +127,7 @@ class Store:
         if not force and (found := self.whole(stage, key, large)):
             return found, True
         # A forced attempt has a folder of its own: it goes on in no other attempt's work.
-        partial = self.path(stage, key).with_suffix(".forced" if force else ".partial")
+        partial = self.path(stage, key).with_suffix(FORCED if force else PARTIAL)
         lock = self.root / "locks" / f"{stage}-{key[:KEY_LENGTH]}.lock"
         with _held(lock, on_wait), _alone_in(partial, on_wait):
             if not force and (found := self.whole(stage, key, large)):
@@ -254,10 +256,9 @@ class Journal:
 
     def __init__(self, work: Path, name: str = JOURNAL) -> None:
         self.path = work / name
-        self.rows = list(read_journal(self.path))
         if self.path.exists():
             with self.path.open("r+b") as file:
-                file.truncate(len(_whole(file.read())))
+                file.truncate(sum(map(len, _whole_lines(file))))
 
     def append(self, rows: list[Json]) -> None:
         """Add one finished batch and flush it to disk; where that fails, the part of it that was
@@ -273,7 +274,6 @@ class Journal:
                 with suppress(OSError):
                     file.truncate(start)
                 raise
-        self.rows.extend(rows)
 
 
 SUM = re.compile(rb',"(.{5})":"(.{8})"}]')
@@ -289,15 +289,16 @@ def journal_line(rows: list[Json]) -> bytes:
 
 
 def read_journal(path: Path) -> Iterator[Json]:
-    """The rows of a journal that another process may be writing; none where there is no file. Of
-    damaged lines it is told, and they are left out."""
+    """The rows of a journal that another process may be writing, a line of them held at a time;
+    none where there is no file. Of damaged lines it is told, and they are left out."""
     if not path.exists():
         return
-    for number, line in enumerate(_whole(path.read_bytes()).split(b"\n")[:-1], 1):
-        rows = _rows(line)
-        if rows is None:
-            warn_of_damage(f"{path}, line {number}: is damaged; what it held is made again")
-        yield from rows or ()
+    with path.open("rb") as file:
+        for number, line in enumerate(_whole_lines(file), 1):
+            rows = _rows(line[:-1])
+            if rows is None:
+                warn_of_damage(f"{path}, line {number}: is damaged; what it held is made again")
+            yield from rows or ()
 
 
 def _rows(line: bytes) -> list[Json] | None:
@@ -316,6 +317,6 @@ def _rows(line: bytes) -> list[Json] | None:
     return rows if listed else None
 
 
-def _whole(content: bytes) -> bytes:
-    """Without a torn last line."""
-    return content[: content.rfind(b"\n") + 1]
+def _whole_lines(file: Iterable[bytes]) -> Iterator[bytes]:
+    """Without a torn last one."""
+    return (line for line in file if line.endswith(b"\n"))

@@ -1,5 +1,5 @@
 """A command's standard output and error: whatever is written there (by us, a library, a traceback)
-is ``printable``, and a reader that has gone (``| head``) ends nothing."""
+is ``printable``, and neither a reader that has gone (``| head``) nor a full disk ends anything."""
 
 from __future__ import annotations
 
@@ -35,19 +35,22 @@ class Terminal:
         """For what we write to steer the terminal: colours, a progress bar."""
         try:
             self.stream.write(text)
-        except BrokenPipeError:
-            self._leave()
+        except OSError as error:
+            self._leave(error)
         return len(text) if length is None else length
 
     def flush(self) -> None:
         """Hand on what was written."""
         try:
             self.stream.flush()
-        except BrokenPipeError:
-            self._leave()
+        except OSError as error:
+            self._leave(error)
 
-    def _leave(self) -> None:
+    def _leave(self, error: OSError) -> None:
         """From now on it goes nowhere, also what the interpreter flushes at its end."""
+        if not isinstance(error, BrokenPipeError) and self is not sys.stderr:
+            text = f"seva_exp: {self.stream.name}: {error.strerror}; what follows is not written"
+            print(text, file=sys.stderr, flush=True)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.stream.fileno())
         os.close(nowhere)

@@ -11,8 +11,8 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def is_empty(text: str) -> bool:
-    """Whether there is nothing but blanks."""
-    return not text.strip()
+    """Whether there is nothing to see: blanks, line ends, characters without width."""
+    return all(unicodedata.category(one)[0] in "ZC" for one in text)
 
 
 def whole_characters(text: str) -> str:

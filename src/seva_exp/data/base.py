@@ -16,6 +16,7 @@ from seva_exp.core.errors import InputError
 from seva_exp.core.field_docs import field_docs
 from seva_exp.core.records import Drop, Sample
 from seva_exp.core.spec import Json, Spec
+from seva_exp.data.kept import Kept
 from seva_exp.inputs.fields import REMOVE_PLACEHOLDER, placeholder_in
 
 Hasher = Callable[[Path], str]
@@ -40,6 +41,8 @@ class DataSource(Spec):
     kind: str
     not_broken: ClassVar[frozenset[str]] = frozenset({NOT_DRAWN, NOT_REACHED})
     """The reasons of drops that are no fault of a picture or row."""
+    probe: ClassVar[str] = "data.samples=100"
+    """Words of a command that make it take about a hundred samples."""
 
     @property
     @abstractmethod
@@ -81,11 +84,17 @@ class DataSource(Spec):
 
     @abstractmethod
     def read(
-        self, seed: int, root: Path, sha256: Hasher, where: str = "data"
+        self,
+        seed: int,
+        root: Path,
+        sha256: Hasher,
+        where: str = "data",
+        kept: Kept | None = None,
     ) -> Iterator[Sample | Drop]:
-        """The samples in a fixed order, and what is left out. What is drawn by the seed may be held
-        in memory, a source of which everything is taken is not. Pictures that are made are written
-        below ``root/images``. Raises InputError where there is no sample."""
+        """The samples in a fixed order, and what is left out. What ``kept`` has of an earlier
+        attempt is taken from there, and its pictures are not read again. What is drawn by the seed
+        may be held in memory, a source of which everything is taken is not. Pictures that are made
+        are written below ``root/images``. Raises InputError where there is no sample."""
 
     def build(self, seed: int, root: Path, sha256: Hasher, where: str = "data") -> SampleSet:
         """All samples and drops at once, for sets that fit into memory."""
@@ -105,6 +114,11 @@ class DataSource(Spec):
     def truth(self, seed: int, id: str) -> str | None:
         """What is on a sample's picture, in the embedded world's words; None where that is not
         known. ``seed`` is the run's."""
+        return None
+
+    def estimate(self, where: str = "data") -> int | None:
+        """About how many samples ``read`` gives, found without looking at pictures; None where that
+        is not known. Not called while something is lacking."""
         return None
 
     @abstractmethod
@@ -179,14 +193,16 @@ def some(
     """``made``; where no sample is in it, InputError: of ``things`` (such as rows) none is a usable
     ``what``, and why: the reasons counted, the most frequent first."""
     reasons: Counter[str] = Counter()
+    details: dict[str, str] = {}
     found = False
     for one in made:
         if isinstance(one, Sample):
             found = True
         elif not found:
             reasons[one.reason] += 1
+            details.setdefault(one.reason, f": {one.detail}" if one.detail else "")
         yield one
     if not found:
-        counted = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
+        counted = ", ".join(f"{n} {why}{details[why]}" for why, n in reasons.most_common())
         why = f"{reasons.total()} {things}: {counted}" if reasons else f"no {things[:-1]}"
         raise InputError(f"{field}: there is no usable {what} in {path!r} ({why}).")

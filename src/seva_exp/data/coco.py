@@ -16,6 +16,7 @@ from seva_exp.core.records import Drop, Sample
 from seva_exp.core.spec import Json
 from seva_exp.data.base import Hasher, hash_or_none
 from seva_exp.data.files import BAD_NAME, Listing, PictureFiles
+from seva_exp.data.kept import Kept
 from seva_exp.inputs.fields import encodable
 from seva_exp.inputs.images import NO_FILE, NOT_AN_IMAGE
 from seva_exp.inputs.json_rows import elements, is_list, lines
@@ -103,9 +104,9 @@ class CocoData(PictureFiles):
                 yield f"line {number}", line.decode("utf-8", "surrogateescape").strip()
 
     def _maker(
-        self, folder: Path, listing: Listing, sha256: Hasher, where: str
+        self, folder: Path, listing: Listing, sha256: Hasher, where: str, kept: Kept
     ) -> Callable[[str], Sample | Drop]:
-        look = super()._maker(folder, listing, sha256, where)
+        look = super()._maker(folder, listing, sha256, where, kept)
         taken: dict[str, str] = {}
 
         def make(name: str) -> Sample | Drop:

@@ -31,6 +31,7 @@ from seva_exp.data.hf_pictures import (
     path_stored,
     undecoded,
 )
+from seva_exp.data.kept import Kept
 from seva_exp.data.rows import row_name, row_number, stop
 from seva_exp.inputs.fields import BadRow
 from seva_exp.inputs.user_paths import existing_folder
@@ -133,18 +134,28 @@ class HfData(PathSource):
         linked = [hash_or_none(self._base(where) / name, sha256) for name in outside]
         return fields | {"linked": digest(linked)} if linked else fields
 
+    def estimate(self, where: str = "data") -> int | None:
+        rows = len(self._table(where)) if self._is_local() else None
+        return min(rows, self.samples or rows) if rows else self.samples
+
     def image_root(self, root: Path) -> Path:
         return root / "images"
 
     def read(
-        self, seed: int, root: Path, sha256: Hasher, where: str = "data"
+        self,
+        seed: int,
+        root: Path,
+        sha256: Hasher,
+        where: str = "data",
+        kept: Kept | None = None,
     ) -> Iterator[Sample | Drop]:
         table = self._table(where)
         folder = self.image_root(root)
         folder.mkdir(parents=True, exist_ok=True)
         pictures = Written(folder, self._base(where), self.image_field)
+        keep = kept or Kept()
 
-        def make(name: str) -> Sample | Drop:
+        def look(name: str) -> Sample | Drop:
             number = row_number(name)
             try:
                 return self._sample(name, table[number - 1], pictures)
@@ -155,7 +166,7 @@ class HfData(PathSource):
 
         names = [row_name(number) for number in range(1, len(table) + 1)]
         drawn = draw(names, self.samples, seed, DRAW, self.on_error == "skip")
-        made = in_order(names, drawn, make)
+        made = in_order(names, drawn, lambda name: keep(lambda: look(name)))
         yield from some(made, f"{where}.path", self.path, "row", "rows")
 
     def _sample(self, name: str, values: Json, pictures: Written) -> Sample:

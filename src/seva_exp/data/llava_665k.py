@@ -15,6 +15,7 @@ from seva_exp.core.spec import Json
 from seva_exp.data.base import NOT_DRAWN, Hasher, some
 from seva_exp.data.conversation import turns_of
 from seva_exp.data.draw import DrawnOrder, collect, draw
+from seva_exp.data.kept import Kept
 from seva_exp.data.rows import PictureFolder, Refuse, RowFile, image_of, row_name
 from seva_exp.inputs.fields import BadRow, encodable, object_of, only
 from seva_exp.inputs.json_rows import elements
@@ -64,6 +65,7 @@ class Llava665kData(RowFile):
         FEWER_QUESTIONS,
         ASKED_TWICE,
     }
+    probe: ClassVar[str] = "data.ocr_images=25 data.text_images=50"
     kind: Literal["llava_665k"] = "llava_665k"
     path: str | None = Field(
         None, min_length=1, description="llava_v1_5_mix665k.json, or rows of it as a JSON list"
@@ -92,8 +94,16 @@ class Llava665kData(RowFile):
         tried = {p for name in found.subsets for p in self._draw(found, name, seed).tried}
         return self._identity(sha256, where, tried)
 
+    def estimate(self, where: str = "data") -> int | None:
+        return self.ocr_images * self.ocr_questions + self.text_images
+
     def read(
-        self, seed: int, root: Path, sha256: Hasher, where: str = "data"
+        self,
+        seed: int,
+        root: Path,
+        sha256: Hasher,
+        where: str = "data",
+        kept: Kept | None = None,
     ) -> Iterator[Sample | Drop]:
         """What is drawn depends on all of the file, so all of its questions are held."""
         existing_file(f"{where}.path", self.required_path(where))
@@ -101,13 +111,13 @@ class Llava665kData(RowFile):
         def refuse(number: int, error: BadRow) -> Drop:
             return self._refuse(where, number, error)
 
-        found = self._read(where, refuse)
+        found, keep = self._read(where, refuse), kept or Kept()
         pictures = PictureFolder(Path(self._root()), sha256)
 
         def made() -> Iterator[Sample | Drop]:
             yield from found.drops
             for name, subset in found.subsets.items():
-                images, undrawn = self._images(name, found, seed, pictures, refuse)
+                images, undrawn = self._images(name, found, seed, pictures, refuse, keep)
                 yield from undrawn
                 for path in subset:
                     if path in images:
@@ -173,7 +183,13 @@ class Llava665kData(RowFile):
         return text
 
     def _images(
-        self, name: str, found: Found, seed: int, pictures: PictureFolder, refuse: Refuse
+        self,
+        name: str,
+        found: Found,
+        seed: int,
+        pictures: PictureFolder,
+        refuse: Refuse,
+        keep: Kept,
     ) -> tuple[dict[str, ImageRef], list[Drop]]:
         """A subset's pictures that are drawn, by path, and what is not, in the file's order."""
         subset, wanted = found.subsets[name], self._wanted(name)
@@ -184,7 +200,8 @@ class Llava665kData(RowFile):
             except BadRow as error:
                 return refuse(subset[path].row, error)
 
-        images, undrawn = collect(self._draw(found, name, seed), ref)
+        drawn = self._draw(found, name, seed)
+        images, undrawn = collect(drawn, lambda path: keep(lambda: ref(path)))
         drops = [undrawn[path] for path in subset if path in undrawn]
         if len(images) < wanted:
             drops.append(Drop(f"{name}/", FEWER_PICTURES, f"{len(images)} of {wanted}"))

@@ -6,6 +6,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from seva_exp.core.spec import Json, digest
 from seva_exp.data.base import Hasher, PathSource, refuse_placeholder, some
 from seva_exp.data.conversation import Turns, text_in
 from seva_exp.data.draw import collect, draw, in_order
+from seva_exp.data.kept import Kept
 from seva_exp.data.rows import stop
 from seva_exp.inputs.fields import BadRow
 from seva_exp.inputs.images import UnusableImage, image_of_bytes
@@ -90,7 +92,7 @@ class PackedData(PathSource):
         refuse_placeholder(f"{where}.prompt", self.prompt)
         [first, *_] = self._names(where)
         self._look_over(first, where)
-        if next(self._every([first], where), None) is None:
+        if next(self._every([first], where, Kept()), None) is None:
             raise InputError(f"{where}.path: there is no row in {str(self._root() / first)!r}.")
 
     def identity(self, sha256: Hasher, where: str = "data", seed: int | None = None) -> Json:
@@ -101,36 +103,54 @@ class PackedData(PathSource):
         fields = self.fields("path", "files")
         return fields | {"files": len(names), "contents": digest(contents)}
 
+    def estimate(self, where: str = "data") -> int | None:
+        rows = self._count(self._names(where), where)
+        return min(rows, self.samples or rows)
+
     def image_root(self, root: Path) -> Path:
         return self._root()
 
     def read(
-        self, seed: int, root: Path, sha256: Hasher, where: str = "data"
+        self,
+        seed: int,
+        root: Path,
+        sha256: Hasher,
+        where: str = "data",
+        kept: Kept | None = None,
     ) -> Iterator[Sample | Drop]:
         names = self._names(where)
         for name in names:
             self._look_over(name, where)
-        made = self._drawn(names, seed, where) if self.samples else self._every(names, where)
+        keep = kept or Kept()
+        every = self._every(names, where, keep)
+        made = self._drawn(names, seed, where, keep) if self.samples else every
         return some(made, f"{where}.path", self.path, "row", "rows")
 
     def _every(
-        self, names: list[str], where: str, wanted: frozenset[str] | None = None
+        self, names: list[str], where: str, kept: Kept, wanted: frozenset[str] | None = None
     ) -> Iterator[Sample | Drop]:
         for name in names:
-            for row in self._rows(name, where, wanted):
-                yield self._sample(name, row, where)
+            yield from kept.part(partial(self._of_file, name, where, wanted))
 
-    def _drawn(self, names: list[str], seed: int, where: str) -> Iterator[Sample | Drop]:
+    def _of_file(
+        self, file: str, where: str, wanted: frozenset[str] | None, after: int
+    ) -> Iterator[Sample | Drop]:
+        for row in self._rows(file, where, wanted, after):
+            yield self._sample(file, row, where)
+
+    def _drawn(
+        self, names: list[str], seed: int, where: str, kept: Kept
+    ) -> Iterator[Sample | Drop]:
         """Of the rows their ids are held, and the samples that are drawn. What is drawn first is
         read in the files' order, spares one by one."""
         ids = [id for name in names for id in self._ids(name, where)]
         spares = self.on_error == "skip"
         drawn = draw(ids, self.samples, seed, f"data.{self.kind}.draw", spares)
-        first = self._every(names, where, frozenset(drawn.tried[: drawn.wanted]))
+        first = self._every(names, where, kept, frozenset(drawn.tried[: drawn.wanted]))
         found = {id: one for one in first if (id := _id_of(one))}
 
         def make(id: str) -> Sample | Drop:
-            return found.get(id) or next(self._every(names, where, frozenset([id])))
+            return found.get(id) or next(self._every(names, where, kept, frozenset([id])))
 
         if len(drawn.tried) == drawn.wanted and not drawn.rest:
             yield from in_order(ids, drawn, make)
@@ -200,12 +220,19 @@ class PackedData(PathSource):
         """Raises InputError for what is wrong with the file at first glance."""
 
     @abstractmethod
+    def _count(self, files: list[str], where: str) -> int:
+        """About how many rows the files have. Raises InputError."""
+
+    @abstractmethod
     def _ids(self, file: str, where: str) -> Iterator[str]:
         """The ids of the file's rows, in their order; no picture is read. Raises InputError."""
 
     @abstractmethod
-    def _rows(self, file: str, where: str, wanted: frozenset[str] | None) -> Iterator[PackedRow]:
-        """The file's rows with these ids (None: all) in their order. Raises InputError."""
+    def _rows(
+        self, file: str, where: str, wanted: frozenset[str] | None, after: int
+    ) -> Iterator[PackedRow]:
+        """The file's rows with these ids (None: all) in their order, without the first ``after`` of
+        them, whose pictures are not read. Raises InputError."""
 
 
 def _id_of(one: Sample | Drop) -> str:

@@ -55,21 +55,27 @@ class ParquetData(PackedData):
                 hint = suggest(name, names)
                 raise InputError(f"{where}.{key}={name}: {file!r} has no such column.{hint}")
 
+    def _count(self, files: list[str], where: str) -> int:
+        return sum(self._open(file, where).metadata.num_rows for file in files)
+
     def _ids(self, file: str, where: str) -> Iterator[str]:
         rows = self._open(file, where).metadata.num_rows
         return (f"{file}#{number}" for number in range(1, rows + 1))
 
-    def _rows(self, file: str, where: str, wanted: frozenset[str] | None) -> Iterator[PackedRow]:
+    def _rows(
+        self, file: str, where: str, wanted: frozenset[str] | None, after: int
+    ) -> Iterator[PackedRow]:
         table = self._open(file, where)
         starts = group_starts(table)
         for group, (start, end) in enumerate(pairwise(starts)):
-            ids = (f"{file}#{number}" for number in range(start + 1, end + 1))
-            if wanted is not None and wanted.isdisjoint(ids):
+            numbers = range(start + 1, end + 1)
+            taken = [n for n in numbers if wanted is None or f"{file}#{n}" in wanted]
+            left, after = frozenset(taken[after:]), max(0, after - len(taken))
+            if not left:
                 continue
             for number, values in self._group(table, group, start, file, where):
-                id = f"{file}#{number}"
-                if wanted is None or id in wanted:
-                    yield self._row(file, id, number, values)
+                if number in left:
+                    yield self._row(file, f"{file}#{number}", number, values)
 
     def _group(
         self, table: pyarrow.parquet.ParquetFile, group: int, start: int, file: str, where: str

@@ -18,6 +18,7 @@ from seva_exp.core.records import Drop, ImageRef, Sample
 from seva_exp.core.spec import Json, digest
 from seva_exp.data.base import Hasher, PathSource, hash_or_none, some
 from seva_exp.data.draw import DrawnOrder, collect, draw
+from seva_exp.data.kept import Kept
 from seva_exp.inputs.fields import BadRow, picture_path, text_of, value_of
 from seva_exp.inputs.images import UnusableImage, open_image
 from seva_exp.inputs.user_paths import existing_file, existing_folder, inside
@@ -133,7 +134,12 @@ class SampleRows(RowFile):
         return self._identity(sha256, where, images)
 
     def read(
-        self, seed: int, root: Path, sha256: Hasher, where: str = "data"
+        self,
+        seed: int,
+        root: Path,
+        sha256: Hasher,
+        where: str = "data",
+        kept: Kept | None = None,
     ) -> Iterator[Sample | Drop]:
         """Every row has been looked at before the first picture is opened. Of the rows only those
         are held that are drawn."""
@@ -145,15 +151,18 @@ class SampleRows(RowFile):
         def rows() -> Rows:
             return self._rows(where, refuse)
 
-        drawn = self._draw(rows(), seed)
+        drawn, keep = self._draw(rows(), seed), kept or Kept()
         pictures = PictureFolder(self.image_root(root), sha256)
 
-        def look(row: DataRow) -> Sample | Drop:
+        def opened(row: DataRow) -> Sample | Drop:
             try:
                 image = pictures.ref(row.image, self._image_key())
             except BadRow as error:
                 return refuse(row.number, error)
             return Sample(row.id, image, row.prompt, row.response)
+
+        def look(row: DataRow) -> Sample | Drop:
+            return keep(lambda: opened(row))
 
         def made() -> Iterator[Sample | Drop]:
             if drawn is None:
@@ -166,6 +175,10 @@ class SampleRows(RowFile):
                 yield row if isinstance(row, Drop) else found.get(name) or drops[name]
 
         return some(made(), f"{where}.path", self.path, "row", "rows")
+
+    def estimate(self, where: str = "data") -> int | None:
+        rows = sum(1 for _ in self._items(where))
+        return min(rows, self.samples or rows)
 
     def _draw(self, rows: Rows, seed: int) -> DrawnOrder | None:
         """What is drawn of the well-formed ones, after all have been looked at; None: all."""

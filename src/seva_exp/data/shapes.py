@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -13,6 +14,7 @@ from seva_exp.core.randomness import python_rng
 from seva_exp.core.records import Drop, ImageRef, Sample
 from seva_exp.core.spec import Json
 from seva_exp.data.base import DataSource, Hasher
+from seva_exp.data.kept import Kept
 from seva_exp.world import (
     BIASED,
     QA,
@@ -70,16 +72,26 @@ class ShapesData(DataSource):
             del fields["scenes"]
         return fields
 
+    def estimate(self, where: str = "data") -> int | None:
+        return self.samples
+
     def image_root(self, root: Path) -> Path:
         return root / "images"
 
     def read(
-        self, seed: int, root: Path, sha256: Hasher, where: str = "data"
+        self,
+        seed: int,
+        root: Path,
+        sha256: Hasher,
+        where: str = "data",
+        kept: Kept | None = None,
     ) -> Iterator[Sample | Drop]:
         folder = self.image_root(root)
         folder.mkdir(parents=True, exist_ok=True)
+        keep = kept or Kept()
         for number in range(self.samples):
-            yield self._sample(seed, f"{self.prefix}-{number:06d}", folder, sha256)
+            id = f"{self.prefix}-{number:06d}"
+            yield keep(partial(self._sample, seed, id, folder, sha256))
 
     @property
     def knows_truth(self) -> bool:

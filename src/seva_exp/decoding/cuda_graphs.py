@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from seva_exp.core.errors import is_out_of_memory
+from seva_exp.core.errors import StageError, is_out_of_memory
 from seva_exp.decoding.kv_attention import Shape
 from seva_exp.decoding.kv_cache import KVCache
 
@@ -94,12 +95,22 @@ class RecordedSteps:
         self._give_up(f"decode steps are not recorded as CUDA graphs ({why}); it goes on without")
 
 
+def refused(why: str) -> None:
+    """To give up is an error. Raises StageError."""
+    why, _, _ = why.rpartition(";")
+    raise StageError(f"machine.cuda_graphs=on: {why}. Take auto or off.")
+
+
 def cuda_graphs(device: torch.device) -> Record:
     """CUDA graphs that share their memory."""
-    with torch.cuda.device(device):
-        pool, aside = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
+
+    @cache
+    def apart() -> tuple[Any, Any]:
+        return torch.cuda.graph_pool_handle(), torch.cuda.Stream()
 
     def record(work: Work) -> Work:
+        with torch.cuda.device(device):
+            pool, aside = apart()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(device):
             aside.wait_stream(torch.cuda.current_stream())

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from seva_exp.core.interfaces import AnswerEngine, Reply, Request, VisionLanguageModel
+from seva_exp.core.machine import Graphs
 from seva_exp.decoding.budget import Budget
-from seva_exp.decoding.cuda_graphs import RecordedSteps, cuda_graphs
+from seva_exp.decoding.cuda_graphs import RecordedSteps, cuda_graphs, refused
 from seva_exp.decoding.hf_generate import Batches
 from seva_exp.decoding.prefetch import PicturePrefetcher
 from seva_exp.decoding.rows import ImageChange
@@ -19,8 +20,8 @@ class Engine:
     """Generation on one loaded model, up to ``batch_size`` rows at once and within ``tokens`` of
     keys and values (None: what the device has room for). ``change`` is a pixel-space view, or None;
     without ``sampling`` it is greedy. ``logprobs``: replies bring the log-probabilities of their
-    tokens. ``graphs``: on a CUDA device decode steps are recorded. ``warn`` is told if the model
-    has to take a slower way."""
+    tokens. ``graphs``: whether on a CUDA device decode steps are recorded. ``warn`` is told if the
+    model has to take a slower way."""
 
     def __init__(
         self,
@@ -32,7 +33,7 @@ class Engine:
         tokens: int | None = None,
         neighbours: int = 1,
         logprobs: bool = False,
-        graphs: bool = False,
+        graphs: Graphs = "off",
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         why = unproven(vlm)
@@ -42,8 +43,9 @@ class Engine:
             self._asks = Batches(vlm, batch_size, change, sampling, logprobs)
         else:
             recorded = None
-            if graphs and vlm.device.type == "cuda":
-                recorded = RecordedSteps(cuda_graphs(vlm.device), warn)
+            if graphs != "off" and vlm.device.type == "cuda":
+                record = cuda_graphs(vlm.device)
+                recorded = RecordedSteps(record, refused if graphs == "on" else warn)
             budget = Budget(vlm, tokens, neighbours)
             self._asks = Continuous(vlm, batch_size, change, sampling, budget, logprobs, recorded)
 

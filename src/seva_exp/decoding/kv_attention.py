@@ -197,6 +197,9 @@ class Decode:
     members: Tensor
     masks: dict[int | None, Tensor] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.every = torch.arange(len(self.at), device=self.at.device)
+
     def by_prefix(self, x: Tensor) -> Tensor:
         """[R, K, G, n] to [S, K, G * M, n]; a prefix with fewer rows repeats row 0."""
         if self.shape.plain:
@@ -217,9 +220,8 @@ class Decode:
         rows."""
         prefixes, own = self.cache.layer(layer, key)
         count, heads = query.shape[2], key.shape[1]
-        every = torch.arange(count, device=key.device)
-        own[0][every, :, self.at] = key[0].transpose(0, 1)
-        own[1][every, :, self.at] = value[0].transpose(0, 1)
+        own[0][self.every, :, self.at] = key[0].transpose(0, 1)
+        own[1][self.every, :, self.at] = value[0].transpose(0, 1)
         keys, values = own[:, :count, :, : self.shape.own]
         prefix_keys, prefix_values = prefixes[:, : self.shape.prefixes, :, : self.shape.longest]
         q = query[0].unflatten(0, (heads, -1)).permute(2, 0, 1, 3)  # [R, K, G, D]

@@ -43,6 +43,11 @@ class Row:
         """Places that its longest answer needs."""
         return len(self.end) + self.limit
 
+    @property
+    def fed(self) -> int:
+        """Tokens of its own that are ever fed: of the longest answer all but the last."""
+        return len(self.end) + self.limit - 1
+
 
 @dataclass(eq=False)
 class Seen:

@@ -18,6 +18,7 @@ from torch import Tensor
 from seva_exp.core.errors import is_out_of_memory
 from seva_exp.core.interfaces import Reply, VisionLanguageModel
 from seva_exp.decoding.budget import Budget, does_not_fit, even_alone
+from seva_exp.decoding.choosing import Chooser
 from seva_exp.decoding.cuda_graphs import RecordedSteps
 from seva_exp.decoding.kv_attention import (
     NAME,
@@ -33,6 +34,7 @@ from seva_exp.decoding.memory import PREFILL
 from seva_exp.decoding.prefetch import PicturePrefetcher
 from seva_exp.decoding.rows import PrefixGroup, Row, Seen
 from seva_exp.decoding.sampling import Sampling
+from seva_exp.decoding.table import Table, table_of
 from seva_exp.models.attention import attends_by, attention_of
 from seva_exp.models.branches import Prompt
 from seva_exp.models.transfer import put
@@ -43,6 +45,11 @@ PROMISED = 128
 free, or the place of the row with the fewest tokens."""
 FILL = 3, 4
 """New rows come in when no more than this share of the last filling is left."""
+STEPS = {"cuda": 8}
+"""Most decode steps between two looks of the host at what was chosen, by device type; else it looks
+after each, as where the device is the host."""
+SURPLUS = 4
+"""A step more for so many tokens of the mean answer: rows that ended run until the next look."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +79,10 @@ class Scheduler:
         self._ahead = ahead
         self._most_rows = most_rows
         self._budget = budget
-        self._sampling = sampling
-        self._logprobs = logprobs
+        self._chooser = Chooser(vlm, sampling, logprobs)
         self._recorded = recorded
-        suppressed = vlm.model.generation_config.suppress_tokens or []
-        self._suppressed = torch.tensor(suppressed, dtype=torch.long, device=vlm.device)
+        self._steps_at_most = STEPS.get(vlm.device.type, 1)
+        self._ended = self._ended_tokens = 0  # answers, and the tokens of them all
         self._over_blocks = attention_of(vlm).window_over_blocks
         self._begin()
 
@@ -168,8 +174,7 @@ class Scheduler:
         self._rows.append((row, group))
         self._layout = None
         group.running += 1
-        if self._sampling:
-            row.seed = self._sampling.seed_of(row.request.id)
+        row.seed = self._chooser.seed_of(row.request.id)
 
     def _next(self) -> PrefixGroup | None:
         """The first group with a waiting row. A picture for which there is no memory waits until
@@ -190,17 +195,17 @@ class Scheduler:
         """Places of its own for which a row that comes in must find room."""
         return min(row.most, len(row.end) + (PROMISED if self._rows else 1))
 
-    def _need(self) -> Extent:
-        """For the next token of every row."""
+    def _need(self, steps: int = 1) -> Extent:
+        """For the next tokens of every row."""
         prefix = max((len(group.ids) for group in self._groups), default=0)
-        longest = max((row.kept + 1 for row, _ in self._rows), default=0)
+        longest = max((min(row.kept + steps, row.fed) for row, _ in self._rows), default=0)
         return Extent(len(self._groups), prefix, len(self._rows), longest)
 
-    def _make_room(self) -> None:
-        """For the next token of every row. If need be a prefix that only waiting rows need is given
-        up, then rows are put back, those with the fewest tokens: the least work is done again, and
-        the row with the most always ends. Where there is no room for one more token, it is made for
-        several, since the buffers are then made anew."""
+    def _make_room(self) -> list[Extent]:
+        """For the next tokens of every row; gives the room that each takes. If need be a prefix
+        that only waiting rows need is given up, then rows are put back, those with the fewest
+        tokens: the least work is done again, and the row with the most always ends. Where there is
+        no room for one more token, it is made for several, since the buffers are then made anew."""
         fits, spare = self._budget.tokens, 0
         while (need := self._need()).longer(spare).tokens > fits:
             if idle := next((group for group in self._groups if not group.running), None):
@@ -216,7 +221,23 @@ class Scheduler:
             self._leave(slot)
             spare = self._spare() if len(self._rows) > 1 else 0
             self._full = len(self._rows)
-        self._cache.fit(need, fits, self._most_rows)
+        needs = [need]
+        for steps in range(2, self._steps() + 1):
+            if (more := self._need(steps)).tokens > fits:
+                break
+            needs.append(more)
+        self._cache.fit(needs[-1], fits, self._most_rows)
+        return needs
+
+    def _steps(self) -> int:
+        """Until the host looks: the more, the longer answers are, those that run counted in; it
+        depends on nothing but them."""
+        if self._steps_at_most == 1:
+            return 1
+        longest = max(row.limit - len(row.tokens) for row, _ in self._rows)
+        answers = self._ended + len(self._rows)
+        tokens = self._ended_tokens + sum(len(row.tokens) for row, _ in self._rows)
+        return min(self._steps_at_most, longest, 1 + tokens // answers // SURPLUS)
 
     def _spare(self) -> int:
         """Places that rows may need beyond those of the next token, as far as buffers grow."""
@@ -282,8 +303,8 @@ class Scheduler:
         for picture in pictures:
             picture.used()
         rows = [row for some in joining for row in some.rows]
-        draws = self._put(torch.tensor(_draws(rows))) if self._sampling else None
-        self._choose(rows, logits, draws)
+        draws = torch.tensor([[row.seed for row in rows], [len(row.tokens) for row in rows]])
+        self._take(rows, [self._chooser(logits, *self._put(draws))])
 
     def _features(self, pictures: list[Seen]) -> dict[str, Any] | None:
         """What stands for the placeholders, picture by picture; each is computed once."""
@@ -297,40 +318,38 @@ class Scheduler:
         return {"image": joined([picture.features for picture in pictures])}
 
     def _decode(self) -> None:
-        """The next token of every row."""
-        self._make_room()
+        """The next tokens of every row. From step to step nothing comes to the host."""
+        needs = self._make_room()
         rows = [row for row, _ in self._rows]
         if self._layout is None:
             owners = [group.slot or 0 for _, group in self._rows]
             self._layout = Layout(owners, len(self._groups), self._vlm.device)
-        layout, need = self._layout, self._need()
+        layout = self._layout
+        shapes = [self._shape(layout, need) for need in needs]
+        unused = shapes[0].rows - len(rows)
+        lines = table_of(self._rows, layout.owners, layout.places, unused)
+        table, found = Table(self._put(lines)), list[Tensor]()
+        for shape in shapes:
+            if found:
+                table.go_on(found[-1][0])
+            inputs = table.lines, layout.members(shape)
+            step = partial(self._step, shape, len(rows[0].positions))
+            if self._recorded:
+                logits = self._recorded(self._cache, shape, inputs, step)
+            else:
+                logits = step(*inputs)
+            seeds, drawn = table.draws
+            found.append(self._chooser(logits[: len(rows)], seeds[: len(rows)], drawn[: len(rows)]))
+        self._take(rows, found)
+
+    def _shape(self, layout: Layout, need: Extent) -> Shape:
         shape = layout.shape(need.prefix_length, need.row_length)
-        if self._recorded:
-            shape = shape.rounded(self._cache.extent)
-        table = [
-            [row.tokens[-1] for row in rows],
-            [row.first_position + len(row.tokens) - 1 for row in rows],
-            [len(group.ids) for _, group in self._rows],
-            [row.kept for row in rows],
-            layout.owners,
-            layout.places,
-        ]
-        unused = [0] * (shape.rows - len(rows))
-        lines = [*table, *_draws(rows)] if self._sampling else table
-        filled = self._put(torch.tensor([line + unused for line in lines]))
-        inputs = filled[: len(table)], layout.members(shape)
-        step = partial(self._step, shape, len(rows[0].positions))
-        if self._recorded:
-            logits = self._recorded(self._cache, shape, inputs, step)
-        else:
-            logits = step(*inputs)
-        draws = filled[len(table) :, : len(rows)] if self._sampling else None
-        self._choose(rows, logits[: len(rows)], draws)
+        return shape.rounded(self._cache.extent) if self._recorded else shape
 
     def _step(self, shape: Shape, axes: int, table: Tensor, members: Tensor) -> Tensor:
-        """``table`` [6, R]: ids, positions, and what Decode takes; ``members`` [S, M]. A row that
-        is not used sees nothing but itself, in a slot that is free."""
-        ids, positions, before, at, owners, places = table
+        """``table`` [9, R] as in Table; ``members`` [S, M]. A row that is not used sees nothing but
+        itself, in a slot that is free."""
+        ids, positions, at, _, _, before, owners, places, _ = table
         step = Decode(self._cache, shape, before, at, owners, places, members)
         return self._forward(ids[None], positions.expand(axes, -1), step)
 
@@ -349,36 +368,19 @@ class Scheduler:
     def _put(self, value: Tensor) -> Tensor:
         return put(value, self._vlm.device)
 
-    def _choose(self, rows: list[Row], logits: Tensor, draws: Tensor | None) -> None:
-        """Each row's next token from ``logits`` [R, V] and, where it is sampled, its ``draws``
-        [2, R] (seeds, steps); rows that are finished leave. What the host must know comes to it in
-        one copy: the only one for which it waits."""
-        scores = logits.index_fill(1, self._suppressed, -torch.inf)
-        if self._sampling:
-            assert draws is not None
-            scores = self._sampling.scores(scores, *draws)
-        chosen = scores.argmax(dim=-1)
-        found = [chosen.int()]
-        if self._logprobs:
-            taken = logits.log_softmax(dim=-1).gather(1, chosen[:, None])[:, 0]
-            found.append(taken.view(torch.int32))  # its bits
-        tokens, *logprobs = torch.stack(found).cpu()
-        for row, token in zip(rows, tokens.tolist(), strict=True):
-            row.tokens.append(token)
-        for of_rows in logprobs:
-            for row, logprob in zip(rows, of_rows.view(torch.float32).tolist(), strict=True):
-                row.logprobs.append(logprob)
+    def _take(self, rows: list[Row], found: list[Tensor]) -> None:
+        """What was chosen for these rows, step by step. Those that are finished leave."""
+        self._chooser.write(rows, found)
         for slot in reversed(range(len(self._rows))):
             row, _ = self._rows[slot]
-            if row.tokens[-1] in self._vlm.eos_ids or len(row.tokens) == row.limit:
+            if self._chooser.ended(row):
+                self._ended, self._ended_tokens = (
+                    self._ended + 1,
+                    self._ended_tokens + len(row.tokens),
+                )
                 # In this order: what runs out of memory in between is neither lost nor done twice.
                 self.replies.append(self._ahead.reply(row.request, row.tokens, row.logprobs))
                 self._leave(slot)
-
-
-def _draws(rows: list[Row]) -> list[list[int]]:
-    """Of which numbers the next tokens are drawn: the rows' seeds and steps."""
-    return [[row.seed for row in rows], [len(row.tokens) for row in rows]]
 
 
 def _part(joining: Joining) -> Part:

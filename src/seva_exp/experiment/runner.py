@@ -15,6 +15,7 @@ from seva_exp.core.progress import progress
 from seva_exp.core.records import Report, StageResult
 from seva_exp.core.runtime import settle
 from seva_exp.experiment.execution import Execution
+from seva_exp.experiment.past import forecast
 from seva_exp.experiment.plan import plan_run
 from seva_exp.experiment.preflight import make_ready
 from seva_exp.experiment.value import Experiment, Options
@@ -40,6 +41,7 @@ def run(
     machine = machine or Machine()
     digests = FileDigests(machine.store_root())
     plan, work = plan_run(experiment, machine, options, overrides, digests)
+    plan = replace(plan, notes=(*plan.notes, *forecast(work, overrides)))
     everyone = Listeners(listeners)
     if options.dry_run:
         everyone.planned(plan)

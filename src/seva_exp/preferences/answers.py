@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -31,6 +32,8 @@ from seva_exp.inputs.views import PartnerPictures, View
 from seva_exp.preferences.shards import Shard, Shards
 
 PREVIEW_SIDE = 336
+LOADING = "loading_seconds"
+"""In a summary: the time until the model was there, of the process that waited longest."""
 TOLD = 20
 """Samples that a summary names."""
 
@@ -48,6 +51,8 @@ class Asker:
     view: View
     generation: Generation
     placement: Placement
+    loading: float = 0.0
+    """Seconds until the engine was there."""
 
     @cached_property
     def pictures(self) -> PartnerPictures:
@@ -57,7 +62,10 @@ class Asker:
     @cached_property
     def engine(self) -> AnswerEngine:
         """Made, and the model loaded, when there is something to ask."""
-        return engine_of(self.generation, self.source, self.load_model, self.placement, self.view)
+        start, place = time.monotonic(), self.placement
+        engine = engine_of(self.generation, self.source, self.load_model, place, self.view)
+        self.loading = time.monotonic() - start
+        return engine
 
     def request(self, sample: Sample) -> Request:
         """The engine's request for a sample."""
@@ -116,11 +124,23 @@ def _answer(view: View, prompt: str, reply: Reply) -> Answer:
     return Answer(reply.id, view.name, prompt, *fields)
 
 
+@dataclass
+class _Named:
+    """How many samples, of which the first are named."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, id: str) -> None:
+        self.count += 1
+        if self.count <= TOLD:
+            self.first.append(id)
+
+
 def summarize(answers: Path, new_tokens: int, seconds: float) -> Json:
     """The answers stage's summary, from its file. A server's answers have no tokens to count."""
     count = counted = tokens = cut = empty = 0
-    too_long: list[str] = []
-    broken: list[str] = []
+    too_long, broken = _Named(), _Named()
     with answers.open("rb") as lines:
         for row in map(json.loads, lines):
             count += 1
@@ -129,16 +149,16 @@ def summarize(answers: Path, new_tokens: int, seconds: float) -> Json:
             cut += row["stop"] == "length"
             empty += row["stop"] != TOO_LONG and is_empty(row["text"])
             if REPLACEMENT in row["text"]:
-                broken.append(row["sample_id"])
+                broken.add(row["sample_id"])
             if row["stop"] == TOO_LONG:
-                too_long.append(row["sample_id"])
+                too_long.add(row["sample_id"])
     summary: Json = {"answers": count, "cut_at_max_new_tokens": cut, "empty": empty}
-    if broken:
-        named = [f"{id}: what was no text in its answer became {REPLACEMENT}" for id in broken]
-        summary |= {"with_broken_characters": len(broken), "remarks": named[:TOLD]}
-    if too_long:
-        told = [f"{id}: {TOO_LONG} (no room in the model's context)" for id in too_long[:TOLD]]
-        summary |= {TOO_LONG: len(too_long), "left_out": told}
+    if broken.count:
+        told = [f"{id}: what was no text in its answer became {REPLACEMENT}" for id in broken.first]
+        summary |= {"with_broken_characters": broken.count, "remarks": told}
+    if too_long.count:
+        told = [f"{id}: {TOO_LONG} (no room in the model's context)" for id in too_long.first]
+        summary |= {TOO_LONG: too_long.count, "left_out": told}
     if counted or not count:
         summary |= {
             "mean_tokens": round(tokens / max(1, counted), 2),

@@ -46,18 +46,32 @@ def grouped(
     of the samples only, and a source of texts may have several answers to one. Each sample needs
     one negative answer at least, unless the sources are ``sparse``. The views are called as in this
     run, whatever they were called when the answers were made."""
-    chosen, rejected = _Answers(clean), {v: _Answers(rows) for v, rows in negatives.items()}
-    for sample in samples:
-        best = chosen.to(sample)
+    for sample, (best, *others) in side_by_side(samples, [clean, *negatives.values()]):
         assert best, f"the clean view did not answer sample {sample.id} in its turn"
-        found = [
-            Candidate(sample.id, view, best[0], answer)
-            for view, rows in rejected.items()
-            for answer in rows.to(sample)
-        ]
-        assert found or sparse, f"no negative view answered sample {sample.id} in its turn"
-        yield Candidates(sample, tuple(found))
-    assert not any(left.next for left in (chosen, *rejected.values())), "answers to no sample"
+        found = candidates_of(sample, best[0], dict(zip(negatives, others, strict=True)))
+        told = f"no negative view answered sample {sample.id} in its turn"
+        assert found.candidates or sparse, told
+        yield found
+
+
+def side_by_side(
+    samples: Iterable[Sample], sources: Iterable[Iterable[Answer]]
+) -> Iterator[tuple[Sample, list[list[Answer]]]]:
+    """Each sample with its answers of each source; all stand in the samples' order."""
+    waiting = [_Answers(rows) for rows in sources]
+    for sample in samples:
+        yield sample, [answers.to(sample) for answers in waiting]
+    assert not any(left.next for left in waiting), "answers to no sample"
+
+
+def candidates_of(
+    sample: Sample, best: Answer, negatives: Mapping[str, Sequence[Answer]]
+) -> Candidates:
+    """The clean answer beside each negative one, by view."""
+    found = ((view, answer) for view, rows in negatives.items() for answer in rows)
+    return Candidates(
+        sample, tuple(Candidate(sample.id, view, best, answer) for view, answer in found)
+    )
 
 
 def answered(

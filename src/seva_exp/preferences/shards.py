@@ -19,7 +19,7 @@ from pathlib import Path
 from seva_exp.core.digests import file_sha256
 from seva_exp.core.disk import named, set_aside, warn_of_damage
 from seva_exp.core.files import whole_file
-from seva_exp.core.records import Sample, from_json, write_jsonl
+from seva_exp.core.records import Answer, Sample, from_json, read_jsonl, write_jsonl
 from seva_exp.core.spec import Json
 from seva_exp.core.store import PARTS, Journal, journal_line, read_journal
 
@@ -95,18 +95,10 @@ class Shards:
 
     def _finished(self) -> set[str]:
         """Names of the files of finished shards. One that is damaged is set aside."""
-        known: dict[str, set[str]] = {}
-        for file in self._folder.glob(FINISHED.format("*")):
-            for row in read_journal(file):
-                known.setdefault(row["name"], set()).add(row["sha256"])
-        found = set()
-        for path in self._folder.glob("[0-9]*.jsonl"):
-            sums = known.get(path.name)
-            if sums and file_sha256(path) not in sums:
-                aside = set_aside(path)
-                warn_of_damage(f"{path}: is damaged; set aside as {aside.name}, and answered again")
-            else:
-                found.add(path.name)
+        found, damaged = _finished(self._folder)
+        for path in damaged:
+            aside = set_aside(path)
+            warn_of_damage(f"{path}: is damaged; set aside as {aside.name}, and answered again")
         return found
 
     def take(self, left: Sequence[Shard], rank: int, ranks: int) -> list[Shard]:
@@ -124,10 +116,7 @@ class Shards:
 
     def read(self, shard: Shard) -> list[Sample]:
         """The samples of a shard that are asked."""
-        with self._file.open("rb") as file:
-            file.seek(shard.offset)
-            samples = [_sample(file.readline()) for _ in range(shard.samples)]
-        return [sample for sample in samples if self._asks(sample)]
+        return _read(self._file, shard, self._asks)
 
     def samples(self) -> Iterator[Sample]:
         """All samples that are answered in this view."""
@@ -174,7 +163,67 @@ class Shards:
         return [(rank, numbers) for rank, numbers in map(json.loads, lines)]
 
     def _path(self, shard: Shard) -> Path:
-        return self._folder / f"{shard.number:06d}.jsonl"
+        return self._folder / _name(shard)
+
+
+class AnswersSoFar:
+    """What an unfinished answers stage that works in ``work`` has when this is made: those samples
+    of ``file`` that ``asks`` says. Nothing is written and no lock is taken. Of answers that are in
+    no finished shard yet (``LARGEST`` at most in each process) the text is held. Raises
+    FileNotFoundError where the stage has just gone on."""
+
+    def __init__(self, file: Path, asks: Callable[[Sample], bool], work: Path) -> None:
+        self._file = file
+        self._asks = asks
+        self._folder = work / PARTS
+        self._shards = [Shard(**row) for row in read_journal(self._folder / INDEX)]
+        self._open: dict[int, dict[str, Json]] = {}
+        journals = [self._folder / BEFORE, *self._folder.glob("journal*.jsonl")]
+        for row in (row for journal in journals for row in read_journal(journal)):
+            self._open.setdefault(row.pop("shard"), {})[row["sample_id"]] = row
+        self._finished, _ = _finished(self._folder)  # later: a shard is in its file or in a journal
+
+    @property
+    def total(self) -> int:
+        """Samples that are asked."""
+        return sum(shard.questions for shard in self._shards)
+
+    @property
+    def done(self) -> int:
+        """Those that have their answer."""
+        return sum(
+            shard.questions if self._is_finished(shard) else len(self._open.get(shard.number, ()))
+            for shard in self._shards
+        )
+
+    def answers(self) -> Iterator[Answer]:
+        """In the samples' order."""
+        for shard in self._shards:
+            if self._is_finished(shard):
+                yield from read_jsonl(self._folder / _name(shard), Answer)
+            elif rows := self._open.get(shard.number):
+                for sample in _read(self._file, shard, self._asks):
+                    if sample.id in rows:
+                        yield from_json(Answer, rows[sample.id])
+
+    def _is_finished(self, shard: Shard) -> bool:
+        return _name(shard) in self._finished
+
+
+def _finished(folder: Path) -> tuple[set[str], list[Path]]:
+    """Names of the files of finished shards, and the files that are damaged."""
+    known: dict[str, set[str]] = {}
+    for file in folder.glob(FINISHED.format("*")):
+        for row in read_journal(file):
+            known.setdefault(row["name"], set()).add(row["sha256"])
+    found, damaged = set(), []
+    for path in folder.glob("[0-9]*.jsonl"):
+        sums = known.get(path.name)
+        if sums and file_sha256(path) not in sums:
+            damaged.append(path)
+        else:
+            found.add(path.name)
+    return found, damaged
 
 
 def _portion(shards: Sequence[Shard], ranks: int) -> list[Shard]:
@@ -189,6 +238,17 @@ def _portion(shards: Sequence[Shard], ranks: int) -> list[Shard]:
             break
         taken.append(shard)
     return taken
+
+
+def _read(file: Path, shard: Shard, asks: Callable[[Sample], bool]) -> list[Sample]:
+    with file.open("rb") as lines:
+        lines.seek(shard.offset)
+        samples = [_sample(lines.readline()) for _ in range(shard.samples)]
+    return [sample for sample in samples if asks(sample)]
+
+
+def _name(shard: Shard) -> str:
+    return f"{shard.number:06d}.jsonl"
 
 
 def _sample(line: bytes) -> Sample:

@@ -8,6 +8,7 @@ import shlex
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from seva_exp.stages.artifacts import PairArtifact, ScoreArtifact
 
 ERROR = "error.txt"
 """The traceback of what stopped the run."""
+PLAN = "plan.json"
+"""The stages with their keys: where in the store their artifacts come to lie."""
 GALLERY = 24
 """Most example pairs in a report."""
 
@@ -78,6 +81,8 @@ class RunDir(Listener):
             words = " ".join(shlex.quote(hide(word)) for word in plan.overrides)
             command = f"python -m seva_exp {words}\n"
             write_whole(self.path / "overrides.txt", command)
+        stages = [asdict(stage) for stage in plan.stages]
+        write_whole(self.path / PLAN, json.dumps(stages, indent=1, ensure_ascii=False) + "\n")
 
     def logged(self, stage: str, step: int, values: Json) -> None:
         """Append a step while the stage works, for ``tail -f``."""

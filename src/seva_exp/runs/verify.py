@@ -39,6 +39,7 @@ class Verdict:
         ]
         if self.faults:
             lines.append("What is damaged is made again when a run's command is given again.")
+            lines.append("What may not be read is not: its owner can change that (chmod).")
         lines += [f"set aside before, may be deleted: {path}" for path in self.aside]
         return "\n".join(lines)
 

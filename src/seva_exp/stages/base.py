@@ -178,6 +178,10 @@ class Stage(ABC):
         """Why there is no work for it, by its inputs' summaries; empty where there is."""
         return ""
 
+    def sample_estimate(self) -> int | None:
+        """About how many samples there will be, found quickly, of the stage that makes them."""
+        return None
+
     def judge_estimate(self, store: Store, renewed: Collection[str] = ()) -> Estimate | None:
         """The calls that a judge would get (a paid service, mostly) beside what ``store`` has; None
         where none is asked. The artifacts with keys in ``renewed`` will be replaced."""

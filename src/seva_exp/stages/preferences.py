@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import repeat
 from pathlib import Path
 from typing import ClassVar
@@ -17,15 +17,17 @@ from seva_exp.core.machine import Machine
 from seva_exp.core.randomness import python_rng
 from seva_exp.core.records import CLEAN, Answer, Drop, Sample, jsonl_writer
 from seva_exp.core.spec import Json
+from seva_exp.core.store import PARTS
 from seva_exp.data import AnyData
 from seva_exp.data.counts import ANOTHER_ON_IT, Counts
+from seva_exp.data.kept import Kept
 from seva_exp.decoding import AnyGeneration
 from seva_exp.decoding.engines import check_engine
 from seva_exp.decoding.spec import Newlines
 from seva_exp.inputs.views import PromptDraw, View, ViewDraw
 from seva_exp.models import AnyModel
 from seva_exp.preferences import AnyFilter
-from seva_exp.preferences.answers import Asker, answer_shards, summarize, write_previews
+from seva_exp.preferences.answers import LOADING, Asker, answer_shards, summarize, write_previews
 from seva_exp.preferences.pairs import Candidates, Tally, grouped, make_pairs
 from seva_exp.preferences.shards import Shard, Shards
 from seva_exp.stages.artifacts import AnswerArtifact, PairArtifact, SampleArtifact
@@ -35,6 +37,7 @@ from seva_exp.stages.shown import PairExample
 
 PREVIEWS = 48
 """Pictures of what a negative view showed that an answers stage keeps for the report."""
+GOES_ON = "{}: goes on behind the {} pictures or rows that an interrupted run looked at"
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,25 @@ class Samples(Stage):
     def label(self) -> str:
         return self.name if self.where == "data" else self.where
 
+    @cached_property
+    def _identity(self) -> Json:
+        """It may take reading a million rows, or looking at as many files."""
+        return self.data.identity(self.digests, self.where, self.seed)
+
+    def sample_estimate(self) -> int | None:
+        return None if self.data.lacking(self.where) else self.data.estimate(self.where)
+
     def spec(self) -> Json:
         return {
-            "data": self.data.identity(self.digests, self.where, self.seed),
+            "data": self._identity,
             "seed": self.seed if self.data.seeded or self.plain else None,
             "plain": self.plain.to_json() if self.plain else None,
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        made = self.data.read(self.seed, work, context.digests, self.where)
+        (work / PARTS).mkdir(exist_ok=True)
+        kept = Kept(work / PARTS, lambda n: context.note(GOES_ON.format(self.label, n)))
+        made = self.data.read(self.seed, work, context.digests, self.where, kept)
         counts = Counts(self.data, self.where)
         with (
             jsonl_writer(self.makes(work).file) as sample,
@@ -155,7 +168,9 @@ class Answers(Stage):
             done = [job.task(work, inputs, context)]
         seconds = time.monotonic() - start
         shards.merge(answers)
-        return summarize(answers, sum(one["tokens"] for one in done), seconds)
+        loading = max(one["loading"] for one in done)
+        summary = summarize(answers, sum(one["tokens"] for one in done), seconds - loading)
+        return summary | {LOADING: round(loading, 3)}
 
     def share(self, left: list[Shard], work: Path, inputs: Inputs, context: StageContext) -> Json:
         """One process's share: it answers shards of ``left`` while there are some."""
@@ -177,12 +192,13 @@ class Answers(Stage):
             tokens = answer_shards(shards, left, asker, meter, context.rank, context.ranks)
         if context.rank == 0:
             write_previews(asker, shards.samples(), PREVIEWS)
-        return {"tokens": tokens}
+        return {"tokens": tokens, "loading": asker.loading}
 
     def _shards(self, work: Path, inputs: Inputs) -> Shards:
-        return Shards(self.samples.makes(inputs["samples"]).file, self._asks, work)
+        return Shards(self.samples.makes(inputs["samples"]).file, self.asks, work)
 
-    def _asks(self, sample: Sample) -> bool:
+    def asks(self, sample: Sample) -> bool:
+        """Whether the sample falls to this view."""
         return self.draw is None or self.draw(self.seed, sample.id) == self.view
 
 

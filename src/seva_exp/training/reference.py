@@ -18,7 +18,7 @@ from seva_exp.core.errors import StageError
 from seva_exp.core.files import write_whole
 from seva_exp.core.interfaces import Placement, VisionLanguageModel
 from seva_exp.core.spec import Json, canonical
-from seva_exp.core.store import Journal
+from seva_exp.core.store import Journal, read_journal
 from seva_exp.models.adapter import check_adapter
 from seva_exp.training.collate import Preference, ReferenceLogps
 from seva_exp.training.forward import forward_for, scored
@@ -52,11 +52,11 @@ def score_reference(
     made_of = preferences_of(vlm, replace(pair_set, pairs=pairs))
     preferences, too_long, lengths = fitting(vlm, made_of, "reference")
     journal = Journal(placement.work)
-    done = {row["sample_id"] for row in journal.rows}
+    known = {row["sample_id"]: row for row in read_journal(journal.path)}
     size = placement.train_batch_size
     count = len(preferences)
     batches = [range(i, min(i + size, count)) for i in range(0, count, size)]
-    todo = [batch for batch in batches if any(preferences[i].id not in done for i in batch)]
+    todo = [batch for batch in batches if any(preferences[i].id not in known for i in batch)]
     description = "nothing left to score"
     with scoring(vlm, start) as model, placement.progress("reference", count, "pair") as bar:
         bar.update(count - sum(map(len, todo)))
@@ -72,10 +72,11 @@ def score_reference(
             ):
                 for batch, rows in zip(todo, ready, strict=True):
                     scores, _ = scored(forward, model, rows, placement, vlm.model.dtype)
-                    journal.append(_references([preferences[i] for i in batch], scores))
+                    found = _references([preferences[i] for i in batch], scores)
+                    journal.append(found)
+                    known |= {row["sample_id"]: row for row in found}
                     bar.update(len(batch))
-    by_id = {row["sample_id"]: row for row in journal.rows}
-    lines = "".join(canonical(by_id[preference.id]) + "\n" for preference in preferences)
+    lines = "".join(canonical(known[preference.id]) + "\n" for preference in preferences)
     write_whole(placement.work / FILE, lines)
     answers = sum(1 + len(p.rejected) + len(p.images) for p in preferences)
     counts = {"preferences": len(preferences), "answers": answers, "forward": description}
