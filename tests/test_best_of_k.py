@@ -24,7 +24,7 @@ from seva_exp.stages import STAGES, Stage, StageContext
 from .benchmarks.judges import judge
 from .command.test_config import composed
 from .scores.clip_folder import tiny_clip
-from .served.serving import completion
+from .served.serving import completion, status
 from .test_methods import manifest, rows
 
 SMALL = (
@@ -305,6 +305,21 @@ def test_a_served_judge_is_shown_the_picture_and_asked_each_claim_once(store, tm
             assert of.scores[k] == (-denied if claims else None)
     assert len(questions) == len({str(body["messages"]) for body in questions})
     assert manifest(done, "scores.judge")["spec"]["judge"]["model"] == "judge"
+
+
+def test_a_judge_that_takes_no_pictures_stops_the_run_before_anything_is_asked(tmp_path):
+    """Also where another score stands before it."""
+    with judge() as endpoint:
+        endpoint.always = status(400, "no pictures here")
+        words = [
+            "method=best_of_k", "+score=[agreement,judge]", "method.scores.judge.by=judge",
+            "judge=server", f"machine.judge.url={endpoint.url}",
+        ]  # fmt: skip
+        wanted = parse(composed(*SMALL, *words))
+        machine = Machine(runs=str(tmp_path), progress="off", judge=wanted.machine.judge)
+        with pytest.raises(InputError, match="does not answer a question about a picture"):
+            run(wanted.experiment, machine, Options(stop_after="pairs"))
+    assert not (tmp_path / "store" / "answers").exists()
 
 
 def test_a_question_without_a_picture_keeps_its_key_and_one_with_it_has_another():

@@ -69,6 +69,10 @@ class Scores(Stage):
         candidates = {f"candidate.{number}": one for number, one in enumerate(self.candidates)}
         return {"samples": self.samples, **candidates}
 
+    @property
+    def prepared_as(self) -> str:
+        return f"{self.name}.{self.called}"
+
     def prepare(self, machine: Machine) -> None:
         if self.judge and (judging := self.score.judging):
             self.judge.prepare(machine.judge, judging, Shown("", _grey))
