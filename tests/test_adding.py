@@ -39,6 +39,7 @@ TABLE = {
 MOST = {
     "an augmentation": 2,
     "another source of rejected answers": 2,
+    "a score of candidates": 2,
     "a loss": 2,
     "a model family": 2,
     "a method": 3,
@@ -64,6 +65,12 @@ ADDITIONS = {
     ),
     "another source of rejected answers": Addition(
         "add_a_method", "shuffle_words", "+aug=shuffle_words stop_after=pairs", "pairs: "
+    ),
+    "a score of candidates": Addition(
+        "add_a_method",
+        "brevity",
+        "method=best_of_k +score=brevity method.candidates=2 stop_after=pairs",
+        "pairs: ",
     ),
     "a loss": Addition(
         "add_a_loss",

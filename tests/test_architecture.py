@@ -28,6 +28,7 @@ LEVELS = [
     {"models"},
     {"vllm"},
     {"augment", "data", "decoding", "training", "benchmarks"},
+    {"scores"},
     {"preferences", "methods"},
     {"stages"},
     {"runs"},

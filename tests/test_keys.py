@@ -37,6 +37,10 @@ def test_keys_are_what_they_were(tmp_path, words):
     assert stages_of(tmp_path, *words)["compare.shapes"].key == PINNED[words]
 
 
+BEST_OF_K = {"scores", "model_scores", "chosen_pairs"}
+"""The stages of ``method=best_of_k`` alone (tests/test_best_of_k.py)."""
+
+
 class Turned(Align):
     """Reads what ``align`` reads, in another order."""
 
@@ -54,7 +58,8 @@ def test_the_order_of_inputs_is_part_of_the_key(tmp_path):
 
 def test_every_stage_of_a_run_tells_what_it_is(tmp_path):
     found = stages_of(tmp_path, "method=stic", "sft=stic").values()
-    assert {stage.name for stage in found} == {*STAGES} - {"judge", "rejected", "weights"}
+    apart = {"judge", "rejected", "weights"}
+    assert {stage.name for stage in found} == {*STAGES} - apart - BEST_OF_K
     for stage in found:
         assert type(stage) is STAGES[stage.name]
         assert stage.is_called(stage.label.split(".")[0]) and not stage.is_called(stage.name[:-1])

@@ -4,15 +4,17 @@ papers' methods are one recipe and differ only here. No heavy import."""
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from seva_exp.core.errors import InputError, suggest
+from seva_exp.core.records import Mix, Select
 from seva_exp.core.spec import BY_KIND, Spec, by_kind
 from seva_exp.decoding.spec import Newlines
 from seva_exp.inputs.prompts import PromptSet, described_template, load_prompts
 from seva_exp.inputs.views import PromptDraw, ViewDraw
+from seva_exp.scores import AnyScore
 
 Against = Literal["previous", "base"]
 
@@ -20,6 +22,8 @@ Against = Literal["previous", "base"]
 class Method(Spec):
     """Base of the methods."""
 
+    needs_views: ClassVar[bool] = True
+    """Whether there is nothing to reject without a negative view (or another source)."""
     kind: str
     negatives: Literal["all", "one"] = "all"
     """``all``: every negative view (or other source of rejected answers) answers every sample, and
@@ -69,6 +73,10 @@ class Method(Spec):
             tuple((view, self.weights.get(view, 1.0)) for view in self.active_views(views))
         )
 
+    def words(self, views: Collection[str]) -> list[str]:
+        """What a run that is given no name is called by: the method and its views."""
+        return [self.kind, "+".join(self.active_views(views))]
+
     @property
     def careful(self) -> PromptDraw | None:
         """How the clean view asks, where it asks another question than the sample's."""
@@ -85,6 +93,9 @@ class SevaMethod(Method):
     one; the question is the sample's own."""
 
     kind: Literal["seva"] = "seva"
+
+    def words(self, views: Collection[str]) -> list[str]:
+        return super().words(views)[1:]
 
 
 class SticMethod(Method):
@@ -132,7 +143,67 @@ class SticMethod(Method):
         return PromptDraw("prompt/describe", getattr(self.prompt_set, self.description))
 
 
-_Union = SevaMethod | SticMethod
+class BestOfKMethod(Method):
+    """Best of K: the model answers the clean question several times, sampled; each candidate gets
+    a score, and one of a high score is preferred over one of a low score. Negative views are no
+    source of rejected answers here: a score or a loss looks at them, or they add candidates."""
+
+    needs_views: ClassVar[bool] = False
+    kind: Literal["best_of_k"] = "best_of_k"
+    candidates: int = Field(5, ge=2)
+    """K: how often the clean question is answered for each sample (IRIS: 5; RLAIF-V: 10). Candidate
+    n is that of ``+aug=another_candidate`` with ``number=n``."""
+    temperature: float = Field(0.7, gt=0)
+    """At which candidates are sampled (IRIS: 0.7)."""
+    clean: bool = False
+    """Whether the clean answer, decoded as ``generation`` says, is a candidate too."""
+    ask_views: bool = False
+    """Whether each view of ``aug`` adds its answer to the candidates."""
+    scores: dict[str, AnyScore] = Field(default_factory=dict)
+    """By name: what each candidate is scored by (``+score=NAME``); several are mixed."""
+    mix: Mix = "sum"
+    """Of several scores: the weighted ``sum`` of the values, or of their ``ranks`` among a sample's
+    different answers (0 for the worst, 1 for the best), so that their scales do not matter."""
+    select: Select = "best_worst"
+    """``best_worst``: the best over the worst. ``margin``: the best over the best of those that are
+    at least ``gap`` below it. ``majority``: what most candidates say, but for case, punctuation and
+    articles, over what the fewest say."""
+    gap: float = Field(0.0, ge=0)
+    """A sample whose two answers are nearer than this in score is left out (``majority``: in share
+    of the votes)."""
+
+    @field_validator("negatives")
+    @classmethod
+    def _no_view_is_drawn(cls, which: str) -> str:
+        if which != "all":
+            raise ValueError("no view is drawn, since candidates are rejected; leave it at all")
+        return which
+
+    @model_validator(mode="after")
+    def _a_margin_has_a_gap(self) -> BestOfKMethod:
+        if self.select == "margin" and not self.gap:
+            raise ValueError(
+                "select=margin takes what is at least method.gap below the best, and gap=0. Set "
+                "method.gap above 0, or take select=best_worst"
+            )
+        return self
+
+    def check(self, views: Collection[str], known: Collection[str]) -> None:
+        """Looks at the scores' files as well."""
+        super().check(views, known)
+        for name, score in self.scores.items():
+            if not score.lacking(f"method.scores.{name}"):
+                score.check(f"method.scores.{name}")
+
+    def words(self, views: Collection[str]) -> list[str]:
+        return [word for word in (self.kind, "+".join(sorted(self.scores)), *sorted(views)) if word]
+
+    def scores_of(self, number: int) -> dict[str, AnyScore]:
+        """The scores of round ``number`` (from 1), by name, sorted."""
+        return {name: s for name, s in sorted(self.scores.items()) if s.in_round(number)}
+
+
+_Union = SevaMethod | SticMethod | BestOfKMethod
 
 AnyMethod = Annotated[_Union, BY_KIND]
 """The field type of a config that holds a method."""

@@ -30,6 +30,11 @@ def override_for(group: str, name: str) -> list[str]:
     """A plan needs a negative view, unless the choice brings its own, and no data."""
     if group == "aug":
         return [f"+aug={name}"]
+    if group == "score":
+        two = ["+score=[agreement,implicit_reward]", "method.rounds=2"]
+        return ["method=best_of_k", *(two if name == "implicit_reward" else [f"+score={name}"])]
+    if (group, name) == ("method", "best_of_k"):
+        return [f"{group}={name}", "+score=agreement"]
     own = group in ("experiment", "method") and name not in ("quick", "seva")
     if group == "benchmark" and name in OFFICIAL and OFFICIAL[name].needs_judge:
         return [f"{group}={name}", "+aug=moco", "judge=server"]

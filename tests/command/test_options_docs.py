@@ -48,10 +48,12 @@ def test_every_field_stands_there_with_what_it_means(group, kind, pages):
 def test_every_name_that_an_override_may_have_is_on_a_page(pages):
     """The command line's own list of fields, which suggestions are taken from."""
     for name in known_fields():
-        group, *rest = name.split(".")
+        group, *rest = name.replace("method.scores.", "score.").split(".")
         if group in ("instructions", "experiment") or (not rest and group in pages):
             continue
-        shown = ".".join(rest[1:] if group in ("aug", "benchmark") and len(rest) > 1 else rest)
+        shown = ".".join(
+            rest[1:] if group in ("aug", "benchmark", "score") and len(rest) > 1 else rest
+        )
         where = pages.get(group, "") + pages["config"]
         as_row = f"`{shown or group}`" in where or f"`{name}`" in where
         as_yaml = re.search(rf"^ *{re.escape(shown)}: .*#", where, flags=re.MULTILINE)

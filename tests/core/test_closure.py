@@ -24,9 +24,13 @@ from seva_exp.stages import Answers, Pairs, Samples
 from ..test_architecture import SOURCE, unpinned
 from ..test_methods import small, stic
 
-MODEL = {"answers", "reference", "align", "finetune", "evaluate"}
+PAIRS = {"pairs", "chosen_pairs"}
+OF_CANDIDATES = {"scores", "model_scores"}
+"""Both know every score of candidates, and what one of them looks at."""
+MODEL = {"answers", "reference", "align", "finetune", "evaluate", *OF_CANDIDATES}
 """Stages that ask a model or train one."""
-VIEWS = {"answers", "reference", "align"}
+ASKS = {"answers", "evaluate", *OF_CANDIDATES}
+VIEWS = {"answers", "reference", "align", *OF_CANDIDATES}
 """Stages that know the sources of rejected answers; ``rejected`` does, too."""
 SCORED = {"evaluate", "judge", "compare"}
 
@@ -66,14 +70,15 @@ EDITS = [
     ("models/families/idefics.py", '("idefics3", "smolvlm")', '("idefics3",)', MODEL),
     ("models/processor.py", "if spec.max_pixels:", "if not spec.max_pixels:", MODEL),
     ("stages/evaluation.py", "if one.score is None}", "if one.score == 0}", {"compare"}),
-    ("stages/training.py", "if source}", "if not source}", {"reference", "align"}),
     ("stages/base.py", "spec, machine, adapter, warn)", "spec, machine, None, warn)", MODEL),
-    ("decoding/cuda_graphs.py", "NEAR = 1e-2", "NEAR = 1e-1", {"answers", "evaluate"}),
-    ("decoding/memory.py", '"cuda": 0.8', '"cuda": 0.9', {"answers", "evaluate"}),
+    ("decoding/cuda_graphs.py", "NEAR = 1e-2", "NEAR = 1e-1", ASKS),
+    ("decoding/memory.py", '"cuda": 0.8', '"cuda": 0.9', ASKS),
+    ("scores/clip.py", "100 * out", "10 * out", OF_CANDIDATES),
+    ("preferences/selection.py", 'far >= self.gap', 'far > self.gap', {"chosen_pairs"}),
     ("preferences/shards.py", "samples >= 2 * size", "samples >= 3 * size", {"answers"}),
     # found without its name, in a register
-    ("decoding/engines.py", "Engine(\n        vlm", "Engine(\n        None", {"answers"}),
-    ("decoding/kv_attention.py", "register(NAME,", "register('x',", {"answers", "evaluate"}),
+    ("decoding/engines.py", "Engine(\n        vlm", "Engine(\n        None", ASKS - {"evaluate"}),
+    ("decoding/kv_attention.py", "register(NAME,", "register('x',", ASKS),
     # what takes a stage context's place in the processes that train
     ("stages/worker.py", "def placement(self", "def place(self", MODEL),
     # of one part of a stages' module, and no more
@@ -81,25 +86,27 @@ EDITS = [
     ("data/counts.py", "TOLD = 20", "TOLD = 2", {"samples"}),
     ("stages/training.py", "prompt=infuse(template", "prompt=infuse(''", {"infuse"}),
     # artifacts: those who write and those who read them
-    ("stages/artifacts.py", '"pairs.jsonl"', "'x'", {"pairs", "reference", "align"}),
+    ("stages/artifacts.py", '"pairs.jsonl"', "'x'", {*PAIRS, "reference", "align"}),
     ("stages/artifacts.py", 'path / "adapter"', "path / 'x'", MODEL),
     ("stages/artifacts.py", '"deltas.jsonl"', "'x'", {"compare"}),
     # another stage is an input: of its code only what is read of it
     ("benchmarks/pope.py", '2 * sums("tp") + sums("fp")', '2 * sums("fp") + sums("fp")', SCORED),
     ("benchmarks/statistics.py", "RESAMPLES = 2000", "RESAMPLES = 200", SCORED),
     ("stages/evaluation.py", '"questions_per_second"', '"rate"', {"evaluate"}),
-    ("data/hf.py", 'DRAW = "data.hf.draw"', 'DRAW = "data.hf"', {"samples"}),
-    ("preferences/filters.py", '{"a", "an", "the"}', '{"a"}', {"pairs"}),
+    ("data/hf.py", 'DRAW = "data.hf.draw"', 'DRAW = "data.hf"', {"samples", *OF_CANDIDATES}),
+    ("core/texts.py", '{"a", "an", "the"}', '{"a"}', {*PAIRS, *OF_CANDIDATES}),
     ("training/losses/chosen_nll.py", "return -s.logprob", "return s.logprob", {"align"}),
     ("augment/swap_words.py", "rng.random() < self.share", "True", {"rejected", *VIEWS}),
     ("augment/moco.py", 'Literal["moco"] = "moco"', 'Literal["m"] = "m"', {"rejected", *VIEWS}),
     ("training/losses/image.py", 'frozenset({"images"})', "frozenset()", {"align"}),
-    ("inputs/prompts.py", "values[found[1]]", "values[found[0]]", {"infuse", *SCORED}),
+    ("inputs/prompts.py", "values[found[1]]", "values[found[0]]",
+     {"infuse", *SCORED, *OF_CANDIDATES}),
     # what results do not depend on
     ("core/machine.py", "return torch.float32", "return torch.float16", set()),
     ("stages/preferences.py", "if len(found) == most", "if not found", set()),
     ("stages/training.py", "no pair is left", "no pair", set()),
     ("stages/evaluation.py", "question.id, question.load", "question.id, str", set()),
+    ("stages/preferences.py", "if source}", "if not source}", set()),
     ("core/errors.py", "class InputError(", "class Other:\n    pass\n\n\nclass InputError(", set()),
     ("stages/processes.py", "POLL = 0.1", "POLL = 0.2", set()),
     ("training/throughput.py", '"throughput.jsonl"', '"t.jsonl"', set()),

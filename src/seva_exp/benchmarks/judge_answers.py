@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 
 from seva_exp.benchmarks.base import Benchmark, Metric, Question, ratio
-from seva_exp.benchmarks.judging import TRIES, Judge, Judging, Messages, Query
+from seva_exp.benchmarks.judging import TRIES, Judge, Judging, Messages, Query, Shown
 from seva_exp.benchmarks.question import Scored
 from seva_exp.benchmarks.replies import JudgeReply, Replies, ask_all
 from seva_exp.core.interfaces import Progress
@@ -29,6 +29,7 @@ class Case:
     prediction: Prediction
     messages: Messages
     repeat: int
+    picture: Shown | None = None
 
     @property
     def id(self) -> tuple[str, int]:
@@ -43,9 +44,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Bench:
-    """A benchmark with its judge, and the folder of kept replies."""
+    """A benchmark (None: what is judged are no answers to one) with its judge, and the folder of
+    kept replies."""
 
-    benchmark: Benchmark
+    benchmark: Benchmark | None
     judging: Judging
     judge: Judge
     replies: Replies
@@ -62,7 +64,7 @@ class Bench:
 
     def query(self, case: Case, attempt: int) -> Query:
         """The judge's prompt of the ``attempt``-th try (from 0)."""
-        return self.judge.query(self.judging, case.messages, case.repeat, attempt)
+        return self.judge.query(self.judging, case.messages, case.repeat, attempt, case.picture)
 
     def read(self, case: Case, reply: str) -> Judgement:
         """The judgement that a reply gives of an answer."""
@@ -232,6 +234,7 @@ def estimate(
 ) -> Estimate:
     """Calls, and about how many tokens, without retries. Where there are no answers yet, the
     longest stand in for them, and none is like another."""
+    assert bench.benchmark
     answers = found or [
         bench.benchmark.predict(question, "word " * question.max_new_tokens)
         for question in questions

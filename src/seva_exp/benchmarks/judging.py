@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
+from PIL.Image import Image
 from pydantic import Field
 
 from seva_exp.benchmarks.question import Question, Scored
 from seva_exp.core.machine import JudgeServer
 from seva_exp.core.records import Prediction
 from seva_exp.core.spec import Json, digest
+from seva_exp.served.pictures import about_picture
 from seva_exp.served.spec import ServedModel
 
 Messages = tuple[tuple[str, str], ...]
@@ -100,43 +102,75 @@ class Judge(ServedModel):
         """The longest reply."""
         return self.max_tokens or judging.max_tokens
 
-    def query(self, judging: Judging, messages: Messages, repeat: int, attempt: int) -> Query:
+    def query(
+        self,
+        judging: Judging,
+        messages: Messages,
+        repeat: int,
+        attempt: int,
+        picture: Shown | None = None,
+    ) -> Query:
         """The judge's prompt of the ``attempt``-th try (from 0)."""
         assert self.model
         first = self.temperature_of(judging)
         hotter = min(max(first, HOTTEST), first + HOTTER * attempt)
-        return Query(self.model, messages, hotter, self.max_tokens_of(judging), repeat)
+        most = self.max_tokens_of(judging)
+        return Query(self.model, messages, hotter, most, repeat, picture)
 
-    def prepare(self, server: JudgeServer, judging: Judging) -> None:
-        """Make sure that the judge can be asked, before any work starts. Raises InputError."""
+    def prepare(self, server: JudgeServer, judging: Judging, picture: Shown | None = None) -> None:
+        """Make sure that the judge can be asked (about a picture, where one is given), before any
+        work starts. Raises InputError."""
         from seva_exp.served.endpoint import check
 
-        question = self.query(judging, (("user", "Is one more than zero? Yes or no?"),), 0, 0)
-        check(server, question.body(1), f"judge.model={self.model}", "a question")
+        asked = (("user", "Is one more than zero? Yes or no?"),)
+        question = self.query(judging, asked, 0, 0, picture)
+        what = "a question about a picture" if picture else "a question"
+        check(server, question.body(1), f"judge.model={self.model}", what)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The picture that a judge is shown: the hash of its file, and how it is loaded."""
+
+    sha256: str
+    load: Callable[[], Image] = field(compare=False)
 
 
 @dataclass(frozen=True)
 class Query:
-    """One question to a judge; ``repeat`` tells apart what is asked several times alike."""
+    """One question to a judge, about a ``picture`` or none; ``repeat`` tells apart what is asked
+    several times alike."""
 
     model: str
     messages: Messages
     temperature: float
     max_tokens: int
     repeat: int
+    picture: Shown | None = None
 
     @property
     def key(self) -> str:
         """Equal for equal questions, of whichever benchmark and run."""
-        values = [self.model, self.messages, self.temperature, self.max_tokens, self.repeat]
-        return digest(values)
+        return digest([*self.to_json().values()])
+
+    def to_json(self) -> Json:
+        """All that the reply depends on."""
+        names = ("model", "messages", "temperature", "max_tokens", "repeat")
+        shown = {"picture": self.picture.sha256} if self.picture else {}
+        return {name: getattr(self, name) for name in names} | shown
 
     def body(self, max_tokens: int | None = None) -> bytes:
         """The request's JSON."""
         values = {
             "model": self.model,
-            "messages": [{"role": role, "content": text} for role, text in self.messages],
+            "messages": [self._message(role, text) for role, text in self.messages],
             "max_tokens": max_tokens or self.max_tokens,
             "temperature": self.temperature,
         }
         return json.dumps(values).encode()
+
+    def _message(self, role: str, text: str) -> Json:
+        """A turn; the picture goes before the text of the user's."""
+        if role != "user" or self.picture is None:
+            return {"role": role, "content": text}
+        return {"role": role, "content": about_picture(self.picture.load(), text)}

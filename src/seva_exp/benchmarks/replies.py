@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +58,7 @@ class Replies:
         file = self._file(reply.query)
         file.parent.mkdir(parents=True, exist_ok=True)
         digest = sha256(reply.text.encode()).hexdigest()
-        text = canonical({**asdict(reply.query), "text": reply.text, "sha256": digest})
+        text = canonical({**reply.query.to_json(), "text": reply.text, "sha256": digest})
         write_whole(file, text, shared=True)  # runs side by side may ask the same
 
     def _file(self, query: Query) -> Path:

@@ -32,6 +32,7 @@ from seva_exp.experiment import Experiment, Options, SweepOptions
 from seva_exp.methods import METHODS
 from seva_exp.models import MODELS
 from seva_exp.preferences import FILTERS
+from seva_exp.scores import SCORES
 from seva_exp.tracking import TRACKERS, AnyTracker
 from seva_exp.training import DpoTraining, SftTraining
 
@@ -162,7 +163,16 @@ def _one_of(path: str, node: Any, classes: Classes) -> Spec:
     kind = str(node.get("kind"))
     if kind not in classes:
         raise InputError(f"{path}.kind={kind}: no such kind.{suggest(kind, classes)}")
-    return _validate(path, node, classes[kind])
+    return _with_scores(path, node, classes[kind])
+
+
+def _with_scores(path: str, node: Json, cls: type[Spec]) -> Spec:
+    """A method's scores are configs of their own: each is validated under its own path."""
+    if "scores" not in cls.model_fields:
+        return _validate(path, node, cls)
+    scores = _many_of(f"{path}.scores", node.get("scores"), SCORES)
+    rest = {name: value for name, value in node.items() if name != "scores"}
+    return _validate(path, rest, cls).model_copy(update={"scores": scores})
 
 
 def _plain(path: str, node: Any, cls: type[Spec]) -> Any:
@@ -235,7 +245,7 @@ def _member(path: str, name: Any, node: Any, classes: Classes) -> Spec:
     """``aug.NAME``: a whole config; anything else means that the group's file was not added."""
     where, name = f"{path}.{name}", str(name)
     if not isinstance(node, dict) or "kind" not in node:
-        known = options_of(path)
+        known = options_of("score" if classes is SCORES else path)
         if name in known:
             fields = classes[name].model_fields if name in classes else {}
             wrong = [key for key in node if key not in fields] if isinstance(node, dict) else []
@@ -249,9 +259,10 @@ def _member(path: str, name: Any, node: Any, classes: Classes) -> Spec:
 
 
 def how_to_add(group: str, name: str) -> str:
-    """The words that add a view or a benchmark to the config: views are added to, benchmarks
-    are a list."""
-    return f"Add +aug={name}." if group == "aug" else f"Choose it: benchmark=[shapes,{name}], say."
+    """The words that add a view, a score or a benchmark to the config: benchmarks are a list."""
+    if group == "benchmark":
+        return f"Choose it: benchmark=[shapes,{name}], say."
+    return f"Add +{'aug' if group == 'aug' else 'score'}={name}."
 
 
 def _validate(path: str, node: Any, cls: type[Spec]) -> Any:
@@ -345,4 +356,7 @@ def known_fields() -> list[str]:
     for group, classes in MANY_OF.items():
         for kind, cls in classes.items():
             names += [f"{group}.{kind}.{field}" for field in cls.model_fields]
+    names += [
+        f"method.scores.{k}.{field}" for k, cls in SCORES.items() for field in cls.model_fields
+    ]
     return sorted(set(names))

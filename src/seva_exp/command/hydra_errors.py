@@ -68,6 +68,10 @@ def _explain_key(key: str) -> str:
     fields = known_fields()
     if group in ("aug", "benchmark") and rest and rest[0] in options_of(group) and key in fields:
         return f"{key}: this {group} is not in the config. {how_to_add(group, rest[0])}"
+    if key.startswith("method.scores.") and key in fields:
+        return f"{key}: this score is not in the config. {how_to_add('score', rest[1])}"
+    if key == "score":
+        return f"score: scores are added: write +score=NAME.{suggest('', options_of('score'))}"
     if key == "aug":
         return f"aug: negative views are added: write +aug=NAME.{suggest('', options_of('aug'))}"
     if key in fields and group == "instructions":

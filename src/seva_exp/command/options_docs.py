@@ -21,6 +21,7 @@ from seva_exp.core.printable import tell
 from seva_exp.core.spec import Json, Spec
 from seva_exp.experiment import Experiment, Options
 from seva_exp.preferences import FILTERS
+from seva_exp.scores import SCORES
 from seva_exp.training import DpoTraining
 from seva_exp.training.weights import WEIGHTS
 
@@ -30,6 +31,7 @@ CLASSES: dict[str, Mapping[str, type[Spec]]] = {
     **{name: {"": cls} for name, cls in {**PLAIN, **MAYBE}.items()},
     "filters": FILTERS,
     "dpo": {"": DpoTraining, **WEIGHTS},
+    "score": SCORES,
 }
 """The classes that a group's values may be of, by their kind."""
 HOW = {
@@ -39,6 +41,8 @@ HOW = {
     "dpo": "`dpo=NAME` chooses, `dpo.FIELD=VALUE` sets a field; the kinds are those of "
     "`dpo.weights`, whose fields are `dpo.weights.FIELD=VALUE`.",
     "filters": "A list of rules, one after the other: `'filters=[equal, {kind: KIND, FIELD: 3}]'`.",
+    "score": "`method=best_of_k +score=NAME` adds a score of candidates, "
+    "`method.scores.NAME.FIELD=VALUE` sets a field of it.",
     "experiment": "Presets: `experiment=NAME`. A preset states only what differs.",
     "sweeps": "One primary config for each question: `python -m seva_exp -cn NAME`.",
     "hydra": "Hydra's own groups.",

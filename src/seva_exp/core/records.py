@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from seva_exp.core.files import whole_file
 from seva_exp.core.spec import Json, canonical
 
+Select = Literal["best_worst", "majority", "margin"]
+"""Which two of a sample's candidate answers make a pair."""
+Mix = Literal["sum", "ranks"]
+"""How several scores of a candidate become one."""
 CLEAN = "clean"
 """Name of the view that changes nothing; its answer is ``chosen``."""
 BASE, ALIGNED = "base", "aligned"
@@ -51,6 +55,37 @@ class Answer:
     tokens: tuple[int, ...]
     stop: str
     logprobs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class AnswerGroup:
+    """A sample with the different answers that it got, those of nothing left out: each one's text,
+    its tokens (none: its text alone is known), and how many candidates gave it."""
+
+    sample: Sample
+    texts: tuple[str, ...]
+    tokens: tuple[tuple[int, ...], ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CandidateScores:
+    """A score of each candidate answer to a sample, in the candidates' order; None where there is
+    nothing to score."""
+
+    sample_id: str
+    scores: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of a sample's candidates became chosen and rejected, and what each one's scores came
+    to."""
+
+    sample_id: str
+    chosen: str
+    rejected: str
+    scores: dict[str, float | None]
 
 
 @dataclass(frozen=True)

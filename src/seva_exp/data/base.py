@@ -106,6 +106,16 @@ class DataSource(Spec):
                 made.drops.append(one)
         return made
 
+    @property
+    def knows_truth(self) -> bool:
+        """Whether ``truth`` tells of each sample."""
+        return False
+
+    def truth(self, seed: int, id: str) -> str | None:
+        """What is on a sample's picture, in the embedded world's words; None where that is not
+        known. ``seed`` is the run's."""
+        return None
+
     def estimate(self, where: str = "data") -> int | None:
         """About how many samples ``read`` gives, found without looking at pictures; None where that
         is not known. Not called while something is lacking."""

@@ -93,10 +93,20 @@ class ShapesData(DataSource):
             id = f"{self.prefix}-{number:06d}"
             yield keep(partial(self._sample, seed, id, folder, sha256))
 
+    @property
+    def knows_truth(self) -> bool:
+        return True
+
+    def truth(self, seed: int, id: str) -> str:
+        return describe(self._scene(seed, id))
+
+    def _scene(self, seed: int, id: str) -> Scene:
+        prior = UNBIASED if self.scenes == "unbiased" else BIASED
+        return sample_scene(python_rng(seed, f"{self.stream}.scene", id), prior)
+
     def _sample(self, seed: int, id: str, folder: Path, sha256: Hasher) -> Sample:
         """A scene, its picture as ``folder``/ID.png, and a question."""
-        prior = UNBIASED if self.scenes == "unbiased" else BIASED
-        scene = sample_scene(python_rng(seed, f"{self.stream}.scene", id), prior)
+        scene = self._scene(seed, id)
         file = folder / f"{id}.png"
         draw(scene).save(file)
         qa = draw_qa(scene, python_rng(seed, f"{self.stream}.question", id))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -16,6 +14,7 @@ from seva_exp.core.machine import Server
 from seva_exp.core.randomness import seed_for
 from seva_exp.decoding.spec import Generation, ServerGeneration
 from seva_exp.served.chat import TooLong, reply_of
+from seva_exp.served.pictures import data_url
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -61,13 +60,6 @@ class Chat:
     def more(self) -> dict[str, Any]:
         """What a kind of server takes beside that."""
         return {}
-
-
-def data_url(picture: Image.Image) -> str:
-    """The picture without loss, as text."""
-    file = BytesIO()
-    picture.save(file, "PNG", compress_level=1)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def server_engine(

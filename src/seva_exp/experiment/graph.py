@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from seva_exp.augment import TextSource
+from seva_exp.augment import AnotherCandidate, AnySource, TextSource
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import ALIGNED, CLEAN
-from seva_exp.experiment.value import Experiment
-from seva_exp.methods import SticMethod
+from seva_exp.experiment.value import CANDIDATE, Experiment
+from seva_exp.inputs.views import ViewDraw
+from seva_exp.methods import BestOfKMethod, SticMethod
+from seva_exp.preferences.selection import Selection
+from seva_exp.scores import AnyScore
 from seva_exp.stages import (
     Align,
     Answers,
+    ChosenPairs,
     Compare,
     Evaluate,
     FineTune,
     Infuse,
     JudgeAnswers,
+    ModelScores,
     Pairs,
     Rejected,
     Samples,
+    Scores,
     Stage,
     Trained,
 )
@@ -41,12 +46,12 @@ def graph(
     align: Align | None = None
     for number in range(1, method.rounds + 1):
         suffix = f".round{number}" if method.rounds > 1 else ""
-        pairs = _round(experiment, samples, align, suffix)
+        pairs = _round(experiment, samples, align, number, suffix)
         align = Align(pairs, model, experiment.dpo, seed, align, method.reference, suffix)
         # What looks at no answer comes before the model is asked: its faults are told at once.
-        free = (one for one in pairs.negatives if not one.needs_model)
-        early = [one for one in free if "clean" not in one.inputs]
-        late = [one for one in pairs.negatives if one not in early]
+        made = [one for one in pairs.inputs.values() if one not in (samples, pairs.clean)]
+        early = [one for one in made if not one.needs_model and not _looks_at_answers(one)]
+        late = [one for one in made if one not in early]
         stages += [*early, pairs.clean, *late, pairs, *(measuring.base if number == 1 else [])]
         stages += [align.reference, *([align.weights] if align.weights else []), align]
         if number < method.rounds:
@@ -59,6 +64,10 @@ def graph(
     # All data is read before any model is loaded: a bad row is told at once.
     stages = [samples, instructions, *stages[1:], *tuning, tuned]
     return [*stages, *measuring.after(ALIGNED, tuned), *measuring.judged]
+
+
+def _looks_at_answers(stage: Stage) -> bool:
+    return any(isinstance(source, Answers) for source in stage.inputs.values())
 
 
 class _Measuring:
@@ -108,30 +117,23 @@ class _Measuring:
         return JudgeAnswers(stage, judge) if judge else None
 
 
-def _round(experiment: Experiment, samples: Samples, before: Align | None, suffix: str) -> Pairs:
+def _round(
+    experiment: Experiment, samples: Samples, before: Align | None, number: int, suffix: str
+) -> Pairs:
     """The pairs of one round: what the model says as the round before has left it."""
     method = experiment.method
-    ask = partial(
-        Answers,
-        samples,
-        experiment.model,
-        experiment.generation,
-        seed=experiment.seed,
-        adapter=before,
-        suffix=suffix,
-    )
+    ask = _Asking(experiment, samples, before, suffix)
+    if isinstance(method, BestOfKMethod):
+        return _best_of_k(method, ask, number)
     draw = method.draw(experiment.aug)
-    clean = ask(view=CLEAN, augmentation=None, asking=method.careful)
+    clean = ask()
     negatives: list[Answers | Rejected] = []
     for name in method.active_views(experiment.aug):
         source = experiment.aug[name]
         if isinstance(source, TextSource):
             negatives.append(Rejected(clean, name, source, experiment.seed, draw, suffix))
-            continue
-        asking = method.careful if source.careful else None
-        decoding = experiment.generation.changed(source.decoding())
-        view = ask(view=name, augmentation=source, draw=draw, asking=asking)
-        negatives.append(replace(view, generation=decoding))
+        else:
+            negatives.append(ask(name, source, draw))
     return Pairs(
         samples,
         clean,
@@ -140,6 +142,79 @@ def _round(experiment: Experiment, samples: Samples, before: Align | None, suffi
         method.newlines,
         experiment.seed,
         suffix,
+    )
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """Asks the model of a round: the clean question, or a view's."""
+
+    experiment: Experiment
+    samples: Samples
+    before: Align | None
+    suffix: str
+
+    def __call__(
+        self, name: str = CLEAN, source: AnySource | None = None, draw: ViewDraw | None = None
+    ) -> Answers:
+        experiment = self.experiment
+        generation, careful = experiment.generation, experiment.method.careful
+        return Answers(
+            self.samples,
+            experiment.model,
+            generation.changed(source.decoding()) if source else generation,
+            name,
+            source,
+            experiment.seed,
+            asking=careful if source is None or source.careful else None,
+            draw=draw,
+            adapter=self.before,
+            suffix=self.suffix,
+        )
+
+
+def _best_of_k(method: BestOfKMethod, ask: _Asking, number: int) -> ChosenPairs:
+    """The pairs of round ``number`` (from 1) of K candidates."""
+    experiment = ask.experiment
+    candidates = [ask()] if method.clean else []
+    for k in range(1, method.candidates + 1):
+        again = AnotherCandidate(temperature=method.temperature, number=k)
+        candidates.append(ask(f"{CANDIDATE}{k}", again))
+    if method.ask_views:
+        candidates += [ask(name, experiment.aug[name]) for name in sorted(experiment.aug)]
+    scores = [
+        _scores(score, name, tuple(candidates), ask)
+        for name, score in method.scores_of(number).items()
+    ]
+    weights = tuple((one.called, one.score.weight) for one in scores)
+    return ChosenPairs(
+        ask.samples,
+        candidates[0],
+        tuple(candidates),
+        experiment.filters,
+        method.newlines,
+        experiment.seed,
+        ask.suffix,
+        tuple(scores),
+        Selection(method.select, method.gap, method.mix, weights),
+        tuple(sorted(experiment.aug.items())),
+    )
+
+
+def _scores(score: AnyScore, name: str, candidates: tuple[Answers, ...], ask: _Asking) -> Scores:
+    experiment = ask.experiment
+    return (ModelScores if score.needs_model else Scores)(
+        ask.samples,
+        candidates,
+        score,
+        name,
+        experiment.model,
+        experiment.seed,
+        experiment.dpo.fast,
+        experiment.aug[score.looks_at] if score.looks_at else None,
+        experiment.judge if score.needs_judge else None,
+        ask.before,
+        ask.suffix,
     )
 
 

@@ -13,13 +13,25 @@ from seva_exp.decoding import HfGeneration
 from seva_exp.decoding.memory import rows
 from seva_exp.decoding.spec import Generation
 from seva_exp.models.footprint import Footprint
-from seva_exp.stages import Align, Answers, Evaluate, FineTune, Reference, Stage, Trained
+from seva_exp.scores.logprob import LogprobScore
+from seva_exp.stages import (
+    Align,
+    Answers,
+    Evaluate,
+    FineTune,
+    ModelScores,
+    Reference,
+    Stage,
+    Trained,
+)
 from seva_exp.training import memory as training
 from seva_exp.training.spec import Training, cut
 
 QUESTION, ANSWER = 60, 150
 """Tokens of a question in its template and of an answer, where nobody knows better; an answer has
 no more than ``generation.max_new_tokens``."""
+VERDICT = 8
+"""Tokens of a model's verdict on a claim."""
 SHARED_OUT = ("fsdp", "zero2", "zero3")
 """``machine.accelerate`` by name: of a config file nothing is known here."""
 
@@ -100,6 +112,32 @@ def _answers(stage: Answers, setting: Setting) -> Need | None:
 @need_of.register
 def _evaluate(stage: Evaluate, setting: Setting) -> Need | None:
     return _generating(stage, setting, stage.trained, min(ANSWER, setting.most))
+
+
+@need_of.register
+def _scores(stage: ModelScores, setting: Setting) -> Need | None:
+    """All candidates of a sample behind one question, at once; or a short verdict a claim."""
+    if not isinstance(stage.score, LogprobScore):
+        return _generating(stage, setting, stage.adapter, min(VERDICT, setting.most))
+    start, size = stage.adapter, setting.machine.train_batch_size
+    rank = start.lora.lora_rank if start else 0
+    answer = max(setting.answer(one.generation) for one in stage.candidates)
+    lengths, more = training.Lengths(setting.question, answer), len(stage.candidates) - 1
+    plain = training.plain(setting.model, size, lengths, 1 + more)
+    packs = setting.model.packs and stage.fast != "off"
+    batch = training.packed(setting.model, size, lengths, more, 0) if packs else plain
+    whole = packs and not setting.device.numbers.half  # compared with plain rows, in float32
+    passes = [batch, *([plain] if whole or stage.score.without_picture else [])]
+    most = max(training.scoring(setting.model, setting.device.numbers, one, rank) for one in passes)
+    kinds = {
+        "weights": setting.weights,
+        "adapter": training.TRAINED * _parameters(setting, start.lora) if start else 0,
+        "activations": most,
+    }
+    device = setting.device
+    return Need(
+        stage.label, stage.name, kinds, f"{size} at once", device.numbers.process, device.shared
+    )
 
 
 @need_of.register
@@ -234,12 +272,9 @@ def _sizes(stage: Reference | Align, setting: Setting) -> tuple[training.Lengths
     rejected answers that it looks at with these."""
     pairs = stage.pairs
     lengths = training.Lengths(setting.question, setting.answer(pairs.clean.generation))
-    drawn = any(one.draw for one in pairs.negatives)
-    changed = [one for one in pairs.negatives if one.augmentation]
-    seen = sum("images" in one.augmentation.gives for one in changed if one.augmentation)
-    views = (min(seen, 1) if drawn else seen) * stage.pictured
-    rejected = 1 if drawn else len(pairs.negatives)
-    return lengths, rejected, views, views * stage.crossed
+    seen = sum("images" in view.gives for view in pairs.shown.values())
+    views = (seen if pairs.every_view else min(seen, pairs.most_rejected)) * stage.pictured
+    return lengths, pairs.most_rejected, views, views * stage.crossed
 
 
 def _parameters(setting: Setting, lora: Training) -> int:

@@ -21,7 +21,15 @@ from seva_exp.experiment.work import Work
 from seva_exp.preferences.answers import LOADING
 from seva_exp.stages import Stage
 
-BY_SAMPLE = ("samples", "answers", "pairs", "reference")
+BY_SAMPLE = (
+    "samples",
+    "answers",
+    "scores",
+    "model_scores",
+    "pairs",
+    "chosen_pairs",
+    "reference",
+)
 """Stages whose time and disk grow with the samples."""
 LONG, MANY = 600.0, 10_000
 """Seconds from which a run is told beforehand what it may take; samples from which it is told how

@@ -127,8 +127,8 @@ def make_ready(
     if any(stage.needs_model for stage in left):
         model.prepare()
     first: dict[str, Stage] = {}
-    for stage in left:  # those of one name need the same
-        first.setdefault(stage.name, stage)
+    for stage in left:
+        first.setdefault(stage.prepared_as, stage)
     for stage in first.values():
         stage.prepare(machine)
     if machine.device != "auto":

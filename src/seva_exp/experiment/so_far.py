@@ -30,7 +30,7 @@ from seva_exp.preferences.pairs import (
 from seva_exp.preferences.shards import AnswersSoFar
 from seva_exp.runs.folder import PLAN
 from seva_exp.runs.links import followed
-from seva_exp.stages import Answers, Pairs, Rejected, Samples
+from seva_exp.stages import Answers, ChosenPairs, Pairs, Rejected, Samples
 from seva_exp.stages.artifacts import AnswerArtifact, SampleArtifact
 
 TRIES = 5
@@ -103,7 +103,8 @@ class _Begun:
         return self._pairs((begun or rounds[:1])[-1], most)
 
     def _pairs(self, stage: Pairs, most: int) -> SoFar:
-        every: list[Answers | Rejected] = [stage.clean, *stage.negatives]
+        others = (one for one in stage.negatives if one.label != stage.clean.label)
+        every: list[Answers | Rejected] = [stage.clean, *others]
         found = {one.label: has for one in every if (has := self._answered(one))}
         clean = found.get(stage.clean.label)
         negatives = [one for one in stage.negatives if one.label in found]
@@ -117,7 +118,8 @@ class _Begun:
                     yield candidates_of(sample, best[0], dict(zip(views, others, strict=True)))
 
         tally, latest = Tally(views), deque[Pair](maxlen=most)
-        if clean and negatives:
+        # Of candidates two are chosen when all are scored: nothing can be told before.
+        if clean and negatives and not isinstance(stage, ChosenPairs):
             for made in make_pairs(groups, stage.filters, stage.seed, stage.newlines):
                 tally.add(made)
                 if not isinstance(made.result, Drop):

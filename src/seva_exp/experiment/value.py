@@ -9,23 +9,26 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from seva_exp.augment import SOURCES, AnySource, PixelAugmentation
+from seva_exp.augment import SOURCES, AnySource, Augmentation, PixelAugmentation
 from seva_exp.benchmarks import AnyBenchmark, Judge, ShapesBenchmark
-from seva_exp.core.errors import InputError
+from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import CLEAN
 from seva_exp.core.spec import Json, Spec
 from seva_exp.data import AnyData, InstructData, ShapesData, ShapesInstructData
 from seva_exp.decoding import AnyGeneration, HfGeneration, VllmGeneration
 from seva_exp.inputs.user_paths import data_root
-from seva_exp.methods import AnyMethod, SevaMethod, SticMethod
+from seva_exp.methods import AnyMethod, BestOfKMethod, SevaMethod, SticMethod
 from seva_exp.models import AnyModel, TinyModel
 from seva_exp.preferences import AnyFilter, EqualFilter, LengthRatioFilter
+from seva_exp.scores import SCORES, AnyScore
 from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.training.loss import NEEDS
 from seva_exp.vllm.command import RANKS, no_features, room_for
 
 TAKEN = {CLEAN, "instructions"}
 """Names of answers that are no negative view's."""
+CANDIDATE = "candidate_"
+"""How those of ``method=best_of_k`` begin, a number behind it."""
 
 
 def _no_pixels(name: str, augmentation: PixelAugmentation, where: str) -> str:
@@ -67,7 +70,7 @@ class Experiment(Spec):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Experiment:
-        if not self.aug:
+        if not self.aug and self.method.needs_views:
             known = ", ".join(sorted(SOURCES))
             raise ValueError(
                 f"aug: method={self.method.kind} needs a negative view, and none is given. "
@@ -90,9 +93,10 @@ class Experiment(Spec):
             if not any(need in self.aug[name].gives for name in active):
                 loss = who in self.dpo.terms
                 where = f"dpo.loss: its term '{who}'" if loss else f"dpo.weights: kind={who}"
+                there = ", ".join(active) or "none"
                 raise ValueError(
                     f"{where} needs {NEEDS[need]}, and no source of rejected answers has that "
-                    f"(aug: {', '.join(active)}). Add one, or take "
+                    f"(aug: {there}). Add one, or take "
                     f"{'another loss' if loss else 'other weights'}."
                 )
         if self.dpo.ordered:
@@ -155,6 +159,78 @@ class Experiment(Spec):
         return self
 
     @model_validator(mode="after")
+    def _candidates_fit(self) -> Experiment:
+        """Each score of ``best_of_k`` has what it looks at, each round has a score, and each view
+        is looked at."""
+        method = self.method
+        if not isinstance(method, BestOfKMethod):
+            return self
+        if not method.scores:
+            known = ", ".join(sorted(SCORES))
+            raise ValueError(
+                "method.scores: method=best_of_k chooses by a score, and none is given. Add "
+                f"+score=NAME with NAME one of: {known}."
+            )
+        if self.dpo.crossed:
+            raise ValueError(
+                "dpo.loss: it looks at a rejected answer with the picture that the answer was given "
+                "to, and the candidates of method=best_of_k were all given to the clean one. Take "
+                "another loss."
+            )
+        for name, score in method.scores.items():
+            if fault := self._fault_of(score):
+                raise ValueError(f"method.scores.{name}{fault}")
+        for number in range(1, method.rounds + 1):
+            if not method.scores_of(number):
+                raise ValueError(
+                    f"method.scores: none is asked in round {number}. Give one with since={number} "
+                    "or less and no until."
+                )
+        for name, source in self.aug.items():
+            if name.startswith(CANDIDATE):
+                raise ValueError(f"aug.{name}: candidates are called so; take another name.")
+            if not isinstance(source, Augmentation):
+                raise ValueError(
+                    f"aug.{name}: kind={source.kind} is no view, and method=best_of_k rejects its "
+                    f"own candidates alone. Take it out with ~aug.{name}."
+                )
+            looked = {score.looks_at for score in method.scores.values()}
+            seen = source.gives & self.dpo.needs.keys()
+            if not (method.ask_views or name in looked or seen):
+                raise ValueError(
+                    f"aug.{name}: nothing looks at it. Name it in a score "
+                    f"(method.scores.visual_pmi.view={name}), let it answer too "
+                    "(method.ask_views=true), take a loss that looks at pictures, or leave it out."
+                )
+        return self
+
+    def _fault_of(self, score: AnyScore) -> str:
+        """What is wrong with a score here, behind its field's name; empty if nothing is."""
+        if score.since > self.method.rounds:
+            return f".since={score.since}: there are {self.method.rounds} rounds (method.rounds)."
+        if score.needs_policy and score.since == 1:
+            return (
+                ".since=1: in round 1 the policy is the reference, and the difference of their "
+                "log-probabilities is 0 for every answer. Take since=2 with method.rounds=2 or "
+                "more, and another score with until=1 for round 1 (method=iris does)."
+            )
+        if (view := score.looks_at) and view not in self.aug:
+            return f".view={view}: no such view in aug.{suggest(view, self.aug)} Add +aug={view}."
+        if score.needs_judge and self.judge is None:
+            return ".by=judge: judge=none. Add judge=openai or judge=server, or take by=self."
+        if score.needs_truth and not self.data.knows_truth:
+            return (
+                f".path: must be set (FILE.jsonl with the objects of each picture), since data "
+                f"(kind={self.data.kind}) does not know what is on its pictures."
+            )
+        if score.needs_model and not self.generation.in_process:
+            return (
+                f": kind={score.kind} asks the model that is loaded here, and generation="
+                f"{self.generation.kind} has another answer. Take generation=hf."
+            )
+        return ""
+
+    @model_validator(mode="after")
     def _generation_fits(self) -> Experiment:
         """A model that is not loaded here sees pictures and text; a server's is never aligned."""
         generation = f"generation={self.generation.kind}"
@@ -193,8 +269,7 @@ class Experiment(Spec):
     @property
     def title(self) -> str:
         """The name of a run that is given none: method, views, and what is done beside them."""
-        words: list[str] = [] if isinstance(self.method, SevaMethod) else [self.method.kind]
-        words.append("+".join(self.method.active_views(self.aug)))
+        words = self.method.words(self.aug)
         words += ["sft"] if self.sft else []
         words += [f"rounds={self.method.rounds}"] if self.method.rounds > 1 else []
         described = any(one.describe_and_respond for one in self.benchmark.values())
@@ -212,16 +287,21 @@ class Experiment(Spec):
 
     @property
     def judging(self) -> Judge | None:
-        """The judge, where a benchmark has something for it."""
-        return self.judge if any(one.judged for one in self.benchmark.values()) else None
+        """The judge, where a benchmark or a score has something for it."""
+        scores = self.method.scores.values() if isinstance(self.method, BestOfKMethod) else ()
+        asked = [one.judged for one in self.benchmark.values()]
+        asked += [one.needs_judge for one in scores]
+        return self.judge if any(asked) else None
 
     def lacking(self, data_root: Path | None = None) -> list[str]:
         """What must still be given before work can start, each with its field. ``data_root`` is
         where official benchmarks lie."""
-        instructions = self.instruction_data()
+        instructions, method = self.instruction_data(), self.method
+        scores = method.scores.items() if isinstance(method, BestOfKMethod) else ()
         found = [
             self.data.lacking("data"),
             instructions.lacking("instructions") if instructions else None,
+            *(score.lacking(f"method.scores.{name}") for name, score in scores),
             *(benchmark.lacking(data_root) for benchmark in self.benchmark.values()),
         ]
         return list(dict.fromkeys(one for one in found if one))

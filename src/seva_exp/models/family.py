@@ -96,11 +96,11 @@ class Family:
 
     def chat_text(self, processor: Any, system: str | None, prompt: str) -> str:
         """The text that the processor takes with one picture: the prompt in the chat template."""
-        messages: list[dict[str, Any]] = []
-        if system:
-            messages.append({"role": "system", "content": [_text(system)]})
-        messages.append({"role": "user", "content": [{"type": "image"}, _text(prompt)]})
-        return processor.apply_chat_template(messages, add_generation_prompt=True)
+        return _templated(processor, system, [{"type": "image"}, _text(prompt)])
+
+    def text_alone(self, processor: Any, system: str | None, prompt: str) -> str:
+        """The prompt in the chat template as it is tokenised, without a picture."""
+        return _templated(processor, system, [_text(prompt)])
 
     def written(self, processor: Any, text: str) -> str:
         """``text`` as the processor rewrites it before it is tokenised, with one image token
@@ -122,6 +122,15 @@ class Family:
         import torch
 
         return torch.arange(len(encoded.ids))[None]  # rotary: where they begin is no matter
+
+
+def _templated(processor: Any, system: str | None, content: list[dict[str, str]]) -> str:
+    """One user turn in the chat template, behind a system turn where there is one."""
+    messages: list[dict[str, Any]] = []
+    if system:
+        messages.append({"role": "system", "content": [_text(system)]})
+    messages.append({"role": "user", "content": content})
+    return processor.apply_chat_template(messages, add_generation_prompt=True)
 
 
 def _text(value: str) -> dict[str, str]:

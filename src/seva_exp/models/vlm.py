@@ -134,6 +134,14 @@ class Vlm:
         types = {key: (0,) * at + values + (0,) * around for key, values in image.types.items()}
         return Encoded((*ids[:at], *image.placeholders, *ids[at + 1 :]), image, types)
 
+    def encode_text(self, prompt: str) -> Encoded:
+        """Ids of the prompt without a picture. Equal to the tokenizer's own output."""
+        text = self._family.text_alone(self.processor, self.spec.system_prompt, prompt)
+        ids = tuple(self._tokenize(text))
+        both_ways = self._family.attention.sees_both_ways != "none"  # tells prompt and answer apart
+        types = {"token_type_ids": (0,) * len(ids)} if both_ways else {}
+        return Encoded(ids, EncodedImage({}, ()), types)
+
     @property
     def image_token_id(self) -> int:
         """The id that becomes an image's features."""

@@ -3,7 +3,6 @@ its line to the union at the end. No heavy import."""
 
 from __future__ import annotations
 
-import unicodedata
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ from seva_exp.core.interfaces import TOO_LONG
 from seva_exp.core.randomness import seed_for
 from seva_exp.core.records import Answer
 from seva_exp.core.spec import BY_KIND, Spec, by_kind
-from seva_exp.core.texts import is_empty
+from seva_exp.core.texts import is_empty, normalised
 
 Side = Literal["chosen", "rejected", "any"]
-ARTICLES = frozenset({"a", "an", "the"})
 
 
 @dataclass(frozen=True)
@@ -226,15 +224,6 @@ class DownSampleFilter(Filter):
             return removal if id.startswith(self.prefix) and place(id) > kept[-1] else None
 
         return judge
-
-
-def normalised(text: str) -> str:
-    """Case folded, punctuation as blanks, articles out (unless nothing else is there, as in the
-    answer "A."), single blanks. So 3.5 is not 35, but -5 is 5."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    plain = "".join(" " if unicodedata.category(c).startswith("P") else c for c in folded)
-    words = plain.split()
-    return " ".join([word for word in words if word not in ARTICLES] or words)
 
 
 _Union = (

@@ -20,10 +20,12 @@ NO_ANSWER = "no rejected answer"
 
 @dataclass(frozen=True)
 class Candidates:
-    """A sample and its candidates, in the order of the views."""
+    """A sample and its candidates, in the order of the views; ``drop``: why there are none, where
+    that is known."""
 
     sample: Sample
     candidates: tuple[Candidate, ...]
+    drop: Drop | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,16 @@ def candidates_of(
     )
 
 
+def answered(
+    samples: Iterable[Sample], answers: Sequence[Iterable[Answer]]
+) -> Iterator[tuple[Sample, tuple[Answer, ...]]]:
+    """Each sample with one answer of each of several sources, in their order; all stand in the
+    samples' order."""
+    for sample, *found in zip(samples, *answers, strict=True):
+        assert all(one.sample_id == sample.id for one in found), "the samples' order"
+        yield sample, tuple(found)
+
+
 class _Answers:
     """Answers of which each waits until its sample comes."""
 
@@ -103,6 +115,9 @@ def make_pairs(
     for filter in filters:
         judges.append(filter.rule_for(partial(_left, groups, tuple(judges)), seed))
     for group in groups():
+        if group.drop:
+            yield PairingResult(group.drop, ())
+            continue
         judged = [(one, _removal(one, judges)) for one in group.candidates]
         removed = tuple((one.view, why) for one, why in judged if why)
         kept = [one for one, why in judged if not why]

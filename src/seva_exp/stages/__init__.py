@@ -1,6 +1,7 @@
 """The stages: what each takes, makes and depends on."""
 
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
+from seva_exp.stages.candidates import ChosenPairs, ModelScores, Scores
 from seva_exp.stages.evaluation import Compare, Evaluate, JudgeAnswers, paired
 from seva_exp.stages.preferences import Answers, Pairs, Rejected, Samples
 from seva_exp.stages.training import Align, FineTune, Infuse, Reference, Weights
@@ -11,7 +12,10 @@ STAGES: dict[str, type[Stage]] = {
         Samples,
         Answers,
         Rejected,
+        Scores,
+        ModelScores,
         Pairs,
+        ChosenPairs,
         Reference,
         Weights,
         Align,
@@ -22,5 +26,5 @@ STAGES: dict[str, type[Stage]] = {
         Compare,
     )
 }
-"""By name, which is what the labels of a run begin with; those of ``rejected`` begin as the answers
-do that they stand for."""
+"""By name, which is what the labels of a run begin with; those of ``rejected``,
+``model_scores`` and ``chosen_pairs`` begin as those do that they stand beside."""

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from seva_exp.core.records import Answer, Delta, Pair, Prediction, Record, Sample, Score, from_json
+from seva_exp.core.records import (
+    Answer,
+    CandidateScores,
+    Choice,
+    Delta,
+    Pair,
+    Prediction,
+    Record,
+    Sample,
+    Score,
+    from_json,
+)
 from seva_exp.core.spec import Json
 
 
@@ -77,6 +88,29 @@ class PairArtifact(Sifted):
     def pairs(self) -> Iterator[Pair]:
         """In the samples' order."""
         return records(self.file, Pair)
+
+
+class ChosenPairArtifact(PairArtifact):
+    """Of ``chosen_pairs``: preferences between a sample's candidates."""
+
+    @property
+    def choices_file(self) -> Path:
+        """A line for each sample of which two candidates were chosen, before any filter."""
+        return self.path / "choices.jsonl"
+
+    def choices(self) -> Iterator[Choice]:
+        """In the samples' order."""
+        return records(self.choices_file, Choice)
+
+
+class CandidateScoreArtifact(Artifact):
+    """Of ``scores`` and ``model_scores``: a number for every candidate."""
+
+    main: ClassVar[str] = "scores.jsonl"
+
+    def scores(self) -> Iterator[CandidateScores]:
+        """In the samples' order."""
+        return records(self.file, CandidateScores)
 
 
 class ReferenceArtifact(Artifact):

@@ -277,6 +277,11 @@ class Stage(ABC):
         order is part of the key."""
         return {}
 
+    @property
+    def prepared_as(self) -> str:
+        """Equal for stages of which one is prepared for all: they need the same."""
+        return self.name
+
     def prepare(self, machine: Machine) -> None:  # noqa: B027 (most need nothing)
         """Make sure, before any work starts, that what it needs beside the model can be had. Raises
         InputError."""

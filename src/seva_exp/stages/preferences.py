@@ -303,6 +303,23 @@ class Pairs(Stage):
         return f"pairs{self.suffix}"
 
     @property
+    def most_rejected(self) -> int:
+        """Rejected answers of a pair, at most (a file's may be more)."""
+        return 1 if any(one.draw for one in self.negatives) else len(self.negatives)
+
+    @property
+    def shown(self) -> Mapping[str, AnySource]:
+        """The views whose pictures a loss may look at, by name."""
+        found = {stage.view: stage.augmentation for stage in self.negatives}
+        return {view: source for view, source in found.items() if source}
+
+    @property
+    def every_view(self) -> bool:
+        """Whether a loss looks at each view's picture for each pair, else at those whose answers
+        the pair holds."""
+        return False
+
+    @property
     def inputs(self) -> Mapping[str, Stage]:
         negatives = {f"negative.{stage.view}": stage for stage in self.negatives}
         return {"samples": self.samples, "clean": self.clean, **negatives}
@@ -317,16 +334,7 @@ class Pairs(Stage):
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        def groups() -> Iterator[Candidates]:
-            samples = self.samples.makes(inputs["samples"]).samples()
-            clean = self.clean.makes(inputs["clean"]).answers()
-            negatives = {
-                stage.view: stage.makes(inputs[f"negative.{stage.view}"]).answers()
-                for stage in self.negatives
-            }
-            sparse = any(not stage.needs_model for stage in self.negatives)
-            return grouped(samples, clean, negatives, sparse)
-
+        groups = partial(self.groups, inputs)
         tally = Tally([stage.view for stage in self.negatives])
         with (
             jsonl_writer(self.makes(work).file) as pair,
@@ -336,6 +344,17 @@ class Pairs(Stage):
                 tally.add(made)
                 (drop if isinstance(made.result, Drop) else pair)(made.result)
         return tally.summary()
+
+    def groups(self, inputs: Inputs) -> Iterator[Candidates]:
+        """Each sample with its candidates."""
+        samples = self.samples.makes(inputs["samples"]).samples()
+        clean = self.clean.makes(inputs["clean"]).answers()
+        negatives = {
+            stage.view: stage.makes(inputs[f"negative.{stage.view}"]).answers()
+            for stage in self.negatives
+        }
+        sparse = any(not stage.needs_model for stage in self.negatives)
+        return grouped(samples, clean, negatives, sparse)
 
     def examples(self, path_of: Callable[[Stage], Path], most: int) -> list[PairExample]:
         """The first pairs of which every view's picture was kept; a source without a model has

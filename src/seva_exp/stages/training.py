@@ -69,8 +69,7 @@ class Alignment(Stage):
         """The negative views, where the loss looks at their pictures."""
         if not self.pictured:
             return {}
-        found = {stage.view: stage.augmentation for stage in self.pairs.negatives}
-        return {view: source for view, source in found.items() if source}
+        return dict(self.pairs.shown)
 
     @property
     def _views(self) -> dict[str, View] | None:
@@ -93,6 +92,7 @@ class Alignment(Stage):
             self._views,
             samples.samples(),
             crossed=self.crossed,
+            every_view=self.pairs.every_view,
         )
 
 

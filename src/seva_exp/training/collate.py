@@ -70,6 +70,8 @@ class Preference:
     weights: AnswerWeights | None = None
     sample_id: str = ""
     picture_id: str = ""
+    shown: Callable[[], EncodedImage] | None = None
+    """Makes the picture that takes the clean one's place."""
 
     @property
     def sample(self) -> str:
@@ -80,6 +82,10 @@ class Preference:
     def picture(self) -> str:
         """Equal for preferences with the same clean picture."""
         return self.picture_id or self.sample
+
+    def picture_for(self, vlm: VisionLanguageModel) -> EncodedImage:
+        """The picture that all its answers are looked at with."""
+        return self.shown() if self.shown else vlm.encode_image(self.load())
 
 
 @dataclass(frozen=True)
@@ -196,10 +202,28 @@ class PreferenceCollator:
 
     def _prompt(self, preference: Preference, view: int | None) -> Encoded:
         if view is None:
-            image = self._vlm.encode_image(preference.load())
+            image = preference.picture_for(self._vlm)
         else:
             image = preference.images[view]()
         return self._vlm.encode(image, preference.prompt)
+
+
+class TextCollator:
+    """As ``PreferenceCollator``, of prompts without any picture; no view's."""
+
+    def __init__(self, vlm: VisionLanguageModel, preferences: Sequence[Preference]) -> None:
+        self._vlm = vlm
+        self._preferences = preferences
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """input_ids, attention_mask, completion_mask [R, L]: all chosen answers, then all rejected
+        ones."""
+        batch = [self._preferences[row["row"]] for row in rows]
+        asked = [self._vlm.encode_text(p.prompt) for p in batch]
+        prompts = asked + [asked[i] for i, p in enumerate(batch) for _ in p.rejected]
+        answers = [p.chosen for p in batch] + [ids for p in batch for ids in p.rejected]
+        kind = attention_of(self._vlm).answer_type
+        return right_padded(prompts, answers, self._vlm.pad_id, kind)
 
 
 class ExampleCollator:

@@ -24,6 +24,7 @@ from seva_exp.training.collate import (
 class PairSet:
     """Pairs, and what a training looks at beside them. Pictures lie below ``root``. ``views`` (by
     the names in the pairs) are the negative views whose pictures the loss looks at; none: at none.
+    They are shown to the pairs that have an answer of theirs; with ``every_view`` to each pair.
     ``samples`` are those that views draw partners from. ``references`` and ``weights``, if there
     are any, are the pairs', in their order. ``crossed``: the rejected answers are looked at with
     the views' pictures too."""
@@ -35,6 +36,7 @@ class PairSet:
     references: Sequence[ReferenceLogps] = ()
     crossed: bool = False
     weights: Sequence[AnswerWeights] = ()
+    every_view: bool = False
 
 
 def preferences_of(
@@ -50,7 +52,10 @@ def preferences_of(
     known: Sequence[ReferenceLogps | None] = pair_set.references or nothing
     weighed: Sequence[AnswerWeights | None] = pair_set.weights or nothing
     shown = {name: view for name, view in (views or {}).items() if view.changes_pictures}
-    names = [tuple(name for name in pair.views if name in shown) for pair in pairs]
+    everywhere = pair_set.every_view
+    names = [
+        tuple(n for n in (shown if everywhere else pair.views) if n in shown) for pair in pairs
+    ]
     once = [
         Preference(
             id=pair.sample_id,
@@ -61,9 +66,11 @@ def preferences_of(
                 ids or vlm.answer_ids(pair.prompt, text)
                 for ids, text in zip(pair.rejected_tokens, pair.rejected, strict=True)
             ),
-            images=tuple(partial(shown_image, vlm, shown[n], pair, root, pictures) for n in own),
+            images=tuple(
+                partial(shown_image, vlm, shown[n], sample_of(pair), root, pictures) for n in own
+            ),
             image_views=own,
-            image_rejected=tuple(pair.views.index(name) for name in own),
+            image_rejected=tuple(0 if everywhere else pair.views.index(name) for name in own),
             strengths=_strengths(shown[name] for name in own),
             crossed=pair_set.crossed,
             size=partial(image_size, root, pair.image),
@@ -110,14 +117,18 @@ def _copy(preference: Preference, number: int) -> Preference:
 
 
 def shown_image(
-    vlm: VisionLanguageModel, view: View, pair: Pair, root: Path, pictures: PartnerPictures
+    vlm: VisionLanguageModel, view: View, sample: Sample, root: Path, pictures: PartnerPictures
 ) -> EncodedImage:
-    """The picture that ``view`` showed the model for this pair when the rejected answer was
+    """The picture that ``view`` showed the model for this sample when the rejected answer was
     generated, made anew from the view's seed."""
-    sample = Sample(pair.sample_id, pair.image, pair.prompt)
-    refs: list[ImageRef] = [pair.image, *view.partners(sample, pictures)]
-    encoded = vlm.encode_image(view.picture(root, refs, pair.sample_id))
-    return view.pixels(vlm, encoded, pair.sample_id)
+    refs: list[ImageRef] = [sample.image, *view.partners(sample, pictures)]
+    encoded = vlm.encode_image(view.picture(root, refs, sample.id))
+    return view.pixels(vlm, encoded, sample.id)
+
+
+def sample_of(pair: Pair) -> Sample:
+    """The sample that a pair was made of."""
+    return Sample(pair.sample_id, pair.image, pair.prompt)
 
 
 def examples_of(

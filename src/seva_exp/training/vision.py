@@ -67,7 +67,7 @@ class FeatureCache:
         if key in self.kept:
             return VisionInput(key, self.kept[key][0])
         if view is None:
-            return VisionInput(key, self._vlm.encode_image(preference.load()))
+            return VisionInput(key, preference.picture_for(self._vlm))
         return VisionInput(key, preference.images[view]())
 
     def features(self, pictures: Sequence[VisionInput]) -> Any:

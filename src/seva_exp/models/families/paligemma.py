@@ -25,6 +25,11 @@ class PaliGemma(Family):
             return super().chat_text(processor, system, prompt)
         return f"{processor.image_token}{prompt}"
 
+    def text_alone(self, processor: Any, system: str | None, prompt: str) -> str:
+        if processor.chat_template:
+            return super().text_alone(processor, system, prompt)
+        return f"{processor.tokenizer.bos_token}{prompt}\n"
+
     def written(self, processor: Any, text: str) -> str:
         token = processor.image_token
         behind = text.rfind(token) + len(token)

@@ -1,0 +1,276 @@
+"""From candidate answers to preferences: a score for each, two of them chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+from typing import ClassVar
+
+from PIL.Image import Image
+from PIL.Image import new as new_image
+
+from seva_exp.augment import AnySource
+from seva_exp.benchmarks.judging import Judge, Shown
+from seva_exp.core.machine import Machine
+from seva_exp.core.records import (
+    AnswerGroup,
+    CandidateScores,
+    Choice,
+    Drop,
+    jsonl_writer,
+    write_jsonl,
+)
+from seva_exp.core.spec import Json
+from seva_exp.core.store import PARTS, Journal, read_journal
+from seva_exp.inputs.views import View
+from seva_exp.models import AnyModel
+from seva_exp.preferences.filters import Candidate
+from seva_exp.preferences.pairs import Candidates, answered
+from seva_exp.preferences.selection import Chosen, Selection, group_of, places_in
+from seva_exp.scores import AnyScore
+from seva_exp.scores.base import Desk
+from seva_exp.stages.artifacts import CandidateScoreArtifact, ChosenPairArtifact
+from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
+from seva_exp.stages.preferences import Answers, Pairs, Samples
+from seva_exp.stages.processes import ProcessTask, launch
+from seva_exp.training.spec import Fast
+
+
+@dataclass(frozen=True)
+class Scores(Stage):
+    """One score of every candidate: ``scores.jsonl``. ``called`` is the score's name in this run;
+    ``view`` the negative view that it looks at, if any. How several scores are mixed is no part of
+    it."""
+
+    name: ClassVar[str] = "scores"
+    version: ClassVar[int] = 1
+    makes: ClassVar[type[CandidateScoreArtifact]] = CandidateScoreArtifact
+    samples: Samples
+    candidates: tuple[Answers, ...]
+    score: AnyScore
+    called: str
+    model: AnyModel
+    seed: int
+    fast: Fast = "auto"
+    view: AnySource | None = None
+    judge: Judge | None = None
+    adapter: Trained | None = None
+    suffix: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"scores.{self.called}{self.suffix}"
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        candidates = {f"candidate.{number}": one for number, one in enumerate(self.candidates)}
+        return {"samples": self.samples, **candidates}
+
+    @property
+    def prepared_as(self) -> str:
+        return f"{self.name}.{self.called}"
+
+    def prepare(self, machine: Machine) -> None:
+        if self.judge and (judging := self.score.judging):
+            self.judge.prepare(machine.judge, judging, Shown("", _grey))
+
+    def spec(self) -> Json:
+        return {
+            "score": self.score.identity(self.samples.digests),
+            "judge": self.judge.identity(self.score.judging) if self.judge else None,
+            **self._asked(),
+        }
+
+    def _asked(self) -> Json:
+        """The part of the run's own model in the result."""
+        return {}
+
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
+        job = ProcessTask(self.share, self.label, work, inputs, together=False)
+        if self.shared and context.machine.processes > 1:
+            launch(job, context)
+        else:
+            job.task(work, inputs, context)
+        known = {row["sample_id"]: row["scores"] for row in _journaled(work)}
+        groups = self._groups(inputs)
+        found = [
+            CandidateScores(group.sample.id, tuple(known[group.sample.id])) for group, _ in groups
+        ]
+        write_jsonl(self.makes(work).file, found)
+        values = [value for one in found for value in one.scores if value is not None]
+        candidates = len(found) * len(self.candidates)
+        summary = {"candidates": candidates, "unscored": candidates - len(values)}
+        return summary | ({"mean": round(fmean(values), 6)} if values else {})
+
+    def share(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
+        """One process's share: every ``ranks``-th sample that no journal has."""
+        done = {row["sample_id"] for row in _journaled(work)}
+        every = list(self._groups(inputs))
+        mine = islice(every, context.rank, None, context.ranks)
+        left = [(group, places) for group, places in mine if group.sample.id not in done]
+        journal = Journal(work / PARTS, f"journal-{context.rank}.jsonl")
+        desk = self._desk(work, inputs, context)
+        with context.progress(self.label, len(every), "sample") as meter:
+            if context.rank == 0:
+                meter.update(len(done))
+            if not left:
+                return {}
+            with self.score.scorer(desk, [group for group, _ in left]) as score:
+                size = desk.placement.train_batch_size
+                for some in (left[at : at + size] for at in range(0, len(left), size)):
+                    values = score([group for group, _ in some])
+                    journal.append(
+                        [
+                            {"sample_id": group.sample.id, "scores": placed(of, places)}
+                            for (group, places), of in zip(some, values, strict=True)
+                        ]
+                    )
+                    meter.update(len(some))
+        return {}
+
+    def _groups(self, inputs: Inputs) -> Iterator[tuple[AnswerGroup, list[int | None]]]:
+        """Each sample's different answers, and which of them each candidate gave (None: none)."""
+        samples = self.samples.makes(inputs["samples"]).samples()
+        answers = [
+            stage.makes(inputs[f"candidate.{number}"]).answers()
+            for number, stage in enumerate(self.candidates)
+        ]
+        for sample, found in answered(samples, answers):
+            group = group_of(sample, found)
+            yield group, places_in(group, found)
+
+    def _desk(self, work: Path, inputs: Inputs, context: StageContext) -> Desk:
+        samples = self.samples.makes(inputs["samples"])
+        before = self.adapter if "adapter" in inputs else None
+        adapter = before.makes(inputs["adapter"]).adapter if before else None
+        seed = self.samples.seed
+        name = self.score.looks_at
+        return Desk(
+            source=self.model,
+            load_base=lambda: context.model(self.model),
+            load_policy=lambda: context.model(self.model, adapter),
+            root=self.samples.data.image_root(samples.path),
+            everyone=samples.samples,
+            placement=context.placement(work),
+            label=self.label,
+            seed=self.seed,
+            fast=self.fast,
+            start=adapter,
+            view=View(name, self.view, self.seed) if name else None,
+            truth=lambda id: self.samples.data.truth(seed, id),
+            judge=self.judge,
+            judge_server=context.machine.judge,
+            store=context.machine.store_root(),
+        )
+
+
+@dataclass(frozen=True)
+class ModelScores(Scores):
+    """One score of every candidate that the run's own model gives, as the round begins (with the
+    adapter of the round before): ``scores.jsonl``."""
+
+    name: ClassVar[str] = "model_scores"
+    version: ClassVar[int] = 1
+    needs_model: ClassVar[bool] = True
+    shared: ClassVar[bool] = True
+    batch_field: ClassVar[str] = "train_batch_size"
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        before = {"adapter": self.adapter} if self.adapter else {}
+        return {**super().inputs, **before}
+
+    def _asked(self) -> Json:
+        return {
+            "model": self.model.identity(self.samples.digests),
+            "view": self.view.identity() if self.view else None,
+            "seed": self.seed if self.view else None,
+        }
+
+
+def _grey() -> Image:
+    return new_image("RGB", (336, 336), "grey")
+
+
+def placed(values: Sequence[float | None], places: Sequence[int | None]) -> list[float | None]:
+    """A value per candidate, of those of the different answers."""
+    return [None if place is None else values[place] for place in places]
+
+
+def _journaled(work: Path) -> Iterator[Json]:
+    """The rows of all processes, also of such as were killed."""
+    for file in sorted((work / PARTS).glob("journal-*.jsonl")):
+        yield from read_journal(file)
+
+
+@dataclass(frozen=True)
+class ChosenPairs(Pairs):
+    """Preferences between candidates, by their scores: ``pairs.jsonl``, ``choices.jsonl`` and, for
+    each sample left out, ``drops.jsonl``. ``negatives`` are the candidates; ``views`` those whose
+    pictures a loss may look at."""
+
+    name: ClassVar[str] = "chosen_pairs"
+    version: ClassVar[int] = 1
+    makes: ClassVar[type[ChosenPairArtifact]] = ChosenPairArtifact
+    scores_of: tuple[Scores, ...] = ()
+    selection: Selection = field(default_factory=Selection)
+    views: tuple[tuple[str, AnySource], ...] = ()
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        candidates = {f"candidate.{stage.view}": stage for stage in self.negatives}
+        scores = {f"scores.{score.called}": score for score in self.scores_of}
+        return {"samples": self.samples, **candidates, **scores}
+
+    @property
+    def most_rejected(self) -> int:
+        return 1
+
+    @property
+    def shown(self) -> Mapping[str, AnySource]:
+        return dict(self.views)
+
+    @property
+    def every_view(self) -> bool:
+        return True
+
+    def spec(self) -> Json:
+        return {**super().spec(), "selection": self.selection.to_json()}
+
+    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
+        summary = super().run(work, inputs, context)
+        with jsonl_writer(self.makes(work).choices_file) as write:
+            for _, found in self._choices(inputs):
+                if found:
+                    write(found)
+        return summary
+
+    def groups(self, inputs: Inputs) -> Iterator[Candidates]:
+        """The two chosen candidates of each sample, as one candidate pair."""
+        for group, _ in self._choices(inputs):
+            yield group
+
+    def _choices(self, inputs: Inputs) -> Iterator[tuple[Candidates, Choice | None]]:
+        views = [stage.view for stage in self.negatives]
+        samples = self.samples.makes(inputs["samples"]).samples()
+        answers = [
+            stage.makes(inputs[f"candidate.{stage.view}"]).answers() for stage in self.negatives
+        ]
+        scored = [
+            score.makes(inputs[f"scores.{score.called}"]).scores() for score in self.scores_of
+        ]
+        names = [score.called for score in self.scores_of]
+        for (sample, found), *values in zip(answered(samples, answers), *scored, strict=True):
+            by_name = {name: of.scores for name, of in zip(names, values, strict=True)}
+            chosen = self.selection(found, by_name)
+            if not isinstance(chosen, Chosen):
+                drop = Drop(sample.id, chosen.reason, chosen.detail)
+                yield Candidates(sample, (), drop), None
+                continue
+            best, worst = chosen.best, chosen.worst
+            pair = Candidate(sample.id, views[worst], found[best], found[worst])
+            totals = dict(zip(views, chosen.scores, strict=True))
+            yield Candidates(sample, (pair,)), Choice(sample.id, views[best], views[worst], totals)
