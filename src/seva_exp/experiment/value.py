@@ -173,9 +173,9 @@ class Experiment(Spec):
             )
         if self.dpo.crossed:
             raise ValueError(
-                "dpo.loss: it looks at a rejected answer with the picture that the answer was given "
-                "to, and the candidates of method=best_of_k were all given to the clean one. Take "
-                "another loss."
+                "dpo: its loss or weights look at a rejected answer with the worsened picture that "
+                "it was given to, and the candidates of method=best_of_k were all given to the "
+                "clean one. Take others."
             )
         for name, score in method.scores.items():
             if fault := self._fault_of(score):

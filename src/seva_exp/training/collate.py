@@ -201,10 +201,7 @@ class PreferenceCollator:
         return inputs | owners_of(batch) | reference_of(batch) | weights_of(batch)
 
     def _prompt(self, preference: Preference, view: int | None) -> Encoded:
-        if view is None:
-            image = preference.picture_for(self._vlm)
-        else:
-            image = preference.images[view]()
+        image = preference.picture_for(self._vlm) if view is None else preference.images[view]()
         return self._vlm.encode(image, preference.prompt)
 
 
