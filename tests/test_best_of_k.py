@@ -354,6 +354,8 @@ WRONG = [
     ([BEST, "+score=agreement", "+aug=moco"], r"aug\.moco: nothing looks at it"),
     ([BEST, "+score=agreement", "+aug=swap_words"], r"aug\.swap_words: kind=swap_words is no view"),
     ([BEST, "+score=agreement", "dpo=mdpo"], r"dpo\.loss: its term 'image' needs.*aug: none"),
+    ([BEST, "+score=visual_pmi", "method.scores.visual_pmi.view=diffusion_noise",
+      "+aug=diffusion_noise", "dpo=ue_dpo"], r"were all given to the clean one"),
     ([BEST, "+score=judge", "method.scores.judge.by=judge"], r"judge\.by=judge: judge=none"),
     ([BEST, "+score=judge", "method.scores.judge.template=Eh"], r"judge\.template=Eh.*\{claim\}"),
     ([BEST, "+score=chair", "data=folder", "~data.samples"], r"chair\.path: must be set"),
