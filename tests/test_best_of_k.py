@@ -19,6 +19,7 @@ from seva_exp.core.store import PARTS, Store
 from seva_exp.experiment import plan_run, run
 from seva_exp.experiment.fits import Fit
 from seva_exp.experiment.graph import graph
+from seva_exp.experiment.so_far import pairs_so_far
 from seva_exp.stages import STAGES, Stage, StageContext
 
 from .benchmarks.judges import judge
@@ -67,6 +68,14 @@ def test_a_preset_runs_to_the_adapter(preset, store, clip, tmp_path):
     assert pairs and all(pair.chosen != pair.rejected[0] for pair in pairs)
     last = manifest(done, done.stages[-1].name)
     assert last["stage"] == "align" and last["summary"]["adapter_changed"]
+
+
+def test_pairs_so_far_of_candidates_are_told_once_they_are_chosen(store, clip, tmp_path):
+    words = [word.replace("{clip}", str(clip)) for word in PRESETS["self_consistency"]]
+    done = go(store, tmp_path, "method=self_consistency", *words)
+    found = pairs_so_far(Path(done.dir), 99)
+    assert found.latest == tuple(rows(done, "pairs.jsonl", Pair)) != ()
+    assert found.counts["kept"] == len(found.latest)
 
 
 # What is shared, and what is in a key

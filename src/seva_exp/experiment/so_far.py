@@ -118,8 +118,10 @@ class _Begun:
                     yield candidates_of(sample, best[0], dict(zip(views, others, strict=True)))
 
         tally, latest = Tally(views), deque[Pair](maxlen=most)
-        # Of candidates two are chosen when all are scored: nothing can be told before.
-        if clean and negatives and not isinstance(stage, ChosenPairs):
+        chosen = self._chosen(stage) if isinstance(stage, ChosenPairs) else None
+        if chosen:
+            latest.extend(stage.makes(chosen[0]).pairs())
+        elif clean and negatives and not isinstance(stage, ChosenPairs):
             for made in make_pairs(groups, stage.filters, stage.seed, stage.newlines):
                 tally.add(made)
                 if not isinstance(made.result, Drop):
@@ -130,9 +132,16 @@ class _Begun:
             samples=sum(1 for _ in self._samples.samples()),
             answered={label: (has.done, has.total) for label, has in found.items()},
             missing=tuple(one.label for one in every if one.label not in found),
-            counts=tally.summary(),
+            counts=chosen[1] if chosen else tally.summary(),
             latest=tuple(latest),
         )
+
+    def _chosen(self, stage: ChosenPairs) -> tuple[Path, Json] | None:
+        """The artifact and its summary. Two candidates are chosen when all are scored: before,
+        nothing can be told."""
+        row = self.plan.get(stage.label)
+        manifest = self.store.find(stage.name, row["key"]) if row else None
+        return (self.store.path(stage.name, manifest.key), manifest.summary) if manifest else None
 
     @cached_property
     def store(self) -> Store:
