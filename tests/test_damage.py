@@ -90,8 +90,8 @@ DAMAGED = [
     "answers.diffusion_noise/previews/000.png",
     "pairs/pairs.jsonl",
     f"reference/{REFERENCE}",
-    "align/metrics.jsonl",
     "align/adapter/adapter_model.safetensors",
+    "align/metrics.jsonl",
     "evaluate.base.shapes/predictions.jsonl",
     "evaluate.aligned.shapes/scores.jsonl",
     "compare.shapes/deltas.jsonl",
@@ -99,7 +99,10 @@ DAMAGED = [
 ]
 
 
-@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.parametrize(
+    "name",
+    DAMAGED[::2] + [pytest.param(name, marks=pytest.mark.slow) for name in DAMAGED[1::2]],
+)
 def test_a_changed_bit_is_told_and_made_again(first, copy, name, capsys):
     folder, report = copy
     file = Path(report.dir) / name

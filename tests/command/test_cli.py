@@ -217,24 +217,29 @@ KEYS |= {"DB_PASSWORD": "hunter2", "LOGIN": "0123456789abcdef" * 2 + "76543210"}
 OURS = {"API_KEY": "diffusion_noise", "DEPLOY_KEY": "unbiased", "LICENSE_KEY": "seva_exp"}
 
 
+KEYS_IN_FIELDS = [
+    (["name=${oc.env:MYKEY}"], "name: holds the value of the environment variable MYKEY"),
+    (["name=x${oc.env:FOO}"], "name: holds the value of the environment variable FOO"),
+    (["data=folder", "data.path=pics/hf_secret"], "data.path: holds the value of the"),
+    (["+aug.moco.x=${oc.env:HF_TOKEN}"], "aug.moco.x: holds the value of the"),
+    (["name=${oc.env:DB_PASSWORD}"], "name: holds the value of the environment variable DB_"),
+    (
+        ["name='run_${oc.env:LOGIN,x}'"],
+        "name: holds the value of the environment variable LOGI",
+    ),
+    (["machine.server.api_key_env=sk-zyxwvutsrqponmlk"], "machine.server.api_key_env: no env"),
+    (["machine.judge.api_key_env=mysecretkey"], "machine.judge.api_key_env: no environment"),
+    (["tracker.tags=[hf_abcdefghijklmnopqrstu]"], "tracker.tags.0: holds a key"),
+]
+SWEPT = ["-m", "seed=0,1"]
+
+
 @pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["name=${oc.env:MYKEY}"], "name: holds the value of the environment variable MYKEY"),
-        (["name=x${oc.env:FOO}"], "name: holds the value of the environment variable FOO"),
-        (["data=folder", "data.path=pics/hf_secret"], "data.path: holds the value of the"),
-        (["+aug.moco.x=${oc.env:HF_TOKEN}"], "aug.moco.x: holds the value of the"),
-        (["name=${oc.env:DB_PASSWORD}"], "name: holds the value of the environment variable DB_"),
-        (
-            ["name='run_${oc.env:LOGIN,x}'"],
-            "name: holds the value of the environment variable LOGI",
-        ),
-        (["machine.server.api_key_env=sk-zyxwvutsrqponmlk"], "machine.server.api_key_env: no env"),
-        (["machine.judge.api_key_env=mysecretkey"], "machine.judge.api_key_env: no environment"),
-        (["tracker.tags=[hf_abcdefghijklmnopqrstu]"], "tracker.tags.0: holds a key"),
-    ],
+    ("words", "told", "several"),
+    [(*one, []) for one in KEYS_IN_FIELDS]
+    + [(*one, SWEPT) for one in KEYS_IN_FIELDS[:2]]
+    + [pytest.param(*one, SWEPT, marks=pytest.mark.slow) for one in KEYS_IN_FIELDS[2:]],
 )
-@pytest.mark.parametrize("several", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
 def test_a_key_in_a_field_is_refused_and_not_repeated(cli, tmp_path, words, told, several):
     done = cli("+aug=moco", *words, *several, *SMALL[:2], env={**os.environ, **KEYS})
     assert done.returncode == 2
