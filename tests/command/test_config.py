@@ -35,6 +35,8 @@ def override_for(group: str, name: str) -> list[str]:
         return ["method=best_of_k", *(two if name == "implicit_reward" else [f"+score={name}"])]
     if (group, name) == ("method", "best_of_k"):
         return [f"{group}={name}", "+score=agreement"]
+    if (group, name) == ("dpo", "lpoi"):
+        return [f"{group}={name}", "+aug=lpoi_masks"]
     own = group in ("experiment", "method") and name not in ("quick", "seva")
     if group == "benchmark" and name in OFFICIAL and OFFICIAL[name].needs_judge:
         return [f"{group}={name}", "+aug=moco", "judge=server"]
@@ -212,10 +214,11 @@ def test_what_is_shared_by_the_arms_of_an_ablation():
 
 
 def test_all_augmentations_have_a_config_file():
-    kinds = {name: composed(f"+aug={name}")["aug"][name]["kind"] for name in options_of("aug")}
-    assert set(kinds.values()) == set(SOURCES)
-    assert {name for name, kind in kinds.items() if name != kind} == {
-        "color_jitter_seva", "mdpo_crop",
+    files = {name: composed(f"+aug={name}")["aug"] for name in options_of("aug")}
+    kinds = {name: {one["kind"] for one in views.values()} for name, views in files.items()}
+    assert set().union(*kinds.values()) == set(SOURCES)
+    assert {name for name, of in kinds.items() if of != {name}} == {
+        "another_picture", "color_jitter_seva", "lpoi_masks", "mdpo_crop",
     }  # fmt: skip
 
 

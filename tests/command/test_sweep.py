@@ -286,7 +286,9 @@ def test_a_job_that_dies_is_told_at_once_and_the_others_are_kept(tmp_path, monke
 def test_a_job_that_never_ended_makes_the_exit_code_1(tmp_path, monkeypatch):
     """Its scheduler killed it: all that it left is that it was begun."""
     said: list[str] = []
-    monkeypatch.setattr("seva_exp.command.sweep.work_or_tell", lambda job: Ended(run=str(tmp_path)))
+    monkeypatch.setattr(
+        "seva_exp.command.sweep.work_or_tell", lambda *job: Ended(run=str(tmp_path))
+    )
     sweep = Sweep(tmp_path / "sweep", said.append, said.append)
     for number in (0, 1):
         sweep.do(number, Job({}, (f"seed={number}",)))
@@ -316,7 +318,7 @@ def test_where_all_jobs_are_started_at_once_so_many_work_as_are_let(tmp_path, mo
 def test_a_sweep_forgets_what_an_earlier_one_left_in_its_folder(tmp_path, monkeypatch):
     """``hydra.sweep.dir=out`` a second time: the first one's failed job stops nothing now."""
     told: list[str] = []
-    monkeypatch.setattr("seva_exp.command.sweep.work_or_tell", lambda job: ended.pop())
+    monkeypatch.setattr("seva_exp.command.sweep.work_or_tell", lambda *job: ended.pop())
     for codes in ([FAILED, DONE, DONE], [DONE]):
         ended = [Ended(code) for code in reversed(codes)]
         sweep = Sweep(tmp_path, told.append, told.append)

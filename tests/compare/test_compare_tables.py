@@ -353,7 +353,7 @@ def test_a_sweeps_folder_stands_for_the_runs_that_it_did(tmp_path, monkeypatch):
     """In the jobs' order; one that failed has no run."""
     done = [finished(tmp_path, seed, -1.0) for seed in (0, 1)]
     ended = iter([Ended(run=str(done[0])), Ended(2, "bad"), Ended(run=str(done[1]))])
-    monkeypatch.setattr("seva_exp.command.sweep.work_or_tell", lambda job: next(ended))
+    monkeypatch.setattr("seva_exp.command.sweep.work_or_tell", lambda *job: next(ended))
     sweep = Sweep(tmp_path / "multirun" / "now", print, print)
     for number in (2, 3, 10):
         sweep.do(number, Job({}, (f"seed={number}",)))

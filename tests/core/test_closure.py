@@ -27,10 +27,10 @@ from ..test_methods import small, stic
 PAIRS = {"pairs", "chosen_pairs"}
 OF_CANDIDATES = {"scores", "model_scores"}
 """Both know every score of candidates, and what one of them looks at."""
-MODEL = {"answers", "reference", "align", "finetune", "evaluate", *OF_CANDIDATES}
+MODEL = {"answers", "reference", "weights", "align", "finetune", "evaluate", *OF_CANDIDATES}
 """Stages that ask a model or train one."""
 ASKS = {"answers", "evaluate", *OF_CANDIDATES}
-VIEWS = {"answers", "reference", "align", *OF_CANDIDATES}
+VIEWS = {"answers", "reference", "weights", "align", *OF_CANDIDATES}
 """Stages that know the sources of rejected answers; ``rejected`` does, too."""
 SCORED = {"evaluate", "judge", "compare"}
 
@@ -77,16 +77,16 @@ EDITS = [
     ("preferences/selection.py", 'far >= self.gap', 'far > self.gap', {"chosen_pairs"}),
     ("preferences/shards.py", "samples >= 2 * size", "samples >= 3 * size", {"answers"}),
     # found without its name, in a register
-    ("decoding/engines.py", "Engine(\n        vlm", "Engine(\n        None", ASKS - {"evaluate"}),
+    ("decoding/engines.py", "Engine(\n        vlm", "Engine(\n        None", ASKS),
     ("decoding/kv_attention.py", "register(NAME,", "register('x',", ASKS),
     # what takes a stage context's place in the processes that train
-    ("stages/worker.py", "def placement(self", "def place(self", MODEL),
+    ("stages/worker.py", "def placement(", "def place(", MODEL),
     # of one part of a stages' module, and no more
     ("stages/preferences.py", "PREVIEWS = 48", "PREVIEWS = 4", {"answers"}),
     ("data/counts.py", "TOLD = 20", "TOLD = 2", {"samples"}),
     ("stages/training.py", "prompt=infuse(template", "prompt=infuse(''", {"infuse"}),
     # artifacts: those who write and those who read them
-    ("stages/artifacts.py", '"pairs.jsonl"', "'x'", {*PAIRS, "reference", "align"}),
+    ("stages/artifacts.py", '"pairs.jsonl"', "'x'", {*PAIRS, "reference", "weights", "align"}),
     ("stages/artifacts.py", 'path / "adapter"', "path / 'x'", MODEL),
     ("stages/artifacts.py", '"deltas.jsonl"', "'x'", {"compare"}),
     # another stage is an input: of its code only what is read of it

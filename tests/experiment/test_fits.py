@@ -282,7 +282,7 @@ def test_auto_s_choice_is_the_run_s(tmp_path, monkeypatch):
     monkeypatch.setattr(
         StageContext,
         "placement",
-        lambda self, work: seen.append(self.machine.batch_size) or real(self, work),
+        lambda self, *work: seen.append(self.machine.batch_size) or real(self, *work),
     )
     machine = auto(runs=str(tmp_path), progress="off", device="cpu")
     what: Experiment = small()

@@ -31,7 +31,7 @@ def test_one_model_at_a_time(tmp_path, monkeypatch, no_collection, ranks):
     """Alignment, stage 2, and what follows: each finds the memory free; with several processes it
     is free when they are started, and after the run."""
     alive: list[weakref.ref] = []
-    load, start = base.load_model, processes.environments
+    load, start = base.load_model, processes.own_environments
 
     def none_left() -> None:
         assert not [ref for ref in alive if ref() is not None]
@@ -47,7 +47,7 @@ def test_one_model_at_a_time(tmp_path, monkeypatch, no_collection, ranks):
         return start(*arguments)
 
     monkeypatch.setattr(base, "load_model", loaded)
-    monkeypatch.setattr(processes, "environments", started)
+    monkeypatch.setattr(processes, "own_environments", started)
     machine = Machine(device="cpu", runs=str(tmp_path), progress="off", processes=ranks)
     one = experiment().model_copy(update={"method": SticMethod(), "sft": SftTraining(batch_size=8)})
     seva_exp.run(one if ranks == 1 else experiment(), machine)

@@ -43,13 +43,16 @@ LONGEST = 480
 
 
 def sources() -> Iterator[tuple[str, Source]]:
-    """Every file of ``conf/aug``: its name, and what it describes."""
+    """Every file of ``conf/aug``: its name, and what it describes; of several views the last, which
+    is the strongest."""
     import yaml
 
     adapter: TypeAdapter[Source] = TypeAdapter(AnySource)
     for name in options_of("aug"):
         text = (config_dir() / "aug" / f"{name}.yaml").read_text(encoding="utf-8")
-        yield name, adapter.validate_json(json.dumps(yaml.safe_load(text)))
+        found = yaml.safe_load(text)
+        one = found if "kind" in found else [*found.values()][-1]
+        yield name, adapter.validate_json(json.dumps(one))
 
 
 def views() -> Iterator[tuple[str, Augmentation]]:
