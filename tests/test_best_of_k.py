@@ -60,7 +60,13 @@ PRESETS = {
 }
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    "preset",
+    [
+        pytest.param(one, marks=pytest.mark.slow) if "rounds=2" in str(words) else one
+        for one, words in PRESETS.items()
+    ],
+)
 def test_a_preset_runs_to_the_adapter(preset, store, clip, tmp_path):
     words = [word.replace("{clip}", str(clip)) for word in PRESETS[preset]]
     done = go(store, tmp_path, f"method={preset}", *words)

@@ -291,7 +291,9 @@ def stopped(folder: Path, monkeypatch, stage: str, batches: int) -> Path:
         ("evaluate", "parts/journal-0.jsonl"),
     ],
 )
-@pytest.mark.parametrize("how", ["a bit", "a letter", "emptied"])
+@pytest.mark.parametrize(
+    "how", ["a bit", pytest.param("a letter", marks=pytest.mark.slow), "emptied"]
+)
 def test_a_damaged_line_of_a_journal_is_made_again(
     first, tmp_path, monkeypatch, capfd, stage, name, how
 ):

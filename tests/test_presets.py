@@ -111,7 +111,10 @@ def keys(job: list[str]) -> list[str]:
     return [word.partition("=")[0] for word in job]
 
 
-@pytest.mark.parametrize("sweep", SWEEPS)
+@pytest.mark.parametrize(
+    "sweep",
+    SWEEPS[::6] + [pytest.param(s, marks=pytest.mark.slow) for s in SWEEPS if s not in SWEEPS[::6]],
+)
 def test_a_job_of_every_sweep_runs_on_the_embedded_model(tmp_path, shared_store, sweep):
     """Its last one; of those with a second stage both stages."""
     short = [word for word in SHORT if "model" not in word or "model" not in keys(arms(sweep)[-1])]

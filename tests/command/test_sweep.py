@@ -285,10 +285,9 @@ def test_a_job_that_dies_is_told_at_once_and_the_others_are_kept(tmp_path, monke
 
 def test_a_job_that_never_ended_makes_the_exit_code_1(tmp_path, monkeypatch):
     """Its scheduler killed it: all that it left is that it was begun."""
+    done = Ended(run=str(tmp_path))
     said: list[str] = []
-    monkeypatch.setattr(
-        "seva_exp.command.sweep.work_or_tell", lambda *job: Ended(run=str(tmp_path))
-    )
+    monkeypatch.setattr("seva_exp.command.sweep.work_or_tell", lambda *job: done)
     sweep = Sweep(tmp_path / "sweep", said.append, said.append)
     for number in (0, 1):
         sweep.do(number, Job({}, (f"seed={number}",)))

@@ -140,7 +140,7 @@ def test_id_of_the_wrong_type(tmp_path, id):
 def test_jsonl_without_a_usable_row(tmp_path):
     data = rows(tmp_path, "x", GOOD | {"image": "no.png"}, on_error="skip")
     with pytest.raises(
-        InputError, match=r"data\.path.*2 rows: 1 not JSON: .*, 1 no such file: image: 'no.png'"
+        InputError, match=r"data\.path.*2 rows: 1 not JSON: .*, 1 no such file: image: "
     ):
         data.build(0, tmp_path, sha256)
 

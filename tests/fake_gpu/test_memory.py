@@ -31,6 +31,7 @@ def test_training_takes_what_is_estimated(fake_gpu, case):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gib", [24, 80])
 def test_generation_takes_what_is_estimated(fake_gpu, gib):
     """As many rows as the engine takes, within so much memory."""

@@ -17,6 +17,9 @@ MOST_WAITS = 26
 """
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def run(fake_gpu) -> dict:
     return fake_gpu("shapes", size="7b", gib=CARD, rank=RANK)
