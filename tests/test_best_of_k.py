@@ -26,6 +26,7 @@ from .benchmarks.judges import judge
 from .command.test_config import composed
 from .scores.clip_folder import tiny_clip
 from .served.serving import completion, status
+from .slow import slow_but
 from .test_methods import manifest, rows
 
 SMALL = (
@@ -61,11 +62,7 @@ PRESETS = {
 
 
 @pytest.mark.parametrize(
-    "preset",
-    [
-        pytest.param(one, marks=pytest.mark.slow) if "rounds=2" in str(words) else one
-        for one, words in PRESETS.items()
-    ],
+    "preset", slow_but(["clip_dpo", "self_consistency", "best_of_k"], of=PRESETS)
 )
 def test_a_preset_runs_to_the_adapter(preset, store, clip, tmp_path):
     words = [word.replace("{clip}", str(clip)) for word in PRESETS[preset]]

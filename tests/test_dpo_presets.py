@@ -13,6 +13,7 @@ from seva_exp import Machine, Options, run
 from seva_exp.command.config import parse
 
 from .command.test_config import composed
+from .slow import slow_but
 
 SMALL = [
     "data.samples=12", "generation.max_new_tokens=16", "dpo.batch_size=4", "dpo.warmup_ratio=0",
@@ -49,7 +50,7 @@ def metrics(folder: Path) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", slow_but(["lpoi", "chip", "aspo", "ue_dpo"], of=PRESETS))
 def test_a_preset_trains_the_embedded_model(preset, store, tmp_path):
     aug, logged = PRESETS[preset]
     go(tmp_path, store, f"+aug={aug}", f"dpo={preset}")

@@ -39,6 +39,7 @@ def _lines(folder: Path, pattern: str) -> int:
         ("evaluate/*.partial/parts/journal-0.jsonl", 5, []),
     ],
 )
+from .slow import slow_but
 def test_kill_9_then_the_same_command_goes_on(cli, undisturbed, tmp_path, moment, least, stop):
     """A killed run keeps its finished batches, and ends as an undisturbed one does."""
     store = tmp_path / "runs" / "store"
@@ -112,7 +113,7 @@ def test_ctrl_c_leaves_a_store_that_the_next_run_uses(cli, tmp_path, undisturbed
     assert ours == files(undisturbed, "pairs.jsonl")["pairs.jsonl"]
 
 
-@pytest.mark.parametrize("kind", ["parquet", "webdataset"])
+@pytest.mark.parametrize("kind", slow_but(["parquet"], of=["parquet", "webdataset"]))
 def test_kill_9_while_pictures_inside_files_are_answered(cli, tmp_path, kind):
     """The same command goes on, with the samples as they were, and ends as undisturbed."""
     ending = {"parquet": "parquet", "webdataset": "tar"}[kind]

@@ -19,6 +19,8 @@ from seva_exp.core.paths import config_dir, options_of, sweeps_dir
 from seva_exp.experiment.graph import graph
 from seva_exp.models import TinyModel
 
+from .slow import slow_but
+
 SHORT = [
     "model=tiny", "data=shapes", "data.samples=24", "benchmark=shapes", "benchmark.shapes.images=4",
     "tracker=none", "dpo.warmup_ratio=0",
@@ -35,17 +37,11 @@ def command_of(preset: str) -> list[str]:
     return [word for word in words if not word.startswith(("data.", "instructions.", "data_root"))]
 
 
-ALIKE = {"seva_13b_paper", "stic_v16_7b_paper", "stic_v16_7b_released"}
-"""Presets whose stages are another one's: run with the slow tests."""
+QUICK = {"quick", "seva_7b_paper", "stic_v15_7b_paper"}
+"""The others' stages are theirs, with other numbers."""
 
 
-@pytest.mark.parametrize(
-    "preset",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name
-        for name in options_of("experiment")
-    ],
-)
+@pytest.mark.parametrize("preset", slow_but(QUICK, of=options_of("experiment")))
 def test_every_preset_runs_on_the_embedded_model(cli, tmp_path, shared_store, preset):
     done = cli(*command_of(preset), *SHORT, f"machine.store={shared_store}")
     assert done.returncode == 0, done.stderr
@@ -111,13 +107,7 @@ def keys(job: list[str]) -> list[str]:
     return [word.partition("=")[0] for word in job]
 
 
-QUICK = SWEEPS[::6]
-
-
-@pytest.mark.parametrize(
-    "sweep",
-    [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in SWEEPS],
-)
+@pytest.mark.parametrize("sweep", slow_but(SWEEPS[::6], of=SWEEPS))
 def test_a_job_of_every_sweep_runs_on_the_embedded_model(tmp_path, shared_store, sweep):
     """Its last one; of those with a second stage both stages."""
     short = [word for word in SHORT if "model" not in word or "model" not in keys(arms(sweep)[-1])]

@@ -36,6 +36,7 @@ def made(folder: Path) -> Counter[str]:
     "codes, code",
     [([0, 0], 0), ([0, 3], 3), ([3, 2], 2), ([1, 3, 0], 1), ([3, 130], 130)],
 )
+from ..slow import slow_but
 def test_a_result_that_is_none_weighs_less_than_a_failure(codes, code):
     assert worst(codes) == code
 
@@ -256,7 +257,7 @@ DEATHS = {
 }
 
 
-@pytest.mark.parametrize("death", DEATHS)
+@pytest.mark.parametrize("death", slow_but(["os._exit", "killed", "memory"], of=DEATHS))
 def test_a_job_that_dies_is_told_at_once_and_the_others_are_kept(tmp_path, monkeypatch, death):
     """It dies while its stage works: where the samples' file is opened."""
     does, told = DEATHS[death]

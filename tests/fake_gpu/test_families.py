@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ..slow import slow_but
 from .stores import compare_weights, unlike
 
 FAMILIES = [
@@ -13,7 +14,7 @@ FAMILIES = [
 ADAPTER = "adapter/adapter_model.safetensors"
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", slow_but(["llava15", "qwen25_vl", "gemma3"], of=FAMILIES))
 def test_a_family_answers_and_learns_as_on_the_cpu(name, fake_gpu, tmp_path):
     spec = fake_gpu("checkpoint", name=name, folder=str(tmp_path))
     del spec["output"]

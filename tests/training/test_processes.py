@@ -45,6 +45,7 @@ def same(one: list[dict], other: list[dict]) -> None:
             assert b[name] == pytest.approx(value, rel=1e-5, abs=1e-5), (name, a["step"])
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_twice_the_accumulation(tmp_path, monkeypatch):
     """After rank 1 was killed in the second epoch, and the same command was given again."""
     monkeypatch.chdir(ROOT)  # the processes import this package
