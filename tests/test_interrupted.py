@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from .data.test_packed import encoded, write
+from .slow import slow_but
 from .test_end_to_end import ARTIFACTS, RUN, SAMPLES, files, go, small
 
 ARTIFACTS_OF_FLIP = (
@@ -39,7 +40,6 @@ def _lines(folder: Path, pattern: str) -> int:
         ("evaluate/*.partial/parts/journal-0.jsonl", 5, []),
     ],
 )
-from .slow import slow_but
 def test_kill_9_then_the_same_command_goes_on(cli, undisturbed, tmp_path, moment, least, stop):
     """A killed run keeps its finished batches, and ends as an undisturbed one does."""
     store = tmp_path / "runs" / "store"

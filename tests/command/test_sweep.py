@@ -21,6 +21,8 @@ from seva_exp.command.job import DONE, FAILED, Ended, Job, worst
 from seva_exp.command.sweep import Sweep
 from seva_exp.core.paths import config_dir
 
+from ..slow import slow_but
+
 SMALL = ["data.samples=40", "benchmark.shapes.images=10", "tracker=none", "dpo.warmup_ratio=0"]
 
 
@@ -36,7 +38,6 @@ def made(folder: Path) -> Counter[str]:
     "codes, code",
     [([0, 0], 0), ([0, 3], 3), ([3, 2], 2), ([1, 3, 0], 1), ([3, 130], 130)],
 )
-from ..slow import slow_but
 def test_a_result_that_is_none_weighs_less_than_a_failure(codes, code):
     assert worst(codes) == code
 
