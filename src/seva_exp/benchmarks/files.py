@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import warnings
@@ -182,7 +183,12 @@ class Folder:
 
     def _list(self, folder: Path) -> set[str]:
         self._stamps[folder] = stamp(folder)
-        return set(os.listdir(folder)) if folder.is_dir() else set()
+        try:
+            return set(os.listdir(folder)) if folder.is_dir() else set()
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            return set()
 
 
 class BenchmarkFiles:
@@ -378,5 +384,5 @@ def columns(row: FileRow, needed: Iterable[str]) -> None:
     """Refuses a table that lacks a column."""
     for name in needed:
         if name not in row.values and not (name == "image" and row.held):
-            known = suggest(name, row.values)
+            known = suggest(name, [ends(one, 60) for one in row.values])
             raise InputError(f"{row.file}: {row.place}: column '{name}' is missing.{known}")

@@ -10,6 +10,7 @@ from seva_exp.benchmarks.files import BenchmarkFiles
 from seva_exp.benchmarks.letters import lettered
 from seva_exp.benchmarks.official import Item
 from seva_exp.core.errors import InputError
+from seva_exp.core.printable import ends
 
 
 class ScienceqaBenchmark(Choices):
@@ -36,7 +37,8 @@ class ScienceqaBenchmark(Choices):
             raise InputError(f"{file}: the list 'test' is missing.")
         for pid in names:
             if not isinstance(pid, str) or pid not in problems:
-                raise InputError(f"{file}: 'test' names {pid!r}, which problems.json has not.")
+                named = ends(repr(pid))
+                raise InputError(f"{file}: 'test' names {named}, which problems.json has not.")
             row = problems[pid]
             if not row.maybe("image"):
                 continue

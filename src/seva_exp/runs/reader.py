@@ -63,6 +63,9 @@ KEPT = 4
 """Files of predictions that are held at once: a base that runs share is read once."""
 Kind = TypeVar("Kind", bound=Artifact)
 
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What a damaged file of a run's folder may raise where it is parsed."""
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -96,7 +99,7 @@ class FinishedRun:
             return cls(place, report, dict(config))
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(f"{folder}: {_why_no_run(place)}") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        except (OSError, *UNREADABLE, yaml.YAMLError) as error:
             why = error_text(error, kind=True)
             raise InputError(f"{folder}: holds no finished run ({why}).") from None
 
