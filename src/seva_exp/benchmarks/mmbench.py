@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -28,7 +29,7 @@ class _Mmbench(Choices):
         for row in source.table(self.tables):
             columns(row, TABLE_COLUMNS)
             index = row.text("index")
-            number = int(index) if index.isascii() and index.isdigit() else None
+            number = int(index) if re.fullmatch(r"[0-9]{1,18}", index) else None
             yield self.choice(
                 row,
                 id=index,

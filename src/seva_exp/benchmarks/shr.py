@@ -47,7 +47,7 @@ Reply with one line a sentence and nothing else: its number, a full stop, one of
 labels, a colon, the reason in a few words."""
 _UNCOUNTED = str.maketrans("", "", ".:\n?,")
 """What the official script takes out of a text before it counts n-grams."""
-_NUMBERED = re.compile(r"\s*(\d+)\s*[.):]\s*(.*)")
+_NUMBERED = re.compile(r"\s*(\d{1,9})\s*[.):]\s*(.*)")
 
 
 def sentences(text: str) -> list[str]:
