@@ -20,7 +20,7 @@ from seva_exp.benchmarks.statistics import scores
 from seva_exp.core.errors import StageError
 from seva_exp.core.interfaces import TOO_LONG, AnswerEngine, Placement, Reply, Request
 from seva_exp.core.records import Prediction, Score, from_json, write_jsonl
-from seva_exp.core.sharing import Sharing, Taken
+from seva_exp.core.sharing import ClaimedPieces, Sharing
 from seva_exp.core.spec import Json
 from seva_exp.core.texts import is_empty
 
@@ -176,7 +176,7 @@ class _Asking:
         self.rows = list(sharing.before())
         self._counted = len(self.rows)
 
-    def inherit(self, taken: Taken) -> None:
+    def inherit(self, taken: ClaimedPieces) -> None:
         """What those had done of it that died while this process worked: it was counted then."""
         self.rows += self._sharing.inherited(taken)
 

@@ -29,7 +29,7 @@ POLL = 0.2
 
 
 @dataclass(frozen=True)
-class Taken:
+class ClaimedPieces:
     """Numbers of pieces, and the processes that had taken some of them before and died."""
 
     pieces: tuple[int, ...] = ()
@@ -59,7 +59,7 @@ class Sharing:
         for journal in journals:
             journal.unlink()
 
-    def take(self, sizes: Mapping[int, int], most: float = inf) -> Taken:
+    def take(self, sizes: Mapping[int, int], most: float = inf) -> ClaimedPieces:
         """The pieces that this process does next, of those with these sizes, ``most`` of it at
         once; none when all are done. What it took before is done by that. The less is left, the
         less is taken, so that all end together. Waits while others do the rest: what a process that
@@ -82,7 +82,7 @@ class Sharing:
                     self._claim(pieces)
                 if pieces or not alive:
                     heirs = {rank for rank, had in claims if lost & set(had) & set(pieces)}
-                    return Taken(pieces, tuple(sorted(heirs)))
+                    return ClaimedPieces(pieces, tuple(sorted(heirs)))
             time.sleep(POLL)
 
     def latest(self, rank: int) -> list[int]:
@@ -101,7 +101,7 @@ class Sharing:
         """What processes of earlier attempts had."""
         return read_journal(self.folder / BEFORE)
 
-    def inherited(self, taken: Taken) -> Iterator[Json]:
+    def inherited(self, taken: ClaimedPieces) -> Iterator[Json]:
         """What is in the journals of those whose pieces were taken over."""
         for rank in taken.heir_of:
             yield from read_journal(self.folder / JOURNALS.format(rank))

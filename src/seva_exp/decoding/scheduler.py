@@ -34,7 +34,7 @@ from seva_exp.decoding.memory import PREFILL
 from seva_exp.decoding.prefetch import PicturePrefetcher
 from seva_exp.decoding.rows import PrefixGroup, Row, Seen
 from seva_exp.decoding.sampling import Sampling
-from seva_exp.decoding.table import Table, table_of
+from seva_exp.decoding.table import StepTable, table_of
 from seva_exp.models.attention import attends_by, attention_of
 from seva_exp.models.branches import Prompt
 from seva_exp.models.transfer import put
@@ -328,7 +328,7 @@ class Scheduler:
         shapes = [self._shape(layout, need) for need in needs]
         unused = shapes[0].rows - len(rows)
         lines = table_of(self._rows, layout.owners, layout.places, unused)
-        table, found = Table(self._put(lines)), list[Tensor]()
+        table, found = StepTable(self._put(lines)), list[Tensor]()
         for shape in shapes:
             if found:
                 table.go_on(found[-1][0])
@@ -347,8 +347,8 @@ class Scheduler:
         return shape.rounded(self._cache.extent) if self._recorded else shape
 
     def _step(self, shape: Shape, axes: int, table: Tensor, members: Tensor) -> Tensor:
-        """``table`` [9, R] as in Table; ``members`` [S, M]. A row that is not used sees nothing but
-        itself, in a slot that is free."""
+        """``table`` [9, R] as in StepTable; ``members`` [S, M]. A row that is not used sees nothing
+        but itself, in a slot that is free."""
         ids, positions, at, _, _, before, owners, places, _ = table
         step = Decode(self._cache, shape, before, at, owners, places, members)
         return self._forward(ids[None], positions.expand(axes, -1), step)

@@ -16,7 +16,7 @@ from seva_exp.decoding.rows import PrefixGroup, Row
 
 
 @dataclass(frozen=True)
-class Table:
+class StepTable:
     """``lines`` [9, R] int64: the token to feed, its position, its place among the row's own, how
     many tokens the row has; the place at which it stays; places of its prefix, its prefix, its
     number behind it, its seed. A row that is not used is all 0."""

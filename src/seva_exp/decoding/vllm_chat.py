@@ -79,7 +79,7 @@ def vllm_engine(
         features = Features(load_model(), view)  # before vLLM takes what memory is left
     running = placement.vllm()
     chat = VllmChat(generation, source, view.seed, purpose, running.name, running.vlm, features)
-    read = Reading(running.vlm, running.context, placement.warn)
+    read = ReplyReader(running.vlm, running.context, placement.warn)
     return server_engine(running.server.address, chat, placement.warn, read, running.server)
 
 
@@ -101,7 +101,7 @@ class Features:
             return features
 
 
-class Reading:
+class ReplyReader:
     """Makes replies of vLLM's responses. ``context``: the tokens that it has room for, where they
     are fewer than the model's own."""
 

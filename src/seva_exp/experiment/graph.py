@@ -28,7 +28,7 @@ from seva_exp.stages import (
     Pairs,
     Rejected,
     Samples,
-    Scores,
+    ScoreCandidates,
     Stage,
     Trained,
 )
@@ -201,9 +201,11 @@ def _best_of_k(method: BestOfKMethod, ask: _Asking, number: int) -> ChosenPairs:
     )
 
 
-def _scores(score: AnyScore, name: str, candidates: tuple[Answers, ...], ask: _Asking) -> Scores:
+def _scores(
+    score: AnyScore, name: str, candidates: tuple[Answers, ...], ask: _Asking
+) -> ScoreCandidates:
     experiment = ask.experiment
-    return (ModelScores if score.needs_model else Scores)(
+    return (ModelScores if score.needs_model else ScoreCandidates)(
         ask.samples,
         candidates,
         score,

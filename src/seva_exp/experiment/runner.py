@@ -81,11 +81,7 @@ def run(
             listener.finished(outcome)
     except BaseException as raised:
         error = _of_a_disk(raised, folder)
-        for listener in (folder, *listeners):
-            try:
-                listener.failed(error)
-            except Exception as second:
-                error.add_note(f"and {type(listener).__name__}.failed raised {second!r}")
+        _tell_failure(error, (folder, *listeners))
         if error is raised:
             raise
         raise error from raised
@@ -93,6 +89,15 @@ def run(
         context.end_vllm()
         workers.close()
     return outcome.report
+
+
+def _tell_failure(error: BaseException, listeners: Sequence[Listener]) -> None:
+    """Every listener hears of it, also where one before it raises: a note of ``error`` then."""
+    for listener in listeners:
+        try:
+            listener.failed(error)
+        except Exception as second:
+            error.add_note(f"and {type(listener).__name__}.failed raised {second!r}")
 
 
 def _of_a_disk(error: BaseException, folder: RunDir) -> BaseException:

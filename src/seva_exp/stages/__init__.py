@@ -1,10 +1,10 @@
 """The stages: what each takes, makes and depends on."""
 
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
-from seva_exp.stages.candidates import ChosenPairs, ModelScores, Scores
+from seva_exp.stages.candidates import ChosenPairs, ModelScores, ScoreCandidates
 from seva_exp.stages.evaluation import Compare, Evaluate, JudgeAnswers, paired
 from seva_exp.stages.preferences import Answers, Pairs, Rejected, Samples
-from seva_exp.stages.training import Align, FineTune, Infuse, Reference, Weights
+from seva_exp.stages.training import Align, AnswerTokenWeights, FineTune, Infuse, Reference
 
 STAGES: dict[str, type[Stage]] = {
     stage.name: stage
@@ -12,12 +12,12 @@ STAGES: dict[str, type[Stage]] = {
         Samples,
         Answers,
         Rejected,
-        Scores,
+        ScoreCandidates,
         ModelScores,
         Pairs,
         ChosenPairs,
         Reference,
-        Weights,
+        AnswerTokenWeights,
         Align,
         Infuse,
         FineTune,

@@ -40,7 +40,7 @@ from seva_exp.training.spec import Fast
 
 
 @dataclass(frozen=True)
-class Scores(Stage):
+class ScoreCandidates(Stage):
     """One score of every candidate: ``scores.jsonl``. ``called`` is the score's name in this run;
     ``view`` the negative view that it looks at, if any. How several scores are mixed is no part of
     it."""
@@ -168,7 +168,7 @@ class Scores(Stage):
 
 
 @dataclass(frozen=True)
-class ModelScores(Scores):
+class ModelScores(ScoreCandidates):
     """One score of every candidate that the run's own model gives, as the round begins (with the
     adapter of the round before): ``scores.jsonl``."""
 
@@ -215,7 +215,7 @@ class ChosenPairs(Pairs):
     name: ClassVar[str] = "chosen_pairs"
     version: ClassVar[int] = 1
     makes: ClassVar[type[ChosenPairArtifact]] = ChosenPairArtifact
-    scores_of: tuple[Scores, ...] = ()
+    scores_of: tuple[ScoreCandidates, ...] = ()
     selection: Selection = field(default_factory=Selection)
     views: tuple[tuple[str, AnySource], ...] = ()
 

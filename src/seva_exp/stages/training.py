@@ -151,7 +151,7 @@ class Reference(Alignment):
 
 
 @dataclass(frozen=True)
-class Weights(Reference):
+class AnswerTokenWeights(Reference):
     """A weight for each token of the pairs' answers, where the reference alone decides it, and
     log pi_ref summed with them: ``weights.jsonl``. Of ``dpo`` only ``weights`` is in its key."""
 
@@ -200,11 +200,11 @@ class Align(Alignment, Trained):
         )
 
     @property
-    def weights(self) -> Weights | None:
+    def weights(self) -> AnswerTokenWeights | None:
         """The stage of the weights that are kept; none where they are made in each step."""
         if self.dpo.weights is None or not self.dpo.weights.kept:
             return None
-        return Weights(
+        return AnswerTokenWeights(
             self.pairs, self.model, self.dpo, self.seed, self.start, self.against, self.suffix
         )
 
