@@ -12,6 +12,7 @@ from seva_exp.report.console import Console
 from seva_exp.report.html import HtmlReport
 from seva_exp.runs.events import Listener
 from seva_exp.stages.base import Crew
+from seva_exp.stages.loaded import LoadedModel
 from seva_exp.tracking import AnyTracker, NoTracker, make_listeners
 
 
@@ -24,11 +25,13 @@ def run(
     listeners: Sequence[Listener] | None = None,
     overrides: Sequence[str] = (),
     crew: Crew | None = None,
+    loaded: LoadedModel | None = None,
 ) -> Report:
     """Run an experiment; print what happens, write ``report.html``, log to the tracker.
 
     ``listeners`` replaces console and page; ``overrides`` is the command line to write down;
-    ``crew`` does the work with this process (``stages.members``).
+    ``crew`` does the work with this process (``stages.members``); the model that is ``loaded`` is
+    used, and stays so for the next run.
     Raises InputError before work starts when something is wrong, StageError when a stage fails.
     """
     machine, options = machine or Machine(), options or Options()
@@ -37,5 +40,11 @@ def run(
     tracking = make_listeners(tracked, machine.store_root())
     watching = [*tracking, *watching]
     return run_experiment(
-        experiment, machine, options, listeners=watching, overrides=overrides, crew=crew
+        experiment,
+        machine,
+        options,
+        listeners=watching,
+        overrides=overrides,
+        crew=crew,
+        loaded=loaded,
     )

@@ -3,7 +3,9 @@ papers' methods are one recipe and differ only here. No heavy import."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -24,6 +26,8 @@ class Method(Spec):
 
     needs_views: ClassVar[bool] = True
     """Whether there is nothing to reject without a negative view (or another source)."""
+    pairs: ClassVar[bool] = True
+    """Whether pairs are made, and a model is aligned on them."""
     kind: str
     negatives: Literal["all", "one"] = "all"
     """``all``: every negative view (or other source of rejected answers) answers every sample, and
@@ -203,7 +207,34 @@ class BestOfKMethod(Method):
         return {name: s for name, s in sorted(self.scores.items()) if s.in_round(number)}
 
 
-_Union = SevaMethod | SticMethod | BestOfKMethod
+class AdapterMethod(Method):
+    """No training: the base model and one that was trained elsewhere are measured side by side."""
+
+    needs_views: ClassVar[bool] = False
+    pairs: ClassVar[bool] = False
+    kind: Literal["adapter"] = "adapter"
+    adapter: str = Field(min_length=1)
+    """What was trained: the folder of a finished run, a LoRA adapter's folder in PEFT's layout, a
+    hub id of one (``organisation/name``), or the folder of a whole checkpoint."""
+    revision: str = "main"
+    """Branch, tag or commit of a hub id. A commit makes the run repeatable for ever."""
+
+    @model_validator(mode="after")
+    def _measured_once(self) -> AdapterMethod:
+        if self.rounds > 1:
+            raise ValueError(f"rounds={self.rounds}: nothing is trained, so there is one round")
+        return self
+
+    def words(self, views: Collection[str]) -> list[str]:
+        return [
+            re.sub(
+                r"[^\w.+=-]+", "-", Path(self.adapter).expanduser().resolve().name, flags=re.ASCII
+            )
+            or self.kind
+        ]
+
+
+_Union = SevaMethod | SticMethod | BestOfKMethod | AdapterMethod
 
 AnyMethod = Annotated[_Union, BY_KIND]
 """The field type of a config that holds a method."""

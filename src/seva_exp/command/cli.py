@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -44,6 +45,7 @@ from seva_exp.core.printable import tell
 from seva_exp.core.redact import hide, variables_in
 from seva_exp.core.terminal import settle_streams
 from seva_exp.report.console import say
+from seva_exp.stages.loaded import LoadedModel
 from seva_exp.stages.members import Members, Place, help_out, launched, place_in
 
 WITH_VALUE = (
@@ -57,8 +59,11 @@ class Command:
     """The jobs of the process that was called, at its ``place`` among others of the same command; a
     sweep's may run elsewhere."""
 
-    def __init__(self, words: list[str], place: Place | None = None) -> None:
+    def __init__(
+        self, words: list[str], place: Place | None = None, loaded: LoadedModel | None = None
+    ) -> None:
         self.words = words
+        self._loaded = loaded
         self._place = place
         self._members: Members | None = None
         self.codes = [DONE]
@@ -111,8 +116,9 @@ class Command:
             return self._foresee(job, self.forecast)
         crew = self._crew(job)
         if number is not None and self.sweep:
-            return self.sweep.do(number, job, crew=crew)
-        ended = work_or_tell(job, crew)
+            work = partial(work_or_tell, crew=crew, loaded=self._loaded)
+            return self.sweep.do(number, job, work=work)
+        ended = work_or_tell(job, crew, self._loaded)
         self.codes.append(ended.code)
         if ended.message:
             tell(ended.message)
@@ -240,8 +246,9 @@ def composed_jobs(master: Any, words: list[str]) -> Iterator[Job]:
         return
 
 
-def main() -> NoReturn:
-    """Entry point of ``python -m seva_exp`` and ``seva-exp``."""
+def main(loaded: LoadedModel | None = None) -> NoReturn:
+    """Entry point of ``python -m seva_exp`` and ``seva-exp``. The model that is ``loaded`` is kept
+    from one job of this process to the next."""
     # Hydra would print a stack trace's remains and exit with 1; its errors are told below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     signal.signal(signal.SIGTERM, interrupt)
@@ -249,7 +256,7 @@ def main() -> NoReturn:
     import hydra
 
     global _CALLED
-    _CALLED = called = Command(arguments(sys.argv[1:]), launched(os.environ))
+    _CALLED = called = Command(arguments(sys.argv[1:]), launched(os.environ), loaded)
     words, cwd = called.words, os.getcwd()
     sys.argv[1:] = words
     start = hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")

@@ -28,6 +28,7 @@ from seva_exp.experiment.objective import check_objective, value_of
 from seva_exp.report.console import say
 from seva_exp.runs.reader import FinishedRun
 from seva_exp.stages.base import Crew
+from seva_exp.stages.loaded import LoadedModel
 from seva_exp.tracking import in_sweep
 
 DONE, FAILED, BAD_INPUT, NO_RESULT, INTERRUPTED = 0, 1, 2, 3, 130
@@ -89,9 +90,9 @@ class Ended:
     no_result: tuple[str, ...] = ()
 
 
-def work(job: Job, crew: Crew | None = None) -> Ended:
-    """Run it here, with a crew if there is one. What a person can mend becomes a message; other
-    errors propagate."""
+def work(job: Job, crew: Crew | None = None, loaded: LoadedModel | None = None) -> Ended:
+    """Run it here, with a crew if there is one, and the model that is ``loaded``. What a person can
+    mend becomes a message; other errors propagate."""
     try:
         wanted = job.wanted()
         aim = wanted.options.objective
@@ -102,6 +103,7 @@ def work(job: Job, crew: Crew | None = None) -> Ended:
             tracker=wanted.tracker,
             overrides=job.overrides,
             crew=crew,
+            loaded=loaded,
         )
         value = None
         if aim and report.dir:  # a dry run has none
@@ -115,11 +117,11 @@ def work(job: Job, crew: Crew | None = None) -> Ended:
     return Ended(run=report.dir, objective=value, no_result=void)
 
 
-def work_or_tell(job: Job, crew: Crew | None = None) -> Ended:
+def work_or_tell(job: Job, crew: Crew | None = None, loaded: LoadedModel | None = None) -> Ended:
     """``work``, of which an unexpected error (one of ours, outside the stages) ends this job only:
     it is traced on standard error."""
     try:
-        return work(job, crew)
+        return work(job, crew, loaded)
     except Exception as error:
         traceback.print_exception(error)
         return Ended(FAILED, without_values(error_text(error, kind=True)))

@@ -23,7 +23,6 @@ from seva_exp.command.job import DONE, FAILED, NO_RESULT, Ended, Job, work_or_te
 from seva_exp.core import gpus
 from seva_exp.core.files import whole_file
 from seva_exp.core.redact import hide, without_secrets
-from seva_exp.stages.base import Crew
 
 AT_ONCE = "SEVA_EXP_JOBS_AT_ONCE"
 """The environment variable by which a launcher that starts all jobs lets so many of them work."""
@@ -31,6 +30,7 @@ SEARCHED = "optimization_results.yaml"
 """What Hydra's Optuna sweeper writes into the sweep's folder: the best parameters."""
 POLL = 0.5
 """Seconds between two looks at what other processes did."""
+DoesJob = Callable[[Job], Ended]
 State = Literal["running", "done", "failed", "left out"]
 
 
@@ -69,16 +69,16 @@ class Sweep:
         self._watcher: threading.Thread | None = None
 
     def do(
-        self, number: int, job: Job, cwd: str | None = None, crew: Crew | None = None
+        self, number: int, job: Job, cwd: str | None = None, work: DoesJob = work_or_tell
     ) -> float | None:
-        """Do one job: here, with a ``crew`` if there is one, or with ``cwd`` in a process of its
-        own, which ends with its memory. Returns the objective."""
+        """Do one job: here, by ``work``, or with ``cwd`` in a process of its own, which ends with
+        its memory. Returns the objective."""
         self._jobs.mkdir(parents=True, exist_ok=True)
         there = gpus.offered(os.environ) if cwd is not None else []
         count = gpus.wanted(job.values.get("machine") or {})
         leases = gpus.leases() if there else self._jobs
         with self._place(), gpus.take(leases, number, there, count) as taken:
-            return self._do(number, job, cwd, taken, crew)
+            return self._do(number, job, cwd, taken, work)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -94,7 +94,7 @@ class Sweep:
                 place.release()
 
     def _do(
-        self, number: int, job: Job, cwd: str | None, taken: gpus.Taken, crew: Crew | None
+        self, number: int, job: Job, cwd: str | None, taken: gpus.Taken, work: DoesJob
     ) -> float | None:
         note = taken.note(len(gpus.offered(os.environ)))
         record = Record(number, tuple(hide(word) for word in job.overrides), note=note)
@@ -104,7 +104,7 @@ class Sweep:
         self._write(record)
         start = time.monotonic()
         if cwd is None:
-            ended = work_or_tell(job, crew)
+            ended = work(job)
         else:
             ended = self._in_process(number, job, cwd, taken)
         state: State = "done" if ended.code == DONE else "failed"

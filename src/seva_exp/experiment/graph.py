@@ -10,9 +10,12 @@ from seva_exp.augment import AnotherCandidate, AnySource, TextSource
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import ALIGNED, CLEAN
+from seva_exp.experiment.trained_elsewhere import trained_elsewhere
 from seva_exp.experiment.value import CANDIDATE, Experiment
 from seva_exp.inputs.views import ViewDraw
-from seva_exp.methods import BestOfKMethod, SticMethod
+from seva_exp.methods import AdapterMethod, BestOfKMethod, SticMethod
+from seva_exp.models import AnyModel
+from seva_exp.models.adapter_files import AdapterFiles
 from seva_exp.preferences.selection import Selection
 from seva_exp.scores import AnyScore
 from seva_exp.stages import (
@@ -21,6 +24,7 @@ from seva_exp.stages import (
     ChosenPairs,
     Compare,
     Evaluate,
+    ExternalAdapter,
     FineTune,
     Infuse,
     JudgeAnswers,
@@ -40,8 +44,10 @@ def graph(
     """The experiment's stages in the order of work, each after its inputs. ``data_root`` is where
     official benchmarks lie."""
     seed, model, method = experiment.seed, experiment.model, experiment.method
-    samples = Samples(experiment.data, seed, digests, method.plain)
     measuring = _Measuring(experiment, digests, data_root)
+    if isinstance(method, AdapterMethod):
+        return _measured(method, model, measuring, digests)
+    samples = Samples(experiment.data, seed, digests, method.plain)
     stages: list[Stage] = [samples]
     align: Align | None = None
     for number in range(1, method.rounds + 1):
@@ -64,6 +70,19 @@ def graph(
     # All data is read before any model is loaded: a bad row is told at once.
     stages = [samples, instructions, *stages[1:], *tuning, tuned]
     return [*stages, *measuring.after(ALIGNED, tuned), *measuring.judged]
+
+
+def _measured(
+    method: AdapterMethod, model: AnyModel, measuring: _Measuring, digests: FileDigests
+) -> list[Stage]:
+    """Base model and what was trained elsewhere, on the same questions."""
+    found = trained_elsewhere(method, model)
+    if isinstance(found, AdapterFiles):
+        adapter = ExternalAdapter(model, found, digests)
+        stages = [adapter, *measuring.base, *measuring.after(ALIGNED, adapter)]
+    else:
+        stages = [*measuring.base, *measuring.after(ALIGNED, None, found)]
+    return [*stages, *measuring.judged]
 
 
 def _looks_at_answers(stage: Stage) -> bool:
@@ -98,11 +117,16 @@ class _Measuring:
         """The judge's stages so far."""
         return [*(one for one in self._answers if one), *self._compared]
 
-    def after(self, which: str, trained: Trained) -> list[Stage]:
-        """The evaluations of a trained model and their comparisons with the base's; those that
-        wait for a judge are in ``judged``."""
+    def after(
+        self, which: str, trained: Trained | None, model: AnyModel | None = None
+    ) -> list[Stage]:
+        """The evaluations of a trained model (another ``model`` than the base, where it is given)
+        and their comparisons with the base's; those that wait for a judge are in ``judged``."""
         final = which == ALIGNED
-        found = [replace(stage, trained=trained, which=which) for stage in self.base]
+        found = [
+            replace(stage, trained=trained, which=which, model=model or stage.model)
+            for stage in self.base
+        ]
         compared: list[Stage] = []
         for base, after, before in zip(self.base, found, list(self._answers), strict=False):
             if before and (again := self._judged(after)):

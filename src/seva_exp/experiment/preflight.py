@@ -100,7 +100,8 @@ def _faults(check: Callable[[], object]) -> list[str]:
 
 
 def _check_names(work: Work) -> None:
-    """The names of stages that are given."""
+    """What there is to do, and the names of stages that are given."""
+    assert work.stages
     if work.options.stop_after:
         matching("stop_after", work.options.stop_after, work.stages)
     for name in work.options.force:

@@ -24,6 +24,7 @@ from seva_exp.runs.events import Listener, Listeners
 from seva_exp.runs.folder import RunDir, collect_outcome
 from seva_exp.stages import StageContext
 from seva_exp.stages.base import Crew
+from seva_exp.stages.loaded import LoadedModel
 from seva_exp.stages.ray_crew import RayCrew
 
 
@@ -35,9 +36,11 @@ def run(
     listeners: Sequence[Listener] = (),
     overrides: Sequence[str] = (),
     crew: Crew | None = None,
+    loaded: LoadedModel | None = None,
 ) -> Report:
     """Run an experiment and return its report. What the store holds is not computed again. ``crew``
-    does the work with this process (``stages.members``), or those of ``machine.cluster``.
+    does the work with this process (``stages.members``), or those of ``machine.cluster``. What is
+    ``loaded`` is used, and stays so for the next run.
 
     Raises InputError when something is wrong before work starts, StageError when a stage cannot
     finish; what was finished stays in the store.
@@ -68,12 +71,16 @@ def run(
     settle()
     bars = partial(progress, machine.progress)
     told = (everyone.logged, everyone.warned, everyone.noted)
-    context = StageContext(machine, digests, bars, *told, crew=crew, run_folder=folder.path)
+    context = StageContext(
+        machine, digests, bars, *told, crew=crew, run_folder=folder.path,
+        loaded=loaded or LoadedModel(),
+    )  # fmt: skip
     try:
         everyone.planned(plan)
         execution = Execution(store, context, folder, everyone)
         execution.run(chosen, plan.stages)
-        context.release()
+        if loaded is None:
+            context.release()
         if writes:
             digests.save()
         outcome = collect_outcome(plan, execution.done, store, folder)

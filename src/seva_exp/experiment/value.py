@@ -69,15 +69,7 @@ class Experiment(Spec):
     """Benchmarks of a suite that need a judge, where there is none."""
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Experiment:
-        if not self.aug and self.method.needs_views:
-            known = ", ".join(sorted(SOURCES))
-            raise ValueError(
-                f"aug: method={self.method.kind} needs a negative view, and none is given. "
-                f"Add +aug=NAME with NAME one of: {known}."
-            )
-        for name in TAKEN & self.aug.keys():
-            raise ValueError(f"aug.{name}: this name is taken by a view of our own; use another.")
+    def _can_be_measured(self) -> Experiment:
         for group, names in (("aug", self.aug), ("benchmark", self.benchmark)):
             for name in names:
                 if not re.fullmatch(r"[\w-]+", name, re.ASCII):
@@ -88,6 +80,21 @@ class Experiment(Spec):
                 f"benchmark.{judged[0]}: a judge scores its answers, and judge=none. Add "
                 "judge=openai or judge=server (docs/benchmarks.md), or leave it out."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Experiment:
+        if not self.method.pairs:
+            self._trains_nothing()
+            return self
+        if not self.aug and self.method.needs_views:
+            known = ", ".join(sorted(SOURCES))
+            raise ValueError(
+                f"aug: method={self.method.kind} needs a negative view, and none is given. "
+                f"Add +aug=NAME with NAME one of: {known}."
+            )
+        for name in TAKEN & self.aug.keys():
+            raise ValueError(f"aug.{name}: this name is taken by a view of our own; use another.")
         active = self.method.active_views(self.aug)
         for need, who in self.dpo.needs.items():
             if not any(need in self.aug[name].gives for name in active):
@@ -113,6 +120,16 @@ class Experiment(Spec):
                 "data@instructions=instruct, or hf with instructions.response_field."
             )
         return self
+
+    def _trains_nothing(self) -> None:
+        """Raises ValueError for what only a training has a use for."""
+        where = f"method={self.method.kind} trains nothing"
+        if self.aug:
+            raise ValueError(f"aug: {where}, and asks no negative view. Leave +aug out.")
+        if self.sft is not None:
+            raise ValueError(f"sft: {where}. Leave sft out.")
+        if not self.benchmark:
+            raise ValueError(f"benchmark: {where}, and there is nothing to measure. Name one.")
 
     def _check_order(self, sources: Sequence[AnySource], names: Sequence[str]) -> None:
         """The pictures that an ordered loss looks at have an order. Raises ValueError."""
@@ -299,7 +316,7 @@ class Experiment(Spec):
         instructions, method = self.instruction_data(), self.method
         scores = method.scores.items() if isinstance(method, BestOfKMethod) else ()
         found = [
-            self.data.lacking("data"),
+            self.data.lacking("data") if method.pairs else None,
             instructions.lacking("instructions") if instructions else None,
             *(score.lacking(f"method.scores.{name}") for name, score in scores),
             *(benchmark.lacking(data_root) for benchmark in self.benchmark.values()),
@@ -327,7 +344,7 @@ class Experiment(Spec):
 
     def check_external_inputs(self, data_root: Path | None = None) -> None:
         """Check data, model, benchmarks and judge. Raises InputError."""
-        if not self.data.lacking():
+        if self.method.pairs and not self.data.lacking():
             self.data.check("data")
         instructions = self.instruction_data()
         if instructions and not instructions.lacking():

@@ -24,11 +24,11 @@ from torch.nn.functional import linear
 
 from seva_exp.core.errors import StageError
 from seva_exp.core.printable import error_text
+from seva_exp.models.adapter_files import CONFIG, PLAIN, WEIGHTS
 from seva_exp.models.weights import not_finite, refuse_faults
 
 LOST = 0.05
 """Largest ||rounded(W + D) - W - D|| / ||D|| with which a change D is merged into weights W."""
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
 
@@ -72,6 +72,59 @@ class Beside(torch.nn.Linear):
         return added.view_as(out)
 
 
+class Attached:
+    """What ``attach_adapter`` has put on a model: ``detach`` takes it off again."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._layers: dict[str, torch.nn.Linear] = {}
+        self._weights: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def replace_weight(self, name: str, weight: Tensor) -> None:
+        """A parameter's values are others until ``detach``."""
+        own = self._model.get_parameter(name)
+        self._weights.setdefault(name, own.clone())
+        own.copy_(weight)
+
+    def replace_layer(self, name: str, layer: torch.nn.Linear, beside: Beside) -> None:
+        """``beside`` stands in the place of ``layer`` until ``detach``."""
+        self._layers.setdefault(name, layer)
+        self._model.set_submodule(name, beside)
+
+    @torch.no_grad()
+    def detach(self) -> None:
+        """The model is, to the bit, what it was before."""
+        for name, layer in self._layers.items():
+            self._model.set_submodule(name, layer)
+        for name, weight in self._weights.items():
+            self._model.get_parameter(name).copy_(weight)
+        self._layers, self._weights = {}, {}
+
+
+def attach_adapter(model: Any, folder: Path) -> Attached:
+    """Put the adapter in ``folder`` beside the weights of ``model``, none of which changes but
+    those of a projector that was trained as a whole. Raises StageError as ``merge_adapter``, and
+    has then changed nothing."""
+    check_adapter(folder, model)
+    scaling, attached = _scaling(folder), Attached(model)
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            names = {name for name in file.keys() if not name.endswith(UP)}  # noqa: SIM118
+            for name in sorted(names):
+                if not name.endswith(DOWN):
+                    attached.replace_weight(name.removeprefix(PREFIX), file.get_tensor(name))
+                    continue
+                inner, layer, down, up = _factors(file, name, model, folder)
+                kind = layer.weight.dtype
+                factors = (one.to(kind) for one in _balanced(down, up * scaling))
+                attached.replace_layer(inner, layer, Beside(layer, *factors))
+    except BaseException:
+        attached.detach()
+        raise
+    return attached
+
+
 @torch.no_grad()
 def merge_adapter(model: Any, folder: Path, most: float = LOST) -> MergedAdapter:
     """Put the adapter in ``folder`` on ``model``, layer by layer: of the adapter no more than one
@@ -84,17 +137,11 @@ def merge_adapter(model: Any, folder: Path, most: float = LOST) -> MergedAdapter
     with safe_open(folder / WEIGHTS, framework="pt") as file:
         names = {name for name in file.keys() if not name.endswith(UP)}  # noqa: SIM118
         for name in sorted(names):
-            inner = name.removeprefix(PREFIX)
             if not name.endswith(DOWN):
-                weight = _found(model.get_parameter, inner, folder)
+                weight = _found(model.get_parameter, name.removeprefix(PREFIX), folder)
                 weight.copy_(file.get_tensor(name))
                 continue
-            inner = inner.removesuffix(DOWN)
-            layer = _found(model.get_submodule, inner, folder)
-            down = file.get_tensor(name).to(layer.weight.device, torch.float32)
-            up = file.get_tensor(name.removesuffix(DOWN) + UP).to(down)
-            if layer.weight.shape != (len(up), down.shape[1]):
-                raise _of_another(folder, f"{inner} of {len(up)} by {down.shape[1]}")
+            inner, layer, down, up = _factors(file, name, model, folder)
             merged, lost = _merged(layer.weight, down, up, scaling)
             shares.append(lost)
             if layer.weight.dtype == torch.float32 or lost <= most:
@@ -104,6 +151,18 @@ def merge_adapter(model: Any, folder: Path, most: float = LOST) -> MergedAdapter
             factors = (one.to(layer.weight.dtype) for one in _balanced(down, up * scaling))
             model.set_submodule(inner, Beside(layer, *factors))
     return MergedAdapter(len(shares) - beside, beside, max(shares, default=0.0))
+
+
+def _factors(file: Any, name: str, model: Any, folder: Path) -> tuple[str, Any, Tensor, Tensor]:
+    """Of the layer whose factor A is called ``name``: its own name, the layer, and A [rank, in] and
+    B [out, rank] in float32. Raises StageError where their shapes are another layer's."""
+    inner = name.removeprefix(PREFIX).removesuffix(DOWN)
+    layer = _found(model.get_submodule, inner, folder)
+    down = file.get_tensor(name).to(layer.weight.device, torch.float32)
+    up = file.get_tensor(name.removesuffix(DOWN) + UP).to(down)
+    if layer.weight.shape != (len(up), down.shape[1]):
+        raise _of_another(folder, f"{inner} of {len(up)} by {down.shape[1]}")
+    return inner, layer, down, up
 
 
 def _merged(weight: Tensor, down: Tensor, up: Tensor, scaling: float) -> tuple[Tensor, float]:
@@ -197,7 +256,7 @@ def _scaling(folder: Path) -> float:
 
     config = lora_of(folder)
     plain = LoraConfig(r=config.r, lora_alpha=config.lora_alpha)
-    for name in ("use_rslora", "use_dora", "bias", "lora_bias", "rank_pattern", "alpha_pattern"):
+    for name in PLAIN:
         if getattr(config, name) != getattr(plain, name):
             raise StageError(f"{folder}: {name}={getattr(config, name)} is not known here.")
     return config.lora_alpha / config.r

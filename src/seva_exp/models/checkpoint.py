@@ -57,22 +57,22 @@ class Checkpoint(Protocol):
 def check_files(folder: Path, where: str, whole: bool = True) -> None:
     """Raises InputError, which begins with ``where``, for a folder that cannot be a model. Where it
     is not ``whole``, weights may be missing: the hub's cache, before they are fetched."""
-    config = _json(folder / "config.json", where)
+    config = read_object(folder / "config.json", where)
     _check_config(config, where)
     for name in ("preprocessor_config.json", "processor_config.json"):
         if (folder / name).is_file():
-            _check_sizes(_json(folder / name, where), f"{where}: {name}")
+            _check_sizes(read_object(folder / name, where), f"{where}: {name}")
     if (folder / "generation_config.json").is_file():
-        _check_ids(_json(folder / "generation_config.json", where), config, where)
+        _check_ids(read_object(folder / "generation_config.json", where), config, where)
     files = [file for file in _weight_files(folder, where) if whole or file.exists()]
-    tensors = sum(_check_weights(file, where) for file in files)
+    tensors = sum(check_weights(file, where) for file in files)
     if not files and whole:
         raise _no_weights(folder, where)
     if files and (layers := _largest(config, "num_hidden_layers")) > tensors and whole:
         raise InputError(f"{where}: config.json tells {layers} layers, its weights are {tensors}.")
 
 
-def _json(file: Path, where: str) -> Json:
+def read_object(file: Path, where: str) -> Json:
     try:
         if file.stat().st_size > LARGEST_JSON:
             raise ValueError(f"more than {LARGEST_JSON >> 20} MB")
@@ -156,7 +156,7 @@ def _weight_files(folder: Path, where: str) -> Iterator[Path]:
     if not (folder / INDEX).is_file():
         yield from sorted(folder.glob("model*.safetensors"))
         return
-    names = _json(folder / INDEX, where).get("weight_map")
+    names = read_object(folder / INDEX, where).get("weight_map")
     if not isinstance(names, dict):
         raise InputError(f"{where}: {INDEX}: the object 'weight_map' is missing.")
     for name in sorted({*map(str, names.values())}):
@@ -165,7 +165,7 @@ def _weight_files(folder: Path, where: str) -> Iterator[Path]:
         yield folder / name
 
 
-def _check_weights(file: Path, where: str) -> int:
+def check_weights(file: Path, where: str) -> int:
     """How many tensors a file of weights holds, by its header, which its length must bear out."""
     try:
         length = file.stat().st_size if file.is_file() else -1

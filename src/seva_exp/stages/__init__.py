@@ -3,6 +3,7 @@
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.candidates import ChosenPairs, ModelScores, ScoreCandidates
 from seva_exp.stages.evaluation import Compare, Evaluate, JudgeAnswers, paired
+from seva_exp.stages.external_adapter import ExternalAdapter
 from seva_exp.stages.preferences import Answers, Pairs, Rejected, Samples
 from seva_exp.stages.training import Align, AnswerTokenWeights, FineTune, Infuse, Reference
 
@@ -21,6 +22,7 @@ STAGES: dict[str, type[Stage]] = {
         Align,
         Infuse,
         FineTune,
+        ExternalAdapter,
         Evaluate,
         JudgeAnswers,
         Compare,

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from seva_exp.benchmarks.judge_answers import Estimate
 from seva_exp.core.digests import FileDigests
-from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.interfaces import Placement, Progress
 from seva_exp.core.machine import Machine, resolve_device
 from seva_exp.core.main_memory import free_bytes
@@ -28,6 +27,7 @@ from seva_exp.core.spec import Json, digest
 from seva_exp.core.store import Store
 from seva_exp.models import AnyModel
 from seva_exp.stages.artifacts import AdapterArtifact, Artifact
+from seva_exp.stages.loaded import LoadedModel
 from seva_exp.stages.shown import Answered, PairExample
 from seva_exp.training.spec import Training
 from seva_exp.vllm.running import Running, started
@@ -108,23 +108,24 @@ class StageContext:
     crew: Crew | None = None
     run_folder: Path | None = None
     """The run's folder, for what servers say; none: a temporary one."""
-    _loaded: tuple[str, Vlm] | None = None
+    loaded: LoadedModel = field(default_factory=LoadedModel)
+    """The model, which stages in a row load once."""
     _vllm: tuple[str, Running] | None = None
     _features: dict[str, Any] = field(default_factory=dict)
 
     def model(self, spec: AnyModel, adapter: Path | None = None) -> Vlm:
         """The loaded model; one is kept, so that stages in a row load it once."""
-        name = digest([spec.to_json(), str(adapter)])
-        if self._loaded is None or self._loaded[0] != name:
+        if not self.loaded.holds(spec, adapter):
             if self.crew:
                 self.crew.rest()
             self._forget()
-            self._loaded = (name, load_model(spec, self.machine, adapter, self.warn))
-        return self._loaded[1]
+        if self.loaded.adapter != adapter:
+            self._features.clear()  # an adapter may hold a projector
+        return self.loaded.get(spec, self.machine, adapter, self.warn)
 
     def kept_in(self, other: StageContext) -> StageContext:
         """``other``, with the model that is loaded here."""
-        return replace(other, _loaded=self._loaded, _features=self._features)
+        return replace(other, loaded=self.loaded, _features=self._features)
 
     def several(self, together: bool = False) -> bool:
         """Whether there are several processes for a stage's work; ``together``: for a training."""
@@ -165,9 +166,8 @@ class StageContext:
         self._forget()
 
     def _forget(self) -> None:
-        if self._loaded is None and not self._features:
+        if not self.loaded.forget() and not self._features:
             return
-        self._loaded = None
         self._features = {}
         free_memory()
 
@@ -212,23 +212,6 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-
-
-def load_model(
-    spec: AnyModel,
-    machine: Machine,
-    adapter: Path | None,
-    warn: Callable[[str], None] = lambda text: None,
-) -> Vlm:
-    """Load a model; what the libraries say of a failure becomes one error."""
-    from seva_exp.models.vlm import load
-
-    try:
-        return load(spec, machine, adapter, warn)
-    except (OSError, ValueError, ImportError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise StageError(f"model {spec.location()}: cannot be loaded: {error}") from error
 
 
 @dataclass(frozen=True)
