@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from seva_exp.core.sharing import Sharing, Taken, alive, is_held
+from seva_exp.core.sharing import ClaimedPieces, Sharing, alive, is_held
 
 SIZES = dict.fromkeys(range(8), 10)
 WORKER = """
@@ -46,8 +46,8 @@ def of_three(work: Path, stack: ExitStack) -> list[Sharing]:
 
 def test_one_process_takes_all(tmp_path):
     (alone := Sharing(tmp_path)).begin()
-    assert alone.take(SIZES) == Taken(tuple(SIZES))
-    assert alone.take(SIZES) == Taken()
+    assert alone.take(SIZES) == ClaimedPieces(tuple(SIZES))
+    assert alone.take(SIZES) == ClaimedPieces()
     alone.begin()
     assert alone.take(SIZES, most=25).pieces == (0, 1)
     assert alone.take(SIZES, most=25).pieces == (2, 3)
@@ -66,24 +66,24 @@ def test_what_one_that_died_had_is_another_s_with_its_journal(tmp_path):
         assert one.take(SIZES).pieces == (4,)
         dies.close()
         taken = one.take(SIZES)
-        assert taken == Taken((3,), (1,))
+        assert taken == ClaimedPieces((3,), (1,))
         assert [*one.inherited(taken)] == [{"piece": 3}]
         assert [one.take(SIZES).pieces for _ in range(3)] == [(5,), (6,), (7,)]
-        assert one.take(SIZES) == Taken()
+        assert one.take(SIZES) == ClaimedPieces()
 
 
 def test_the_last_waits_for_those_that_still_work(tmp_path):
     with ExitStack() as stack:
         one, two, _ = of_three(tmp_path, stack)
         assert one.take({0: 1}).pieces == (0,)
-        found: list[Taken] = []
+        found: list[ClaimedPieces] = []
         waiting = threading.Thread(target=lambda: found.append(two.take({0: 1})))
         waiting.start()
         waiting.join(0.6)
         assert waiting.is_alive(), "the other may die"
-        assert one.take({0: 1}) == Taken()
+        assert one.take({0: 1}) == ClaimedPieces()
         waiting.join(5)
-        assert found == [Taken()]
+        assert found == [ClaimedPieces()]
 
 
 def test_what_earlier_attempts_had_is_gathered(tmp_path):

@@ -289,14 +289,23 @@ def chosen_stages(all_stages: Sequence[Stage], stop_after: str | None) -> list[S
 
 
 def with_inputs(some: Iterable[Stage]) -> set[str]:
-    """Keys of these stages and of everything that they need."""
+    """Keys of these stages and of everything that they need. A stage that many need is looked at
+    once: the rounds of ``best_of_k`` are wide."""
     keys: set[str] = set()
-    for stage in some:
-        keys |= {stage.key} | with_inputs(stage.inputs.values())
+    left = list(some)
+    while left:
+        stage = left.pop()
+        if stage.key not in keys:
+            keys.add(stage.key)
+            left += stage.inputs.values()
     return keys
 
 
 def forced_keys(force: Iterable[str], all_stages: Sequence[Stage]) -> set[str]:
-    """Keys of the stages to compute anew: those named by ``force`` and all that follow."""
-    named = {stage.key for name in force for stage in matching("force", name, all_stages)}
-    return {stage.key for stage in all_stages if named & with_inputs([stage])}
+    """Keys of the stages to compute anew: those named by ``force`` and all that follow, which
+    stand behind their inputs."""
+    forced = {stage.key for name in force for stage in matching("force", name, all_stages)}
+    for stage in all_stages:
+        if any(one.key in forced for one in stage.inputs.values()):
+            forced.add(stage.key)
+    return forced
