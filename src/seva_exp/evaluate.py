@@ -2,17 +2,19 @@
 
 Each of them is a run of ``method=adapter`` (a sweep: checked before the first begins, resumable, a
 comparison page at its end). The base model is loaded once: an adapter is put beside its weights,
-never merged, and taken off again; what the store has of the base model's answers is not asked again.
+never merged, and taken off again; what the store has of the base model's answers is not asked.
 """
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Sequence
 
 from seva_exp.core.errors import InputError
 from seva_exp.core.printable import tell
 from seva_exp.core.terminal import settle_streams
+from seva_exp.stages.loaded import LoadedModel
 
 ABOUT = """Any adapters on one base model, side by side:
 
@@ -38,21 +40,15 @@ def as_sweep(words: Sequence[str]) -> list[str]:
 
 
 def _names(text: str) -> list[str]:
-    """Of a list in Hydra's grammar, or one name."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        value = OverridesParser.create().parse_override(f"adapters={text}").value()
-    except HydraException:
+    """Of a list such as ``[a,'b, c']``, or one name."""
+    inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    names = next(csv.reader([inner], quotechar="'", skipinitialspace=True, strict=True), [])
+    if not all(names) or not names or {"[", "]"} & {*"".join(names)}:
         raise InputError(
-            f"adapters={text}: cannot be read. Give a list: adapters=[runs/latest,path/to/lora]; "
-            "a name with spaces, commas or '=' stands in quotes."
-        ) from None
-    names = value if isinstance(value, list) else [value]
-    if not names or not all(isinstance(one, str) and one for one in names):
-        raise InputError(f"adapters={text}: names of folders or hub ids are needed.")
-    return [str(one) for one in names]
+            f"adapters={text}: names of folders or hub ids are needed: "
+            "adapters=[runs/latest,path/to/lora]; one with a comma stands in single quotes."
+        )
+    return names
 
 
 def _quoted(name: str) -> str:
@@ -73,7 +69,6 @@ def main() -> None:
         tell(str(error))
         sys.exit(2)
     from seva_exp.command.cli import main as run_command
-    from seva_exp.stages.loaded import LoadedModel
 
     run_command(LoadedModel(keeps_base=True))
 

@@ -103,10 +103,7 @@ class Sweep:
             return None
         self._write(record)
         start = time.monotonic()
-        if cwd is None:
-            ended = work(job)
-        else:
-            ended = self._in_process(number, job, cwd, taken)
+        ended = work(job) if cwd is None else self._in_process(number, job, cwd, taken)
         state: State = "done" if ended.code == DONE else "failed"
         seconds = round(time.monotonic() - start, 3)
         record = replace(record, state=state, seconds=seconds, ended=ended)

@@ -1,0 +1,231 @@
+"""``method=adapter`` and ``python -m seva_exp.evaluate``: what was trained elsewhere beside its
+base model, which is loaded once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from seva_exp import Experiment, InputError, Machine, Options
+from seva_exp.augment import DiffusionNoise
+from seva_exp.benchmarks import ShapesBenchmark
+from seva_exp.core.records import Report
+from seva_exp.data import ShapesData
+from seva_exp.evaluate import as_sweep
+from seva_exp.experiment import run
+from seva_exp.experiment.preflight import Preflight
+from seva_exp.methods import AdapterMethod
+from seva_exp.models import TinyModel
+from seva_exp.models import vlm as vlm_module
+from seva_exp.models.adapter import Beside, attach_adapter, merge_adapter
+from seva_exp.models.vlm import load
+from seva_exp.stages.loaded import LoadedModel
+from seva_exp.training import DpoTraining
+
+CPU = Machine(device="cpu", progress="lines")
+ASKED = {"shapes": ShapesBenchmark(images=3)}
+
+
+@pytest.fixture(scope="module")
+def aligned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Machine, Report]:
+    """A finished run, and the machine whose store has it."""
+    folder = tmp_path_factory.mktemp("aligned")
+    machine = CPU.model_copy(update={"store": str(folder / "store"), "runs": str(folder / "runs")})
+    experiment = Experiment(
+        aug={"diffusion_noise": DiffusionNoise(step=700)},
+        data=ShapesData(samples=24),
+        dpo=DpoTraining(learning_rate=3e-3, warmup_ratio=0.0),
+        benchmark=ASKED,
+    )
+    return machine, run(experiment, machine)
+
+
+@pytest.fixture
+def lora(aligned: tuple[Machine, Report], tmp_path: Path) -> Path:
+    """The run's adapter in a folder of its own, as if it had been downloaded."""
+    shutil.copytree(Path(aligned[1].dir, "align", "adapter").resolve(), tmp_path / "lora")
+    return tmp_path / "lora"
+
+
+def measured(adapter: Path | str, **changes) -> Experiment:
+    return Experiment(method=AdapterMethod(adapter=str(adapter)), benchmark=ASKED, **changes)
+
+
+def edited(lora: Path, **changes) -> Path:
+    file = lora / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    return lora
+
+
+def scores(report: Report, model: str) -> dict[str, float]:
+    return {s.metric: s.value for s in report.scores if s.model == model}
+
+
+def test_a_run_s_adapter_scores_as_in_its_run_and_the_base_is_not_asked_again(aligned, lora):
+    machine, before = aligned
+    loaded = LoadedModel(keeps_base=True)
+    for where in (before.dir, lora):
+        report = run(measured(where), machine, loaded=loaded)
+        cached = {stage.name: stage.cached for stage in report.stages}
+        assert cached["evaluate.base.shapes"]
+        assert list(cached) == [
+            "adapter", "evaluate.base.shapes", "evaluate.aligned.shapes", "compare.shapes",
+        ]  # fmt: skip
+        for model in ("base", "aligned"):
+            assert scores(report, model) == scores(before, model)
+        assert report.pairs is None
+
+
+def test_the_base_model_is_loaded_once_for_all_adapters(aligned, lora, tmp_path, monkeypatch):
+    machine = aligned[0].model_copy(update={"store": str(tmp_path / "other")})
+    other = shutil.copytree(lora, tmp_path / "twice")
+    weights = load_file(other / "adapter_model.safetensors")
+    save_file(
+        {n: 2 * w if n.endswith("lora_B.weight") else w for n, w in weights.items()},
+        other / "adapter_model.safetensors",
+    )
+    count: list[Path | None] = []
+    really = vlm_module.load
+    monkeypatch.setattr(
+        vlm_module, "load", lambda s, m, a, w: [count.append(a), really(s, m, a, w)][1]
+    )
+    loaded = LoadedModel(keeps_base=True)
+    found = [run(measured(one), machine, loaded=loaded) for one in (lora, other)]
+    assert count == [None]
+    assert scores(found[0], "base") == scores(found[1], "base")
+    alone = run(measured(other), machine, Options(force=("evaluate.aligned",)))
+    assert scores(found[1], "aligned") == scores(alone, "aligned")  # merged, in float32
+
+
+def test_what_is_attached_is_what_is_merged_and_comes_off_to_the_bit(lora):
+    spec = TinyModel()
+    model, merged = (load(spec, CPU).model for _ in range(2))
+    before = {name: one.clone() for name, one in model.state_dict().items()}
+    merge_adapter(merged, lora)
+    ids = torch.tensor([[1, 5, 9, 30, 7]])
+    plain = model(input_ids=ids).logits
+    attached = attach_adapter(model, lora)
+    assert any(isinstance(one, Beside) for one in model.modules())
+    assert (model(input_ids=ids).logits - merged(input_ids=ids).logits).abs().max() < 1e-4
+    assert not torch.equal(model(input_ids=ids).logits, plain)
+    attached.detach()
+    assert not any(isinstance(one, Beside) for one in model.modules())
+    assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
+    assert torch.equal(model(input_ids=ids).logits, plain)
+
+
+def test_names_of_transformers_4_are_known(aligned, lora):
+    file = lora / "adapter_model.safetensors"
+    old = {
+        name.replace("model.model.language_model.", "model.language_model.model."): one
+        for name, one in load_file(file).items()
+    }
+    assert all(".language_model.model.layers" in name for name in old)
+    save_file(old, file)
+    report = run(measured(lora), aligned[0])
+    assert scores(report, "aligned") == scores(aligned[1], "aligned")
+
+
+def refused(experiment: Experiment, machine: Machine) -> str:
+    with pytest.raises(InputError) as caught:
+        run(experiment, machine)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"peft_type": "IA3"}, "peft_type='IA3': LORA is needed"),
+        ({"r": 0}, "r=0: a whole number above 0"),
+        ({"lora_alpha": "much"}, "lora_alpha='much': a number"),
+        ({"use_rslora": True}, "use_rslora=True is not known here"),
+    ],
+)
+def test_a_config_that_is_none_of_ours_is_refused(aligned, lora, changes, said):
+    told = refused(measured(edited(lora, **changes)), aligned[0])
+    assert said in told and f"method.adapter={lora}" in told
+
+
+def test_an_adapter_of_another_model_is_refused_before_weights_are_read(aligned, lora, monkeypatch):
+    monkeypatch.setattr(vlm_module, "load", lambda *_: pytest.fail("weights were read"))
+    file = lora / "adapter_model.safetensors"
+    whole = load_file(file)
+    save_file({n.replace("q_proj", "qkv_proj"): one for n, one in whole.items()}, file)
+    machine = aligned[0].model_copy(update={"store": str(lora.parent / "store")})
+    told = refused(measured(edited(lora, base_model_name_or_path="org/base")), machine)
+    assert "qkv_proj" in told and "trained on org/base" in told
+    save_file({n: one[..., :-1].contiguous() for n, one in whole.items()}, file)
+    assert "is not an adapter of" in refused(measured(lora), machine)
+
+
+def test_pickled_and_missing_weights_are_refused(aligned, lora):
+    file = lora / "adapter_model.safetensors"
+    file.rename(lora / "adapter_model.bin")
+    assert "a pickle can run any code" in refused(measured(lora), aligned[0])
+    (lora / "adapter_model.bin").unlink()
+    assert "holds no adapter_model.safetensors" in refused(measured(lora), aligned[0])
+
+
+def test_a_place_that_holds_nothing_is_refused_with_the_nearest(aligned, lora, tmp_path):
+    assert "Did you mean" in refused(measured(tmp_path / "lore"), aligned[0])
+    (tmp_path / "empty").mkdir()
+    assert "no finished run" in refused(measured(tmp_path / "empty"), aligned[0])
+
+
+def test_nothing_is_trained_so_no_view_is_asked():
+    with pytest.raises(ValueError, match="Leave \\+aug out"):
+        measured("x", aug={"noise": DiffusionNoise(step=700)})
+    with pytest.raises(ValueError, match="nothing to measure"):
+        Experiment(method=AdapterMethod(adapter="x"), benchmark={})
+
+
+def test_a_whole_checkpoint_stands_beside_the_base(aligned, lora, tmp_path):
+    vlm = load(TinyModel(), CPU, lora)
+    vlm.model.save_pretrained(tmp_path / "whole")
+    vlm.processor.save_pretrained(tmp_path / "whole")
+    report = run(measured(tmp_path / "whole"), aligned[0])
+    assert next(stage.name for stage in report.stages) == "evaluate.base.shapes"
+    assert scores(report, "base") == scores(aligned[1], "base")
+    assert len(scores(report, "aligned")) == len(scores(report, "base"))
+
+
+def test_preflight_tells_of_it_as_a_run_does(lora, tmp_path):
+    machine = CPU.model_copy(update={"store": str(tmp_path / "store")})
+    problems = Preflight()(measured(edited(lora, r=0)), machine, Options())
+    assert problems.faults and "r=0" in problems.faults[0]
+
+
+def test_the_words_become_a_sweep():
+    assert as_sweep(["adapters=[a/b,'c,d']", "benchmark=pope"]) == [
+        "-m", "method=adapter", "method.adapter='a/b','c,d'", "benchmark=pope",
+    ]  # fmt: skip
+    assert as_sweep(["adapters=one"])[2] == "method.adapter='one'"
+    for words in ([], ["adapters="], ["adapters=[]"], ["adapters=[a", "x=1"]):
+        with pytest.raises(InputError, match="adapters"):
+            as_sweep(words)
+    with pytest.raises(InputError, match="leave it out"):
+        as_sweep(["adapters=[a]", "+aug=moco"])
+
+
+def test_two_adapters_by_the_command_and_their_page(aligned, lora, tmp_path):
+    machine = aligned[0]
+    shutil.copytree(lora, tmp_path / "a second, one")
+    words = [
+        f"adapters=[{aligned[1].dir},'{tmp_path / 'a second, one'}']", "tracker=none",
+        "benchmark.shapes.images=3", f"machine.store={machine.store}", "machine.device=cpu",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "seva_exp.evaluate", *words],
+        cwd=tmp_path, capture_output=True, text=True, env=os.environ,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (page,) = (tmp_path / "runs" / "multirun").glob("*/compare.html")
+    assert "a-second-one" in page.read_text(encoding="utf-8")
