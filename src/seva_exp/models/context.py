@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seva_exp.core.interfaces import Encoded, EncodedImage, VisionLanguageModel
+from seva_exp.models.attention import behind
 
 
 def context_of(vlm: VisionLanguageModel) -> int | None:
@@ -10,16 +11,18 @@ def context_of(vlm: VisionLanguageModel) -> int | None:
     return getattr(vlm.model.config.get_text_config(), "max_position_embeddings", None)
 
 
-def encoded_within(vlm: VisionLanguageModel, image: EncodedImage, prompt: str) -> Encoded | None:
-    """The prompt's ids with the picture's placeholders; None where they leave no room in the
-    model's context for one token of an answer. A text that has more characters than so many tokens
-    can stand for is not tokenised."""
+def encoded_within(
+    vlm: VisionLanguageModel, image: EncodedImage, prompt: str, begun: tuple[int, ...] = ()
+) -> Encoded | None:
+    """The prompt's ids with the picture's placeholders, and those that the answer has ``begun``
+    with; None where they leave no room in the model's context for one token more. A text that has
+    more characters than so many tokens can stand for is not tokenised."""
     context = context_of(vlm)
     if context is None:
-        return vlm.encode(image, prompt)
+        return behind(vlm, vlm.encode(image, prompt), begun)
     if len(prompt) > context * vlm.longest_token:
         return None
-    found = vlm.encode(image, prompt)
+    found = behind(vlm, vlm.encode(image, prompt), begun)
     return found if len(found.ids) < context else None
 
 

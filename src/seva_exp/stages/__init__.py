@@ -4,6 +4,13 @@ from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.candidates import ChosenPairs, ModelScores, Scores
 from seva_exp.stages.evaluation import Compare, Evaluate, JudgeAnswers, paired
 from seva_exp.stages.preferences import Answers, Pairs, Rejected, Samples
+from seva_exp.stages.rewriting import Rewritten
+from seva_exp.stages.sentences import (
+    Continued,
+    ModelSentenceScores,
+    SentencePairs,
+    SentenceScores,
+)
 from seva_exp.stages.training import Align, FineTune, Infuse, Reference, Weights
 
 STAGES: dict[str, type[Stage]] = {
@@ -12,10 +19,15 @@ STAGES: dict[str, type[Stage]] = {
         Samples,
         Answers,
         Rejected,
+        Rewritten,
         Scores,
         ModelScores,
+        SentenceScores,
+        ModelSentenceScores,
+        Continued,
         Pairs,
         ChosenPairs,
+        SentencePairs,
         Reference,
         Weights,
         Align,
