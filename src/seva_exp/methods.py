@@ -220,8 +220,8 @@ class SentinelMethod(ScoringMethod):
 
     kind: Literal["sentinel"] = "sentinel"
     scores: dict[str, AnyScore] = Field(default_factory=dict)
-    """By name: who says whether a sentence is right (``+score=chair``, ``judge``). Where they do not
-    agree the sentence is uncertain, and not used (SENTINEL: two detectors)."""
+    """By name: who says whether a sentence is right (``+score=chair``, ``judge``). Where they do
+    not agree the sentence is uncertain, and not used (SENTINEL: two detectors)."""
     candidates: int = Field(5, ge=1)
     """How often the model goes on behind the context, sampled, for a right sentence."""
     temperature: float = Field(0.7, gt=0)

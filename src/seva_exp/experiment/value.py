@@ -16,12 +16,11 @@ from seva_exp.core.records import CLEAN
 from seva_exp.core.spec import Json, Spec
 from seva_exp.data import AnyData, InstructData, ShapesData, ShapesInstructData
 from seva_exp.decoding import AnyGeneration, HfGeneration, VllmGeneration
+from seva_exp.experiment.sentences import sentence_fault
 from seva_exp.inputs.user_paths import data_root
 from seva_exp.methods import (
     AnyMethod,
-    BestOfKMethod,
     ScoringMethod,
-    SentinelMethod,
     SevaMethod,
     SticMethod,
 )
@@ -30,7 +29,6 @@ from seva_exp.preferences import AnyFilter, EqualFilter, LengthRatioFilter
 from seva_exp.scores import SCORES, AnyScore
 from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.training.loss import NEEDS
-from seva_exp.training.weight import TokenWeights
 from seva_exp.vllm.command import RANKS, no_features, room_for
 
 TAKEN = {CLEAN, "instructions"}
@@ -210,8 +208,7 @@ class Experiment(Spec):
                 )
             looked = {score.looks_at for score in method.scores.values()}
             seen = source.gives & self.dpo.needs.keys()
-            asks = isinstance(method, BestOfKMethod) and method.ask_views
-            if not (asks or name in looked or seen):
+            if not (getattr(method, "ask_views", False) or name in looked or seen):
                 raise ValueError(
                     f"aug.{name}: nothing looks at it. Name it in a score "
                     f"(method.scores.visual_pmi.view={name}), let it answer too "
@@ -222,27 +219,8 @@ class Experiment(Spec):
     @model_validator(mode="after")
     def _sentences_fit(self) -> Experiment:
         """What ``method=sentinel`` asks of judges, decoding and weights."""
-        method, weights = self.method, self.dpo.weights
-        if not isinstance(method, SentinelMethod):
-            return self
-        for name, score in method.scores.items():
-            if score.no_verdict:
-                raise ValueError(
-                    f"method.scores.{name}: kind={score.kind} {score.no_verdict}, and "
-                    "method=sentinel asks whether a sentence is right. Take +score=chair (with "
-                    "recall=0) or +score=judge."
-                )
-        if not self.generation.in_process:
-            raise ValueError(
-                f"generation={self.generation.kind}: method=sentinel goes on behind the tokens of "
-                "an answer, with the model that is loaded here. Take generation=hf."
-            )
-        if isinstance(weights, TokenWeights) and weights.sentences:
-            raise ValueError(
-                f"dpo.weights: kind={weights.kind} weighs an answer's sentences against each "
-                "other, and with method=sentinel an answer is one sentence behind a context. Take "
-                "other weights, or dpo.weights=null."
-            )
+        if fault := sentence_fault(self.method, self.generation, self.dpo):
+            raise ValueError(fault)
         return self
 
     def _fault_of(self, score: AnyScore) -> str:

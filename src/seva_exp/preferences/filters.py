@@ -21,8 +21,8 @@ from seva_exp.core.texts import is_empty, normalised
 
 Side = Literal["chosen", "rejected", "any"]
 ONE_SENTENCE, NOT_REPLACED, SAME_TOKENS = "one_sentence", "not_replaced", "same_tokens"
-"""The ``stop`` of a rewritten answer that there is none of, and why a sample is left out: nothing of
-the clean answer may be replaced; no replacement came to its end; no token would be another."""
+"""The ``stop`` of a rewritten answer that there is none of, and why a sample is left out: nothing
+of the clean answer may be replaced; no replacement came to its end; no token would be another."""
 
 
 @dataclass(frozen=True)

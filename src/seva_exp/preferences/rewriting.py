@@ -70,8 +70,8 @@ def rewriter_of(source: Rewrite, bench: Bench) -> AbstractContextManager[Rewrite
 
 @dataclass(frozen=True)
 class Gap:
-    """A sentence that is replaced: which, what stands before it, and the ids that the model is given
-    in its place."""
+    """A sentence that is replaced: which, what stands before it, and what the model is asked in its
+    place."""
 
     number: int
     begun: Begun

@@ -27,13 +27,13 @@ from seva_exp.preferences.filters import Removal
 from seva_exp.preferences.verdicts import SPLIT_TOKEN
 
 Wrong = tuple[Sample, Answer, int | Removal]
-"""A sample with its clean answer, and which sentence of it is the first wrong one, or why none is."""
+"""A sample with its clean answer, and which sentence of it is the first wrong one, or why none."""
 
 
 @dataclass(frozen=True)
 class Continuing:
-    """Goes on ``count`` times behind what stands before a wrong sentence, as ``generation`` samples.
-    Each draws from random numbers of its own: of the seed, the sample and its number."""
+    """Goes on ``count`` times behind what stands before a wrong sentence, as ``generation``
+    samples. Each draws from random numbers of its own: of the seed, the sample and its number."""
 
     source: ModelSource
     load_model: Callable[[], VisionLanguageModel]

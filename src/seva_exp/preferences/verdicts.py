@@ -13,8 +13,8 @@ all; nothing that the model says there is right to all."""
 SPLIT_TOKEN, NO_ROOM = "split_token", "no_sentence"
 """And before it is asked: a sentence ends within a token; it has no sentence."""
 Values = Sequence[float | None]
-"""What each judge says of a sentence: 0 or more: nothing is wrong; below 0: something is; None: there
-is nothing to say."""
+"""What each judge says of a sentence: 0 or more: nothing is wrong; below 0: something is; None:
+there is nothing to say."""
 
 
 def is_wrong(values: Values) -> bool:

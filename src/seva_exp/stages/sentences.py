@@ -40,8 +40,8 @@ SENTENCE = "sentence"
 
 @dataclass(frozen=True)
 class SentenceScores(Scores):
-    """One judge's verdict on every sentence of the clean answers, or of what the model says in place
-    of a wrong one: ``scores.jsonl``, as many numbers as there are sentences."""
+    """One judge's verdict on every sentence of the clean answers, or of what the model says in
+    place of a wrong one: ``scores.jsonl``, as many numbers as there are sentences."""
 
     name: ClassVar[str] = "sentence_scores"
     version: ClassVar[int] = 1
@@ -91,8 +91,8 @@ class ModelSentenceScores(SentenceScores, ModelScores):
 
 @dataclass(frozen=True)
 class Continued(PerSample):
-    """Each clean answer up to its first wrong sentence, and ``count`` sampled sentences of the model
-    behind the same context: ``continuations.jsonl``."""
+    """Each clean answer up to its first wrong sentence, and ``count`` sampled sentences of the
+    model behind the same context: ``continuations.jsonl``."""
 
     name: ClassVar[str] = "continued"
     version: ClassVar[int] = 1

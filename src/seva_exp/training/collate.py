@@ -73,7 +73,7 @@ class Preference:
     shown: Callable[[], EncodedImage] | None = None
     """Makes the picture that takes the clean one's place."""
     context: tuple[int, ...] = ()
-    """Ids behind the prompt that every one of its answers goes on from: no loss is taken of them."""
+    """Ids behind the prompt that all its answers go on from: no loss is taken of them."""
 
     @property
     def sample(self) -> str:
