@@ -89,7 +89,27 @@ class Method(Spec):
         return None
 
 
-class SevaMethod(Method):
+class OwnQuestions(Method):
+    """Base of the methods that ask the samples' own questions, or instead for descriptions."""
+
+    prompts: str | None = Field(None, min_length=1)
+    """A prompt set (packaged: stic, tiny; or a file of your own) whose plain prompts take the
+    questions' place, so that each picture is described; none: the questions of the data."""
+
+    def check(self, views: Collection[str], known: Collection[str]) -> None:
+        """Reads the prompt set as well."""
+        super().check(views, known)
+        if self.prompts:
+            load_prompts(self.prompts, "method.prompts")
+
+    @property
+    def plain(self) -> PromptDraw | None:
+        if self.prompts is None:
+            return None
+        return PromptDraw("prompt/plain", load_prompts(self.prompts, "method.prompts").plain)
+
+
+class SevaMethod(OwnQuestions):
     """SeVa (Zhu et al. 2024): prefer the answer to the clean image over the answer to an augmented
     one; the question is the sample's own."""
 
@@ -212,7 +232,7 @@ class BestOfKMethod(ScoringMethod):
         return self
 
 
-class SentinelMethod(ScoringMethod):
+class SentinelMethod(ScoringMethod, OwnQuestions):
     """SENTINEL (arXiv:2507.12455): where a clean answer first says something wrong, prefer a right
     sentence of the model's own over that one, behind the same words (C-DPO: these are a part of the
     prompt, no loss is taken of them). What is wrong the ``scores`` say, each about a sentence; they

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+from transformers import StoppingCriteria, StoppingCriteriaList
 
 from seva_exp.core.interfaces import Encoded, VisionLanguageModel
 from seva_exp.core.texts import Split, pieces
@@ -70,25 +72,61 @@ def _up_to(
     return None
 
 
+LOOK = 4
+"""Steps of decoding between two looks at what has come to its end."""
+
+
+class Unfinished(StoppingCriteria):
+    """Rows whose next piece is whole need no more tokens."""
+
+    def __init__(
+        self, vlm: VisionLanguageModel, begun: Sequence[Begun], split: Split, width: int
+    ) -> None:
+        self._vlm, self._begun, self._split, self._width = vlm, begun, split, width
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Any:
+        new = input_ids[:, self._width :]
+        if new.shape[1] % LOOK:
+            return torch.zeros(len(new), dtype=torch.bool, device=new.device)
+        rows = zip(self._begun, new.tolist(), strict=True)
+        whole = [next_piece(self._vlm, one, ids, self._split) is not None for one, ids in rows]
+        return torch.tensor(whole, device=new.device)
+
+
 @torch.inference_mode()
 def without_picture(
-    vlm: VisionLanguageModel, rows: Sequence[Encoded], most: int, batch_size: int
-) -> Iterator[tuple[int, ...]]:
-    """Greedy continuations of prompts without a picture, of up to ``most`` tokens, in their
-    order; none where the model's context has no room."""
+    vlm: VisionLanguageModel,
+    rows: Sequence[tuple[Encoded, Begun]],
+    split: Split,
+    most: int,
+    batch_size: int,
+) -> Iterator[Piece | None]:
+    """The next piece behind each prompt without a picture and what is begun of its answer, greedy,
+    in their order; None where ``most`` tokens make none, or the model's context has no room."""
     for at in range(0, len(rows), batch_size):
-        some = rows[at : at + batch_size]
-        limits = [max(0, answer_limit(vlm, row, most)) for row in some]
-        inputs = left_padded(some, vlm.pad_id, vlm.device)
+        asked, begun = zip(*rows[at : at + batch_size], strict=True)
+        limits = [max(0, answer_limit(vlm, row, most)) for row in asked]
+        inputs = left_padded(asked, vlm.pad_id, vlm.device)
         width = inputs["input_ids"].shape[1]
         if not any(limits):
-            yield from [()] * len(some)
+            yield from [None] * len(asked)
             continue
-        out = vlm.model.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=max(limits))
-        for row, limit in zip(out[:, width:].tolist(), limits, strict=True):
-            yield _until_end(vlm, row[:limit])
+        out = vlm.model.generate(
+            **inputs,
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=max(limits),
+            stopping_criteria=StoppingCriteriaList([Unfinished(vlm, begun, split, width)]),
+        )
+        for one, row, limit in zip(begun, out[:, width:].tolist(), limits, strict=True):
+            yield next_piece(vlm, one, _until_end(vlm, row[:limit]), split)
 
 
 def _until_end(vlm: VisionLanguageModel, ids: list[int]) -> tuple[int, ...]:
-    ends = (place for place, token in enumerate(ids, 1) if token in vlm.eos_ids)
-    return tuple(ids[: next(ends, len(ids))])
+    """Up to an end of sequence, and without what a row is filled up with that needs no more."""
+    for place, token in enumerate(ids):
+        if token in vlm.eos_ids:
+            return tuple(ids[: place + 1])
+        if token == vlm.pad_id:
+            return tuple(ids[:place])
+    return tuple(ids)

@@ -24,7 +24,7 @@ from seva_exp.core.texts import in_place_of, pieces
 from seva_exp.inputs.images import image_size, load_image
 from seva_exp.inputs.views import PartnerPictures, View
 from seva_exp.models.attention import behind
-from seva_exp.preferences.continuing import Begun, next_piece, without_picture
+from seva_exp.preferences.continuing import Begun, Piece, without_picture
 from seva_exp.preferences.filters import NOT_REPLACED, ONE_SENTENCE, SAME_TOKENS
 from seva_exp.training.collate import Preference
 from seva_exp.training.forward import forward_for, passed
@@ -85,9 +85,9 @@ def _apasi(source: Apasi, bench: Bench) -> Iterator[Rewriter]:
 
     def rewrite(some: Sequence[Answered]) -> list[Answer]:
         gaps = [gaps_of(source, bench, clean, likely) for _, clean in some]
-        asked = [gap.asked for own in gaps for gap in own]
-        size = bench.placement.batch_size
-        new = without_picture(bench.vlm, asked, source.max_new_tokens, size)
+        asked = [(gap.asked, gap.begun) for own in gaps for gap in own]
+        most, size = source.max_new_tokens, bench.placement.batch_size
+        new = without_picture(bench.vlm, asked, source.split, most, size)
         return [
             _replaced(source, bench, clean, own, [next(new) for _ in own])
             for (_, clean), own in zip(some, gaps, strict=True)
@@ -119,17 +119,14 @@ def gaps_of(source: Apasi, bench: Bench, clean: Answer, likely: Likely | None) -
 
 
 def _replaced(
-    source: Apasi, bench: Bench, clean: Answer, gaps: list[Gap], new: list[tuple[int, ...]]
+    source: Apasi, bench: Bench, clean: Answer, gaps: list[Gap], new: list[Piece | None]
 ) -> Answer:
     parts = pieces(clean.text, source.split)
     if len(parts) < 2:
         return bench.unmade(clean, ONE_SENTENCE)
-    made = [
-        next_piece(bench.vlm, g.begun, ids, source.split) for g, ids in zip(gaps, new, strict=True)
-    ]
-    if not any(made):
+    if not any(new):
         return bench.unmade(clean, NOT_REPLACED)
-    for gap, piece in zip(gaps, made, strict=True):
+    for gap, piece in zip(gaps, new, strict=True):
         if piece:
             parts[gap.number] = in_place_of(parts[gap.number], piece.text, source.split)
     return Answer(clean.sample_id, bench.name, clean.asked, "".join(parts), (), clean.stop)
@@ -173,7 +170,7 @@ def _povid_noise(source: PovidNoise, bench: Bench) -> Iterator[Rewriter]:
     with scoring(vlm, None) as model:
         forward = None
 
-        def rewrite(some: Sequence[Answered]) -> list[Answer]:
+        def likeliest(some: Sequence[Answered]) -> list[Answer]:
             nonlocal forward
             rows = [_row(bench, *one) for one in some]
             known = [row for row in rows if row]
@@ -184,13 +181,18 @@ def _povid_noise(source: PovidNoise, bench: Bench) -> Iterator[Rewriter]:
             batch = forward.collator(known)([{"row": i} for i in range(len(known))])
             dtype = vlm.model.dtype
             _, out = passed(forward, model, batch, bench.placement, dtype, hidden=True)
-            likeliest = iter(head.likeliest(out["hidden"], vlm.image_token_id).tolist())
+            ids = iter(head.likeliest(out["hidden"], vlm.image_token_id).tolist())
             return [
-                _said(bench, clean, row, tuple(next(likeliest) for _ in row.chosen))
+                _said(bench, clean, row, tuple(next(ids) for _ in row.chosen))
                 if row
                 else bench.unmade(clean, clean.stop)
                 for (_, clean), row in zip(some, rows, strict=True)
             ]
+
+        def rewrite(some: Sequence[Answered]) -> list[Answer]:
+            size = bench.placement.train_batch_size
+            batches = (some[at : at + size] for at in range(0, len(some), size))
+            return [answer for batch in batches for answer in likeliest(batch)]
 
         try:
             yield rewrite

@@ -27,7 +27,6 @@ class Rewritten(PerSample, Rejected):
 
     name: ClassVar[str] = "rewritten"
     version: ClassVar[int] = 1
-    batch_field: ClassVar[str] = "train_batch_size"
     source: AnyRewrite  # type: ignore[assignment]  # what rewrites is no text source
     model: AnyModel | None = None
     adapter: Trained | None = None
