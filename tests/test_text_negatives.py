@@ -36,8 +36,9 @@ from .slow import slow_but
 from .test_best_of_k import Bar
 from .test_methods import manifest, rows
 
+SAMPLES = 16
 SMALL = (
-    "data.samples=24", "benchmark=none", "tracker=none", "dpo.batch_size=8",
+    f"data.samples={SAMPLES}", "benchmark=none", "tracker=none", "dpo.batch_size=8",
     "dpo.warmup_ratio=0", "method.prompts=tiny",
 )  # fmt: skip
 PRESETS = {
@@ -86,7 +87,7 @@ def test_a_preset_runs_to_the_adapter_and_counts_what_it_leaves_out(done, name):
     report = done(name)
     pairs, drops = rows(report, "pairs.jsonl", Pair), rows(report, "pairs/drops.jsonl", Drop)
     assert pairs and all(pair.chosen != pair.rejected[0] for pair in pairs)
-    assert len(pairs) + len(drops) == report.pairs.sampled == 24
+    assert len(pairs) + len(drops) == report.pairs.sampled == SAMPLES
     assert sum(report.pairs.dropped.values()) == len(drops)
     last = manifest(report, report.stages[-1].name)
     assert last["stage"] == "align" and last["summary"]["adapter_changed"]
@@ -108,7 +109,7 @@ def test_apasi_changes_one_clause_behind_the_first(done):
         assert (reason == "one_sentence") == short
         assert made[id].stop == reason or (reason == "equal" and made[id].text == clean[id].text)
     summary = manifest(report, "answers.apasi")["summary"]
-    assert summary["samples"] == 24
+    assert summary["samples"] == SAMPLES
     assert summary["answers"] == sum(a.stop == "eos" for a in made.values())
 
 
@@ -121,7 +122,7 @@ def test_povid_s_rejected_tokens_stand_place_by_place(done):
     assert {drop.reason for drop in drops} <= {"same_tokens", "equal"}
 
 
-@pytest.mark.parametrize("loss", ["mdpo", "ue_dpo"])
+@pytest.mark.parametrize("loss", slow_but(["ue_dpo"], of=["mdpo", "ue_dpo"]))
 def test_a_loss_looks_at_the_picture_that_povid_showed(store, tmp_path, loss):
     """``ue_dpo`` at the rejected answer with it, too."""
     words = ["method=povid_noise", *PRESETS["povid_noise"], f"dpo={loss}"]
@@ -135,7 +136,7 @@ def test_a_loss_looks_at_the_picture_that_povid_showed(store, tmp_path, loss):
 
 
 def truth(id: str) -> str:
-    return ShapesData(samples=24).truth(0, id)
+    return ShapesData(samples=SAMPLES).truth(0, id)
 
 
 def wrong(id: str, text: str) -> bool | None:
@@ -200,8 +201,7 @@ def test_a_pair_is_shown_with_its_context(done, tmp_path, capsys):
     assert pairs_so_far(Path(report.dir), 99).latest == tuple(rows(report, "pairs.jsonl", Pair))
     assert runs_command(["pairs", report.dir, "--limit", "99"]) == 0
     told = capsys.readouterr().out
-    assert (question in told and f"{report.pairs.kept} of 24" in told.replace(",", "")) or question
-    assert pair.context in (Path(report.dir) / "report.html").read_text(encoding="utf-8")
+    assert question in told and f"pairs so far: {report.pairs.kept}" in told
 
 
 def test_two_judges_must_agree(store, done, tmp_path):
@@ -403,7 +403,7 @@ def test_a_killed_stage_goes_on_and_several_processes_share_it(done, store, tmp_
     stage.share(work, inputs, replace(context, rank=1, ranks=2))
     stage.run(work, inputs, context)
     assert (work / file).read_bytes() == whole
-    assert sum(bars[-1].counts) == 24 and bars[-1].counts[0] >= 8
+    assert sum(bars[-1].counts) == SAMPLES and bars[-1].counts[0] >= 8
 
 
 # What is refused
@@ -420,7 +420,7 @@ REFUSED = {
     "dpo.weights: kind=aspo": ["method=sentinel", "dpo=aspo"],
     "aug.apasi: kind=apasi is no view": ["method=sentinel", "+aug=apasi"],
     "aug.povid_noise: kind=povid_noise is no view": [
-        "method=best_of_k", "+score=agreement", "+aug=povid_noise", "~method.prompts"
+        "method=best_of_k", "+score=agreement", "+aug=povid_noise"
     ],
     "candidates of method=sentinel": ["method=sentinel", "+aug=diffusion_noise", "dpo=ue_dpo"],
     "aug.apasi: kind=apasi has the answer rewritten": ["method=apasi", "generation=server"],
@@ -435,16 +435,13 @@ REFUSED = {
 
 @pytest.mark.parametrize("said", REFUSED)
 def test_what_cannot_be_is_refused_by_name_before_any_work(said):
+    words = REFUSED[said]
+    own = SMALL[:-1] if "method=best_of_k" in words else SMALL
     with pytest.raises(InputError) as error:
-        words = [
-            word
-            for word in SMALL
-            if "~method.prompts" not in REFUSED[said] or "prompts" not in word
-        ]
-        parse(composed(*words, *(word for word in REFUSED[said] if word != "~method.prompts")))
-    assert said in str(error.value), str(error.value)
+        parse(composed(*own, *words))
+    assert said in str(error.value)
 
 
 def test_a_prompt_set_that_is_not_there_is_told(store, tmp_path):
-    with pytest.raises(InputError, match="method.prompts"):
+    with pytest.raises(InputError, match=r"method\.prompts"):
         go(store, tmp_path, "method=apasi", "method.prompts=nowhere.yaml")

@@ -29,7 +29,7 @@ def words(text):
 
 def test_the_sources_that_are_no_views_have_no_space_and_views_have_one():
     others = SOURCES.keys() - AUGMENTATIONS.keys()
-    assert others == {"another_candidate", "answer_file", "swap_words"}
+    assert others == {"another_candidate", "answer_file", "apasi", "povid_noise", "swap_words"}
     assert {kind for kind, cls in SOURCES.items() if not cls.space} == others
     assert {kind for kind, cls in SOURCES.items() if not cls.asks} == others - {"another_candidate"}
     for cls in SOURCES.values():

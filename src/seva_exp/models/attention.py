@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,16 +20,6 @@ start again for several packed sequences: answers would not see their prompt."""
 def attention_of(vlm: VisionLanguageModel) -> Attention:
     """How this model's attention differs from a causal one."""
     return family_of(vlm.model.config).attention
-
-
-def behind(vlm: VisionLanguageModel, encoded: Encoded, context: tuple[int, ...]) -> Encoded:
-    """A prompt with the ids that its answer begins with: they are the model's own words, so that
-    they attend as an answer does."""
-    if not context:
-        return encoded
-    kind = {"token_type_ids": attention_of(vlm).answer_type}
-    types = {k: v + (kind.get(k, 0),) * len(context) for k, v in encoded.types.items()}
-    return replace(encoded, ids=encoded.ids + context, types=types, context=len(context))
 
 
 def unproven_family(config: Any) -> str:

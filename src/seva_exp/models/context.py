@@ -1,14 +1,27 @@
-"""A model's context: how long it is, and whether a question fits into it."""
+"""A model's context: how long it is, whether a question fits into it, and what stands before an
+answer."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from seva_exp.core.interfaces import Encoded, EncodedImage, VisionLanguageModel
-from seva_exp.models.attention import behind
+from seva_exp.models.families import family_of
 
 
 def context_of(vlm: VisionLanguageModel) -> int | None:
     """Positions that the language model was made for; None where its config does not say."""
     return getattr(vlm.model.config.get_text_config(), "max_position_embeddings", None)
+
+
+def behind(vlm: VisionLanguageModel, encoded: Encoded, context: tuple[int, ...]) -> Encoded:
+    """A prompt with the ids that its answer begins with: they are the model's own words, so that
+    they attend as an answer does."""
+    if not context:
+        return encoded
+    kind = {"token_type_ids": family_of(vlm.model.config).attention.answer_type}
+    types = {k: v + (kind.get(k, 0),) * len(context) for k, v in encoded.types.items()}
+    return replace(encoded, ids=encoded.ids + context, types=types, context=len(context))
 
 
 def encoded_within(

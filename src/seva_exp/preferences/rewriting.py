@@ -23,7 +23,7 @@ from seva_exp.core.records import Answer, Sample
 from seva_exp.core.texts import in_place_of, pieces
 from seva_exp.inputs.images import image_size, load_image
 from seva_exp.inputs.views import PartnerPictures, View
-from seva_exp.models.attention import behind
+from seva_exp.models.context import behind
 from seva_exp.preferences.continuing import Begun, Piece, without_picture
 from seva_exp.preferences.filters import NOT_REPLACED, ONE_SENTENCE, SAME_TOKENS
 from seva_exp.training.collate import Preference

@@ -15,7 +15,8 @@ from PIL.Image import Image
 from torch import Tensor
 
 from seva_exp.core.interfaces import Encoded, EncodedImage, VisionLanguageModel
-from seva_exp.models.attention import attention_of, behind
+from seva_exp.models.attention import attention_of
+from seva_exp.models.context import behind
 
 IGNORED = -100
 """The label of a token that is no part of the loss."""
