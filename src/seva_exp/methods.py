@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import Mix, Select
 from seva_exp.core.spec import BY_KIND, Spec, by_kind
+from seva_exp.core.texts import Split
 from seva_exp.decoding.spec import Newlines
 from seva_exp.inputs.prompts import PromptSet, described_template, load_prompts
 from seva_exp.inputs.views import PromptDraw, ViewDraw
@@ -45,6 +46,9 @@ class Method(Spec):
     newlines: Newlines = "keep"
     """What becomes of line breaks in the answers of a pair, behind the filters: ``delete`` takes
     them out without a blank in their place, as SeVa's released code does."""
+    prompts: str | None = Field(None, min_length=1)
+    """Descriptions alone: each sample's question is replaced by a plain prompt of this set, a
+    packaged one (stic, tiny) or a file of your own. None: the samples' own questions."""
 
     @field_validator("weights")
     @classmethod
@@ -56,12 +60,14 @@ class Method(Spec):
 
     def check(self, views: Collection[str], known: Collection[str]) -> None:
         """Raises InputError for a weight of no view. A view that was taken out of the config
-        (``~aug.NAME``, NAME is ``known``) may keep its weight."""
+        (``~aug.NAME``, NAME is ``known``) may keep its weight. Reads the prompt set as well."""
         if views and not self.active_views(views):
             raise InputError("method.weights: every view has the weight 0; none would be asked.")
         for name in self.weights:
             if name not in views and name not in known:
                 raise InputError(f"method.weights.{name}: no such view.{suggest(name, views)}")
+        if self.prompts:
+            load_prompts(self.prompts, "method.prompts")
 
     def active_views(self, views: Collection[str]) -> list[str]:
         """The views whose weight is not 0, sorted."""
@@ -89,7 +95,9 @@ class Method(Spec):
     @property
     def plain(self) -> PromptDraw | None:
         """The prompts that replace every sample's question, and are trained on."""
-        return None
+        if not self.prompts:
+            return None
+        return PromptDraw("prompt/plain", load_prompts(self.prompts, "method.prompts").plain)
 
 
 class SevaMethod(Method):
@@ -123,11 +131,6 @@ class SticMethod(Method):
     def _placeholders(cls, text: str) -> str:
         return described_template(text)
 
-    def check(self, views: Collection[str], known: Collection[str]) -> None:
-        """Reads the prompt set as well."""
-        super().check(views, known)
-        load_prompts(self.prompts, "method.prompts")
-
     @property
     def prompt_set(self) -> PromptSet:
         """The set's texts: they, and not its name, decide the results."""
@@ -147,12 +150,41 @@ class SticMethod(Method):
         return PromptDraw("prompt/describe", getattr(self.prompt_set, self.description))
 
 
-class BestOfKMethod(Method):
+class ScoringMethod(Method):
+    """Base of the methods that choose by scores of what the model says. Negative views are no
+    source of rejected answers here."""
+
+    needs_views: ClassVar[bool] = False
+    scores: dict[str, AnyScore] = Field(default_factory=dict)
+    """By name: what each candidate is scored by (``+score=NAME``)."""
+
+    @field_validator("negatives")
+    @classmethod
+    def _no_view_is_drawn(cls, which: str) -> str:
+        if which != "all":
+            raise ValueError("no view is drawn, since candidates are rejected; leave it at all")
+        return which
+
+    def check(self, views: Collection[str], known: Collection[str]) -> None:
+        """Looks at the scores' files as well."""
+        super().check(views, known)
+        for name, score in self.scores.items():
+            if not score.lacking(f"method.scores.{name}"):
+                score.check(f"method.scores.{name}")
+
+    def words(self, views: Collection[str]) -> list[str]:
+        return [word for word in (self.kind, "+".join(sorted(self.scores)), *sorted(views)) if word]
+
+    def scores_of(self, number: int) -> dict[str, AnyScore]:
+        """The scores of round ``number`` (from 1), by name, sorted."""
+        return {name: s for name, s in sorted(self.scores.items()) if s.in_round(number)}
+
+
+class BestOfKMethod(ScoringMethod):
     """Best of K: the model answers the clean question several times, sampled; each candidate gets
     a score, and one of a high score is preferred over one of a low score. Negative views are no
     source of rejected answers here: a score or a loss looks at them, or they add candidates."""
 
-    needs_views: ClassVar[bool] = False
     kind: Literal["best_of_k"] = "best_of_k"
     candidates: int = Field(5, ge=2)
     """K: how often the clean question is answered for each sample (IRIS: 5; RLAIF-V: 10). Candidate
@@ -176,13 +208,6 @@ class BestOfKMethod(Method):
     """A sample whose two answers are nearer than this in score is left out (``majority``: in share
     of the votes)."""
 
-    @field_validator("negatives")
-    @classmethod
-    def _no_view_is_drawn(cls, which: str) -> str:
-        if which != "all":
-            raise ValueError("no view is drawn, since candidates are rejected; leave it at all")
-        return which
-
     @model_validator(mode="after")
     def _a_margin_has_a_gap(self) -> BestOfKMethod:
         if self.select == "margin" and not self.gap:
@@ -192,19 +217,34 @@ class BestOfKMethod(Method):
             )
         return self
 
-    def check(self, views: Collection[str], known: Collection[str]) -> None:
-        """Looks at the scores' files as well."""
-        super().check(views, known)
-        for name, score in self.scores.items():
-            if not score.lacking(f"method.scores.{name}"):
-                score.check(f"method.scores.{name}")
 
-    def words(self, views: Collection[str]) -> list[str]:
-        return [word for word in (self.kind, "+".join(sorted(self.scores)), *sorted(views)) if word]
+class SentinelMethod(ScoringMethod):
+    """SENTINEL (arXiv:2507.12455): where a clean answer first says something wrong, prefer a right
+    sentence of the model's own over that one, behind the same words (C-DPO: these are a part of the
+    prompt, no loss is taken of them). What is wrong the ``scores`` say, each about a sentence; they
+    must agree."""
 
-    def scores_of(self, number: int) -> dict[str, AnyScore]:
-        """The scores of round ``number`` (from 1), by name, sorted."""
-        return {name: s for name, s in sorted(self.scores.items()) if s.in_round(number)}
+    kind: Literal["sentinel"] = "sentinel"
+    scores: dict[str, AnyScore] = Field(default_factory=dict)
+    """By name: who says whether a sentence is right (``+score=chair``, ``judge``). Where they do
+    not agree the sentence is uncertain, and not used (SENTINEL: two detectors)."""
+    candidates: int = Field(5, ge=1)
+    """How often the model goes on behind the context, sampled, for a right sentence."""
+    temperature: float = Field(0.7, gt=0)
+    """At which it does."""
+    split: Split = "sentences"
+    """What is preferred: sentences, or clauses (for answers of one sentence)."""
+    max_new_tokens: int = Field(64, ge=1)
+    """Of a sampled sentence; one that does not end by then is not used."""
+
+    @field_validator("newlines")
+    @classmethod
+    def _tokens_are_kept(cls, newlines: Newlines) -> Newlines:
+        if newlines != "keep":
+            raise ValueError(
+                "sentences go on behind tokens as they were generated; leave it at keep"
+            )
+        return newlines
 
 
 class AdapterMethod(Method):
@@ -234,7 +274,7 @@ class AdapterMethod(Method):
         ]
 
 
-_Union = SevaMethod | SticMethod | BestOfKMethod | AdapterMethod
+_Union = SevaMethod | SticMethod | BestOfKMethod | SentinelMethod | AdapterMethod
 
 AnyMethod = Annotated[_Union, BY_KIND]
 """The field type of a config that holds a method."""

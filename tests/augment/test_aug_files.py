@@ -46,6 +46,7 @@ def test_what_has_an_order_is_the_stronger_the_more_it_changes():
         "object_mask": ({"area_max": 0.1}, {"area_max": 0.3}),
         "diffusion_noise": ({"step": 300}, {"step": 800}),
         "diffusion_noise_image": ({"step": 300}, {"step": 800}),
+        "povid_noise": ({"step": 300}, {"step": 800}),
         "low_resolution": ({"side": 40}, {"side": 20}),
         "blend": ({"share_max": 0.5}, {"share_max": 0.6}),
         "gaussian_blur": ({"radius_max": 1.0}, {"radius_max": 3.0}),

@@ -6,7 +6,14 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from seva_exp.augment import AUGMENTATIONS, SOURCES, AnotherCandidate, AnswerFile, SwapWords
+from seva_exp.augment import (
+    AUGMENTATIONS,
+    SOURCES,
+    AnotherCandidate,
+    AnswerFile,
+    Rewrite,
+    SwapWords,
+)
 from seva_exp.core.errors import InputError
 from seva_exp.core.randomness import python_rng
 from seva_exp.training.loss import NEEDS
@@ -29,11 +36,12 @@ def words(text):
 
 def test_the_sources_that_are_no_views_have_no_space_and_views_have_one():
     others = SOURCES.keys() - AUGMENTATIONS.keys()
-    assert others == {"another_candidate", "answer_file", "swap_words"}
+    assert others == {"another_candidate", "answer_file", "apasi", "povid_noise", "swap_words"}
     assert {kind for kind, cls in SOURCES.items() if not cls.space} == others
     assert {kind for kind, cls in SOURCES.items() if not cls.asks} == others - {"another_candidate"}
     for cls in SOURCES.values():
-        assert cls.gives == ({"images"} if cls.space in ("image", "pixels") else frozenset())
+        shows = cls.space in ("image", "pixels") or (issubclass(cls, Rewrite) and cls().shown)
+        assert cls.gives == ({"images"} if shows else frozenset())
         assert cls.gives <= NEEDS.keys()
 
 

@@ -24,13 +24,16 @@ from seva_exp.stages import Answers, Pairs, Samples
 from ..test_architecture import SOURCE, unpinned
 from ..test_methods import small, stic
 
-PAIRS = {"pairs", "chosen_pairs"}
-OF_CANDIDATES = {"scores", "model_scores"}
-"""Both know every score of candidates, and what one of them looks at."""
-MODEL = {"answers", "reference", "weights", "align", "finetune", "evaluate", *OF_CANDIDATES}
+PAIRS = {"pairs", "chosen_pairs", "sentence_pairs"}
+OF_CANDIDATES = {"scores", "model_scores", "sentence_scores", "model_sentence_scores"}
+"""All know every score of candidates, and what one of them looks at."""
+MODEL = {
+    *("answers", "reference", "weights", "align", "finetune", "evaluate", "continued", "rewritten"),
+    *OF_CANDIDATES,
+}
 """Stages that ask a model or train one."""
-ASKS = {"answers", "evaluate", *OF_CANDIDATES}
-VIEWS = {"answers", "reference", "weights", "align", *OF_CANDIDATES}
+ASKS = {"answers", "evaluate", "continued", *OF_CANDIDATES}
+VIEWS = {"answers", "reference", "weights", "align", "continued", "rewritten", *OF_CANDIDATES}
 """Stages that know the sources of rejected answers; ``rejected`` does, too."""
 SCORED = {"evaluate", "judge", "compare"}
 

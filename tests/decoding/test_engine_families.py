@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache, partial
 
 import pytest
@@ -11,6 +12,7 @@ from seva_exp.core.interfaces import Request
 from seva_exp.decoding import cuda_graphs as recorded
 from seva_exp.decoding import scheduler
 from seva_exp.decoding.engine import Continuous, Engine
+from seva_exp.decoding.hf_generate import Batches
 from seva_exp.models.vlm import load
 
 from ..models import families
@@ -64,6 +66,22 @@ def test_answers_are_those_of_generate_one_by_one(name, family):
         engine = Engine(vlm, rows)
         assert isinstance(engine._asks, Continuous)
         assert answers(engine) == expected
+
+
+@families.slow_but("llava15", "gemma3", "paligemma2", "qwen3_vl", of=ALL)
+def test_an_answer_goes_on_behind_its_beginning(name, family):
+    """In the engine and in transformers' own loop: what is left of the answer."""
+    vlm, expected = family(name)
+    begun = [
+        replace(one, context=expected[one.id][:k], max_new_tokens=one.max_new_tokens - k)
+        for one in REQUESTS
+        for k in (1 + len(one.id + one.prompt) % 2,)
+    ]
+    left = {one.id: expected[one.id][len(one.context) :] for one in begun}
+    assert all(one.max_new_tokens > 0 and left[one.id] for one in begun)
+    for engine in (Engine(vlm, 16), Batches(vlm, 5, None, None, False)):
+        said = by_id(engine.run(begun))
+        assert {id: reply.tokens for id, reply in said.items()} == left
 
 
 @families.slow_but("llava15", "gemma3", "qwen3_vl", of=ALL)

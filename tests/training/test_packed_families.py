@@ -3,6 +3,7 @@ gradient to 1e-4 of plain rows, in float32."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache, partial
 
 import pytest
@@ -41,9 +42,11 @@ def preferences(n: int, rejected: tuple[int, ...]) -> list[Preference]:
     ]
 
 
-def both_ways(loader, name, tmp_path, n, rejected, checkpointing):
+def both_ways(loader, name, tmp_path, n, rejected, checkpointing, context=0):
+    """``context``: tokens that each preference's answers go on behind."""
     specs = (DpoTraining(lora_rank=4, batch_size=8, fast=fast) for fast in ("on", "off"))
-    rows = preferences(n, rejected)
+    begun = tuple(range(30, 30 + context))
+    rows = [replace(row, context=begun) for row in preferences(n, rejected)]
     return [
         step(loader(name), lambda vlm: rows, spec, tmp_path / spec.fast, checkpointing)
         for spec in specs
@@ -57,6 +60,12 @@ EVERY = [*families.FAMILIES, *families.VARIANTS]
 def test_a_step_is_trl_s(loader, name, tmp_path):
     """Batch of 4, up to 3 rejected answers, with checkpointing."""
     assert_equal(*both_ways(loader, name, tmp_path, 4, (1, 3), True))
+
+
+@families.slow_but("gemma3", "paligemma2", "qwen3_vl", of=EVERY)
+def test_so_it_is_behind_a_context(loader, name, tmp_path):
+    """Quick: families that see pictures, or whole prompts, both ways, and one with three axes."""
+    assert_equal(*both_ways(loader, name, tmp_path, 2, (2, 1), False, context=5))
 
 
 @pytest.mark.slow

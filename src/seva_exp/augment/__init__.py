@@ -11,6 +11,7 @@ from seva_exp.augment.base import (
     ImageAugmentation,
     PixelAugmentation,
     PromptAugmentation,
+    Rewrite,
     Source,
     TextSource,
 )
@@ -29,9 +30,12 @@ globals().update({cls.__name__: cls for cls in SOURCES.values()})
 if TYPE_CHECKING:  # a checker does not look into the folder
     AnySource = Source
     AnyText = TextSource
+    AnyRewrite = Rewrite
 
     def __getattr__(name: str) -> Any: ...
 else:
     AnySource = one_of(SOURCES)
-    AnyText = one_of({kind: cls for kind, cls in SOURCES.items() if not cls.asks})
-"""The field types of a config that holds a source, and one that asks no model."""
+    AnyText = one_of({kind: cls for kind, cls in SOURCES.items() if issubclass(cls, TextSource)})
+    AnyRewrite = one_of({kind: cls for kind, cls in SOURCES.items() if issubclass(cls, Rewrite)})
+"""The field types of a config that holds a source, one that asks no model, and one that has the
+model rewrite an answer."""

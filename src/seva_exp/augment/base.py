@@ -7,7 +7,7 @@ import random
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from PIL import Image
 
@@ -96,6 +96,29 @@ class AnswerEdit(TextSource):
 
     def texts(self, sample_id: str, chosen: str, rng: random.Random) -> Sequence[str]:
         return (self(chosen, rng),)
+
+
+class Rewrite(Source):
+    """The clean answer, rewritten by the run's own model, which is loaded for it. Each kind has a
+    function of ``preferences.rewriting`` that does it."""
+
+    asks: ClassVar[bool] = False
+    edits: ClassVar[bool] = True
+    seeded: ClassVar[bool] = True
+    """Whether the run's seed changes the answers."""
+
+    def files(self) -> dict[str, Path]:
+        """As a ``TextSource``'s; here none."""
+        return {}
+
+    @property
+    def shown(self) -> Augmentation | None:
+        """The negative view whose picture the model sees meanwhile; None where it sees none."""
+        return None
+
+    def in_round(self, number: int) -> Self:
+        """As it is in round ``number`` (from 1)."""
+        return self
 
 
 class ImageAugmentation(Augmentation):

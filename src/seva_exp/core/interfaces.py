@@ -32,11 +32,13 @@ class EncodedImage:
 
 @dataclass(frozen=True)
 class Encoded:
-    """One image with one prompt: ``ids`` [L]; ``types`` e.g. token_type_ids [L]."""
+    """One image with one prompt: ``ids`` [L]; ``types`` e.g. token_type_ids [L]. The last
+    ``context`` of them are how the answer begins, where that is given."""
 
     ids: tuple[int, ...]
     image: EncodedImage
     types: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    context: int = 0
 
 
 class VisionLanguageModel(Protocol):
@@ -50,6 +52,9 @@ class VisionLanguageModel(Protocol):
 
     @property
     def pad_id(self) -> int: ...
+
+    @property
+    def image_token_id(self) -> int: ...
 
     @property
     def eos_ids(self) -> frozenset[int]: ...
@@ -99,13 +104,16 @@ Progress = Callable[[str, int, str], Any]
 
 @dataclass(frozen=True)
 class Request:
-    """One question for the engine. ``image_key`` is equal for requests on the same picture."""
+    """One question for the engine. ``image_key`` is equal for requests on the same picture.
+    ``context``: ids that the answer begins with, which the reply goes on behind (in this process
+    alone)."""
 
     id: str
     image_key: str
     load: Callable[[], Image]
     prompt: str
     max_new_tokens: int
+    context: tuple[int, ...] = ()
 
 
 TOO_LONG = "too_long"

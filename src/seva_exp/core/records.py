@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from seva_exp.core.files import whole_file
 from seva_exp.core.spec import Json, canonical
@@ -89,13 +89,34 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Continuations:
+    """A clean answer up to its first wrong sentence: ``context`` stands before that, ``rejected``
+    is it, ``texts`` are other sentences that the model goes on with behind the same context; each
+    with its tokens. ``reason``: why there is nothing to prefer, where that is known."""
+
+    sample_id: str
+    reason: str = ""
+    context: str = ""
+    rejected: str = ""
+    texts: tuple[str, ...] = ()
+    context_tokens: tuple[int, ...] = ()
+    rejected_tokens: tuple[int, ...] = ()
+    tokens: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
 class Pair:
     """A preference: on the clean ``image`` and ``prompt``, ``chosen`` over each ``rejected``.
 
     ``views[k]`` names the negative view, or other source, that gave ``rejected[k]``. The token ids
     are those that were generated, so that training never re-tokenises an answer; ``()`` stands for
     an answer whose text alone is known (edited, read from a file, or a server's): training
-    tokenises it."""
+    tokenises it.
+
+    ``context``, where there is one, is how the model's turn begins before any of these answers:
+    they are continuations of it, it is a part of the prompt, and no loss is taken of it.
+    ``context_tokens`` are its ids as they were generated. A line of a file holds both only where
+    there is one."""
 
     sample_id: str
     image: ImageRef
@@ -105,6 +126,14 @@ class Pair:
     views: tuple[str, ...]
     chosen_tokens: tuple[int, ...]
     rejected_tokens: tuple[tuple[int, ...], ...]
+    context: str = ""
+    context_tokens: tuple[int, ...] = ()
+    optional: ClassVar[tuple[str, ...]] = ("context", "context_tokens")
+
+    @property
+    def question(self) -> str:
+        """For a person: what the answers follow."""
+        return f"{self.prompt} [{self.context}]" if self.context else self.prompt
 
 
 @dataclass(frozen=True)
@@ -270,8 +299,11 @@ Record = TypeVar("Record")
 
 
 def to_line(record: Any) -> str:
-    """A record as one line of canonical JSON, newline included."""
-    return canonical(asdict(record)) + "\n"
+    """A record as one line of canonical JSON, newline included; without those of its ``optional``
+    fields that are empty."""
+    optional = getattr(record, "optional", ())
+    values = {k: v for k, v in asdict(record).items() if v or k not in optional}
+    return canonical(values) + "\n"
 
 
 @contextmanager

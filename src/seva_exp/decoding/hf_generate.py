@@ -95,7 +95,9 @@ class Batches:
 
     @torch.inference_mode()
     def _generate(self, batch: list[Request]) -> list[Reply]:
-        asked = {r.id: encoded_within(self._vlm, self._image(r), r.prompt) for r in batch}
+        asked = {
+            r.id: encoded_within(self._vlm, self._image(r), r.prompt, r.context) for r in batch
+        }
         unfit = [Reply(r.id, "", (), TOO_LONG) for r in batch if asked[r.id] is None]
         batch = [r for r in batch if asked[r.id] is not None]
         encoded = [found for found in asked.values() if found is not None]

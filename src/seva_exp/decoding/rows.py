@@ -84,7 +84,7 @@ def groups_of(
     """The questions on one picture. Their longest common beginning is run once; where it does not
     hold the whole picture, or all of a prompt sees all of it, each question is a group. One that
     the model's context has no room for is in none."""
-    pairs = [(one, encoded_within(vlm, image, one.prompt)) for one in requests]
+    pairs = [(one, encoded_within(vlm, image, one.prompt, one.context)) for one in requests]
     fitting = [(request, found) for request, found in pairs if found is not None]
     if not fitting:
         return []

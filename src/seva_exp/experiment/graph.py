@@ -6,14 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from seva_exp.augment import AnotherCandidate, AnySource, TextSource
+from seva_exp.augment import AnotherCandidate, AnySource, Rewrite, TextSource
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import ALIGNED, CLEAN
+from seva_exp.decoding import HfGeneration
 from seva_exp.experiment.trained_elsewhere import trained_elsewhere
 from seva_exp.experiment.value import CANDIDATE, Experiment
 from seva_exp.inputs.views import ViewDraw
-from seva_exp.methods import AdapterMethod, BestOfKMethod, SticMethod
+from seva_exp.methods import AdapterMethod, BestOfKMethod, SentinelMethod, SticMethod
 from seva_exp.models import AnyModel
 from seva_exp.models.adapter_files import AdapterFiles
 from seva_exp.preferences.selection import Selection
@@ -23,16 +24,21 @@ from seva_exp.stages import (
     Answers,
     ChosenPairs,
     Compare,
+    Continued,
     Evaluate,
     ExternalAdapter,
     FineTune,
     Infuse,
     JudgeAnswers,
     ModelScores,
+    ModelSentenceScores,
     Pairs,
     Rejected,
+    Rewritten,
     Samples,
     ScoreCandidates,
+    SentencePairs,
+    SentenceScores,
     Stage,
     Trained,
 )
@@ -55,7 +61,7 @@ def graph(
         pairs = _round(experiment, samples, align, number, suffix)
         align = Align(pairs, model, experiment.dpo, seed, align, method.reference, suffix)
         # What looks at no answer comes before the model is asked: its faults are told at once.
-        made = [one for one in pairs.inputs.values() if one not in (samples, pairs.clean)]
+        made = pairs.steps
         early = [one for one in made if not one.needs_model and not _looks_at_answers(one)]
         late = [one for one in made if one not in early]
         stages += [*early, pairs.clean, *late, pairs, *(measuring.base if number == 1 else [])]
@@ -86,7 +92,7 @@ def _measured(
 
 
 def _looks_at_answers(stage: Stage) -> bool:
-    return any(isinstance(source, Answers) for source in stage.inputs.values())
+    return any(isinstance(source, Answers | Continued) for source in stage.inputs.values())
 
 
 class _Measuring:
@@ -149,6 +155,8 @@ def _round(
     ask = _Asking(experiment, samples, before, suffix)
     if isinstance(method, BestOfKMethod):
         return _best_of_k(method, ask, number)
+    if isinstance(method, SentinelMethod):
+        return _sentinel(method, ask, number)
     draw = method.draw(experiment.aug)
     clean = ask()
     negatives: list[Answers | Rejected] = []
@@ -156,6 +164,8 @@ def _round(
         source = experiment.aug[name]
         if isinstance(source, TextSource):
             negatives.append(Rejected(clean, name, source, experiment.seed, draw, suffix))
+        elif isinstance(source, Rewrite):
+            negatives.append(_rewritten(source.in_round(number), name, clean, draw, experiment))
         else:
             negatives.append(ask(name, source, draw))
     return Pairs(
@@ -167,6 +177,15 @@ def _round(
         experiment.seed,
         suffix,
     )
+
+
+def _rewritten(
+    source: Rewrite, name: str, clean: Answers, draw: ViewDraw | None, experiment: Experiment
+) -> Rewritten:
+    return Rewritten(
+        clean, name, source, experiment.seed, draw, clean.suffix,
+        experiment.model, clean.adapter, experiment.dpo.fast,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -241,6 +260,55 @@ def _scores(
         experiment.judge if score.needs_judge else None,
         ask.before,
         ask.suffix,
+    )
+
+
+def _sentinel(method: SentinelMethod, ask: _Asking, number: int) -> SentencePairs:
+    """The pairs of round ``number`` (from 1) of sentences behind one context."""
+    experiment, clean = ask.experiment, ask()
+    scores = method.scores_of(number)
+
+    def judged(of: Answers | Continued) -> tuple[SentenceScores, ...]:
+        return tuple(_verdicts(score, name, of, ask) for name, score in scores.items())
+
+    continued = Continued(
+        clean,
+        judged(clean),
+        HfGeneration(max_new_tokens=method.max_new_tokens, temperature=method.temperature),
+        method.candidates,
+        method.split,
+        ask.suffix,
+    )
+    return SentencePairs(
+        ask.samples,
+        clean,
+        (),
+        experiment.filters,
+        method.newlines,
+        experiment.seed,
+        ask.suffix,
+        continued,
+        judged(continued),
+        tuple(sorted(experiment.aug.items())),
+    )
+
+
+def _verdicts(score: AnyScore, name: str, of: Answers | Continued, ask: _Asking) -> SentenceScores:
+    experiment, method = ask.experiment, ask.experiment.method
+    assert isinstance(method, SentinelMethod)
+    return (ModelSentenceScores if score.needs_model else SentenceScores)(
+        ask.samples,
+        (),
+        score,
+        name,
+        experiment.model,
+        experiment.seed,
+        experiment.dpo.fast,
+        judge=experiment.judge if score.needs_judge else None,
+        adapter=ask.before,
+        suffix=ask.suffix,
+        of=of,
+        split=method.split,
     )
 
 

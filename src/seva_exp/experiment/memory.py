@@ -17,10 +17,12 @@ from seva_exp.scores.logprob import LogprobScore
 from seva_exp.stages import (
     Align,
     Answers,
+    Continued,
     Evaluate,
     FineTune,
     ModelScores,
     Reference,
+    Rewritten,
     Stage,
     Trained,
 )
@@ -135,6 +137,26 @@ def _scores(stage: ModelScores, setting: Setting) -> Need | None:
         "activations": most,
     }
     device = setting.device
+    return Need(
+        stage.label, stage.name, kinds, f"{size} at once", device.numbers.process, device.shared
+    )
+
+
+@need_of.register
+def _continued(stage: Continued, setting: Setting) -> Need | None:
+    return _generating(stage, setting, stage.adapter, setting.answer(stage.generation))
+
+
+@need_of.register
+def _rewritten(stage: Rewritten, setting: Setting) -> Need | None:
+    """A sentence that goes on with an answer; or the answer once, as a plain row."""
+    if most := getattr(stage.source, "max_new_tokens", 0):
+        return _generating(stage, setting, stage.adapter, min(most, setting.most))
+    size, device = setting.machine.train_batch_size, setting.device
+    lengths = training.Lengths(setting.question, setting.answer(stage.clean.generation))
+    batch = training.plain(setting.model, size, lengths, 1)
+    most = training.scoring(setting.model, device.numbers, batch, 0)
+    kinds = {"weights": setting.weights, "activations": most}
     return Need(
         stage.label, stage.name, kinds, f"{size} at once", device.numbers.process, device.shared
     )

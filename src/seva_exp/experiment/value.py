@@ -9,15 +9,21 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from seva_exp.augment import SOURCES, AnySource, Augmentation, PixelAugmentation
+from seva_exp.augment import SOURCES, AnySource, Augmentation, PixelAugmentation, Rewrite
 from seva_exp.benchmarks import AnyBenchmark, Judge, ShapesBenchmark
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import CLEAN
 from seva_exp.core.spec import Json, Spec
 from seva_exp.data import AnyData, InstructData, ShapesData, ShapesInstructData
 from seva_exp.decoding import AnyGeneration, HfGeneration, VllmGeneration
+from seva_exp.experiment.sentences import sentence_fault
 from seva_exp.inputs.user_paths import data_root
-from seva_exp.methods import AnyMethod, BestOfKMethod, SevaMethod, SticMethod
+from seva_exp.methods import (
+    AnyMethod,
+    ScoringMethod,
+    SevaMethod,
+    SticMethod,
+)
 from seva_exp.models import AnyModel, TinyModel
 from seva_exp.preferences import AnyFilter, EqualFilter, LengthRatioFilter
 from seva_exp.scores import SCORES, AnyScore
@@ -173,25 +179,31 @@ class Experiment(Spec):
                     f"aug.{name}: kind={source.kind} samples another answer; at temperature 0 "
                     f"there is one. Set aug.{name}.temperature or generation.temperature above 0."
                 )
+            if isinstance(source, Rewrite) and not self.generation.in_process:
+                raise ValueError(
+                    f"aug.{name}: kind={source.kind} has the answer rewritten by the model that is "
+                    f"loaded here, and generation={self.generation.kind} has another answer. Take "
+                    "generation=hf."
+                )
         return self
 
     @model_validator(mode="after")
     def _candidates_fit(self) -> Experiment:
-        """Each score of ``best_of_k`` has what it looks at, each round has a score, and each view
-        is looked at."""
+        """Each score has what it looks at, each round has a score, and each view is looked at."""
         method = self.method
-        if not isinstance(method, BestOfKMethod):
+        if not isinstance(method, ScoringMethod):
             return self
+        called = f"method={method.kind}"
         if not method.scores:
             known = ", ".join(sorted(SCORES))
             raise ValueError(
-                "method.scores: method=best_of_k chooses by a score, and none is given. Add "
+                f"method.scores: {called} chooses by a score, and none is given. Add "
                 f"+score=NAME with NAME one of: {known}."
             )
         if self.dpo.crossed:
             raise ValueError(
                 "dpo: its loss or weights look at a rejected answer with the worsened picture that "
-                "it was given to, and the candidates of method=best_of_k were all given to the "
+                f"it was given to, and the candidates of {called} were all given to the "
                 "clean one. Take others."
             )
         for name, score in method.scores.items():
@@ -208,17 +220,24 @@ class Experiment(Spec):
                 raise ValueError(f"aug.{name}: candidates are called so; take another name.")
             if not isinstance(source, Augmentation):
                 raise ValueError(
-                    f"aug.{name}: kind={source.kind} is no view, and method=best_of_k rejects its "
+                    f"aug.{name}: kind={source.kind} is no view, and {called} rejects its "
                     f"own candidates alone. Take it out with ~aug.{name}."
                 )
             looked = {score.looks_at for score in method.scores.values()}
             seen = source.gives & self.dpo.needs.keys()
-            if not (method.ask_views or name in looked or seen):
+            if not (getattr(method, "ask_views", False) or name in looked or seen):
                 raise ValueError(
                     f"aug.{name}: nothing looks at it. Name it in a score "
                     f"(method.scores.visual_pmi.view={name}), let it answer too "
                     "(method.ask_views=true), take a loss that looks at pictures, or leave it out."
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _sentences_fit(self) -> Experiment:
+        """What ``method=sentinel`` asks of judges, decoding and weights."""
+        if fault := sentence_fault(self.method, self.generation, self.dpo):
+            raise ValueError(fault)
         return self
 
     def _fault_of(self, score: AnyScore) -> str:
@@ -305,7 +324,7 @@ class Experiment(Spec):
     @property
     def judging(self) -> Judge | None:
         """The judge, where a benchmark or a score has something for it."""
-        scores = self.method.scores.values() if isinstance(self.method, BestOfKMethod) else ()
+        scores = self.method.scores.values() if isinstance(self.method, ScoringMethod) else ()
         asked = [one.judged for one in self.benchmark.values()]
         asked += [one.needs_judge for one in scores]
         return self.judge if any(asked) else None
@@ -314,7 +333,7 @@ class Experiment(Spec):
         """What must still be given before work can start, each with its field. ``data_root`` is
         where official benchmarks lie."""
         instructions, method = self.instruction_data(), self.method
-        scores = method.scores.items() if isinstance(method, BestOfKMethod) else ()
+        scores = method.scores.items() if isinstance(method, ScoringMethod) else ()
         found = [
             self.data.lacking("data") if method.pairs else None,
             instructions.lacking("instructions") if instructions else None,

@@ -1,8 +1,12 @@
-"""A model's context: how long it is, and whether a question fits into it."""
+"""A model's context: how long it is, whether a question fits into it, and what stands before an
+answer."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from seva_exp.core.interfaces import Encoded, EncodedImage, VisionLanguageModel
+from seva_exp.models.families import family_of
 
 
 def context_of(vlm: VisionLanguageModel) -> int | None:
@@ -10,16 +14,28 @@ def context_of(vlm: VisionLanguageModel) -> int | None:
     return getattr(vlm.model.config.get_text_config(), "max_position_embeddings", None)
 
 
-def encoded_within(vlm: VisionLanguageModel, image: EncodedImage, prompt: str) -> Encoded | None:
-    """The prompt's ids with the picture's placeholders; None where they leave no room in the
-    model's context for one token of an answer. A text that has more characters than so many tokens
-    can stand for is not tokenised."""
+def behind(vlm: VisionLanguageModel, encoded: Encoded, context: tuple[int, ...]) -> Encoded:
+    """A prompt with the ids that its answer begins with: they are the model's own words, so that
+    they attend as an answer does."""
+    if not context:
+        return encoded
+    kind = {"token_type_ids": family_of(vlm.model.config).attention.answer_type}
+    types = {k: v + (kind.get(k, 0),) * len(context) for k, v in encoded.types.items()}
+    return replace(encoded, ids=encoded.ids + context, types=types, context=len(context))
+
+
+def encoded_within(
+    vlm: VisionLanguageModel, image: EncodedImage, prompt: str, begun: tuple[int, ...] = ()
+) -> Encoded | None:
+    """The prompt's ids with the picture's placeholders, and those that the answer has ``begun``
+    with; None where they leave no room in the model's context for one token more. A text that has
+    more characters than so many tokens can stand for is not tokenised."""
     context = context_of(vlm)
     if context is None:
-        return vlm.encode(image, prompt)
+        return behind(vlm, vlm.encode(image, prompt), begun)
     if len(prompt) > context * vlm.longest_token:
         return None
-    found = vlm.encode(image, prompt)
+    found = behind(vlm, vlm.encode(image, prompt), begun)
     return found if len(found.ids) < context else None
 
 

@@ -31,7 +31,7 @@ class Attention:
         if self.sees_both_ways == "none":
             return ()
         if self.sees_both_ways == "all":
-            return (0,) * len(encoded.ids)
+            return (0,) * (len(encoded.ids) - encoded.context) + (-1,) * encoded.context
         numbers, block, before = [], -1, 0
         for kind in encoded.types["token_type_ids"]:
             block += kind == 1 and before != 1

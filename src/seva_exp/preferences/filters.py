@@ -20,17 +20,22 @@ from seva_exp.core.spec import BY_KIND, Spec, by_kind
 from seva_exp.core.texts import is_empty, normalised
 
 Side = Literal["chosen", "rejected", "any"]
+ONE_SENTENCE, NOT_REPLACED, SAME_TOKENS = "one_sentence", "not_replaced", "same_tokens"
+"""The ``stop`` of a rewritten answer that there is none of, and why a sample is left out: nothing
+of the clean answer may be replaced; no replacement came to its end; no token would be another."""
 
 
 @dataclass(frozen=True)
 class Candidate:
     """The clean answer to a sample beside the answer of one negative view. ``tokens`` of an answer
-    are those generated, even where its text was changed."""
+    are those generated, even where its text was changed. Both may go on behind one ``context``."""
 
     sample_id: str
     view: str
     chosen: Answer
     rejected: Answer
+    context: str = ""
+    context_tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -181,12 +186,15 @@ class EmptyFilter(_SideFilter):
 
 def no_pair(chosen: Answer, rejected: Answer) -> Removal | None:
     """What no choice of filters keeps: an answer that the model's context had no room for, and a
-    chosen answer of nothing, which would be learnt. It is in no key: answers of which it removes
-    none make the same pairs with it and without."""
+    chosen answer of nothing, which would be learnt; an answer that could not be rewritten. It is in
+    no key: answers of which it removes none make the same pairs with it and without."""
     sides = {"chosen": chosen, "rejected": rejected}
     if long := [side for side, answer in sides.items() if answer.stop == TOO_LONG]:
         return Removal(TOO_LONG, " and ".join(long))
-    return Removal("empty", "chosen") if is_empty(chosen.text) else None
+    if is_empty(chosen.text):
+        return Removal("empty", "chosen")
+    unmade = rejected.stop in (ONE_SENTENCE, NOT_REPLACED, SAME_TOKENS)
+    return Removal(rejected.stop, chosen.text) if unmade else None
 
 
 class DownSampleFilter(Filter):

@@ -192,6 +192,8 @@ def _pair(sample: Sample, kept: Sequence[Candidate], newlines: Newlines) -> Pair
         views=tuple(one.view for one in kept),
         chosen_tokens=tokens[0],
         rejected_tokens=tuple(tokens[1:]),
+        context=kept[0].context,
+        context_tokens=kept[0].context_tokens,
     )
 
 

@@ -176,7 +176,7 @@ def example_text(example: PairExample) -> str:
     left = textwrap.wrap(pair.chosen, half) or ["(empty)"]
     lines = [
         "",
-        f"  {one_line(pair.sample_id)}  {clip(pair.prompt, width - len(pair.sample_id) - 4)}",
+        f"  {one_line(pair.sample_id)}  {clip(pair.question, width - len(pair.sample_id) - 4)}",
     ]
     for view, rejected in zip(pair.views, pair.rejected, strict=True):
         right = textwrap.wrap(rejected, half) or ["(empty)"]

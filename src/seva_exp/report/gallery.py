@@ -29,7 +29,7 @@ def example_card(example: PairExample) -> Json:
     pair = example.pair
     return {
         "id": pair.sample_id,
-        "question": pair.prompt,
+        "question": pair.question,
         "clean": picture(example.clean_image),
         "chosen": marked(pair.chosen, pair.rejected),
         "views": [

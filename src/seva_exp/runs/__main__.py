@@ -80,7 +80,7 @@ def _lines(found: SoFar) -> Iterator[str]:
         f"these have answered ({found.samples:,} in all); dropped: {dropped or 'none'}"
     )
     for pair in found.latest:
-        yield f"\n{pair.sample_id} ({pair.image.path}): {indented(pair.prompt)}"
+        yield f"\n{pair.sample_id} ({pair.image.path}): {indented(pair.question)}"
         yield f"  chosen: {indented(pair.chosen)}"
         for view, text in zip(pair.views, pair.rejected, strict=True):
             yield f"  {view}: {indented(text)}"

@@ -68,6 +68,12 @@ class CandidateScore(Spec):
             raise ValueError("weight=0: it would be asked for nothing; leave the score out.")
         return self
 
+    @property
+    def no_verdict(self) -> str:
+        """Why its value does not tell whether a sentence is right (0 or more) or wrong (below 0);
+        empty where it does."""
+        return "puts answers in an order, and finds no mistakes"
+
     def in_round(self, number: int) -> bool:
         """Whether it is asked in this round (from 1)."""
         return self.since <= number and (self.until is None or number <= self.until)

@@ -53,6 +53,10 @@ class Chair(CandidateScore):
     def needs_truth(self) -> bool:
         return self.path is None
 
+    @property
+    def no_verdict(self) -> str:
+        return f"with recall={self.recall} counts what is not said, too" if self.recall else ""
+
     def check(self, where: str) -> None:
         if self.synonyms and not self.path:
             raise InputError(f"{where}.synonyms: is read with a file alone; set {where}.path too.")

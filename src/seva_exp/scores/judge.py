@@ -72,6 +72,10 @@ class JudgeScore(CandidateScore):
     def needs_judge(self) -> bool:
         return self.by == "judge"
 
+    @property
+    def no_verdict(self) -> str:
+        return ""
+
     def claims(self, text: str) -> list[str]:
         """The claims of an answer, without the lead and a final full stop; none of nothing."""
         parts = [text] if self.split == "whole" else sentences(text)

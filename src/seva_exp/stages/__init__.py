@@ -5,6 +5,13 @@ from seva_exp.stages.candidates import ChosenPairs, ModelScores, ScoreCandidates
 from seva_exp.stages.evaluation import Compare, Evaluate, JudgeAnswers, paired
 from seva_exp.stages.external_adapter import ExternalAdapter
 from seva_exp.stages.preferences import Answers, Pairs, Rejected, Samples
+from seva_exp.stages.rewriting import Rewritten
+from seva_exp.stages.sentences import (
+    Continued,
+    ModelSentenceScores,
+    SentencePairs,
+    SentenceScores,
+)
 from seva_exp.stages.training import Align, AnswerTokenWeights, FineTune, Infuse, Reference
 
 STAGES: dict[str, type[Stage]] = {
@@ -14,9 +21,14 @@ STAGES: dict[str, type[Stage]] = {
         Answers,
         Rejected,
         ScoreCandidates,
+        Rewritten,
         ModelScores,
+        SentenceScores,
+        ModelSentenceScores,
+        Continued,
         Pairs,
         ChosenPairs,
+        SentencePairs,
         Reference,
         AnswerTokenWeights,
         Align,

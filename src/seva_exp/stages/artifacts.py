@@ -14,6 +14,7 @@ from seva_exp.core.records import (
     Answer,
     CandidateScores,
     Choice,
+    Continuations,
     Delta,
     Pair,
     Prediction,
@@ -111,6 +112,17 @@ class CandidateScoreArtifact(Artifact):
     def scores(self) -> Iterator[CandidateScores]:
         """In the samples' order."""
         return records(self.file, CandidateScores)
+
+
+class ContinuationArtifact(Artifact):
+    """Of ``continued``: each clean answer up to its first wrong sentence, and what else the model
+    says there."""
+
+    main: ClassVar[str] = "continuations.jsonl"
+
+    def continuations(self) -> Iterator[Continuations]:
+        """In the samples' order."""
+        return records(self.file, Continuations)
 
 
 class ReferenceArtifact(Artifact):

@@ -24,7 +24,7 @@ from seva_exp.core.records import (
     write_jsonl,
 )
 from seva_exp.core.spec import Json
-from seva_exp.core.store import PARTS, Journal, read_journal
+from seva_exp.core.store import PARTS, Journal
 from seva_exp.inputs.views import View
 from seva_exp.models import AnyModel
 from seva_exp.preferences.filters import Candidate
@@ -34,6 +34,7 @@ from seva_exp.scores import AnyScore
 from seva_exp.scores.base import Desk
 from seva_exp.stages.artifacts import CandidateScoreArtifact, ChosenPairArtifact
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
+from seva_exp.stages.per_sample import journaled
 from seva_exp.stages.preferences import Answers, Pairs, Samples
 from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.training.spec import Fast
@@ -94,20 +95,20 @@ class ScoreCandidates(Stage):
             launch(job, context)
         else:
             job.task(work, inputs, context)
-        known = {row["sample_id"]: row["scores"] for row in _journaled(work)}
+        known = {row["sample_id"]: row["scores"] for row in journaled(work)}
         groups = self._groups(inputs)
         found = [
             CandidateScores(group.sample.id, tuple(known[group.sample.id])) for group, _ in groups
         ]
         write_jsonl(self.makes(work).file, found)
         values = [value for one in found for value in one.scores if value is not None]
-        candidates = len(found) * len(self.candidates)
+        candidates = sum(len(one.scores) for one in found)
         summary = {"candidates": candidates, "unscored": candidates - len(values)}
         return summary | ({"mean": round(fmean(values), 6)} if values else {})
 
     def share(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         """One process's share: every ``ranks``-th sample that no journal has."""
-        done = {row["sample_id"] for row in _journaled(work)}
+        done = {row["sample_id"] for row in journaled(work)}
         every = list(self._groups(inputs))
         mine = islice(every, context.rank, None, context.ranks)
         left = [(group, places) for group, places in mine if group.sample.id not in done]
@@ -198,12 +199,6 @@ def _grey() -> Image:
 def placed(values: Sequence[float | None], places: Sequence[int | None]) -> list[float | None]:
     """A value per candidate, of those of the different answers."""
     return [None if place is None else values[place] for place in places]
-
-
-def _journaled(work: Path) -> Iterator[Json]:
-    """The rows of all processes, also of such as were killed."""
-    for file in sorted((work / PARTS).glob("journal-*.jsonl")):
-        yield from read_journal(file)
 
 
 @dataclass(frozen=True)

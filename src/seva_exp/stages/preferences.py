@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import repeat
@@ -221,8 +221,6 @@ class Rejected(Stage):
     name: ClassVar[str] = "rejected"
     version: ClassVar[int] = 1
     makes: ClassVar[type[AnswerArtifact]] = AnswerArtifact
-    augmentation: ClassVar[None] = None
-    """No model is shown anything."""
     clean: Answers
     view: str
     source: AnyText
@@ -233,6 +231,11 @@ class Rejected(Stage):
     @property
     def label(self) -> str:
         return f"answers.{self.view}{self.suffix}"
+
+    @property
+    def augmentation(self) -> AnySource | None:
+        """The view whose picture the answer was given to; here no model is shown anything."""
+        return None
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -308,6 +311,16 @@ class Pairs(Stage):
         return 1 if any(one.draw for one in self.negatives) else len(self.negatives)
 
     @property
+    def sources(self) -> list[str]:
+        """By name, what the rejected answers are of."""
+        return [stage.view for stage in self.negatives]
+
+    @property
+    def steps(self) -> Sequence[Stage]:
+        """What lies between clean answers and pairs, in the order of work."""
+        return [one for one in self.inputs.values() if one not in (self.samples, self.clean)]
+
+    @property
     def shown(self) -> Mapping[str, AnySource]:
         """The views whose pictures a loss may look at, by name."""
         found = {stage.view: stage.augmentation for stage in self.negatives}
@@ -329,13 +342,13 @@ class Pairs(Stage):
         return {
             "filters": [one.to_json() for one in self.filters],
             "newlines": self.newlines,
-            "views": [answers.view for answers in self.negatives],
+            "views": self.sources,
             "seed": self.seed if any(one.seeded for one in self.filters) else None,
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         groups = partial(self.groups, inputs)
-        tally = Tally([stage.view for stage in self.negatives])
+        tally = Tally(self.sources)
         with (
             jsonl_writer(self.makes(work).file) as pair,
             jsonl_writer(self.makes(work).drops_file) as drop,
@@ -359,7 +372,7 @@ class Pairs(Stage):
     def examples(self, path_of: Callable[[Stage], Path], most: int) -> list[PairExample]:
         """The first pairs of which every view's picture was kept; a source without a model has
         none to keep."""
-        asking = [one for one in self.negatives if one.needs_model]
+        asking = [one for one in self.negatives if isinstance(one, Answers)]
         previews = {one.view: one.makes(path_of(one)).previews() for one in asking}
         root = self.samples.data.image_root(path_of(self.samples))
         found: list[PairExample] = []

@@ -131,7 +131,7 @@ def pictures(examples: Sequence[PairExample]) -> Gallery:
     lists: dict[str, list[CaptionedPicture]] = {}
     for example in examples:
         pair = example.pair
-        caption = f"{pair.sample_id}: {pair.prompt}\nchosen: {pair.chosen}\n"
+        caption = f"{pair.sample_id}: {pair.question}\nchosen: {pair.chosen}\n"
         answers = zip(pair.views, pair.rejected, strict=True)
         rejected = [(view, f"rejected ({view}): {text}") for view, text in answers]
         clean = picture(example.clean_image, caption + "\n".join(text for _, text in rejected))

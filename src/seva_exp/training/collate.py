@@ -16,6 +16,7 @@ from torch import Tensor
 
 from seva_exp.core.interfaces import Encoded, EncodedImage, VisionLanguageModel
 from seva_exp.models.attention import attention_of
+from seva_exp.models.context import behind
 
 IGNORED = -100
 """The label of a token that is no part of the loss."""
@@ -72,6 +73,8 @@ class Preference:
     picture_id: str = ""
     shown: Callable[[], EncodedImage] | None = None
     """Makes the picture that takes the clean one's place."""
+    context: tuple[int, ...] = ()
+    """Ids behind the prompt that all its answers go on from: no loss is taken of them."""
 
     @property
     def sample(self) -> str:
@@ -86,6 +89,10 @@ class Preference:
     def picture_for(self, vlm: VisionLanguageModel) -> EncodedImage:
         """The picture that all its answers are looked at with."""
         return self.shown() if self.shown else vlm.encode_image(self.load())
+
+    def asked(self, vlm: VisionLanguageModel, image: EncodedImage) -> Encoded:
+        """All that stands before its answers: the prompt with a picture, then the context."""
+        return behind(vlm, vlm.encode(image, self.prompt), self.context)
 
 
 @dataclass(frozen=True)
@@ -202,7 +209,7 @@ class PreferenceCollator:
 
     def _prompt(self, preference: Preference, view: int | None) -> Encoded:
         image = preference.picture_for(self._vlm) if view is None else preference.images[view]()
-        return self._vlm.encode(image, preference.prompt)
+        return preference.asked(self._vlm, image)
 
 
 class TextCollator:
@@ -216,7 +223,7 @@ class TextCollator:
         """input_ids, attention_mask, completion_mask [R, L]: all chosen answers, then all rejected
         ones."""
         batch = [self._preferences[row["row"]] for row in rows]
-        asked = [self._vlm.encode_text(p.prompt) for p in batch]
+        asked = [behind(self._vlm, self._vlm.encode_text(p.prompt), p.context) for p in batch]
         prompts = asked + [asked[i] for i, p in enumerate(batch) for _ in p.rejected]
         answers = [p.chosen for p in batch] + [ids for p in batch for ids in p.rejected]
         kind = attention_of(self._vlm).answer_type

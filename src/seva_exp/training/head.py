@@ -43,10 +43,16 @@ class Head:
         with torch.no_grad():
             return torch.cat([self(h).gather(1, t[:, None])[:, 0] for h, t in pairs])
 
-    def likeliest(self, hidden: Tensor) -> Tensor:
-        """The tokens [S] of the largest logits at the places ``hidden`` [S, W]."""
+    def likeliest(self, hidden: Tensor, never: int | None = None) -> Tensor:
+        """The tokens [S] of the largest logits at the places ``hidden`` [S, W]; not ``never``."""
         with torch.no_grad():
-            return torch.cat([self(tile).argmax(1) for tile in self._tiles(hidden)])
+            return torch.cat([self._best(self(tile), never) for tile in self._tiles(hidden)])
+
+    @staticmethod
+    def _best(logits: Tensor, never: int | None) -> Tensor:
+        if never is not None:
+            logits[:, never] = -torch.inf
+        return logits.argmax(1)
 
     def divergence(self, policy: Tensor, reference: Tensor) -> Tensor:
         """KL(pi_ref || pi) of the next token at each place: [S, W] and [S, W] in, [S] out. The

@@ -130,10 +130,12 @@ def lengths(
             (row.response,) if isinstance(row, FinetuneExample) else (row.chosen, *row.rejected)
         )
         longest = max(map(len, answers))
-        found = [Length(row.id, prompts[row.prompt, size], len(image.placeholders), longest)]
+        begun = len(row.context) if isinstance(row, Preference) else 0
+        before = prompts[row.prompt, size] + begun
+        found = [Length(row.id, before, len(image.placeholders), longest)]
         if isinstance(row, Preference) and not same:
             for k, shown in enumerate(make() for make in row.images):
-                prompt = len(vlm.encode(shown, row.prompt).ids)
+                prompt = len(row.asked(vlm, shown).ids)
                 given = row.rejected[row.image_rejected[k]] if row.crossed else ()
                 most = max(len(row.chosen), len(given))
                 found.append(Length(row.id, prompt, len(shown.placeholders), most))

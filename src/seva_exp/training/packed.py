@@ -87,7 +87,7 @@ class PackedCollator:
         self, preference: Preference, view: int | None = None
     ) -> tuple[Encoded, VisionInput]:
         picture = self._vision.picture(preference, view)
-        return self._vlm.encode(picture.image, preference.prompt), picture
+        return preference.asked(self._vlm, picture.image), picture
 
     def _answers(
         self,

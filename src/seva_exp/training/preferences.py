@@ -9,6 +9,7 @@ from pathlib import Path
 
 from seva_exp.core.errors import StageError, UnusableText
 from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
+from seva_exp.core.printable import ends
 from seva_exp.core.records import Drop, ImageRef, Pair, Sample
 from seva_exp.inputs.images import image_size, load_image
 from seva_exp.inputs.views import PartnerPictures, View
@@ -61,9 +62,9 @@ def preferences_of(
             id=pair.sample_id,
             prompt=pair.prompt,
             load=partial(load_image, root, pair.image),
-            chosen=pair.chosen_tokens or vlm.answer_ids(pair.prompt, pair.chosen),
+            chosen=answer_ids(vlm, pair, pair.chosen, pair.chosen_tokens),
             rejected=tuple(
-                ids or vlm.answer_ids(pair.prompt, text)
+                answer_ids(vlm, pair, text, ids)
                 for ids, text in zip(pair.rejected_tokens, pair.rejected, strict=True)
             ),
             images=tuple(
@@ -78,6 +79,7 @@ def preferences_of(
             weights=weights,
             sample_id=pair.sample_id,
             picture_id=pair.image.sha256,
+            context=context_ids(vlm, pair),
         )
         for pair, own, reference, weights in zip(pairs, names, known, weighed, strict=True)
     ]
@@ -95,6 +97,31 @@ def _strengths(views: Iterable[View]) -> tuple[float, ...]:
     return () if None in found else tuple(found)
 
 
+def context_ids(vlm: VisionLanguageModel, pair: Pair) -> tuple[int, ...]:
+    """Those of a pair's context: as they were generated, or of its text, without an end."""
+    if pair.context_tokens or not pair.context:
+        return pair.context_tokens
+    return vlm.answer_ids(pair.prompt, pair.context)[:-1]
+
+
+def answer_ids(
+    vlm: VisionLanguageModel, pair: Pair, text: str, ids: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Those of an answer of ``pair``: as they were generated, or of its text, tokenised behind
+    prompt and context. Raises UnusableText where that cannot be."""
+    if ids:
+        return ids
+    before = context_ids(vlm, pair)
+    found = vlm.answer_ids(pair.prompt, pair.context + text)
+    if found[: len(before)] != before:
+        raise UnusableText(
+            "tokens",
+            f"{ends(repr(text))} cannot be tokenised apart from its context "
+            f"{ends(repr(pair.context))}.",
+        )
+    return found[len(before) :]
+
+
 def usable(vlm: VisionLanguageModel, pairs: Iterable[Pair]) -> tuple[list[Pair], list[Drop]]:
     """The pairs whose answers can be trained on, the others as drops: a text that was never ids
     (a server's) may hold what this model takes for a picture."""
@@ -105,7 +132,7 @@ def usable(vlm: VisionLanguageModel, pairs: Iterable[Pair]) -> tuple[list[Pair],
         )
         try:
             for text, ids in said:
-                _ = ids or vlm.answer_ids(pair.prompt, text)
+                answer_ids(vlm, pair, text, ids)
             kept.append(pair)
         except UnusableText as error:
             dropped.append(Drop(pair.sample_id, error.reason, str(error)))
