@@ -41,6 +41,9 @@ class Method(Spec):
     newlines: Newlines = "keep"
     """What becomes of line breaks in the answers of a pair, behind the filters: ``delete`` takes
     them out without a blank in their place, as SeVa's released code does."""
+    prompts: str | None = Field(None, min_length=1)
+    """Descriptions alone: each sample's question is replaced by a plain prompt of this set, a
+    packaged one (stic, tiny) or a file of your own. None: the samples' own questions."""
 
     @field_validator("weights")
     @classmethod
@@ -52,12 +55,14 @@ class Method(Spec):
 
     def check(self, views: Collection[str], known: Collection[str]) -> None:
         """Raises InputError for a weight of no view. A view that was taken out of the config
-        (``~aug.NAME``, NAME is ``known``) may keep its weight."""
+        (``~aug.NAME``, NAME is ``known``) may keep its weight. Reads the prompt set as well."""
         if views and not self.active_views(views):
             raise InputError("method.weights: every view has the weight 0; none would be asked.")
         for name in self.weights:
             if name not in views and name not in known:
                 raise InputError(f"method.weights.{name}: no such view.{suggest(name, views)}")
+        if self.prompts:
+            load_prompts(self.prompts, "method.prompts")
 
     def active_views(self, views: Collection[str]) -> list[str]:
         """The views whose weight is not 0, sorted."""
@@ -85,7 +90,9 @@ class Method(Spec):
     @property
     def plain(self) -> PromptDraw | None:
         """The prompts that replace every sample's question, and are trained on."""
-        return None
+        if not self.prompts:
+            return None
+        return PromptDraw("prompt/plain", load_prompts(self.prompts, "method.prompts").plain)
 
 
 class SevaMethod(Method):
@@ -118,11 +125,6 @@ class SticMethod(Method):
     @classmethod
     def _placeholders(cls, text: str) -> str:
         return described_template(text)
-
-    def check(self, views: Collection[str], known: Collection[str]) -> None:
-        """Reads the prompt set as well."""
-        super().check(views, known)
-        load_prompts(self.prompts, "method.prompts")
 
     @property
     def prompt_set(self) -> PromptSet:

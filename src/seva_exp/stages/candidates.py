@@ -38,6 +38,9 @@ from seva_exp.stages.preferences import Answers, Pairs, Samples
 from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.training.spec import Fast
 
+VERDICTS = "verdicts"
+"""Of a summary: how many answers a score asked for (from different answers of the samples)."""
+
 
 @dataclass(frozen=True)
 class Scores(Stage):
@@ -95,7 +98,7 @@ class Scores(Stage):
         else:
             job.task(work, inputs, context)
         known = {row["sample_id"]: row["scores"] for row in _journaled(work)}
-        groups = self._groups(inputs)
+        groups = list(self._groups(inputs))
         found = [
             CandidateScores(group.sample.id, tuple(known[group.sample.id])) for group, _ in groups
         ]
@@ -103,6 +106,8 @@ class Scores(Stage):
         values = [value for one in found for value in one.scores if value is not None]
         candidates = len(found) * len(self.candidates)
         summary = {"candidates": candidates, "unscored": candidates - len(values)}
+        if verdicts := sum(self.score.verdicts(group) for group, _ in groups):
+            summary[VERDICTS] = verdicts
         return summary | ({"mean": round(fmean(values), 6)} if values else {})
 
     def share(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
