@@ -315,6 +315,12 @@ def test_a_served_judge_is_shown_the_picture_and_asked_each_claim_once(store, tm
             claims = score.claims(answer.text)
             denied = sum("red" not in score.asked(claim, "") for claim in claims)
             assert of.scores[k] == (-denied if claims else None)
+    texts = [rows(done, f"answers.candidate_{k + 1}/answers.jsonl", Answer) for k in range(3)]
+    different = [{answer.text for answer in group} for group in zip(*texts, strict=True)]
+    took = {stage.name: stage.answers for stage in done.stages}
+    asked = sum(len(score.claims(text)) for group in different for text in group)
+    assert took["scores.judge"] == asked > 0, "verdicts are told with the run's other answers"
+    assert took["answers.candidate_1"] == len(found) and took["pairs"] == 0
     assert len(questions) == len({str(body["messages"]) for body in questions})
     assert manifest(done, "scores.judge")["spec"]["judge"]["model"] == "judge"
 

@@ -207,7 +207,7 @@ def test_readers_that_cannot_make_it_again_say_how(copy, tmp_path, capsys):
     assert export.main(words) == 2
     assert "predictions.jsonl is damaged" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"is damaged"):
-        write_comparison([Path(report.dir)], tmp_path / "compare.html", Path(report.dir))
+        write_comparison([Path(report.dir)], tmp_path / "compare.html", [Path(report.dir)])
     assert runs(["verify", report.dir]) == 1
     assert capsys.readouterr().out.count("is damaged (its bytes") == 4
 

@@ -118,6 +118,18 @@ def test_stic_prefers_the_careful_answer_and_trains_on_the_plain_prompt(tuned):
         assert len(pair.rejected) == 1
 
 
+def test_any_method_asks_for_descriptions_alone_where_it_is_given_prompts(tmp_path, shared_store):
+    described = small(method=SevaMethod(prompts="tiny"))
+    folder = go(described, tmp_path, shared_store, stop_after="pairs")
+    samples = rows(folder, "samples/samples.jsonl", Sample)
+    assert {sample.prompt for sample in samples} <= set(TINY.plain)
+    for view in ("clean", "diffusion_noise"):
+        asked = [a.asked for a in rows(folder, f"answers.{view}/answers.jsonl", Answer)]
+        assert asked == [sample.prompt for sample in samples]
+    with pytest.raises(InputError, match=r"method\.prompts=tinny: no such prompt set"):
+        run(small(method=SevaMethod(prompts="tinny")), Machine(runs=str(tmp_path)))
+
+
 def test_each_sample_is_asked_by_one_view_alone(tuned):
     asked: Counter = Counter()
     samples = {s.id: s for s in rows(tuned, "samples/samples.jsonl", Sample)}

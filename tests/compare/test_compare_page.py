@@ -63,7 +63,7 @@ class Page(HTMLParser):
 
 def page_of(folders: list[Path], against: Path | None = None) -> Page:
     out = folders[0].parent / "compare.html"
-    write_comparison(folders, out, against)
+    write_comparison(folders, out, [against] if against else [])
     return Page(out.read_text(encoding="utf-8"))
 
 
@@ -219,7 +219,7 @@ def test_all_that_is_written_comes_from_one_value(make_run):
 def test_where_links_are_text_files_the_page_is_the_same(make_run):
     runs = [make_run("a", right=0.7), make_run("b", right=0.9, dpo={"beta": 0.5})]
     out = runs[0].parent / "compare.html"
-    write_comparison(runs, out, runs[0])
+    write_comparison(runs, out, runs[:1])
     before = out.read_text(encoding="utf-8")
     assert 'aria-label="Sample s0"' in before and "✓ fixed" in before
     for run in runs:
@@ -228,7 +228,7 @@ def test_where_links_are_text_files_the_page_is_the_same(make_run):
             artifact.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(artifact)
             folder.write_text(f"{artifact}\n")
-    write_comparison(runs, out, runs[0])
+    write_comparison(runs, out, runs[:1])
     assert out.read_text(encoding="utf-8") == before
 
 

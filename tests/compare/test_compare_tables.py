@@ -294,12 +294,11 @@ def test_with_a_chosen_run_the_tables_tell_the_change_from_it(make_run, capsys):
     assert main([*map(str, others), "--against", str(one), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     lines = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith("|")]
-    found = Comparison.of(
-        [ComparedRun.read(folder) for folder in (*others, one)], ComparedRun.read(one)
-    )
+    runs = [ComparedRun.read(folder) for folder in (*others, one)]
+    found = Comparison.of(runs, runs[2:])
     column = next(c for c in found.columns if (c.split, c.metric) == ("pope", "accuracy"))
     changes = [found.changes[i][column].delta.value for i in found.finals[:2]]
-    value = found.reference.scores[column].value
+    value = found.references.models[0].scores[column].value
     row = next(line for line in lines if line[0] == column.label)
     told = f"{statistics.fmean(changes):+.1f} ± {statistics.stdev(changes):.1f} *"
     assert row == [column.label, f"{value:.1f}", told]

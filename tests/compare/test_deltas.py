@@ -17,7 +17,7 @@ from seva_exp.compare.tables import markdown
 
 def compared(folders, against=None):
     runs = [ComparedRun.read(folder) for folder in folders]
-    return Comparison.of(runs, ComparedRun.read(against) if against else None)
+    return Comparison.of(runs, [ComparedRun.read(against)] if against else [])
 
 
 def accuracy(comparison):
@@ -48,7 +48,7 @@ def test_a_chosen_run_is_compared_by_the_paired_bootstrap_of_the_same_questions(
     one = make_run("a", right=0.6)
     other = make_run("b", right=0.95, aug={"byol": {"kind": "byol"}})
     found = compared([one, other], against=one)
-    assert found.reference is found.models[1]
+    assert found.references.models == (found.models[1],)
     assert found.changes[1] == {}, "the chosen run has nothing to be compared with"
     said = [found.models[i].predictions("shapes") for i in (1, 2)]
     expected = deltas(ShapesBenchmark().metrics, *said, benchmark="shapes")

@@ -92,7 +92,7 @@ def a_run(folder: Path, root: Path, share: float, left_open: int = 0, beta: floa
 
 def against(*folders: Path) -> Comparison:
     runs = [ComparedRun.read(folder) for folder in folders]
-    return Comparison.of(runs, runs[0])
+    return Comparison.of(runs, runs[:1])
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,18 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs, or of sweeps")
     parser.add_argument("--out", type=Path, default=Path("compare.html"), help="the page's file")
     parser.add_argument(
-        "--against", type=Path, help="a run to compare the others with; else each with its base"
+        "--against",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="RUN",
+        help="a run to compare the others with, or its seeds, each for the runs of its seed; else "
+        "each run with its base",
+    )
+    parser.add_argument(
+        "--cost",
+        action="store_true",
+        help="tables with what it took: answers, steps, seconds (the page and the CSV have it)",
     )
     parser.add_argument(
         "--metrics",
@@ -40,7 +51,11 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     try:
         comparison, left_out = write_comparison(
-            options.runs, options.out, options.against, chosen=options.metrics
+            options.runs,
+            options.out,
+            options.against,
+            chosen=options.metrics,
+            cost=options.cost,
         )
     except InputError as error:
         return _refuse(str(error))
@@ -48,7 +63,7 @@ def main(words: Sequence[str] | None = None) -> int:
         tell(f"left out: {line}")
     if not comparison.runs:
         return _refuse("there is no finished run to compare.")
-    print(markdown(comparison, options.metrics))
+    print(markdown(comparison, options.metrics, options.cost))
     for line in comparison.findings:
         print(f"\nwarning: {line}")
     print(f"\npage: {os.path.relpath(options.out)}")

@@ -53,8 +53,8 @@ def _compared(c: Comparison) -> Sequence[Compared]:
     rows = []
     for shown, i in enumerate(c.finals):
         one = c.models[i]
-        before = c.reference or measured(one.run, BASE)
-        if one is c.reference:
+        before = c.references.of(one) or measured(one.run, BASE)
+        if c.references.has(one):
             continue
         for name in dict.fromkeys(
             column.benchmark for column in one.scores if column in before.scores

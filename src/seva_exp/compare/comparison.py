@@ -6,7 +6,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seva_exp.compare.deltas import Column, CorrectedDelta, Measured, changes, columns, models
+from seva_exp.compare.costs import costs_of
+from seva_exp.compare.deltas import (
+    Column,
+    CorrectedDelta,
+    Measured,
+    References,
+    changes,
+    columns,
+    models,
+)
 from seva_exp.compare.differences import Value, differing, in_words, short_names
 from seva_exp.compare.runs import ComparedRun, distinct_names, groups
 from seva_exp.compare.variants import Variant, variants
@@ -29,43 +38,47 @@ class HolmFamily:
 class Comparison:
     """``models`` are the bases first, then each run's final model; ``labels`` what each is called:
     the values by which it differs; ``names`` what the page's rows are; ``fields`` dotted field ->
-    its value for each model; ``changes`` is per model, ``variants`` have the seeds together.
-    Without a ``reference`` each run is compared with its own base."""
+    its value for each model; ``costs`` and ``changes`` are per model (a base took nothing),
+    ``variants`` have the seeds together. Without ``references`` each run is compared with its own
+    base."""
 
     runs: Sequence[ComparedRun]
-    reference: Measured | None
+    references: References
     models: list[Measured]
     fields: dict[str, list[Value | None]]
     short: dict[str, str]
     labels: list[str]
     names: list[str]
+    costs: list[dict[str, float]]
     columns: list[Column]
     changes: list[dict[Column, CorrectedDelta]]
     families: list[HolmFamily]
     variants: list[Variant]
 
     @classmethod
-    def of(cls, runs: Sequence[ComparedRun], against: ComparedRun | None = None) -> Comparison:
-        """Compare runs, each with its base or all with the final model of one of them."""
+    def of(cls, runs: Sequence[ComparedRun], against: Sequence[ComparedRun] = ()) -> Comparison:
+        """Compare runs, each with its base, or all with the final model of one of them, or each
+        with that of its own seed."""
         found = models(runs)
-        reference = _final(found, against) if against else None
+        references = References(tuple(filter(None, (_final(found, one) for one in against))))
         fields = differences(found)
         short = short_names(fields)
         labels = _labels(found, {short[name]: values for name, values in fields.items()})
         metrics, grouped = columns(found), groups(runs)
-        changed = changes(found, reference, grouped)
+        changed = changes(found, references, grouped)
         return cls(
             runs=runs,
-            reference=reference,
+            references=references,
             models=found,
             fields=fields,
             short=short,
             labels=labels,
             names=_names(found, labels),
+            costs=[costs_of(one.run) if one.model != BASE else {} for one in found],
             columns=metrics,
             changes=changed,
             families=_families(metrics, changed),
-            variants=variants(grouped, found, changed, metrics, reference),
+            variants=variants(grouped, found, changed, metrics, references),
         )
 
     def shared_fields(self, which: Sequence[int]) -> dict[str, Value]:
@@ -89,6 +102,18 @@ class Comparison:
                 same = run.key(one.stage), one.kind
                 found.setdefault(same, (one, []))[1].append(self.names[i])
         return [f"{', '.join(names)}: {finding_text(one)}" for one, names in found.values()]
+
+    @property
+    def reference_name(self) -> str:
+        """What the runs are compared with, as the page calls it; empty for each one's own base."""
+        chosen = self.references.models
+        if not chosen:
+            return ""
+        place = self.models.index(chosen[0])
+        if len(chosen) == 1:
+            return self.names[place]
+        title = next(one.title for one in self.variants if place in one.models)
+        return f"{title}, seed by seed"
 
     @property
     def finals(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""Is a difference more than chance? Every model against its base, or against a chosen run.
+"""Is a difference more than chance? Every model against its base, or against chosen runs.
 
 A page holds many tests. Those of one benchmark under one protocol are one family, and p is
 corrected for their number (Holm): one test a variant (its runs differ in nothing but their seed)
@@ -61,6 +61,25 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class References:
+    """The final models of the runs that others are compared with: none (each with its own base),
+    one (all with it), or several of one variant (each with that of its own seed)."""
+
+    models: tuple[Measured, ...] = ()
+
+    def of(self, one: Measured) -> Measured | None:
+        """What a model is compared with; None for a base where there are several."""
+        if len(self.models) < 2:
+            return self.models[0] if self.models else None
+        same = (other for other in self.models if other.run.report.seed == one.run.report.seed)
+        return None if one.model == BASE else next(same, None)
+
+    def has(self, one: Measured) -> bool:
+        """Whether it is one of them."""
+        return any((m.run.folder, m.model) == (one.run.folder, one.model) for m in self.models)
+
+
+@dataclass(frozen=True)
 class CorrectedDelta:
     """A difference; the p of its variant corrected for the ``tests`` of its family; and what both
     say in words."""
@@ -110,13 +129,13 @@ def columns(found: Iterable[Measured]) -> list[Column]:
 
 def changes(
     found: Sequence[Measured],
-    reference: Measured | None,
+    references: References,
     grouped: Sequence[Sequence[ComparedRun]],
 ) -> list[dict[Column, CorrectedDelta]]:
-    """Per model the change of its metrics: against ``reference``, or, without one, of each final
+    """Per model the change of its metrics: against ``references``, or, without any, of each final
     model against its run's own base. Paired over the same questions' pictures; where two models
     answered different questions there is none. ``grouped`` are the runs by variant (``groups``)."""
-    deltas = [_deltas(one, reference) for one in found]
+    deltas = [_deltas(one, references) for one in found]
     corrected = _corrected(found, deltas, grouped)
     return [
         {
@@ -160,8 +179,8 @@ def joint_p(seeds: Sequence[Delta]) -> float:
     return max(delta.p for delta in seeds)
 
 
-def _deltas(one: Measured, reference: Measured | None) -> dict[Column, Delta]:
-    if reference is None:
+def _deltas(one: Measured, references: References) -> dict[Column, Delta]:
+    if not references.models:
         if one.model == BASE:
             return {}
         named = {(c.benchmark, c.split, c.metric): c for c in one.scores}
@@ -170,7 +189,8 @@ def _deltas(one: Measured, reference: Measured | None) -> dict[Column, Delta]:
             for delta in _of_report(one.run)
             if (key := (delta.benchmark, delta.split, delta.metric)) in named
         }
-    if (one.run.folder, one.model) == (reference.run.folder, reference.model):
+    reference = references.of(one)
+    if reference is None or references.has(one):
         return {}
     shared = [column for column in one.scores if column in reference.scores]
     found = {}

@@ -20,31 +20,58 @@ from seva_exp.runs.links import followed
 def write_comparison(
     folders: Sequence[Path],
     out: Path,
-    against: Path | None = None,
+    against: Sequence[Path] = (),
     missing: Sequence[str] = (),
     chosen: Sequence[str] = (),
+    cost: bool = False,
 ) -> tuple[Comparison, list[str]]:
     """Write ``out`` and the tables beside it, with the same stem; nothing where no run is finished.
     Returns what was compared, and why folders were left out; ``missing`` tells of runs that have no
-    folder; ``chosen`` are the metrics of the tables. Raises InputError when ``against`` is no
-    finished run that measured something, ``out`` can't be a page, or there is no such metric."""
+    folder; ``chosen`` are the metrics of the tables, which have what the models took with ``cost``.
+    Raises InputError when one of ``against`` is no finished run that measured something, or they
+    are not the seeds that there are of one variant, ``out`` can't be a page, or there is no such
+    metric."""
     if out.suffix != ".html":
         raise InputError(f"{out}: a page's name ends in .html (the tables are written beside it).")
-    reference = ComparedRun.read(followed(against)) if against else None
-    if reference and not measured(reference, ALIGNED).scores:
-        raise InputError(f"{against}: this run measured nothing that others can be compared with.")
-    runs, left_out = ComparedRun.read_all([*folders, *([against] if against else [])])
+    references = [_reference(folder) for folder in against]
+    runs, left_out = ComparedRun.read_all([*folders, *against])
     left_out += missing
-    comparison = Comparison.of(runs, reference)
+    _check_seeds(references, runs)
+    comparison = Comparison.of(runs, references)
     if runs:
         texts = {
-            ".md": markdown(comparison, chosen) + "\n",
-            ".tex": latex(comparison, chosen) + "\n",
+            ".md": markdown(comparison, chosen, cost) + "\n",
+            ".tex": latex(comparison, chosen, cost) + "\n",
             ".csv": to_csv(comparison),
             ".html": render(comparison, Evidence.of(comparison), left_out, out),
         }
         _write(out, texts)
     return comparison, left_out
+
+
+def _reference(folder: Path) -> ComparedRun:
+    found = ComparedRun.read(followed(folder))
+    if not measured(found, ALIGNED).scores:
+        raise InputError(f"{folder}: this run measured nothing that others can be compared with.")
+    return found
+
+
+def _check_seeds(references: Sequence[ComparedRun], runs: Sequence[ComparedRun]) -> None:
+    """Several references are one variant, each of another seed, and every run finds its own."""
+    if len(references) < 2:
+        return
+    seeds = {one.report.seed for one in references}
+    if len({one.variant for one in references}) > 1 or len(seeds) < len(references):
+        raise InputError(
+            "--against: several runs must differ in their seed and in nothing else; give one, or "
+            "those of one variant."
+        )
+    for run in runs:
+        if run.report.seed not in seeds:
+            raise InputError(
+                f"--against: none of these runs has the seed {run.report.seed} of {run.folder}. "
+                "Give that one too, or one run for all."
+            )
 
 
 def _write(out: Path, texts: dict[str, str]) -> None:

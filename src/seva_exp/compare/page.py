@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from seva_exp.compare.charts import CONFIG, MOST_LINES, chart_specs
 from seva_exp.compare.comparison import Comparison
+from seva_exp.compare.costs import COSTS, known_costs
 from seva_exp.compare.deltas import Column, CorrectedDelta, Measured
 from seva_exp.compare.differences import Value
 from seva_exp.compare.evidence import Evidence, SharedPairs
@@ -41,9 +42,10 @@ def render(c: Comparison, evidence: Evidence, left_out: Sequence[str], out: Path
         title=_title(c),
         runs=len(c.runs),
         variants=len(c.variants),
-        reference=c.names[c.models.index(c.reference)] if c.reference else "",
+        reference=c.reference_name,
         fields=c.short,
         choices=_choices(c.fields),
+        costs={name: COSTS[name] for name in known_costs(c.costs)},
         columns=[_head(column, j in visible, several) for j, column in enumerate(c.columns)],
         rows=[_row(c, i, page, out) for i, page in enumerate(evidence.reports)],
         pairs=_pairs(evidence.pairs),
@@ -112,6 +114,7 @@ def _row(c: Comparison, i: int, page: Path | None, out: Path) -> Json:
         "base": one.model == BASE,
         "link": quote(link, safe="/=+"),
         "values": [values[i] for values in c.fields.values()],
+        "costs": {n: f"{value:g}" for n, value in c.costs[i].items()},
         "cells": [_cell(one, column, c.changes[i].get(column)) for column in c.columns],
     }
 

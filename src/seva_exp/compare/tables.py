@@ -17,8 +17,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from seva_exp.compare.comparison import Comparison
+from seva_exp.compare.costs import cost_cell, known_costs
 from seva_exp.compare.deltas import Column, CorrectedDelta, Measured
-from seva_exp.compare.variants import VariantCell
+from seva_exp.compare.variants import Variant, VariantCell
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.printable import as_cell
 from seva_exp.report.significance import SIGNIFICANCE
@@ -64,10 +65,10 @@ def cells(cell: VariantCell) -> tuple[str, str]:
     return before, spread(cell.deltas, signed=True) + mark + price
 
 
-def tables(c: Comparison, chosen: Sequence[str] = ()) -> list[ComparisonTable]:
+def tables(c: Comparison, chosen: Sequence[str] = (), cost: bool = False) -> list[ComparisonTable]:
     """One table per benchmark and protocol; only of metrics that match one of the ``chosen``
-    patterns (``chair/*``, ``vqa/mean``), if there are any. Raises InputError when one matches
-    nothing."""
+    patterns (``chair/*``, ``vqa/mean``), if there are any; with ``cost`` also of what the models
+    took. Raises InputError when a pattern matches nothing."""
     known = dict.fromkeys(f"{column.split}/{column.metric}" for column in c.columns)
     for pattern in chosen:
         if not fnmatch.filter(known, pattern):
@@ -78,13 +79,14 @@ def tables(c: Comparison, chosen: Sequence[str] = ()) -> list[ComparisonTable]:
         titles = [f"{name} (seed {some})" for name, some in zip(titles, seeds, strict=True)]
     out = []
     for family in c.families:
-        found = {
-            column: [cells(variant.cells[column]) for variant in c.variants]
+        found = [
+            (column.label, [cells(variant.cells[column]) for variant in c.variants])
             for column in family.columns
             if _is_chosen(column, chosen)
-        }
+        ]
         if not found:
             continue
+        found += _costs(c) if cost else []
         lines = _lines(found, titles, _compared_with(c))
         if len(lines[0]) > len(lines):
             lines = [list(line) for line in zip(*lines, strict=True)]
@@ -98,14 +100,15 @@ def tables(c: Comparison, chosen: Sequence[str] = ()) -> list[ComparisonTable]:
 
 
 def _compared_with(c: Comparison) -> str:
-    """What the runs are compared with is called as its column, with its seed where there are
-    several."""
-    if c.reference is None:
+    """What the runs are compared with is called as its column, with its seed where it has one and
+    the runs several."""
+    if not c.references.models:
         return "base"
-    number = c.models.index(c.reference)
-    title = next(variant.title for variant in c.variants if number in variant.models)
+    first = c.references.models[0]
+    title = next(v.title for v in c.variants if c.models.index(first) in v.models)
     seeds = {seed for variant in c.variants for seed in variant.seeds}
-    return f"{title} (seed {c.reference.run.report.seed})" if len(seeds) > 1 else title
+    alone = len(c.references.models) == 1 and len(seeds) > 1
+    return f"{title} (seed {first.run.report.seed})" if alone else title
 
 
 def _is_chosen(column: Column, patterns: Sequence[str]) -> bool:
@@ -113,25 +116,38 @@ def _is_chosen(column: Column, patterns: Sequence[str]) -> bool:
     return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def _costs(c: Comparison) -> list[tuple[str, list[tuple[str, str]]]]:
+    """As a metric's cells, with nothing to compare with."""
+    return [
+        (name, [("", _cost(c, variant, name)) for variant in c.variants])
+        for name in known_costs(c.costs)
+    ]
+
+
+def _cost(c: Comparison, variant: Variant, name: str) -> str:
+    return cost_cell([c.costs[i][name] for i in variant.models if name in c.costs[i]])
+
+
 def _lines(
-    cells: dict[Column, list[tuple[str, str]]], titles: list[str], before: str
+    cells: Sequence[tuple[str, list[tuple[str, str]]]], titles: list[str], before: str
 ) -> list[list[str]]:
     """A head, then a line a metric: what is compared with, which groups may share, and each group's
     change."""
-    there = [i for i in range(len(titles)) if any(row[i][0] for row in cells.values())]
-    shared = all(len({row[i][0] for i in there}) == 1 for row in cells.values())
-    lines = [["metric"], *([column.label] for column in cells)]
+    rows = [row for _, row in cells]
+    there = [i for i in range(len(titles)) if any(row[i][0] for row in rows)]
+    shared = all(len({row[i][0] for i in there}) == 1 for row in rows)
+    lines = [["metric"], *([label] for label, _ in cells)]
     for i in there:
-        base = [before, *(row[i][0] for row in cells.values())]
-        change = [titles[i], *(row[i][1] for row in cells.values())]
+        base = [before, *(row[i][0] for row in rows)]
+        change = [titles[i], *(row[i][1] for row in rows)]
         for column in [base, change] if i == there[0] or not shared else [change]:
             for line, cell in zip(lines, column, strict=True):
                 line.append(cell)
     return lines
 
 
-def markdown(c: Comparison, chosen: Sequence[str] = ()) -> str:
-    """All tables, of the ``chosen`` metrics."""
+def markdown(c: Comparison, chosen: Sequence[str] = (), cost: bool = False) -> str:
+    """All tables, of the ``chosen`` metrics, with ``cost`` or not."""
 
     def one(table: ComparisonTable) -> str:
         lines = [table.header, ["---"] * len(table.header), *table.rows]
@@ -140,11 +156,11 @@ def markdown(c: Comparison, chosen: Sequence[str] = ()) -> str:
         note = table.note.replace("*", r"\*")
         return f"{table.title}\n\n{rows}" + (f"\n\n{note}" if note else "")
 
-    return "\n\n".join(map(one, tables(c, chosen)))
+    return "\n\n".join(map(one, tables(c, chosen, cost)))
 
 
-def latex(c: Comparison, chosen: Sequence[str] = ()) -> str:
-    """All tables, of the ``chosen`` metrics, for the package booktabs."""
+def latex(c: Comparison, chosen: Sequence[str] = (), cost: bool = False) -> str:
+    """All tables, as ``markdown`` has them, for the package booktabs."""
 
     def one(table: ComparisonTable) -> str:
         lines = [" & ".join(map(_tex, row)) + r" \\" for row in table.rows]
@@ -163,7 +179,7 @@ def latex(c: Comparison, chosen: Sequence[str] = ()) -> str:
             ]
         )
 
-    return "\n\n".join(map(one, tables(c, chosen)))
+    return "\n\n".join(map(one, tables(c, chosen, cost)))
 
 
 def _tex(cell: str) -> str:
@@ -172,9 +188,10 @@ def _tex(cell: str) -> str:
 
 
 def to_csv(comparison: Comparison) -> str:
-    """One row a model: what differs, then value, interval, n and change of every metric."""
-    columns = comparison.columns
-    header = ["run", "folder", "model", *comparison.fields]
+    """One row a model: what differs, what it took, then value, interval, n and change of every
+    metric."""
+    columns, costs = comparison.columns, known_costs(comparison.costs)
+    header = ["run", "folder", "model", *comparison.fields, *(f"cost/{name}" for name in costs)]
     header += [f"{column.id}/{part}" for column in columns for part in PARTS]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -182,6 +199,7 @@ def to_csv(comparison: Comparison) -> str:
     for i, one in enumerate(comparison.models):
         row: list[object] = [one.run.name, one.run.folder, one.model]
         row += [values[i] for values in comparison.fields.values()]
+        row += [comparison.costs[i].get(name, "") for name in costs]
         for column in columns:
             row += _numbers(one, column, comparison.changes[i].get(column))
         writer.writerow(map(as_cell, row))

@@ -6,7 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seva_exp.compare.deltas import Column, CorrectedDelta, Measured, joint_p, measured
+from seva_exp.compare.deltas import (
+    Column,
+    CorrectedDelta,
+    Measured,
+    References,
+    joint_p,
+    measured,
+)
 from seva_exp.compare.differences import differing, in_words, short_names
 from seva_exp.compare.runs import ComparedRun, distinct_names
 from seva_exp.core.records import BASE, Score
@@ -15,7 +22,7 @@ from seva_exp.core.records import BASE, Score
 @dataclass(frozen=True)
 class VariantCell:
     """A variant's numbers under one metric: by seed the values that it is ``compared_with`` (each
-    run's base, or the chosen run) and the ``deltas``; of its one test ``p`` and Holm's
+    run's base, or the chosen runs) and the ``deltas``; of its one test ``p`` and Holm's
     ``corrected``, None where there is no change; of a gain its ``price`` with any seed."""
 
     compared_with: tuple[float, ...]
@@ -40,7 +47,7 @@ def variants(
     found: Sequence[Measured],
     changed: Sequence[dict[Column, CorrectedDelta]],
     columns: Sequence[Column],
-    reference: Measured | None,
+    references: References,
 ) -> list[Variant]:
     """One a group of runs; ``found`` are the comparison's models, ``changed`` their changes."""
     place = {one.run.folder: i for i, one in enumerate(found) if one.model != BASE}
@@ -49,25 +56,25 @@ def variants(
         models = tuple(place[run.folder] for run in runs)
         mine = [found[i] for i in models]
         rows = [changed[i] for i in models]
-        known = _compared_with(mine, reference)
+        known = _compared_with(mine, references)
         cells = {}
         for column in columns:
-            there = reference is None or any(column in one.scores for one in mine)
+            there = not references.models or any(column in one.scores for one in mine)
             before = [row[column].value for row in known if there and column in row]
             cells[column] = _cell(before, [row[column] for row in rows if column in row])
         out.append(Variant(title, models, tuple(run.report.seed for run in runs), cells))
     return out
 
 
-def _compared_with(
-    mine: Sequence[Measured], reference: Measured | None
-) -> list[dict[Column, Score]]:
-    """The scores of each run's base, or those of the chosen run; none for a variant that is that
-    run alone."""
-    if reference is None:
+def _compared_with(mine: Sequence[Measured], references: References) -> list[dict[Column, Score]]:
+    """The scores of each run's base, or those of the chosen run or runs; none for a variant that is
+    these alone."""
+    if not references.models:
         return [measured(one.run, BASE).scores for one in mine]
-    alone = [one.run.folder for one in mine] == [reference.run.folder]
-    return [] if alone else [reference.scores]
+    if all(references.has(one) for one in mine):
+        return []
+    found = [reference for one in mine if (reference := references.of(one))]
+    return [one.scores for one in (found if len(references.models) > 1 else found[:1])]
 
 
 def _cell(before: Sequence[float], changed: Sequence[CorrectedDelta]) -> VariantCell:

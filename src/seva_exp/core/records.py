@@ -241,12 +241,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class StageResult:
-    """One stage of a run. ``seconds``: the time that making the artifact took."""
+    """One stage of a run, and what making the artifact took, whichever run did it: ``seconds``,
+    ``answers`` that were generated (verdicts on candidates among them, those to a benchmark not),
+    optimizer ``steps``. Reports of before there were the last two have them at 0."""
 
     name: str
     key: str
     cached: bool
     seconds: float
+    answers: int = 0
+    steps: int = 0
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,11 @@ from seva_exp.core.environment import CODE, describe_environment
 from seva_exp.core.errors import ChangedFile, InputError, StageError, is_out_of_memory
 from seva_exp.core.machine import Machine
 from seva_exp.core.printable import error_text
-from seva_exp.core.records import StageResult
 from seva_exp.core.spec import Json
 from seva_exp.core.store import Manifest, Store
 from seva_exp.experiment.graph import with_inputs
 from seva_exp.runs.events import Listener, PlannedStage
-from seva_exp.runs.folder import ERROR, RunDir
+from seva_exp.runs.folder import ERROR, RunDir, stage_result
 from seva_exp.stages import Stage, StageContext
 
 
@@ -89,7 +88,7 @@ class Execution:
                 f"{stage.label} was made in {made_in} and is taken as it is; force=[{stage.label}] "
                 f"makes it anew in {machine.dtype}"
             )
-        result = StageResult(stage.label, stage.key, cached, round(manifest.seconds, 3))
+        result = stage_result(stage, manifest, cached)
         self.listener.stage_finished(result, manifest.summary)
         return manifest, cached
 

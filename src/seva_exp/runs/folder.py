@@ -26,7 +26,8 @@ from seva_exp.runs.events import Listener, Outcome, Plan
 from seva_exp.runs.findings import findings
 from seva_exp.runs.links import write_link
 from seva_exp.stages import Stage
-from seva_exp.stages.artifacts import PairArtifact, ScoreArtifact
+from seva_exp.stages.artifacts import AnswerArtifact, PairArtifact, ScoreArtifact
+from seva_exp.stages.candidates import VERDICTS
 
 ERROR = "error.txt"
 """The traceback of what stopped the run."""
@@ -125,8 +126,7 @@ def collect_outcome(
 
     results, summaries = [], {}
     for stage, manifest, cached in done:
-        seconds = round(manifest.seconds, 3)
-        results.append(StageResult(stage.label, stage.key, cached, seconds))
+        results.append(stage_result(stage, manifest, cached))
         summaries[stage.label] = manifest.summary
     pairs = _pairs(stages)
     trained = _last(stage for stage in stages if stage.trains)
@@ -158,6 +158,15 @@ def collect_outcome(
         pairs_stage=pairs.label if pairs else "",
         adapter_stage=trained.label if trained else "",
     )
+
+
+def stage_result(stage: Stage, manifest: Manifest, cached: bool) -> StageResult:
+    """A stage with what its artifact took, by the artifact's summary."""
+    summary, seconds = manifest.summary, round(manifest.seconds, 3)
+    asked = stage.needs_model and issubclass(stage.makes, AnswerArtifact)
+    answers = summary.get(VERDICTS, 0) + (summary.get("answers", 0) if asked else 0)
+    steps = summary.get("steps", 0) if stage.trains else 0
+    return StageResult(stage.label, stage.key, cached, seconds, answers, steps)
 
 
 def _last(stages: Iterable[Stage]) -> Stage | None:

@@ -111,6 +111,10 @@ class CandidateScore(Spec):
         """Raises InputError for what is wrong outside the spec (a file, say); quick. Never called
         while something is lacking."""
 
+    def verdicts(self, group: AnswerGroup) -> int:
+        """How many answers it asks for in order to score these."""
+        return 0
+
     def identity(self, sha256: Callable[[Path], str]) -> Json:
         """All that decides the values: no weight, no round, and of files the contents."""
         return {name: v for name, v in self.to_json().items() if name not in _NOT_OF_THE_VALUES}

@@ -84,6 +84,9 @@ class JudgeScore(CandidateScore):
         found = (part.strip().removeprefix(self.lead).strip().rstrip(".") for part in parts)
         return [claim for claim in found if claim]
 
+    def verdicts(self, group: AnswerGroup) -> int:
+        return sum(len(self.claims(text)) for text in group.texts)
+
     def asked(self, claim: str, question: str) -> str:
         """What is asked of a claim."""
         parts = re.split(r"(\{claim\}|\{question\})", self.template)

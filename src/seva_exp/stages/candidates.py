@@ -39,6 +39,9 @@ from seva_exp.stages.preferences import Answers, Pairs, Samples
 from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.training.spec import Fast
 
+VERDICTS = "verdicts"
+"""Of a summary: how many answers a score asked for (from different answers of the samples)."""
+
 
 @dataclass(frozen=True)
 class ScoreCandidates(Stage):
@@ -96,7 +99,7 @@ class ScoreCandidates(Stage):
         else:
             job.task(work, inputs, context)
         known = {row["sample_id"]: row["scores"] for row in journaled(work)}
-        groups = self._groups(inputs)
+        groups = list(self._groups(inputs))
         found = [
             CandidateScores(group.sample.id, tuple(known[group.sample.id])) for group, _ in groups
         ]
@@ -104,6 +107,8 @@ class ScoreCandidates(Stage):
         values = [value for one in found for value in one.scores if value is not None]
         candidates = sum(len(one.scores) for one in found)
         summary = {"candidates": candidates, "unscored": candidates - len(values)}
+        if verdicts := sum(self.score.verdicts(group) for group, _ in groups):
+            summary[VERDICTS] = verdicts
         return summary | ({"mean": round(fmean(values), 6)} if values else {})
 
     def share(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
