@@ -7,6 +7,7 @@ from pathlib import Path
 
 from seva_exp import Experiment, Machine, Options
 from seva_exp.augment import GaussianBlur
+from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.store import Manifest, Store
 from seva_exp.experiment import graph
@@ -148,3 +149,25 @@ def test_no_room_is_told_of_a_short_run_too(tmp_path, monkeypatch):
     monkeypatch.setattr("seva_exp.experiment.past.free_in", lambda root: 10)
     (line,) = foretold(tmp_path, 900, dry=False)
     assert "of 0 KiB free" in line
+
+
+def test_an_evaluation_is_scaled_by_its_questions_and_a_dry_run_counts_them(tmp_path):
+    store = Store(tmp_path).create()
+    few, many = (
+        stages(tmp_path, benchmark={"shapes": ShapesBenchmark(images=n)}) for n in (2, 20)
+    )
+    base, label = few["evaluate.base.shapes"], "evaluate.base.shapes"
+    asked = {n: one[label].question_estimate() for n, one in ((2, few), (20, many))}
+    questions = list(many[label].benchmark.questions(None))
+    assert asked[20] == (len(questions), sum(one.max_new_tokens for one in questions))
+    remember(store, base, 3.0, summary={"questions": asked[2][0]})
+    past = Past(tmp_path)
+    assert past.cost(base).seconds == 3.0
+    assert past.cost(many[label]).seconds == 3.0 * asked[20][0] / asked[2][0]
+    experiment = Experiment(
+        aug={"blur": GaussianBlur()}, benchmark={"shapes": ShapesBenchmark(images=20)}
+    )
+    machine, digests = Machine(store=str(tmp_path)), FileDigests(tmp_path)
+    work = Work(experiment, machine, Options(dry_run=True), digests)
+    (line,) = (line for line in forecast(work, ()) if line.startswith("benchmarks: "))
+    assert f"{2 * asked[20][0]:,} questions" in line and f"{2 * asked[20][1]:,} tokens" in line

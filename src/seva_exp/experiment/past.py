@@ -55,6 +55,7 @@ class Past:
         self._known: dict[str, frozenset[str]] = {}
         self._own: dict[str, frozenset[str]] = {}
         self._counts: dict[str, int | None] = {}
+        self._questions: dict[str, tuple[int, int] | None] = {}
 
     @cached_property
     def _manifests(self) -> dict[str, Manifest]:
@@ -89,13 +90,27 @@ class Past:
         )
 
     def _share(self, stage: Stage, past: Manifest) -> float | None:
-        """How many times the samples of a past artifact this stage has; 1 where time does not go by
-        samples, None where it does and they are not known."""
+        """How many times the samples (or questions) of a past artifact this stage has; 1 where time
+        does not go by them, None where it does and they are not known."""
+        if asked := self.questions(stage):
+            then = past.summary.get("questions")
+            return asked[0] / then if then else None
         then = self._samples_then(past.key) if stage.name in BY_SAMPLE else None
         if not then:
             return 1.0
         wanted = self.samples(stage)
         return wanted / then if wanted else None
+
+    def questions(self, stage: Stage) -> tuple[int, int] | None:
+        """A benchmark's questions and the tokens that their answers may have: counted once for all
+        models that are asked."""
+        spec = stage.spec()
+        if "benchmark" not in spec:
+            return None
+        key = canonical(spec["benchmark"])
+        if key not in self._questions:
+            self._questions[key] = stage.question_estimate()
+        return self._questions[key]
 
     def samples(self, stage: Stage) -> int | None:
         """The number of a stage's samples: those that were made, else about those to be made."""
@@ -187,6 +202,8 @@ def forecast(work: Work, words: Sequence[str]) -> Iterator[str]:
             f"forecast, as the likest past stages took: {duration(seconds)}, {size(room)} of "
             f"{size(free)} free ({told})" + (f"; unknown: {unknown}" if unknown else "")
         )
+    if dry and (asked := [(stage, found) for stage in left if (found := past.questions(stage))]):
+        yield _of_benchmarks(asked)
     samples = max((past.samples(stage) or 0 for stage in left), default=0)
     asked = [stage for stage in left if stage.name == "answers"]
     if samples >= MANY and any(stage not in known for stage in asked):
@@ -196,6 +213,15 @@ def forecast(work: Work, words: Sequence[str]) -> Iterator[str]:
             "probe tells throughput, time and disk (dry_run=true afterwards): "
             f"python -m seva_exp {_probe(words, data.probe)}"
         )
+
+
+def _of_benchmarks(asked: Sequence[tuple[Stage, tuple[int, int]]]) -> str:
+    """What is left to ask, stage by stage, and how long its answers may be."""
+    each = ", ".join(f"{stage.label} {questions:,}" for stage, (questions, _) in asked)
+    return (
+        f"benchmarks: {sum(questions for _, (questions, _) in asked):,} questions ({each}), whose "
+        f"answers have {sum(tokens for _, (_, tokens) in asked):,} tokens at most"
+    )
 
 
 def _told(past: Past, stage: Stage, cost: Cost) -> str:

@@ -277,6 +277,11 @@ class Stage(ABC):
         """About how many samples there will be, found quickly, of the stage that makes them."""
         return None
 
+    def question_estimate(self) -> tuple[int, int] | None:
+        """How many questions a model is asked, and how many tokens its answers may have together;
+        None where it answers none of a benchmark's."""
+        return None
+
     def judge_estimate(self, store: Store, renewed: Collection[str] = ()) -> Estimate | None:
         """The calls that a judge would get (a paid service, mostly) beside what ``store`` has; None
         where none is asked. The artifacts with keys in ``renewed`` will be replaced."""

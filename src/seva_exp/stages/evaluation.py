@@ -79,6 +79,12 @@ class Evaluate(Stage):
         if self.vllm:
             check_engine(self.vllm, machine, self.model)
 
+    def question_estimate(self) -> tuple[int, int] | None:
+        if self.benchmark.lacking(self.root):
+            return None
+        bounds = [one.max_new_tokens for one in self.benchmark.questions(self.root)]
+        return len(bounds), sum(bounds)
+
     @property
     def protocol(self) -> str:
         """The name that its scores bear."""
