@@ -153,9 +153,7 @@ def test_no_room_is_told_of_a_short_run_too(tmp_path, monkeypatch):
 
 def test_an_evaluation_is_scaled_by_its_questions_and_a_dry_run_counts_them(tmp_path):
     store = Store(tmp_path).create()
-    few, many = (
-        stages(tmp_path, benchmark={"shapes": ShapesBenchmark(images=n)}) for n in (2, 20)
-    )
+    few, many = (stages(tmp_path, benchmark={"shapes": ShapesBenchmark(images=n)}) for n in (2, 20))
     base, label = few["evaluate.base.shapes"], "evaluate.base.shapes"
     asked = {n: one[label].question_estimate() for n, one in ((2, few), (20, many))}
     questions = list(many[label].benchmark.questions(None))
