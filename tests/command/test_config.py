@@ -35,6 +35,8 @@ def override_for(group: str, name: str) -> list[str]:
         return ["method=best_of_k", *(two if name == "implicit_reward" else [f"+score={name}"])]
     if (group, name) == ("method", "best_of_k"):
         return [f"{group}={name}", "+score=agreement"]
+    if (group, name) == ("dpo", "agreement"):
+        return [f"{group}={name}", "+aug=moco", "ambiguity=weak"]
     if (group, name) == ("dpo", "lpoi"):
         return [f"{group}={name}", "+aug=lpoi_masks"]
     own = group in ("experiment", "method") and name not in ("quick", "seva")

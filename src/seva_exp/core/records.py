@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,6 +18,8 @@ Mix = Literal["sum", "ranks"]
 """How several scores of a candidate become one."""
 CLEAN = "clean"
 """Name of the view that changes nothing; its answer is ``chosen``."""
+SPARSE = {"sparse": True}
+"""Metadata of a field that is left out of a line where it is None: older lines have none."""
 BASE, ALIGNED = "base", "aligned"
 """What scores call the model before the run and the run's final one."""
 
@@ -105,6 +107,8 @@ class Pair:
     views: tuple[str, ...]
     chosen_tokens: tuple[int, ...]
     rejected_tokens: tuple[tuple[int, ...], ...]
+    agreement: float | None = field(default=None, metadata=SPARSE)
+    """Of the answers to the question under weak views (0 to 1), where they were asked."""
 
 
 @dataclass(frozen=True)
@@ -271,7 +275,11 @@ Record = TypeVar("Record")
 
 def to_line(record: Any) -> str:
     """A record as one line of canonical JSON, newline included."""
-    return canonical(asdict(record)) + "\n"
+    row = asdict(record)
+    for one in fields(record):
+        if one.metadata.get("sparse") and row[one.name] is None:
+            del row[one.name]
+    return canonical(row) + "\n"
 
 
 @contextmanager

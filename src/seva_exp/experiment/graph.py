@@ -13,6 +13,7 @@ from seva_exp.core.records import ALIGNED, CLEAN
 from seva_exp.experiment.value import CANDIDATE, Experiment
 from seva_exp.inputs.views import ViewDraw
 from seva_exp.methods import BestOfKMethod, SticMethod
+from seva_exp.preferences.ambiguity import SCORE, WEAK
 from seva_exp.preferences.selection import Selection
 from seva_exp.scores import AnyScore
 from seva_exp.stages import (
@@ -49,7 +50,7 @@ def graph(
         pairs = _round(experiment, samples, align, number, suffix)
         align = Align(pairs, model, experiment.dpo, seed, align, method.reference, suffix)
         # What looks at no answer comes before the model is asked: its faults are told at once.
-        made = [one for one in pairs.inputs.values() if one not in (samples, pairs.clean)]
+        made = [one for one in _made(pairs) if one not in (samples, pairs.clean)]
         early = [one for one in made if not one.needs_model and not _looks_at_answers(one)]
         late = [one for one in made if one not in early]
         stages += [*early, pairs.clean, *late, pairs, *(measuring.base if number == 1 else [])]
@@ -64,6 +65,13 @@ def graph(
     # All data is read before any model is loaded: a bad row is told at once.
     stages = [samples, instructions, *stages[1:], *tuning, tuned]
     return [*stages, *measuring.after(ALIGNED, tuned), *measuring.judged]
+
+
+def _made(pairs: Pairs) -> list[Stage]:
+    """The inputs of the pairs, and before them the answers under weak views."""
+    inputs = list(pairs.inputs.values())
+    asked = pairs.agreement.inputs.values() if pairs.agreement else ()
+    return [*(one for one in asked if one not in inputs), *inputs]
 
 
 def _looks_at_answers(stage: Stage) -> bool:
@@ -142,6 +150,7 @@ def _round(
         method.newlines,
         experiment.seed,
         suffix,
+        ask.agreement(clean),
     )
 
 
@@ -154,11 +163,29 @@ class _Asking:
     before: Align | None
     suffix: str
 
+    def agreement(self, clean: Answers | None = None) -> Scores | None:
+        """The agreement of the clean answer with those under weak views; none where they are not
+        asked."""
+        ambiguity = self.experiment.ambiguity
+        if ambiguity is None:
+            return None
+        weak = [
+            self(f"{WEAK}{name}", view, careful=True)
+            for name, view in sorted(ambiguity.views.items())
+        ]
+        return _scores(ambiguity.score, SCORE, (clean or self(), *weak), self)
+
     def __call__(
-        self, name: str = CLEAN, source: AnySource | None = None, draw: ViewDraw | None = None
+        self,
+        name: str = CLEAN,
+        source: AnySource | None = None,
+        draw: ViewDraw | None = None,
+        careful: bool = False,
     ) -> Answers:
+        """``careful``: asked as the clean view asks, whatever the source."""
         experiment = self.experiment
-        generation, careful = experiment.generation, experiment.method.careful
+        generation, asking = experiment.generation, experiment.method.careful
+        careful = careful or source is None or source.careful
         return Answers(
             self.samples,
             experiment.model,
@@ -166,7 +193,7 @@ class _Asking:
             name,
             source,
             experiment.seed,
-            asking=careful if source is None or source.careful else None,
+            asking=asking if careful else None,
             draw=draw,
             adapter=self.before,
             suffix=self.suffix,
@@ -195,9 +222,10 @@ def _best_of_k(method: BestOfKMethod, ask: _Asking, number: int) -> ChosenPairs:
         method.newlines,
         experiment.seed,
         ask.suffix,
-        tuple(scores),
-        Selection(method.select, method.gap, method.mix, weights),
-        tuple(sorted(experiment.aug.items())),
+        ask.agreement(),
+        scores_of=tuple(scores),
+        selection=Selection(method.select, method.gap, method.mix, weights),
+        views=tuple(sorted(experiment.aug.items())),
     )
 
 

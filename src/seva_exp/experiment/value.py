@@ -16,10 +16,12 @@ from seva_exp.core.records import CLEAN
 from seva_exp.core.spec import Json, Spec
 from seva_exp.data import AnyData, InstructData, ShapesData, ShapesInstructData
 from seva_exp.decoding import AnyGeneration, HfGeneration, VllmGeneration
+from seva_exp.experiment.agreeing import check_agreement, check_names
 from seva_exp.inputs.user_paths import data_root
 from seva_exp.methods import AnyMethod, BestOfKMethod, SevaMethod, SticMethod
 from seva_exp.models import AnyModel, TinyModel
 from seva_exp.preferences import AnyFilter, EqualFilter, LengthRatioFilter
+from seva_exp.preferences.ambiguity import Ambiguity
 from seva_exp.scores import SCORES, AnyScore
 from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.training.loss import NEEDS
@@ -58,6 +60,8 @@ class Experiment(Spec):
     generation: AnyGeneration = HfGeneration(max_new_tokens=48)
     filters: tuple[AnyFilter, ...] = (EqualFilter(),)
     """Which pairs are left out, by one rule after the other."""
+    ambiguity: Ambiguity | None = None
+    """Whether answers under weak views agree; none: nothing is asked under such."""
     dpo: DpoTraining = DpoTraining()
     sft: SftTraining | None = None
     """STIC's stage 2: how the aligned model is fine-tuned on infused instructions; none: not."""
@@ -265,6 +269,13 @@ class Experiment(Spec):
             raise ValueError(
                 f"{fault}, and generation=vllm asks the aligned model. Take generation={instead}."
             )
+
+    @model_validator(mode="after")
+    def _agreement_fits(self) -> Experiment:
+        """Answers under weak views are asked where something looks at their agreement."""
+        check_agreement(self.ambiguity, self.filters, self.dpo, self.generation)
+        check_names(self.ambiguity, self.aug, self.method)
+        return self
 
     @property
     def title(self) -> str:

@@ -25,12 +25,14 @@ Side = Literal["chosen", "rejected", "any"]
 @dataclass(frozen=True)
 class Candidate:
     """The clean answer to a sample beside the answer of one negative view. ``tokens`` of an answer
-    are those generated, even where its text was changed."""
+    are those generated, even where its text was changed. ``agreement``: of the answers under weak
+    views, where they were asked."""
 
     sample_id: str
     view: str
     chosen: Answer
     rejected: Answer
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,24 @@ class EmptyFilter(_SideFilter):
         return is_empty(answer.text)
 
 
+class AmbiguousFilter(Filter):
+    """Removes a sample of which the model is not sure: its answers under weak views
+    (``ambiguity``) agree too little. The agreement is the mean of the score ``agreement`` over
+    these answers (self-consistency, arXiv:2203.11171)."""
+
+    kind: Literal["ambiguous"] = "ambiguous"
+    min: float = Field(0.5, gt=0, le=1)
+    """Smallest agreement that is kept: 1 where all answers are alike, 0 where no two are."""
+
+    def rule_for(self, candidates: Candidates, seed: int) -> PairRule:
+        def judge(one: Candidate) -> Removal | None:
+            if one.agreement is None or one.agreement >= self.min:  # of a run that is not done
+                return None
+            return Removal(self.kind, f"agreement {one.agreement:.4g} < {self.min:g}")
+
+        return judge
+
+
 def no_pair(chosen: Answer, rejected: Answer) -> Removal | None:
     """What no choice of filters keeps: an answer that the model's context had no room for, and a
     chosen answer of nothing, which would be learnt. It is in no key: answers of which it removes
@@ -227,7 +247,8 @@ class DownSampleFilter(Filter):
 
 
 _Union = (
-    DownSampleFilter
+    AmbiguousFilter
+    | DownSampleFilter
     | EmptyFilter
     | EqualFilter
     | EqualNormalisedFilter

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from statistics import fmean
 
 from seva_exp.core.records import Answer, Drop, Pair, Sample
 from seva_exp.core.spec import Json
@@ -145,6 +146,7 @@ class Tally:
     def __init__(self, views: Iterable[str]) -> None:
         self._dropped: Counter[str] = Counter()
         self._kept = 0
+        self._agreement: list[float] = []
         self._kept_by_view = dict.fromkeys(views, 0)
         self._removed_by_view = {view: Counter[str]() for view in self._kept_by_view}
 
@@ -154,6 +156,8 @@ class Tally:
             self._dropped[made.result.reason] += 1
         else:
             self._kept += 1
+            if made.result.agreement is not None:
+                self._agreement.append(made.result.agreement)
             for view in made.result.views:
                 self._kept_by_view[view] += 1
         for view, removal in made.removed:
@@ -161,7 +165,8 @@ class Tally:
 
     def summary(self) -> Json:
         """The pairs stage's summary."""
-        return {
+        mean = {"agreement": round(fmean(self._agreement), 6)} if self._agreement else {}
+        return mean | {
             "sampled": self._kept + self._dropped.total(),
             "kept": self._kept,
             "dropped": dict(self._dropped),
@@ -192,6 +197,7 @@ def _pair(sample: Sample, kept: Sequence[Candidate], newlines: Newlines) -> Pair
         views=tuple(one.view for one in kept),
         chosen_tokens=tokens[0],
         rejected_tokens=tuple(tokens[1:]),
+        agreement=kept[0].agreement,
     )
 
 

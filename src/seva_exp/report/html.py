@@ -76,6 +76,7 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
         curves=curves(outcome.training),
         pairs=pair_counts(report.pairs) if report.pairs else None,
         pairs_stage=outcome.pairs_stage,
+        agreement=outcome.stage_metrics.get(outcome.pairs_stage, {}).get("agreement"),
         left_out=left_out(outcome.stage_metrics.get("samples", {})),
         examples=[example_card(example) for example in outcome.examples],
         pipeline=pipeline(outcome, skipped),

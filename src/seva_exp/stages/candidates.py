@@ -223,7 +223,7 @@ class ChosenPairs(Pairs):
     def inputs(self) -> Mapping[str, Stage]:
         candidates = {f"candidate.{stage.view}": stage for stage in self.negatives}
         scores = {f"scores.{score.called}": score for score in self.scores_of}
-        return {"samples": self.samples, **candidates, **scores}
+        return {"samples": self.samples, **candidates, **scores, **self._agreeing}
 
     @property
     def most_rejected(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import repeat
 from pathlib import Path
+from statistics import fmean
 from typing import ClassVar
 
 from seva_exp.augment import AnySource, AnyText
@@ -30,7 +31,12 @@ from seva_exp.preferences import AnyFilter
 from seva_exp.preferences.answers import LOADING, Asker, answer_shards, summarize, write_previews
 from seva_exp.preferences.pairs import Candidates, Tally, grouped, make_pairs
 from seva_exp.preferences.shards import Shard, Shards
-from seva_exp.stages.artifacts import AnswerArtifact, PairArtifact, SampleArtifact
+from seva_exp.stages.artifacts import (
+    AnswerArtifact,
+    CandidateScoreArtifact,
+    PairArtifact,
+    SampleArtifact,
+)
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.stages.shown import PairExample
@@ -297,6 +303,8 @@ class Pairs(Stage):
     newlines: Newlines
     seed: int
     suffix: str = ""
+    agreement: Stage | None = None
+    """The score of each sample's answers under weak views; none: they are not asked."""
 
     @property
     def label(self) -> str:
@@ -322,7 +330,11 @@ class Pairs(Stage):
     @property
     def inputs(self) -> Mapping[str, Stage]:
         negatives = {f"negative.{stage.view}": stage for stage in self.negatives}
-        return {"samples": self.samples, "clean": self.clean, **negatives}
+        return {"samples": self.samples, "clean": self.clean, **negatives, **self._agreeing}
+
+    @property
+    def _agreeing(self) -> dict[str, Stage]:
+        return {"agreement": self.agreement} if self.agreement else {}
 
     def spec(self) -> Json:
         # The views' names are in the pairs, so they are part of what is made.
@@ -334,7 +346,7 @@ class Pairs(Stage):
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        groups = partial(self.groups, inputs)
+        groups = partial(self._with_agreement, inputs)
         tally = Tally([stage.view for stage in self.negatives])
         with (
             jsonl_writer(self.makes(work).file) as pair,
@@ -344,6 +356,20 @@ class Pairs(Stage):
                 tally.add(made)
                 (drop if isinstance(made.result, Drop) else pair)(made.result)
         return tally.summary()
+
+    def _with_agreement(self, inputs: Inputs) -> Iterator[Candidates]:
+        """The groups; their candidates know the agreement of the sample's answers: the mean of the
+        K answers' scores, 0 where fewer than two are any."""
+        if "agreement" not in inputs:
+            yield from self.groups(inputs)
+            return
+        found = CandidateScoreArtifact(inputs["agreement"]).scores()
+        for group, of in zip(self.groups(inputs), found, strict=True):
+            assert of.sample_id == group.sample.id, "scores stand in the samples' order"
+            known = [score for score in of.scores if score is not None]
+            mean = fmean(known) if known else 0.0
+            agreeing = tuple(replace(one, agreement=mean) for one in group.candidates)
+            yield replace(group, candidates=agreeing)
 
     def groups(self, inputs: Inputs) -> Iterator[Candidates]:
         """Each sample with its candidates."""
