@@ -25,10 +25,11 @@ class Method(Spec):
     needs_views: ClassVar[bool] = True
     """Whether there is nothing to reject without a negative view (or another source)."""
     kind: str
-    negatives: Literal["all", "one"] = "all"
+    negatives: Literal["all", "one", "hardest"] = "all"
     """``all``: every negative view (or other source of rejected answers) answers every sample, and
     each answer that is left is a rejected one. ``one``: one view is drawn for each sample by
-    ``weights``, and only it is asked."""
+    ``weights``, and only it is asked. ``hardest``: every view answers, and of the answers that are
+    left the one is rejected whose tokens are likeliest with the clean picture."""
     weights: dict[str, float] = Field(default_factory=dict)
     """With ``negatives=one``: how often each view is drawn, relative to the others; a view that is
     not named has 1, one with 0 is not asked."""
@@ -61,13 +62,13 @@ class Method(Spec):
 
     def active_views(self, views: Collection[str]) -> list[str]:
         """The views whose weight is not 0, sorted."""
-        if self.negatives == "all":
+        if self.negatives != "one":
             return sorted(views)
         return sorted(view for view in views if self.weights.get(view, 1.0))
 
     def draw(self, views: Collection[str]) -> ViewDraw | None:
         """How a sample's one negative view is drawn; None when all are asked."""
-        if self.negatives == "all":
+        if self.negatives != "one":
             return None
         return ViewDraw(
             tuple((view, self.weights.get(view, 1.0)) for view in self.active_views(views))
@@ -95,7 +96,8 @@ class SevaMethod(Method):
     kind: Literal["seva"] = "seva"
 
     def words(self, views: Collection[str]) -> list[str]:
-        return super().words(views)[1:]
+        hardest = ["hardest"] if self.negatives == "hardest" else []
+        return [*super().words(views)[1:], *hardest]
 
 
 class SticMethod(Method):
@@ -106,9 +108,9 @@ class SticMethod(Method):
     kind: Literal["stic"] = "stic"
     prompts: str = Field("stic", min_length=1)
     """The prompt set: a packaged one (stic, tiny) or a file of your own."""
-    negatives: Literal["all", "one"] = "one"
+    negatives: Literal["all", "one", "hardest"] = "one"
     """``one``: one view is drawn for each sample (STIC); ``all``: every view gives a rejected
-    description."""
+    description; ``hardest``: of these the likeliest with the clean picture."""
     description: Literal["plain", "careful"] = "plain"
     """Stage 2: the prompts that ask for the descriptions (STIC: the plain ones)."""
     infusion: str = "Image description: {description} {question}"

@@ -23,7 +23,7 @@ FILES = {
 """Config file -> kind; more than one file of a kind when papers differ in its strength."""
 
 
-SEVERAL = {"lpoi_masks": [0.05, 0.1, 0.15, 0.2]}
+SEVERAL = {"lpoi_masks": [0.05, 0.1, 0.15, 0.2], "noise_steps": [500, 650, 800]}
 """Files of several views of one kind: their strengths."""
 
 

@@ -16,6 +16,7 @@ from seva_exp.methods import BestOfKMethod, SticMethod
 from seva_exp.preferences.ambiguity import SCORE, WEAK
 from seva_exp.preferences.selection import Selection
 from seva_exp.scores import AnyScore
+from seva_exp.scores.mean_logprob import MeanLogprob
 from seva_exp.stages import (
     Align,
     Answers,
@@ -23,6 +24,7 @@ from seva_exp.stages import (
     Compare,
     Evaluate,
     FineTune,
+    HardestPairs,
     Infuse,
     JudgeAnswers,
     ModelScores,
@@ -33,6 +35,9 @@ from seva_exp.stages import (
     Stage,
     Trained,
 )
+
+LIKELIHOOD = "likelihood"
+"""The name of the score by which the hardest negative is chosen."""
 
 
 def graph(
@@ -142,7 +147,7 @@ def _round(
             negatives.append(Rejected(clean, name, source, experiment.seed, draw, suffix))
         else:
             negatives.append(ask(name, source, draw))
-    return Pairs(
+    made = (
         samples,
         clean,
         tuple(negatives),
@@ -152,6 +157,10 @@ def _round(
         suffix,
         ask.agreement(clean),
     )
+    if method.negatives != "hardest":
+        return Pairs(*made)
+    asked = tuple(one for one in negatives if isinstance(one, Answers))
+    return HardestPairs(*made, likelihood=_scores(MeanLogprob(), LIKELIHOOD, asked, ask))
 
 
 @dataclass(frozen=True)

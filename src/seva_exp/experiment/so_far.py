@@ -30,7 +30,7 @@ from seva_exp.preferences.pairs import (
 from seva_exp.preferences.shards import AnswersSoFar
 from seva_exp.runs.folder import PLAN
 from seva_exp.runs.links import followed
-from seva_exp.stages import Answers, ChosenPairs, Pairs, Rejected, Samples
+from seva_exp.stages import Answers, Pairs, Rejected, Samples
 from seva_exp.stages.artifacts import AnswerArtifact, SampleArtifact
 
 TRIES = 5
@@ -118,10 +118,10 @@ class _Begun:
                     yield candidates_of(sample, best[0], dict(zip(views, others, strict=True)))
 
         tally, latest = Tally(views), deque[Pair](maxlen=most)
-        chosen = self._chosen(stage) if isinstance(stage, ChosenPairs) else None
+        chosen = self._chosen(stage) if stage.by_scores else None
         if chosen:
             latest.extend(stage.makes(chosen[0]).pairs())
-        elif clean and negatives and not isinstance(stage, ChosenPairs):
+        elif clean and negatives and not stage.by_scores:
             for made in make_pairs(groups, stage.filters, stage.seed, stage.newlines):
                 tally.add(made)
                 if not isinstance(made.result, Drop):
@@ -136,9 +136,9 @@ class _Begun:
             latest=tuple(latest),
         )
 
-    def _chosen(self, stage: ChosenPairs) -> tuple[Path, Json] | None:
-        """The artifact and its summary. Two candidates are chosen when all are scored: before,
-        nothing can be told."""
+    def _chosen(self, stage: Pairs) -> tuple[Path, Json] | None:
+        """The artifact and its summary. Answers are chosen when all are scored: before, nothing can
+        be told."""
         row = self.plan.get(stage.label)
         manifest = self.store.find(stage.name, row["key"]) if row else None
         return (self.store.path(stage.name, manifest.key), manifest.summary) if manifest else None

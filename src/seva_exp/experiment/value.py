@@ -16,7 +16,7 @@ from seva_exp.core.records import CLEAN
 from seva_exp.core.spec import Json, Spec
 from seva_exp.data import AnyData, InstructData, ShapesData, ShapesInstructData
 from seva_exp.decoding import AnyGeneration, HfGeneration, VllmGeneration
-from seva_exp.experiment.agreeing import check_agreement, check_names
+from seva_exp.experiment.fitting import check_agreement, check_hardest, check_names
 from seva_exp.inputs.user_paths import data_root
 from seva_exp.methods import AnyMethod, BestOfKMethod, SevaMethod, SticMethod
 from seva_exp.models import AnyModel, TinyModel
@@ -137,9 +137,9 @@ class Experiment(Spec):
                 f"{where}there is one picture (aug: {', '.join(shown)}). Add another strength of "
                 "it, or take dpo.loss=image."
             )
-        if self.method.draw(self.aug) is not None:
+        if (which := self.method.negatives) != "all":
             raise ValueError(
-                f"{where}method.negatives=one shows each sample one. Take method.negatives=all."
+                f"{where}method.negatives={which} shows each sample one. Take method.negatives=all."
             )
 
     @model_validator(mode="after")
@@ -275,6 +275,7 @@ class Experiment(Spec):
         """Answers under weak views are asked where something looks at their agreement."""
         check_agreement(self.ambiguity, self.filters, self.dpo, self.generation)
         check_names(self.ambiguity, self.aug, self.method)
+        check_hardest(self.method, self.aug, self.generation)
         return self
 
     @property

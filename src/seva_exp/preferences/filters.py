@@ -33,6 +33,8 @@ class Candidate:
     chosen: Answer
     rejected: Answer
     agreement: float | None = None
+    likelihood: float | None = None
+    """Of the rejected answer with the clean picture: log p per token, where it is looked at."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.candidates import ChosenPairs, ModelScores, Scores
 from seva_exp.stages.evaluation import Compare, Evaluate, JudgeAnswers, paired
+from seva_exp.stages.hardest import HardestPairs
 from seva_exp.stages.preferences import Answers, Pairs, Rejected, Samples
 from seva_exp.stages.training import Align, FineTune, Infuse, Reference, Weights
 
@@ -16,6 +17,7 @@ STAGES: dict[str, type[Stage]] = {
         ModelScores,
         Pairs,
         ChosenPairs,
+        HardestPairs,
         Reference,
         Weights,
         Align,
@@ -26,5 +28,5 @@ STAGES: dict[str, type[Stage]] = {
         Compare,
     )
 }
-"""By name, which is what the labels of a run begin with; those of ``rejected``,
-``model_scores`` and ``chosen_pairs`` begin as those do that they stand beside."""
+"""By name, which is what the labels of a run begin with; those of ``rejected``, ``model_scores``,
+``chosen_pairs`` and ``hardest_pairs`` begin as those do that they stand beside."""

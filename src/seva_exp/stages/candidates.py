@@ -215,6 +215,7 @@ class ChosenPairs(Pairs):
     name: ClassVar[str] = "chosen_pairs"
     version: ClassVar[int] = 1
     makes: ClassVar[type[ChosenPairArtifact]] = ChosenPairArtifact
+    by_scores: ClassVar[bool] = True
     scores_of: tuple[Scores, ...] = ()
     selection: Selection = field(default_factory=Selection)
     views: tuple[tuple[str, AnySource], ...] = ()

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import repeat
 from pathlib import Path
-from statistics import fmean
 from typing import ClassVar
 
 from seva_exp.augment import AnySource, AnyText
@@ -31,9 +30,9 @@ from seva_exp.preferences import AnyFilter
 from seva_exp.preferences.answers import LOADING, Asker, answer_shards, summarize, write_previews
 from seva_exp.preferences.pairs import Candidates, Tally, grouped, make_pairs
 from seva_exp.preferences.shards import Shard, Shards
+from seva_exp.stages.agreeing import agreeing
 from seva_exp.stages.artifacts import (
     AnswerArtifact,
-    CandidateScoreArtifact,
     PairArtifact,
     SampleArtifact,
 )
@@ -296,6 +295,10 @@ class Pairs(Stage):
     name: ClassVar[str] = "pairs"
     version: ClassVar[int] = 2
     makes: ClassVar[type[PairArtifact]] = PairArtifact
+    hardest: ClassVar[bool] = False
+    """Whether of a sample's rejected answers the likeliest is kept alone."""
+    by_scores: ClassVar[bool] = False
+    """Whether it takes scores of all answers to tell which make a pair."""
     samples: Samples
     clean: Answers
     negatives: tuple[Answers | Rejected, ...]
@@ -346,30 +349,20 @@ class Pairs(Stage):
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        groups = partial(self._with_agreement, inputs)
+        groups = partial(self._all_known, inputs)
         tally = Tally([stage.view for stage in self.negatives])
         with (
             jsonl_writer(self.makes(work).file) as pair,
             jsonl_writer(self.makes(work).drops_file) as drop,
         ):
-            for made in make_pairs(groups, self.filters, self.seed, self.newlines):
+            for made in make_pairs(groups, self.filters, self.seed, self.newlines, self.hardest):
                 tally.add(made)
                 (drop if isinstance(made.result, Drop) else pair)(made.result)
         return tally.summary()
 
-    def _with_agreement(self, inputs: Inputs) -> Iterator[Candidates]:
-        """The groups; their candidates know the agreement of the sample's answers: the mean of the
-        K answers' scores, 0 where fewer than two are any."""
-        if "agreement" not in inputs:
-            yield from self.groups(inputs)
-            return
-        found = CandidateScoreArtifact(inputs["agreement"]).scores()
-        for group, of in zip(self.groups(inputs), found, strict=True):
-            assert of.sample_id == group.sample.id, "scores stand in the samples' order"
-            known = [score for score in of.scores if score is not None]
-            mean = fmean(known) if known else 0.0
-            agreeing = tuple(replace(one, agreement=mean) for one in group.candidates)
-            yield replace(group, candidates=agreeing)
+    def _all_known(self, inputs: Inputs) -> Iterator[Candidates]:
+        """The groups; where it was asked for, their candidates know the answers' agreement."""
+        return agreeing(self.groups(inputs), inputs.get("agreement"))
 
     def groups(self, inputs: Inputs) -> Iterator[Candidates]:
         """Each sample with its candidates."""

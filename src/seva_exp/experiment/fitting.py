@@ -1,9 +1,10 @@
-"""What an experiment's ambiguity asks of its other parts."""
+"""What an experiment's ambiguity and its choice of negatives ask of its other parts."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from seva_exp.augment import AnySource
 from seva_exp.decoding import AnyGeneration
 from seva_exp.methods import AnyMethod, BestOfKMethod
 from seva_exp.preferences import AmbiguousFilter, AnyFilter
@@ -52,4 +53,29 @@ def check_names(ambiguity: Ambiguity | None, views: Collection[str], method: Any
     if ambiguity and isinstance(method, BestOfKMethod) and SCORE in method.scores:
         raise ValueError(
             f"method.scores.{SCORE}: the score of ambiguity is called so; take another name."
+        )
+
+
+def check_hardest(
+    method: AnyMethod, sources: Mapping[str, AnySource], generation: AnyGeneration
+) -> None:
+    """The hardest of several answers is told by the model that is loaded here. Raises
+    ValueError."""
+    if method.negatives != "hardest":
+        return
+    for name, source in sources.items():
+        if not source.asks:
+            raise ValueError(
+                f"aug.{name}: kind={source.kind} asks no model, and method.negatives=hardest "
+                "chooses among the answers of views. Leave it out, or take method.negatives=all."
+            )
+    if len(sources) < 2:
+        raise ValueError(
+            f"method.negatives=hardest: there is one view (aug: {', '.join(sources)}). Add another "
+            "one, or another strength of it (+aug=noise_steps)."
+        )
+    if not generation.in_process:
+        raise ValueError(
+            f"method.negatives=hardest asks the model that is loaded here how likely an answer is, "
+            f"and generation={generation.kind} has another answer. Take generation=hf."
         )
