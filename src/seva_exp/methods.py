@@ -19,6 +19,35 @@ from seva_exp.scores import AnyScore
 Against = Literal["previous", "base"]
 
 
+class Curriculum(Spec):
+    """What differs from round to round, with ``method.rounds`` of 2 or more."""
+
+    data: Literal["same", "new"] = "same"
+    """``same``: each round asks all samples. ``new``: of R rounds each asks a part of its own, the
+    R-th parts of the samples in their order."""
+    replay: float = Field(0.0, ge=0, le=1)
+    """With ``data=new``: the share of each earlier round's pairs that a round trains on again."""
+    views: Literal["all", "weak_to_strong"] = "all"
+    """``all``: each round asks all views. ``weak_to_strong``: each asks one, the weakest in the
+    first round and the strongest in the last."""
+    stop: str | None = None
+    """BENCHMARK/SPLIT/METRIC, of a benchmark with ``split=selection``: no further round after one
+    that made it not significantly better than the model before it; none: all rounds are done."""
+
+    @property
+    def measure(self) -> tuple[str, str, str] | None:
+        """Benchmark, split and metric of ``stop``."""
+        benchmark, split, metric = (self.stop or "").split("/") if self.stop else ("", "", "")
+        return (benchmark, split, metric) if self.stop else None
+
+    @field_validator("stop")
+    @classmethod
+    def _three_names(cls, stop: str | None) -> str | None:
+        if stop is not None and stop.count("/") != 2:
+            raise ValueError("give BENCHMARK/SPLIT/METRIC, as shapes/pope/accuracy")
+        return stop
+
+
 class Method(Spec):
     """Base of the methods."""
 
@@ -39,6 +68,8 @@ class Method(Spec):
     reference: Against = "previous"
     """From round 2 on: the reference of DPO is the model as the round began (``previous``), or the
     unaligned one (``base``)."""
+    curriculum: Curriculum = Curriculum()
+    """What differs from round to round."""
     newlines: Newlines = "keep"
     """What becomes of line breaks in the answers of a pair, behind the filters: ``delete`` takes
     them out without a blank in their place, as SeVa's released code does."""

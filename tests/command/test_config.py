@@ -37,7 +37,7 @@ def override_for(group: str, name: str) -> list[str]:
         return [f"{group}={name}", "+score=agreement"]
     if (group, name) == ("dpo", "agreement"):
         return [f"{group}={name}", "+aug=moco", "ambiguity=weak"]
-    if (group, name) == ("method", "hardest_of"):
+    if (group, name) in (("method", "hardest_of"), ("method", "curriculum")):
         return [f"{group}={name}", "+aug=noise_steps"]
     if (group, name) == ("dpo", "lpoi"):
         return [f"{group}={name}", "+aug=lpoi_masks"]

@@ -10,6 +10,7 @@ from seva_exp.augment import AnotherCandidate, AnySource, TextSource
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import ALIGNED, CLEAN
+from seva_exp.experiment.fitting import views_of_round
 from seva_exp.experiment.value import CANDIDATE, Experiment
 from seva_exp.inputs.views import ViewDraw
 from seva_exp.methods import BestOfKMethod, SticMethod
@@ -30,37 +31,51 @@ from seva_exp.stages import (
     ModelScores,
     Pairs,
     Rejected,
+    ReplayedPairs,
     Samples,
     Scores,
     Stage,
     Trained,
 )
+from seva_exp.stages.parts import Part
 
 LIKELIHOOD = "likelihood"
 """The name of the score by which the hardest negative is chosen."""
 
 
 def graph(
-    experiment: Experiment, digests: FileDigests, data_root: Path | None = None
+    experiment: Experiment,
+    digests: FileDigests,
+    data_root: Path | None = None,
+    last: int | None = None,
 ) -> list[Stage]:
     """The experiment's stages in the order of work, each after its inputs. ``data_root`` is where
-    official benchmarks lie."""
+    official benchmarks lie; ``last`` the round behind which it stops, whose model is the final
+    one."""
     seed, model, method = experiment.seed, experiment.model, experiment.method
     samples = Samples(experiment.data, seed, digests, method.plain)
     measuring = _Measuring(experiment, digests, data_root)
     stages: list[Stage] = [samples]
     align: Align | None = None
-    for number in range(1, method.rounds + 1):
+    rounds: list[Pairs] = []
+    last = last or method.rounds
+    for number in range(1, last + 1):
         suffix = f".round{number}" if method.rounds > 1 else ""
-        pairs = _round(experiment, samples, align, number, suffix)
+        pairs = own = _round(experiment, samples, align, number, suffix)
+        if rounds and method.curriculum.replay:
+            pairs = replayed = ReplayedPairs.of(own, rounds, method.curriculum.replay)
+            assert replayed.new
+            own = replayed.new
+        rounds.append(own)
         align = Align(pairs, model, experiment.dpo, seed, align, method.reference, suffix)
         # What looks at no answer comes before the model is asked: its faults are told at once.
-        made = [one for one in _made(pairs) if one not in (samples, pairs.clean)]
+        made = [one for one in _made(own) if one not in (samples, own.clean)]
         early = [one for one in made if not one.needs_model and not _looks_at_answers(one)]
         late = [one for one in made if one not in early]
-        stages += [*early, pairs.clean, *late, pairs, *(measuring.base if number == 1 else [])]
+        stages += [*early, own.clean, *late, own, *([pairs] if pairs is not own else [])]
+        stages += measuring.base if number == 1 else []
         stages += [align.reference, *([align.weights] if align.weights else []), align]
-        if number < method.rounds:
+        if number < last:
             stages += measuring.after(f"round{number}", align)
     assert align is not None
     if experiment.sft is None:
@@ -135,13 +150,15 @@ def _round(
 ) -> Pairs:
     """The pairs of one round: what the model says as the round before has left it."""
     method = experiment.method
-    ask = _Asking(experiment, samples, before, suffix)
+    new = method.curriculum.data == "new"
+    part = Part(number, method.rounds) if new else None
+    ask = _Asking(experiment, samples, before, suffix, part)
     if isinstance(method, BestOfKMethod):
         return _best_of_k(method, ask, number)
     draw = method.draw(experiment.aug)
     clean = ask()
     negatives: list[Answers | Rejected] = []
-    for name in method.active_views(experiment.aug):
+    for name in views_of_round(method, experiment.aug, number):
         source = experiment.aug[name]
         if isinstance(source, TextSource):
             negatives.append(Rejected(clean, name, source, experiment.seed, draw, suffix))
@@ -171,6 +188,7 @@ class _Asking:
     samples: Samples
     before: Align | None
     suffix: str
+    part: Part | None = None
 
     def agreement(self, clean: Answers | None = None) -> Scores | None:
         """The agreement of the clean answer with those under weak views; none where they are not
@@ -206,6 +224,7 @@ class _Asking:
             draw=draw,
             adapter=self.before,
             suffix=self.suffix,
+            part=self.part,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -109,12 +109,13 @@ class _Begun:
         clean = found.get(stage.clean.label)
         negatives = [one for one in stage.negatives if one.label in found]
         views = [one.view for one in negatives]
+        asks = [None if isinstance(one, Rejected) else one.asks(self._samples) for one in negatives]
 
         def groups() -> Iterator[Candidates]:
             assert clean
             rows = [clean.answers(), *(found[one.label].answers() for one in negatives)]
             for sample, (best, *others) in side_by_side(self._samples.samples(), rows):
-                if best and _all_answered(sample, negatives, others):
+                if best and _all_answered(sample, asks, others):
                     yield candidates_of(sample, best[0], dict(zip(views, others, strict=True)))
 
         tally, latest = Tally(views), deque[Pair](maxlen=most)
@@ -164,7 +165,7 @@ class _Begun:
         path = self.store.path(stage.name, row["key"])
         if isinstance(stage, Answers):
             work = path.with_suffix(FORCED if row["forced"] else PARTIAL)
-            some = AnswersSoFar(self._samples.file, stage.asks, work)
+            some = AnswersSoFar(self._samples.file, stage.asks(self._samples), work)
             if some.total:
                 return some
         manifest = self.store.find(stage.name, row["key"])
@@ -191,10 +192,12 @@ class _Whole:
 
 
 def _all_answered(
-    sample: Sample, stages: Sequence[Answers | Rejected], answers: Sequence[Sequence[Answer]]
+    sample: Sample,
+    asks: Sequence[Callable[[Sample], bool] | None],
+    answers: Sequence[Sequence[Answer]],
 ) -> bool:
     """Whether each view that the sample falls to has answered; a source of texts may have none."""
     return all(
-        bool(found) or isinstance(stage, Rejected) or not stage.asks(sample)
-        for stage, found in zip(stages, answers, strict=True)
+        bool(found) or asked is None or not asked(sample)
+        for asked, found in zip(asks, answers, strict=True)
     )

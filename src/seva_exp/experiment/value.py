@@ -16,7 +16,12 @@ from seva_exp.core.records import CLEAN
 from seva_exp.core.spec import Json, Spec
 from seva_exp.data import AnyData, InstructData, ShapesData, ShapesInstructData
 from seva_exp.decoding import AnyGeneration, HfGeneration, VllmGeneration
-from seva_exp.experiment.fitting import check_agreement, check_hardest, check_names
+from seva_exp.experiment.fitting import (
+    check_agreement,
+    check_curriculum,
+    check_hardest,
+    check_names,
+)
 from seva_exp.inputs.user_paths import data_root
 from seva_exp.methods import AnyMethod, BestOfKMethod, SevaMethod, SticMethod
 from seva_exp.models import AnyModel, TinyModel
@@ -276,6 +281,7 @@ class Experiment(Spec):
         check_agreement(self.ambiguity, self.filters, self.dpo, self.generation)
         check_names(self.ambiguity, self.aug, self.method)
         check_hardest(self.method, self.aug, self.generation)
+        check_curriculum(self.method, self.aug, self.dpo, self.benchmark)
         return self
 
     @property

@@ -5,6 +5,7 @@ from seva_exp.stages.candidates import ChosenPairs, ModelScores, Scores
 from seva_exp.stages.evaluation import Compare, Evaluate, JudgeAnswers, paired
 from seva_exp.stages.hardest import HardestPairs
 from seva_exp.stages.preferences import Answers, Pairs, Rejected, Samples
+from seva_exp.stages.replay import ReplayedPairs
 from seva_exp.stages.training import Align, FineTune, Infuse, Reference, Weights
 
 STAGES: dict[str, type[Stage]] = {
@@ -18,6 +19,7 @@ STAGES: dict[str, type[Stage]] = {
         Pairs,
         ChosenPairs,
         HardestPairs,
+        ReplayedPairs,
         Reference,
         Weights,
         Align,
@@ -29,4 +31,4 @@ STAGES: dict[str, type[Stage]] = {
     )
 }
 """By name, which is what the labels of a run begin with; those of ``rejected``, ``model_scores``,
-``chosen_pairs`` and ``hardest_pairs`` begin as those do that they stand beside."""
+``chosen_pairs``, ``hardest_pairs`` and ``replayed_pairs`` begin as those that they stand beside."""

@@ -133,7 +133,7 @@ class Scores(Stage):
 
     def _groups(self, inputs: Inputs) -> Iterator[tuple[AnswerGroup, list[int | None]]]:
         """Each sample's different answers, and which of them each candidate gave (None: none)."""
-        samples = self.samples.makes(inputs["samples"]).samples()
+        samples = self.candidates[0].asked(self.samples.makes(inputs["samples"]))
         answers = [
             stage.makes(inputs[f"candidate.{number}"]).answers()
             for number, stage in enumerate(self.candidates)
@@ -256,7 +256,7 @@ class ChosenPairs(Pairs):
 
     def _choices(self, inputs: Inputs) -> Iterator[tuple[Candidates, Choice | None]]:
         views = [stage.view for stage in self.negatives]
-        samples = self.samples.makes(inputs["samples"]).samples()
+        samples = self.clean.asked(self.samples.makes(inputs["samples"]))
         answers = [
             stage.makes(inputs[f"candidate.{stage.view}"]).answers() for stage in self.negatives
         ]

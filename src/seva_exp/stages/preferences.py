@@ -37,6 +37,7 @@ from seva_exp.stages.artifacts import (
     SampleArtifact,
 )
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
+from seva_exp.stages.parts import Part, falling
 from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.stages.shown import PairExample
 
@@ -115,7 +116,7 @@ class Answers(Stage):
     is a view that changes nothing.
 
     ``asking`` replaces the samples' questions; with ``draw`` only those samples are asked to which
-    this view falls; ``adapter`` is what the model was aligned to before."""
+    this view falls, with ``part`` only its own; ``adapter``: what the model was aligned to."""
 
     name: ClassVar[str] = "answers"
     version: ClassVar[int] = 2
@@ -132,6 +133,7 @@ class Answers(Stage):
     draw: ViewDraw | None = None
     adapter: Trained | None = None
     suffix: str = ""
+    part: Part | None = None
 
     @property
     def label(self) -> str:
@@ -165,6 +167,7 @@ class Answers(Stage):
             "asking": self.asking.to_json() if self.asking else None,
             "drawn": {"as": self.view, "of": self.draw.to_json()} if self.draw else None,
             "seed": self.seed if self._random else None,
+            **({"part": self.part.to_json()} if self.part else {}),
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
@@ -210,12 +213,16 @@ class Answers(Stage):
         )
 
     def _shards(self, work: Path, inputs: Inputs, rank: int = 0, ranks: int = 1) -> Shards:
-        file = self.samples.makes(inputs["samples"]).file
-        return Shards(file, self.asks, work, rank, ranks)
+        samples = self.samples.makes(inputs["samples"])
+        return Shards(samples.file, self.asks(samples), work, rank, ranks)
 
-    def asks(self, sample: Sample) -> bool:
-        """Whether the sample falls to this view."""
-        return self.draw is None or self.draw(self.seed, sample.id) == self.view
+    def asks(self, every: SampleArtifact) -> Callable[[Sample], bool]:
+        """Tells of a sample whether it falls to this view."""
+        return falling(self.part, every, self.draw, self.seed, self.view)
+
+    def asked(self, every: SampleArtifact) -> Iterator[Sample]:
+        """The samples of its part, in their order."""
+        return self.part.samples(every) if self.part else every.samples()
 
 
 @dataclass(frozen=True)
@@ -251,6 +258,7 @@ class Rejected(Stage):
             "files": {name: digests(file) for name, file in self.source.files().items()},
             "drawn": {"as": self.view, "of": self.draw.to_json()} if self.draw else None,
             "seed": self.seed if self.source.seeded or self.draw else None,
+            **({"part": self.clean.part.to_json()} if self.clean.part else {}),
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
@@ -270,7 +278,7 @@ class Rejected(Stage):
 
     def _samples(self, inputs: Inputs) -> Iterator[tuple[Sample, Answer | None]]:
         """Each sample that falls to this source, with its clean answer where that is looked at."""
-        samples = self.clean.samples.makes(inputs["samples"]).samples()
+        samples = self.clean.asked(self.clean.samples.makes(inputs["samples"]))
         answers: Iterator[Answer | None] = repeat(None)
         if self.source.edits:
             answers = self.clean.makes(inputs["clean"]).answers()
@@ -349,7 +357,9 @@ class Pairs(Stage):
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        groups = partial(self._all_known, inputs)
+        def groups() -> Iterator[Candidates]:
+            return agreeing(self.groups(inputs), inputs.get("agreement"))
+
         tally = Tally([stage.view for stage in self.negatives])
         with (
             jsonl_writer(self.makes(work).file) as pair,
@@ -360,13 +370,9 @@ class Pairs(Stage):
                 (drop if isinstance(made.result, Drop) else pair)(made.result)
         return tally.summary()
 
-    def _all_known(self, inputs: Inputs) -> Iterator[Candidates]:
-        """The groups; where it was asked for, their candidates know the answers' agreement."""
-        return agreeing(self.groups(inputs), inputs.get("agreement"))
-
     def groups(self, inputs: Inputs) -> Iterator[Candidates]:
         """Each sample with its candidates."""
-        samples = self.samples.makes(inputs["samples"]).samples()
+        samples = self.clean.asked(self.samples.makes(inputs["samples"]))
         clean = self.clean.makes(inputs["clean"]).answers()
         negatives = {
             stage.view: stage.makes(inputs[f"negative.{stage.view}"]).answers()
