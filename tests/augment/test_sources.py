@@ -29,11 +29,14 @@ def words(text):
 
 def test_the_sources_that_are_no_views_have_no_space_and_views_have_one():
     others = SOURCES.keys() - AUGMENTATIONS.keys()
-    assert others == {"another_candidate", "answer_file", "swap_words"}
-    assert {kind for kind, cls in SOURCES.items() if not cls.space} == others
-    assert {kind for kind, cls in SOURCES.items() if not cls.asks} == others - {"another_candidate"}
+    assert others == {"adversarial", "another_candidate", "answer_file", "swap_words"}
+    assert {kind for kind, cls in SOURCES.items() if cls.learned} == {"adversarial"}
+    plain = others - {"adversarial"}
+    assert {kind for kind, cls in SOURCES.items() if not cls.space} == plain
+    assert {kind for kind, cls in SOURCES.items() if not cls.asks} == plain - {"another_candidate"}
     for cls in SOURCES.values():
-        assert cls.gives == ({"images"} if cls.space in ("image", "pixels") else frozenset())
+        shows = cls.space in ("image", "pixels") and not cls.learned
+        assert cls.gives == ({"images"} if shows else frozenset())
         assert cls.gives <= NEEDS.keys()
 
 

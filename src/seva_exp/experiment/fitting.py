@@ -165,3 +165,28 @@ def _check_stop(own: Curriculum, benchmarks: Mapping[str, AnyBenchmark]) -> None
             f"{where}: what a round is chosen by must not be reported on the same questions. Set "
             f"benchmark.{name}.split=selection, and add one with split=test to report on."
         )
+
+
+def check_learned(
+    ambiguity: Ambiguity | None,
+    sources: Mapping[str, AnySource],
+    dpo: DpoTraining,
+    generation: AnyGeneration,
+) -> None:
+    """Pictures that the model finds are shown where they were found. Raises ValueError."""
+    for name, view in (ambiguity.views if ambiguity else {}).items():
+        if view.learned:
+            raise ValueError(
+                f"ambiguity.views.{name}: kind={view.kind} is no weak view. Leave it out."
+            )
+    for name, source in sources.items():
+        if source.learned and not generation.in_process:
+            raise ValueError(
+                f"aug.{name}: kind={source.kind} takes gradients of the model that is loaded here, "
+                f"and generation={generation.kind} has another answer. Take generation=hf."
+            )
+        if source.learned and "images" in dpo.needs:
+            raise ValueError(
+                f"aug.{name}: kind={source.kind} shows its picture for an answer alone, and "
+                f"'{dpo.needs['images']}' looks at pictures in training. Take another loss."
+            )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from seva_exp.augment import AnotherCandidate, AnySource, TextSource
+from seva_exp.augment import Adversarial, AnotherCandidate, AnySource, TextSource
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import ALIGNED, CLEAN
@@ -21,6 +22,8 @@ from seva_exp.scores.mean_logprob import MeanLogprob
 from seva_exp.stages import (
     Align,
     Answers,
+    AttackedAnswers,
+    Attacks,
     ChosenPairs,
     Compare,
     Evaluate,
@@ -88,10 +91,11 @@ def graph(
 
 
 def _made(pairs: Pairs) -> list[Stage]:
-    """The inputs of the pairs, and before them the answers under weak views."""
+    """The inputs of the pairs, before them attacks and the answers under weak views."""
     inputs = list(pairs.inputs.values())
+    before = [one.attacks for one in inputs if isinstance(one, AttackedAnswers) and one.attacks]
     asked = pairs.agreement.inputs.values() if pairs.agreement else ()
-    return [*(one for one in asked if one not in inputs), *inputs]
+    return [*before, *(one for one in asked if one not in inputs), *inputs]
 
 
 def _looks_at_answers(stage: Stage) -> bool:
@@ -162,6 +166,9 @@ def _round(
         source = experiment.aug[name]
         if isinstance(source, TextSource):
             negatives.append(Rejected(clean, name, source, experiment.seed, draw, suffix))
+        elif isinstance(source, Adversarial):
+            attacks = Attacks(clean, name, source, experiment.seed, suffix)
+            negatives.append(ask(name, source, draw, attacks=attacks))
         else:
             negatives.append(ask(name, source, draw))
     made = (
@@ -208,12 +215,15 @@ class _Asking:
         source: AnySource | None = None,
         draw: ViewDraw | None = None,
         careful: bool = False,
+        attacks: Attacks | None = None,
     ) -> Answers:
-        """``careful``: asked as the clean view asks, whatever the source."""
+        """``careful``: asked as the clean view asks, whatever the source. ``attacks``: with the
+        pictures that these have found."""
         experiment = self.experiment
         generation, asking = experiment.generation, experiment.method.careful
         careful = careful or source is None or source.careful
-        return Answers(
+        kind = partial(AttackedAnswers, attacks=attacks) if attacks else Answers
+        return kind(
             self.samples,
             experiment.model,
             generation.changed(source.decoding()) if source else generation,

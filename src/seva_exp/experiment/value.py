@@ -20,6 +20,7 @@ from seva_exp.experiment.fitting import (
     check_agreement,
     check_curriculum,
     check_hardest,
+    check_learned,
     check_names,
 )
 from seva_exp.inputs.user_paths import data_root
@@ -281,6 +282,7 @@ class Experiment(Spec):
         check_agreement(self.ambiguity, self.filters, self.dpo, self.generation)
         check_names(self.ambiguity, self.aug, self.method)
         check_hardest(self.method, self.aug, self.generation)
+        check_learned(self.ambiguity, self.aug, self.dpo, self.generation)
         check_curriculum(self.method, self.aug, self.dpo, self.benchmark)
         return self
 

@@ -1,5 +1,6 @@
 """The stages: what each takes, makes and depends on."""
 
+from seva_exp.stages.attacks import AttackedAnswers, Attacks
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.candidates import ChosenPairs, ModelScores, Scores
 from seva_exp.stages.evaluation import Compare, Evaluate, JudgeAnswers, paired
@@ -13,6 +14,8 @@ STAGES: dict[str, type[Stage]] = {
     for stage in (
         Samples,
         Answers,
+        Attacks,
+        AttackedAnswers,
         Rejected,
         Scores,
         ModelScores,
@@ -30,5 +33,5 @@ STAGES: dict[str, type[Stage]] = {
         Compare,
     )
 }
-"""By name, which is what the labels of a run begin with; those of ``rejected``, ``model_scores``,
-``chosen_pairs``, ``hardest_pairs`` and ``replayed_pairs`` begin as those that they stand beside."""
+"""By name, which is what the labels of a run begin with; the labels of those of which there are
+several kinds (``rejected`` beside ``answers``, ``chosen_pairs`` beside ``pairs``) begin alike."""
