@@ -39,6 +39,8 @@ def test_keys_are_what_they_were(tmp_path, words):
 
 BEST_OF_K = {"scores", "model_scores", "chosen_pairs"}
 """The stages of ``method=best_of_k`` alone (tests/test_best_of_k.py)."""
+LATER = {"attacks", "attacked_answers", "hardest_pairs", "replayed_pairs"}
+"""Those of ``+aug=adversarial``, ``method=hardest_of`` and ``method.curriculum`` alone."""
 
 
 class Turned(Align):
@@ -59,7 +61,7 @@ def test_the_order_of_inputs_is_part_of_the_key(tmp_path):
 def test_every_stage_of_a_run_tells_what_it_is(tmp_path):
     found = stages_of(tmp_path, "method=stic", "sft=stic").values()
     apart = {"judge", "rejected", "weights"}
-    assert {stage.name for stage in found} == {*STAGES} - apart - BEST_OF_K
+    assert {stage.name for stage in found} == {*STAGES} - apart - BEST_OF_K - LATER
     for stage in found:
         assert type(stage) is STAGES[stage.name]
         assert stage.is_called(stage.label.split(".")[0]) and not stage.is_called(stage.name[:-1])

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from seva_exp.augment.adversarial import Adversarial, file_of
 from seva_exp.core.files import whole_file
+from seva_exp.core.randomness import torch_rng
 from seva_exp.core.records import Answer, Sample
 from seva_exp.core.spec import Json, canonical
 from seva_exp.core.store import PARTS, Journal, read_journal
@@ -103,8 +104,6 @@ class Attacks(Stage):
     def _one(self, attack: Any, sample: Sample, answer: Answer, root: Path, work: Path) -> Json:
         """One picture's change, written."""
         import numpy
-
-        from seva_exp.core.randomness import torch_rng
 
         vlm = attack.vlm
         image = vlm.encode_image(load_image(root, sample.image))

@@ -6,13 +6,14 @@ Shape legend: X the shape of a picture's normalised values, three channels third
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from seva_exp.core.errors import StageError
 from seva_exp.core.interfaces import EncodedImage, VisionLanguageModel
+from seva_exp.models.transfer import put
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class Attack:
         """From a start drawn in the bound; of the pictures on the way the one at which the answer
         is least likely. ``rng`` is on the CPU. Weights get no gradient."""
         self.vlm.model.requires_grad_(False).eval()
+        # There before any gradient is taken: a copy to a GPU has none (``put`` pins memory).
+        pixels = {name: put(value, self.vlm.device) for name, value in image.pixels.items()}
+        image = replace(image, pixels=pixels)
         low, high = self._bounds(image)
         start = torch.randint(-self.eps, self.eps + 1, low.shape, generator=rng)
         delta = start.float().clamp(low, high)
