@@ -161,6 +161,7 @@ def _goes_on(wanted, machine: Machine, root: Path, folder: Path) -> None:
     store = Store(machine.store_root())
     made, work = store.path(stage.name, stage.key), folder / "again"
     lines = (made / "attacks.jsonl").read_text().splitlines()
+    (work / PARTS).mkdir(parents=True)
     Journal(work / PARTS, "journal-0.jsonl").append([json.loads(line) for line in lines[:5]])
     inputs = {name: store.path(one.name, one.key) for name, one in stage.inputs.items()}
     quiet = StageContext(machine, FileDigests(folder), _no_bar, lambda *_: None)
