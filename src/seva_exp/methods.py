@@ -22,6 +22,35 @@ from seva_exp.scores import AnyScore
 Against = Literal["previous", "base"]
 
 
+class Curriculum(Spec):
+    """What differs from round to round, with ``method.rounds`` of 2 or more."""
+
+    data: Literal["same", "new"] = "same"
+    """``same``: each round asks all samples. ``new``: of R rounds each asks a part of its own, the
+    R-th parts of the samples in their order."""
+    replay: float = Field(0.0, ge=0, le=1)
+    """With ``data=new``: the share of each earlier round's pairs that a round trains on again."""
+    views: Literal["all", "weak_to_strong"] = "all"
+    """``all``: each round asks all views. ``weak_to_strong``: each asks one, the weakest in the
+    first round and the strongest in the last."""
+    stop: str | None = None
+    """BENCHMARK/SPLIT/METRIC, of a benchmark with ``split=selection``: no further round after one
+    that made it not significantly better than the model before it; none: all rounds are done."""
+
+    @property
+    def measure(self) -> tuple[str, str, str] | None:
+        """Benchmark, split and metric of ``stop``."""
+        benchmark, split, metric = (self.stop or "").split("/") if self.stop else ("", "", "")
+        return (benchmark, split, metric) if self.stop else None
+
+    @field_validator("stop")
+    @classmethod
+    def _three_names(cls, stop: str | None) -> str | None:
+        if stop is not None and stop.count("/") != 2:
+            raise ValueError("give BENCHMARK/SPLIT/METRIC, as shapes/pope/accuracy")
+        return stop
+
+
 class Method(Spec):
     """Base of the methods."""
 
@@ -30,10 +59,11 @@ class Method(Spec):
     pairs: ClassVar[bool] = True
     """Whether pairs are made, and a model is aligned on them."""
     kind: str
-    negatives: Literal["all", "one"] = "all"
+    negatives: Literal["all", "one", "hardest"] = "all"
     """``all``: every negative view (or other source of rejected answers) answers every sample, and
     each answer that is left is a rejected one. ``one``: one view is drawn for each sample by
-    ``weights``, and only it is asked."""
+    ``weights``, and only it is asked. ``hardest``: every view answers, and of the answers that are
+    left the one is rejected whose tokens are likeliest with the clean picture."""
     weights: dict[str, float] = Field(default_factory=dict)
     """With ``negatives=one``: how often each view is drawn, relative to the others; a view that is
     not named has 1, one with 0 is not asked."""
@@ -43,6 +73,8 @@ class Method(Spec):
     reference: Against = "previous"
     """From round 2 on: the reference of DPO is the model as the round began (``previous``), or the
     unaligned one (``base``)."""
+    curriculum: Curriculum = Curriculum()
+    """What differs from round to round."""
     newlines: Newlines = "keep"
     """What becomes of line breaks in the answers of a pair, behind the filters: ``delete`` takes
     them out without a blank in their place, as SeVa's released code does."""
@@ -71,13 +103,13 @@ class Method(Spec):
 
     def active_views(self, views: Collection[str]) -> list[str]:
         """The views whose weight is not 0, sorted."""
-        if self.negatives == "all":
+        if self.negatives != "one":
             return sorted(views)
         return sorted(view for view in views if self.weights.get(view, 1.0))
 
     def draw(self, views: Collection[str]) -> ViewDraw | None:
         """How a sample's one negative view is drawn; None when all are asked."""
-        if self.negatives == "all":
+        if self.negatives != "one":
             return None
         return ViewDraw(
             tuple((view, self.weights.get(view, 1.0)) for view in self.active_views(views))
@@ -107,7 +139,8 @@ class SevaMethod(Method):
     kind: Literal["seva"] = "seva"
 
     def words(self, views: Collection[str]) -> list[str]:
-        return super().words(views)[1:]
+        hardest = ["hardest"] if self.negatives == "hardest" else []
+        return [*super().words(views)[1:], *hardest]
 
 
 class SticMethod(Method):
@@ -118,9 +151,9 @@ class SticMethod(Method):
     kind: Literal["stic"] = "stic"
     prompts: str = Field("stic", min_length=1)
     """The prompt set: a packaged one (stic, tiny) or a file of your own."""
-    negatives: Literal["all", "one"] = "one"
+    negatives: Literal["all", "one", "hardest"] = "one"
     """``one``: one view is drawn for each sample (STIC); ``all``: every view gives a rejected
-    description."""
+    description; ``hardest``: of these the likeliest with the clean picture."""
     description: Literal["plain", "careful"] = "plain"
     """Stage 2: the prompts that ask for the descriptions (STIC: the plain ones)."""
     infusion: str = "Image description: {description} {question}"

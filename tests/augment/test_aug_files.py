@@ -23,7 +23,7 @@ FILES = {
 """Config file -> kind; more than one file of a kind when papers differ in its strength."""
 
 
-SEVERAL = {"lpoi_masks": [0.05, 0.1, 0.15, 0.2]}
+SEVERAL = {"lpoi_masks": [0.05, 0.1, 0.15, 0.2], "noise_steps": [500, 650, 800]}
 """Files of several views of one kind: their strengths."""
 
 
@@ -50,6 +50,7 @@ def test_what_has_an_order_is_the_stronger_the_more_it_changes():
         "low_resolution": ({"side": 40}, {"side": 20}),
         "blend": ({"share_max": 0.5}, {"share_max": 0.6}),
         "gaussian_blur": ({"radius_max": 1.0}, {"radius_max": 3.0}),
+        "adversarial": ({"eps": 4}, {"eps": 8}),
     }
     for kind, (weak, strong) in pairs.items():
         assert SOURCES[kind](**weak).strength < SOURCES[kind](**strong).strength

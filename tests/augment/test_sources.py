@@ -36,11 +36,14 @@ def words(text):
 
 def test_the_sources_that_are_no_views_have_no_space_and_views_have_one():
     others = SOURCES.keys() - AUGMENTATIONS.keys()
-    assert others == {"another_candidate", "answer_file", "apasi", "povid_noise", "swap_words"}
-    assert {kind for kind, cls in SOURCES.items() if not cls.space} == others
-    assert {kind for kind, cls in SOURCES.items() if not cls.asks} == others - {"another_candidate"}
+    texts = {"another_candidate", "answer_file", "apasi", "povid_noise", "swap_words"}
+    assert others == {"adversarial", *texts}
+    assert {kind for kind, cls in SOURCES.items() if cls.learned} == {"adversarial"}
+    assert {kind for kind, cls in SOURCES.items() if not cls.space} == texts
+    assert {kind for kind, cls in SOURCES.items() if not cls.asks} == texts - {"another_candidate"}
     for cls in SOURCES.values():
-        shows = cls.space in ("image", "pixels") or (issubclass(cls, Rewrite) and cls().shown)
+        pictured = cls.space in ("image", "pixels") and not cls.learned
+        shows = pictured or (issubclass(cls, Rewrite) and cls().shown)
         assert cls.gives == ({"images"} if shows else frozenset())
         assert cls.gives <= NEEDS.keys()
 

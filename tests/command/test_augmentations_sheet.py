@@ -21,8 +21,8 @@ def test_the_page_tells_of_every_view_and_of_its_parameters():
             rows[line.split("`")[1]] = line
     assert sorted(rows) == options_of("aug")
     for name, augmentation in sheet.sources():
-        if "as `moco`" in rows[name] or name in ("lpoi_masks", "another_picture"):
-            continue  # told as `moco`, `object_mask`, `blend`
+        if "as `moco`" in rows[name] or name == "another_picture":
+            continue  # told as `moco`, `blend`
         for field in set(augmentation.to_json()) - {"kind"}:
             told = f"`{field.removesuffix('_min').removesuffix('_max')}`"
             assert told in rows[name], f"{name}: {field}"

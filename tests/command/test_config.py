@@ -36,6 +36,10 @@ def override_for(group: str, name: str) -> list[str]:
         return ["method=best_of_k", *(two if name == "implicit_reward" else [f"+score={name}"])]
     if (group, name) == ("method", "best_of_k"):
         return [f"{group}={name}", "+score=agreement"]
+    if (group, name) == ("dpo", "agreement"):
+        return [f"{group}={name}", "+aug=moco", "ambiguity=weak"]
+    if (group, name) in (("method", "hardest_of"), ("method", "curriculum")):
+        return [f"{group}={name}", "+aug=noise_steps"]
     if (group, name) == ("dpo", "lpoi"):
         return [f"{group}={name}", "+aug=lpoi_masks"]
     own = group in ("experiment", "method") and name not in ("quick", "seva")
@@ -222,6 +226,7 @@ def test_all_augmentations_have_a_config_file():
     assert set().union(*kinds.values()) == set(SOURCES)
     assert {name for name, of in kinds.items() if of != {name}} == {
         "another_picture", "color_jitter_seva", "lpoi_masks", "mdpo_crop",
+        "noise_steps",
     }  # fmt: skip
 
 

@@ -30,6 +30,8 @@ class Source(Spec):
     """Whether a model gives the answers; else the source itself does (``TextSource``)."""
     careful: ClassVar[bool] = False
     """Whether the question is asked as the clean view asks it."""
+    learned: ClassVar[bool] = False
+    """Whether the model itself finds the picture, in a stage that looks at the clean answers."""
     kind: str
 
     def check(self, where: str) -> None:

@@ -43,16 +43,16 @@ LONGEST = 480
 
 
 def sources() -> Iterator[tuple[str, Source]]:
-    """Every file of ``conf/aug``: its name, and what it describes; of several views the last, which
-    is the strongest."""
+    """Every file of ``conf/aug`` of one source: its name, and what it describes. Files of several
+    views have strengths of a view that has a file of its own."""
     import yaml
 
     adapter: TypeAdapter[Source] = TypeAdapter(AnySource)
     for name in options_of("aug"):
         text = (config_dir() / "aug" / f"{name}.yaml").read_text(encoding="utf-8")
         found = yaml.safe_load(text)
-        one = found if "kind" in found else [*found.values()][-1]
-        yield name, adapter.validate_json(json.dumps(one))
+        if "kind" in found:
+            yield name, adapter.validate_json(json.dumps(found))
 
 
 def views() -> Iterator[tuple[str, Augmentation]]:

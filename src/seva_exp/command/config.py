@@ -32,6 +32,7 @@ from seva_exp.experiment import Experiment, Options, SweepOptions
 from seva_exp.methods import METHODS
 from seva_exp.models import MODELS
 from seva_exp.preferences import FILTERS
+from seva_exp.preferences.ambiguity import Ambiguity
 from seva_exp.scores import SCORES
 from seva_exp.tracking import TRACKERS, AnyTracker
 from seva_exp.training import DpoTraining, SftTraining
@@ -50,7 +51,7 @@ MANY_OF: dict[str, Classes] = {"aug": SOURCES, "benchmark": BENCHMARKS}
 """Groups that hold values by name."""
 PLAIN: dict[str, type[Spec]] = {"dpo": DpoTraining, "machine": Machine}
 """Groups of one class."""
-MAYBE: dict[str, type[Spec]] = {"sft": SftTraining, "judge": Judge}
+MAYBE: dict[str, type[Spec]] = {"sft": SftTraining, "judge": Judge, "ambiguity": Ambiguity}
 """Groups of one class that may be left out."""
 OTHERS = ("seed", "instructions", "filters")
 """What else a config has: a second data source (a package of the group data), a list of rules."""

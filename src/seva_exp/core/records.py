@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from seva_exp.core.files import whole_file
 from seva_exp.core.spec import Json, canonical
@@ -18,6 +18,8 @@ Mix = Literal["sum", "ranks"]
 """How several scores of a candidate become one."""
 CLEAN = "clean"
 """Name of the view that changes nothing; its answer is ``chosen``."""
+SPARSE = {"sparse": True}
+"""Metadata of a field that is left out of a line where it has its default: older lines have none."""
 BASE, ALIGNED = "base", "aligned"
 """What scores call the model before the run and the run's final one."""
 
@@ -126,9 +128,10 @@ class Pair:
     views: tuple[str, ...]
     chosen_tokens: tuple[int, ...]
     rejected_tokens: tuple[tuple[int, ...], ...]
-    context: str = ""
-    context_tokens: tuple[int, ...] = ()
-    optional: ClassVar[tuple[str, ...]] = ("context", "context_tokens")
+    context: str = field(default="", metadata=SPARSE)
+    context_tokens: tuple[int, ...] = field(default=(), metadata=SPARSE)
+    agreement: float | None = field(default=None, metadata=SPARSE)
+    """Of the answers to the question under weak views (0 to 1), where they were asked."""
 
     @property
     def question(self) -> str:
@@ -303,11 +306,12 @@ Record = TypeVar("Record")
 
 
 def to_line(record: Any) -> str:
-    """A record as one line of canonical JSON, newline included; without those of its ``optional``
-    fields that are empty."""
-    optional = getattr(record, "optional", ())
-    values = {k: v for k, v in asdict(record).items() if v or k not in optional}
-    return canonical(values) + "\n"
+    """A record as one line of canonical JSON, newline included."""
+    row = asdict(record)
+    for one in fields(record):
+        if one.metadata.get("sparse") and row[one.name] == one.default:
+            del row[one.name]
+    return canonical(row) + "\n"
 
 
 @contextmanager

@@ -33,10 +33,16 @@ class Execution:
     """What there is, and whether it was there before."""
     _rows: dict[str, PlannedStage] = field(default_factory=dict)
 
-    def run(self, chosen: Sequence[Stage], rows: Sequence[PlannedStage]) -> None:
+    def run(
+        self,
+        chosen: Sequence[Stage],
+        rows: Sequence[PlannedStage],
+        last: Callable[[Stage], int | None] = lambda stage: None,
+    ) -> int | None:
         """Make every stage in turn. Where no pair is left there is nothing to align: the stages
-        that need the adapter are skipped, and what was measured is still reported."""
-        self._rows = {row.key: row for row in rows}
+        that need the adapter are skipped, and what was measured is still reported. Ends where
+        ``last`` gives a number, which is returned."""
+        self._rows |= {row.key: row for row in rows}
         for stage, row in zip(chosen, rows, strict=True):
             if not row.cached:  # now: files that are edited while it works are not what it runs
                 code_of(type(stage))
@@ -51,6 +57,9 @@ class Execution:
                 self.listener.stage_skipped(row, why)
             else:
                 self.done.append((stage, *self._make(stage, row)))
+                if number := last(stage):
+                    return number
+        return None
 
     def _of_other_code(self, chosen: Sequence[Stage], rows: Sequence[PlannedStage]) -> list[Stage]:
         """Stages that will be read from the store, and were made when the code that decides their

@@ -4,36 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from seva_exp.augment import AnotherCandidate, AnySource, Rewrite, TextSource
+from seva_exp.augment import Adversarial, AnotherCandidate, AnySource, Rewrite, TextSource
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import ALIGNED, CLEAN
 from seva_exp.decoding import HfGeneration
+from seva_exp.experiment.fitting import views_of_round
 from seva_exp.experiment.trained_elsewhere import trained_elsewhere
 from seva_exp.experiment.value import CANDIDATE, Experiment
 from seva_exp.inputs.views import ViewDraw
 from seva_exp.methods import AdapterMethod, BestOfKMethod, SentinelMethod, SticMethod
 from seva_exp.models import AnyModel
 from seva_exp.models.adapter_files import AdapterFiles
+from seva_exp.preferences.ambiguity import SCORE, WEAK
 from seva_exp.preferences.selection import Selection
 from seva_exp.scores import AnyScore
+from seva_exp.scores.mean_logprob import MeanLogprob
 from seva_exp.stages import (
     Align,
     Answers,
+    AttackedAnswers,
+    Attacks,
     ChosenPairs,
     Compare,
     Continued,
     Evaluate,
     ExternalAdapter,
     FineTune,
+    HardestPairs,
     Infuse,
     JudgeAnswers,
     ModelScores,
     ModelSentenceScores,
     Pairs,
     Rejected,
+    ReplayedPairs,
     Rewritten,
     Samples,
     ScoreCandidates,
@@ -42,13 +50,21 @@ from seva_exp.stages import (
     Stage,
     Trained,
 )
+from seva_exp.stages.parts import Part
+
+LIKELIHOOD = "likelihood"
+"""The name of the score by which the hardest negative is chosen."""
 
 
 def graph(
-    experiment: Experiment, digests: FileDigests, data_root: Path | None = None
+    experiment: Experiment,
+    digests: FileDigests,
+    data_root: Path | None = None,
+    last: int | None = None,
 ) -> list[Stage]:
     """The experiment's stages in the order of work, each after its inputs. ``data_root`` is where
-    official benchmarks lie."""
+    official benchmarks lie; ``last`` the round behind which it stops, whose model is the final
+    one."""
     seed, model, method = experiment.seed, experiment.model, experiment.method
     measuring = _Measuring(experiment, digests, data_root)
     if isinstance(method, AdapterMethod):
@@ -56,17 +72,25 @@ def graph(
     samples = Samples(experiment.data, seed, digests, method.plain)
     stages: list[Stage] = [samples]
     align: Align | None = None
-    for number in range(1, method.rounds + 1):
+    rounds: list[Pairs] = []
+    last = last or method.rounds
+    for number in range(1, last + 1):
         suffix = f".round{number}" if method.rounds > 1 else ""
-        pairs = _round(experiment, samples, align, number, suffix)
+        pairs = own = _round(experiment, samples, align, number, suffix)
+        if rounds and method.curriculum.replay:
+            pairs = replayed = ReplayedPairs.of(own, rounds, method.curriculum.replay)
+            assert replayed.new
+            own = replayed.new
+        rounds.append(own)
         align = Align(pairs, model, experiment.dpo, seed, align, method.reference, suffix)
         # What looks at no answer comes before the model is asked: its faults are told at once.
-        made = pairs.steps
+        made = _made(own)
         early = [one for one in made if not one.needs_model and not _looks_at_answers(one)]
         late = [one for one in made if one not in early]
-        stages += [*early, pairs.clean, *late, pairs, *(measuring.base if number == 1 else [])]
+        stages += [*early, own.clean, *late, own, *([pairs] if pairs is not own else [])]
+        stages += measuring.base if number == 1 else []
         stages += [align.reference, *([align.weights] if align.weights else []), align]
-        if number < method.rounds:
+        if number < last:
             stages += measuring.after(f"round{number}", align)
     assert align is not None
     if experiment.sft is None:
@@ -89,6 +113,16 @@ def _measured(
     else:
         stages = [*measuring.base, *measuring.after(ALIGNED, None, found)]
     return [*stages, *measuring.judged]
+
+
+def _made(pairs: Pairs) -> list[Stage]:
+    """What lies between clean answers and pairs: before its steps, the attacks and the answers
+    under weak views."""
+    steps = list(pairs.steps)
+    before = [one.attacks for one in steps if isinstance(one, AttackedAnswers) and one.attacks]
+    asked = pairs.agreement.inputs.values() if pairs.agreement else ()
+    known = [*steps, pairs.samples, pairs.clean]
+    return [*before, *(one for one in asked if one not in known), *steps]
 
 
 def _looks_at_answers(stage: Stage) -> bool:
@@ -152,7 +186,9 @@ def _round(
 ) -> Pairs:
     """The pairs of one round: what the model says as the round before has left it."""
     method = experiment.method
-    ask = _Asking(experiment, samples, before, suffix)
+    new = method.curriculum.data == "new"
+    part = Part(number, method.rounds) if new else None
+    ask = _Asking(experiment, samples, before, suffix, part)
     if isinstance(method, BestOfKMethod):
         return _best_of_k(method, ask, number)
     if isinstance(method, SentinelMethod):
@@ -160,15 +196,18 @@ def _round(
     draw = method.draw(experiment.aug)
     clean = ask()
     negatives: list[Answers | Rejected] = []
-    for name in method.active_views(experiment.aug):
+    for name in views_of_round(method, experiment.aug, number):
         source = experiment.aug[name]
         if isinstance(source, TextSource):
             negatives.append(Rejected(clean, name, source, experiment.seed, draw, suffix))
         elif isinstance(source, Rewrite):
             negatives.append(_rewritten(source.in_round(number), name, clean, draw, experiment))
+        elif isinstance(source, Adversarial):
+            attacks = Attacks(clean, name, source, experiment.seed, suffix)
+            negatives.append(ask(name, source, draw, attacks=attacks))
         else:
             negatives.append(ask(name, source, draw))
-    return Pairs(
+    made = (
         samples,
         clean,
         tuple(negatives),
@@ -176,7 +215,12 @@ def _round(
         method.newlines,
         experiment.seed,
         suffix,
+        ask.agreement(clean),
     )
+    if method.negatives != "hardest":
+        return Pairs(*made)
+    asked = tuple(one for one in negatives if isinstance(one, Answers))
+    return HardestPairs(*made, likelihood=_scores(MeanLogprob(), LIKELIHOOD, asked, ask))
 
 
 def _rewritten(
@@ -196,23 +240,46 @@ class _Asking:
     samples: Samples
     before: Align | None
     suffix: str
+    part: Part | None = None
+
+    def agreement(self, clean: Answers | None = None) -> ScoreCandidates | None:
+        """The agreement of the clean answer with those under weak views; none where they are not
+        asked."""
+        ambiguity = self.experiment.ambiguity
+        if ambiguity is None:
+            return None
+        weak = [
+            self(f"{WEAK}{name}", view, careful=True)
+            for name, view in sorted(ambiguity.views.items())
+        ]
+        return _scores(ambiguity.score, SCORE, (clean or self(), *weak), self)
 
     def __call__(
-        self, name: str = CLEAN, source: AnySource | None = None, draw: ViewDraw | None = None
+        self,
+        name: str = CLEAN,
+        source: AnySource | None = None,
+        draw: ViewDraw | None = None,
+        careful: bool = False,
+        attacks: Attacks | None = None,
     ) -> Answers:
+        """``careful``: asked as the clean view asks, whatever the source. ``attacks``: with the
+        pictures that these have found."""
         experiment = self.experiment
-        generation, careful = experiment.generation, experiment.method.careful
-        return Answers(
+        generation, asking = experiment.generation, experiment.method.careful
+        careful = careful or source is None or source.careful
+        kind = partial(AttackedAnswers, attacks=attacks) if attacks else Answers
+        return kind(
             self.samples,
             experiment.model,
             generation.changed(source.decoding()) if source else generation,
             name,
             source,
             experiment.seed,
-            asking=careful if source is None or source.careful else None,
+            asking=asking if careful else None,
             draw=draw,
             adapter=self.before,
             suffix=self.suffix,
+            part=self.part,
         )
 
 
@@ -238,9 +305,10 @@ def _best_of_k(method: BestOfKMethod, ask: _Asking, number: int) -> ChosenPairs:
         method.newlines,
         experiment.seed,
         ask.suffix,
-        tuple(scores),
-        Selection(method.select, method.gap, method.mix, weights),
-        tuple(sorted(experiment.aug.items())),
+        ask.agreement(),
+        scores_of=tuple(scores),
+        selection=Selection(method.select, method.gap, method.mix, weights),
+        views=tuple(sorted(experiment.aug.items())),
     )
 
 

@@ -12,6 +12,7 @@ from seva_exp.experiment.preflight import Preflight, Problems, notes
 from seva_exp.experiment.value import Experiment, Options
 from seva_exp.experiment.work import Work
 from seva_exp.runs.events import Plan, PlannedStage
+from seva_exp.stages import Stage
 
 
 def plan_run(
@@ -28,17 +29,7 @@ def plan_run(
     (replace(problems, lacking=(), absent=()) if options.dry_run else problems).refuse()
     work = problems.work if options.dry_run else _resolved(problems.work)
     experiment, chosen = work.experiment, work.chosen
-    rows = [
-        PlannedStage(
-            name=stage.label,
-            key=stage.key,
-            cached=stage.key in work.there,
-            forced=stage.key in work.forced,
-            inputs=tuple(source.label for source in stage.inputs.values()),
-            kind=stage.name,
-        )
-        for stage in chosen
-    ]
+    rows = [planned(stage, stage.key in work.there, stage.key in work.forced) for stage in chosen]
     judged = notes(experiment.left_out, experiment.judge, machine.judge, chosen, rows, work.store)
     plan = Plan(
         key=digest([stage.key for stage in chosen]),
@@ -53,6 +44,18 @@ def plan_run(
         notes=(*judged, *(_dry(work) if options.dry_run else ())),
     )
     return plan, work
+
+
+def planned(stage: Stage, cached: bool, forced: bool) -> PlannedStage:
+    """A stage's row."""
+    return PlannedStage(
+        name=stage.label,
+        key=stage.key,
+        cached=cached,
+        forced=forced,
+        inputs=tuple(source.label for source in stage.inputs.values()),
+        kind=stage.name,
+    )
 
 
 def _resolved(work: Work) -> Work:

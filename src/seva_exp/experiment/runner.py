@@ -16,11 +16,14 @@ from seva_exp.core.progress import progress
 from seva_exp.core.records import Report, StageResult
 from seva_exp.core.runtime import settle
 from seva_exp.experiment.execution import Execution
+from seva_exp.experiment.graph import graph
 from seva_exp.experiment.past import forecast
-from seva_exp.experiment.plan import plan_run
+from seva_exp.experiment.plan import plan_run, planned
 from seva_exp.experiment.preflight import make_ready
+from seva_exp.experiment.stopping import Stopping
 from seva_exp.experiment.value import Experiment, Options
-from seva_exp.runs.events import Listener, Listeners
+from seva_exp.experiment.work import Work
+from seva_exp.runs.events import Listener, Listeners, Plan
 from seva_exp.runs.folder import RunDir, collect_outcome
 from seva_exp.stages import StageContext
 from seva_exp.stages.base import Crew
@@ -78,7 +81,9 @@ def run(
     try:
         everyone.planned(plan)
         execution = Execution(store, context, folder, everyone)
-        execution.run(chosen, plan.stages)
+        stopping = Stopping(work.experiment, chosen, store)
+        if number := execution.run(chosen, plan.stages, stopping.after):
+            plan = _ended(execution, plan, work, stopping, number)
         if loaded is None:
             context.release()
         if writes:
@@ -105,6 +110,31 @@ def _tell_failure(error: BaseException, listeners: Sequence[Listener]) -> None:
             listener.failed(error)
         except Exception as second:
             error.add_note(f"and {type(listener).__name__}.failed raised {second!r}")
+
+
+def _ended(execution: Execution, plan: Plan, work: Work, stopping: Stopping, number: int) -> Plan:
+    """What is left of a run whose last round is ``number``, and its plan: that round's model is the
+    final one."""
+    why, options = stopping.why(number), work.options
+    done = {stage.label: stage.key for stage, _, _ in execution.done}
+    wanted = graph(work.experiment, work.digests, options.data_root_path(), number)
+    wanted = [] if options.stop_after else wanted
+    left = [stage for stage in wanted if done.get(stage.label) != stage.key]
+    made = set(done.values())
+    rows = {
+        stage.label: planned(
+            stage,
+            stage.key in made or stage.key in work.there,
+            stage.key in work.forced and stage.key not in made,
+        )
+        for stage in left
+    }
+    execution.listener.noted(why)
+    execution.run(left, list(rows.values()))
+    kept = {stage.label for stage in wanted} or done.keys()
+    execution.done = [one for one in execution.done if one[0].label in kept]
+    before = [row for row in plan.stages if row.name in kept and row.name not in rows]
+    return replace(plan, stages=(*before, *rows.values()), notes=(*plan.notes, why))
 
 
 def _of_a_disk(error: BaseException, folder: RunDir) -> BaseException:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from seva_exp.preferences.pairs import (
 from seva_exp.preferences.shards import AnswersSoFar
 from seva_exp.runs.folder import PLAN
 from seva_exp.runs.links import followed
-from seva_exp.stages import Answers, ChosenPairs, Pairs, Rejected, Samples, SentencePairs
+from seva_exp.stages import Answers, Pairs, Rejected, Samples
 from seva_exp.stages.artifacts import AnswerArtifact, SampleArtifact
 
 TRIES = 5
@@ -109,20 +109,20 @@ class _Begun:
         clean = found.get(stage.clean.label)
         negatives = [one for one in stage.negatives if one.label in found]
         views = [one.view for one in negatives]
+        asks = [None if isinstance(one, Rejected) else one.asks(self._samples) for one in negatives]
 
         def groups() -> Iterator[Candidates]:
             assert clean
             rows = [clean.answers(), *(found[one.label].answers() for one in negatives)]
             for sample, (best, *others) in side_by_side(self._samples.samples(), rows):
-                if best and _all_answered(sample, negatives, others):
+                if best and _all_answered(sample, asks, others):
                     yield candidates_of(sample, best[0], dict(zip(views, others, strict=True)))
 
         tally, latest = Tally(views), deque[Pair](maxlen=most)
-        late = isinstance(stage, ChosenPairs | SentencePairs)
-        chosen = self._chosen(stage) if late else None
+        chosen = self._chosen(stage) if stage.by_scores else None
         if chosen:
             latest.extend(stage.makes(chosen[0]).pairs())
-        elif clean and negatives and not late:
+        elif clean and negatives and not stage.by_scores:
             for made in make_pairs(groups, stage.filters, stage.seed, stage.newlines):
                 tally.add(made)
                 if not isinstance(made.result, Drop):
@@ -138,8 +138,8 @@ class _Begun:
         )
 
     def _chosen(self, stage: Pairs) -> tuple[Path, Json] | None:
-        """The artifact and its summary. Two candidates are chosen when all are scored: before,
-        nothing can be told."""
+        """The artifact and its summary. Answers are chosen when all are scored: before, nothing can
+        be told."""
         row = self.plan.get(stage.label)
         manifest = self.store.find(stage.name, row["key"]) if row else None
         return (self.store.path(stage.name, manifest.key), manifest.summary) if manifest else None
@@ -165,7 +165,7 @@ class _Begun:
         path = self.store.path(stage.name, row["key"])
         if isinstance(stage, Answers):
             work = path.with_suffix(FORCED if row["forced"] else PARTIAL)
-            some = AnswersSoFar(self._samples.file, stage.asks, work)
+            some = AnswersSoFar(self._samples.file, stage.asks(self._samples), work)
             if some.total:
                 return some
         manifest = self.store.find(stage.name, row["key"])
@@ -192,10 +192,12 @@ class _Whole:
 
 
 def _all_answered(
-    sample: Sample, stages: Sequence[Answers | Rejected], answers: Sequence[Sequence[Answer]]
+    sample: Sample,
+    asks: Sequence[Callable[[Sample], bool] | None],
+    answers: Sequence[Sequence[Answer]],
 ) -> bool:
     """Whether each view that the sample falls to has answered; a source of texts may have none."""
     return all(
-        bool(found) or isinstance(stage, Rejected) or not stage.asks(sample)
-        for stage, found in zip(stages, answers, strict=True)
+        bool(found) or asked is None or not asked(sample)
+        for asked, found in zip(asks, answers, strict=True)
     )

@@ -16,6 +16,13 @@ from seva_exp.core.records import CLEAN
 from seva_exp.core.spec import Json, Spec
 from seva_exp.data import AnyData, InstructData, ShapesData, ShapesInstructData
 from seva_exp.decoding import AnyGeneration, HfGeneration, VllmGeneration
+from seva_exp.experiment.fitting import (
+    check_agreement,
+    check_curriculum,
+    check_hardest,
+    check_learned,
+    check_names,
+)
 from seva_exp.experiment.sentences import sentence_fault
 from seva_exp.inputs.user_paths import data_root
 from seva_exp.methods import (
@@ -26,6 +33,7 @@ from seva_exp.methods import (
 )
 from seva_exp.models import AnyModel, TinyModel
 from seva_exp.preferences import AnyFilter, EqualFilter, LengthRatioFilter
+from seva_exp.preferences.ambiguity import Ambiguity
 from seva_exp.scores import SCORES, AnyScore
 from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.training.loss import NEEDS
@@ -64,6 +72,8 @@ class Experiment(Spec):
     generation: AnyGeneration = HfGeneration(max_new_tokens=48)
     filters: tuple[AnyFilter, ...] = (EqualFilter(),)
     """Which pairs are left out, by one rule after the other."""
+    ambiguity: Ambiguity | None = None
+    """Whether answers under weak views agree; none: nothing is asked under such."""
     dpo: DpoTraining = DpoTraining()
     sft: SftTraining | None = None
     """STIC's stage 2: how the aligned model is fine-tuned on infused instructions; none: not."""
@@ -156,9 +166,9 @@ class Experiment(Spec):
                 f"{where}there is one picture (aug: {', '.join(shown)}). Add another strength of "
                 "it, or take dpo.loss=image."
             )
-        if self.method.draw(self.aug) is not None:
+        if (which := self.method.negatives) != "all":
             raise ValueError(
-                f"{where}method.negatives=one shows each sample one. Take method.negatives=all."
+                f"{where}method.negatives={which} shows each sample one. Take method.negatives=all."
             )
 
     @model_validator(mode="after")
@@ -301,6 +311,16 @@ class Experiment(Spec):
             raise ValueError(
                 f"{fault}, and generation=vllm asks the aligned model. Take generation={instead}."
             )
+
+    @model_validator(mode="after")
+    def _agreement_fits(self) -> Experiment:
+        """Answers under weak views are asked where something looks at their agreement."""
+        check_agreement(self.ambiguity, self.filters, self.dpo, self.generation)
+        check_names(self.ambiguity, self.aug, self.method)
+        check_hardest(self.method, self.aug, self.generation)
+        check_learned(self.ambiguity, self.aug, self.dpo, self.generation)
+        check_curriculum(self.method, self.aug, self.dpo, self.benchmark)
+        return self
 
     @property
     def title(self) -> str:

@@ -78,6 +78,8 @@ class View:
     augmentation: Any
     seed: int
     asking: PromptDraw | None = None
+    kept: Path | None = None
+    """Where the changes of pictures lie that the model has found, for a view that is so made."""
 
     @property
     def _space(self) -> str:
@@ -86,7 +88,8 @@ class View:
     @property
     def changes_pictures(self) -> bool:
         """Whether the model sees another picture than the sample's."""
-        return bool(self.augmentation) and "images" in self.augmentation.gives
+        augmentation = self.augmentation
+        return bool(augmentation) and ("images" in augmentation.gives or augmentation.learned)
 
     @property
     def _purpose(self) -> str:
@@ -143,5 +146,8 @@ class View:
         """The normalised pixel values as this view changes them."""
         if self._space != "pixels":
             return image
+        if self.augmentation.learned:
+            assert self.kept, "pictures that the model finds are found before"
+            return vlm.map_pixels(image, self.augmentation.change(self.kept, sample_id))
         rng = torch_rng(self.seed, self._purpose, sample_id)
         return vlm.map_pixels(image, lambda values: self.augmentation(values, rng))

@@ -2,6 +2,7 @@
 
 from seva_exp.preferences.filters import (
     FILTERS,
+    AmbiguousFilter,
     AnyFilter,
     EqualFilter,
     Filter,

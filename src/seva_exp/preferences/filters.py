@@ -28,7 +28,8 @@ of the clean answer may be replaced; no replacement came to its end; no token wo
 @dataclass(frozen=True)
 class Candidate:
     """The clean answer to a sample beside the answer of one negative view. ``tokens`` of an answer
-    are those generated, even where its text was changed. Both may go on behind one ``context``."""
+    are those generated, even where its text was changed. Both may go on behind one ``context``.
+    ``agreement``: of the answers under weak views, where they were asked."""
 
     sample_id: str
     view: str
@@ -36,6 +37,9 @@ class Candidate:
     rejected: Answer
     context: str = ""
     context_tokens: tuple[int, ...] = ()
+    agreement: float | None = None
+    likelihood: float | None = None
+    """Of the rejected answer with the clean picture: log p per token, where it is looked at."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,24 @@ class EmptyFilter(_SideFilter):
         return is_empty(answer.text)
 
 
+class AmbiguousFilter(Filter):
+    """Removes a sample of which the model is not sure: its answers under weak views
+    (``ambiguity``) agree too little. The agreement is the mean of the score ``agreement`` over
+    these answers (self-consistency, arXiv:2203.11171)."""
+
+    kind: Literal["ambiguous"] = "ambiguous"
+    min: float = Field(0.5, gt=0, le=1)
+    """Smallest agreement that is kept: 1 where all answers are alike, 0 where no two are."""
+
+    def rule_for(self, candidates: Candidates, seed: int) -> PairRule:
+        def judge(one: Candidate) -> Removal | None:
+            if one.agreement is None or one.agreement >= self.min:  # of a run that is not done
+                return None
+            return Removal(self.kind, f"agreement {one.agreement:.4g} < {self.min:g}")
+
+        return judge
+
+
 def no_pair(chosen: Answer, rejected: Answer) -> Removal | None:
     """What no choice of filters keeps: an answer that the model's context had no room for, and a
     chosen answer of nothing, which would be learnt; an answer that could not be rewritten. It is in
@@ -235,7 +257,8 @@ class DownSampleFilter(Filter):
 
 
 _Union = (
-    DownSampleFilter
+    AmbiguousFilter
+    | DownSampleFilter
     | EmptyFilter
     | EqualFilter
     | EqualNormalisedFilter

@@ -8,12 +8,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
+from statistics import fmean
 
 from seva_exp.core.records import Answer, Drop, Pair, Sample
 from seva_exp.core.spec import Json
 from seva_exp.decoding.spec import Newlines
-from seva_exp.preferences.filters import Candidate, Filter, PairRule, Removal, no_pair
+from seva_exp.preferences.filters import Candidate, EqualFilter, Filter, PairRule, Removal, no_pair
 
+EASIER = "easier"
+"""Why an answer is not rejected where another one is harder to tell from the chosen one."""
 NO_ANSWER = "no rejected answer"
 """Why a sample is left out to which no source has one."""
 
@@ -105,24 +109,47 @@ def make_pairs(
     filters: Sequence[Filter],
     seed: int,
     newlines: Newlines = "keep",
+    hardest: bool = False,
 ) -> Iterator[PairingResult]:
     """One pair per sample of which ``no_pair`` and the filters leave at least one negative answer,
     else a drop; where there was none from the start (a source may have no text for it), for
     ``NO_ANSWER``.
     ``groups`` reads them anew at each call: once here, and once for each filter that must have seen
-    all before it judges."""
+    all before it judges. ``hardest``: of what is left, and is not the chosen answer itself, the
+    likeliest with the clean picture is rejected alone."""
     judges: list[PairRule] = [lambda one: no_pair(one.chosen, one.rejected)]
     for filter in filters:
         judges.append(filter.rule_for(partial(_left, groups, tuple(judges)), seed))
+    if hardest:
+        judges.append(lambda one: EqualFilter().judge(one.chosen, one.rejected))
     for group in groups():
         if group.drop:
             yield PairingResult(group.drop, ())
             continue
         judged = [(one, _removal(one, judges)) for one in group.candidates]
-        removed = tuple((one.view, why) for one, why in judged if why)
         kept = [one for one, why in judged if not why]
+        if hardest and kept:
+            judged, kept = _without_easier(judged)
+        removed = tuple((one.view, why) for one, why in judged if why)
         result = _pair(group.sample, kept, newlines) if kept else _drop(group.sample, removed)
         yield PairingResult(result, removed)
+
+
+def _without_easier(
+    judged: Sequence[tuple[Candidate, Removal | None]],
+) -> tuple[list[tuple[Candidate, Removal | None]], list[Candidate]]:
+    """Of the candidates that are left the hardest one, the others removed. Of equal ones the first
+    counts, and one that could not be looked at counts least."""
+
+    def likelihood(one: Candidate) -> float:
+        return -inf if one.likelihood is None else one.likelihood
+
+    best = max((one for one, why in judged if not why), key=likelihood)
+    found = [
+        (one, why or (None if one is best else Removal(EASIER, f"than that of {best.view}")))
+        for one, why in judged
+    ]
+    return found, [best]
 
 
 def _left(
@@ -145,6 +172,7 @@ class Tally:
     def __init__(self, views: Iterable[str]) -> None:
         self._dropped: Counter[str] = Counter()
         self._kept = 0
+        self._agreement: list[float] = []
         self._kept_by_view = dict.fromkeys(views, 0)
         self._removed_by_view = {view: Counter[str]() for view in self._kept_by_view}
 
@@ -154,6 +182,8 @@ class Tally:
             self._dropped[made.result.reason] += 1
         else:
             self._kept += 1
+            if made.result.agreement is not None:
+                self._agreement.append(made.result.agreement)
             for view in made.result.views:
                 self._kept_by_view[view] += 1
         for view, removal in made.removed:
@@ -161,7 +191,8 @@ class Tally:
 
     def summary(self) -> Json:
         """The pairs stage's summary."""
-        return {
+        mean = {"agreement": round(fmean(self._agreement), 6)} if self._agreement else {}
+        return mean | {
             "sampled": self._kept + self._dropped.total(),
             "kept": self._kept,
             "dropped": dict(self._dropped),
@@ -194,6 +225,7 @@ def _pair(sample: Sample, kept: Sequence[Candidate], newlines: Newlines) -> Pair
         rejected_tokens=tuple(tokens[1:]),
         context=kept[0].context,
         context_tokens=kept[0].context_tokens,
+        agreement=kept[0].agreement,
     )
 
 

@@ -30,6 +30,7 @@ def example_card(example: PairExample) -> Json:
     return {
         "id": pair.sample_id,
         "question": pair.question,
+        "agreement": None if pair.agreement is None else f"{pair.agreement:.2f}",
         "clean": picture(example.clean_image),
         "chosen": marked(pair.chosen, pair.rejected),
         "views": [

@@ -76,6 +76,7 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
         curves=curves(outcome.training),
         pairs=pair_counts(report.pairs) if report.pairs else None,
         pairs_stage=outcome.pairs_stage,
+        agreement=outcome.stage_metrics.get(outcome.pairs_stage, {}).get("agreement"),
         left_out=left_out(outcome.stage_metrics.get("samples", {})),
         examples=[example_card(example) for example in outcome.examples],
         pipeline=pipeline(outcome, skipped),
@@ -205,6 +206,7 @@ def benchmarks(report: Report) -> list[Json]:
             "protocol": protocol,
             "aligned": any(ALIGNED in models for models in rows.values()),
             "way": _way(rows.values()),
+            "rounds": _over_rounds(_way(rows.values()), rows),
             "rows": [
                 _score_row(models, deltas.get((name, split, metric)), first=i == 0)
                 for _, family in groupby(rows.items(), key=lambda item: item[0][0].split("_")[0])
@@ -213,6 +215,22 @@ def benchmarks(report: Report) -> list[Json]:
         }
         for (name, protocol), rows in tables.items()
     ]
+
+
+def _over_rounds(way: list[str], rows: Mapping[tuple[str, str], dict[str, Score]]) -> list[Json]:
+    """Each metric as a curve over rounds, the base model as round 0; none where there are no
+    rounds, or more than them (STIC's stages)."""
+    between = way[1:-1]
+    if not between or any(not model.startswith("round") for model in between):
+        return []
+    found = []
+    for (split, metric), models in rows.items():
+        values = [models[model].value if model in models else math.nan for model in way]
+        title = words.label(split, metric)
+        level = (values[0], "base") if words.is_number(values[0]) else None
+        svg = plots.curve(title, list(enumerate(values)), level, "round")
+        found += [{"title": title, "svg": svg}] if svg else []
+    return found
 
 
 def _way(rows: Collection[dict[str, Score]]) -> list[str]:

@@ -84,9 +84,12 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 320, 170, 44, 10, 10, 24
 
 
 def curve(
-    title: str, points: Sequence[Point], reference: tuple[float, str] | None = None
+    title: str,
+    points: Sequence[Point],
+    reference: tuple[float, str] | None = None,
+    unit: str = "step",
 ) -> Markup:
-    """A line over training steps. ``reference`` is a dashed level with its name."""
+    """A line over training steps, or over rounds. ``reference`` is a dashed level with its name."""
     points = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
     if not points:
         return Markup("")
@@ -114,7 +117,7 @@ def curve(
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
     parts.append(f'<polyline class="line" points="{path}"/>')
     parts.append(f'<circle class="end" cx="{placed[-1][0]:.1f}" cy="{placed[-1][1]:.1f}" r="3"/>')
-    words = f"{title}: from {ys[0]:.3g} at step {xs[0]:g} to {ys[-1]:.3g} at step {xs[-1]:g}"
+    words = f"{title}: from {ys[0]:.3g} at {unit} {xs[0]:g} to {ys[-1]:.3g} at {unit} {xs[-1]:g}"
     return Markup(
         f'<svg class="curve" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="{escape(printable(words))}">{"".join(parts)}</svg>'

@@ -1,10 +1,13 @@
 """The stages: what each takes, makes and depends on."""
 
+from seva_exp.stages.attacks import AttackedAnswers, Attacks
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.candidates import ChosenPairs, ModelScores, ScoreCandidates
 from seva_exp.stages.evaluation import Compare, Evaluate, JudgeAnswers, paired
 from seva_exp.stages.external_adapter import ExternalAdapter
+from seva_exp.stages.hardest import HardestPairs
 from seva_exp.stages.preferences import Answers, Pairs, Rejected, Samples
+from seva_exp.stages.replay import ReplayedPairs
 from seva_exp.stages.rewriting import Rewritten
 from seva_exp.stages.sentences import (
     Continued,
@@ -19,6 +22,8 @@ STAGES: dict[str, type[Stage]] = {
     for stage in (
         Samples,
         Answers,
+        Attacks,
+        AttackedAnswers,
         Rejected,
         ScoreCandidates,
         Rewritten,
@@ -29,6 +34,8 @@ STAGES: dict[str, type[Stage]] = {
         Pairs,
         ChosenPairs,
         SentencePairs,
+        HardestPairs,
+        ReplayedPairs,
         Reference,
         AnswerTokenWeights,
         Align,
@@ -40,5 +47,5 @@ STAGES: dict[str, type[Stage]] = {
         Compare,
     )
 }
-"""By name, which is what the labels of a run begin with; those of ``rejected``,
-``model_scores`` and ``chosen_pairs`` begin as those do that they stand beside."""
+"""By name, which is what the labels of a run begin with; the labels of those of which there are
+several kinds (``rejected`` beside ``answers``, ``chosen_pairs`` beside ``pairs``) begin alike."""

@@ -139,7 +139,7 @@ class ScoreCandidates(Stage):
 
     def _groups(self, inputs: Inputs) -> Iterator[tuple[AnswerGroup, list[int | None]]]:
         """Each sample's different answers, and which of them each candidate gave (None: none)."""
-        samples = self.samples.makes(inputs["samples"]).samples()
+        samples = self.candidates[0].asked(self.samples.makes(inputs["samples"]))
         answers = [
             stage.makes(inputs[f"candidate.{number}"]).answers()
             for number, stage in enumerate(self.candidates)
@@ -215,6 +215,7 @@ class ChosenPairs(Pairs):
     name: ClassVar[str] = "chosen_pairs"
     version: ClassVar[int] = 1
     makes: ClassVar[type[ChosenPairArtifact]] = ChosenPairArtifact
+    by_scores: ClassVar[bool] = True
     scores_of: tuple[ScoreCandidates, ...] = ()
     selection: Selection = field(default_factory=Selection)
     views: tuple[tuple[str, AnySource], ...] = ()
@@ -223,7 +224,7 @@ class ChosenPairs(Pairs):
     def inputs(self) -> Mapping[str, Stage]:
         candidates = {f"candidate.{stage.view}": stage for stage in self.negatives}
         scores = {f"scores.{score.called}": score for score in self.scores_of}
-        return {"samples": self.samples, **candidates, **scores}
+        return {"samples": self.samples, **candidates, **scores, **self._agreeing}
 
     @property
     def most_rejected(self) -> int:
@@ -255,7 +256,7 @@ class ChosenPairs(Pairs):
 
     def _choices(self, inputs: Inputs) -> Iterator[tuple[Candidates, Choice | None]]:
         views = [stage.view for stage in self.negatives]
-        samples = self.samples.makes(inputs["samples"]).samples()
+        samples = self.clean.asked(self.samples.makes(inputs["samples"]))
         answers = [
             stage.makes(inputs[f"candidate.{stage.view}"]).answers() for stage in self.negatives
         ]

@@ -30,8 +30,14 @@ from seva_exp.preferences import AnyFilter
 from seva_exp.preferences.answers import LOADING, Asker, answer_shards, summarize, write_previews
 from seva_exp.preferences.pairs import Candidates, Tally, grouped, make_pairs
 from seva_exp.preferences.shards import Shard, Shards
-from seva_exp.stages.artifacts import AnswerArtifact, PairArtifact, SampleArtifact
+from seva_exp.stages.agreeing import agreeing
+from seva_exp.stages.artifacts import (
+    AnswerArtifact,
+    PairArtifact,
+    SampleArtifact,
+)
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
+from seva_exp.stages.parts import Part, falling
 from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.stages.shown import PairExample
 
@@ -110,7 +116,7 @@ class Answers(Stage):
     is a view that changes nothing.
 
     ``asking`` replaces the samples' questions; with ``draw`` only those samples are asked to which
-    this view falls; ``adapter`` is what the model was aligned to before."""
+    this view falls, with ``part`` only its own; ``adapter``: what the model was aligned to."""
 
     name: ClassVar[str] = "answers"
     version: ClassVar[int] = 2
@@ -127,6 +133,7 @@ class Answers(Stage):
     draw: ViewDraw | None = None
     adapter: Trained | None = None
     suffix: str = ""
+    part: Part | None = None
 
     @property
     def label(self) -> str:
@@ -160,6 +167,7 @@ class Answers(Stage):
             "asking": self.asking.to_json() if self.asking else None,
             "drawn": {"as": self.view, "of": self.draw.to_json()} if self.draw else None,
             "seed": self.seed if self._random else None,
+            **({"part": self.part.to_json()} if self.part else {}),
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
@@ -205,12 +213,16 @@ class Answers(Stage):
         )
 
     def _shards(self, work: Path, inputs: Inputs, rank: int = 0, ranks: int = 1) -> Shards:
-        file = self.samples.makes(inputs["samples"]).file
-        return Shards(file, self.asks, work, rank, ranks)
+        samples = self.samples.makes(inputs["samples"])
+        return Shards(samples.file, self.asks(samples), work, rank, ranks)
 
-    def asks(self, sample: Sample) -> bool:
-        """Whether the sample falls to this view."""
-        return self.draw is None or self.draw(self.seed, sample.id) == self.view
+    def asks(self, every: SampleArtifact) -> Callable[[Sample], bool]:
+        """Tells of a sample whether it falls to this view."""
+        return falling(self.part, every, self.draw, self.seed, self.view)
+
+    def asked(self, every: SampleArtifact) -> Iterator[Sample]:
+        """The samples of its part, in their order."""
+        return self.part.samples(every) if self.part else every.samples()
 
 
 @dataclass(frozen=True)
@@ -249,6 +261,7 @@ class Rejected(Stage):
             "files": {name: digests(file) for name, file in self.source.files().items()},
             "drawn": {"as": self.view, "of": self.draw.to_json()} if self.draw else None,
             "seed": self.seed if self.source.seeded or self.draw else None,
+            **({"part": self.clean.part.to_json()} if self.clean.part else {}),
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
@@ -268,7 +281,7 @@ class Rejected(Stage):
 
     def _samples(self, inputs: Inputs) -> Iterator[tuple[Sample, Answer | None]]:
         """Each sample that falls to this source, with its clean answer where that is looked at."""
-        samples = self.clean.samples.makes(inputs["samples"]).samples()
+        samples = self.clean.asked(self.clean.samples.makes(inputs["samples"]))
         answers: Iterator[Answer | None] = repeat(None)
         if self.source.edits:
             answers = self.clean.makes(inputs["clean"]).answers()
@@ -293,6 +306,10 @@ class Pairs(Stage):
     name: ClassVar[str] = "pairs"
     version: ClassVar[int] = 2
     makes: ClassVar[type[PairArtifact]] = PairArtifact
+    hardest: ClassVar[bool] = False
+    """Whether of a sample's rejected answers the likeliest is kept alone."""
+    by_scores: ClassVar[bool] = False
+    """Whether it takes scores of all answers to tell which make a pair."""
     samples: Samples
     clean: Answers
     negatives: tuple[Answers | Rejected, ...]
@@ -300,6 +317,8 @@ class Pairs(Stage):
     newlines: Newlines
     seed: int
     suffix: str = ""
+    agreement: Stage | None = None
+    """The score of each sample's answers under weak views; none: they are not asked."""
 
     @property
     def label(self) -> str:
@@ -335,7 +354,11 @@ class Pairs(Stage):
     @property
     def inputs(self) -> Mapping[str, Stage]:
         negatives = {f"negative.{stage.view}": stage for stage in self.negatives}
-        return {"samples": self.samples, "clean": self.clean, **negatives}
+        return {"samples": self.samples, "clean": self.clean, **negatives, **self._agreeing}
+
+    @property
+    def _agreeing(self) -> dict[str, Stage]:
+        return {"agreement": self.agreement} if self.agreement else {}
 
     def spec(self) -> Json:
         # The views' names are in the pairs, so they are part of what is made.
@@ -347,20 +370,22 @@ class Pairs(Stage):
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        groups = partial(self.groups, inputs)
+        def groups() -> Iterator[Candidates]:
+            return agreeing(self.groups(inputs), inputs.get("agreement"))
+
         tally = Tally(self.sources)
         with (
             jsonl_writer(self.makes(work).file) as pair,
             jsonl_writer(self.makes(work).drops_file) as drop,
         ):
-            for made in make_pairs(groups, self.filters, self.seed, self.newlines):
+            for made in make_pairs(groups, self.filters, self.seed, self.newlines, self.hardest):
                 tally.add(made)
                 (drop if isinstance(made.result, Drop) else pair)(made.result)
         return tally.summary()
 
     def groups(self, inputs: Inputs) -> Iterator[Candidates]:
         """Each sample with its candidates."""
-        samples = self.samples.makes(inputs["samples"]).samples()
+        samples = self.clean.asked(self.samples.makes(inputs["samples"]))
         clean = self.clean.makes(inputs["clean"]).answers()
         negatives = {
             stage.view: stage.makes(inputs[f"negative.{stage.view}"]).answers()

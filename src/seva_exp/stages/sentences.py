@@ -174,6 +174,7 @@ class SentencePairs(Pairs):
 
     name: ClassVar[str] = "sentence_pairs"
     version: ClassVar[int] = 1
+    by_scores: ClassVar[bool] = True
     continued: Continued | None = None
     verdicts: tuple[SentenceScores, ...] = ()
     views: tuple[tuple[str, AnySource], ...] = ()

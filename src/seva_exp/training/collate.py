@@ -69,6 +69,8 @@ class Preference:
     """Width and height of the clean picture, where they can be had without decoding it."""
     reference: ReferenceLogps | None = None
     weights: AnswerWeights | None = None
+    agreement: float | None = None
+    """Of the answers to its sample under weak views, where they were asked."""
     sample_id: str = ""
     picture_id: str = ""
     shown: Callable[[], EncodedImage] | None = None
@@ -162,6 +164,12 @@ def weights_of(batch: Sequence[Preference]) -> dict[str, Tensor]:
     }
 
 
+def agreement_of(batch: Sequence[Preference]) -> dict[str, Tensor]:
+    """``agreement`` [N], where the batch's samples were asked under weak views."""
+    known = [p.agreement for p in batch if p.agreement is not None]
+    return {"agreement": torch.tensor(known, dtype=torch.float32)} if known else {}
+
+
 def _in_training(preference: Preference) -> ReferenceLogps:
     """Its weighted sums of the rows that it has: the stage ``weights`` may have looked at more."""
     assert preference.weights, "all of a run's pairs have weights, or none has"
@@ -197,7 +205,7 @@ class PreferenceCollator:
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """input_ids, attention_mask, completion_mask [R, L], the image inputs of R pictures, what
-        ``owners_of`` gives, and ``reference`` [R] where it is known."""
+        ``owners_of`` gives, and ``reference`` [R] and ``agreement`` [N] where they are known."""
         batch = [self._preferences[row["row"]] for row in rows]
         made = rows_of(batch)
         shown = dict.fromkeys((i, k) for i, k, _ in made)
@@ -205,7 +213,8 @@ class PreferenceCollator:
         inputs = model_inputs(
             self._vlm, [prompts[i, k] for i, k, _ in made], [answer for _, _, answer in made]
         )
-        return inputs | owners_of(batch) | reference_of(batch) | weights_of(batch)
+        known = reference_of(batch) | weights_of(batch) | agreement_of(batch)
+        return inputs | owners_of(batch) | known
 
     def _prompt(self, preference: Preference, view: int | None) -> Encoded:
         image = preference.picture_for(self._vlm) if view is None else preference.images[view]()

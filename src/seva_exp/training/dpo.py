@@ -51,7 +51,7 @@ from seva_exp.training.spec import DpoTraining
 from seva_exp.training.steps import StepTrainer
 from seva_exp.training.trl_private import pair_loss, use_adapter
 from seva_exp.training.weighing import said_of, token_weights
-from seva_exp.training.weight import PairFactors, TokenWeights
+from seva_exp.training.weight import LossWeights, PairFactors, TokenWeights
 
 START_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
 """How far (``apart``) policy and reference may be apart before training: both are rounded, perhaps
@@ -74,6 +74,7 @@ UNITS = {
     "weights/chosen": "chosen_tokens",
     "weights/rejected": "rejected_tokens",
     "weights/pairs": "pairs",
+    "weights/loss": "preferences",
     **{OURS_PREFIX + name: "preferences" for name in OURS},
 }
 """What each metric is the mean over. TRL's are over its rows: a chosen answer's tokens count once
@@ -89,11 +90,17 @@ class Replay:
     rows: Tensor
     factors: Tensor | None = None
     """On the log-probabilities of each of these rows."""
+    weights: Tensor | None = None
+    """On their gradients: those of a sum of pairs' losses with such weights, since a row here is of
+    one pair."""
 
     def __call__(self, **_: Any) -> SimpleNamespace:
         found = {k: self.outputs[k][self.rows] for k in FIELDS if k in self.outputs}
         if self.factors is not None:
             found["log_probs"] = found["log_probs"] * self.factors[:, None]
+        if self.weights is not None:
+            held = found["log_probs"].detach()
+            found["log_probs"] = held + self.weights[:, None] * (found["log_probs"] - held)
         return SimpleNamespace(**found)
 
 
@@ -166,15 +173,17 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         self._note(lengths, policy.detach(), reference)
         outputs, reference = self._with_weights(outputs, inputs, owners, reference)
         policy = outputs["log_probs"].sum(dim=1)
+        weights = self._loss_weights(inputs)
         # Also asked for where its loss has no part: the metrics are made there.
-        loss = self._trl_loss(inputs, outputs, reference, owners["rejected_owner"])
+        loss = self._trl_loss(inputs, outputs, reference, owners["rejected_owner"], weights)
         loss = loss * self.share("pairs") if self._spec.trl_terms else torch.zeros_like(loss)
         scores = self._scores(policy, reference, owners)
         if before is not None:
             found = self._divergence(outputs, before, inputs)
             scores = replace(scores, divergence=found)
         for name, weight in self._spec.our_terms.items():
-            value = OURS[name](scores).mean()
+            each = OURS[name](scores)
+            value = (each if weights is None else weights * each).mean()
             self.metrics[OURS_PREFIX + name].append(value.item())
             loss = loss + weight * value * self.share("preferences")
         return loss
@@ -201,8 +210,25 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
 
         return torch.cat(self.compute_ref_log_probs(rows, inputs))
 
-    def _trl_loss(self, inputs: Any, outputs: Any, reference: Tensor, owner: Tensor) -> Tensor:
-        """TRL's own loss and metrics over the M pairs, from rows that are there already."""
+    def _loss_weights(self, inputs: Any) -> Tensor | None:
+        """[N]: those of the preferences' losses; none where all count alike."""
+        weights = self._spec.weights
+        if not isinstance(weights, LossWeights):
+            return None
+        found = weights(inputs["agreement"])
+        self.metrics["weights/loss"].append(found.mean().item())
+        return found
+
+    def _trl_loss(
+        self,
+        inputs: Any,
+        outputs: Any,
+        reference: Tensor,
+        owner: Tensor,
+        weighed: Tensor | None = None,
+    ) -> Tensor:
+        """TRL's own loss and metrics over the M pairs, from rows that are there already. With the
+        preferences' weights ``weighed`` [N] its gradient is the weighted mean's."""
         rejected = self._seen[-1]["preferences"] + torch.arange(len(owner), device=owner.device)
         stock = torch.cat([owner, rejected])
         factors, weights = None, self._spec.weights
@@ -217,7 +243,8 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         known = reference[stock] if factors is None else reference[stock] * factors
         pairs["ref_chosen_logps"], pairs["ref_rejected_logps"] = known.chunk(2)
         with self.on_this_rank():
-            return pair_loss(self, Replay(outputs, stock, factors), pairs)
+            rows = None if weighed is None else weighed[owner].repeat(2)
+            return pair_loss(self, Replay(outputs, stock, factors, rows), pairs)
 
     def _with_weights(
         self,

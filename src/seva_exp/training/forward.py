@@ -28,7 +28,7 @@ from seva_exp.training.spec import Fast
 from seva_exp.training.vision import FeatureCache
 
 Collator = Callable[[list[dict[str, Any]]], dict[str, Any]]
-KNOWN = ("completion_mask", "reference", "token_weights", "weighted_reference")
+KNOWN = ("completion_mask", "reference", "token_weights", "weighted_reference", "agreement")
 """What a batch of plain rows holds beside what the model takes."""
 FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1")
 """Per token, of TRL's fused LM head."""

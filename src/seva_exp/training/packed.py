@@ -21,7 +21,14 @@ from torch import Tensor
 from seva_exp.core.interfaces import Encoded, VisionLanguageModel
 from seva_exp.models.attention import attention_of, positions_of
 from seva_exp.models.branches import Prompt
-from seva_exp.training.collate import Preference, owners_of, reference_of, rows_of, weights_of
+from seva_exp.training.collate import (
+    Preference,
+    agreement_of,
+    owners_of,
+    reference_of,
+    rows_of,
+    weights_of,
+)
 from seva_exp.training.vision import FeatureCache, VisionInput
 
 
@@ -80,7 +87,7 @@ class PackedCollator:
         prompts = [self._prompt(batch[i], k) for i, k in number]
         owner, answers = [number[i, k] for i, k, _ in made], [answer for _, _, answer in made]
         out = self._answers(prompts, owner, answers) | owners_of(batch) | reference_of(batch)
-        out |= weights_of(batch)
+        out |= weights_of(batch) | agreement_of(batch)
         return out | {"shared": self._pack(prompts, owner, answers)}
 
     def _prompt(

@@ -77,6 +77,7 @@ def preferences_of(
             size=partial(image_size, root, pair.image),
             reference=reference,
             weights=weights,
+            agreement=pair.agreement,
             sample_id=pair.sample_id,
             picture_id=pair.image.sha256,
             context=context_ids(vlm, pair),

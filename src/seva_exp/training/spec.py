@@ -13,6 +13,7 @@ from seva_exp.core.errors import suggest
 from seva_exp.core.spec import Json, Spec
 from seva_exp.training.loss import Loss
 from seva_exp.training.losses import OURS
+from seva_exp.training.weight import LossWeights
 from seva_exp.training.weights import AnyWeights
 
 TrlLoss = Literal[
@@ -115,7 +116,8 @@ class DpoTraining(Training):
     """A loss, or losses with weights such as {sigmoid: 1.0, chosen_nll: 0.001}."""
     # Kept as weights: ``sigmoid`` and {sigmoid: 1.0} are one value, with one key.
     weights: AnyWeights | None = None
-    """Weights of the answers' tokens, or of pairs (tpo, aspo, da_dpo, ue_dpo); none: all alike."""
+    """Weights of the answers' tokens, or of pairs (tpo, aspo, da_dpo, ue_dpo, agreement); none: all
+    alike."""
     # Older than no key: where there are none, they are in none (``identity``).
     beta: float = Field(0.1, gt=0)
     """Strength of the pull to the reference model."""
@@ -214,6 +216,11 @@ class DpoTraining(Training):
     def ordered(self) -> str:
         """The loss that looks at the order of the views' pictures; empty: none does."""
         return next((name for name in self.our_terms if our_losses()[name].ordered), "")
+
+    @property
+    def agreed(self) -> bool:
+        """Whether the weights are made of the agreement of answers under weak views."""
+        return isinstance(self.weights, LossWeights)
 
     @property
     def crossed(self) -> bool:

@@ -19,6 +19,8 @@ from seva_exp.training.loss import Loss
 if TYPE_CHECKING:
     from torch import Tensor
 
+SORTED = ("aot", "aot_unpaired", "sft")
+"""TRL's losses that are no mean over pairs, where a pair's loss has no weight."""
 MEANS = ("ipo", "sigmoid_norm", "sft")
 """TRL's losses that are functions of means over tokens, where weights are not defined."""
 SCALED = (
@@ -94,3 +96,15 @@ class PairFactors(Weights):
     def __call__(self, gap: Tensor) -> Tensor:
         """[M] in, [M] out. ``gap``: log pi_ref of the chosen answer less that of the rejected one,
         each a mean over its tokens."""
+
+
+class LossWeights(Weights):
+    """A weight on the loss of each preference: of all its pairs, and of our own losses."""
+
+    def refusal(self, name: str, ours: Loss | None) -> str:
+        return "is no mean over pairs" if name in SORTED else ""
+
+    @abstractmethod
+    def __call__(self, agreement: Tensor) -> Tensor:
+        """[N] in, [N] out. ``agreement``: of the answers to a preference's sample under weak views,
+        0 to 1."""

@@ -1,0 +1,202 @@
+"""What an experiment's ambiguity and its choice of negatives ask of its other parts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from seva_exp.augment import AnySource
+from seva_exp.benchmarks import AnyBenchmark
+from seva_exp.core.errors import suggest
+from seva_exp.decoding import AnyGeneration
+from seva_exp.methods import AnyMethod, BestOfKMethod, Curriculum, SentinelMethod
+from seva_exp.preferences import AmbiguousFilter, AnyFilter
+from seva_exp.preferences.ambiguity import SCORE, WEAK, Ambiguity
+from seva_exp.training import DpoTraining
+
+
+def check_agreement(
+    ambiguity: Ambiguity | None,
+    filters: Sequence[AnyFilter],
+    dpo: DpoTraining,
+    generation: AnyGeneration,
+) -> None:
+    """Where an agreement is looked at, there is one, and further candidates differ. Raises
+    ValueError."""
+    if ambiguity is None:
+        looks = [
+            f"filters.{number}: kind={rule.kind}"
+            for number, rule in enumerate(filters)
+            if isinstance(rule, AmbiguousFilter)
+        ]
+        if dpo.weights and dpo.agreed:
+            looks.append(f"dpo.weights: kind={dpo.weights.kind}")
+        if looks:
+            raise ValueError(
+                f"{looks[0]} looks at the agreement of answers under weak views, and ambiguity is "
+                "not set. Add ambiguity=weak, or leave it out."
+            )
+        return
+    for name, view in ambiguity.views.items():
+        if view.careful and not generation.changed(view.decoding()).seeded:
+            raise ValueError(
+                f"ambiguity.views.{name}: kind={view.kind} samples another answer; at temperature "
+                f"0 there is one. Set ambiguity.views.{name}.temperature above 0."
+            )
+
+
+def check_names(ambiguity: Ambiguity | None, views: Collection[str], method: AnyMethod) -> None:
+    """No two of a run's answers or scores have one name. Raises ValueError."""
+    for name in ambiguity.views if ambiguity else ():
+        if f"{WEAK}{name}" in views:
+            raise ValueError(
+                f"ambiguity.views.{name}: its answers are called {WEAK}{name}, as aug.{WEAK}{name} "
+                "is. Give one of them another name."
+            )
+    if ambiguity and isinstance(method, SentinelMethod):
+        raise ValueError(
+            "ambiguity: method=sentinel looks at sentences, and the agreement is of whole answers. "
+            "Leave it out."
+        )
+    if ambiguity and isinstance(method, BestOfKMethod) and SCORE in method.scores:
+        raise ValueError(
+            f"method.scores.{SCORE}: the score of ambiguity is called so; take another name."
+        )
+
+
+def check_hardest(
+    method: AnyMethod, sources: Mapping[str, AnySource], generation: AnyGeneration
+) -> None:
+    """The hardest of several answers is told by the model that is loaded here. Raises
+    ValueError."""
+    if method.negatives != "hardest":
+        return
+    for name, source in sources.items():
+        if not source.asks:
+            raise ValueError(
+                f"aug.{name}: kind={source.kind} asks no model, and method.negatives=hardest "
+                "chooses among the answers of views. Leave it out, or take method.negatives=all."
+            )
+    if len(sources) < 2:
+        raise ValueError(
+            f"method.negatives=hardest: there is one view (aug: {', '.join(sources)}). Add another "
+            "one, or another strength of it (+aug=noise_steps)."
+        )
+    if not generation.in_process:
+        raise ValueError(
+            f"method.negatives=hardest asks the model that is loaded here how likely an answer is, "
+            f"and generation={generation.kind} has another answer. Take generation=hf."
+        )
+
+
+def views_of_round(
+    method: AnyMethod, sources: Mapping[str, AnySource], number: int
+) -> Sequence[str]:
+    """The views that round ``number`` (from 1) asks. From weak to strong it is one of V: that in
+    place (number - 1) V / R of R rounds by strength, rounded down."""
+    names = method.active_views(sources)
+    if method.curriculum.views == "all":
+        return names
+    ranked = sorted(names, key=lambda name: sources[name].strength or 0.0)
+    return [ranked[(number - 1) * len(ranked) // method.rounds]]
+
+
+def check_curriculum(
+    method: AnyMethod,
+    sources: Mapping[str, AnySource],
+    dpo: DpoTraining,
+    benchmarks: Mapping[str, AnyBenchmark],
+) -> None:
+    """What differs from round to round has rounds, views in an order, and a benchmark. Raises
+    ValueError."""
+    own = method.curriculum
+    if method.rounds == 1 and own != Curriculum():
+        raise ValueError(
+            "method.curriculum: with method.rounds=1 nothing differs from round to round. Set "
+            "method.rounds to 2 or more."
+        )
+    if own.replay and own.data != "new":
+        raise ValueError(
+            f"method.curriculum.replay={own.replay}: with data=same each round has a pair of every "
+            "sample. Set method.curriculum.data=new, or replay=0."
+        )
+    if own.data == "new" and isinstance(method, SentinelMethod):
+        raise ValueError(
+            "method.curriculum.data=new: method=sentinel asks of all samples in each round. Take "
+            "data=same."
+        )
+    if own.views == "weak_to_strong":
+        _check_weak_to_strong(method, sources, dpo)
+    if own.measure:
+        _check_stop(own, benchmarks)
+
+
+def _check_weak_to_strong(
+    method: AnyMethod, sources: Mapping[str, AnySource], dpo: DpoTraining
+) -> None:
+    where = "method.curriculum.views=weak_to_strong"
+    if isinstance(method, BestOfKMethod) or method.negatives != "all":
+        raise ValueError(
+            f"{where} asks one view a round, and method={method.kind} with negatives="
+            f"{method.negatives} chooses otherwise. Take method.negatives=all, or views=all."
+        )
+    if dpo.ordered:
+        raise ValueError(
+            f"{where} shows one picture a round, and the term '{dpo.ordered}' of dpo.loss orders "
+            "several. Take another loss, or views=all."
+        )
+    for name, source in sources.items():
+        if source.strength is None:
+            raise ValueError(f"{where}: aug.{name} (kind={source.kind}) has no strength.")
+    if len(found := {source.kind for source in sources.values()}) > 1:
+        raise ValueError(f"{where}: views of several kinds have no common scale: {sorted(found)}.")
+    if len({source.strength for source in sources.values()}) < len(sources):
+        raise ValueError(f"{where}: two views of aug are equally strong.")
+    if not 2 <= len(sources) <= method.rounds:
+        raise ValueError(
+            f"{where}: {len(sources)} views and {method.rounds} rounds; there must be two views at "
+            "least, and as many rounds as views or more."
+        )
+
+
+def _check_stop(own: Curriculum, benchmarks: Mapping[str, AnyBenchmark]) -> None:
+    assert own.measure
+    where, (name, split, metric) = f"method.curriculum.stop={own.stop}", own.measure
+    benchmark = benchmarks.get(name)
+    if benchmark is None:
+        raise ValueError(f"{where}: no benchmark {name} in the config.{suggest(name, benchmarks)}")
+    metrics = {f"{one.split}/{one.name}" for one in benchmark.metrics()}
+    if metrics and f"{split}/{metric}" not in metrics:
+        known = suggest(f"{split}/{metric}", metrics)
+        raise ValueError(f"{where}: {name} has no metric {split}/{metric}.{known}")
+    if benchmark.judged:
+        raise ValueError(f"{where}: a judge scores {name} when all rounds are done. Take another.")
+    if benchmark.split != "selection":
+        raise ValueError(
+            f"{where}: what a round is chosen by must not be reported on the same questions. Set "
+            f"benchmark.{name}.split=selection, and add one with split=test to report on."
+        )
+
+
+def check_learned(
+    ambiguity: Ambiguity | None,
+    sources: Mapping[str, AnySource],
+    dpo: DpoTraining,
+    generation: AnyGeneration,
+) -> None:
+    """Pictures that the model finds are shown where they were found. Raises ValueError."""
+    for name, view in (ambiguity.views if ambiguity else {}).items():
+        if view.learned:
+            raise ValueError(
+                f"ambiguity.views.{name}: kind={view.kind} is no weak view. Leave it out."
+            )
+    for name, source in sources.items():
+        if source.learned and not generation.in_process:
+            raise ValueError(
+                f"aug.{name}: kind={source.kind} takes gradients of the model that is loaded here, "
+                f"and generation={generation.kind} has another answer. Take generation=hf."
+            )
+        if source.learned and "images" in dpo.needs:
+            raise ValueError(
+                f"aug.{name}: kind={source.kind} shows its picture for an answer alone, and "
+                f"'{dpo.needs['images']}' looks at pictures in training. Take another loss."
+            )
