@@ -19,7 +19,7 @@ Mix = Literal["sum", "ranks"]
 CLEAN = "clean"
 """Name of the view that changes nothing; its answer is ``chosen``."""
 SPARSE = {"sparse": True}
-"""Metadata of a field that is left out of a line where it has its default: older lines have none."""
+"""Metadata of a field that is left out of a line where it has its default, as older lines are."""
 BASE, ALIGNED = "base", "aligned"
 """What scores call the model before the run and the run's final one."""
 

@@ -355,9 +355,9 @@ def _sentinel(method: SentinelMethod, ask: _Asking, number: int) -> SentencePair
         method.newlines,
         experiment.seed,
         ask.suffix,
-        continued,
-        judged(continued),
-        tuple(sorted(experiment.aug.items())),
+        continued=continued,
+        verdicts=judged(continued),
+        views=tuple(sorted(experiment.aug.items())),
     )
 
 

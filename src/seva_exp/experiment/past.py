@@ -202,8 +202,8 @@ def forecast(work: Work, words: Sequence[str]) -> Iterator[str]:
             f"forecast, as the likest past stages took: {duration(seconds)}, {size(room)} of "
             f"{size(free)} free ({told})" + (f"; unknown: {unknown}" if unknown else "")
         )
-    if dry and (asked := [(stage, found) for stage in left if (found := past.questions(stage))]):
-        yield _of_benchmarks(asked)
+    if dry and (measured := [(one, n) for one in left if (n := past.questions(one))]):
+        yield _of_benchmarks(measured)
     samples = max((past.samples(stage) or 0 for stage in left), default=0)
     asked = [stage for stage in left if stage.name == "answers"]
     if samples >= MANY and any(stage not in known for stage in asked):
