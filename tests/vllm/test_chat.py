@@ -15,7 +15,7 @@ from seva_exp.augment import DiffusionNoise
 from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.core.interfaces import TOO_LONG, Request
 from seva_exp.decoding import VllmGeneration
-from seva_exp.decoding.vllm_chat import Features, Reading, VllmChat
+from seva_exp.decoding.vllm_chat import Features, ReplyReader, VllmChat
 from seva_exp.inputs.views import View
 from seva_exp.models import TinyModel
 from seva_exp.models.vision import features_of
@@ -84,7 +84,7 @@ def response(vlm, tokens, reason="stop", prompt=None) -> Response:
 
 def test_a_reply_is_made_of_the_ids(weightless):
     told = []
-    read = Reading(weightless, None, told.append)
+    read = ReplyReader(weightless, None, told.append)
     reply = read(REQUEST, response(weightless, [322, 282, 2]))
     assert (reply.tokens, reply.stop) == ((322, 282, 2), "eos")
     assert reply.text == weightless.decode((322, 282, 2))
@@ -100,14 +100,14 @@ def test_a_reply_is_made_of_the_ids(weightless):
 
 
 def test_a_context_of_one_s_own_choice_is_told_where_it_is_too_short(weightless):
-    read = Reading(weightless, 60, print)
+    read = ReplyReader(weightless, 60, print)
     with pytest.raises(Refusal, match=r"machine\.vllm\.context=60"):
         read(REQUEST, response(weightless, [322], "length"))
 
 
 def test_another_prompt_than_this_process_s_is_told_once(weightless):
     told = []
-    read = Reading(weightless, None, told.append)
+    read = ReplyReader(weightless, None, told.append)
     for _ in range(2):
         read(REQUEST, response(weightless, [322, 2], prompt=[1, 2, 3]))
     assert len(told) == 1 and "chat template" in told[0]
@@ -115,4 +115,4 @@ def test_another_prompt_than_this_process_s_is_told_once(weightless):
 
 def test_a_reply_without_ids_is_a_fault(weightless):
     with pytest.raises(PassingFault, match="token_ids"):
-        Reading(weightless, None, print)(REQUEST, response(weightless, None))
+        ReplyReader(weightless, None, print)(REQUEST, response(weightless, None))
