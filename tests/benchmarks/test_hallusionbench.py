@@ -37,7 +37,7 @@ def said(place: str, target: str, text: str) -> Prediction:
 ANSWERS = [  # by VLMEvalKit's yorn.py: YOrN_Extraction, and equality with the target
     ("Yes", "yes", "yes", 1), ("No", "yes", "no", 0), ("yes", "no", "yes", 0),
     ("no", "no", "no", 1), ("YES", "yes", "yes", 1), ("NO.", "no", "no", 1),
-    ("Yes.", "yes", "yes", 1), ("Yes, it is.", "yes", "yes", 1), ("No, they differ.", "no", "no", 1),
+    ("Yes.", "yes", "yes", 1), ("Yes, it is.", "yes", "yes", 1), ("No, not so.", "no", "no", 1),
     ("Yes</s>", "yes", "yes", 1),
     ("no!", "no", "no", 1), ("(no)", "no", "no", 1), ("yes and no", "yes", "", 0),
     ("", "no", "", 0), ("1", "yes", "", 0), ("True", "yes", "", 0),

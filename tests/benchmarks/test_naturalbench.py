@@ -21,7 +21,9 @@ def said(group: int, place: int, text: str, type_: str = "yes_no") -> Prediction
     target = WORDS[type_][not FIRST[place]]
     details = {"type": type_, "question": str(place // 2), "picture": str(place % 2)}
     id = f"{4 * group + place}"
-    return BENCHMARK.predict(Question(id, f"{group:06d}", type_, "", target, 8, None, details), text)
+    return BENCHMARK.predict(
+        Question(id, f"{group:06d}", type_, "", target, 8, None, details), text
+    )
 
 
 ANSWERS = [  # (type, what was said, read as) by naturalbench_vqa.py: extract_answer
@@ -126,7 +128,9 @@ def test_scores_and_intervals_are_those_written_out(seed):
 def test_mcnemars_test_is_of_groups_alone():
     """Only they are independent units."""
     before, after = drawn(0), drawn(1)
-    found = {delta.metric: delta for delta in deltas(BENCHMARK.metrics, before, after, benchmark="b")}
+    found = {
+        delta.metric: delta for delta in deltas(BENCHMARK.metrics, before, after, benchmark="b")
+    }
     assert found["g_acc"].mcnemar_p is not None
     assert [found[name].mcnemar_p for name in ("accuracy", "q_acc", "i_acc")] == [None] * 3
     assert {delta.groups for delta in found.values()} == {25}
@@ -168,7 +172,10 @@ def test_rows_in_another_order_are_the_same_groups(samples, tmp_path):
 
 @pytest.mark.parametrize(
     ("protocol", "prompt"),
-    [("llava15", "imageA?Please answer Yes or No."), ("vlmevalkit", "imageA? Please answer Yes or No.")],
+    [
+        ("llava15", "imageA?Please answer Yes or No."),
+        ("vlmevalkit", "imageA? Please answer Yes or No."),
+    ],
 )
 def test_the_instruction_is_the_official_one(protocol, prompt):
     """Glued to the question, as there; VLMEvalKit has a blank."""

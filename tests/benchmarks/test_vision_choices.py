@@ -95,8 +95,8 @@ BARE = [  # by Cambrian-1's mmvp_test.py: extract_mcq_answer
     ("The answer is: B", ": b"),  # as there
     ("Answer: B", "b"), ("Answer: (B)", "b"), ("", ""), ("B. Noon", "b. noon"),
     ("answer is A. No, answer is B", "b"), ("My answer: noon", "noon"), ("((b))", "b"),
-    (" b \n", "b"), ("b)", "b"), ("[b]", "[b]"), ("B!", "b!"), ("b ,", "b "), ("Option B", "option b"),
-    ("answer:answer: b", "b"), ("是B", "是b"),
+    (" b \n", "b"), ("b)", "b"), ("[b]", "[b]"), ("B!", "b!"), ("b ,", "b "),
+    ("Option B", "option b"), ("answer:answer: b", "b"), ("是B", "是b"),
 ]  # fmt: skip
 
 
@@ -107,7 +107,14 @@ def test_cambrians_rule_strips_an_answer(text, bare):
 
 @pytest.mark.parametrize(
     ("text", "read_as", "right"),
-    [("(b)", "B", 1), ("noon", "B", 1), ("Dusk.", "A", 0), ("c", "C", 0), ("so", "", 0), ("", "", 0)],
+    [
+        ("(b)", "B", 1),
+        ("noon", "B", 1),
+        ("Dusk.", "A", 0),
+        ("c", "C", 0),
+        ("so", "", 0),
+        ("", "", 0),
+    ],
 )
 def test_cambrians_rule_takes_a_letter_or_an_option(text, read_as, right):
     found = letter_or_option(text, "B", {"options": OPTIONS})
@@ -162,7 +169,9 @@ def test_mmvps_release_is_read(samples, tmp_path):
     assert questions[0].details["options"] == {"A": "Yes", "B": "No"}
     cambrian = OFFICIAL["mmvp"](kind="mmvp", protocol="cambrian")
     first = next(iter(cambrian.questions(samples)))
-    end = "Options:\nA. Yes\nB. No\nAnswer with the option's letter from the given choices directly."
+    end = (
+        "Options:\nA. Yes\nB. No\nAnswer with the option's letter from the given choices directly."
+    )
     assert first.prompt.endswith(f"? {end}")
 
 
@@ -178,7 +187,12 @@ def test_mmvps_table_is_sorted_by_index(tmp_path):
           "image": pictures[i - 8]} for i in (11, 10)]  # fmt: skip
     write_table(tmp_path / "MMVP.tsv", rows)
     found = [(q.id, q.group, q.target) for q in MMVP.questions(tmp_path)]
-    assert found == [("0", "0000", "A"), ("1", "0000", "B"), ("10", "0001", "A"), ("11", "0001", "B")]
+    assert found == [
+        ("0", "0000", "A"),
+        ("1", "0000", "B"),
+        ("10", "0001", "A"),
+        ("11", "0001", "B"),
+    ]
 
 
 # CV-Bench
