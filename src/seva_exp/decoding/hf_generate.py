@@ -38,7 +38,6 @@ def cut_batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
 
 
 def _cut(requests: Sequence[Request], size: int, shared: bool) -> list[list[Request]]:
-
     def place(r: Request) -> tuple[str | int, ...]:
         return (r.image_key, r.id) if shared else (len(r.prompt), r.prompt, r.id)
 
