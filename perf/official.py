@@ -5,7 +5,8 @@
     python perf/official.py FOLDER --show 5      and the first that differ
 
 FOLDER holds checkouts under their repositories' names, as many as there are: LLaVA, lmms-eval,
-VLMEvalKit, MathVista, HA-DPO, Hallucination with pattern (which needs nltk with its punkt_tab).
+VLMEvalKit, MathVista, HA-DPO, HallusionBench, NaturalBench, MMStar, cambrian, RLAIF-V,
+Hallucination with pattern (which needs nltk with its punkt_tab).
 Functions are taken out of the authors' files and run alone: nothing is installed, and nothing of
 theirs is part of this package. Exit code 1 where a rule differs, 2 where nothing is to be compared.
 """
@@ -32,12 +33,25 @@ from typing import Any
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from seva_exp.benchmarks import letters, mathvista, vqa_text, yes_no
+from seva_exp.benchmarks import (
+    OFFICIAL,
+    hallusionbench,
+    letters,
+    mathvista,
+    mmhal,
+    mmvp,
+    naturalbench,
+    vqa_text,
+    yes_no,
+)
 from seva_exp.benchmarks.chartqa import relaxed
 from seva_exp.benchmarks.coco_published import PublishedObjects
 from seva_exp.benchmarks.gqa import ignoring_punctuation
 from seva_exp.benchmarks.llava_bench import read_pair
+from seva_exp.benchmarks.question import Question
 from seva_exp.benchmarks.shr import distinct, sentences
+from seva_exp.benchmarks.statistics import GroupSums
+from seva_exp.core.records import Prediction
 
 OPTIONS = {"A": "a dog", "B": "a cat", "C": "a bird", "D": "a horse"}
 PIECES = (
@@ -134,6 +148,15 @@ def described(rng: random.Random) -> str:
     """A description that repeats itself here and there."""
     said = [drawn(rng) for _ in range(rng.randint(1, 4))]
     return ". ".join([*said, *rng.choices(said, k=rng.randint(0, 2))])
+
+
+def rating(rng: random.Random) -> str:
+    """A judge's reply with a rating, or nearly so."""
+    said = (
+        f"{rng.choice(('Rating', 'rating', 'RATING', 'Score'))}: {rng.randint(0, 7)}"
+        for _ in range(rng.choice((0, 1, 1, 1, 1, 2)))
+    )
+    return rng.choice((" ", "\n")).join((*said, drawn(rng)))
 
 
 def caption(names: list[str]) -> Callable[[random.Random], str]:
@@ -317,6 +340,167 @@ def chair(root: Path) -> Callable[[str], Pair]:
     return lambda text: (ours.mentions(text), theirs.caption_to_words(text)[1])
 
 
+def asked(id: str, group: str, type_: str, target: str, details: Any) -> Question:
+    """A question of which only scoring is wanted."""
+    return Question(id, group, type_, "", target, 8, None, details)
+
+
+def accuracies(kind: str, predictions: list[Prediction]) -> dict[str, float]:
+    """Ours over all, by metric."""
+    table = GroupSums(predictions)
+    found = OFFICIAL[kind](kind=kind).metrics(table.types)
+    return {one.name: table.value(one) or 0.0 for one in found if one.split == "all"}
+
+
+def hallusion(root: Path) -> Callable[[str], Pair]:
+    """Drawn verdicts on the official questions, 40 sets at a time: the three accuracies."""
+    names = ("assign_correctness", "get_eval_all", "get_eval_fig", "get_eval_pair_all")
+    theirs = taken(root / "HallusionBench/utils.py", *names, np=np)
+    rows = json.loads((root / "HallusionBench/HallusionBench.json").read_text(encoding="utf-8"))
+    sets: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        key = "_".join(row[name] for name in ("category", "subcategory", "set_id"))
+        sets.setdefault(key, []).append(row)
+
+    def both(text: str) -> Pair:
+        rng = random.Random(text)
+        chosen = [dict(r) for key in rng.sample(sorted(sets), 40) for r in sets[key]]
+        luck, predictions = rng.random(), []
+        for row in chosen:
+            verdict = "1" if rng.random() < luck else rng.choice("02")
+            row |= {"check": verdict, "same": rng.choice("01")}
+            names = ("category", "subcategory", "visual_input", "set_id", "figure_id")
+            place = "_".join(row[name] for name in (*names, "question_id"))
+            details = {
+                "figure_id": row["figure_id"],
+                "question_id": row["question_id"],
+                "no_figure": row["category"] == "VS" and row["figure_id"] == "0",
+            }
+            group = f"{row['category']}_{row['subcategory']}"
+            question = asked(place, f"{group}_{row['set_id']}", group, "yes", details)
+            said = Prediction(place, question.group, group, "", "", "", "yes", None, {})
+            reply = {"0": "incorrect", "1": "correct", "2": "unclear"}[verdict]
+            predictions.append(question.answered("", hallusionbench.read(reply, question, said)))
+        theirs["assign_correctness"](chosen, "check")
+        ours = accuracies("hallusionbench", predictions)
+        every = theirs["get_eval_all"](chosen, "check")
+        counted = (
+            every,
+            theirs["get_eval_fig"](chosen),
+            theirs["get_eval_pair_all"](chosen, "check"),
+        )
+        shares = [round(100 * one["correct"] / one["total"], 6) for one in counted]
+        return [round(ours[name], 6) for name in ("aAcc", "fAcc", "qAcc")], shares
+
+    return both
+
+
+def natural(root: Path) -> Callable[[str], Pair]:
+    """The answer as each type of question, and the four accuracies of groups that it fills."""
+    file = root / "NaturalBench/naturalbench_vqa.py"
+    found = taken(file, "extract_answer", "get_scores")
+    words = naturalbench.WORDS
+
+    def both(text: str) -> Pair:
+        ours: list[Any] = []
+        theirs: list[Any] = []
+        for type_ in words:
+            said = naturalbench.scored(text, words[type_][0], _place(type_, 0)).extracted
+            ours.append({words[type_][0]: 1, words[type_][1]: 0}.get(said, -1))
+            with contextlib.redirect_stdout(io.StringIO()):
+                theirs.append(found["extract_answer"](text, type_))
+        rng = random.Random(text)
+        answers, predictions = {}, []
+        for group in range(8):
+            luck = rng.random()
+            answers[group] = read = [
+                int(first) if rng.random() < luck else rng.choice((int(not first), -1))
+                for first in naturalbench.FIRST
+            ]
+            for place, value in enumerate(read):
+                target = words["yes_no"][not naturalbench.FIRST[place]]
+                details, id = _place("yes_no", place), f"{group}-{place}"
+                question = asked(id, str(group), "yes_no", target, details)
+                said = {1: "Yes", 0: "No"}.get(value, "so")
+                predictions.append(
+                    question.answered("", naturalbench.scored(said, target, details))
+                )
+        mine = accuracies("naturalbench", predictions)
+        scores = found["get_scores"]([*answers.values()])
+        names = {"accuracy": "Acc", "q_acc": "Q_Acc", "i_acc": "I_Acc", "g_acc": "G_Acc"}
+        ours.append([round(mine[name], 6) for name in names])
+        theirs.append([round(100 * scores[name], 6) for name in names.values()])
+        return ours, theirs
+
+    return both
+
+
+def _place(type_: str, place: int) -> dict[str, str]:
+    return {"type": type_, "question": str(place // 2), "picture": str(place % 2)}
+
+
+class Table:
+    """What the compared function does with a table of pandas."""
+
+    def __init__(self, rows: list[dict[str, str]]) -> None:
+        self.iloc = rows
+
+    def __len__(self) -> int:
+        return len(self.iloc)
+
+
+def mmstar(root: Path) -> Callable[[str], Pair]:
+    """One answer to a question of each part; all or none is right."""
+    file = root / "MMStar/eval/vlmeval/evaluate/mmstar.py"
+    source = file.read_text(encoding="utf-8")
+    parts = re.findall(r"'([^'\n]+)': (?:\{|0)", source.partition("MMStar_counter")[0])
+    rows, category = [], ""
+    for name in parts:
+        opens = f"'{name}': {{" in source
+        category = name if opens else category
+        if not opens:
+            rows.append({"answer": "B", "bench": "", "category": category, "l2_category": name})
+    written: dict[str, Any] = {}
+    known = {
+        "deepcopy": copy.deepcopy,
+        "get_logger": lambda name: Anything(),
+        "tqdm": lambda rows: rows,
+        "dump": lambda value, path: written.update(value),
+    }
+
+    def both(text: str) -> Pair:
+        table = Table([row | {"prediction": text} for row in rows])
+        score = taken(file, "MMStar_eval", load=lambda path: table, **known)["MMStar_eval"]
+        score("x.xlsx")
+        right = letters.leading_letter(text, OPTIONS) == "B"
+        return right, round(written["final score"] * 1500) == len(rows)
+
+    return both
+
+
+def cambrian(root: Path) -> Callable[[str], Pair]:
+    file = root / "cambrian/eval/eval/mmvp/mmvp_test.py"
+    bare = taken(file, "extract_mcq_answer")["extract_mcq_answer"]
+    return lambda text: (mmvp.bare_answer(text), bare(text))
+
+
+def mmhal_ratings(root: Path) -> Callable[[str], Pair]:
+    """96 replies alike; what is read by none of us counts as 0 there."""
+    file = root / "RLAIF-V/eval/summarize_gpt_mmhal_review.py"
+
+    def both(text: str) -> Pair:
+        replies = [{"choices": [{"message": {"content": text}}]}] * 96
+        score = taken(file, "cal_mmhalscore", read_json=lambda path: replies)["cal_mmhalscore"]
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            score("")
+        theirs = re.findall(r"(?:score|rate): ([0-9.]+)", said.getvalue())
+        rating = mmhal.read_rating(text) or 0
+        return [f"{rating:.2f}", f"{float(rating < mmhal.CLEAN):.2f}"], theirs
+
+    return both
+
+
 def comparisons(root: Path) -> list[Comparison]:
     """All that there are; those whose files are missing are told, not run."""
     file = root / "Hallucination/data/synonyms.txt"
@@ -340,6 +524,18 @@ def comparisons(root: Path) -> list[Comparison]:
         Comparison("chartqa relaxed", (f"{lmms}/chartqa/utils.py",), chartqa, number),
         Comparison("mathvista", ("MathVista/evaluation/calculate_score.py",), math, number),
         Comparison("llava_bench", (f"{llava}/eval_gpt_review_bench.py",), llava_bench, pair),
+        Comparison(
+            "hallusionbench",
+            ("HallusionBench/utils.py", "HallusionBench/HallusionBench.json"),
+            hallusion,
+            drawn,
+        ),
+        Comparison("naturalbench", ("NaturalBench/naturalbench_vqa.py",), natural, drawn),
+        Comparison(
+            "mmstar leading_letter", ("MMStar/eval/vlmeval/evaluate/mmstar.py",), mmstar, drawn
+        ),
+        Comparison("mmvp cambrian", ("cambrian/eval/eval/mmvp/mmvp_test.py",), cambrian, drawn),
+        Comparison("mmhal", ("RLAIF-V/eval/summarize_gpt_mmhal_review.py",), mmhal_ratings, rating),
         Comparison("shr", ("HA-DPO/ha_dpo/shr_eval/shr_utils.py",), shr, described),
         Comparison(
             "chair",

@@ -43,6 +43,14 @@ def verdict(asked: str) -> str:
     if "[End of Assistant 1]" in asked:
         first, second = re.findall(r"\[Assistant \d\]\n(.*?)\n\n\[End", asked, re.DOTALL)
         return f"8 {8 if same(first) == same(second) else 4}\nSince I say so."
+    if "### LMM Response to Evaluate\n" in asked:
+        target, answer = asked.rstrip("\n").split("\n")[-4], asked.rstrip("\n").split("\n")[-1]
+        return f"So it is.\nRating: {6 if same(target) == same(answer) else 2}"
+    if "A person's answer: " in asked:
+        target, answer = re.findall(r"\n(?:A person's answer|Answer to rate): (.*)", asked)
+        return f"So it is.\nRating: {6 if same(target) == same(answer) else 2}"
+    if "\nWhat is true: " in asked:
+        return "unclear"
     if "\nSentences:\n" in asked:
         return "Judgement:\n" + "\n".join(labels(asked))
     if "Extract the answer" in asked:

@@ -20,7 +20,7 @@ from ..served.serving import completion, cut, dropped, reply, slow, status
 from .judges import judge, sensibly, with_usage
 
 QUIET = partial(progress, "off")
-JUDGED = ["llava_bench", "mathvista", "mmvet", "shr"]
+JUDGED = ["hallusionbench", "llava_bench", "mathvista", "mmhal", "mmvet", "shr"]
 
 
 @pytest.fixture(autouse=True)

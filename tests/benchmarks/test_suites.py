@@ -32,7 +32,9 @@ from .judges import judge
 
 SEVA = {"pope", "mmbench_en", "mmbench_cn", "seed", "scienceqa", "gqa", "textvqa", "mme", "chair"}
 JUDGED = {"mmvet", "llava_bench", "shr"}
+RATED = {"mmhal"}
 STIC = {"scienceqa", "textvqa", "chartqa", "mmbench_en", "mathvista"}
+VISION = {"hallusionbench", "naturalbench", "mmstar", "mmvp", "cv_bench"}
 
 
 def composed(*overrides: str) -> dict:
@@ -41,13 +43,19 @@ def composed(*overrides: str) -> dict:
     return OmegaConf.to_container(config, resolve=True)
 
 
-@pytest.mark.parametrize(("suite", "names"), [("seva_suite", SEVA), ("stic_suite", STIC)])
-def test_a_suite_is_its_benchmarks(suite, names):
+@pytest.mark.parametrize(
+    ("suite", "names", "judged"),
+    [
+        ("seva_suite", SEVA, JUDGED),
+        ("stic_suite", STIC, JUDGED - {"shr"}),
+        ("vision_suite", VISION, RATED),
+    ],
+)
+def test_a_suite_is_its_benchmarks(suite, names, judged):
     assert set(parse(composed(f"benchmark={suite}")).experiment.benchmark) == names
-    judged = JUDGED if suite == "seva_suite" else JUDGED - {"shr"}
     words = [f"benchmark={suite}", "judge=openai", "judge.model=x"]
     assert set(parse(composed(*words)).experiment.benchmark) == names | judged
-    assert set(LEAST) | JUDGED == set(OFFICIAL)
+    assert set(LEAST) | JUDGED | RATED == set(OFFICIAL)
 
 
 def test_the_protocol_is_the_shared_one_unless_a_benchmark_names_its_own():
@@ -74,7 +82,9 @@ LEAST = {
     "seed": ("all", "accuracy", 75), "scienceqa": ("all", "accuracy", 75),
     "gqa": ("all", "accuracy", 60), "textvqa": ("all", "accuracy", 60),
     "chartqa": ("all", "accuracy", 60), "mathvista": ("all", "accuracy", 35),
-    "chair": ("all", "recall", 60),
+    "chair": ("all", "recall", 60), "hallusionbench": ("all", "aAcc", 75),
+    "naturalbench": ("all", "accuracy", 70), "mmstar": ("all", "accuracy", 75),
+    "mmvp": ("all", "pair_accuracy", 60), "cv_bench": ("all", "accuracy", 75),
 }  # fmt: skip
 """Far above chance: the embedded model can answer its samples, and the rules read what it says."""
 
@@ -114,7 +124,7 @@ def test_the_embedded_model_answers_the_samples(kind, vlm, samples, tmp_path):
     assert scores(benchmark.metrics, predictions[::-1], **names) == found
 
 
-@pytest.mark.parametrize("kind", sorted(JUDGED))
+@pytest.mark.parametrize("kind", sorted(JUDGED | RATED))
 def test_what_a_judge_has_to_score_is_kept_and_enters_no_metric(kind, vlm, samples, tmp_path):
     assert OFFICIAL[kind].needs_judge
     found = evaluated(OFFICIAL[kind](kind=kind, protocol="tiny"), vlm, samples, tmp_path)
@@ -174,7 +184,13 @@ def test_without_a_data_root_the_plan_says_so():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("suite", "names", "with_judge"),
-    [("seva_suite", SEVA, False), ("stic_suite", STIC, False), ("seva_suite", SEVA | JUDGED, True)],
+    [
+        ("seva_suite", SEVA, False),
+        ("stic_suite", STIC, False),
+        ("seva_suite", SEVA | JUDGED, True),
+        ("vision_suite", VISION, False),
+        ("vision_suite", VISION | RATED, True),
+    ],
 )
 def test_a_suite_runs_from_the_command_line_under_three_minutes(
     suite, names, with_judge, samples, tmp_path, cli
@@ -186,7 +202,8 @@ def test_a_suite_runs_from_the_command_line_under_three_minutes(
         done = cli(*words, *(["judge=server", url] if with_judge else []))
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - start < 180
-    left_out = "left out, since a judge scores them and judge=none: llava_bench, mmvet"
+    first = "mmhal" if suite == "vision_suite" else "llava_bench, mmvet"
+    left_out = f"left out, since a judge scores them and judge=none: {first}"
     assert (left_out in done.stdout) == (not with_judge)
     report = json.loads((tmp_path / "runs" / "latest" / "report.json").read_text())
     for model in ("base", "aligned"):

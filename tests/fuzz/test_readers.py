@@ -191,6 +191,13 @@ FILES = [
     ("shr", "shr/shr_factual_part1.jsonl"),
     ("chair", "coco/annotations/instances_val2014.json"),
     ("chair", "chair/synonyms.txt"),
+    ("hallusionbench", "hallusionbench/HallusionBench.json"),
+    ("naturalbench", "naturalbench/NaturalBenchDataset.tsv"),
+    ("mmstar", "mmstar/MMStar.tsv"),
+    ("mmvp", "mmvp/Questions.csv"),
+    ("cv_bench", "cv_bench/test_2d.jsonl"),
+    ("mmhal", "mmhal/response_template.json"),
+    ("mmhal", "mmhal/judge_prompt.txt"),
 ]
 
 

@@ -38,6 +38,9 @@ def root(tmp_path_factory) -> Path:
     return folder
 
 
+JUDGED = ("llava_bench", "mmhal", "mmvet", "shr")
+
+
 def says(kind: str, target: str, id: str, model: str) -> str:
     """Something right, wrong, or awkward in a table."""
     rng = python_rng(0, f"{model}-{kind}", id)
@@ -51,7 +54,12 @@ def says(kind: str, target: str, id: str, model: str) -> str:
 def judged(benchmark, root: Path, said: list[Prediction]) -> list[Prediction]:
     """As a judge stage leaves them: every fourth answer is unjudged."""
     judging = benchmark.judging(root, own=True)
-    reply = {"mmvet": "0.5", "llava_bench": "8 7", "shr": "1. correct\n2. hallucination"}
+    reply = {
+        "mmvet": "0.5",
+        "llava_bench": "8 7",
+        "shr": "1. correct\n2. hallucination",
+        "mmhal": "Rating: 4",
+    }
     questions = {question.id: question for question in benchmark.questions(root)}
     verdicts = []
     for number, one in enumerate(said):
@@ -253,7 +261,7 @@ def test_samples_as_lmms_eval_reads_them(finished, tmp_path):
             assert [s["doc_id"] for s in samples] == scored
             count = results["n-samples"][task]
             assert count["effective"] == len(samples) > 0
-            assert (count["original"] > len(samples)) == (task in ("mmvet", "llava_bench", "shr"))
+            assert (count["original"] > len(samples)) == (task in JUDGED)
             want = reported(finished, model, task)
             for (split, metric), value in want.items():
                 name = metric if split == "all" else f"{split}_{metric}"

@@ -73,6 +73,14 @@ def undisturbed():
 # --- what is sent and received
 
 
+def test_a_question_without_a_picture_is_its_text():
+    body = json.loads(chat().body(Request("id", "", None, "Why?", 8)))
+    (user,) = (one for one in body["messages"] if one["role"] == "user")
+    assert user["content"] == [{"type": "text", "text": "Why?"}]
+    shown = json.loads(chat().body(REQUESTS[0]))["messages"][-1]["content"]
+    assert [part["type"] for part in shown] == ["image_url", "text"]
+
+
 def test_every_question_has_the_reply_that_was_given_to_it(undisturbed):
     assert sorted(undisturbed) == sorted(request.id for request in REQUESTS)
     assert len(set(undisturbed.values())) == N

@@ -113,6 +113,22 @@ def test_another_prompt_than_this_process_s_is_told_once(weightless):
     assert len(told) == 1 and "chat template" in told[0]
 
 
+def test_a_question_without_a_picture_is_its_text(vlm, weightless):
+    """Whatever a view makes of pictures; its prompt is compared with this process's as well."""
+    plain = Request("id1", "", None, "Why?", 4)
+    noise = Features(vlm, View("noise", DiffusionNoise(step=500), 0))
+    for features in (None, noise):
+        body = json.loads(chat(weightless, features).body(plain))
+        assert body["messages"][-1]["content"] == [{"type": "text", "text": "Why?"}]
+    told = []
+    own = vlm.encode_text("Why?").ids
+    read = ReplyReader(weightless, None, told.append)
+    assert read(plain, response(weightless, [322, 2], prompt=own)).tokens == (322, 2)
+    assert not told
+    ReplyReader(weightless, None, told.append)(plain, response(weightless, [322, 2]))
+    assert len(told) == 1
+
+
 def test_a_reply_without_ids_is_a_fault(weightless):
     with pytest.raises(PassingFault, match="token_ids"):
         ReplyReader(weightless, None, print)(REQUEST, response(weightless, None))

@@ -7,14 +7,20 @@ from typing import Annotated
 
 from seva_exp.benchmarks.chair import ChairBenchmark
 from seva_exp.benchmarks.chartqa import ChartqaBenchmark
+from seva_exp.benchmarks.cv_bench import CvBenchBenchmark
 from seva_exp.benchmarks.describe import DescribeAndRespond, Mode
 from seva_exp.benchmarks.gqa import GqaBenchmark
+from seva_exp.benchmarks.hallusionbench import HallusionbenchBenchmark
 from seva_exp.benchmarks.judging import Judge
 from seva_exp.benchmarks.llava_bench import LlavaBenchBenchmark
 from seva_exp.benchmarks.mathvista import MathvistaBenchmark
 from seva_exp.benchmarks.mmbench import MmbenchCnBenchmark, MmbenchEnBenchmark
 from seva_exp.benchmarks.mme import MmeBenchmark
+from seva_exp.benchmarks.mmhal import MmhalBenchmark
+from seva_exp.benchmarks.mmstar import MmstarBenchmark
 from seva_exp.benchmarks.mmvet import MmvetBenchmark
+from seva_exp.benchmarks.mmvp import MmvpBenchmark
+from seva_exp.benchmarks.naturalbench import NaturalbenchBenchmark
 from seva_exp.benchmarks.official import Official
 from seva_exp.benchmarks.pope import PopeBenchmark
 from seva_exp.benchmarks.scienceqa import ScienceqaBenchmark
@@ -27,13 +33,19 @@ from seva_exp.core.spec import BY_KIND, Spec, by_kind
 _Union = (
     ChairBenchmark
     | ChartqaBenchmark
+    | CvBenchBenchmark
     | GqaBenchmark
+    | HallusionbenchBenchmark
     | LlavaBenchBenchmark
     | MathvistaBenchmark
     | MmbenchCnBenchmark
     | MmbenchEnBenchmark
     | MmeBenchmark
+    | MmhalBenchmark
+    | MmstarBenchmark
     | MmvetBenchmark
+    | MmvpBenchmark
+    | NaturalbenchBenchmark
     | PopeBenchmark
     | ScienceqaBenchmark
     | SeedBenchmark

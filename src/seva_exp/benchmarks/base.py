@@ -41,7 +41,17 @@ class Totals(Protocol):
         """Number of groups with an answer."""
         ...
 
+    def whole_subgroups(self, kind: str) -> Values:
+        """Number of sub-groups of a kind (``subgroup``) all of whose answers are right."""
+        ...
 
+    def subgroups(self, kind: str) -> Values:
+        """Number of sub-groups of a kind with an answer."""
+        ...
+
+
+OF, RIGHT = "=", ": right"
+"""In the counts of sub-groups: between kind and label, and behind those of right answers."""
 Formula = Callable[[Totals], Values]
 """A metric's value from summed counts; 0 / 0 is no value."""
 
@@ -49,9 +59,10 @@ Formula = Callable[[Totals], Values]
 @dataclass(frozen=True)
 class Metric:
     """A metric: ``formula`` on the counts of each part's answers (a part is some question types,
-    added up), and the mean over the parts, or their ``total``. ``unit`` is what ``n`` counts;
-    ``share``: from 0 to 100, both ends within reach; ``empty``: the value of a part that was asked
-    and whose formula is 0 / 0 (None: it has no value)."""
+    added up), and the mean over the parts, or their ``total``. ``unit`` is what ``n`` counts:
+    answers, groups, or a kind of sub-groups; ``share``: from 0 to 100, both ends within reach;
+    ``empty``: the value of a part that was asked and whose formula is 0 / 0 (None: it has no
+    value)."""
 
     split: str
     name: str
@@ -59,7 +70,7 @@ class Metric:
     parts: tuple[tuple[str, ...], ...]
     better: Better = "higher"
     total: bool = False
-    unit: Literal["answer", "group"] = "answer"
+    unit: str = "answer"
     share: bool = True
     empty: float | None = None
 
@@ -71,6 +82,17 @@ def ratio(above: str, below: str = "asked", scale: float = 100.0) -> Formula:
 
 accuracy = ratio("correct")
 """Right answers in percent."""
+
+
+def subgroup(kind: str, label: str, correct: float) -> dict[str, float]:
+    """The counts of an answer that belongs to the sub-group ``label`` of its group: of all answers
+    on one figure, say, where a group has several figures."""
+    return {f"{kind}{OF}{label}": 1.0, f"{kind}{OF}{label}{RIGHT}": correct}
+
+
+def whole(kind: str) -> Formula:
+    """Sub-groups of a kind all of whose answers are right, in percent."""
+    return lambda sums: 100 * sums.whole_subgroups(kind) / sums.subgroups(kind)
 
 
 class Benchmark(Mode):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import ClassVar
 
@@ -45,8 +45,14 @@ TABLE_COLUMNS = ("index", "image", "question", "A", "B", "answer")
 class Choices(Official):
     """Base of the benchmarks whose answer is a letter."""
 
-    rules = RULES
-    placeholders = ("question", "hint", "hint_or_na", "options", "inline_options")
+    rules: ClassVar[Mapping[str, Rule]] = RULES
+    placeholders: ClassVar[tuple[str, ...]] = (
+        "question",
+        "hint",
+        "hint_or_na",
+        "options",
+        "inline_options",
+    )
     table_type: ClassVar[str]
     """The column of a table that holds a question's type."""
 

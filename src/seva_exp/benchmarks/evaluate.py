@@ -2,8 +2,9 @@
 
 With describe-and-respond there are two passes: one description a picture, which all the questions
 on it share (it does not depend on the question, so to describe once is to describe the same), then
-the questions behind it. Both passes write to one journal. Several processes share the pictures: a
-picture's description and its questions are one process's, in a journal of its own (``sharing``).
+the questions behind it; one without a picture is asked as it is. Both passes write to one journal.
+Several processes share the pictures: a picture's description and its questions are one process's,
+in a journal of its own (``sharing``).
 """
 
 from __future__ import annotations
@@ -58,14 +59,14 @@ def ask(
 
 
 def _pieces(questions: Sequence[Question]) -> list[list[Question]]:
-    """The questions in runs of their order; those on one picture, wherever they stand, are in
+    """The questions in runs of their order; those of one group, wherever they stand, are in
     one."""
     size = min(PIECE, max(1, len(questions) // PIECES))
-    by_picture: dict[str, list[Question]] = {}
+    by_group: dict[str, list[Question]] = {}
     for question in questions:
-        by_picture.setdefault(question.group, []).append(question)
+        by_group.setdefault(question.group, []).append(question)
     pieces: list[list[Question]] = []
-    for some in by_picture.values():
+    for some in by_group.values():
         if not pieces or len(pieces[-1]) >= size:
             pieces.append([])
         pieces[-1] += some
@@ -78,9 +79,9 @@ def _ask(
     """Ask ``mine`` of all questions."""
     sent = mine
     if mode := benchmark.describe_and_respond:
-        _describe(mode, mine, len({question.group for question in every}), asking)
+        _describe(mode, mine, len(_pictures(every)), asking)
         texts = {row["picture"]: row["text"] for row in asking.rows if "picture" in row}
-        sent = [_behind(mode, texts[question.group], question) for question in mine]
+        sent = [_behind(mode, texts, question) for question in mine]
     scored = {question.id: question for question in mine}
     prompts = {question.id: question.prompt for question in sent}
 
@@ -102,7 +103,7 @@ def conclude(
     rows = list(Sharing(work).rows())
     if benchmark.describe_and_respond:
         by_picture = {row["picture"]: Description(**row) for row in rows if "picture" in row}
-        described = [by_picture[group] for group in dict.fromkeys(q.group for q in questions)]
+        described = [by_picture[picture] for picture in _pictures(questions)]
         write_jsonl(work / "descriptions.jsonl", described)
         cut = sum(description.stop == "length" for description in described)
         summary |= {"descriptions": len(described), "descriptions_cut_at_max_new_tokens": cut}
@@ -141,10 +142,9 @@ def _describe(
     mode: DescribeAndRespond, questions: Sequence[Question], total: int, asking: _Asking
 ) -> None:
     """A description of every picture, in the order in which the questions come to it."""
-    first = {question.group: question for question in reversed(questions)}
     requests = [
-        replace(first[group], id=group, prompt=mode.prompt, max_new_tokens=mode.max_new_tokens)
-        for group in dict.fromkeys(question.group for question in questions)
+        replace(first, id=picture, prompt=mode.prompt, max_new_tokens=mode.max_new_tokens)
+        for picture, first in _pictures(questions).items()
     ]
 
     def record(reply: Reply) -> Description:
@@ -153,8 +153,20 @@ def _describe(
     asking.run(requests, total, record, "picture", "description")
 
 
-def _behind(mode: DescribeAndRespond, description: str, question: Question) -> Question:
-    return replace(question, prompt=mode.infuse(description, question.prompt))
+def _pictures(questions: Sequence[Question]) -> dict[str, Question]:
+    """The pictures in the order in which the questions come to them, each with its first
+    question."""
+    found: dict[str, Question] = {}
+    for question in questions:
+        if question.load:
+            found.setdefault(question.picture, question)
+    return found
+
+
+def _behind(mode: DescribeAndRespond, texts: dict[str, str], question: Question) -> Question:
+    if not question.load:
+        return question
+    return replace(question, prompt=mode.infuse(texts[question.picture], question.prompt))
 
 
 class _Asking:
@@ -208,5 +220,5 @@ class _Asking:
 
 def _request(question: Question) -> Request:
     return Request(
-        question.id, question.group, question.load, question.prompt, question.max_new_tokens
+        question.id, question.picture, question.load, question.prompt, question.max_new_tokens
     )

@@ -296,8 +296,9 @@ class BenchmarkFiles:
                 row.refuse(f"{', '.join(names)} are needed, with a tab between them")
             yield row
 
-    def table(self, candidates: Candidates) -> Iterator[FileRow]:
-        """The rows of one of VLMEvalKit's tables, each with its own picture or another row's."""
+    def table(self, candidates: Candidates, without_picture: bool = False) -> Iterator[FileRow]:
+        """The rows of one of VLMEvalKit's tables, each with its own picture or another row's; where
+        ``without_picture``, also those that have none."""
         path = self._read(candidates)
         own: dict[str, TablePicture] = {}
         later: list[FileRow] = []
@@ -307,7 +308,7 @@ class BenchmarkFiles:
                 own[row.text("index")] = one.picture
             later.append(row)
         for row in later:
-            if row.held:
+            if row.held or (without_picture and not row.maybe("image")):
                 yield row
                 continue
             index = row.text("image")

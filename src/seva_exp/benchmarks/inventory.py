@@ -43,7 +43,7 @@ def inventory(root: Path | None, deep: Progress | None = None) -> Iterator[Entry
 def _found(benchmark: Official, root: Path, deep: Progress | None) -> str:
     """Rows, pictures, protocols. Raises InputError for what is wrong."""
     loaded = benchmark.load(root)
-    pictures = list(dict.fromkeys(item.picture for item in loaded.items))
+    pictures = list(dict.fromkeys(item.picture for item in loaded.items if item.picture))
     if deep:
         broken = []
         with deep(benchmark.kind, len(pictures), "picture") as meter:

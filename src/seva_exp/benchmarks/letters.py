@@ -69,6 +69,17 @@ def the_answer_is(text: str, options: Options) -> str:
     return found[0] if len(found) == 1 and found[0] in options else ""
 
 
+def leading_letter(text: str, options: Options) -> str:
+    """MMStar's own rule (eval/vlmeval/evaluate/mmstar.py), in any case: the first character, also
+    of a word ("A dog"); else what stands behind a bracket, "option " or "the answer is "."""
+    answer = text.lower().strip().replace("\n", " ")
+    for beginning in ("", "(", "option ", "the answer is "):
+        letter = answer[len(beginning) : len(beginning) + 1].upper()
+        if answer.startswith(beginning) and letter in options:
+            return letter
+    return ""
+
+
 def lone_token(text: str, options: Options) -> str:
     """lmms-eval's MMBench (mmbench_evals.py: can_infer): the only one of A to E that is a word by
     itself; else the only one with one of a few marks around it; else the one option whose text the

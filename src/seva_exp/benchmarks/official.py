@@ -58,7 +58,8 @@ def judged(text: str, target: str, details: Json) -> Scored:
 
 @dataclass(frozen=True)
 class Item:
-    """A row that was found whole: the texts of its prompt, its target, its picture."""
+    """A row that was found whole: the texts of its prompt, its target, its picture (if it has one).
+    ``shows`` as in ``Question``."""
 
     row: FileRow
     id: str
@@ -66,8 +67,9 @@ class Item:
     type: str
     texts: dict[str, str]
     target: str
-    picture: Picture
+    picture: Picture | None
     details: Json = field(default_factory=dict)
+    shows: str = ""
 
 
 @dataclass(frozen=True)
@@ -244,8 +246,9 @@ class Official(Benchmark):
                 prompt=self.rules_of_protocol.render(item.texts),
                 target=item.target,
                 max_new_tokens=self.rules_of_protocol.max_new_tokens,
-                load=item.picture.load,
+                load=item.picture.load if item.picture else None,
                 details=item.details,
+                shows=item.shows,
             )
 
     @property

@@ -37,13 +37,16 @@ class Protocol(Spec):
     """A question counts once, and only where every rotation of its options is answered right."""
     pooled: bool = False
     """POPE: its splits' answers are scored as one set; else the mean over the splits is taken."""
+    pictures_only: bool = False
+    """HallusionBench: questions without a picture are left out."""
     judge: str | None = None
     """How a judge, where there is one, is asked about what no rule reads: one of the benchmark's
     ways. It decides no answer of the model."""
 
     def identity(self) -> Json:
         """All that decides questions, answers and scores."""
-        return {name: value for name, value in self.to_json().items() if name != "judge"}
+        left_out = {"judge"} if self.pictures_only else {"judge", "pictures_only"}
+        return {name: value for name, value in self.to_json().items() if name not in left_out}
 
     def render(self, texts: dict[str, str]) -> str:
         """The prompt with its placeholders filled in, once: braces in the texts stay."""

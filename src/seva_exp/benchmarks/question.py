@@ -13,9 +13,10 @@ from seva_exp.core.spec import Json
 
 @dataclass(frozen=True)
 class Question:
-    """One question of a benchmark. ``group`` names what is resampled together and shows one
-    picture; ``max_new_tokens`` bounds the answer; ``details`` is what the scoring rule reads
-    beside the target (choices, a unit)."""
+    """One question of a benchmark. ``group`` names what is resampled together; ``max_new_tokens``
+    bounds the answer; ``load`` gives its picture (None: it has none, and is asked as text);
+    ``details`` is what the scoring rule reads beside the target (choices, a unit). ``shows`` names
+    the picture, where those of a group are several."""
 
     id: str
     group: str
@@ -23,8 +24,14 @@ class Question:
     prompt: str
     target: str
     max_new_tokens: int
-    load: Callable[[], Image]
+    load: Callable[[], Image] | None
     details: Json = field(default_factory=dict)
+    shows: str = ""
+
+    @property
+    def picture(self) -> str:
+        """Equal for questions on one picture, and of no other; "" where there is none."""
+        return (self.shows or self.group) if self.load else ""
 
     def answered(self, text: str, scored: Scored) -> Prediction:
         """With what the model said, and what that is worth."""

@@ -12,7 +12,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from seva_exp.benchmarks.base import Metric
+from seva_exp.benchmarks.base import OF, RIGHT, Metric
 from seva_exp.core.randomness import seed_for
 from seva_exp.core.records import Delta, Prediction, Score
 
@@ -146,7 +146,7 @@ def right_or_wrong(metric: Metric, before: GroupSums, after: GroupSums) -> tuple
     """How many units turned from 100 to 0, and from 0 to 100; None unless the metric is the
     percentage of units that count, and each unit is a group of its own: one answer, or (circular)
     the group itself. Where several questions share a picture, they are not independent."""
-    if metric.unit == "answer" and before.group_count(metric) < before.count(metric):
+    if metric.unit != "group" and before.group_count(metric) < before.count(metric):
         return None
     old, new = before.each(metric), after.each(metric)
     for table, units in ((before, old), (after, new)):
@@ -198,10 +198,13 @@ class GroupSums:
         return sorted(self._answers)
 
     def count(self, metric: Metric) -> int:
-        """The number of answers (or groups) that the metric rests on."""
+        """The number of answers (groups, sub-groups) that the metric rests on."""
         if metric.unit == "group":
             return self.group_count(metric)
-        return int(self.answers({type_ for part in metric.parts for type_ in part}).sum())
+        types = {type_ for part in metric.parts for type_ in part}
+        if metric.unit == "answer":
+            return int(self.answers(types).sum())
+        return int(self.subgroups(types, metric.unit)[0].sum())
 
     def group_count(self, metric: Metric) -> int:
         """The number of groups with an answer that the metric rests on."""
@@ -261,6 +264,19 @@ class GroupSums:
         zeros = np.zeros(len(self.groups))
         return sum((self._sums.get((type_, name), zeros) for type_ in sorted(types)), zeros)
 
+    def subgroups(self, types: Iterable[str], kind: str) -> tuple[np.ndarray, np.ndarray]:
+        """[G] twice: how many sub-groups of a kind with answers of these types each group has, and
+        how many of them are right throughout."""
+        here = set(types)
+        names = {name for type_, name in self._sums if type_ in here}
+        asked = {name for name in names if name.startswith(kind + OF) and not name.endswith(RIGHT)}
+        found = whole = np.zeros(len(self.groups))
+        for name in sorted(asked):
+            answers = self.sums(here, name)
+            found = found + (answers > 0)
+            whole = whole + ((answers > 0) & (self.sums(here, name + RIGHT) == answers))
+        return found, whole
+
 
 class _Alone:
     """The weights of resamples that hold one group each: [G, G] ones on the diagonal, which a
@@ -288,3 +304,9 @@ class _Part:
 
     def groups(self) -> np.ndarray:
         return self.weights @ (self.table.answers(self.types) > 0).astype(np.float64)
+
+    def subgroups(self, kind: str) -> np.ndarray:
+        return self.weights @ self.table.subgroups(self.types, kind)[0]
+
+    def whole_subgroups(self, kind: str) -> np.ndarray:
+        return self.weights @ self.table.subgroups(self.types, kind)[1]

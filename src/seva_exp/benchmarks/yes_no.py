@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from seva_exp.benchmarks.vqa_text import LOOSE_STOP_OF_WORDS, unpunctuated
 
 
@@ -37,6 +40,14 @@ def beginning_or_initial(text: str) -> str:
     character), and a lone y or n."""
     answer = text.lower().strip().replace(".", "")
     return {"y": "yes", "n": "no"}.get(answer) or _within(answer[:4])
+
+
+def first_named(text: str, words: Iterable[str]) -> str:
+    """NaturalBench's rule (naturalbench_vqa.py: extract_answer): the word that comes first in the
+    answer, whole and in any case."""
+    found = ((re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE), word) for word in words)
+    places = [(match.start(), word) for match, word in found if match]
+    return min(places)[1] if places else ""
 
 
 def _within(answer: str) -> str:

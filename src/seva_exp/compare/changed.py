@@ -88,7 +88,8 @@ def _pictures(rows: Sequence[Compared]) -> dict[str, dict[str, Json | None]]:
 def _load(row: Compared, wanted: set[str]) -> dict[str, Json | None]:
     try:
         questions = row.one.run.benchmark(row.benchmark).questions(data_root(row.one.run.data_root))
-        return {q.id: thumbnail(q.load) for q in questions if q.id in wanted} if wanted else {}
+        shown = (q for q in questions if q.id in wanted) if wanted else ()
+        return {q.id: thumbnail(q.load) for q in shown if q.load}
     except (InputError, StageError, OSError):
         return {}
 

@@ -104,13 +104,13 @@ Progress = Callable[[str, int, str], Any]
 
 @dataclass(frozen=True)
 class Request:
-    """One question for the engine. ``image_key`` is equal for requests on the same picture.
-    ``context``: ids that the answer begins with, which the reply goes on behind (in this process
-    alone)."""
+    """One question for the engine. ``image_key`` is equal for requests on the same picture, and of
+    no other; without ``load`` there is no picture: the prompt alone is asked. ``context``: ids that
+    the answer begins with, which the reply goes on behind (in this process alone)."""
 
     id: str
     image_key: str
-    load: Callable[[], Image]
+    load: Callable[[], Image] | None
     prompt: str
     max_new_tokens: int
     context: tuple[int, ...] = ()

@@ -29,10 +29,15 @@ KEPT = 64
 def cut_batches(requests: Sequence[Request], size: int) -> list[list[Request]]:
     """Batches of one bound on the answer's length. Pictures asked several times: their questions
     together, so that each is encoded once. Pictures asked once: like prompts together, since their
-    answers are of like length."""
+    answers are of like length. What has no picture is in batches of its own."""
+    if alone := [request for request in requests if request.load is None]:
+        seen = [request for request in requests if request.load]
+        return (cut_batches(seen, size) if seen else []) + _cut(alone, size, shared=False)
     pictures = {request.image_key for request in requests}
-    shared = len(pictures) < len(requests)
+    return _cut(requests, size, shared=len(pictures) < len(requests))
 
+
+def _cut(requests: Sequence[Request], size: int, shared: bool) -> list[list[Request]]:
     def place(r: Request) -> tuple[str | int, ...]:
         return (r.image_key, r.id) if shared else (len(r.prompt), r.prompt, r.id)
 
@@ -83,11 +88,13 @@ class Batches:
             yield from self._answer(batch[:half])
             yield from self._answer(batch[half:])
 
-    def _image(self, request: Request) -> EncodedImage:
-        """The request's encoded image, the view applied."""
-        key = request.image_key
+    def _image(self, request: Request) -> EncodedImage | None:
+        """The request's encoded image, the view applied; None where it has none."""
+        key, load = request.image_key, request.load
+        if load is None:
+            return None
         if key not in self._images:
-            image = self._vlm.encode_image(request.load())
+            image = self._vlm.encode_image(load())
             self._images[key] = self._change(request, image) if self._change else image
             if len(self._images) > KEPT:
                 del self._images[next(iter(self._images))]
@@ -108,7 +115,8 @@ class Batches:
         limits = [answer_limit(self._vlm, e, batch[0].max_new_tokens) for e in encoded]
         inputs = left_padded(encoded, self._vlm.pad_id, self._vlm.device)
         width = inputs["input_ids"].shape[1]
-        inputs |= self._vlm.image_inputs([one.image for one in encoded])
+        if batch[0].load:
+            inputs |= self._vlm.image_inputs([one.image for one in encoded])
         if self._sampling:
             inputs["logits_processor"] = self._sampling.processors([r.id for r in batch])
         out = self._vlm.model.generate(

@@ -35,8 +35,10 @@ class Chat:
     model: str | None
 
     def body(self, request: Request) -> bytes:
-        """The request's JSON: one user message, the picture before the text."""
-        content = [self.picture(request), {"type": "text", "text": request.prompt}]
+        """The request's JSON: one user message, the picture (if there is one) before the text."""
+        content: list[dict[str, Any]] = [{"type": "text", "text": request.prompt}]
+        if request.load:
+            content.insert(0, self.picture(request, request.load))
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if self.source.system_prompt:
             messages.insert(0, {"role": "system", "content": self.source.system_prompt})
@@ -52,9 +54,9 @@ class Chat:
             values["seed"] = seed % 2**SEED_BITS
         return json.dumps(values | self.more()).encode()
 
-    def picture(self, request: Request) -> dict[str, Any]:
+    def picture(self, request: Request, load: Callable[[], Image.Image]) -> dict[str, Any]:
         """The picture's part of the message (PNG, its own size)."""
-        picture = self.source.squared(request.load())
+        picture = self.source.squared(load())
         return {"type": "image_url", "image_url": {"url": data_url(picture)}}
 
     def more(self) -> dict[str, Any]:

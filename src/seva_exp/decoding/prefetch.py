@@ -108,10 +108,11 @@ class PicturePrefetcher:
         wait([made for made in futures if not made.cancel()])
 
     def _prepare(self, requests: list[Request]) -> list[PrefixGroup]:
-        picture = requests[0].load()
+        load = requests[0].load
+        picture = load() if load else None
         with self._lock:
-            image = self._vlm.encode_image(picture)
-            if self._change:
+            image = self._vlm.encode_image(picture) if picture else None
+            if image and self._change:
                 image = self._change(requests[0], image)
             return groups_of(self._vlm, requests, image)
 
@@ -121,8 +122,9 @@ class PicturePrefetcher:
 
 
 def _by_picture(requests: Iterable[Request]) -> list[list[Request]]:
-    """In the order in which the pictures come first."""
-    found: dict[str, list[Request]] = {}
+    """In the order in which the pictures come first; each request without one by itself."""
+    found: dict[tuple[str, ...], list[Request]] = {}
     for request in requests:
-        found.setdefault(request.image_key, []).append(request)
+        key = (request.image_key,) if request.load else ("", request.id)
+        found.setdefault(key, []).append(request)
     return list(found.values())

@@ -67,9 +67,9 @@ class Seen:
 @dataclass(eq=False)
 class PrefixGroup:
     """Rows behind one prefix: ``ids``, ``positions`` [A, P], ``blocks`` as in ``Prompt``; its
-    ``slot`` once it was run."""
+    ``slot`` once it was run. ``picture``: that it holds, if any."""
 
-    picture: Seen
+    picture: Seen | None
     ids: tuple[int, ...]
     positions: Tensor
     blocks: tuple[int, ...]
@@ -79,22 +79,23 @@ class PrefixGroup:
 
 
 def groups_of(
-    vlm: VisionLanguageModel, requests: Sequence[Request], image: EncodedImage
+    vlm: VisionLanguageModel, requests: Sequence[Request], image: EncodedImage | None
 ) -> list[PrefixGroup]:
     """The questions on one picture. Their longest common beginning is run once; where it does not
-    hold the whole picture, or all of a prompt sees all of it, each question is a group. One that
-    the model's context has no room for is in none."""
+    hold the whole picture, or all of a prompt sees all of it, or there is no picture, each question
+    is a group. One that the model's context has no room for is in none."""
     pairs = [(one, encoded_within(vlm, image, one.prompt, one.context)) for one in requests]
     fitting = [(request, found) for request, found in pairs if found is not None]
     if not fitting:
         return []
     encoded = [found for _, found in fitting]
     length = _shared_length(encoded)
-    alone = attention_of(vlm).sees_both_ways == "all" or length < _end_of_image(encoded[0])
+    all_sees_all = attention_of(vlm).sees_both_ways == "all"
+    alone = image is None or all_sees_all or length < _end_of_image(encoded[0])
     together = [[pair] for pair in fitting]
     if len(fitting) > 1 and not alone:
         together = [[pair for some in together for pair in some]]
-    picture = Seen(image, len(together))
+    picture = Seen(image, len(together)) if image is not None else None
     return [
         _group(vlm, picture, some, length if len(some) > 1 else len(some[0][1].ids))
         for some in together
@@ -102,7 +103,10 @@ def groups_of(
 
 
 def _group(
-    vlm: VisionLanguageModel, picture: Seen, pairs: list[tuple[Request, Encoded]], length: int
+    vlm: VisionLanguageModel,
+    picture: Seen | None,
+    pairs: list[tuple[Request, Encoded]],
+    length: int,
 ) -> PrefixGroup:
     rows: deque[Row] = deque()
     first = pairs[0][1]

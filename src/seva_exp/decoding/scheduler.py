@@ -292,7 +292,7 @@ class Scheduler:
         ends_at, own, at = found
         fresh = slice(before, len(self._rows))
         step = Prefill(self._cache, parts, fresh, ends_at, own, at, self._over_blocks)
-        pictures = [some.group.picture for some in joining if some.new]
+        pictures = [some.group.picture for some in joining if some.new and some.group.picture]
         logits = self._forward(
             torch.tensor([ids]),
             torch.cat(positions, dim=1),

@@ -27,6 +27,7 @@ from seva_exp.served.chat import PassingFault, Refusal, TooLong, json_of, reply_
 
 if TYPE_CHECKING:
     from httpx2 import Response
+    from PIL.Image import Image
 
 NEVER = -100.0
 """Added to a logit whose token must not come; vLLM takes no infinite bias."""
@@ -40,9 +41,9 @@ class VllmChat(Chat):
     vlm: VisionLanguageModel
     features: Callable[[Request], Any] | None = None
 
-    def picture(self, request: Request) -> dict[str, Any]:
+    def picture(self, request: Request, load: Callable[[], Image]) -> dict[str, Any]:
         if self.features is None:
-            return super().picture(request)
+            return super().picture(request, load)
         return {"type": "image_embeds", "image_embeds": packed(self.features(request))}
 
     def more(self) -> dict[str, Any]:
@@ -94,6 +95,7 @@ class Features:
         """[tokens, width]"""
         import torch
 
+        assert request.load
         with self._alone, torch.inference_mode():
             image = self._view.pixels(self._vlm, self._vlm.encode_image(request.load()), request.id)
             (found,) = features_of(self._vlm, [image])
@@ -131,7 +133,10 @@ class ReplyReader:
         if self._compared:
             return
         self._compared = True
-        own = self._vlm.encode(self._vlm.encode_image(request.load()), request.prompt).ids
+        if request.load:
+            own = self._vlm.encode(self._vlm.encode_image(request.load()), request.prompt).ids
+        else:
+            own = self._vlm.encode_text(request.prompt).ids
         if _ids(json_of(response), "prompt_token_ids") != own:
             self._warn(
                 "vLLM puts the question in other tokens than this process would (its use of the "

@@ -25,18 +25,21 @@ def behind(vlm: VisionLanguageModel, encoded: Encoded, context: tuple[int, ...])
 
 
 def encoded_within(
-    vlm: VisionLanguageModel, image: EncodedImage, prompt: str, begun: tuple[int, ...] = ()
+    vlm: VisionLanguageModel,
+    image: EncodedImage | None,
+    prompt: str,
+    begun: tuple[int, ...] = (),
 ) -> Encoded | None:
-    """The prompt's ids with the picture's placeholders, and those that the answer has ``begun``
-    with; None where they leave no room in the model's context for one token more. A text that has
-    more characters than so many tokens can stand for is not tokenised."""
+    """The prompt's ids with the picture's placeholders (``image`` None: without a picture), and
+    those that the answer has ``begun`` with; None where they leave no room in the model's context
+    for one token more. A text that has more characters than so many tokens can stand for is not
+    tokenised."""
     context = context_of(vlm)
-    if context is None:
-        return behind(vlm, vlm.encode(image, prompt), begun)
-    if len(prompt) > context * vlm.longest_token:
+    if context is not None and len(prompt) > context * vlm.longest_token:
         return None
-    found = behind(vlm, vlm.encode(image, prompt), begun)
-    return found if len(found.ids) < context else None
+    found = vlm.encode_text(prompt) if image is None else vlm.encode(image, prompt)
+    found = behind(vlm, found, begun)
+    return found if context is None or len(found.ids) < context else None
 
 
 def answer_limit(vlm: VisionLanguageModel, encoded: Encoded, max_new_tokens: int) -> int:

@@ -193,7 +193,9 @@ def write_previews(asker: Asker, samples: Iterator[Sample], count: int) -> None:
     folder.mkdir(exist_ok=True)
     names = []
     for number, sample in enumerate(islice(samples, count)):
-        picture = asker.request(sample).load()
+        load = asker.request(sample).load
+        assert load, "a sample has a picture"
+        picture = load()
         if view.augmentation.space == "pixels":
             vlm = asker.load_model()
             picture = vlm.to_picture(view.pixels(vlm, vlm.encode_image(picture), sample.id))

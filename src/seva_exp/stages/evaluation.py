@@ -280,7 +280,7 @@ class Compare(Stage):
 
         def pictures(wanted: Collection[str]) -> Iterator[tuple[str, Callable[[], Image]]]:
             for question in base.benchmark.questions(base.root):
-                if question.id in wanted:
+                if question.id in wanted and question.load:
                     yield question.id, question.load
 
         before, now = (stage.makes(path_of(stage)).file for stage in (base, after))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seva_exp.benchmarks.samples import choices, described, judged, short, yes_no
+from seva_exp.benchmarks.samples import choices, described, judged, looking, short, yes_no
 from seva_exp.benchmarks.samples.cases import ScenePicture, cases
 from seva_exp.core.errors import InputError
 
@@ -28,5 +28,9 @@ def make_samples(root: Path) -> None:
     for write in (choices.mmbench, choices.seed, choices.scienceqa, choices.mathvista):
         write(root, plain)
     for write in (judged.mmvet, judged.llava_bench, judged.shr):
+        write(root, plain)
+    for write in (looking.hallusionbench, looking.naturalbench, looking.mmstar):
+        write(root, plain)
+    for write in (looking.mmvp, looking.cv_bench, looking.mmhal):
         write(root, plain)
     short.textvqa(root, carded)

@@ -12,6 +12,8 @@ from seva_exp.models.pixels import Patches
 if TYPE_CHECKING:
     import torch
 
+AXES = 3
+
 
 class Qwen2Vl(Family):
     """Pictures at their own size, between two bounds of the processor, as a list of patches; the
@@ -35,6 +37,8 @@ class Qwen2Vl(Family):
     def positions(self, model: Any, encoded: Encoded) -> torch.Tensor:
         import torch
 
+        if not encoded.image.pixels:  # a prompt alone
+            return torch.arange(len(encoded.ids)).expand(AXES, -1)
         types = torch.tensor([encoded.types["mm_token_type_ids"]])
         grid = encoded.image.pixels["image_grid_thw"].cpu()
         found, _ = model.base_model.get_rope_index(

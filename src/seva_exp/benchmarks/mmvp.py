@@ -1,0 +1,153 @@
+"""MMVP (Tong et al. 2024, arXiv:2401.06209): pairs of pictures that CLIP takes for alike, with one
+question whose answers differ."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from io import StringIO
+from typing import ClassVar, Literal
+
+from seva_exp.benchmarks.base import Metric, Totals, Values, accuracy
+from seva_exp.benchmarks.choices import RULES, TABLE_COLUMNS, Choices
+from seva_exp.benchmarks.files import BenchmarkFiles, FileRow, Picture, columns
+from seva_exp.benchmarks.official import UNPARSED, Item, Rule, Scored, right_or_wrong
+from seva_exp.core.errors import InputError
+from seva_exp.core.spec import Json
+
+_OPTIONS = re.compile(r"\s*\(a\)(.*?)\(b\)(.*)", re.IGNORECASE | re.DOTALL)
+NAMES = ("Question", "Options", "Correct Answer")
+"""The columns of ``Questions.csv`` behind the number of the picture, which its header calls Index
+or, in the release, lndex."""
+KEYWORDS = ("answer is", "answer is:", "answer:")
+
+
+def bare_answer(text: str) -> str:
+    """What Cambrian-1 compares (eval/mmvp/mmvp_test.py: extract_mcq_answer): in lower case, what
+    stands behind the last "answer is" or "answer:", without outer brackets and marks at its end.
+    Behind "answer is:" the colon stays, as there."""
+    answer = text.lower().strip()
+    for keyword in KEYWORDS:
+        answer = answer.rpartition(keyword)[2]
+    return answer.strip().rstrip(".:,").lstrip("(").rstrip(")")
+
+
+def letter_or_option(text: str, target: str, details: Json) -> Scored:
+    """Cambrian-1's rule: the letter, or the option's text."""
+    answer, options = bare_answer(text), details["options"]
+    same = [letter for letter in options if answer in (letter.lower(), options[letter].lower())]
+    said = target if target in same else same[0] if same else ""
+    return right_or_wrong(said, said == target, bool(said))
+
+
+def pairs_right(sums: Totals) -> Values:
+    """Pairs both of whose answers are right, in percent."""
+    return 100 * sums.whole("correct") / sums.groups()
+
+
+class MmvpBenchmark(Choices):
+    """A pair counts where both of its answers are right; a pair is resampled as one. Two rows that
+    follow each other are one."""
+
+    layout = (
+        ("mmvp/Questions.csv", "MMVP/Questions.csv"),
+        ("mmvp/MMVP Images", "MMVP/MMVP Images"),
+    )
+    tables = ("mmvp/MMVP.tsv", "MMVP.tsv")
+    source = "huggingface.co/datasets/MMVP/MMVP (Questions.csv, MMVP Images/)"
+    rules: ClassVar[Mapping[str, Rule]] = {**RULES, "letter_or_option": letter_or_option}
+    placeholders = (*Choices.placeholders, "bracketed_options")
+
+    kind: Literal["mmvp"] = "mmvp"
+
+    def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        pictures = source.folder(self.layout[1])
+        for place, row in enumerate(_rows(source, self.layout[0])):
+            found = _OPTIONS.fullmatch(row.text("Options"))
+            if not found or not all(map(str.strip, found.groups())):
+                row.refuse("column 'Options': '(a) ... (b) ...' is needed")
+            options = dict(zip("AB", map(str.strip, found.groups()), strict=True))
+            answer = row.text("Correct Answer").strip().strip("()").upper()
+            name = f"{row.text('Index')}.jpg"
+            values = row.values | {"question": row.text("Question")}
+            row = FileRow(row.file, row.place, values)
+            picture = pictures.picture(row, name)
+            yield self._item(row, place, row.text("Index"), options, answer, picture, name)
+
+    def table_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        rows = []
+        for row in source.table(self.tables):
+            columns(row, TABLE_COLUMNS)
+            if not re.fullmatch("[0-9]{1,9}", row.text("index")):
+                row.refuse(f"column 'index': a number is needed, not {row.text('index')!r}")
+            rows.append(row)
+        for place, row in enumerate(sorted(rows, key=lambda row: int(row.text("index")))):
+            answer, options = row.text("answer").strip(), self.table_options(row)
+            id, shown = row.text("index"), row.shown
+            yield self._item(row, place, id, options, answer, shown, shown.sha256)
+
+    def _item(
+        self,
+        row: FileRow,
+        place: int,
+        id: str,
+        options: dict[str, str],
+        answer: str,
+        picture: Picture,
+        shows: str,
+    ) -> Item:
+        """The ``place``-th question, from 0."""
+        found = self.choice(
+            row,
+            id=id,
+            group=f"{place // 2:04d}",
+            type="all",
+            hint="",
+            options=options,
+            answer=answer,
+            picture=picture,
+        )
+        bracketed = " ".join(f"({letter.lower()}) {text}" for letter, text in options.items())
+        return replace(found, shows=shows, texts=found.texts | {"bracketed_options": bracketed})
+
+    def verify(self, items: Sequence[Item]) -> None:
+        if len(items) % 2:
+            row = items[-1].row
+            raise InputError(
+                f"{row.file}: {row.place}: the last question has no partner, MMVP has pairs. Get "
+                "the file again."
+            )
+
+    def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
+        """Pairs, single answers, unparsed."""
+        every = (tuple(types),)
+        return [
+            Metric("all", "pair_accuracy", pairs_right, every, unit="group"),
+            Metric("all", "accuracy", accuracy, every),
+            Metric("all", "unparsed", UNPARSED, every, "lower"),
+        ]
+
+
+def _rows(source: BenchmarkFiles, names: Sequence[str]) -> Iterator[FileRow]:
+    """The rows of ``Questions.csv``: Index and ``NAMES``."""
+    path, text = source.text(names)
+    reader = csv.reader(StringIO(text, newline=""), strict=True)
+    header: list[str] | None = None
+    number = 0
+    try:
+        for cells in reader:
+            if header is None:
+                header = ["Index", *(cell.strip() for cell in cells[1:])]
+                for name in NAMES:
+                    if name not in header:
+                        FileRow(path, "the header", {}).refuse(f"column {name!r} is missing")
+                continue
+            number += 1
+            row = FileRow(path, f"row {number} (line {reader.line_num})", {})
+            if len(cells) != len(header):
+                row.refuse(f"has {len(cells)} columns, the header has {len(header)}")
+            yield replace(row, values=dict(zip(header, cells, strict=True)))
+    except csv.Error as error:
+        FileRow(path, f"line {reader.line_num}", {}).refuse(f"is no CSV ({error})")
