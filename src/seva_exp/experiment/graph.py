@@ -10,6 +10,7 @@ from seva_exp.augment import AnotherCandidate, AnySource, TextSource
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import ALIGNED, CLEAN
+from seva_exp.experiment.contrast import contrasted_evaluation, source_of
 from seva_exp.experiment.value import CANDIDATE, Experiment
 from seva_exp.inputs.views import ViewDraw
 from seva_exp.methods import BestOfKMethod, SticMethod
@@ -78,6 +79,7 @@ class _Measuring:
     def __init__(
         self, experiment: Experiment, digests: FileDigests, data_root: Path | None
     ) -> None:
+        contrasted = contrasted_evaluation(experiment.generation)
         self.base = [
             Evaluate(
                 experiment.model,
@@ -86,6 +88,8 @@ class _Measuring:
                 digests,
                 root=data_root,
                 vllm=experiment.generation.measuring,
+                contrasted=contrasted,
+                against=source_of(contrasted, experiment.aug) if contrasted else None,
             )
             for name, benchmark in sorted(experiment.benchmark.items())
         ]
@@ -158,7 +162,8 @@ class _Asking:
         self, name: str = CLEAN, source: AnySource | None = None, draw: ViewDraw | None = None
     ) -> Answers:
         experiment = self.experiment
-        generation, careful = experiment.generation, experiment.method.careful
+        careful = experiment.method.careful
+        generation = experiment.generation.contrasted_at("views" if source else "clean")
         return Answers(
             self.samples,
             experiment.model,
@@ -170,6 +175,7 @@ class _Asking:
             draw=draw,
             adapter=self.before,
             suffix=self.suffix,
+            against=source_of(generation, experiment.aug),
         )
 
 
@@ -231,7 +237,7 @@ def _second_stage(
     descriptions = Answers(
         samples,
         model,
-        experiment.generation,
+        experiment.generation.contrasted_at(None),
         CLEAN,
         None,
         seed,

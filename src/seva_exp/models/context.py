@@ -10,16 +10,18 @@ def context_of(vlm: VisionLanguageModel) -> int | None:
     return getattr(vlm.model.config.get_text_config(), "max_position_embeddings", None)
 
 
-def encoded_within(vlm: VisionLanguageModel, image: EncodedImage, prompt: str) -> Encoded | None:
-    """The prompt's ids with the picture's placeholders; None where they leave no room in the
-    model's context for one token of an answer. A text that has more characters than so many tokens
-    can stand for is not tokenised."""
+def encoded_within(
+    vlm: VisionLanguageModel, image: EncodedImage | None, prompt: str
+) -> Encoded | None:
+    """The prompt's ids with the picture's placeholders (none where there is no picture); None where
+    they leave no room in the model's context for one token of an answer. A text that has more
+    characters than so many tokens can stand for is not tokenised."""
     context = context_of(vlm)
-    if context is None:
-        return vlm.encode(image, prompt)
-    if len(prompt) > context * vlm.longest_token:
+    if context is not None and len(prompt) > context * vlm.longest_token:
         return None
-    found = vlm.encode(image, prompt)
+    found = vlm.encode(image, prompt) if image else vlm.encode_text(prompt)
+    if context is None:
+        return found
     return found if len(found.ids) < context else None
 
 

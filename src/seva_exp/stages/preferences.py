@@ -32,6 +32,7 @@ from seva_exp.preferences.pairs import Candidates, Tally, grouped, make_pairs
 from seva_exp.preferences.shards import Shard, Shards
 from seva_exp.stages.artifacts import AnswerArtifact, PairArtifact, SampleArtifact
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
+from seva_exp.stages.contrast import against, contrasts, view_against
 from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.stages.shown import PairExample
 
@@ -110,7 +111,8 @@ class Answers(Stage):
     is a view that changes nothing.
 
     ``asking`` replaces the samples' questions; with ``draw`` only those samples are asked to which
-    this view falls; ``adapter`` is what the model was aligned to before."""
+    this view falls; ``adapter`` is what the model was aligned to before; ``against`` is what the
+    generation's contrast looks at."""
 
     name: ClassVar[str] = "answers"
     version: ClassVar[int] = 2
@@ -127,6 +129,7 @@ class Answers(Stage):
     draw: ViewDraw | None = None
     adapter: Trained | None = None
     suffix: str = ""
+    against: AnySource | None = None
 
     @property
     def label(self) -> str:
@@ -137,6 +140,10 @@ class Answers(Stage):
     def inputs(self) -> Mapping[str, Stage]:
         before = {"adapter": self.adapter} if self.adapter else {}
         return {"samples": self.samples, **before}
+
+    @property
+    def prepared_as(self) -> str:
+        return self.name + ".contrast" * contrasts(self.generation)
 
     def prepare(self, machine: Machine) -> None:
         check_engine(self.generation, machine, self.model)
@@ -160,6 +167,7 @@ class Answers(Stage):
             "asking": self.asking.to_json() if self.asking else None,
             "drawn": {"as": self.view, "of": self.draw.to_json()} if self.draw else None,
             "seed": self.seed if self._random else None,
+            **against(self.generation, self.against),
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
@@ -202,6 +210,7 @@ class Answers(Stage):
             View(self.view, self.augmentation, self.seed, self.asking),
             self.generation,
             context.placement(work, self.model, adapter),
+            view_against(self.generation, self.against),
         )
 
     def _shards(self, work: Path, inputs: Inputs, rank: int = 0, ranks: int = 1) -> Shards:

@@ -35,6 +35,8 @@ class Qwen2Vl(Family):
     def positions(self, model: Any, encoded: Encoded) -> torch.Tensor:
         import torch
 
+        if not encoded.image.pixels:
+            return torch.arange(len(encoded.ids)).expand(3, -1)
         types = torch.tensor([encoded.types["mm_token_type_ids"]])
         grid = encoded.image.pixels["image_grid_thw"].cpu()
         found, _ = model.base_model.get_rope_index(
