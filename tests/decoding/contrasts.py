@@ -1,5 +1,5 @@
-"""Contrastive decoding written out: for each token two forward passes of the whole sequence, without
-a cache, and the papers' formulas on their logits."""
+"""Contrastive decoding written out: two forward passes of the whole sequence for each token, no
+cache, and the papers' formulas on their logits."""
 
 from __future__ import annotations
 

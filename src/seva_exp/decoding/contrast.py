@@ -157,21 +157,24 @@ class CutoffOnly(Contrast):
 
 
 class YesBias(Contrast):
-    """A control (arXiv:2504.10020): a constant is added to the logit of ``words`` as an answer's
+    """A control (arXiv:2504.10020): a constant is added to the logits of ``words`` as an answer's
     first token. It knows nothing of the picture; nothing stands beside."""
 
     kind: Literal["yes_bias"] = "yes_bias"
     bias: float = 1.0
     """What is added, in nats; below 0 it is a bias towards anything else."""
     words: tuple[str, ...] = Field(("Yes", "yes"), min_length=1)
-    """The answers whose first token gets it; those that are no word of the model are left out."""
+    """What gets it; a word that is not one token of the model is left out, as its first token is of
+    other words too."""
 
     def scored(self, vlm: VisionLanguageModel) -> Scored:
         unknown = vlm.processor.tokenizer.unk_token_id
-        ids = sorted({vlm.answer_ids("?", word)[0] for word in self.words} - {unknown})
+        tokens = [vlm.answer_ids("?", word)[:-1] for word in self.words]
+        ids = sorted({one[0] for one in tokens if len(one) == 1} - {unknown})
         if not ids:
             raise StageError(
-                f"generation.contrast.words={list(self.words)}: none is a word of this model."
+                f"generation.contrast.words={list(self.words)}: none is one token of this model. "
+                "Give the words with which it says yes."
             )
 
         def score(logits: Tensor, other: Tensor | None, steps: Tensor) -> Tensor:
