@@ -52,9 +52,10 @@ def yes(vlm):
     return {vlm.answer_ids("?", "Yes")[0]}
 
 
-@pytest.mark.parametrize(
-    "name", slow_but(["vcd", "icd", "m3id of all", "cutoff_only", "yes_bias"], of=RULES)
-)
+QUICK = ["vcd", "icd", "m3id of all", "cutoff_only", "yes_bias"]
+
+
+@pytest.mark.parametrize("name", slow_but(QUICK, of=RULES))
 def test_answers_are_those_of_the_formula_written_out(vlm, yes, name):
     rule, view = RULES[name]
     for how in (None, WARM):

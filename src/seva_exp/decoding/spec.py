@@ -36,13 +36,6 @@ class Generation(Spec):
     top_p: float = Field(1.0, gt=0, le=1)
     """Tokens are drawn from the smallest set that holds this probability; 1 is all (STIC)."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _knows_no_contrast(cls, node: Any) -> Any:
-        if "contrast" in cls.model_fields:
-            return node
-        return refuse_contrast(cls.model_fields["kind"].default, node)
-
     @model_validator(mode="after")
     def _top_p_needs_a_temperature(self) -> Generation:
         if self.top_p < 1 and not self.seeded:
@@ -140,6 +133,11 @@ class VllmGeneration(Generation):
     evaluate: bool = False
     """Whether vLLM answers the benchmarks' questions, too; no part of the answers' key."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_no_contrast(cls, node: Any) -> Any:
+        return refuse_contrast("vllm", node)
+
     def identity(self) -> Json:
         values = self.to_json()
         del values["evaluate"]
@@ -162,3 +160,8 @@ class ServerGeneration(ServedModel, Generation):
     served_model: str | None = Field(None, min_length=1)
     """The name under which the server knows the model; none: asked from the server, which then has
     to serve exactly one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_no_contrast(cls, node: Any) -> Any:
+        return refuse_contrast("server", node)
