@@ -11,7 +11,7 @@ import pytest
 from seva_exp import InputError, Machine, Options
 from seva_exp.command.config import parse
 from seva_exp.core.digests import FileDigests
-from seva_exp.core.paths import options_of
+from seva_exp.core.paths import config_dir, options_of
 from seva_exp.core.records import Answer, Prediction, Report
 from seva_exp.decoding.engines import check_engine
 from seva_exp.experiment import run
@@ -62,6 +62,19 @@ def answers(report: Report, view: str) -> dict[str, Answer]:
 
 
 PRESETS = sorted({*options_of("generation/contrast")} - {"none"})
+
+
+PAPERS = {"vcd": "2311.16922", "icd": "2403.18715", "m3id": "2403.14003"}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_states_each_field_and_opens_with_its_paper(name):
+    file = config_dir() / "generation" / "contrast" / f"{name}.yaml"
+    assert PAPERS.get(name, "") in file.read_text().split("kind:")[0]
+    values = composed(*SMALL, *PLAIN, f"generation/contrast={name}")
+    contrast = parse(values).experiment.generation.contrast
+    assert contrast.to_json() == values["generation"]["contrast"]
+    assert contrast.at == ("evaluate",)
 
 
 @pytest.mark.parametrize("name", slow_but(["vcd"], of=PRESETS))
