@@ -4,6 +4,7 @@
     python perf/generation.py --json rows.json    and the rows for machines
     python perf/generation.py --case tiny-pairs   one case: MODEL-PATTERN
     python perf/generation.py --vllm              ours against generation=vllm (docs/vllm.md)
+    python perf/generation.py --contrast vcd      contrastive decoding against plain (ours both)
 
 The baseline is what SeVa's and STIC's released code does: picture by picture, question by question,
 the processor and ``model.generate`` on a batch of one. Patterns: ``pairs`` (one question a picture,
@@ -16,6 +17,11 @@ On a CPU: float32, one thread, process CPU time, since other work on the machine
 clock; with ``--threads 2`` or more, wall-clock time. On a GPU: bfloat16, LLaVA-1.5-7B's shapes,
 wall-clock time. A case runs loop, ours, loop, ours ...; its ratio is the median over the pairs of
 runs, with the range.
+
+``--contrast``: the seconds of answers by a preset of ``generation/contrast`` over those of plain
+ones, greedy both, in rounds plain, contrast, plain, contrast. No answer ends before its bound and
+both have the same lengths, as another answer may be longer. Of ``--rows``
+rows a contrast takes two for each answer.
 
 ``--vllm``: time of ``generation=hf`` over that of ``generation=vllm`` (CPU time is that of all its
 processes), in one run on the same questions, and how many answers are equal. The questions are cut
@@ -118,10 +124,12 @@ def one_by_one(vlm: Any, requests: Sequence[Any]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def ours(vlm: Any, requests: Sequence[Any], rows: int, graphs: Any) -> dict[str, tuple[int, ...]]:
+def ours(
+    vlm: Any, requests: Sequence[Any], rows: int, graphs: Any, **how: Any
+) -> dict[str, tuple[int, ...]]:
     from seva_exp.decoding.engine import Engine
 
-    replies = Engine(vlm, rows, graphs=graphs, warn=print).run(requests)
+    replies = Engine(vlm, rows, graphs=graphs, warn=print, **how).run(requests)
     return {reply.id: reply.tokens for some in replies for reply in some}
 
 
@@ -175,6 +183,63 @@ def measure(case: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "low": min(ratios),
         "high": max(ratios),
         "equal_answers": all(equal),
+        "answers": len(requests),
+        "tokens": tokens,
+        "answers_per_second": {name: len(requests) / spent for name, spent in middle.items()},
+        "tokens_per_second": {name: tokens / spent for name, spent in middle.items()},
+        "clock": "wall" if wall else "cpu",
+    }
+
+
+def contrast_of(preset: str) -> dict[str, Any]:
+    """What the engine takes for a preset of ``generation/contrast``."""
+    from omegaconf import OmegaConf
+
+    from seva_exp.augment import AUGMENTATIONS
+    from seva_exp.core.paths import config_dir
+    from seva_exp.decoding import CONTRASTS
+    from seva_exp.inputs.views import View
+
+    values = OmegaConf.load(config_dir() / "generation" / "contrast" / f"{preset}.yaml")
+    fields = json.dumps(OmegaConf.to_container(values))
+    rule = CONTRASTS[values.kind].model_validate_json(fields)
+    view = View("beside", AUGMENTATIONS[rule.looks_at](), 0) if rule.looks_at else None
+    return {"contrast": rule, "view": view}
+
+
+def measure_contrast(case: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One case: plain, contrast, plain, contrast; answers of the same lengths."""
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    model, pattern = case.split("-")
+    wall = arguments.threads > 1 or arguments.device != "cpu"
+    clock = time.perf_counter if wall else time.process_time
+    seconds: dict[str, list[float]] = {"plain": [], "contrast": []}
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = max(1, int(PICTURES[model, pattern] * arguments.scale))
+        build = {"llava": llava, "tiny": tiny}[model]
+        vlm, requests = build(pattern, pictures, Path(folder), arguments.device)
+        vlm.model.generation_config.eos_token_id = 10**6  # no answer ends before its bound
+        plain = partial(ours, rows=arguments.rows, graphs=arguments.graphs)
+        ways = {"plain": plain, "contrast": partial(plain, **contrast_of(arguments.contrast))}
+        for way in ways.values():
+            way(vlm, requests[:2])
+        for _ in range(arguments.rounds):
+            for name, way in ways.items():
+                spent, found = timed(partial(way, vlm, requests), clock, arguments.device)
+                seconds[name].append(spent)
+    ratios = [b / a for a, b in zip(seconds["plain"], seconds["contrast"], strict=True)]
+    middle = {name: statistics.median(values) for name, values in seconds.items()}
+    tokens = sum(map(len, found.values()))
+    return {
+        "pattern": pattern,
+        "model": model,
+        "contrast": arguments.contrast,
+        "ratio": statistics.median(ratios),
+        "low": min(ratios),
+        "high": max(ratios),
+        "equal_answers": "",
         "answers": len(requests),
         "tokens": tokens,
         "answers_per_second": {name: len(requests) / spent for name, spent in middle.items()},
@@ -288,7 +353,8 @@ HEADER = (
 
 def line(row: dict[str, Any]) -> str:
     def both(values: dict[str, float]) -> str:
-        return f"{values['loop']:7.1f} ->{values['ours']:7.1f}"
+        before, after = values.values()
+        return f"{before:7.1f} ->{after:7.1f}"
 
     equal = {True: "yes", False: "no"}.get(row["equal_answers"], row["equal_answers"])
     spread = f"{row['low']:.2f}-{row['high']:.2f}"
@@ -304,6 +370,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     parser.add_argument("--case", choices=CASES, help="one case only")
     parser.add_argument("--vllm", action="store_true", help="ours against vLLM")
+    presets = ("vcd", "icd", "m3id", "cutoff_only", "yes_bias")
+    parser.add_argument("--contrast", choices=presets, help="contrastive decoding against plain")
     parser.add_argument("--rounds", type=int, default=3, help="pairs of runs per case")
     parser.add_argument("--rows", type=int, default=64, help="machine.batch_size of ours")
     graphs = "machine.cuda_graphs of ours, on a GPU"
@@ -322,7 +390,8 @@ def main() -> None:
     print(HEADER)
     rows = []
     for case in [arguments.case] if arguments.case else CASES:
-        rows.append((measure_vllm if arguments.vllm else measure)(case, arguments))
+        work = measure_contrast if arguments.contrast else measure
+        rows.append((measure_vllm if arguments.vllm else work)(case, arguments))
         print(line(rows[-1]), flush=True)
         if arguments.vllm:
             print(f"{'':18s} vLLM answered {rows[-1]['start_seconds']:.0f} s after its start")

@@ -27,7 +27,7 @@ class Frozen:
         return play
 
 
-def recorded_with(vlm, record, rows=8, tokens=5000, said=None, sampling=None):
+def recorded_with(vlm, record, rows=8, tokens=5000, said=None, sampling=None, **more):
     give_up = (said if said is not None else []).append
     recorded = RecordedSteps(record, give_up)
-    return Continuous(vlm, rows, None, sampling, Budget(vlm, tokens), False, recorded)
+    return Continuous(vlm, rows, None, sampling, Budget(vlm, tokens), False, recorded, **more)

@@ -12,9 +12,8 @@ import torch
 
 from seva_exp import StageError
 from seva_exp.core.records import Answer, from_json
-from seva_exp.decoding import HfGeneration, engine
+from seva_exp.decoding import HfGeneration, engine, joining
 from seva_exp.decoding import prefetch as ahead
-from seva_exp.decoding import scheduler as loop
 from seva_exp.decoding.engine import Engine
 from seva_exp.decoding.kv_attention import Decode, Layout
 from seva_exp.decoding.kv_cache import KVCache
@@ -68,7 +67,7 @@ def test_rows_that_wait_come_in_when_a_quarter_has_left(vlm, passes, monkeypatch
 
 def test_features_and_pictures_are_dropped_after_use(vlm, monkeypatch):
     made = []
-    real = loop.features_of
+    real = joining.features_of
 
     def features_of(vlm, images):
         out = real(vlm, images)
@@ -76,7 +75,7 @@ def test_features_and_pictures_are_dropped_after_use(vlm, monkeypatch):
         made.extend(weakref.ref(image.pixels["pixel_values"]) for image in images)
         return out
 
-    monkeypatch.setattr(loop, "features_of", features_of)
+    monkeypatch.setattr(joining, "features_of", features_of)
     alive = []
     for _ in Engine(vlm, 2).run(SHARED):
         alive.append(sum(ref() is not None for ref in made))
@@ -152,7 +151,8 @@ def test_log_probabilities_are_the_model_s_own(vlm, monkeypatch, how, slow):
 def test_log_probabilities_are_in_the_key_only_when_they_are_kept():
     plain, kept = HfGeneration(), HfGeneration(logprobs=True)
     assert "logprobs" not in plain.identity()
-    assert plain.identity() | {"logprobs": True} == kept.identity() == kept.to_json()
+    assert plain.identity() | {"logprobs": True} == kept.identity()
+    assert kept.identity() | {"contrast": None} == kept.to_json()
     row = {
         "sample_id": "a",
         "view": "clean",

@@ -27,7 +27,7 @@ from seva_exp.core.printable import ends
 from seva_exp.core.redact import hide, texts
 from seva_exp.core.spec import Json, Spec
 from seva_exp.data import DATA
-from seva_exp.decoding import GENERATION
+from seva_exp.decoding import CONTRASTS, GENERATION
 from seva_exp.experiment import Experiment, Options, SweepOptions
 from seva_exp.methods import METHODS
 from seva_exp.models import MODELS
@@ -280,9 +280,9 @@ def _message(path: str, cls: type[BaseModel], error: ValidationError) -> str:
 
 
 def _line(path: str, cls: type[BaseModel], detail: Any) -> str:
-    inner = [str(part) for part in detail["loc"]]
+    inner = _without_kinds(cls, [str(part) for part in detail["loc"]])
     where = ".".join(part for part in (path, *inner) if part)
-    while len(inner) > 1 and (part := _part(cls, inner[0])):
+    while len(inner) > 1 and (part := _part(cls, inner[0]) or _contrast(inner, detail)):
         cls, inner = part, inner[1:]
     if detail["type"] == "extra_forbidden":
         return f"{where}: no such field.{suggest(inner[-1], cls.model_fields)}"
@@ -300,6 +300,18 @@ def _line(path: str, cls: type[BaseModel], detail: Any) -> str:
         typed = "..." if isinstance(detail["input"], float) else json.dumps(detail["input"])
         hint = f" YAML reads a number or truth value; as a text: \"{where}='{typed}'\"."
     return f"{where}={_shown(detail['input'])}: {message}.{hint}{_described(cls, inner)}"
+
+
+def _without_kinds(cls: type[BaseModel], loc: list[str]) -> list[str]:
+    """A location without the kind that pydantic puts behind the name of a contrast."""
+    kinds = CONTRASTS if "contrast" in cls.model_fields and loc[:1] == ["contrast"] else {}
+    return [loc[0], *loc[2:]] if len(loc) > 1 and loc[1] in kinds else loc
+
+
+def _contrast(loc: list[str], detail: Any) -> type[Spec] | None:
+    """The class of a contrast, of whose field an error tells."""
+    tags = [str(part) for part in detail["loc"][:2]]
+    return CONTRASTS.get(tags[1]) if loc[0] == "contrast" and len(tags) > 1 else None
 
 
 def _part(cls: type[BaseModel], name: str) -> type[Spec] | None:
@@ -357,6 +369,7 @@ def known_fields() -> list[str]:
     for group, classes in MANY_OF.items():
         for kind, cls in classes.items():
             names += [f"{group}.{kind}.{field}" for field in cls.model_fields]
+    names += [f"generation.contrast.{f}" for cls in CONTRASTS.values() for f in cls.model_fields]
     names += [
         f"method.scores.{k}.{field}" for k, cls in SCORES.items() for field in cls.model_fields
     ]

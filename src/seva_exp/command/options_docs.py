@@ -19,6 +19,7 @@ from seva_exp.core.errors import suggest
 from seva_exp.core.paths import config_dir, sweeps_dir
 from seva_exp.core.printable import tell
 from seva_exp.core.spec import Json, Spec
+from seva_exp.decoding import CONTRASTS, GENERATION
 from seva_exp.experiment import Experiment, Options
 from seva_exp.preferences import FILTERS
 from seva_exp.scores import SCORES
@@ -31,6 +32,7 @@ CLASSES: dict[str, Mapping[str, type[Spec]]] = {
     **{name: {"": cls} for name, cls in {**PLAIN, **MAYBE}.items()},
     "filters": FILTERS,
     "dpo": {"": DpoTraining, **WEIGHTS},
+    "generation": {**GENERATION, **CONTRASTS},
     "score": SCORES,
 }
 """The classes that a group's values may be of, by their kind."""
@@ -41,6 +43,9 @@ HOW = {
     "dpo": "`dpo=NAME` chooses, `dpo.FIELD=VALUE` sets a field; the kinds are those of "
     "`dpo.weights`, whose fields are `dpo.weights.FIELD=VALUE`.",
     "filters": "A list of rules, one after the other: `'filters=[equal, {kind: KIND, FIELD: 3}]'`.",
+    "generation": "`generation=NAME` chooses, `generation.FIELD=VALUE` sets a field; "
+    "`generation/contrast=NAME` adds contrastive decoding to `kind: hf`; its fields (the kinds "
+    "behind `vllm`) are `generation.contrast.FIELD=VALUE`.",
     "score": "`method=best_of_k +score=NAME` adds a score of candidates, "
     "`method.scores.NAME.FIELD=VALUE` sets a field of it.",
     "experiment": "Presets: `experiment=NAME`. A preset states only what differs.",

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from seva_exp.core.errors import StageError
 from seva_exp.core.interfaces import AnswerEngine, Reply, Request, VisionLanguageModel
 from seva_exp.core.machine import Graphs
 from seva_exp.decoding.budget import Budget
+from seva_exp.decoding.choosing import Chooser
+from seva_exp.decoding.contrast import Contrast
+from seva_exp.decoding.contrasting import beside
 from seva_exp.decoding.cuda_graphs import RecordedSteps, cuda_graphs, refused
 from seva_exp.decoding.hf_generate import Batches
 from seva_exp.decoding.prefetch import PicturePrefetcher
 from seva_exp.decoding.rows import ImageChange
 from seva_exp.decoding.sampling import Sampling
 from seva_exp.decoding.scheduler import Scheduler
+from seva_exp.inputs.views import View
 from seva_exp.models.attention import unproven
+
+NO_CONTRAST = (
+    "A contrast needs two rows that get the same tokens, which only our own loop has. Leave "
+    "generation/contrast out, or take another model."
+)
 
 
 class Engine:
     """Generation on one loaded model, up to ``batch_size`` rows at once and within ``tokens`` of
     keys and values (None: what the device has room for). ``change`` is a pixel-space view, or None;
     without ``sampling`` it is greedy. ``logprobs``: replies bring the log-probabilities of their
-    tokens. ``graphs``: whether on a CUDA device decode steps are recorded. ``warn`` is told if the
-    model has to take a slower way."""
+    tokens. ``contrast``: tokens are chosen by it, against ``view`` (None: no picture). ``graphs``:
+    whether on a CUDA device decode steps are recorded. ``warn`` is told if the model has to take a
+    slower way. Raises StageError where a contrast is wanted of a model that only transformers' own
+    loop is right for."""
 
     def __init__(
         self,
@@ -33,11 +45,15 @@ class Engine:
         tokens: int | None = None,
         neighbours: int = 1,
         logprobs: bool = False,
+        contrast: Contrast | None = None,
+        view: View | None = None,
         graphs: Graphs = "off",
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         why = unproven(vlm)
         self._asks: AnswerEngine
+        if why and contrast:
+            raise StageError(f"generation.contrast: {why}. {NO_CONTRAST}")
         if why:
             warn(f"generation takes transformers' slower loop, since {why}")
             self._asks = Batches(vlm, batch_size, change, sampling, logprobs)
@@ -47,7 +63,8 @@ class Engine:
                 record = cuda_graphs(vlm.device)
                 recorded = RecordedSteps(record, refused if graphs == "on" else warn)
             budget = Budget(vlm, tokens, neighbours)
-            self._asks = Continuous(vlm, batch_size, change, sampling, budget, logprobs, recorded)
+            how = sampling, budget, logprobs, recorded, contrast, view
+            self._asks = Continuous(vlm, batch_size, change, *how)
 
     def run(self, requests: Sequence[Request]) -> Iterator[list[Reply]]:
         """Yield every request's reply, in any order."""
@@ -67,12 +84,15 @@ class Continuous:
         budget: Budget,
         logprobs: bool,
         recorded: RecordedSteps | None = None,
+        contrast: Contrast | None = None,
+        view: View | None = None,
     ) -> None:
         self._vlm = vlm
         self._batch_size = batch_size
         self._change = change
-        self._sampling = sampling
-        self._logprobs = logprobs
+        self._beside = beside(contrast, view) if contrast else None
+        scored = contrast.scored(vlm) if contrast else None
+        self._chooser = Chooser(vlm, sampling, logprobs, scored)
         self._recorded = recorded
         self._budget = budget
 
@@ -80,14 +100,13 @@ class Continuous:
         """Yield replies when ``batch_size`` have come together, and what there is before an error.
         When memory runs out, what was not finished is done again within half the tokens; the engine
         keeps to them."""
-        ahead = PicturePrefetcher(self._vlm, requests, self._change)
+        ahead = PicturePrefetcher(self._vlm, requests, self._change, self._beside)
         loop = Scheduler(
             self._vlm,
             ahead,
             self._batch_size,
             self._budget,
-            self._sampling,
-            self._logprobs,
+            self._chooser,
             self._recorded,
         )
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import singledispatch
 
+from seva_exp.core.errors import InputError
 from seva_exp.core.interfaces import AnswerEngine, ModelSource, Placement, VisionLanguageModel
 from seva_exp.core.machine import Machine, resolve_device
 from seva_exp.core.records import CLEAN
@@ -25,8 +26,10 @@ def engine_of(
     load_model: LoadModel,
     placement: Placement,
     view: View,
+    against: View | None = None,
 ) -> AnswerEngine:
-    """The engine of one view's questions. What is sampled draws from the view's seed."""
+    """The engine of one view's questions. What is sampled draws from the view's seed. ``against``:
+    what a contrast looks at beside them; None: the questions without a picture."""
     raise TypeError(f"no engine answers for {type(generation).__name__}")
 
 
@@ -37,6 +40,7 @@ def _in_process(
     load_model: LoadModel,
     placement: Placement,
     view: View,
+    against: View | None = None,
 ) -> AnswerEngine:
     from seva_exp.decoding.engine import Engine
     from seva_exp.decoding.sampling import Sampling
@@ -53,6 +57,8 @@ def _in_process(
         tokens=placement.generation_tokens,
         neighbours=placement.neighbours,
         logprobs=generation.logprobs,
+        contrast=generation.contrast,
+        view=against,
         graphs=placement.cuda_graphs,
         warn=placement.warn,
     )
@@ -65,6 +71,7 @@ def _server(
     load_model: LoadModel,
     placement: Placement,
     view: View,
+    against: View | None = None,
 ) -> AnswerEngine:
     assert placement.server
     chat = Chat(generation, source, view.seed, purpose_of(view), generation.served_model)
@@ -78,6 +85,7 @@ def _vllm(
     load_model: LoadModel,
     placement: Placement,
     view: View,
+    against: View | None = None,
 ) -> AnswerEngine:
     from seva_exp.decoding.vllm_chat import vllm_engine
 
@@ -87,11 +95,28 @@ def _vllm(
 
 def check_engine(generation: Generation, machine: Machine, model: AnyModel) -> None:
     """Make sure that questions can be asked, before any work starts. Raises InputError."""
+    if isinstance(generation, HfGeneration) and generation.contrast:
+        _check_contrast(model)
     if isinstance(generation, ServerGeneration):
         check(machine.server, generation, model)
     if isinstance(generation, VllmGeneration):
         check_model(model)
         check_device(installed(machine), resolve_device(machine).type)
+
+
+def _check_contrast(model: AnyModel) -> None:
+    """Raises InputError where only transformers' own loop can answer for the model."""
+    from transformers import AutoConfig
+
+    from seva_exp.decoding.engine import NO_CONTRAST
+    from seva_exp.models.attention import unproven_family
+
+    try:
+        config = AutoConfig.from_pretrained(model.location(), revision=model.revision)
+    except (OSError, ValueError):  # loading the model tells it
+        return
+    if why := unproven_family(config):
+        raise InputError(f"generation.contrast: {why}. {NO_CONTRAST}")
 
 
 def purpose_of(view: View) -> str:

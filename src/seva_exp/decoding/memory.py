@@ -22,7 +22,8 @@ ROUNDED = 16, 32
 
 @dataclass(frozen=True)
 class Rows:
-    """``many`` rows at once take ``bytes`` beside the weights, of which one alone needs ``one``."""
+    """``many`` rows at once take ``bytes`` beside the weights, of which those of one answer alone
+    need ``one``."""
 
     many: int
     bytes: float
@@ -38,21 +39,22 @@ def rows(
     question: int,
     answer: int,
     budget: int | None = None,
+    each: int = 1,
 ) -> Rows:
     """Rows that run at once where ``room`` bytes are left beside the weights; ``most`` of them, and
-    of ``budget`` tokens of keys and values where that is given."""
+    of ``budget`` tokens of keys and values where that is given. ``each``: rows of an answer."""
     prefix = _rounded(model.image_tokens + question, ROUNDED[0])
     tokens = prefix + _rounded(answer + 1, ROUNDED[1])
     kept = model.kept(numbers.item)
     share = SHARE["cuda" if numbers.gpu else "cpu"]
     allowed = budget if budget is not None else max(0.0, share * room / kept)
-    many = max(1, min(most, int(allowed // tokens)))
+    many = max(each, min(most, int(allowed // tokens)))
 
     def held(count: int) -> float:
         passing = _passing(model, numbers, prefix, count)
         return count * (tokens * kept + _step(model, numbers, tokens)) + passing
 
-    one = held(1) if budget is not None else max(held(1), tokens * kept / share)
+    one = held(each) if budget is not None else max(held(each), each * tokens * kept / share)
     return Rows(many, held(many), one)
 
 

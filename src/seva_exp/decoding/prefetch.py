@@ -6,11 +6,21 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from threading import Lock
 
+from PIL.Image import Image
+
 from seva_exp.core.errors import is_out_of_memory
-from seva_exp.core.interfaces import TOO_LONG, Reply, Request, VisionLanguageModel
+from seva_exp.core.interfaces import (
+    TOO_LONG,
+    EncodedImage,
+    Reply,
+    Request,
+    VisionLanguageModel,
+)
+from seva_exp.decoding.contrasting import Beside
 from seva_exp.decoding.hf_generate import reply_to
 from seva_exp.decoding.rows import ImageChange, PrefixGroup, groups_of
 
@@ -36,13 +46,20 @@ class PicturePrefetcher:
         vlm: VisionLanguageModel,
         requests: Sequence[Request],
         change: ImageChange | None,
+        contrast: Beside | None = None,
     ) -> None:
         self._vlm = vlm
         self._change = change
+        self._contrast = contrast
         self._lock = Lock()
         self._waiting = deque(map(_Picture, _by_picture(requests)))
         self._pool = ThreadPoolExecutor(THREADS, "pictures")
         self._unfit: list[Reply] = []
+
+    @property
+    def contrasts(self) -> bool:
+        """Whether each row has another one beside it."""
+        return self._contrast is not None
 
     def __len__(self) -> int:
         """Pictures that were not taken yet."""
@@ -111,10 +128,16 @@ class PicturePrefetcher:
         load = requests[0].load
         picture = load() if load else None
         with self._lock:
-            image = self._vlm.encode_image(picture) if picture else None
-            if image and self._change:
-                image = self._change(requests[0], image)
-            return groups_of(self._vlm, requests, image)
+            image = self._encoded(requests[0], picture) if picture else None
+            if self._contrast is None or picture is None or image is None:
+                return groups_of(self._vlm, requests, image)
+            encode = partial(self._encoded, requests[0])
+            other = self._contrast(self._vlm, requests, picture, image, encode)
+            return groups_of(self._vlm, requests, image, other)
+
+    def _encoded(self, request: Request, picture: Image) -> EncodedImage:
+        image = self._vlm.encode_image(picture)
+        return self._change(request, image) if self._change else image
 
     def close(self) -> None:
         """Drop the work that has not begun, and wait for the rest."""

@@ -8,7 +8,6 @@ Shape legend: R rows, V vocabulary, T tokens of a step, A axes of positions.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,11 +19,11 @@ from seva_exp.core.interfaces import Reply, VisionLanguageModel
 from seva_exp.decoding.budget import Budget, does_not_fit, even_alone
 from seva_exp.decoding.choosing import Chooser
 from seva_exp.decoding.cuda_graphs import RecordedSteps
+from seva_exp.decoding.joining import Joining, Sides, features_for, sides_of
 from seva_exp.decoding.kv_attention import (
     NAME,
     Decode,
     Layout,
-    Part,
     Prefill,
     Shape,
     Step,
@@ -32,13 +31,10 @@ from seva_exp.decoding.kv_attention import (
 from seva_exp.decoding.kv_cache import STEP, Extent, KVCache
 from seva_exp.decoding.memory import PREFILL
 from seva_exp.decoding.prefetch import PicturePrefetcher
-from seva_exp.decoding.rows import PrefixGroup, Row, Seen
-from seva_exp.decoding.sampling import Sampling
+from seva_exp.decoding.rows import PrefixGroup, Row
 from seva_exp.decoding.table import StepTable, table_of
 from seva_exp.models.attention import attends_by, attention_of
-from seva_exp.models.branches import Prompt
 from seva_exp.models.transfer import put
-from seva_exp.models.vision import features_of, joined
 
 PROMISED = 128
 """Tokens of an answer for which a row that comes in must find room; a longer one takes what is
@@ -52,15 +48,6 @@ SURPLUS = 4
 """A step more for so many tokens of the mean answer: rows that ended run until the next look."""
 
 
-@dataclass(frozen=True)
-class Joining:
-    """Rows that come in behind one prefix, which is run now if it is ``new``."""
-
-    group: PrefixGroup
-    new: bool
-    rows: list[Row]
-
-
 class Scheduler:
     """One run over some requests. ``replies`` are those that were not handed out yet."""
 
@@ -70,16 +57,16 @@ class Scheduler:
         ahead: PicturePrefetcher,
         most_rows: int,
         budget: Budget,
-        sampling: Sampling | None,
-        logprobs: bool,
+        chooser: Chooser,
         recorded: RecordedSteps | None = None,
     ) -> None:
         self.replies: list[Reply] = []
         self._vlm = vlm
         self._ahead = ahead
-        self._most_rows = most_rows
+        self._each = 2 if ahead.contrasts else 1  # rows of an answer
+        self._most_rows = max(most_rows, self._each)
         self._budget = budget
-        self._chooser = Chooser(vlm, sampling, logprobs)
+        self._chooser = chooser
         self._recorded = recorded
         self._steps_at_most = STEPS.get(vlm.device.type, 1)
         self._ended = self._ended_tokens = 0  # answers, and the tokens of them all
@@ -94,6 +81,7 @@ class Scheduler:
         self._rows: list[tuple[Row, PrefixGroup]] = []  # by slot
         self._groups: list[PrefixGroup] = []  # by slot
         self._layout: Layout | None = None
+        self._sides: Sides | None = None
         self._full = 0
         self._filling = True
 
@@ -133,10 +121,15 @@ class Scheduler:
         """Tokens for which there is room now, or must be."""
         return max(self._need().tokens, self._cache.extent.tokens)
 
+    @property
+    def _leading(self) -> list[Row]:
+        """Those that run, without the rows beside them."""
+        return [row for row, _ in self._rows if row.leads]
+
     def _again(self) -> None:
         used = self._held
         waiting = [row for group in self._queue for row in group.waiting]
-        back = [row.request for row in [*(row for row, _ in self._rows), *waiting]]
+        back = [row.request for row in [*self._leading, *waiting] if row.leads]
         self._begin()
         self._budget.halve(used)
         self._ahead.put_back(back)
@@ -148,31 +141,40 @@ class Scheduler:
     def _admit(self) -> list[Joining]:
         """What the next pass takes in, in order. Raises StageError for a row that has no room even
         alone."""
-        found: list[Joining] = []
+        found: dict[PrefixGroup, Joining] = {}
+        before = len(self._rows)
         fed, limit = 0, min(PREFILL, self._budget.tokens)
         need = self._need()
-        while len(self._rows) < self._most_rows and (group := self._next()):
+        while len(self._rows) + self._each <= self._most_rows and (group := self._next()):
             row = group.waiting[0]
-            new = group.slot is None
-            fed += len(row.end) + (len(group.ids) if new else 0)
-            wider = need.with_one(len(group.ids) if new else 0, self._promised(row))
+            wider, groups = need, set[PrefixGroup]()
+            for one, behind in row.together(group):
+                new = behind.slot is None and behind not in groups
+                groups.add(behind)
+                fed += len(one.end) + (len(behind.ids) if new else 0)
+                wider = wider.with_one(len(behind.ids) if new else 0, self._promised(one))
             if wider.tokens > self._budget.tokens and not self._rows:
                 raise does_not_fit(row.request, wider.tokens, self._budget.tokens)
             if (found and fed > limit) or wider.tokens > self._budget.tokens:
                 break
             need = wider
-            if new:
-                group.slot = len(self._groups)
-                self._groups.append(group)
-            if new or not found or found[-1].group is not group:
-                found.append(Joining(group, new, []))
-            found[-1].rows.append(group.waiting.popleft())
-            self._join(row, group)
-        return found
+            for one, behind in row.together(group):
+                self._join(one, behind, found)
+        joining = list(found.values())
+        self._rows[before:] = [(row, some.group) for some in joining for row in some.rows]
+        return joining
 
-    def _join(self, row: Row, group: PrefixGroup) -> None:
+    def _join(self, row: Row, group: PrefixGroup, found: dict[PrefixGroup, Joining]) -> None:
+        """The row comes in, behind those of its prefix; a new one gets its slot."""
+        if group not in found:
+            found[group] = Joining(group, group.slot is None, [])
+        if group.slot is None:
+            group.slot = len(self._groups)
+            self._groups.append(group)
+        group.waiting.remove(row)
+        found[group].rows.append(row)
         self._rows.append((row, group))
-        self._layout = None
+        self._layout = self._sides = None
         group.running += 1
         row.seed = self._chooser.seed_of(row.request.id)
 
@@ -209,16 +211,13 @@ class Scheduler:
         fits, spare = self._budget.tokens, 0
         while (need := self._need()).longer(spare).tokens > fits:
             if idle := next((group for group in self._groups if not group.running), None):
-                self._ahead.put_back([row.request for row in idle.waiting])
-                self._queue.remove(idle)
-                self._give_up(idle)
+                self._put_back(idle)
                 continue
-            slot = min(reversed(range(len(self._rows))), key=lambda i: self._rows[i][0].kept)
-            row, _ = self._rows[slot]
-            if len(self._rows) == 1:
+            row = min(reversed(self._leading), key=lambda row: row.kept)
+            if len(self._rows) == self._each:
                 raise does_not_fit(row.request, need.tokens, fits)
             self._ahead.put_back([row.request])
-            self._leave(slot)
+            self._leave(row)
             spare = self._spare() if len(self._rows) > 1 else 0
             self._full = len(self._rows)
         needs = [need]
@@ -244,17 +243,33 @@ class Scheduler:
         longest = max(row.kept + 1 for row, _ in self._rows)
         return max(0, min(STEP, max(row.most for row, _ in self._rows) - longest))
 
-    def _leave(self, slot: int) -> None:
-        """The last row takes the place; a prefix that nobody needs is given up."""
-        _, group = self._rows[slot]
-        last = self._rows.pop()
-        if slot < len(self._rows):
-            self._rows[slot] = last
-            self._cache.move(self._cache.own, len(self._rows), slot)
-        self._layout = None
-        group.running -= 1
-        if not group.running and not group.waiting:
+    def _put_back(self, idle: PrefixGroup) -> None:
+        """Rows that wait for this prefix, which is given up; with them those that they are beside
+        of, or have beside them."""
+        waiting = [
+            row.together(group) for group in self._queue for row in group.waiting if row.leads
+        ]
+        lost = [some for some in waiting if any(group is idle for _, group in some)]
+        self._ahead.put_back([some[0][0].request for some in lost])
+        for row, group in (one for some in lost for one in some):
+            group.waiting.remove(row)
+        self._queue = deque(group for group in self._queue if group.waiting)
+        for group in [one for one in self._groups if not (one.running or one.waiting)]:
             self._give_up(group)
+
+    def _leave(self, row: Row) -> None:
+        """With the row beside it. The last row takes the place; a prefix that nobody needs is given
+        up."""
+        for one in (row, *([row.beside[0]] if row.beside else [])):
+            slot, group = next((i, of) for i, (it, of) in enumerate(self._rows) if it is one)
+            last = self._rows.pop()
+            if slot < len(self._rows):
+                self._rows[slot] = last
+                self._cache.move(self._cache.own, len(self._rows), slot)
+            self._layout = self._sides = None
+            group.running -= 1
+            if not group.running and not group.waiting:
+                self._give_up(group)
 
     def _give_up(self, group: PrefixGroup) -> None:
         """Its prefix; the last one takes its place."""
@@ -288,7 +303,7 @@ class Scheduler:
                 places.append(len(ids) - 1)
                 slot += 1
         found = self._put(torch.tensor(ends, dtype=torch.long).reshape(-1, 3).T)
-        parts = [_part(some) for some in joining]
+        parts = [some.part for some in joining]
         ends_at, own, at = found
         fresh = slice(before, len(self._rows))
         step = Prefill(self._cache, parts, fresh, ends_at, own, at, self._over_blocks)
@@ -297,25 +312,15 @@ class Scheduler:
             torch.tensor([ids]),
             torch.cat(positions, dim=1),
             step,
-            mm_encoder_outputs=self._features(pictures),
+            mm_encoder_outputs=features_for(self._vlm, pictures),
             logits_to_keep=self._put(torch.tensor(places)),
         )
         for picture in pictures:
             picture.used()
         rows = [row for some in joining for row in some.rows]
         draws = torch.tensor([[row.seed for row in rows], [len(row.tokens) for row in rows]])
-        self._take(rows, [self._chooser(logits, *self._put(draws))])
-
-    def _features(self, pictures: list[Seen]) -> dict[str, Any] | None:
-        """What stands for the placeholders, picture by picture; each is computed once."""
-        if not pictures:
-            return None
-        missing = [p for p in dict.fromkeys(pictures) if p.features is None]
-        images = [picture.image for picture in missing if picture.image is not None]
-        if missing:
-            for picture, features in zip(missing, features_of(self._vlm, images), strict=True):
-                picture.features = features
-        return {"image": joined([picture.features for picture in pictures])}
+        sides = sides_of(rows, self._vlm.device) if self._each > 1 else None
+        self._take(rows, [self._choose(logits, *self._put(draws), sides=sides)])
 
     def _decode(self) -> None:
         """The next tokens of every row. From step to step nothing comes to the host."""
@@ -324,6 +329,8 @@ class Scheduler:
         if self._layout is None:
             owners = [group.slot or 0 for _, group in self._rows]
             self._layout = Layout(owners, len(self._groups), self._vlm.device)
+        if self._sides is None and self._each > 1:
+            self._sides = sides_of(rows, self._vlm.device)
         layout = self._layout
         shapes = [self._shape(layout, need) for need in needs]
         unused = shapes[0].rows - len(rows)
@@ -339,8 +346,17 @@ class Scheduler:
             else:
                 logits = step(*inputs)
             seeds, drawn = table.draws
-            found.append(self._chooser(logits[: len(rows)], seeds[: len(rows)], drawn[: len(rows)]))
+            n = len(rows)
+            found.append(self._choose(logits[:n], seeds[:n], drawn[:n], sides=self._sides))
         self._take(rows, found)
+
+    def _choose(self, logits: Tensor, *draws: Tensor, sides: Sides | None) -> Tensor:
+        """As the chooser, a row beside another one getting the same."""
+        if sides is None:
+            return self._chooser(logits, *draws)
+        seeds, steps = (one[sides.lead] for one in draws)
+        chosen = self._chooser(logits[sides.lead], seeds, steps, logits[sides.beside])
+        return chosen[:, sides.answer]
 
     def _shape(self, layout: Layout, need: Extent) -> Shape:
         shape = layout.shape(need.prefix_length, need.row_length)
@@ -371,20 +387,10 @@ class Scheduler:
     def _take(self, rows: list[Row], found: list[Tensor]) -> None:
         """What was chosen for these rows, step by step. Those that are finished leave."""
         self._chooser.write(rows, found)
-        for slot in reversed(range(len(self._rows))):
-            row, _ = self._rows[slot]
+        for row in reversed(self._leading):
             if self._chooser.ended(row):
-                self._ended, self._ended_tokens = (
-                    self._ended + 1,
-                    self._ended_tokens + len(row.tokens),
-                )
+                self._ended += 1
+                self._ended_tokens += len(row.tokens)
                 # In this order: what runs out of memory in between is neither lost nor done twice.
                 self.replies.append(self._ahead.reply(row.request, row.tokens, row.logprobs))
-                self._leave(slot)
-
-
-def _part(joining: Joining) -> Part:
-    group = joining.group
-    assert group.slot is not None
-    ends = tuple(len(row.end) for row in joining.rows)
-    return Part(group.slot, joining.new, Prompt(len(group.ids), ends, group.blocks))
+                self._leave(row)

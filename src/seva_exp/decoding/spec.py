@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from seva_exp.core.machine import Server
 from seva_exp.core.spec import Json, Spec
+from seva_exp.decoding.contrast import AnyContrast, Place, refuse_contrast
 from seva_exp.served.spec import ServedModel
 
 Newlines = Literal["keep", "delete"]
@@ -49,8 +50,13 @@ class Generation(Spec):
         return type(self).model_validate(dict(self) | fields)
 
     def identity(self) -> Json:
-        """All that decides the answers and what is kept of them."""
+        """All that decides the answers and what is kept of them, but the view that they are
+        contrasted with."""
         return self.to_json()
+
+    def contrasted_at(self, place: Place | None) -> Self:
+        """With its contrast if that is for answers of this place, else without one."""
+        return self
 
     @property
     def measuring(self) -> VllmGeneration | None:
@@ -86,9 +92,29 @@ class HfGeneration(Generation):
     logprobs: bool = False
     """Keep the log-probability of every token of an answer, by the model as it is (temperature 1,
     no top_p)."""
+    contrast: AnyContrast | None = None
+    """Contrastive decoding; none: tokens are chosen by the model's logits."""
+
+    @model_validator(mode="after")
+    def _contrast_changes_something(self) -> HfGeneration:
+        one = self.contrast
+        if one and "clean" in one.at and one.idle(self.temperature):
+            raise ValueError(
+                f"contrast: kind={one.kind} changes nothing at temperature=0 (greedy): the best "
+                "token is plausible. Set generation.temperature above 0, or "
+                "generation.contrast.at=[evaluate]."
+            )
+        return self
+
+    def contrasted_at(self, place: Place | None) -> Self:
+        kept = self.contrast is None or place in self.contrast.at
+        return self if kept else self.changed({"contrast": None})
 
     def identity(self) -> Json:
         values = self.to_json()
+        del values["contrast"]
+        if self.contrast:  # other answers keep the key they had before there was any
+            values["contrast"] = self.contrast.identity()
         if not self.logprobs:  # such answers keep the key they had before these could be kept
             del values["logprobs"]
         if self.seeded:  # greedy answers keep the key that they had before
@@ -106,6 +132,11 @@ class VllmGeneration(Generation):
     kind: Literal["vllm"] = "vllm"
     evaluate: bool = False
     """Whether vLLM answers the benchmarks' questions, too; no part of the answers' key."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_no_contrast(cls, node: Any) -> Any:
+        return refuse_contrast("vllm", node)
 
     def identity(self) -> Json:
         values = self.to_json()
@@ -129,3 +160,8 @@ class ServerGeneration(ServedModel, Generation):
     served_model: str | None = Field(None, min_length=1)
     """The name under which the server knows the model; none: asked from the server, which then has
     to serve exactly one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_no_contrast(cls, node: Any) -> Any:
+        return refuse_contrast("server", node)

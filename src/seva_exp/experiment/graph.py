@@ -12,6 +12,7 @@ from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import ALIGNED, CLEAN
 from seva_exp.decoding import HfGeneration
+from seva_exp.experiment.contrast import contrasted_evaluation, source_of
 from seva_exp.experiment.fitting import views_of_round
 from seva_exp.experiment.trained_elsewhere import trained_elsewhere
 from seva_exp.experiment.value import CANDIDATE, Experiment
@@ -137,6 +138,7 @@ class _Measuring:
     def __init__(
         self, experiment: Experiment, digests: FileDigests, data_root: Path | None
     ) -> None:
+        contrasted = contrasted_evaluation(experiment.generation)
         self.base = [
             Evaluate(
                 experiment.model,
@@ -145,6 +147,8 @@ class _Measuring:
                 digests,
                 root=data_root,
                 vllm=experiment.generation.measuring,
+                contrasted=contrasted,
+                against=source_of(contrasted, experiment.aug) if contrasted else None,
             )
             for name, benchmark in sorted(experiment.benchmark.items())
         ]
@@ -265,7 +269,8 @@ class _Asking:
         """``careful``: asked as the clean view asks, whatever the source. ``attacks``: with the
         pictures that these have found."""
         experiment = self.experiment
-        generation, asking = experiment.generation, experiment.method.careful
+        asking = experiment.method.careful
+        generation = experiment.generation.contrasted_at("views" if source else "clean")
         careful = careful or source is None or source.careful
         kind = partial(AttackedAnswers, attacks=attacks) if attacks else Answers
         return kind(
@@ -280,6 +285,7 @@ class _Asking:
             adapter=self.before,
             suffix=self.suffix,
             part=self.part,
+            against=source_of(generation, experiment.aug),
         )
 
 
@@ -393,7 +399,7 @@ def _second_stage(
     descriptions = Answers(
         samples,
         model,
-        experiment.generation,
+        experiment.generation.contrasted_at(None),
         CLEAN,
         None,
         seed,

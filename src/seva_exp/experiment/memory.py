@@ -26,6 +26,7 @@ from seva_exp.stages import (
     Stage,
     Trained,
 )
+from seva_exp.stages.contrast import rows_each
 from seva_exp.training import memory as training
 from seva_exp.training.spec import Training, cut
 
@@ -108,12 +109,14 @@ def need_of(stage: Stage, setting: Setting) -> Need | None:
 def _answers(stage: Answers, setting: Setting) -> Need | None:
     if _served(stage):
         return None
-    return _generating(stage, setting, stage.adapter, setting.answer(stage.generation))
+    each = rows_each(stage.generation)
+    return _generating(stage, setting, stage.adapter, setting.answer(stage.generation), each)
 
 
 @need_of.register
 def _evaluate(stage: Evaluate, setting: Setting) -> Need | None:
-    return _generating(stage, setting, stage.trained, min(ANSWER, setting.most))
+    each = rows_each(stage.contrasted)
+    return _generating(stage, setting, stage.trained, min(ANSWER, setting.most), each)
 
 
 @need_of.register
@@ -196,9 +199,11 @@ def _fine_tune(stage: FineTune, setting: Setting) -> Need | None:
     return _training(stage, setting, stage.sft, stage.align.dpo, batch)
 
 
-def _generating(stage: Stage, setting: Setting, trained: Trained | None, answer: int) -> Need:
-    """Stages that answer. In 16 bits an adapter may stay beside the weights (models/adapter.py); it
-    is merged into those of 32."""
+def _generating(
+    stage: Stage, setting: Setting, trained: Trained | None, answer: int, each: int = 1
+) -> Need:
+    """Stages that answer, with ``each`` rows an answer. In 16 bits an adapter may stay beside the
+    weights (models/adapter.py); it is merged into those of 32."""
     machine, device = setting.machine, setting.device
     item = 4 if setting.quantized else device.numbers.item * device.numbers.half
     beside = item * _parameters(setting, trained.lora) if trained else 0
@@ -212,8 +217,10 @@ def _generating(stage: Stage, setting: Setting, trained: Trained | None, answer:
         question=setting.question,
         answer=answer,
         budget=machine.generation_tokens,
+        each=each,
     )
-    kinds = {"weights": setting.weights, "adapter": beside, "one row": found.one}
+    least = "one row" if each == 1 else f"{each} rows"
+    kinds = {"weights": setting.weights, "adapter": beside, least: found.one}
     at = f"{found.many} of {machine.batch_size} rows at once"
     takes = device.shared * (fixed + found.bytes)
     return Need(stage.label, stage.name, kinds, at, process, device.shared, found.many, takes)

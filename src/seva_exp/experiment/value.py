@@ -16,6 +16,8 @@ from seva_exp.core.records import CLEAN
 from seva_exp.core.spec import Json, Spec
 from seva_exp.data import AnyData, InstructData, ShapesData, ShapesInstructData
 from seva_exp.decoding import AnyGeneration, HfGeneration, VllmGeneration
+from seva_exp.decoding.contrast import Place
+from seva_exp.experiment.contrast import check_source, contrast_of, source_of
 from seva_exp.experiment.fitting import (
     check_agreement,
     check_curriculum,
@@ -41,6 +43,8 @@ from seva_exp.vllm.command import RANKS, no_features, room_for
 
 TAKEN = {CLEAN, "instructions"}
 """Names of answers that are no negative view's."""
+CONTRASTED: tuple[Place, Place] = ("clean", "views")
+"""Where a contrast may be of pairs' answers."""
 CANDIDATE = "candidate_"
 """How those of ``method=best_of_k`` begin, a number behind it."""
 
@@ -184,7 +188,8 @@ class Experiment(Spec):
                     f"filters.{number}.unit=tokens: {texts[0]} tells no tokens. Take unit=words."
                 )
         for name, source in sources.items():
-            if source.careful and not self.generation.changed(source.decoding()).seeded:
+            greedy = not self.generation.changed(source.decoding()).seeded
+            if source.careful and greedy and not self._contrast_tells_apart:
                 raise ValueError(
                     f"aug.{name}: kind={source.kind} samples another answer; at temperature 0 "
                     f"there is one. Set aug.{name}.temperature or generation.temperature above 0."
@@ -196,6 +201,12 @@ class Experiment(Spec):
                     "generation=hf."
                 )
         return self
+
+    @property
+    def _contrast_tells_apart(self) -> bool:
+        """Whether a clean answer and another candidate differ by a contrast."""
+        clean, other = map(self.generation.contrasted_at, CONTRASTED)
+        return clean != other
 
     @model_validator(mode="after")
     def _candidates_fit(self) -> Experiment:
@@ -233,7 +244,9 @@ class Experiment(Spec):
                     f"aug.{name}: kind={source.kind} is no view, and {called} rejects its "
                     f"own candidates alone. Take it out with ~aug.{name}."
                 )
+            contrast = contrast_of(self.generation)
             looked = {score.looks_at for score in method.scores.values()}
+            looked |= {contrast.looks_at} if contrast else set()
             seen = source.gives & self.dpo.needs.keys()
             if not (getattr(method, "ask_views", False) or name in looked or seen):
                 raise ValueError(
@@ -279,6 +292,7 @@ class Experiment(Spec):
     @model_validator(mode="after")
     def _generation_fits(self) -> Experiment:
         """A model that is not loaded here sees pictures and text; a server's is never aligned."""
+        source_of(self.generation, self.aug)
         generation = f"generation={self.generation.kind}"
         for name, augmentation in self.aug.items():
             if not self.generation.own_model and isinstance(augmentation, PixelAugmentation):
@@ -365,6 +379,7 @@ class Experiment(Spec):
     def check_views(self) -> None:
         """The method and its negative views. Raises InputError."""
         self.method.check(self.aug, SOURCES)
+        check_source(self.generation, self.aug)
         for name, augmentation in self.aug.items():
             augmentation.check(f"aug.{name}")
             if not isinstance(augmentation, PixelAugmentation):

@@ -51,6 +51,8 @@ class Asker:
     view: View
     generation: Generation
     placement: Placement
+    against: View | None = None
+    """What a contrast looks at beside the questions."""
     loading: float = 0.0
     """Seconds until the engine was there."""
 
@@ -63,7 +65,8 @@ class Asker:
     def engine(self) -> AnswerEngine:
         """Made, and the model loaded, when there is something to ask."""
         start, place = time.monotonic(), self.placement
-        engine = engine_of(self.generation, self.source, self.load_model, place, self.view)
+        asked = self.load_model, place, self.view, self.against
+        engine = engine_of(self.generation, self.source, *asked)
         self.loading = time.monotonic() - start
         return engine
 

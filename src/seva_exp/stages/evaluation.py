@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from PIL.Image import Image
 
+from seva_exp.augment import AnySource
 from seva_exp.benchmarks import AnyBenchmark, Judge
 from seva_exp.benchmarks.guards import priced
 from seva_exp.benchmarks.judge_answers import (
@@ -30,12 +31,14 @@ from seva_exp.core.records import BASE, CLEAN, Delta, Prediction, Score, write_j
 from seva_exp.core.sharing import Sharing
 from seva_exp.core.spec import Json
 from seva_exp.core.store import Store
-from seva_exp.decoding import VllmGeneration
+from seva_exp.decoding import HfGeneration, VllmGeneration
 from seva_exp.decoding.engines import check_engine, engine_of
+from seva_exp.decoding.spec import NOISE
 from seva_exp.inputs.views import View
 from seva_exp.models import AnyModel
 from seva_exp.stages.artifacts import DeltaArtifact, JudgedArtifact, ScoreArtifact
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
+from seva_exp.stages.contrast import against, view_against
 from seva_exp.stages.labels import about_model
 from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.stages.shown import Answered
@@ -62,6 +65,10 @@ class Evaluate(Stage):
     which: str = BASE
     vllm: VllmGeneration | None = None
     """How vLLM is asked, where it answers."""
+    contrasted: HfGeneration | None = None
+    """How the model is asked with a contrast, where there is one."""
+    against: AnySource | None = None
+    """What the contrast looks at."""
 
     @property
     def label(self) -> str:
@@ -76,8 +83,9 @@ class Evaluate(Stage):
         return self.vllm is not None
 
     def prepare(self, machine: Machine) -> None:
-        if self.vllm:
-            check_engine(self.vllm, machine, self.model)
+        for generation in (self.vllm, self.contrasted):
+            if generation:
+                check_engine(generation, machine, self.model)
 
     def question_estimate(self) -> tuple[int, int] | None:
         if self.benchmark.lacking(self.root):
@@ -100,7 +108,15 @@ class Evaluate(Stage):
             "benchmark": self.benchmark.identity(self.digests, self.root),
             "protocol": self.protocol,
             **({"engine": self.vllm.kind} if self.vllm else {}),
+            **self._contrast(),
         }
+
+    def _contrast(self) -> Json:
+        how = self.contrasted
+        if how is None or how.contrast is None:
+            return {}
+        sampled = {"temperature": how.temperature, "noise": NOISE} if how.seeded else {}
+        return {"contrast": how.contrast.identity() | sampled, **against(how, self.against)}
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         from seva_exp.benchmarks.evaluate import conclude
@@ -127,11 +143,16 @@ class Evaluate(Stage):
 
         adapter = self.trained.makes(inputs["adapter"]).adapter if self.trained else None
         placement = context.placement(work, self.model, adapter)
+        how = self.contrasted
 
         def engine() -> AnswerEngine:
             load = partial(context.model, self.model, adapter)
             if self.vllm:
                 return engine_of(self.vllm, self.model, load, placement, View(CLEAN, None, 0))
+            if how and how.contrast:
+                clean = View(CLEAN, None, how.contrast.seed)
+                other = view_against(how, self.against)
+                return engine_of(how, self.model, load, placement, clean, other)
             return Engine(
                 load(),
                 placement.batch_size,

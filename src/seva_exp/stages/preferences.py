@@ -37,6 +37,7 @@ from seva_exp.stages.artifacts import (
     SampleArtifact,
 )
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
+from seva_exp.stages.contrast import against, contrasts, view_against
 from seva_exp.stages.parts import Part, falling
 from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.stages.shown import PairExample
@@ -116,7 +117,8 @@ class Answers(Stage):
     is a view that changes nothing.
 
     ``asking`` replaces the samples' questions; with ``draw`` only those samples are asked to which
-    this view falls, with ``part`` only its own; ``adapter``: what the model was aligned to."""
+    this view falls, with ``part`` only its own; ``adapter``: what the model was aligned to;
+    ``against``: what the generation's contrast looks at."""
 
     name: ClassVar[str] = "answers"
     version: ClassVar[int] = 2
@@ -134,6 +136,7 @@ class Answers(Stage):
     adapter: Trained | None = None
     suffix: str = ""
     part: Part | None = None
+    against: AnySource | None = None
 
     @property
     def label(self) -> str:
@@ -144,6 +147,10 @@ class Answers(Stage):
     def inputs(self) -> Mapping[str, Stage]:
         before = {"adapter": self.adapter} if self.adapter else {}
         return {"samples": self.samples, **before}
+
+    @property
+    def prepared_as(self) -> str:
+        return self.name + ".contrast" * contrasts(self.generation)
 
     def prepare(self, machine: Machine) -> None:
         check_engine(self.generation, machine, self.model)
@@ -168,6 +175,7 @@ class Answers(Stage):
             "drawn": {"as": self.view, "of": self.draw.to_json()} if self.draw else None,
             "seed": self.seed if self._random else None,
             **({"part": self.part.to_json()} if self.part else {}),
+            **against(self.generation, self.against),
         }
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
@@ -210,6 +218,7 @@ class Answers(Stage):
             View(self.view, self.augmentation, self.seed, self.asking),
             self.generation,
             context.placement(work, self.model, adapter),
+            view_against(self.generation, self.against),
         )
 
     def _shards(self, work: Path, inputs: Inputs, rank: int = 0, ranks: int = 1) -> Shards:
