@@ -25,16 +25,17 @@ class Beside:
         self,
         vlm: VisionLanguageModel,
         requests: Sequence[Request],
-        picture: Image,
-        image: EncodedImage,
+        picture: Image | None,
+        image: EncodedImage | None,
         encode: Callable[[Image], EncodedImage],
     ) -> Contrasted:
-        """For some requests on one ``picture``, which ``image`` has encoded as they show it."""
+        """For some requests on one ``picture``, which ``image`` has encoded as they show it. Where
+        they have none, only what the view does to a prompt tells the two rows apart."""
         view = self.view
         if view is None:
             return Contrasted(None, [one.prompt for one in requests])
         key = requests[0].image_key
-        if view.changes_pictures:
+        if picture is not None and image is not None and view.changes_pictures:
             changed = view.image(picture, key)
             again = image if changed is picture else encode(changed)
             image = view.pixels(vlm, again, key)

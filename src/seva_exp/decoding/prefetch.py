@@ -129,7 +129,7 @@ class PicturePrefetcher:
         picture = load() if load else None
         with self._lock:
             image = self._encoded(requests[0], picture) if picture else None
-            if self._contrast is None or picture is None or image is None:
+            if self._contrast is None:
                 return groups_of(self._vlm, requests, image)
             encode = partial(self._encoded, requests[0])
             other = self._contrast(self._vlm, requests, picture, image, encode)

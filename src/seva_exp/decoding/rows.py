@@ -111,10 +111,10 @@ def groups_of(
     the model's context has no room for, or not for what stands beside it, is in none. The groups of
     what stands beside are told by the rows."""
     asked = [encoded_within(vlm, image, one.prompt, one.context) for one in requests]
-    beside = [
-        encoded_within(vlm, other.image, prompt, one.context)
-        for one, prompt in (zip(requests, other.prompts, strict=True) if other else ())
-    ]
+    beside: list[Encoded | None] = []
+    if other is not None:
+        both = zip(requests, other.prompts, strict=True)
+        beside = [encoded_within(vlm, other.image, text, one.context) for one, text in both]
     fits = [None not in found for found in zip(asked, *([beside] if other else []), strict=True)]
     fitting = [one for one, fit in zip(requests, fits, strict=True) if fit]
     if not fitting:
