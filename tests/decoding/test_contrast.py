@@ -280,3 +280,11 @@ def test_a_bad_prompt_may_take_the_question_s_place(vlm):
     rule = Constant(cutoff=0.2)
     expected = {one.id: written_out(vlm, one, rule, view) for one in SHARED[:3]}
     assert asked(vlm, SHARED[:3], contrast=rule, view=view) == expected
+
+
+@pytest.mark.parametrize("name", ["vcd", "m3id"])
+def test_a_question_without_a_picture_is_contrasted_with_itself(vlm, name):
+    """As some of HallusionBench's are: its logits are those of the plain answer."""
+    text = replace(SOME[0], id="text", image_key="no picture", load=None)
+    plain = asked(vlm, [text])
+    assert asked(vlm, [text, *SOME], **options(name)) == plain | asked(vlm, SOME, **options(name))
