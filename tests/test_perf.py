@@ -173,7 +173,8 @@ def test_pairs_are_held_against_the_truth():
     counts = runpy.run_path(str(SCRIPT.with_name("pair_truth.py")))["_counts"]
     truth = "The image shows a red star and a blue ring."
     rejected = "The image shows a red star, a green moon and a blue moon."
-    pair = Pair("s", ImageRef("s.png", "-"), "Describe the image.", truth, (rejected,), ("v",))
+    asked = ("s", ImageRef("s.png", "-"), "Describe the image.")
+    pair = Pair(*asked, truth, (rejected,), ("v",), (), ((),))
     chosen, worse = counts(pair, truth)
     assert (chosen["wrong"], chosen["mentions"]) == (0, 2)
     assert (worse["wrong"], worse["mentions"]) == (2, 3)
