@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from seva_exp.core.records import ImageRef, Pair
+
 SCRIPT = Path(__file__).parents[1] / "perf" / "dpo_step.py"
 STREAM = SCRIPT.with_name("stream.py")
 KEYS = [
@@ -165,3 +167,14 @@ def test_a_rule_is_compared_with_the_function_that_is_there(tmp_path, code):
     assert line.endswith("of 60 differ")
     assert (" 0 of" in line) == (code == 0)
     assert ("ours" in done.stdout) == (code == 1)
+
+
+def test_pairs_are_held_against_the_truth():
+    counts = runpy.run_path(str(SCRIPT.with_name("pair_truth.py")))["_counts"]
+    truth = "The image shows a red star and a blue ring."
+    rejected = "The image shows a red star, a green moon and a blue moon."
+    asked = ("s", ImageRef("s.png", "-"), "Describe the image.")
+    pair = Pair(*asked, truth, (rejected,), ("v",), (), ((),))
+    chosen, worse = counts(pair, truth)
+    assert (chosen["wrong"], chosen["mentions"]) == (0, 2)
+    assert (worse["wrong"], worse["mentions"]) == (2, 3)
