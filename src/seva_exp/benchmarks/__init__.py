@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from seva_exp.benchmarks.amber import AmberBenchmark
 from seva_exp.benchmarks.chair import ChairBenchmark
 from seva_exp.benchmarks.chartqa import ChartqaBenchmark
 from seva_exp.benchmarks.describe import DescribeAndRespond, Mode
@@ -15,8 +16,9 @@ from seva_exp.benchmarks.mathvista import MathvistaBenchmark
 from seva_exp.benchmarks.mmbench import MmbenchCnBenchmark, MmbenchEnBenchmark
 from seva_exp.benchmarks.mme import MmeBenchmark
 from seva_exp.benchmarks.mmvet import MmvetBenchmark
+from seva_exp.benchmarks.object_halbench import ObjectHalbenchBenchmark
 from seva_exp.benchmarks.official import Official
-from seva_exp.benchmarks.pope import PopeBenchmark
+from seva_exp.benchmarks.pope import PopeAokvqaBenchmark, PopeBenchmark, PopeGqaBenchmark
 from seva_exp.benchmarks.scienceqa import ScienceqaBenchmark
 from seva_exp.benchmarks.seed import SeedBenchmark
 from seva_exp.benchmarks.shapes import ShapesBenchmark
@@ -25,7 +27,8 @@ from seva_exp.benchmarks.textvqa import TextvqaBenchmark
 from seva_exp.core.spec import BY_KIND, Spec, by_kind
 
 _Union = (
-    ChairBenchmark
+    AmberBenchmark
+    | ChairBenchmark
     | ChartqaBenchmark
     | GqaBenchmark
     | LlavaBenchBenchmark
@@ -34,7 +37,10 @@ _Union = (
     | MmbenchEnBenchmark
     | MmeBenchmark
     | MmvetBenchmark
+    | ObjectHalbenchBenchmark
+    | PopeAokvqaBenchmark
     | PopeBenchmark
+    | PopeGqaBenchmark
     | ScienceqaBenchmark
     | SeedBenchmark
     | ShapesBenchmark

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from seva_exp.benchmarks.vqa_text import LOOSE_STOP_OF_WORDS, unpunctuated
 
 
@@ -11,6 +13,13 @@ def first_sentence(text: str) -> str:
     So "No</s>" and "NO" are yes, as there."""
     words = text.strip().split(".")[0].replace(",", "").split(" ")
     return "no" if {"No", "not", "no"} & set(words) else "yes"
+
+
+def first_word(text: str) -> str:
+    """The first word, in any case, where it is yes or no ("No, it is", "(yes)"). AMBER's script
+    compares the whole answer with Yes and No, and leaves it to the user to make it that."""
+    word = next(iter(re.findall(r"\w+", text.lower())), "")
+    return word if word in ("yes", "no") else ""
 
 
 def exact(text: str) -> str:

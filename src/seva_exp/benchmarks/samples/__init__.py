@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seva_exp.benchmarks.samples import choices, described, judged, short, yes_no
+from seva_exp.benchmarks.samples import choices, described, hallucination, judged, short, yes_no
 from seva_exp.benchmarks.samples.cases import ScenePicture, cases
 from seva_exp.core.errors import InputError
 
@@ -28,5 +28,7 @@ def make_samples(root: Path) -> None:
     for write in (choices.mmbench, choices.seed, choices.scienceqa, choices.mathvista):
         write(root, plain)
     for write in (judged.mmvet, judged.llava_bench, judged.shr):
+        write(root, plain)
+    for write in (hallucination.amber, hallucination.object_halbench, hallucination.pope_variants):
         write(root, plain)
     short.textvqa(root, carded)
