@@ -140,6 +140,18 @@ TABLES: dict[str, tuple[str, list[dict], list[tuple[str, str]]]] = {
         [{"question": "Is there a dog?", "answer": "Yes", "category": "random,popular"}],
         [("random", "yes"), ("popular", "yes")],
     ),
+    "amber": (
+        "AMBER.tsv",
+        [
+            {"question": "Is it red?", "answer": "No", "category": "discriminative-attribute-state",
+             "image_path": "1"},
+            {"question": "Is there a dog?", "answer": "no",
+             "category": "discriminative-hallucination", "image_path": "2"},
+            {"question": "Do they touch?", "answer": "Yes", "category": "relation",
+             "image_path": "1"},
+        ],
+        [("state", "no"), ("existence", "no"), ("relation", "yes")],
+    ),
     "mme": (
         "MME.tsv",
         [

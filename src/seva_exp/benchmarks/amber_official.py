@@ -73,8 +73,8 @@ def _missing_data() -> list[str]:
 
 
 def nouns(text: str) -> list[str]:
-    """The lemmas of the words that are tagged as nouns, in order. Their case is kept, as in the
-    official script: the first word of a sentence is no word of the lists."""
+    """The lemmas of the words that are tagged as nouns, in order. Case is kept and lemmas are
+    WordNet's, as in the official script: "Dogs" and "men" are no words of the lists."""
     import nltk
     from nltk.stem import WordNetLemmatizer
 
@@ -85,8 +85,13 @@ def nouns(text: str) -> list[str]:
 
 @lru_cache(maxsize=1 << 20)
 def similar(one: str, other: str) -> bool:
-    """Whether the cosine of two words' vectors is above 0.8 (0 where one has no vector)."""
-    return bool(_document(one).similarity(_document(other)) > SIMILARITY)
+    """Whether the cosine of two words' vectors is above 0.8: 1 of a word and itself, else 0 where
+    one has no vector."""
+    if one == other:
+        return True
+    first, second = _document(one), _document(other)
+    known = first.vector_norm and second.vector_norm
+    return bool(known and first.similarity(second) > SIMILARITY)
 
 
 @cache

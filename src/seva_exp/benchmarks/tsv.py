@@ -125,7 +125,7 @@ def held_picture(text: mmap.mmap, span: Span, path: Path, place: str) -> TablePi
 
 
 def _begins_a_picture(text: bytes) -> bool:
-    letters = text.translate(None, b" \t\r\n")
+    letters = text.translate(None, b" \t\r\n\\")  # JSON may write \/ for /
     try:
         return base64.b64decode(letters[: len(letters) // 4 * 4]).startswith(BEGINNINGS)
     except binascii.Error:
