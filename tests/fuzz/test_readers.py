@@ -191,6 +191,11 @@ FILES = [
     ("shr", "shr/shr_factual_part1.jsonl"),
     ("chair", "coco/annotations/instances_val2014.json"),
     ("chair", "chair/synonyms.txt"),
+    ("amber", "amber/data/query/query_all.json"),
+    ("amber", "amber/data/annotations.json"),
+    ("amber", "amber/data/relation.json"),
+    ("object_halbench", "object_halbench/obj_halbench_300_with_image.jsonl"),
+    ("pope_gqa", "pope/gqa_pope_seem_random.json"),
 ]
 
 
