@@ -206,22 +206,22 @@ class AmberBenchmark(Official):
         return row | {"question": text, "answer": answer} | named
 
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
-        """The generative four, accuracy, precision, recall and F1 of the yes-or-no questions,
-        together and by dimension, and the AMBER score where both parts were asked."""
+        """The AMBER score where both parts were asked, the generative four, and accuracy,
+        precision, recall and F1 of the yes-or-no questions, together and by dimension."""
         described = DESCRIBE in types
         asked = tuple(name for name in YES_NO if name in types)
-        found = [
-            *(_generative() if described else []),
-            *(_table("discriminative", asked) if asked else []),
-        ]
+        found: list[Metric] = []
+        if described and asked:
+            found.append(Metric("all", "amber_score", amber_score, ((DESCRIBE, *asked),)))
+        if described:
+            found += _generative()
+        if asked:
+            each = _of_dimensions(asked)
+            found += _table("discriminative", asked)
+            found.append(Metric("discriminative", "mean_accuracy", accuracy, each))
         for split, parts in (DIMENSIONS | {name: (name,) for name in ATTRIBUTES}).items():
             if some := tuple(name for name in parts if name in asked):
                 found += _table(split, some)
-        if asked:
-            each = _of_dimensions(asked)
-            found.append(Metric("discriminative", "mean_accuracy", accuracy, each))
-        if described and asked:
-            found.append(Metric("all", "amber_score", amber_score, ((DESCRIBE, *asked),)))
         return found
 
 
