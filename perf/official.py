@@ -5,7 +5,7 @@
     python perf/official.py FOLDER --show 5      and the first that differ
 
 FOLDER holds checkouts under their repositories' names, as many as there are: LLaVA, lmms-eval,
-VLMEvalKit, MathVista, HA-DPO, HallusionBench, NaturalBench, MMStar, cambrian, RLAIF-V,
+VLMEvalKit, MathVista, HA-DPO, HallusionBench, NaturalBench, MMStar, cambrian, RLAIF-V, AMBER,
 Hallucination with pattern (which needs nltk with its punkt_tab).
 Functions are taken out of the authors' files and run alone: nothing is installed, and nothing of
 theirs is part of this package. Exit code 1 where a rule differs, 2 where nothing is to be compared.
@@ -27,10 +27,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import official_amber as amber
 from rapidfuzz.distance import Levenshtein
 
 from seva_exp.benchmarks import (
@@ -508,6 +510,7 @@ def comparisons(root: Path) -> list[Comparison]:
     nouns = [name.strip() for name in names if name.strip()]
     llava, lmms, kit = "LLaVA/llava/eval", "lmms-eval/lmms_eval/tasks", "VLMEvalKit/vlmeval"
     marks = f"{kit}/smp/misc.py"
+    describing, answering = partial(amber.describing, taken), partial(amber.answering, taken)
     return [
         Comparison("pope first_sentence", (f"{llava}/eval_pope.py",), pope, drawn),
         Comparison("one_of_both", (f"{kit}/dataset/utils/yorn.py", marks), yes_or_no, drawn),
@@ -547,6 +550,8 @@ def comparisons(root: Path) -> list[Comparison]:
             chair,
             caption(nouns),
         ),
+        Comparison("amber described", amber.FILES, describing, amber.noun_drawer(root)),
+        Comparison("amber yes or no", amber.FILES, answering, amber.answers),
     ]
 
 

@@ -15,6 +15,10 @@ MME = "mme/MME_Benchmark_release_version"
 MMVET, LLAVA = "mmvet/mm-vet.json", "llava_bench/questions.jsonl"
 REGIONS = "vg/region_descriptions.json"
 INSTANCES = "coco/annotations/instances_val2014.json"
+QUERIES, TRUTHS = "amber/data/query/query_all.json", "amber/data/annotations.json"
+RELATED = "amber/data/relation.json"
+PROMPTS = "object_halbench/obj_halbench_300_with_image.jsonl"
+AOKVQA = "pope/aokvqa_pope_seem_popular.json"
 Change = Callable[[Path], None]
 
 

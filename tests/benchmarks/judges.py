@@ -3,12 +3,14 @@ it does not misbehave as it is told."""
 
 from __future__ import annotations
 
+import json
 import re
 
 from seva_exp.world.language import NUMBERS
 
 from ..served.serving import Misbehaving, completion
 
+KINDS = r"circle|square|triangle|star|cross|diamond|ring|moon"
 REGION = re.compile(r"^\[\d+, \d+, \d+, \d+\]: a (\w+) (\w+)$", re.MULTILINE)
 
 
@@ -56,7 +58,16 @@ def verdict(asked: str) -> str:
     if "Extract the answer" in asked:
         answer = same(asked.partition("Answered: ")[2].partition("\n")[0])
         return str(NUMBERS.index(answer)) if answer in NUMBERS else "NONE"
+    if "Reply with a JSON list of strings" in asked:
+        return "```json\n" + json.dumps(objects(asked)) + "\n```"
     raise AssertionError(asked)
+
+
+def objects(asked: str) -> list[str]:
+    """What a description names, sentence by sentence, and does not deny."""
+    written = asked.partition("\nWritten: ")[2].partition("\n\nReply")[0]
+    said = ". ".join(one for one in written.split(". ") if " no " not in one)
+    return re.findall(KINDS, said)
 
 
 def labels(asked: str) -> list[str]:
@@ -66,7 +77,7 @@ def labels(asked: str) -> list[str]:
     lines = rest.partition("\n\n")[0].splitlines()
     found = []
     for number, line in enumerate(lines, 1):
-        named = set(re.findall(r"circle|square|triangle|star|cross|diamond|ring|moon", line))
+        named = set(re.findall(KINDS, line))
         label = "correct" if named and named <= there else "hallucination"
         found.append(f"{number}. {label if named else 'cannot judge'}: so it is")
     return found

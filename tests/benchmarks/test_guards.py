@@ -90,6 +90,8 @@ def test_every_guard_is_a_metric_of_its_benchmark():
 
     known = [(ShapesBenchmark(), ()), (PopeBenchmark(), SPLITS)]
     known += [(OFFICIAL[kind](kind=kind), (DESCRIBE,)) for kind in ("chair", "shr")]
+    known.append((OFFICIAL["object_halbench"](kind="object_halbench"), (DESCRIBE,)))
+    known.append((OFFICIAL["amber"](kind="amber"), (DESCRIBE, "existence")))
     for benchmark, types in known:
         by_split: dict[str, set[str]] = {}
         for metric in benchmark.metrics(types):

@@ -140,6 +140,18 @@ TABLES: dict[str, tuple[str, list[dict], list[tuple[str, str]]]] = {
         [{"question": "Is there a dog?", "answer": "Yes", "category": "random,popular"}],
         [("random", "yes"), ("popular", "yes")],
     ),
+    "amber": (
+        "AMBER.tsv",
+        [
+            {"question": "Is it red?", "answer": "No", "category": "discriminative-attribute-state",
+             "image_path": "1"},
+            {"question": "Is there a dog?", "answer": "no",
+             "category": "discriminative-hallucination", "image_path": "2"},
+            {"question": "Do they touch?", "answer": "Yes", "category": "relation",
+             "image_path": "1"},
+        ],
+        [("state", "no"), ("existence", "no"), ("relation", "yes")],
+    ),
     "mme": (
         "MME.tsv",
         [
@@ -214,3 +226,30 @@ def test_a_picture_that_vanished_later_is_a_failure_of_the_stage(samples, tmp_pa
     shutil.rmtree(root / "coco")
     with pytest.raises(StageError, match="no such file"):
         question.load()
+
+
+@pytest.mark.parametrize("kind", ["pope_aokvqa", "pope_gqa"])
+def test_popes_variants_are_read_as_a_list_or_an_object_a_line(kind, samples, tmp_path):
+    """The official files are lists; VCD's copies, under other names, have a line a question."""
+    root = shutil.copytree(samples, tmp_path / "root")
+    benchmark = OFFICIAL[kind](kind=kind)
+    before = [(q.id, q.prompt, q.target) for q in benchmark.questions(root)]
+    name = kind.removeprefix("pope_")
+    folder = root / "pope" / name
+    folder.mkdir()
+    for split in ("random", "popular", "adversarial"):
+        file = root / "pope" / f"{name}_pope_seem_{split}.json"
+        lines = "".join(json.dumps(row) + "\n" for row in json.loads(file.read_text()))
+        (folder / f"{name}_pope_{split}.json").write_text(lines)
+        file.unlink()
+    assert [(q.id, q.prompt, q.target) for q in benchmark.questions(root)] == before
+    assert len(before) == 72
+
+
+def test_popes_variants_have_their_own_pictures(samples):
+    found = {
+        kind: next(iter(OFFICIAL[kind](kind=kind).load(samples).items)).picture.path
+        for kind in ("pope", "pope_aokvqa", "pope_gqa")
+    }
+    assert found["pope"] == found["pope_aokvqa"]
+    assert found["pope_gqa"].parent == samples / "gqa" / "images"

@@ -198,6 +198,11 @@ FILES = [
     ("cv_bench", "cv_bench/test_2d.jsonl"),
     ("mmhal", "mmhal/response_template.json"),
     ("mmhal", "mmhal/judge_prompt.txt"),
+    ("amber", "amber/data/query/query_all.json"),
+    ("amber", "amber/data/annotations.json"),
+    ("amber", "amber/data/relation.json"),
+    ("object_halbench", "object_halbench/obj_halbench_300_with_image.jsonl"),
+    ("pope_gqa", "pope/gqa_pope_seem_random.json"),
 ]
 
 

@@ -28,6 +28,7 @@ NO_REPORT = {
 }  # fmt: skip
 """Of a run that did nothing."""
 
+YES_NO = ("pope", "mme", "amber")
 CHOICES = ("mmbench_en", "mmbench_cn", "seed", "scienceqa")
 
 
@@ -47,8 +48,8 @@ def says(kind: str, target: str, id: str, model: str) -> str:
     if rng.random() < 0.15:
         return rng.choice(['"quoted"\ttab', "two\nlines", "许多字。", "None of them"])
     if rng.random() < 0.6:
-        return target.capitalize() if kind in ("pope", "mme") else target
-    return rng.choice({"pope": ["Yes", "No"], "mme": ["Yes", "No"]}.get(kind, ["B", "C", "7"]))
+        return target.capitalize() if kind in YES_NO else target
+    return rng.choice(["Yes", "No"] if kind in YES_NO else ["B", "C", "7"])
 
 
 def judged(benchmark, root: Path, said: list[Prediction]) -> list[Prediction]:
@@ -75,7 +76,7 @@ def judged(benchmark, root: Path, said: list[Prediction]) -> list[Prediction]:
 def finished(root, tmp_path_factory) -> Path:
     """A run's folder as evaluate stages leave it: real questions and rules, scripted answers."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    kinds = [kind for kind in OFFICIAL if kind != "chair"]
+    kinds = [kind for kind in OFFICIAL if kind not in ("chair", "object_halbench")]
     known = packaged_protocols
     chosen = {
         kind: OFFICIAL[kind](
@@ -169,6 +170,21 @@ def test_mme_from_the_table(model, tables, finished):
         assert (plus["size"] == 2).all()
         value = 100 * (rows["score"].mean() + plus["prod"].mean())
         assert value == pytest.approx(want[category, "score"])
+
+
+@pytest.mark.parametrize("model", ["base", "aligned"])
+def test_amber_from_the_table(model, tables, finished):
+    """The mean accuracy of three dimensions, as VLMEvalKit's AMBER_rating has it."""
+    table, want = tables[model, "AMBER"], reported(finished, model, "amber")
+    table["score"] = table["prediction"].map(yes_or_no) == table["answer"]
+    dimension = table["category"].str.removeprefix("discriminative-").str.split("-").str[0]
+    means = 100 * table.groupby(dimension)["score"].mean()
+    assert set(means.index) == {"hallucination", "attribute", "relation"}
+    assert means["hallucination"] == pytest.approx(want["existence", "accuracy"])
+    assert means["attribute"] == pytest.approx(want["attribute", "accuracy"])
+    assert means.mean() == pytest.approx(want["discriminative", "mean_accuracy"])
+    assert table.groupby("image_path").size().min() > 1
+    assert table["question"].str.endswith("?").all()
 
 
 @pytest.mark.parametrize("kind", CHOICES)

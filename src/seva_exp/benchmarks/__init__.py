@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from seva_exp.benchmarks.amber import AmberBenchmark
 from seva_exp.benchmarks.chair import ChairBenchmark
 from seva_exp.benchmarks.chartqa import ChartqaBenchmark
 from seva_exp.benchmarks.cv_bench import CvBenchBenchmark
@@ -21,8 +22,9 @@ from seva_exp.benchmarks.mmstar import MmstarBenchmark
 from seva_exp.benchmarks.mmvet import MmvetBenchmark
 from seva_exp.benchmarks.mmvp import MmvpBenchmark
 from seva_exp.benchmarks.naturalbench import NaturalbenchBenchmark
+from seva_exp.benchmarks.object_halbench import ObjectHalbenchBenchmark
 from seva_exp.benchmarks.official import Official
-from seva_exp.benchmarks.pope import PopeBenchmark
+from seva_exp.benchmarks.pope import PopeAokvqaBenchmark, PopeBenchmark, PopeGqaBenchmark
 from seva_exp.benchmarks.scienceqa import ScienceqaBenchmark
 from seva_exp.benchmarks.seed import SeedBenchmark
 from seva_exp.benchmarks.shapes import ShapesBenchmark
@@ -31,7 +33,8 @@ from seva_exp.benchmarks.textvqa import TextvqaBenchmark
 from seva_exp.core.spec import BY_KIND, Spec, by_kind
 
 _Union = (
-    ChairBenchmark
+    AmberBenchmark
+    | ChairBenchmark
     | ChartqaBenchmark
     | CvBenchBenchmark
     | GqaBenchmark
@@ -46,7 +49,10 @@ _Union = (
     | MmvetBenchmark
     | MmvpBenchmark
     | NaturalbenchBenchmark
+    | ObjectHalbenchBenchmark
+    | PopeAokvqaBenchmark
     | PopeBenchmark
+    | PopeGqaBenchmark
     | ScienceqaBenchmark
     | SeedBenchmark
     | ShapesBenchmark

@@ -127,6 +127,11 @@ class Benchmark(Mode):
         split = "" if self.split == "all" else f"+{self.split}"
         return self.plain_protocol + (mode.suffix(self.described) if mode else "") + split
 
+    @property
+    def protocol_judged(self) -> str:
+        """The protocol's name where a judge scores, before who that is."""
+        return self.protocol_name
+
     def lacking(self, root: Path | None) -> str | None:
         """What must still be given before work can start; None when everything is."""
         return None

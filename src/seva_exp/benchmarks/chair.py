@@ -16,7 +16,7 @@ from pydantic import Field
 from seva_exp.benchmarks.base import Metric
 from seva_exp.benchmarks.coco_objects import Objects, read_synonyms
 from seva_exp.benchmarks.coco_published import PublishedObjects
-from seva_exp.benchmarks.files import BenchmarkFiles, indexed
+from seva_exp.benchmarks.files import BenchmarkFiles, Candidates, indexed
 from seva_exp.benchmarks.guards import Guards
 from seva_exp.benchmarks.mentions import (
     DESCRIBE,
@@ -41,6 +41,38 @@ def chair(text: str, target: str, details: Json) -> Scored:
     mentioned = details["objects"].mentions(text)
     counts = mention_counts(mentioned, details["there"], text)
     return Scored(", ".join(mentioned), 1 - counts["any_wrong"], counts)
+
+
+def objects_of(
+    source: BenchmarkFiles, synonyms: Candidates, rule: str
+) -> Objects | PublishedObjects:
+    """The objects of a file of synonyms, as a rule finds them."""
+    path, text = source.text(synonyms)
+    if not text.strip(" ,\r\n"):
+        raise InputError(f"{path}: holds no synonyms.")
+    return READERS[rule](text)
+
+
+def annotated(
+    source: BenchmarkFiles, objects: Objects | PublishedObjects, layout: Sequence[Candidates]
+) -> dict[str, set[str]]:
+    """The objects of each picture, by its id: those of COCO's instances and those that its captions
+    name. ``layout`` begins with instances, captions, synonyms."""
+    instances, captions, synonyms = layout[:3]
+    categories = {}
+    for row in source.in_list(instances, "categories"):
+        name = row.text("name")
+        if name not in objects.names:
+            row.refuse(f"the category {name!r} is not in {synonyms[0]}")
+        categories[row.text("id")] = objects.names[name]
+    there: dict[str, set[str]] = {}
+    for row in source.in_list(instances, "annotations"):
+        name = categories[row.one_of("category_id", categories)]
+        there.setdefault(row.text("image_id"), set()).add(name)
+    for row in source.in_list(captions, "annotations"):
+        named = objects.mentions(row.text("caption"))
+        there.setdefault(row.text("image_id"), set()).update(named)
+    return there
 
 
 class ChairBenchmark(Official):
@@ -69,8 +101,8 @@ class ChairBenchmark(Official):
         return f"{super().plain_protocol}+{self.images}.seed{self.seed}"
 
     def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
-        objects = self._objects(source)
-        there = self._annotated(source, objects)
+        objects = objects_of(source, self.layout[2], self.rules_of_protocol.rule)
+        there = annotated(source, objects, self.layout)
         pictures = source.folder(self.layout[3])
         rows = indexed(source.in_list(self.layout[0], "images"), "id")
         names = sorted(rows)
@@ -89,31 +121,6 @@ class ChairBenchmark(Official):
                 picture=pictures.picture(row, file),
                 details={"objects": objects, "there": tuple(found)},
             )
-
-    def _objects(self, source: BenchmarkFiles) -> Objects | PublishedObjects:
-        path, text = source.text(self.layout[2])
-        if not text.strip(" ,\r\n"):
-            raise InputError(f"{path}: holds no synonyms.")
-        return READERS[self.rules_of_protocol.rule](text)
-
-    def _annotated(
-        self, source: BenchmarkFiles, objects: Objects | PublishedObjects
-    ) -> dict[str, set[str]]:
-        """The objects of each picture, by its id."""
-        categories = {}
-        for row in source.in_list(self.layout[0], "categories"):
-            name = row.text("name")
-            if name not in objects.names:
-                row.refuse(f"the category {name!r} is not in {self.layout[2][0]}")
-            categories[row.text("id")] = objects.names[name]
-        there: dict[str, set[str]] = {}
-        for row in source.in_list(self.layout[0], "annotations"):
-            name = categories[row.one_of("category_id", categories)]
-            there.setdefault(row.text("image_id"), set()).add(name)
-        for row in source.in_list(self.layout[1], "annotations"):
-            named = objects.mentions(row.text("caption"))
-            there.setdefault(row.text("image_id"), set()).update(named)
-        return there
 
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
         """CHAIRi, CHAIRs, recall, words."""

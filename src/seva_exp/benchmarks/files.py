@@ -28,7 +28,7 @@ from seva_exp.inputs.fields import (
 )
 from seva_exp.inputs.foreign import foreign, refuse_foreign
 from seva_exp.inputs.images import IMAGE_SUFFIXES, UnusableImage, open_image
-from seva_exp.inputs.json_rows import elements, lines
+from seva_exp.inputs.json_rows import elements, is_list, lines
 from seva_exp.inputs.user_paths import inside
 
 Read = TypeVar("Read")
@@ -281,6 +281,11 @@ class BenchmarkFiles:
                 yield _row(path, place, parsed(line))
             except BadRow as error:
                 FileRow(path, place, {}).refuse(str(error))
+
+    def rows(self, candidates: Candidates) -> Iterator[FileRow]:
+        """The objects of a JSON list, or of a file with one a line."""
+        listed = is_list(self._read(candidates), "the file")
+        yield from self.list(candidates) if listed else self.lines(candidates)
 
     def tabbed(self, path: Path, names: Sequence[str]) -> Iterator[FileRow]:
         """The lines of a text file of a few columns without a header."""

@@ -55,35 +55,24 @@ def f1(sums: Totals) -> Values:
     return 100 * 2 * sums("tp") / (2 * sums("tp") + sums("fp") + sums("fn"))
 
 
-class PopeBenchmark(Official):
-    """Three splits of questions on pictures of COCO val2014; a picture's questions are resampled
-    together."""
+class _Pope(Official):
+    """Three splits of questions; a picture's questions are resampled together. ``layout`` ends with
+    the pictures."""
 
-    layout = (
-        *(
-            (f"pope/coco_pope_{split}.json", f"pope/coco/coco_pope_{split}.json")
-            for split in SPLITS
-        ),
-        ("coco/val2014", "pope/val2014"),
-    )
-    tables = ("pope/POPE.tsv", "POPE.tsv")
-    source = "github.com/RUCAIBox/POPE, output/coco (LLaVA-1.5: commit e3e3926); COCO val2014"
     rules: ClassVar[Mapping[str, Rule]] = {
         "first_sentence": partial(scored, first_sentence),
         "exact": partial(scored, exact, unread_is_no=False),
         "one_of_both": partial(scored, one_of_both),
     }
-
     guards: ClassVar[Guards] = {
         "precision": ("recall", "unparsed"),
         "recall": ("precision", "unparsed"),
     }
-    kind: Literal["pope"] = "pope"
 
     def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
         pictures = source.folder(self.layout[-1])
         for split, file in zip(SPLITS, self.layout, strict=False):
-            for row in source.lines(file):
+            for row in source.rows(file):
                 image = row.picture("image")
                 yield Item(
                     row,
@@ -129,6 +118,53 @@ class PopeBenchmark(Official):
         for split, part in zip(splits, each, strict=True):
             found += _table(split, (part,))
         return [*found, Metric(name, "unparsed", UNPARSED, parts, "lower")]
+
+
+def _files(name: str) -> tuple[tuple[str, ...], ...]:
+    """Where the three files of questions on another data set lie: under the official names (a
+    JSON list each), or under VCD's (an object a line)."""
+    return tuple(
+        tuple(
+            f"{folder}{name}_pope_{word}{split}.json"
+            for folder in ("pope/", f"pope/{name}/", f"pope/seem/{name}/")
+            for word in ("seem_", "")
+        )
+        for split in SPLITS
+    )
+
+
+class PopeBenchmark(_Pope):
+    """POPE on the annotated objects of COCO val2014."""
+
+    layout = (
+        *(
+            (f"pope/coco_pope_{split}.json", f"pope/coco/coco_pope_{split}.json")
+            for split in SPLITS
+        ),
+        ("coco/val2014", "pope/val2014"),
+    )
+    tables = ("pope/POPE.tsv", "POPE.tsv")
+    source = "github.com/RUCAIBox/POPE, output/coco (LLaVA-1.5: commit e3e3926); COCO val2014"
+
+    kind: Literal["pope"] = "pope"
+
+
+class PopeAokvqaBenchmark(_Pope):
+    """POPE on A-OKVQA's pictures (of COCO val2014), objects by the segmentation model SEEM."""
+
+    layout = (*_files("aokvqa"), ("coco/val2014", "pope/val2014"))
+    source = "github.com/RUCAIBox/POPE, output/seem/aokvqa; COCO val2014"
+
+    kind: Literal["pope_aokvqa"] = "pope_aokvqa"
+
+
+class PopeGqaBenchmark(_Pope):
+    """POPE on GQA's pictures, objects by the segmentation model SEEM."""
+
+    layout = (*_files("gqa"), ("gqa/images", "pope/gqa/images"))
+    source = "github.com/RUCAIBox/POPE, output/seem/gqa; GQA's pictures (images.zip)"
+
+    kind: Literal["pope_gqa"] = "pope_gqa"
 
 
 def _table(split: str, parts: tuple[tuple[str, ...], ...]) -> list[Metric]:

@@ -93,15 +93,16 @@ def read_table(path: Path, picture: str = "image") -> Iterator[TableRow]:
             held = None
             if found and found[1] - found[0] > REFERENCE:
                 del fields[picture]
-                held = _held(text, found, path, place)
+                held = held_picture(text, found, path, place)
                 if found[1] == len(text):
                     _whole(held)
             values = {name: _decoded(text, span, path, place) for name, span in fields.items()}
             yield TableRow(number, line, values, held)
 
 
-def _held(text: mmap.mmap, span: Span, path: Path, place: str) -> TablePicture:
-    """The picture of a cell, or the only one of a list of base64 texts."""
+def held_picture(text: mmap.mmap, span: Span, path: Path, place: str) -> TablePicture:
+    """The picture of a cell (or of another text in a file) in base64, or the only one of a list of
+    such. Raises InputError where it is none."""
     sha256 = hashlib.sha256(text[slice(*span)]).hexdigest()
     start, end = span
     if text[start : start + 1] == b"[":
@@ -124,7 +125,7 @@ def _held(text: mmap.mmap, span: Span, path: Path, place: str) -> TablePicture:
 
 
 def _begins_a_picture(text: bytes) -> bool:
-    letters = text.translate(None, b" \t\r\n")
+    letters = text.translate(None, b" \t\r\n\\")  # JSON may write \/ for /
     try:
         return base64.b64decode(letters[: len(letters) // 4 * 4]).startswith(BEGINNINGS)
     except binascii.Error:

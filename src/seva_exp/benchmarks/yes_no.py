@@ -16,6 +16,13 @@ def first_sentence(text: str) -> str:
     return "no" if {"No", "not", "no"} & set(words) else "yes"
 
 
+def first_word(text: str) -> str:
+    """The first word, in any case, where it is yes or no ("No, it is", "(yes)"). AMBER's script
+    compares the whole answer with Yes and No, and leaves it to the user to make it that."""
+    word = next(iter(re.findall(r"\w+", text.lower())), "")
+    return word if word in ("yes", "no") else ""
+
+
 def exact(text: str) -> str:
     """lmms-eval's rule: nothing but yes or no, in any case."""
     answer = text.lower().strip()

@@ -212,7 +212,7 @@ class JudgeAnswers(Stage):
     @property
     def protocol(self) -> str:
         """The evaluation's, and who judges."""
-        return self.of.protocol + self.judge.label(self.judging)
+        return self.benchmark.protocol_judged + self.judge.label(self.judging)
 
     @property
     def judging(self) -> Judging | None:

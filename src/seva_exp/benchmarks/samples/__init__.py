@@ -6,7 +6,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seva_exp.benchmarks.samples import choices, described, judged, looking, short, yes_no
+from seva_exp.benchmarks.samples import (
+    choices,
+    described,
+    hallucination,
+    judged,
+    looking,
+    short,
+    yes_no,
+)
 from seva_exp.benchmarks.samples.cases import ScenePicture, cases
 from seva_exp.core.errors import InputError
 
@@ -32,5 +40,7 @@ def make_samples(root: Path) -> None:
     for write in (looking.hallusionbench, looking.naturalbench, looking.mmstar):
         write(root, plain)
     for write in (looking.mmvp, looking.cv_bench, looking.mmhal):
+        write(root, plain)
+    for write in (hallucination.amber, hallucination.object_halbench, hallucination.pope_variants):
         write(root, plain)
     short.textvqa(root, carded)

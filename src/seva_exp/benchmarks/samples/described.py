@@ -28,6 +28,11 @@ def chair(root: Path, cases: list[ScenePicture]) -> None:
     instances = {"images": images, "categories": categories, "annotations": annotations}
     write_json(folder / "instances_val2014.json", instances)
     write_json(folder / "captions_val2014.json", {"images": images, "annotations": captions})
-    lines = (", ".join(filter(None, (kind, SYNONYMS.get(kind)))) for kind in KINDS)
     (root / "chair").mkdir(parents=True, exist_ok=True)
-    (root / "chair" / "synonyms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (root / "chair" / "synonyms.txt").write_text(synonyms(), encoding="utf-8")
+
+
+def synonyms() -> str:
+    """The file of synonyms: a line a kind."""
+    lines = (", ".join(filter(None, (kind, SYNONYMS.get(kind)))) for kind in KINDS)
+    return "\n".join(lines) + "\n"

@@ -21,7 +21,7 @@ def pope(root: Path, cases: list[ScenePicture]) -> None:
     for split in SPLITS:
         rows: list[dict] = []
         for case in cases:
-            for question, answer in _existence(case, split):
+            for question, answer in existence_pair(case, split):
                 row = {"question_id": len(rows) + 1, "image": coco_name(case), "text": question}
                 rows.append(row | {"label": answer.lower()})
             case.write(root / "coco/val2014" / coco_name(case))
@@ -36,7 +36,7 @@ def mme(root: Path, cases: list[ScenePicture]) -> None:
         deep = place % 2
         for case in (cases[place % len(cases)], cases[(place + 1) % len(cases)]):
             name = f"{case.number:04d}"
-            questions = _existence(case, SPLITS[place % 3])
+            questions = existence_pair(case, SPLITS[place % 3])
             lines = [f"{question} {SUFFIX}\t{answer}\n" for question, answer in questions]
             case.write(base / category / ("images" if deep else "") / f"{name}.jpg")
             file = base / category / ("questions_answers_YN" if deep else "") / f"{name}.txt"
@@ -44,7 +44,8 @@ def mme(root: Path, cases: list[ScenePicture]) -> None:
             file.write_text("".join(lines), encoding="utf-8")
 
 
-def _existence(case: ScenePicture, split: str) -> Iterator[tuple[str, str]]:
+def existence_pair(case: ScenePicture, split: str) -> Iterator[tuple[str, str]]:
+    """Two questions on what is there, with their answers: Yes, then No."""
     rng = case.rng(f"existence-{split}")
     for want in (True, False):
         qa = existence(case.scene, rng, want, split)
