@@ -8,8 +8,9 @@ from dataclasses import replace
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.machine import Machine
 from seva_exp.core.spec import Spec, digest
+from seva_exp.experiment.options import Options
 from seva_exp.experiment.preflight import Preflight, Problems, notes
-from seva_exp.experiment.value import Experiment, Options
+from seva_exp.experiment.value import Experiment
 from seva_exp.experiment.work import Work
 from seva_exp.runs.events import Plan, PlannedStage
 from seva_exp.stages import Stage

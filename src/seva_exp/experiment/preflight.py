@@ -22,7 +22,8 @@ from seva_exp.core.runtime import settle
 from seva_exp.core.spec import digest
 from seva_exp.core.store import Store
 from seva_exp.experiment.graph import matching
-from seva_exp.experiment.value import Experiment, Options
+from seva_exp.experiment.options import Options
+from seva_exp.experiment.value import Experiment
 from seva_exp.experiment.work import Work
 from seva_exp.models import AnyModel
 from seva_exp.runs.events import PlannedStage

@@ -17,11 +17,12 @@ from seva_exp.core.records import Report, StageResult
 from seva_exp.core.runtime import settle
 from seva_exp.experiment.execution import Execution
 from seva_exp.experiment.graph import graph
+from seva_exp.experiment.options import Options
 from seva_exp.experiment.past import forecast
 from seva_exp.experiment.plan import plan_run, planned
 from seva_exp.experiment.preflight import make_ready
 from seva_exp.experiment.stopping import Stopping
-from seva_exp.experiment.value import Experiment, Options
+from seva_exp.experiment.value import Experiment
 from seva_exp.experiment.work import Work
 from seva_exp.runs.events import Listener, Listeners, Plan
 from seva_exp.runs.folder import RunDir, collect_outcome

@@ -1,11 +1,10 @@
-"""An experiment as data: what is computed, and how far and under what name it is run."""
+"""An experiment as data: what is computed."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -26,7 +25,6 @@ from seva_exp.experiment.fitting import (
     check_names,
 )
 from seva_exp.experiment.sentences import sentence_fault
-from seva_exp.inputs.user_paths import data_root
 from seva_exp.methods import (
     AnyMethod,
     ScoringMethod,
@@ -415,35 +413,3 @@ class Experiment(Spec):
                 faults.append(str(error))
         if faults:
             raise InputError("\n".join(faults))
-
-
-class SweepOptions(Spec):
-    """How the jobs of a sweep go together."""
-
-    on_error: Literal["stop", "continue"] = "continue"
-    """When a job fails: ``continue`` with the others, or ``stop``: begin no more."""
-
-
-class Options(Spec):
-    """How far and under what name to run. Nothing here changes a result."""
-
-    name: str | None = Field(None, pattern=r"^[\w.+=-]+$")
-    """Name of the run's folder and W&B run; none makes one from the views."""
-    dry_run: bool = False
-    """Print the plan and stop."""
-    stop_after: str | None = None
-    """Run the stage of this name and what it needs, and no more."""
-    force: tuple[str, ...] = ()
-    """Stages to compute anew, with everything that follows from them."""
-    data_root: str | None = None
-    """Folder of the benchmarks' official files; none means $SEVA_EXP_DATA. Where files are read is
-    no part of a key, their content is."""
-    sweep: SweepOptions = SweepOptions()
-    """How the jobs of a sweep go together."""
-    objective: str | None = None
-    """The number that the command returns to a search, such as benchmark/shapes/pope/accuracy/delta
-    or negatives/hardness (docs/sweeps.md)."""
-
-    def data_root_path(self) -> Path | None:
-        """The folder, from the field or the environment; None where neither is set."""
-        return data_root(self.data_root)

@@ -10,7 +10,8 @@ from seva_exp.core.machine import Machine
 from seva_exp.core.store import Store
 from seva_exp.experiment.fits import Fit
 from seva_exp.experiment.graph import chosen_stages, forced_keys, graph
-from seva_exp.experiment.value import Experiment, Options
+from seva_exp.experiment.options import Options
+from seva_exp.experiment.value import Experiment
 from seva_exp.stages import Stage
 
 
