@@ -24,17 +24,25 @@ from seva_exp.stages import Answers, Pairs, Samples
 from ..test_architecture import SOURCE, unpinned
 from ..test_methods import small, stic
 
-PAIRS = {"pairs", "chosen_pairs", "sentence_pairs"}
+PAIRS = {"pairs", "chosen_pairs", "sentence_pairs", "hardest_pairs", "replayed_pairs"}
 OF_CANDIDATES = {"scores", "model_scores", "sentence_scores", "model_sentence_scores"}
 """All know every score of candidates, and what one of them looks at."""
 MODEL = {
     *("answers", "reference", "weights", "align", "finetune", "evaluate", "continued", "rewritten"),
+    *("attacks", "attacked_answers"),
     *OF_CANDIDATES,
 }
 """Stages that ask a model or train one."""
-ASKS = {"answers", "evaluate", "continued", *OF_CANDIDATES}
-VIEWS = {"answers", "reference", "weights", "align", "continued", "rewritten", *OF_CANDIDATES}
-"""Stages that know the sources of rejected answers; ``rejected`` does, too."""
+LOADED = {*MODEL, "adapter"}
+"""And the one that looks whether an adapter fits a model."""
+ASKS = {"answers", "attacked_answers", "evaluate", "continued", *OF_CANDIDATES}
+VIEWS = {
+    *("answers", "reference", "weights", "align", "continued", "rewritten"),
+    *("attacks", "attacked_answers", "replayed_pairs", "evaluate"),
+    *OF_CANDIDATES,
+}
+"""Stages that know the sources of rejected answers (``evaluate``: a contrast looks at a view);
+``rejected`` does, too."""
 SCORED = {"evaluate", "judge", "compare"}
 
 
@@ -68,29 +76,31 @@ def edited(copied: Path, file: str, old: str, new: str) -> set[str]:
 
 EDITS = [
     # what no list had
-    ("models/families/gemma3.py", '"<end_of_turn>"', '"<eos>"', MODEL),
-    ("models/family.py", '"role": "user"', '"role": "human"', MODEL),
-    ("models/families/idefics.py", '("idefics3", "smolvlm")', '("idefics3",)', MODEL),
-    ("models/processor.py", "if spec.max_pixels:", "if not spec.max_pixels:", MODEL),
+    ("models/families/gemma3.py", '"<end_of_turn>"', '"<eos>"', LOADED),
+    ("models/family.py", '"role": "user"', '"role": "human"', LOADED),
+    ("models/families/idefics.py", '("idefics3", "smolvlm")', '("idefics3",)', LOADED),
+    ("models/processor.py", "if spec.max_pixels:", "if not spec.max_pixels:", LOADED),
     ("stages/evaluation.py", "if one.score is None}", "if one.score == 0}", {"compare"}),
-    ("stages/base.py", "spec, machine, adapter, warn)", "spec, machine, None, warn)", MODEL),
+    ("stages/loaded.py", "load(spec, machine, adapter, warn)", "load(spec, machine, None, warn)",
+     MODEL),
     ("decoding/cuda_graphs.py", "NEAR = 1e-2", "NEAR = 1e-1", ASKS),
     ("decoding/memory.py", '"cuda": 0.8', '"cuda": 0.9', ASKS),
     ("scores/clip.py", "100 * out", "10 * out", OF_CANDIDATES),
     ("preferences/selection.py", 'far >= self.gap', 'far > self.gap', {"chosen_pairs"}),
-    ("preferences/shards.py", "samples >= 2 * size", "samples >= 3 * size", {"answers"}),
+    ("preferences/shards.py", "samples >= 2 * size", "samples >= 3 * size",
+     {"answers", "attacked_answers"}),
     # found without its name, in a register
     ("decoding/engines.py", "Engine(\n        vlm", "Engine(\n        None", ASKS),
     ("decoding/kv_attention.py", "register(NAME,", "register('x',", ASKS),
     # what takes a stage context's place in the processes that train
-    ("stages/worker.py", "def placement(", "def place(", MODEL),
+    ("stages/worker.py", "def placement(", "def place(", MODEL - {"attacks"}),
     # of one part of a stages' module, and no more
-    ("stages/preferences.py", "PREVIEWS = 48", "PREVIEWS = 4", {"answers"}),
+    ("stages/preferences.py", "PREVIEWS = 48", "PREVIEWS = 4", {"answers", "attacked_answers"}),
     ("data/counts.py", "TOLD = 20", "TOLD = 2", {"samples"}),
     ("stages/training.py", "prompt=infuse(template", "prompt=infuse(''", {"infuse"}),
     # artifacts: those who write and those who read them
     ("stages/artifacts.py", '"pairs.jsonl"', "'x'", {*PAIRS, "reference", "weights", "align"}),
-    ("stages/artifacts.py", 'path / "adapter"', "path / 'x'", MODEL),
+    ("stages/artifacts.py", 'path / "adapter"', "path / 'x'", LOADED),
     ("stages/artifacts.py", '"deltas.jsonl"', "'x'", {"compare"}),
     # another stage is an input: of its code only what is read of it
     ("benchmarks/pope.py", '2 * sums("tp") + sums("fp")', '2 * sums("fp") + sums("fp")', SCORED),

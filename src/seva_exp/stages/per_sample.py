@@ -41,7 +41,9 @@ class PerSample(Stage):
         mine = islice(every, context.rank, None, context.ranks)
         left = [piece for id, piece in mine if id not in done]
         journal = Journal(work / PARTS, f"journal-{context.rank}.jsonl")
-        size = getattr(context.machine, self.batch_field)
+        machine = context.machine
+        sizes = {"batch_size": machine.batch_size, "train_batch_size": machine.train_batch_size}
+        size = sizes[self.batch_field]
         with context.progress(self.label, len(every), "answer") as meter:
             if context.rank == 0:
                 meter.update(len(done))
