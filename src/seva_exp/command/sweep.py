@@ -69,7 +69,7 @@ class Sweep:
         self._watcher: threading.Thread | None = None
 
     def do(
-        self, number: int, job: Job, cwd: str | None = None, work: DoesJob = work_or_tell
+        self, number: int, job: Job, cwd: str | None = None, work: DoesJob | None = None
     ) -> float | None:
         """Do one job: here, by ``work``, or with ``cwd`` in a process of its own, which ends with
         its memory. Returns the objective."""
@@ -94,7 +94,7 @@ class Sweep:
                 place.release()
 
     def _do(
-        self, number: int, job: Job, cwd: str | None, taken: gpus.Taken, work: DoesJob
+        self, number: int, job: Job, cwd: str | None, taken: gpus.Taken, work: DoesJob | None
     ) -> float | None:
         note = taken.note(len(gpus.offered(os.environ)))
         record = Record(number, tuple(hide(word) for word in job.overrides), note=note)
@@ -103,7 +103,7 @@ class Sweep:
             return None
         self._write(record)
         start = time.monotonic()
-        ended = work(job) if cwd is None else self._in_process(number, job, cwd, taken)
+        ended = self._in_process(number, job, cwd, taken) if cwd else (work or work_or_tell)(job)
         state: State = "done" if ended.code == DONE else "failed"
         seconds = round(time.monotonic() - start, 3)
         record = replace(record, state=state, seconds=seconds, ended=ended)
