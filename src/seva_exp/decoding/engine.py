@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from seva_exp.core.errors import StageError
 from seva_exp.core.interfaces import AnswerEngine, Reply, Request, VisionLanguageModel
@@ -92,7 +93,7 @@ class Continuous:
         self._change = change
         self._beside = beside(contrast, view) if contrast else None
         scored = contrast.scored(vlm) if contrast else None
-        self._chooser = Chooser(vlm, sampling, logprobs, scored)
+        self._chooser = partial(Chooser, vlm, sampling, logprobs, scored)
         self._recorded = recorded
         self._budget = budget
 
@@ -106,7 +107,7 @@ class Continuous:
             ahead,
             self._batch_size,
             self._budget,
-            self._chooser,
+            self._chooser(),
             self._recorded,
         )
         try:
