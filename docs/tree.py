@@ -1,6 +1,6 @@
 """The tree of modules in docs/architecture.md, from the modules' own docstrings.
 
-python docs/tree.py            write it anew; tests/test_packaging.py compares
+    python docs/tree.py            write it anew; tests/test_packaging.py compares
 """
 
 from __future__ import annotations
