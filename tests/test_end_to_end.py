@@ -98,7 +98,8 @@ def test_the_first_logged_loss_is_ln_2(first):
 def test_the_report_follows_its_contract(first):
     report = json.loads((Path(first.dir) / "report.json").read_text())
     assert {"key", "name", "seed", "stages", "pairs", "scores", "deltas"} <= set(report)
-    assert set(report["stages"][0]) == {"name", "key", "cached", "seconds"}
+    cost = {"answers", "steps"}
+    assert set(report["stages"][0]) == {"name", "key", "cached", "seconds", *cost}
     assert set(report["pairs"]) == {"sampled", "kept", "dropped"}
     columns = {"model", "benchmark", "split", "metric", "value", "low", "high", "n", "protocol"}
     assert columns <= set(report["scores"][0])

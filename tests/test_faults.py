@@ -19,7 +19,7 @@ from seva_exp.experiment import run
 from seva_exp.report.html import HtmlReport
 from seva_exp.runs.links import followed
 from seva_exp.runs.verify import verify_store
-from seva_exp.stages import base
+from seva_exp.stages import base, loaded
 from seva_exp.training import DpoTraining
 
 from .faults import KINDS, failing
@@ -67,7 +67,7 @@ def model_kept(module_patch):
     """The embedded model is loaded once; training gives it back changed, so that it is loaded
     anew after that."""
     kept: dict[object, object] = {}
-    real = base.load_model
+    real = loaded.load_model
 
     def load(spec, machine, adapter, warn=lambda text: None):
         if adapter is not None:
@@ -77,7 +77,7 @@ def model_kept(module_patch):
             kept[name] = real(spec, machine, adapter, warn)
         return kept[name]
 
-    module_patch.setattr(base, "load_model", load)
+    module_patch.setattr(loaded, "load_model", load)
     module_patch.setattr(base, "free_memory", lambda: None)  # a second a run
 
 

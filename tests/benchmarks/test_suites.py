@@ -26,7 +26,7 @@ from seva_exp.data.__main__ import main as data_command
 from seva_exp.decoding.engine import Engine
 from seva_exp.models import TinyModel
 from seva_exp.models.vlm import load
-from seva_exp.stages import base
+from seva_exp.stages import base, loaded
 
 from .judges import judge
 
@@ -148,8 +148,8 @@ def test_a_suite_loads_the_model_once_and_reports_every_benchmark(samples, tmp_p
         loads.append(adapter)
         return original(spec, machine, adapter, warn)
 
-    original = base.load_model
-    monkeypatch.setattr(base, "load_model", counted)
+    original = loaded.load_model
+    monkeypatch.setattr(loaded, "load_model", counted)
     wanted = parse(composed("benchmark=seva_suite", "data.samples=2", "tracker=none"))
     machine = Machine(runs=str(tmp_path), progress="off", device="cpu")
     options = Options(data_root=str(samples), stop_after="evaluate.base")

@@ -13,7 +13,7 @@ from typing import Any
 from seva_exp.decoding.choosing import Chooser
 from seva_exp.decoding.scheduler import Scheduler
 from seva_exp.experiment.execution import Execution
-from seva_exp.stages import base
+from seva_exp.stages import loaded
 from seva_exp.training.steps import StepTrainer
 
 from .graphs import Graph
@@ -64,7 +64,7 @@ class Watch:
     @contextmanager
     def watching(self) -> Iterator[Watch]:
         """Until the end of the process: its patches are not taken back."""
-        make, decode, load = Execution._make, Scheduler._decode, base.load_model
+        make, decode, load = Execution._make, Scheduler._decode, loaded.load_model
         train = StepTrainer.training_step
         StepTrainer.training_step = (  # type: ignore[method-assign]
             lambda *call, **options: self._micro_step(train, *call, **options)
@@ -73,7 +73,7 @@ class Watch:
         Scheduler._decode = lambda *call: self._look(decode, *call)  # type: ignore[method-assign]
         write = Chooser.write
         Chooser.write = lambda *call: self._written(write, *call)  # type: ignore[method-assign]
-        base.load_model = partial(self._load, load)
+        loaded.load_model = partial(self._load, load)
         gc.collect()
         gc.disable()
         yield self

@@ -16,8 +16,7 @@ from seva_exp.augment import DiffusionNoise
 from seva_exp.core.errors import InputError
 from seva_exp.core.interfaces import EncodedImage, Reply, Request
 from seva_exp.core.randomness import torch_rng
-from seva_exp.decoding import engine
-from seva_exp.decoding import scheduler as loop
+from seva_exp.decoding import engine, joining
 from seva_exp.models import HubModel
 from seva_exp.models.family import Family
 from seva_exp.models.pixels import batch_pixels
@@ -179,9 +178,9 @@ def test_one_batch_answers_as_one_by_one(name, vlm_of, monkeypatch) -> None:
     expected = [answer_alone(vlm, request.load(), request.prompt, 8) for request in batch]
     same_prompt = [tuple(expected[i]) for i in (0, 1, 4)]
     assert len(set(same_prompt)) > 1  # the picture matters
-    seen, features = [], loop.features_of
+    seen, features = [], joining.features_of
     monkeypatch.setattr(
-        loop, "features_of", lambda vlm, images: seen.extend(images) or features(vlm, images)
+        joining, "features_of", lambda vlm, images: seen.extend(images) or features(vlm, images)
     )
     replies = replies_of(vlm, batch)
     assert [list(reply.tokens) for reply in replies] == expected

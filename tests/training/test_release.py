@@ -11,7 +11,8 @@ import pytest
 import seva_exp
 from seva_exp import Machine
 from seva_exp.methods import SticMethod
-from seva_exp.stages import base, processes
+from seva_exp.stages import loaded as loading
+from seva_exp.stages import processes
 from seva_exp.training import SftTraining
 
 from .test_reference import experiment
@@ -31,7 +32,7 @@ def test_one_model_at_a_time(tmp_path, monkeypatch, no_collection, ranks):
     """Alignment, stage 2, and what follows: each finds the memory free; with several processes it
     is free when they are started, and after the run."""
     alive: list[weakref.ref] = []
-    load, start = base.load_model, processes.own_environments
+    load, start = loading.load_model, processes.own_environments
 
     def none_left() -> None:
         assert not [ref for ref in alive if ref() is not None]
@@ -46,7 +47,7 @@ def test_one_model_at_a_time(tmp_path, monkeypatch, no_collection, ranks):
         none_left()
         return start(*arguments)
 
-    monkeypatch.setattr(base, "load_model", loaded)
+    monkeypatch.setattr(loading, "load_model", loaded)
     monkeypatch.setattr(processes, "own_environments", started)
     machine = Machine(device="cpu", runs=str(tmp_path), progress="off", processes=ranks)
     one = experiment().model_copy(update={"method": SticMethod(), "sft": SftTraining(batch_size=8)})
