@@ -116,7 +116,7 @@ class DpoTraining(Training):
     """A loss, or losses with weights such as {sigmoid: 1.0, chosen_nll: 0.001}."""
     # Kept as weights: ``sigmoid`` and {sigmoid: 1.0} are one value, with one key.
     weights: AnyWeights | None = None
-    """Weights of the tokens, or of pairs (tpo, aspo, da_dpo, ue_dpo, agreement); none: all alike."""
+    """Weights of tokens, or of pairs (tpo, aspo, da_dpo, ue_dpo, agreement); none: all alike."""
     # Older than no key: where there are none, they are in none (``identity``).
     beta: float = Field(0.1, gt=0)
     """Strength of the pull to the reference model."""
