@@ -137,8 +137,7 @@ def test_a_wait_that_is_not_on_the_list_is_seen(wrong):
     assert done["code"] == 0
     stage = done["stages"]["answers.clean"]
     assert [text.split(",")[0] for text in not_allowed(stage["waits"])] == [
-        "item at decoding/scheduler.py:_decode",
-        "item at decoding/scheduler.py:_prefill",
+        "item at decoding/scheduler.py:_choose",
     ]
     assert all(look["waits"]["item"] >= look["steps"] for look in stage["looks"])
 
