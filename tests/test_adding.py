@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from .slow import slow_but
+
 ROOT = Path(__file__).parents[1]
 SHOWN = re.compile(r'```(?:py|yaml|diff) title="([^"]+)"\n(.*?)```', re.DOTALL)
 ROW = re.compile(r"^\| ([a-z ]+) \| (\d) \| (`.+`) \|$", re.MULTILINE)
@@ -172,7 +174,7 @@ def questions(data: Path) -> None:
     (data / "existence" / "questions.jsonl").write_text(text, encoding="utf-8")
 
 
-@pytest.mark.parametrize("what", ADDITIONS)
+@pytest.mark.parametrize("what", slow_but(["a loss", "a benchmark", "a stage"], of=ADDITIONS))
 def test_the_files_that_are_named_are_enough(what, tmp_path, store):
     checkout = copy(tmp_path / "checkout")
     addition = ADDITIONS[what]

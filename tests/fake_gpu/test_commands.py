@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ..slow import slow_but
 from .allowed import not_allowed
 from .stores import compare, without
 
@@ -80,12 +81,12 @@ TRAININGS = {
 }
 
 
-@pytest.mark.parametrize("words", TRAININGS.values(), ids=TRAININGS)
-def test_a_training(words, runs, default, tmp_path):
+@pytest.mark.parametrize("name", slow_but(["mdpo", "checkpointing"], of=TRAININGS))
+def test_a_training(name, runs, default, tmp_path):
     """Reference and align anew, on what the CPU has answered."""
-    for name in ("cpu", "cuda"):
-        without(default, tmp_path / name, "reference", "align")
-    assert runs.differences([*NOISE, *words, *ALIGN], tmp_path) == []
+    for device in ("cpu", "cuda"):
+        without(default, tmp_path / device, "reference", "align")
+    assert runs.differences([*NOISE, *TRAININGS[name], *ALIGN], tmp_path) == []
 
 
 def test_a_killed_training_goes_on(runs, default, fake_gpu, tmp_path):

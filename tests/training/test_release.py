@@ -15,6 +15,7 @@ from seva_exp.stages import loaded as loading
 from seva_exp.stages import processes
 from seva_exp.training import SftTraining
 
+from ..slow import slow_but
 from .test_reference import experiment
 
 
@@ -27,7 +28,7 @@ def no_collection() -> Iterator[None]:
     gc.enable()
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", slow_but([1], of=[1, 2]))
 def test_one_model_at_a_time(tmp_path, monkeypatch, no_collection, ranks):
     """Alignment, stage 2, and what follows: each finds the memory free; with several processes it
     is free when they are started, and after the run."""
