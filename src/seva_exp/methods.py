@@ -292,6 +292,13 @@ class AdapterMethod(Method):
     revision: str = "main"
     """Branch, tag or commit of a hub id. A commit makes the run repeatable for ever."""
 
+    @field_validator("adapter")
+    @classmethod
+    def _where_it_lies_now(cls, adapter: str) -> str:
+        """A link such as ``runs/latest`` leads elsewhere as soon as a run has begun."""
+        folder = Path(adapter).expanduser()
+        return str(folder.resolve()) if folder.is_dir() else adapter
+
     @model_validator(mode="after")
     def _measured_once(self) -> AdapterMethod:
         if self.rounds > 1:
