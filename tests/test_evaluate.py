@@ -77,7 +77,7 @@ def test_a_run_s_adapter_scores_as_in_its_run_and_the_base_is_not_asked_again(al
         cached = {stage.name: stage.cached for stage in report.stages}
         assert cached["evaluate.base.shapes"]
         assert list(cached) == [
-            "adapter", "evaluate.base.shapes", "evaluate.aligned.shapes", "compare.shapes",
+            "external_adapter", "evaluate.base.shapes", "evaluate.aligned.shapes", "compare.shapes",
         ]  # fmt: skip
         for model in ("base", "aligned"):
             assert scores(report, model) == scores(before, model)

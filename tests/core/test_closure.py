@@ -33,7 +33,7 @@ MODEL = {
     *OF_CANDIDATES,
 }
 """Stages that ask a model or train one."""
-LOADED = {*MODEL, "adapter"}
+LOADED = {*MODEL, "external_adapter"}
 """And the one that looks whether an adapter fits a model."""
 ASKS = {"answers", "attacked_answers", "evaluate", "continued", *OF_CANDIDATES}
 VIEWS = {

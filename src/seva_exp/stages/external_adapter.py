@@ -23,7 +23,7 @@ class ExternalAdapter(Trained):
     transformers 4 had them become today's. That the model has these layers, in these shapes, is
     looked at before any of its weights are read."""
 
-    name: ClassVar[str] = "adapter"
+    name: ClassVar[str] = "external_adapter"
     version: ClassVar[int] = 1
     needs_model: ClassVar[bool] = False
     shared: ClassVar[bool] = False
