@@ -177,7 +177,7 @@ REFUSED = {
         "method=seva", "method.rounds=2", "method.curriculum.replay=0.5",
     ],
     "weak_to_strong: 3 views and 2 rounds": ["method.rounds=2"],
-    "weak_to_strong: aug.moco \\(kind=moco\\) has no strength": ["+aug@aug.moco=moco"],
+    "goes by strength, and aug.moco: kind=moco has none": ["+aug@aug.moco=moco"],
     "weak_to_strong asks one view a round": ["method.negatives=hardest"],
     "weak_to_strong shows one picture a round": ["dpo=lpoi"],
     "no benchmark nothing": ["method.curriculum.stop=nothing/pope/accuracy"],

@@ -171,13 +171,31 @@ def test_pickled_and_missing_weights_are_refused(aligned, lora):
     file.rename(lora / "adapter_model.bin")
     assert "a pickle can run any code" in refused(measured(lora), aligned[0])
     (lora / "adapter_model.bin").unlink()
-    assert "holds no adapter_model.safetensors" in refused(measured(lora), aligned[0])
+    assert "holds no weights (adapter_model.safetensors)" in refused(measured(lora), aligned[0])
 
 
 def test_a_place_that_holds_nothing_is_refused_with_the_nearest(aligned, lora, tmp_path):
     assert "Did you mean" in refused(measured(tmp_path / "lore"), aligned[0])
     (tmp_path / "empty").mkdir()
     assert "no finished run" in refused(measured(tmp_path / "empty"), aligned[0])
+
+
+def test_a_typo_beside_real_folders_is_no_hub_id(aligned, lora, monkeypatch):
+    monkeypatch.chdir(lora.parent)
+    (lora.parent / "mine").mkdir()
+    lora.rename("mine/lora")
+    said = refused(measured("mine/lore"), aligned[0])
+    assert "no such folder" in said and "Did you mean 'mine/lora'?" in said
+
+
+def test_the_latest_run_is_the_one_of_when_it_was_asked_for(aligned, lora):
+    """Twice: then the latest run has itself measured an adapter."""
+    machine, before = aligned
+    latest = Path(before.dir).parent / "latest"
+    for _ in range(2):
+        report = run(measured(latest), machine)
+        assert scores(report, "aligned") == scores(before, "aligned")
+        assert latest.resolve() == Path(report.dir).resolve()
 
 
 def test_nothing_is_trained_so_no_view_is_asked():

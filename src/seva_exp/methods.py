@@ -306,12 +306,8 @@ class AdapterMethod(Method):
         return self
 
     def words(self, views: Collection[str]) -> list[str]:
-        return [
-            re.sub(
-                r"[^\w.+=-]+", "-", Path(self.adapter).expanduser().resolve().name, flags=re.ASCII
-            )
-            or self.kind
-        ]
+        name = re.sub(r"^\d{4}(-\d\d){2}_\d\d(-\d\d){2}_", "", Path(self.adapter).name)  # a run's
+        return [re.sub(r"[^\w.+=-]+", "-", name, flags=re.ASCII) or self.kind]
 
 
 _Union = SevaMethod | SticMethod | BestOfKMethod | SentinelMethod | AdapterMethod

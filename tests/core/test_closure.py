@@ -116,10 +116,10 @@ EDITS = [
      {"infuse", *SCORED, *OF_CANDIDATES}),
     # what results do not depend on
     ("core/machine.py", "return torch.float32", "return torch.float16", set()),
-    ("stages/preferences.py", "if len(found) == most", "if not found", set()),
+    ("stages/pairs.py", "if len(found) == most", "if not found", set()),
     ("stages/training.py", "no pair is left", "no pair", set()),
     ("stages/evaluation.py", "question.id, question.load", "question.id, str", set()),
-    ("stages/preferences.py", "if source}", "if not source}", set()),
+    ("stages/pairs.py", "if source}", "if not source}", set()),
     ("core/errors.py", "class InputError(", "class Other:\n    pass\n\n\nclass InputError(", set()),
     ("stages/processes.py", "POLL = 0.1", "POLL = 0.2", set()),
     ("training/throughput.py", '"throughput.jsonl"', '"t.jsonl"', set()),

@@ -80,18 +80,13 @@ def _plausible(scores: Tensor, logits: Tensor, cutoff: float) -> Tensor:
     return scores.masked_fill(logits < least, -math.inf)
 
 
-class Constant(Contrast):
-    """VCD (arXiv:2311.16922, eq. 3 and 4) and, with a bad prompt, ICD (arXiv:2403.18715):
-    (1 + alpha) l - alpha l', of the tokens with l >= log(cutoff) + max l."""
+class Paired(Contrast):
+    """Base of the contrasts with what stands beside a row: l' are its logits."""
 
     paired: ClassVar[bool] = True
-    kind: Literal["constant"] = "constant"
-    view: str | None = Field("diffusion_noise", min_length=1)
+    view: str | None = Field(None, min_length=1)
     """What stands beside: a view of ``aug`` by name, or a kind of view with its default numbers;
     null: the question without a picture."""
-    alpha: float = 1.0
-    """How far away from l'. Below 0 it is towards it: -1 takes l' alone, of the tokens that are
-    plausible by l."""
     cutoff: float = Field(0.1, ge=0, le=1)
     """Share of the best token's probability that a token needs; 0: none is left out."""
 
@@ -99,26 +94,42 @@ class Constant(Contrast):
     def looks_at(self) -> str | None:
         return self.view
 
+    @abstractmethod
+    def away(self, logits: Tensor, other: Tensor, steps: Tensor) -> Tensor:
+        """The scores [R, V] before the cut, of l and l' [R, V] and t [R]."""
+
     def scored(self, vlm: VisionLanguageModel) -> Scored:
         def score(logits: Tensor, other: Tensor | None, steps: Tensor) -> Tensor:
             assert other is not None
-            away = (1 + self.alpha) * logits - self.alpha * other
-            return _plausible(away, logits, self.cutoff)
+            return _plausible(self.away(logits, other, steps), logits, self.cutoff)
 
         return score
 
 
-class M3id(Contrast):
+class Constant(Paired):
+    """VCD (arXiv:2311.16922, eq. 3 and 4) and, with a bad prompt, ICD (arXiv:2403.18715):
+    (1 + alpha) l - alpha l', of the tokens with l >= log(cutoff) + max l."""
+
+    kind: Literal["constant"] = "constant"
+    view: str | None = Field("diffusion_noise", min_length=1)
+    """What stands beside: a view of ``aug`` by name, or a kind of view with its default numbers;
+    null: the question without a picture."""
+    alpha: float = 1.0
+    """How far away from l'. Below 0 it is towards it: -1 takes l' alone, of the tokens that are
+    plausible by l."""
+
+    def away(self, logits: Tensor, other: Tensor, steps: Tensor) -> Tensor:
+        return (1 + self.alpha) * logits - self.alpha * other
+
+
+class M3id(Paired):
     """M3ID (arXiv:2403.14003): l + ((1 - g) / g) (l - l'), g = exp(-decay t), where the most
     probable token by l has a probability below ``confident``, else l; l' has no picture. The first
     token is chosen as ever (t = 0), and the weight exp(decay t) - 1 grows with what the model
     forgets of the picture. The paper writes log-probabilities for l: their normalisers shift all
     tokens alike."""
 
-    paired: ClassVar[bool] = True
     kind: Literal["m3id"] = "m3id"
-    view: str | None = Field(None, min_length=1)
-    """What stands beside, as in ``kind: constant``; null: the question without a picture."""
     decay: float = Field(0.02, gt=0)
     """Per token: how fast the picture is taken to be forgotten (the paper's lambda)."""
     confident: float = Field(0.9, gt=0, le=1)
@@ -126,19 +137,10 @@ class M3id(Contrast):
     cutoff: float = Field(0.0, ge=0, le=1)
     """As in ``kind: constant``; M3ID has none."""
 
-    @property
-    def looks_at(self) -> str | None:
-        return self.view
-
-    def scored(self, vlm: VisionLanguageModel) -> Scored:
-        def score(logits: Tensor, other: Tensor | None, steps: Tensor) -> Tensor:
-            assert other is not None
-            weight = (self.decay * steps).to(logits.dtype).expm1()[:, None]
-            sure = logits.softmax(dim=-1).amax(dim=-1, keepdim=True) >= self.confident
-            away = logits + weight.masked_fill(sure & (self.confident < 1), 0) * (logits - other)
-            return _plausible(away, logits, self.cutoff)
-
-        return score
+    def away(self, logits: Tensor, other: Tensor, steps: Tensor) -> Tensor:
+        weight = (self.decay * steps).to(logits.dtype).expm1()[:, None]
+        sure = logits.softmax(dim=-1).amax(dim=-1, keepdim=True) >= self.confident
+        return logits + weight.masked_fill(sure & (self.confident < 1), 0) * (logits - other)
 
 
 class CutoffOnly(Contrast):

@@ -9,20 +9,21 @@ from seva_exp.augment import AUGMENTATIONS, AnySource, Augmentation, ImageAugmen
 from seva_exp.core.errors import suggest
 from seva_exp.decoding import Contrast, HfGeneration
 from seva_exp.decoding.spec import Generation
+from seva_exp.stages.contrast import contrast_of
 
 FIELD = "generation.contrast.view"
 
 
-def contrast_of(generation: Generation) -> Contrast | None:
-    """The contrast; none where nothing stands beside a row, too."""
-    contrast = generation.contrast if isinstance(generation, HfGeneration) else None
+def paired_contrast(generation: Generation) -> Contrast | None:
+    """The contrast, where it has something stand beside each row."""
+    contrast = contrast_of(generation)
     return contrast if contrast and contrast.paired else None
 
 
 def source_of(generation: Generation, aug: Mapping[str, AnySource]) -> AnySource | None:
     """The view; None where there is no contrast, and for the question without a picture. Raises
     ValueError for a name that stands for no view."""
-    contrast = contrast_of(generation)
+    contrast = paired_contrast(generation)
     name = contrast.looks_at if contrast else None
     if name is None:
         return None
@@ -47,7 +48,7 @@ def source_of(generation: Generation, aug: Mapping[str, AnySource]) -> AnySource
 
 def contrasted_evaluation(generation: Generation) -> HfGeneration | None:
     """How the benchmarks' questions are asked; None: as ever, greedily and without a contrast."""
-    contrast = generation.contrast if isinstance(generation, HfGeneration) else None
+    contrast = contrast_of(generation)
     if contrast is None or "evaluate" not in contrast.at:
         return None
     return HfGeneration(temperature=contrast.temperature, contrast=contrast)
@@ -55,6 +56,6 @@ def contrasted_evaluation(generation: Generation) -> HfGeneration | None:
 
 def check_source(generation: Generation, aug: Mapping[str, AnySource]) -> None:
     """What is wrong outside the view's spec (a file). Raises InputError."""
-    source, contrast = source_of(generation, aug), contrast_of(generation)
+    source, contrast = source_of(generation, aug), paired_contrast(generation)
     if source and contrast and contrast.looks_at not in aug:
         source.check(FIELD)

@@ -100,6 +100,54 @@ def views_of_round(
     return [ranked[(number - 1) * len(ranked) // method.rounds]]
 
 
+def check_untrained(
+    method: AnyMethod,
+    sources: Mapping[str, AnySource],
+    tunes: bool,
+    benchmarks: Mapping[str, AnyBenchmark],
+) -> None:
+    """A method that trains nothing has nothing that only a training has a use for. Raises
+    ValueError."""
+    where = f"method={method.kind} trains nothing"
+    if sources:
+        raise ValueError(f"aug: {where}, and asks no negative view. Leave +aug out.")
+    if tunes:
+        raise ValueError(f"sft: {where}. Leave sft out.")
+    if not benchmarks:
+        raise ValueError(f"benchmark: {where}, and there is nothing to measure. Name one.")
+
+
+def check_order(method: AnyMethod, sources: Mapping[str, AnySource], term: str) -> None:
+    """The pictures that an ordered loss looks at have an order. Raises ValueError."""
+    where = f"dpo.loss: its term '{term}' orders pictures by strength, and "
+    shown = {name: source for name, source in sources.items() if "images" in source.gives}
+    _check_strengths(where, shown)
+    if len(shown) < 2:
+        raise ValueError(
+            f"{where}there is one picture (aug: {', '.join(shown)}). Add another strength of it, "
+            "or take dpo.loss=image."
+        )
+    if (which := method.negatives) != "all":
+        raise ValueError(
+            f"{where}method.negatives={which} shows each sample one. Take method.negatives=all."
+        )
+
+
+def _check_strengths(where: str, sources: Mapping[str, AnySource]) -> None:
+    """The views differ in strength, on one scale. Raises ValueError, which begins with
+    ``where``."""
+    for name, source in sources.items():
+        if source.strength is None:
+            raise ValueError(f"{where}aug.{name}: kind={source.kind} has none. Leave it out.")
+    if len(kinds := {source.kind: name for name, source in sources.items()}) > 1:
+        several = ", ".join(f"aug.{name} is {kind}" for kind, name in kinds.items())
+        raise ValueError(f"{where}views of two kinds have no common scale: {several}.")
+    by_strength: dict[float | None, str] = {}
+    for name, source in sources.items():
+        if (first := by_strength.setdefault(source.strength, name)) != name:
+            raise ValueError(f"{where}aug.{first} and aug.{name} are equally strong.")
+
+
 def check_curriculum(
     method: AnyMethod,
     sources: Mapping[str, AnySource],
@@ -144,13 +192,7 @@ def _check_weak_to_strong(
             f"{where} shows one picture a round, and the term '{dpo.ordered}' of dpo.loss orders "
             "several. Take another loss, or views=all."
         )
-    for name, source in sources.items():
-        if source.strength is None:
-            raise ValueError(f"{where}: aug.{name} (kind={source.kind}) has no strength.")
-    if len(found := {source.kind for source in sources.values()}) > 1:
-        raise ValueError(f"{where}: views of several kinds have no common scale: {sorted(found)}.")
-    if len({source.strength for source in sources.values()}) < len(sources):
-        raise ValueError(f"{where}: two views of aug are equally strong.")
+    _check_strengths(f"{where} goes by strength, and ", sources)
     if not 2 <= len(sources) <= method.rounds:
         raise ValueError(
             f"{where}: {len(sources)} views and {method.rounds} rounds; there must be two views at "

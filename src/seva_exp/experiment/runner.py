@@ -26,7 +26,7 @@ from seva_exp.experiment.value import Experiment
 from seva_exp.experiment.work import Work
 from seva_exp.runs.events import Listener, Listeners, Plan
 from seva_exp.runs.folder import RunDir, collect_outcome
-from seva_exp.stages import StageContext
+from seva_exp.stages import Stage, StageContext
 from seva_exp.stages.base import Crew
 from seva_exp.stages.loaded import LoadedModel
 from seva_exp.stages.ray_crew import RayCrew
@@ -56,9 +56,7 @@ def run(
     plan = replace(plan, notes=(*plan.notes, *forecast(work, overrides)))
     everyone = Listeners(listeners)
     if options.dry_run:
-        everyone.planned(plan)
-        results = tuple(StageResult(row.name, row.key, row.cached, 0.0) for row in plan.stages)
-        return Report(plan.key, plan.name, plan.seed, "", results)
+        return _foretold(plan, everyone)
     machine, chosen, store = work.machine, work.chosen, work.store
     make_ready(experiment.model, experiment.dpo, machine, chosen, plan.stages)
     writes = not all(row.cached for row in plan.stages)
@@ -66,18 +64,16 @@ def run(
         store.create()
         digests.save()
     workers = ExitStack()
-    left = [one for one, row in zip(chosen, plan.stages, strict=True) if not row.cached]
-    if machine.cluster and any(stage.shared and not stage.trains for stage in left):
+    if machine.cluster and _has_work_for_actors(chosen, plan):
         crew = workers.enter_context(RayCrew(machine, store.root))
     folder = RunDir.create(plan)
     plan = replace(plan, dir=folder.path)
     everyone = Listeners([folder, *listeners])
     settle()
-    bars = partial(progress, machine.progress)
-    told = (everyone.logged, everyone.warned, everyone.noted)
     context = StageContext(
-        machine, digests, bars, *told, crew=crew, run_folder=folder.path,
-        loaded=loaded or LoadedModel(),
+        machine, digests, partial(progress, machine.progress),
+        everyone.logged, everyone.warned, everyone.noted,
+        crew=crew, run_folder=folder.path, loaded=loaded or LoadedModel(),
     )  # fmt: skip
     try:
         everyone.planned(plan)
@@ -93,8 +89,7 @@ def run(
         for listener in (folder, *listeners):
             listener.finished(outcome)
     except BaseException as raised:
-        error = _of_a_disk(raised, folder)
-        _tell_failure(error, (folder, *listeners))
+        _tell_failure(error := _of_a_disk(raised, folder), (folder, *listeners))
         if error is raised:
             raise
         raise error from raised
@@ -102,6 +97,19 @@ def run(
         context.end_vllm()
         workers.close()
     return outcome.report
+
+
+def _has_work_for_actors(chosen: Sequence[Stage], plan: Plan) -> bool:
+    """Whether a stage that is left is shared out piece by piece."""
+    rows = zip(chosen, plan.stages, strict=True)
+    return any(stage.shared and not stage.trains for stage, row in rows if not row.cached)
+
+
+def _foretold(plan: Plan, listener: Listener) -> Report:
+    """Of a dry run."""
+    listener.planned(plan)
+    results = tuple(StageResult(row.name, row.key, row.cached, 0.0) for row in plan.stages)
+    return Report(plan.key, plan.name, plan.seed, "", results)
 
 
 def _tell_failure(error: BaseException, listeners: Sequence[Listener]) -> None:

@@ -70,9 +70,9 @@ def _checkpoint(folder: Path, model: AnyModel, where: str) -> HubModel:
 def _from_hub(method: AdapterMethod, folder: Path) -> Path:
     """The folder of the local cache that holds the hub's adapter, fetched if need be."""
     where = f"{FIELD}={method.adapter}"
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", method.adapter):
-        siblings = folder.parent.iterdir() if folder.parent.is_dir() else ()
-        near = nearest(folder.name, [one.name for one in siblings])
+    siblings = [one.name for one in folder.parent.iterdir()] if folder.parent.is_dir() else []
+    near = nearest(folder.name, siblings)
+    if near or not re.fullmatch(r"[\w.-]+/[\w.-]+", method.adapter):
         hint = f" Did you mean '{folder.parent / near}'?" if near else ""
         raise InputError(f"{where}: no such folder, nor a hub id like 'organisation/name'.{hint}")
     import huggingface_hub

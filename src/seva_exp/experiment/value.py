@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field, model_validator
@@ -16,13 +15,15 @@ from seva_exp.core.spec import Json, Spec
 from seva_exp.data import AnyData, InstructData, ShapesData, ShapesInstructData
 from seva_exp.decoding import AnyGeneration, HfGeneration, VllmGeneration
 from seva_exp.decoding.contrast import Place
-from seva_exp.experiment.contrast import check_source, contrast_of, source_of
+from seva_exp.experiment.contrast import check_source, paired_contrast, source_of
 from seva_exp.experiment.fitting import (
     check_agreement,
     check_curriculum,
     check_hardest,
     check_learned,
     check_names,
+    check_order,
+    check_untrained,
 )
 from seva_exp.experiment.sentences import sentence_fault
 from seva_exp.methods import (
@@ -103,7 +104,7 @@ class Experiment(Spec):
     @model_validator(mode="after")
     def _fits_together(self) -> Experiment:
         if not self.method.pairs:
-            self._trains_nothing()
+            check_untrained(self.method, self.aug, self.sft is not None, self.benchmark)
             return self
         if not self.aug and self.method.needs_views:
             known = ", ".join(sorted(SOURCES))
@@ -125,7 +126,7 @@ class Experiment(Spec):
                     f"{'another loss' if loss else 'other weights'}."
                 )
         if self.dpo.ordered:
-            self._check_order([self.aug[name] for name in active], active)
+            check_order(self.method, {name: self.aug[name] for name in active}, self.dpo.ordered)
         if self.sft is not None and not isinstance(self.method, SticMethod):
             raise ValueError(
                 f"sft: stage 2 is STIC's, and method={self.method.kind} does not describe images. "
@@ -138,40 +139,6 @@ class Experiment(Spec):
                 "data@instructions=instruct, or hf with instructions.response_field."
             )
         return self
-
-    def _trains_nothing(self) -> None:
-        """Raises ValueError for what only a training has a use for."""
-        where = f"method={self.method.kind} trains nothing"
-        if self.aug:
-            raise ValueError(f"aug: {where}, and asks no negative view. Leave +aug out.")
-        if self.sft is not None:
-            raise ValueError(f"sft: {where}. Leave sft out.")
-        if not self.benchmark:
-            raise ValueError(f"benchmark: {where}, and there is nothing to measure. Name one.")
-
-    def _check_order(self, sources: Sequence[AnySource], names: Sequence[str]) -> None:
-        """The pictures that an ordered loss looks at have an order. Raises ValueError."""
-        where = f"dpo.loss: its term '{self.dpo.ordered}' orders pictures by strength, and "
-        shown = {n: one for n, one in zip(names, sources, strict=True) if "images" in one.gives}
-        for name, one in shown.items():
-            if one.strength is None:
-                raise ValueError(f"{where}aug.{name}: kind={one.kind} has none. Leave it out.")
-        if len(kinds := {one.kind: name for name, one in shown.items()}) > 1:
-            several = ", ".join(f"aug.{name} is {kind}" for kind, name in kinds.items())
-            raise ValueError(f"{where}views of two kinds have no common scale: {several}.")
-        by_strength: dict[float | None, str] = {}
-        for name, one in shown.items():
-            if (first := by_strength.setdefault(one.strength, name)) != name:
-                raise ValueError(f"{where}aug.{first} and aug.{name} are equally strong.")
-        if len(shown) < 2:
-            raise ValueError(
-                f"{where}there is one picture (aug: {', '.join(shown)}). Add another strength of "
-                "it, or take dpo.loss=image."
-            )
-        if (which := self.method.negatives) != "all":
-            raise ValueError(
-                f"{where}method.negatives={which} shows each sample one. Take method.negatives=all."
-            )
 
     @model_validator(mode="after")
     def _sources_fit(self) -> Experiment:
@@ -242,7 +209,7 @@ class Experiment(Spec):
                     f"aug.{name}: kind={source.kind} is no view, and {called} rejects its "
                     f"own candidates alone. Take it out with ~aug.{name}."
                 )
-            contrast = contrast_of(self.generation)
+            contrast = paired_contrast(self.generation)
             looked = {score.looks_at for score in method.scores.values()}
             looked |= {contrast.looks_at} if contrast else set()
             seen = source.gives & self.dpo.needs.keys()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seva_exp.core.errors import InputError
 from seva_exp.core.spec import Json
-from seva_exp.models.checkpoint import PICKLES, check_weights, read_object
+from seva_exp.models.checkpoint import check_weights, no_weights, read_object
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PLAIN = {
@@ -87,20 +87,10 @@ def read_adapter(folder: Path, where: str) -> AdapterFiles:
                 "(merge_and_unload, save_pretrained), and give the checkpoint."
             )
     if not (folder / WEIGHTS).is_file():
-        raise InputError(f"{where}: {_no_weights(folder)}")
+        raise no_weights(folder, where, WEIGHTS)
     check_weights(folder / WEIGHTS, where)
     base = config.get("base_model_name_or_path")
     return AdapterFiles(folder, rank, float(alpha), str(base or ""))  # type: ignore[arg-type]
-
-
-def _no_weights(folder: Path) -> str:
-    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
-    if not pickles:
-        return f"holds no {WEIGHTS}."
-    return (
-        f"its weights are pickled ({pickles[0]}), and a pickle can run any code when it is opened. "
-        f"Take a version in safetensors ({WEIGHTS}), or convert it where it is trusted."
-    )
 
 
 def todays_name(name: str, known: Iterable[str]) -> str | None:

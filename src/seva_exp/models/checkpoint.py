@@ -67,7 +67,7 @@ def check_files(folder: Path, where: str, whole: bool = True) -> None:
     files = [file for file in _weight_files(folder, where) if whole or file.exists()]
     tensors = sum(check_weights(file, where) for file in files)
     if not files and whole:
-        raise _no_weights(folder, where)
+        raise no_weights(folder, where)
     if files and (layers := _largest(config, "num_hidden_layers")) > tensors and whole:
         raise InputError(f"{where}: config.json tells {layers} layers, its weights are {tensors}.")
 
@@ -186,10 +186,11 @@ def check_weights(file: Path, where: str) -> int:
     return len(stops)
 
 
-def _no_weights(folder: Path, where: str) -> InputError:
+def no_weights(folder: Path, where: str, wanted: str = "model.safetensors") -> InputError:
+    """For a folder without the file of weights ``wanted``."""
     pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
     if not pickles:
-        return InputError(f"{where}: holds no weights (model.safetensors).")
+        return InputError(f"{where}: holds no weights ({wanted}).")
     return InputError(
         f"{where}: its weights are pickled ({pickles[0]}), and a pickle can run any code when it "
         "is opened. Take a version in safetensors, or convert it where it is trusted "

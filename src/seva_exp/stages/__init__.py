@@ -6,7 +6,8 @@ from seva_exp.stages.candidates import ChosenPairs, ModelScores, ScoreCandidates
 from seva_exp.stages.evaluation import Compare, Evaluate, JudgeAnswers, paired
 from seva_exp.stages.external_adapter import ExternalAdapter
 from seva_exp.stages.hardest import HardestPairs
-from seva_exp.stages.preferences import Answers, Pairs, Rejected, Samples
+from seva_exp.stages.pairs import Pairs
+from seva_exp.stages.preferences import Answers, Rejected, Samples
 from seva_exp.stages.replay import ReplayedPairs
 from seva_exp.stages.rewriting import Rewritten
 from seva_exp.stages.sentences import (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -13,15 +14,13 @@ from seva_exp.core.files import whole_file
 from seva_exp.core.randomness import torch_rng
 from seva_exp.core.records import Answer, Sample
 from seva_exp.core.spec import Json, canonical
-from seva_exp.core.store import PARTS, Journal, read_journal
 from seva_exp.inputs.images import load_image
 from seva_exp.preferences.answers import Asker
 from seva_exp.preferences.selection import usable
 from seva_exp.stages.artifacts import Artifact
 from seva_exp.stages.base import Inputs, Stage, StageContext
+from seva_exp.stages.per_sample import PerSample, Work
 from seva_exp.stages.preferences import Answers
-
-JOURNAL = "journal-0.jsonl"
 
 
 class AttackArtifact(Artifact):
@@ -32,14 +31,14 @@ class AttackArtifact(Artifact):
 
 
 @dataclass(frozen=True)
-class Attacks(Stage):
+class Attacks(PerSample):
     """Against each clean answer a change of its picture, found by the model that gave it:
     ``attacks.jsonl`` and ``deltas/``. A sample without an answer has none."""
 
     name: ClassVar[str] = "attacks"
     version: ClassVar[int] = 1
     makes: ClassVar[type[AttackArtifact]] = AttackArtifact
-    needs_model: ClassVar[bool] = True
+    unit: ClassVar[str] = "picture"
     clean: Answers
     view: str
     source: Adversarial
@@ -59,31 +58,26 @@ class Attacks(Stage):
         model = self.clean.model.identity(self.clean.samples.digests)
         return {"model": model, "source": self.source.identity(), "seed": self.seed}
 
-    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        samples = self.clean.samples.makes(inputs["samples"])
-        every = list(
-            zip(
-                self.clean.asked(samples),
-                self.clean.makes(inputs["clean"]).answers(),
-                strict=True,
-            )
-        )
-        (work / PARTS).mkdir(exist_ok=True)
-        (work / "deltas").mkdir(exist_ok=True)
-        done = {row["sample_id"]: row for row in read_journal(work / PARTS / JOURNAL)}
-        journal = Journal(work / PARTS, JOURNAL)
-        left = [(s, a) for s, a in every if usable(a) and s.id not in done]
-        root = self.clean.samples.data.image_root(samples.path)
-        attack = self._attack(inputs, context) if left else None
-        with context.progress(self.label, len(done) + len(left), "picture") as meter:
-            meter.update(len(done))
-            for sample, answer in left:
-                assert attack
-                row = self._one(attack, sample, answer, root, work)
-                journal.append([row])
-                done[sample.id] = row
-                meter.update(1)
-        rows = [done[sample.id] for sample, _ in every if sample.id in done]
+    def todo(self, inputs: Inputs) -> Iterator[tuple[str, Any]]:
+        samples = self.clean.asked(self.clean.samples.makes(inputs["samples"]))
+        answers = self.clean.makes(inputs["clean"]).answers()
+        for sample, answer in zip(samples, answers, strict=True):
+            if usable(answer):
+                yield sample.id, (sample, answer)
+
+    @contextmanager
+    def working(
+        self, work: Path, inputs: Inputs, context: StageContext, left: Sequence[Any]
+    ) -> Iterator[Work]:
+        root = self.clean.samples.data.image_root(inputs["samples"])
+        attack = self._attack(inputs, context)
+        yield lambda some: [
+            self._one(attack, sample, answer, root, work) for sample, answer in some
+        ]
+
+    def gathered(
+        self, work: Path, pieces: Sequence[Any], rows: Sequence[Mapping[str, Any]]
+    ) -> Json:
         with whole_file(self.makes(work).file) as file:
             file.write("".join(canonical(row) + "\n" for row in rows).encode())
         means = {
@@ -110,7 +104,9 @@ class Attacks(Stage):
         ids = answer.tokens or vlm.answer_ids(answer.asked, answer.text)
         rng = torch_rng(self.seed, f"attack/{self.source.stream}", sample.id)
         found = attack(image, answer.asked, ids, rng)
-        with whole_file(work / file_of(sample.id)) as file:
+        place = work / file_of(sample.id)
+        place.parent.mkdir(exist_ok=True)
+        with whole_file(place) as file:
             numpy.savez_compressed(file, delta=found.delta.numpy(), std=attack.std.numpy())
         return {"sample_id": sample.id, "before": found.before, "after": found.after}
 

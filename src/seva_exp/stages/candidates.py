@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from statistics import fmean
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from PIL.Image import Image
 from PIL.Image import new as new_image
@@ -24,7 +24,6 @@ from seva_exp.core.records import (
     write_jsonl,
 )
 from seva_exp.core.spec import Json
-from seva_exp.core.store import PARTS, Journal
 from seva_exp.inputs.views import View
 from seva_exp.models import AnyModel
 from seva_exp.preferences.filters import Candidate
@@ -34,17 +33,21 @@ from seva_exp.scores import AnyScore
 from seva_exp.scores.base import Desk
 from seva_exp.stages.artifacts import CandidateScoreArtifact, ChosenPairArtifact
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
-from seva_exp.stages.per_sample import journaled
-from seva_exp.stages.preferences import Answers, Pairs, Samples
-from seva_exp.stages.processes import ProcessTask, launch
+from seva_exp.stages.pairs import Pairs
+from seva_exp.stages.per_sample import PerSample, Work
+from seva_exp.stages.preferences import Answers, Samples
 from seva_exp.training.spec import Fast
 
 VERDICTS = "verdicts"
 """Of a summary: how many answers a score asked for (from different answers of the samples)."""
 
 
+Placed = tuple[AnswerGroup, list[int | None]]
+"""A sample's different answers, and which of them each candidate gave (None: none)."""
+
+
 @dataclass(frozen=True)
-class ScoreCandidates(Stage):
+class ScoreCandidates(PerSample):
     """One score of every candidate: ``scores.jsonl``. ``called`` is the score's name in this run;
     ``view`` the negative view that it looks at, if any. How several scores are mixed is no part of
     it."""
@@ -52,6 +55,10 @@ class ScoreCandidates(Stage):
     name: ClassVar[str] = "scores"
     version: ClassVar[int] = 1
     makes: ClassVar[type[CandidateScoreArtifact]] = CandidateScoreArtifact
+    needs_model: ClassVar[bool] = False
+    shared: ClassVar[bool] = False
+    batch_field: ClassVar[str] = "train_batch_size"
+    unit: ClassVar[str] = "sample"
     samples: Samples
     candidates: tuple[Answers, ...]
     score: AnyScore
@@ -92,53 +99,7 @@ class ScoreCandidates(Stage):
         """The part of the run's own model in the result."""
         return {}
 
-    def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        job = ProcessTask(self.share, self.label, work, inputs, together=False)
-        if self.shared and context.machine.processes > 1:
-            launch(job, context)
-        else:
-            job.task(work, inputs, context)
-        known = {row["sample_id"]: row["scores"] for row in journaled(work)}
-        groups = list(self._groups(inputs))
-        found = [
-            CandidateScores(group.sample.id, tuple(known[group.sample.id])) for group, _ in groups
-        ]
-        write_jsonl(self.makes(work).file, found)
-        values = [value for one in found for value in one.scores if value is not None]
-        candidates = sum(len(one.scores) for one in found)
-        summary = {"candidates": candidates, "unscored": candidates - len(values)}
-        if verdicts := sum(self.score.verdicts(group) for group, _ in groups):
-            summary[VERDICTS] = verdicts
-        return summary | ({"mean": round(fmean(values), 6)} if values else {})
-
-    def share(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
-        """One process's share: every ``ranks``-th sample that no journal has."""
-        done = {row["sample_id"] for row in journaled(work)}
-        every = list(self._groups(inputs))
-        mine = islice(every, context.rank, None, context.ranks)
-        left = [(group, places) for group, places in mine if group.sample.id not in done]
-        journal = Journal(work / PARTS, f"journal-{context.rank}.jsonl")
-        desk = self._desk(work, inputs, context)
-        with context.progress(self.label, len(every), "sample") as meter:
-            if context.rank == 0:
-                meter.update(len(done))
-            if not left:
-                return {}
-            with self.score.scorer(desk, [group for group, _ in left]) as score:
-                size = desk.placement.train_batch_size
-                for some in (left[at : at + size] for at in range(0, len(left), size)):
-                    values = score([group for group, _ in some])
-                    journal.append(
-                        [
-                            {"sample_id": group.sample.id, "scores": placed(of, places)}
-                            for (group, places), of in zip(some, values, strict=True)
-                        ]
-                    )
-                    meter.update(len(some))
-        return {}
-
-    def _groups(self, inputs: Inputs) -> Iterator[tuple[AnswerGroup, list[int | None]]]:
-        """Each sample's different answers, and which of them each candidate gave (None: none)."""
+    def todo(self, inputs: Inputs) -> Iterator[tuple[str, Placed]]:
         samples = self.candidates[0].asked(self.samples.makes(inputs["samples"]))
         answers = [
             stage.makes(inputs[f"candidate.{number}"]).answers()
@@ -146,7 +107,35 @@ class ScoreCandidates(Stage):
         ]
         for sample, found in answered(samples, answers):
             group = group_of(sample, found)
-            yield group, places_in(group, found)
+            yield sample.id, (group, places_in(group, found))
+
+    @contextmanager
+    def working(
+        self, work: Path, inputs: Inputs, context: StageContext, left: Sequence[Any]
+    ) -> Iterator[Work]:
+        desk = self._desk(work, inputs, context)
+        with self.score.scorer(desk, [group for group, _ in left]) as score:
+
+            def make(some: Sequence[Placed]) -> list[Json]:
+                values = score([group for group, _ in some])
+                return [
+                    {"sample_id": group.sample.id, "scores": placed(of, places)}
+                    for (group, places), of in zip(some, values, strict=True)
+                ]
+
+            yield make
+
+    def gathered(
+        self, work: Path, pieces: Sequence[Placed], rows: Sequence[Mapping[str, Any]]
+    ) -> Json:
+        found = [CandidateScores(row["sample_id"], tuple(row["scores"])) for row in rows]
+        write_jsonl(self.makes(work).file, found)
+        values = [value for one in found for value in one.scores if value is not None]
+        candidates = sum(len(one.scores) for one in found)
+        summary = {"candidates": candidates, "unscored": candidates - len(values)}
+        if verdicts := sum(self.score.verdicts(group) for group, _ in pieces):
+            summary[VERDICTS] = verdicts
+        return summary | ({"mean": round(fmean(values), 6)} if values else {})
 
     def _desk(self, work: Path, inputs: Inputs, context: StageContext) -> Desk:
         samples = self.samples.makes(inputs["samples"])
@@ -182,7 +171,6 @@ class ModelScores(ScoreCandidates):
     version: ClassVar[int] = 1
     needs_model: ClassVar[bool] = True
     shared: ClassVar[bool] = True
-    batch_field: ClassVar[str] = "train_batch_size"
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -207,24 +195,12 @@ def placed(values: Sequence[float | None], places: Sequence[int | None]) -> list
 
 
 @dataclass(frozen=True)
-class ChosenPairs(Pairs):
-    """Preferences between candidates, by their scores: ``pairs.jsonl``, ``choices.jsonl`` and, for
-    each sample left out, ``drops.jsonl``. ``negatives`` are the candidates; ``views`` those whose
-    pictures a loss may look at."""
+class ScoredPairs(Pairs):
+    """Base of the preferences between two answers that scores have told apart. ``views`` are those
+    whose pictures a loss may look at: no answer was given to them."""
 
-    name: ClassVar[str] = "chosen_pairs"
-    version: ClassVar[int] = 1
-    makes: ClassVar[type[ChosenPairArtifact]] = ChosenPairArtifact
     by_scores: ClassVar[bool] = True
-    scores_of: tuple[ScoreCandidates, ...] = ()
-    selection: Selection = field(default_factory=Selection)
     views: tuple[tuple[str, AnySource], ...] = ()
-
-    @property
-    def inputs(self) -> Mapping[str, Stage]:
-        candidates = {f"candidate.{stage.view}": stage for stage in self.negatives}
-        scores = {f"scores.{score.called}": score for score in self.scores_of}
-        return {"samples": self.samples, **candidates, **scores, **self._agreeing}
 
     @property
     def most_rejected(self) -> int:
@@ -237,6 +213,24 @@ class ChosenPairs(Pairs):
     @property
     def every_view(self) -> bool:
         return True
+
+
+@dataclass(frozen=True)
+class ChosenPairs(ScoredPairs):
+    """Preferences between candidates, by their scores: ``pairs.jsonl``, ``choices.jsonl`` and, for
+    each sample left out, ``drops.jsonl``. ``negatives`` are the candidates."""
+
+    name: ClassVar[str] = "chosen_pairs"
+    version: ClassVar[int] = 1
+    makes: ClassVar[type[ChosenPairArtifact]] = ChosenPairArtifact
+    scores_of: tuple[ScoreCandidates, ...] = ()
+    selection: Selection = field(default_factory=Selection)
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        candidates = {f"candidate.{stage.view}": stage for stage in self.negatives}
+        scores = {f"scores.{score.called}": score for score in self.scores_of}
+        return {"samples": self.samples, **candidates, **scores, **self._agreeing}
 
     def spec(self) -> Json:
         return {**super().spec(), "selection": self.selection.to_json()}

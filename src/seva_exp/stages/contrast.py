@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from seva_exp.augment import AnySource
 from seva_exp.core.spec import Json
-from seva_exp.decoding import Contrast, HfGeneration
+from seva_exp.decoding import HfGeneration
+from seva_exp.decoding.contrast import AnyContrast
 from seva_exp.decoding.spec import Generation
 from seva_exp.inputs.views import View
 
@@ -13,7 +14,7 @@ BESIDE = "beside"
 """The name of what stands beside a question."""
 
 
-def contrast_of(generation: Generation | None) -> Contrast | None:
+def contrast_of(generation: Generation | None) -> AnyContrast | None:
     """The contrast by which answers are decoded; mostly none."""
     return generation.contrast if isinstance(generation, HfGeneration) else None
 

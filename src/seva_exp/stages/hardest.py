@@ -9,7 +9,7 @@ from typing import ClassVar
 from seva_exp.preferences.pairs import Candidates
 from seva_exp.stages.artifacts import CandidateScoreArtifact
 from seva_exp.stages.base import Inputs, Stage
-from seva_exp.stages.preferences import Pairs
+from seva_exp.stages.pairs import Pairs
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,18 @@ class PerSample(Stage):
 
     needs_model: ClassVar[bool] = True
     shared: ClassVar[bool] = True
+    unit: ClassVar[str] = "answer"
+    """What the progress counts."""
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         job = ProcessTask(self.share, self.label, work, inputs, together=False)
-        if context.machine.processes > 1:
+        if self.shared and context.machine.processes > 1:
             launch(job, context)
         else:
             job.task(work, inputs, context)
         known = {row["sample_id"]: row for row in journaled(work)}
-        return self.gathered(work, [known[id] for id, _ in self.todo(inputs)])
+        found = [(piece, known[id]) for id, piece in self.todo(inputs)]
+        return self.gathered(work, [piece for piece, _ in found], [row for _, row in found])
 
     def share(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         """One process's share: every ``ranks``-th sample that no journal has."""
@@ -44,12 +47,12 @@ class PerSample(Stage):
         machine = context.machine
         sizes = {"batch_size": machine.batch_size, "train_batch_size": machine.train_batch_size}
         size = sizes[self.batch_field]
-        with context.progress(self.label, len(every), "answer") as meter:
+        with context.progress(self.label, len(every), self.unit) as meter:
             if context.rank == 0:
                 meter.update(len(done))
             if not left:
                 return {}
-            with self.working(work, inputs, context) as make:
+            with self.working(work, inputs, context, left) as make:
                 for some in (left[at : at + size] for at in range(0, len(left), size)):
                     journal.append(make(some))
                     meter.update(len(some))
@@ -61,13 +64,15 @@ class PerSample(Stage):
 
     @abstractmethod
     def working(
-        self, work: Path, inputs: Inputs, context: StageContext
+        self, work: Path, inputs: Inputs, context: StageContext, left: Sequence[Any]
     ) -> AbstractContextManager[Work]:
-        """What makes the rows."""
+        """What makes the rows of the pieces that are ``left`` to this process."""
 
     @abstractmethod
-    def gathered(self, work: Path, rows: Sequence[Mapping[str, Any]]) -> Json:
-        """Write the artifact from all rows, in the samples' order; the summary."""
+    def gathered(
+        self, work: Path, pieces: Sequence[Any], rows: Sequence[Mapping[str, Any]]
+    ) -> Json:
+        """Write the artifact from all pieces and their rows, in the samples' order; the summary."""
 
 
 def journaled(work: Path) -> Iterator[Json]:

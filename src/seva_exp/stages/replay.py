@@ -14,7 +14,7 @@ from seva_exp.core.randomness import seed_for
 from seva_exp.core.records import Drop, Pair, jsonl_writer, read_jsonl, write_jsonl
 from seva_exp.core.spec import Json
 from seva_exp.stages.base import Inputs, Stage, StageContext
-from seva_exp.stages.preferences import Pairs
+from seva_exp.stages.pairs import Pairs
 
 
 @dataclass(frozen=True)

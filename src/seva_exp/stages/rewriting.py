@@ -54,7 +54,9 @@ class Rewritten(PerSample, Rejected):
             yield sample.id, (sample, clean)
 
     @contextmanager
-    def working(self, work: Path, inputs: Inputs, context: StageContext) -> Iterator[Work]:
+    def working(
+        self, work: Path, inputs: Inputs, context: StageContext, left: Sequence[Any]
+    ) -> Iterator[Work]:
         from seva_exp.preferences.rewriting import Bench, rewriter_of
 
         assert self.model
@@ -78,7 +80,9 @@ class Rewritten(PerSample, Rejected):
 
             yield make
 
-    def gathered(self, work: Path, rows: Sequence[Mapping[str, Any]]) -> Json:
+    def gathered(
+        self, work: Path, pieces: Sequence[Any], rows: Sequence[Mapping[str, Any]]
+    ) -> Json:
         answers = [from_json(Answer, dict(row)) for row in rows]
         write_jsonl(self.makes(work).file, answers)
         unmade = Counter(one.stop for one in answers if not (one.text or one.tokens))

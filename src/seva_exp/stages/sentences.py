@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from seva_exp.augment import AnySource
 from seva_exp.core.records import (
     Answer,
     AnswerGroup,
@@ -30,9 +29,9 @@ from seva_exp.preferences.pairs import Candidates
 from seva_exp.preferences.verdicts import Values, best_right, first_wrong
 from seva_exp.stages.artifacts import ContinuationArtifact
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
-from seva_exp.stages.candidates import ModelScores, ScoreCandidates
+from seva_exp.stages.candidates import ModelScores, Placed, ScoreCandidates, ScoredPairs
 from seva_exp.stages.per_sample import PerSample, Work
-from seva_exp.stages.preferences import Answers, Pairs, Samples
+from seva_exp.stages.preferences import Answers, Samples
 
 SENTENCE = "sentence"
 """What pairs call the source of their rejected sentences."""
@@ -62,11 +61,11 @@ class SentenceScores(ScoreCandidates):
     def spec(self) -> Json:
         return {**super().spec(), "split": self.split}
 
-    def _groups(self, inputs: Inputs) -> Iterator[tuple[AnswerGroup, list[int | None]]]:
+    def todo(self, inputs: Inputs) -> Iterator[tuple[str, Placed]]:
         """Each sample's sentences; the number of each is its place."""
         for sample, texts in self._sentences(inputs):
             group = AnswerGroup(sample, texts, ((),) * len(texts), (1,) * len(texts))
-            yield group, [*range(len(texts))]
+            yield sample.id, (group, [*range(len(texts))])
 
     def _sentences(self, inputs: Inputs) -> Iterator[tuple[Sample, tuple[str, ...]]]:
         samples, split = self.samples.makes(inputs["samples"]).samples(), self.split
@@ -143,7 +142,9 @@ class Continued(PerSample):
             yield sample.id, (sample, answer, first_wrong(sentences))
 
     @contextmanager
-    def working(self, work: Path, inputs: Inputs, context: StageContext) -> Iterator[Work]:
+    def working(
+        self, work: Path, inputs: Inputs, context: StageContext, left: Sequence[Any]
+    ) -> Iterator[Work]:
         from seva_exp.preferences.sentences import Continuing
 
         adapter = self.adapter.makes(inputs["adapter"]).adapter if self.adapter else None
@@ -159,7 +160,9 @@ class Continued(PerSample):
         )
         yield lambda some: [asdict(one) for one in go_on(some)]
 
-    def gathered(self, work: Path, rows: Sequence[Mapping[str, Any]]) -> Json:
+    def gathered(
+        self, work: Path, pieces: Sequence[Any], rows: Sequence[Mapping[str, Any]]
+    ) -> Json:
         found = [from_json(Continuations, dict(row)) for row in rows]
         write_jsonl(self.makes(work).file, found)
         reasons = Counter(one.reason for one in found if one.reason)
@@ -168,16 +171,14 @@ class Continued(PerSample):
 
 
 @dataclass(frozen=True)
-class SentencePairs(Pairs):
+class SentencePairs(ScoredPairs):
     """Preferences between sentences behind one context: ``pairs.jsonl`` and, for each sample left
-    out, ``drops.jsonl``. ``views`` are those whose pictures a loss may look at."""
+    out, ``drops.jsonl``."""
 
     name: ClassVar[str] = "sentence_pairs"
     version: ClassVar[int] = 1
-    by_scores: ClassVar[bool] = True
     continued: Continued | None = None
     verdicts: tuple[SentenceScores, ...] = ()
-    views: tuple[tuple[str, AnySource], ...] = ()
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -193,18 +194,6 @@ class SentencePairs(Pairs):
     @property
     def sources(self) -> list[str]:
         return [SENTENCE]
-
-    @property
-    def most_rejected(self) -> int:
-        return 1
-
-    @property
-    def shown(self) -> Mapping[str, AnySource]:
-        return dict(self.views)
-
-    @property
-    def every_view(self) -> bool:
-        return True
 
     def groups(self, inputs: Inputs) -> Iterator[Candidates]:
         """The two sentences of each sample, as one candidate pair."""

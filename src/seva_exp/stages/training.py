@@ -18,7 +18,8 @@ from seva_exp.methods import Against, SticMethod
 from seva_exp.models import AnyModel
 from seva_exp.stages.artifacts import InstructionArtifact, ReferenceArtifact, WeightArtifact
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
-from seva_exp.stages.preferences import Answers, Pairs, Samples
+from seva_exp.stages.pairs import Pairs
+from seva_exp.stages.preferences import Answers, Samples
 from seva_exp.stages.processes import ProcessTask, launch
 from seva_exp.training import DpoTraining, SftTraining
 from seva_exp.training.weight import TokenWeights
