@@ -17,6 +17,7 @@ from seva_exp.core.files import write_whole
 from seva_exp.core.interfaces import Placement
 from seva_exp.core.records import ALIGNED, BASE, Delta, Score, write_jsonl
 from seva_exp.core.spec import Json, canonical, digest
+from seva_exp.grounding.agreeing import answers_under_weak_views
 from seva_exp.grounding.joining import joined
 from seva_exp.grounding.metrics import counted, metrics, protocol
 from seva_exp.grounding.pieces import Piece, baseline, pieces_of
@@ -258,7 +259,6 @@ class _Reading:
         ]
 
     def _open(self, which: str) -> None:
-        from seva_exp.grounding.agreeing import answers_under_weak_views
         from seva_exp.grounding.reading import Reading, reading
 
         self._stack.close()
