@@ -169,7 +169,7 @@ class Sweep:
             record = Record(**row)
             if record.state == "running" and not is_held(file.with_suffix(".lock")):
                 now = json.loads(file.read_text(encoding="utf-8"))  # it may just have ended
-                state = "stopped" if now["state"] == "running" else now["state"]
+                state: State = "stopped" if now["state"] == "running" else now["state"]
                 record = replace(record, state=state, ended=Ended(**now["ended"]))
             yield record
 

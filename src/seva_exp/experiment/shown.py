@@ -70,8 +70,8 @@ class Shown:
             yield f"command: {one_line(self.command)}"
         yield from (f"tracked: {place}" for place in self.tracked)
         if self.changed:
-            rows = [(name, _told(value), _told(was)) for name, value, was in self.changed]
-            yield f"\n{table(('config', 'value', 'default'), rows, narrow=(1, 2))}"
+            changed = [(name, _told(value), _told(was)) for name, value, was in self.changed]
+            yield f"\n{table(('config', 'value', 'default'), changed, narrow=(1, 2))}"
         else:
             yield "\nconfig: all defaults"
         rows = [
@@ -220,7 +220,7 @@ def _defaults(kind: type[BaseModel]) -> Json:
     found: Json = {}
     for name, field in kind.model_fields.items():
         if not field.is_required():
-            found[name] = field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+            found[name] = field.get_default(call_default_factory=True)
     plain: Json = json.loads(json.dumps(to_jsonable_python(found)))
     return plain
 

@@ -101,13 +101,13 @@ def _roots(
     seen.add(labels)
     first, second = a.node(labels[0]), b.node(labels[1])
     path = (*above, labels[0] if labels[0] == labels[1] else f"{labels[0]} (B: {labels[1]})")
-    fields = [("version", first.version, second.version)]
-    fields = fields if first.version != second.version else []
-    fields += differing(first.spec, second.spec)
+    versions = {"version": first.version}, {"version": second.version}
+    fields = [*differing(*versions), *differing(first.spec, second.spec)]
     unequal = []
     for left, right in zip_longest(first.inputs.items(), second.inputs.items()):
         if left is None or right is None:
-            fields.append((f"input {(left or right)[0]}", *(bool(x) for x in (left, right))))
+            label = (left or right or ("",))[0]
+            fields.append((f"input {label}", left is not None, right is not None))
         elif left[1] != right[1]:
             unequal.append((left[0], right[0]))
     if fields:

@@ -65,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("a", metavar="A", help="a run")
     one.add_argument("b", metavar="B", help="another run")
     _json(one)
+    one = verb("watch", _watch, "a page on this machine that follows runs while they work")
+    one.add_argument("--port", type=_count, default=0, help="0, the default: a free one")
+    one.add_argument("--open", action="store_true", help="in the browser")
     one = verb("du", verbs.du, "what takes the room in the store, and which runs hold it")
     one.add_argument("--limit", type=_count, default=10, metavar="N", help="of the runs, how many")
     _of_store(one)
@@ -175,6 +178,12 @@ def _why(args: argparse.Namespace) -> int:
     else:
         print("\n".join(found.lines()))
     return 0
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from seva_exp.watch.server import serve
+
+    return serve(verbs.roots(args)[0], args.port, args.open)
 
 
 def _verify(args: argparse.Namespace) -> int:

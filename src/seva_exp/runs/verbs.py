@@ -26,8 +26,7 @@ SORTED = ("date", "name", "method", "model", "pairs", "score", "state", "size")
 
 def roots(args: argparse.Namespace) -> tuple[Path, Path]:
     """The folder of runs and the store that a command is about."""
-    given = {"runs": str(args.runs)} if args.runs else {}
-    machine = Machine(**given)
+    machine = Machine(runs=str(args.runs)) if args.runs else Machine()
     return machine.runs_root(), args.store or machine.store_root()
 
 
