@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -299,6 +300,9 @@ def test_a_job_that_never_ended_makes_the_exit_code_1(tmp_path, monkeypatch):
     record.write_text(json.dumps(row))
     assert sweep.conclude() == FAILED
     assert "sweep: 1 done, 1 not ended" in said[-2] and said[-1] == "  not ended [seed=1]"
+    assert [one.state for one in sweep.records()] == ["done", "stopped"]
+    with FileLock(tmp_path / "sweep/jobs/1.lock"):
+        assert sweep.records()[1].state == "running"
 
 
 def test_where_all_jobs_are_started_at_once_so_many_work_as_are_let(tmp_path, monkeypatch):

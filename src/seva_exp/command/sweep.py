@@ -23,6 +23,7 @@ from seva_exp.command.job import DONE, FAILED, NO_RESULT, Ended, Job, work_or_te
 from seva_exp.core import gpus
 from seva_exp.core.files import whole_file
 from seva_exp.core.redact import hide, without_secrets
+from seva_exp.core.sharing import is_held
 
 AT_ONCE = "SEVA_EXP_JOBS_AT_ONCE"
 """The environment variable by which a launcher that starts all jobs lets so many of them work."""
@@ -31,13 +32,14 @@ SEARCHED = "optimization_results.yaml"
 POLL = 0.5
 """Seconds between two looks at what other processes did."""
 DoesJob = Callable[[Job], Ended]
-State = Literal["running", "done", "failed", "left out"]
+State = Literal["running", "done", "failed", "left out", "stopped"]
 
 
 @dataclass(frozen=True)
 class Record:
     """One job, its overrides without secrets, and what became of it. ``left out``: another had
-    failed, with ``sweep.on_error=stop``."""
+    failed, with ``sweep.on_error=stop``. ``stopped``: it was running, and whoever did it is
+    dead."""
 
     number: int
     overrides: tuple[str, ...]
@@ -101,6 +103,18 @@ class Sweep:
         if job.on_error == "stop" and any(r.state == "failed" for r in self.records()):
             self._write(replace(record, state="left out"))
             return None
+        doing = FileLock(self._jobs / f"{number}.lock")
+        _taken(doing)
+        try:
+            return self._locked(record, job, cwd, taken, work)
+        finally:
+            doing.release()
+
+    def _locked(
+        self, record: Record, job: Job, cwd: str | None, taken: gpus.Taken, work: DoesJob | None
+    ) -> float | None:
+        """Others see by the lock that the job is being done."""
+        number = record.number
         self._write(record)
         start = time.monotonic()
         ended = self._in_process(number, job, cwd, taken) if cwd else (work or work_or_tell)(job)
@@ -152,7 +166,12 @@ class Sweep:
         for file in self._jobs.glob("*.json"):
             row = json.loads(file.read_text(encoding="utf-8"))
             row |= {"overrides": tuple(row["overrides"]), "ended": Ended(**row["ended"])}
-            yield Record(**row)
+            record = Record(**row)
+            if record.state == "running" and not is_held(file.with_suffix(".lock")):
+                now = json.loads(file.read_text(encoding="utf-8"))  # it may just have ended
+                state: State = "stopped" if now["state"] == "running" else now["state"]
+                record = replace(record, state=state, ended=Ended(**now["ended"]))
+            yield record
 
     def _write(self, record: Record) -> None:
         with whole_file(self._jobs / f"{record.number}.json") as file:
@@ -176,7 +195,7 @@ class Sweep:
             if record.note and not self._noted:
                 self._noted = True
                 self._warn(f"{record.label} {record.note}")
-            if record.state == "running" or record.number in self._reported:
+            if record.state in ("running", "stopped") or record.number in self._reported:
                 continue
             self._reported.add(record.number)
             if record.state == "failed":
@@ -198,7 +217,7 @@ class Sweep:
         by_state: dict[str, list[Record]] = {}
         for record in records:
             by_state.setdefault(record.state, []).append(record)
-        not_ended = by_state.pop("running", [])
+        not_ended = by_state.pop("running", []) + by_state.pop("stopped", [])
         counts = [f"{len(some)} {state}" for state, some in by_state.items()]
         counts += [f"{len(not_ended)} not ended"] if not_ended else []
         self._say(f"\nsweep: {', '.join(counts)}   {os.path.relpath(self.folder)}")

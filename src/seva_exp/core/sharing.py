@@ -138,7 +138,24 @@ def _portion(left: Mapping[int, int], ranks: int, most: float) -> tuple[int, ...
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a process holds the lock."""
+    """Whether a process holds the lock. Nothing is written, so that it can be asked of a file that
+    may only be read. Raises OSError where it may not be."""
+    if not lock.exists():
+        return False
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return _is_held_elsewhere(lock)
+    with lock.open("rb") as file:
+        try:  # shared: two who ask do not take each other for a holder
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(file, fcntl.LOCK_UN)
+    return False
+
+
+def _is_held_elsewhere(lock: Path) -> bool:
     try:
         with FileLock(lock, timeout=0):
             return False

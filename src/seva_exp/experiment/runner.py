@@ -26,6 +26,7 @@ from seva_exp.experiment.value import Experiment
 from seva_exp.experiment.work import Work
 from seva_exp.runs.events import Listener, Listeners, Plan
 from seva_exp.runs.folder import RunDir, collect_outcome
+from seva_exp.runs.holdings import note_use
 from seva_exp.stages import Stage, StageContext
 from seva_exp.stages.base import Crew
 from seva_exp.stages.loaded import LoadedModel
@@ -67,11 +68,12 @@ def run(
     if machine.cluster and _has_work_for_actors(chosen, plan):
         crew = workers.enter_context(RayCrew(machine, store.root))
     folder = RunDir.create(plan)
+    note_use(store.root, folder.path.parent)
     plan = replace(plan, dir=folder.path)
     everyone = Listeners([folder, *listeners])
     settle()
     context = StageContext(
-        machine, digests, partial(progress, machine.progress),
+        machine, digests, folder.noting(partial(progress, machine.progress)),
         everyone.logged, everyone.warned, everyone.noted,
         crew=crew, run_folder=folder.path, loaded=loaded or LoadedModel(),
     )  # fmt: skip

@@ -1,52 +1,122 @@
-"""``python -m seva_exp.runs VERB``: what to do with finished runs and the store."""
+"""``python -m seva_exp.runs VERB``: the runs on this machine and their store: look, clean, verify.
+A run goes by its folder (runs/latest), its folder's name, its name, or the beginning of either."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seva_exp.core.errors import InputError
-from seva_exp.core.machine import Machine
 from seva_exp.core.printable import indented, tell
-from seva_exp.core.store import Store
 from seva_exp.core.terminal import command
-from seva_exp.experiment.so_far import SoFar, pairs_so_far
-from seva_exp.runs.verify import verify_runs, verify_store
+from seva_exp.runs import verbs
+from seva_exp.runs.listing import find_run, sweep_folder
+from seva_exp.runs.tables import table
+
+if TYPE_CHECKING:
+    from seva_exp.experiment.so_far import SoFar
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 where something is damaged; 2 for bad input."""
-    parser = argparse.ArgumentParser("python -m seva_exp.runs", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    about = "read all that the store holds (or runs stand on), and tell what is damaged"
-    verb = verbs.add_parser("verify", help=about, description=about)
-    verb.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of finished runs")
-    verb.add_argument("--store", type=Path, help="else $SEVA_EXP_STORE or runs/store")
-    verb.set_defaults(do=_verify)
-    about = "the pairs of what a run has answered so far: while it works, or after a kill"
-    verb = verbs.add_parser("pairs", help=about, description=about)
-    verb.add_argument("run", type=Path, metavar="RUN", help="its folder, such as runs/latest")
-    verb.add_argument("--limit", type=_count, default=3, help="of the latest, how many are shown")
-    verb.add_argument("--json", action="store_true", help="counts and these pairs as JSON")
-    verb.set_defaults(do=_pairs)
-    args = parser.parse_args(words)
+    """Exit code 0; 1 where something is damaged or could not be removed; 2 for bad input."""
+    args = _parser().parse_args(words)
     try:
-        return args.do(args)
+        return int(args.do(args))
     except InputError as error:
         tell(str(error))
         return 2
+    except KeyboardInterrupt:
+        tell("interrupted; the same command goes on")
+        return 130
 
 
-def _verify(args: argparse.Namespace) -> int:
-    if args.runs and args.store:
-        raise InputError("RUN and --store: give one of them.")
-    store = args.store or Machine().store_root()
-    found = verify_runs(args.runs) if args.runs else verify_store(Store(store))
-    print(found.text())
-    return 1 if found.faults else 0
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m seva_exp.runs", description=__doc__)
+    found = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(
+        name: str, do: Callable[[argparse.Namespace], int], about: str
+    ) -> argparse.ArgumentParser:
+        one = found.add_parser(name, help=about, description=about)
+        one.add_argument("--runs", type=Path, metavar="DIR", help="the runs' folder, else runs/")
+        one.add_argument(
+            "--store", type=Path, metavar="DIR", help="else $SEVA_EXP_STORE or runs/store"
+        )
+        one.set_defaults(do=do)
+        return one
+
+    one = verb("ls", verbs.ls, "list runs, the latest first; * is significant")
+    for name in ("name", "method", "model", "view", "tag"):
+        one.add_argument(f"--{name}", metavar="WORD", help=f"of this {name} (* for any letters)")
+    one.add_argument("--state", nargs="+", choices=verbs.STATES, help="in one of these states")
+    one.add_argument("--sort", choices=verbs.SORTED, default="date")
+    one.add_argument("--reverse", action="store_true")
+    one.add_argument("--limit", type=_count, metavar="N", help="no more than so many")
+    _json(one)
+    one = verb("show", _show, "what a run is made of: config, stages, scores, where it is")
+    one.add_argument("run", metavar="RUN", help="or a sweep's folder: what became of its jobs")
+    _json(one)
+    one = verb("why", _why, "why two runs have another key for a stage: what differs first")
+    one.add_argument("stage", metavar="STAGE", help="its label, such as align or pairs")
+    one.add_argument("a", metavar="A", help="a run")
+    one.add_argument("b", metavar="B", help="another run")
+    _json(one)
+    one = verb("watch", _watch, "a page on this machine that follows runs while they work")
+    one.add_argument("--port", type=_count, default=0, help="0, the default: a free one")
+    one.add_argument("--open", action="store_true", help="in the browser")
+    one = verb("du", verbs.du, "what takes the room in the store, and which runs hold it")
+    one.add_argument("--limit", type=_count, default=10, metavar="N", help="of the runs, how many")
+    _of_store(one)
+    one = verb("rm", verbs.rm, "remove runs' folders; gc then frees what only they stood on")
+    one.add_argument("run", nargs="+", metavar="RUN")
+    _removing(one)
+    one = verb("gc", verbs.gc, "remove from the store what no run names, after showing it")
+    one.add_argument(
+        "--keep-days", type=_days, default=0.0, metavar="N", help="keep what is younger than that"
+    )
+    _removing(one)
+    _of_store(one, json=False)
+    one = verb("tag", verbs.tag, "put tags on a run")
+    one.add_argument("run", metavar="RUN")
+    one.add_argument("tags", nargs="+", metavar="TAG")
+    one.add_argument("--remove", action="store_true", help="take them off instead")
+    one = verb("rename", verbs.rename, "call a run something else; its folder stays")
+    one.add_argument("run", metavar="RUN")
+    one.add_argument("name", metavar="NAME")
+    one = verb("verify", _verify, "read all that the store holds (or runs stand on), tell damage")
+    one.add_argument("run", nargs="*", metavar="RUN", help="finished runs")
+    _json(one)
+    one = verb("pairs", _pairs, "the pairs of what a run has answered so far, at work or killed")
+    one.add_argument("run", metavar="RUN")
+    one.add_argument("--limit", type=_count, default=3, help="of the latest, how many are shown")
+    _json(one)
+    return parser
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="as JSON, for scripts")
+
+
+def _removing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="remove without asking")
+    _json(parser)
+
+
+def _of_store(parser: argparse.ArgumentParser, json: bool = True) -> None:
+    parser.add_argument(
+        "--forget",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="folders of runs that used the store and were deleted since",
+    )
+    if json:
+        _json(parser)
 
 
 def _count(text: str) -> int:
@@ -55,10 +125,89 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _pairs(args: argparse.Namespace) -> int:
-    found = pairs_so_far(args.run, args.limit)
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if not 0 <= days < 1e6:
+        raise argparse.ArgumentTypeError(f"{text}: give a number of days from 0 on")
+    return days
+
+
+def _show(args: argparse.Namespace) -> int:
+    from seva_exp.experiment.shown import shown_run
+
+    folder, store = verbs.roots(args)
+    if sweep := sweep_folder(args.run, folder):
+        return _show_sweep(sweep, args.json)
+    found = shown_run(find_run(args.run, folder), store)
     if args.json:
-        print(json.dumps(asdict(found), ensure_ascii=False, indent=1))
+        verbs.say_json(found.to_json())
+    else:
+        print("\n".join(found.lines()))
+    return 0
+
+
+def _show_sweep(folder: Path, json: bool) -> int:
+    """Its jobs, and what became of them: one whose process was killed is ``stopped``."""
+    from seva_exp.command.sweep import Sweep
+
+    records = Sweep(folder, print, tell).records()
+    if json:
+        verbs.say_json([asdict(record) for record in records])
+        return 0
+    rows = [
+        (str(one.number), one.state, " ".join(one.overrides), Path(one.ended.run).name)
+        for one in records
+    ]
+    print(f"sweep {folder}\n{table(('job', 'state', 'overrides', 'run'), rows, (0,), (2, 3))}")
+    for one in records:
+        if one.ended.message:
+            print(f"job {one.number}: {indented(one.ended.message)}")
+    return 0
+
+
+def _why(args: argparse.Namespace) -> int:
+    from seva_exp.experiment.why import why
+
+    folder, _ = verbs.roots(args)
+    found = why(args.stage, find_run(args.a, folder), find_run(args.b, folder))
+    if args.json:
+        verbs.say_json(found.to_json())
+    else:
+        print("\n".join(found.lines()))
+    return 0
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from seva_exp.watch.server import serve
+
+    return serve(verbs.roots(args)[0], args.port, args.open)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from seva_exp.core.store import Store
+    from seva_exp.runs.verify import verify_runs, verify_store
+
+    if args.run and args.store:
+        raise InputError("RUN and --store: give one of them.")
+    folder, store = verbs.roots(args)
+    runs = [find_run(one, folder).path for one in args.run]
+    found = verify_runs(runs) if runs else verify_store(Store(store))
+    if args.json:
+        verbs.say_json(json.loads(json.dumps(asdict(found), default=str)))
+    else:
+        print(found.text())
+    return 1 if found.faults else 0
+
+
+def _pairs(args: argparse.Namespace) -> int:
+    from seva_exp.experiment.so_far import pairs_so_far
+
+    found = pairs_so_far(find_run(args.run, verbs.roots(args)[0]).path, args.limit)
+    if args.json:
+        verbs.say_json(asdict(found))
     else:
         print("\n".join(_lines(found)))
     return 0

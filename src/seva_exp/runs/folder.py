@@ -17,14 +17,15 @@ from seva_exp.core.environment import CODE
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.files import write_whole
 from seva_exp.core.paths import MARKER
-from seva_exp.core.printable import printable
+from seva_exp.core.printable import error_text, printable
 from seva_exp.core.records import ALIGNED, Delta, PairCounts, Report, StageResult
 from seva_exp.core.redact import hide, without_secrets
 from seva_exp.core.spec import Json, canonical
 from seva_exp.core.store import Manifest, Store
-from seva_exp.runs.events import Listener, Outcome, Plan
+from seva_exp.runs.events import Listener, Outcome, Plan, PlannedStage
 from seva_exp.runs.findings import findings
 from seva_exp.runs.links import write_link
+from seva_exp.runs.state import Progress, State, StateFile, facts_of
 from seva_exp.stages import Stage
 from seva_exp.stages.artifacts import AnswerArtifact, PairArtifact
 from seva_exp.stages.candidates import VERDICTS
@@ -38,10 +39,12 @@ GALLERY = 24
 
 
 class RunDir(Listener):
-    """``runs/<date>_<time>_<name>/``, and the link ``runs/latest``."""
+    """``runs/<date>_<time>_<name>/``, and the link ``runs/latest``. As long as the run works, its
+    state is written there, and what happens into its log."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, state: StateFile) -> None:
         self.path = path
+        self._state = state
 
     @classmethod
     def create(cls, plan: Plan) -> RunDir:
@@ -65,11 +68,13 @@ class RunDir(Listener):
                 continue
             except OSError as error:
                 raise StageError(message_of_disk(error, plan.dir)) from error
-        folder = cls(path)
+        facts = State(name=plan.name, seed=plan.seed, **facts_of(plan.config))
+        folder = cls(path, StateFile(path, facts))
         try:
             write_link(path.parent / "latest", path)
             folder._write_plan(plan)
         except OSError as error:
+            folder._state.failed(error)
             raise StageError(message_of_disk(error, path)) from error
         return folder
 
@@ -85,6 +90,39 @@ class RunDir(Listener):
         stages = [asdict(stage) for stage in plan.stages]
         write_whole(self.path / PLAN, json.dumps(stages, indent=1, ensure_ascii=False) + "\n")
 
+    def noting(self, progress: Progress) -> Progress:
+        """``progress``, of which the run's state has the count."""
+        return self._state.noting(progress)
+
+    def planned(self, plan: Plan) -> None:
+        """What is about to be done, in the log."""
+        todo = sum(not row.cached for row in plan.stages)
+        self._state.say(f"{plan.name}, seed {plan.seed}: {len(plan.stages)} stages, {todo} to do")
+        for note in plan.notes:
+            self._state.say(note)
+
+    def stage_started(self, stage: PlannedStage) -> None:
+        self._state.stage(stage.name)
+        self._state.say(f"{stage.name} begins (key {stage.key[:12]})")
+
+    def waiting(self, stage: PlannedStage) -> None:
+        self._state.say(f"{stage.name}: another process is computing this")
+
+    def warned(self, text: str) -> None:
+        self._state.say(f"warning: {text}")
+
+    def noted(self, text: str) -> None:
+        """What a stage is about to do."""
+        self._state.say(text)
+
+    def stage_skipped(self, stage: PlannedStage, reason: str) -> None:
+        self._state.say(f"{stage.name}: skipped: {reason}")
+
+    def stage_finished(self, result: StageResult, metrics: Json) -> None:
+        how = "read from the store" if result.cached else f"done in {result.seconds:.1f} s"
+        self._state.stage("")
+        self._state.say(f"{result.name}: {how}")
+
     def logged(self, stage: str, step: int, values: Json) -> None:
         """Append a step while the stage works, for ``tail -f``."""
         path = self.path / "metrics.jsonl"
@@ -97,6 +135,9 @@ class RunDir(Listener):
 
     def failed(self, error: BaseException) -> None:
         """Write down where it stopped; what is wrong with the input is told in full elsewhere."""
+        said = error_text(error) if isinstance(error, Exception) else "interrupted"
+        self._state.say(f"stopped: {said}")
+        self._state.failed(error)
         if isinstance(error, Exception) and not isinstance(error, InputError):
             text = "".join(traceback.format_exception(error))
             with contextlib.suppress(OSError):  # a full disk
@@ -110,6 +151,8 @@ class RunDir(Listener):
             write_link(self.path / name, self.path / file)
         text = json.dumps(outcome.report.to_json(), indent=2, ensure_ascii=False)
         write_whole(self.path / "report.json", text + "\n")
+        self._state.say("done")
+        self._state.end("done")
 
 
 def collect_outcome(
