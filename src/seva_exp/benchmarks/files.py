@@ -176,6 +176,12 @@ class Folder:
             row.refuse(f"missing picture: there is no file {str(self.path / inner)!r}")
         return FilePicture(self.path / inner, inner)
 
+    def has(self, name: str) -> bool:
+        """Whether a file of that name lies in the folder itself."""
+        if "" not in self._listed:
+            self._listed[""] = self._list(self.path)
+        return name in self._listed[""]
+
     def by_stem(self) -> dict[str, str]:
         """The folder's pictures by their name without its end."""
         names = sorted(self._list(self.path))
