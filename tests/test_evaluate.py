@@ -28,6 +28,7 @@ from seva_exp.models import TinyModel
 from seva_exp.models import vlm as vlm_module
 from seva_exp.models.adapter import Beside, attach_adapter, merge_adapter
 from seva_exp.models.vlm import load
+from seva_exp.runs.events import Listener
 from seva_exp.stages.loaded import LoadedModel
 from seva_exp.training import DpoTraining
 
@@ -58,6 +59,12 @@ def lora(aligned: tuple[Machine, Report], tmp_path: Path) -> Path:
 
 def measured(adapter: Path | str, **changes) -> Experiment:
     return Experiment(method=AdapterMethod(adapter=str(adapter)), benchmark=ASKED, **changes)
+
+
+def elsewhere(machine: Machine, folder: Path) -> Machine:
+    """With a store and runs of its own: ``runs/latest`` stays what it is."""
+    places = {"store": str(folder / "store"), "runs": str(folder / "runs")}
+    return machine.model_copy(update=places)
 
 
 def edited(lora: Path, **changes) -> Path:
@@ -135,6 +142,26 @@ def test_names_of_transformers_4_are_known(aligned, lora):
     assert scores(report, "aligned") == scores(aligned[1], "aligned")
 
 
+class Ears(Listener):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def warned(self, text: str) -> None:
+        self.heard.append(text)
+
+
+def test_an_adapter_that_names_another_base_model_is_told(aligned, lora, tmp_path):
+    """Layers of the same shape do not make the same weights."""
+    machine, ears = elsewhere(aligned[0], tmp_path), Ears()
+    options = Options(force=("external_adapter",), stop_after="external_adapter")
+    for named in (None, "org/Tiny_Checkpoint", "org/another-7b"):
+        assert not ears.heard
+        experiment = measured(edited(lora, base_model_name_or_path=named))
+        run(experiment, machine, options, listeners=[ears])
+    (told,) = ears.heard
+    assert "external_adapter" in told and "trained on org/another-7b" in told
+
+
 def test_how_an_adapter_began_does_not_matter(aligned, lora):
     """As PEFT writes one that began as Gaussian numbers; and one of before there was a field."""
     report = run(measured(edited(lora, init_lora_weights="gaussian", use_rslora=None)), aligned[0])
@@ -194,11 +221,11 @@ def test_an_adapter_that_is_not_whole_is_refused_before_weights_are_read(
     assert "holds no weights" in refused(measured(lora), aligned[0])
 
 
-def test_numbers_that_are_not_finite_are_told_with_the_adapter_s_own_file(aligned, lora):
+def test_numbers_that_are_not_finite_are_told_with_the_adapter_s_own_file(aligned, lora, tmp_path):
     file = lora / "adapter_model.safetensors"
     save_file({name: one * float("nan") for name, one in load_file(file).items()}, file)
     with pytest.raises(StageError, match="not finite") as caught:
-        run(measured(lora), aligned[0])
+        run(measured(lora), elsewhere(aligned[0], tmp_path))
     assert str(file) in str(caught.value)
 
 

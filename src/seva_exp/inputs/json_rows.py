@@ -60,7 +60,7 @@ def elements(path: Path, field: str) -> Iterator[tuple[int, object]]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         pieces = _Pieces(file)
         if not pieces.next():
-            raise InputError(f"{field}: {str(path)!r} is empty. Get the file again.")
+            raise InputError(f"{field}: {str(path)!r} is empty.")
         if pieces.next() != "[":
             raise InputError(f"{field}: {str(path)!r} is not a JSON list ([...]).")
         pieces.at += 1
