@@ -167,6 +167,19 @@ def test_a_pair_of_mmvps_table_has_one_question(tmp_path):
         benchmark.check(tmp_path)
 
 
+def test_half_of_cv_bench_is_not_left_out_unseen(tmp_path):
+    from seva_exp.benchmarks.samples.cases import cases, write_table
+
+    row = {"index": 0, "question": "Q?", "A": "x", "B": "y", "answer": "A", "source": "COCO"}
+    row |= {"category": "Count", "prompt": "P", "image": cases(1)[0].base64}
+    write_table(tmp_path / "CV-Bench-2D.tsv", [row])
+    write_table(tmp_path / "CV-Bench-3D.tsv", [row | {"source": "Omni3D"}])
+    OFFICIAL["cv_bench"](kind="cv_bench").check(tmp_path)
+    rows_gone(1)(tmp_path / "CV-Bench-2D.tsv")
+    with pytest.raises(InputError, match=r"2D\.tsv: there is no question in it"):
+        OFFICIAL["cv_bench"](kind="cv_bench").check(tmp_path)
+
+
 def test_a_prompt_that_cv_bench_lacks_is_refused_where_it_is_asked(samples, tmp_path):
     shutil.copytree(samples / "cv_bench", tmp_path / "cv_bench")
     line(2, prompt=None)(tmp_path / CV_2D)

@@ -178,9 +178,7 @@ class Folder:
 
     def has(self, name: str) -> bool:
         """Whether a file of that name lies in the folder itself."""
-        if "" not in self._listed:
-            self._listed[""] = self._list(self.path)
-        return name in self._listed[""]
+        return name in self._list(self.path)
 
     def by_stem(self) -> dict[str, str]:
         """The folder's pictures by their name without its end."""
@@ -318,6 +316,8 @@ class BenchmarkFiles:
             if one.picture:
                 own[row.text("index")] = one.picture
             later.append(row)
+        if not later:
+            raise InputError(f"{path}: there is no question in it. Get the file again.")
         for row in later:
             if row.held or (without_picture and not row.maybe("image")):
                 yield row
