@@ -176,7 +176,7 @@ class Folder:
             row.refuse(f"missing picture: there is no file {str(self.path / inner)!r}")
         return FilePicture(self.path / inner, inner)
 
-    def has(self, name: str) -> bool:
+    def lists_file(self, name: str) -> bool:
         """Whether a file of that name lies in the folder itself."""
         return name in self._list(self.path)
 

@@ -159,4 +159,4 @@ def _name(row: FileRow, pictures: Folder) -> str:
     """The picture's file: called as in its address, or by its id."""
     by_id = f"{row.text('image_id')}.jpg"
     name = row.text("image_src").rpartition("/")[2]
-    return by_id if pictures.has(by_id) else name
+    return by_id if pictures.lists_file(by_id) else name
