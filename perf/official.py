@@ -351,13 +351,17 @@ def accuracies(kind: str, predictions: list[Prediction]) -> dict[str, float]:
     """Ours over all, by metric."""
     table = GroupSums(predictions)
     found = OFFICIAL[kind](kind=kind).metrics(table.types)
-    return {one.name: table.value(one) or 0.0 for one in found if one.split == "all"}
+    every = {one.name: table.value(one) or 0.0 for one in found if one.split == "all"}
+    levels = {one.split: one for one in found if one.split in hallusionbench.LEVELS}
+    return every | {name: table.value(one) or 0.0 for name, one in levels.items()}
 
 
 def hallusion(root: Path) -> Callable[[str], Pair]:
-    """Drawn verdicts on the official questions, 40 sets at a time: the three accuracies."""
+    """Drawn verdicts on the official questions, 40 sets at a time: the three accuracies, and those
+    of easy and hard questions."""
     names = ("assign_correctness", "get_eval_all", "get_eval_fig", "get_eval_pair_all")
-    theirs = taken(root / "HallusionBench/utils.py", *names, np=np)
+    levels = ("get_eval_pair_easy", "get_eval_pair_hard")
+    theirs = taken(root / "HallusionBench/utils.py", *names, *levels, np=np)
     rows = json.loads((root / "HallusionBench/HallusionBench.json").read_text(encoding="utf-8"))
     sets: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -374,6 +378,7 @@ def hallusion(root: Path) -> Callable[[str], Pair]:
             names = ("category", "subcategory", "visual_input", "set_id", "figure_id")
             place = "_".join(row[name] for name in (*names, "question_id"))
             details = {
+                "visual_input": row["visual_input"],
                 "figure_id": row["figure_id"],
                 "question_id": row["question_id"],
                 "no_figure": row["category"] == "VS" and row["figure_id"] == "0",
@@ -390,9 +395,11 @@ def hallusion(root: Path) -> Callable[[str], Pair]:
             every,
             theirs["get_eval_fig"](chosen),
             theirs["get_eval_pair_all"](chosen, "check"),
+            *(theirs[name](chosen) for name in levels),
         )
         shares = [round(100 * one["correct"] / one["total"], 6) for one in counted]
-        return [round(ours[name], 6) for name in ("aAcc", "fAcc", "qAcc")], shares
+        names = ("aAcc", "fAcc", "qAcc", *hallusionbench.LEVELS)
+        return [round(ours[name], 6) for name in names], shares
 
     return both
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from seva_exp import Experiment, InputError, Machine, Options
 from seva_exp.augment import DiffusionNoise
 from seva_exp.benchmarks import ShapesBenchmark
+from seva_exp.core.errors import StageError
 from seva_exp.core.records import Report
 from seva_exp.data import ShapesData
 from seva_exp.evaluate import as_sweep
@@ -27,6 +28,7 @@ from seva_exp.models import TinyModel
 from seva_exp.models import vlm as vlm_module
 from seva_exp.models.adapter import Beside, attach_adapter, merge_adapter
 from seva_exp.models.vlm import load
+from seva_exp.runs.events import Listener
 from seva_exp.stages.loaded import LoadedModel
 from seva_exp.training import DpoTraining
 
@@ -57,6 +59,12 @@ def lora(aligned: tuple[Machine, Report], tmp_path: Path) -> Path:
 
 def measured(adapter: Path | str, **changes) -> Experiment:
     return Experiment(method=AdapterMethod(adapter=str(adapter)), benchmark=ASKED, **changes)
+
+
+def elsewhere(machine: Machine, folder: Path) -> Machine:
+    """With a store and runs of its own: ``runs/latest`` stays what it is."""
+    places = {"store": str(folder / "store"), "runs": str(folder / "runs")}
+    return machine.model_copy(update=places)
 
 
 def edited(lora: Path, **changes) -> Path:
@@ -134,6 +142,32 @@ def test_names_of_transformers_4_are_known(aligned, lora):
     assert scores(report, "aligned") == scores(aligned[1], "aligned")
 
 
+class Ears(Listener):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def warned(self, text: str) -> None:
+        self.heard.append(text)
+
+
+def test_an_adapter_that_names_another_base_model_is_told(aligned, lora, tmp_path):
+    """Layers of the same shape do not make the same weights."""
+    machine, ears = elsewhere(aligned[0], tmp_path), Ears()
+    options = Options(force=("external_adapter",), stop_after="external_adapter")
+    for named in (None, "org/Tiny_Checkpoint", "org/another-7b"):
+        assert not ears.heard
+        experiment = measured(edited(lora, base_model_name_or_path=named))
+        run(experiment, machine, options, listeners=[ears])
+    (told,) = ears.heard
+    assert "external_adapter" in told and "trained on org/another-7b" in told
+
+
+def test_how_an_adapter_began_does_not_matter(aligned, lora):
+    """As PEFT writes one that began as Gaussian numbers; and one of before there was a field."""
+    report = run(measured(edited(lora, init_lora_weights="gaussian", use_rslora=None)), aligned[0])
+    assert scores(report, "aligned") == scores(aligned[1], "aligned")
+
+
 def refused(experiment: Experiment, machine: Machine) -> str:
     with pytest.raises(InputError) as caught:
         run(experiment, machine)
@@ -147,6 +181,10 @@ def refused(experiment: Experiment, machine: Machine) -> str:
         ({"r": 0}, "r=0: a whole number above 0"),
         ({"lora_alpha": "much"}, "lora_alpha='much': a number"),
         ({"use_rslora": True}, "use_rslora=True is not known here"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights='pissa_niter_4' is not known"),
+        ({"init_lora_weights": "olora"}, "init_lora_weights='olora' is not known here"),
+        ({"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens=[1, 2] is not known here"),
+        ({"layer_replication": [[0, 2]]}, "layer_replication=[[0, 2]] is not known here"),
     ],
 )
 def test_a_config_that_is_none_of_ours_is_refused(aligned, lora, changes, said):
@@ -164,6 +202,36 @@ def test_an_adapter_of_another_model_is_refused_before_weights_are_read(aligned,
     assert "qkv_proj" in told and "trained on org/base" in told
     save_file({n: one[..., :-1].contiguous() for n, one in whole.items()}, file)
     assert "is not an adapter of" in refused(measured(lora), machine)
+
+
+def test_an_adapter_that_is_not_whole_is_refused_before_weights_are_read(
+    aligned, lora, monkeypatch
+):
+    """PEFT would leave a factor that is missing at its beginning."""
+    monkeypatch.setattr(vlm_module, "load", lambda *_: pytest.fail("weights were read"))
+    file = lora / "adapter_model.safetensors"
+    whole = load_file(file)
+    for end in ("lora_A.weight", "lora_B.weight"):
+        lost = next(name for name in whole if name.endswith(end))
+        save_file({name: one for name, one in whole.items() if name != lost}, file)
+        told = refused(measured(lora), aligned[0])
+        assert f"it lacks {lost.removeprefix('base_model.model.')}." in told
+        assert f"method.adapter={lora}" in told
+    save_file({}, file)
+    assert "holds no weights" in refused(measured(lora), aligned[0])
+
+
+def test_numbers_that_are_not_finite_are_told_with_the_adapter_s_own_file(aligned, lora, tmp_path):
+    file = lora / "adapter_model.safetensors"
+    save_file({name: one * float("nan") for name, one in load_file(file).items()}, file)
+    with pytest.raises(StageError, match="not finite") as caught:
+        run(measured(lora), elsewhere(aligned[0], tmp_path))
+    assert str(file) in str(caught.value)
+
+
+def test_a_file_is_no_folder(aligned, lora):
+    told = refused(measured(lora / "adapter_model.safetensors"), aligned[0])
+    assert f"its folder is needed ('{lora}')" in told
 
 
 def test_pickled_and_missing_weights_are_refused(aligned, lora):

@@ -18,10 +18,11 @@ BENCHMARK = OFFICIAL["hallusionbench"](kind="hallusionbench")
 
 def asked(place: str, target: str = "yes") -> Question:
     """A question by its VLMEvalKit index."""
-    category, sub, _, set_id, figure, number = place.split("_")
+    category, sub, seen, set_id, figure, number = place.split("_")
     details = {
         "question": "Is it?",
         "truth": "It is.",
+        "visual_input": seen,
         "figure_id": figure,
         "question_id": number,
         "no_figure": category == "VS" and figure == "0",
@@ -113,12 +114,24 @@ def test_the_three_accuracies_by_hand():
     assert (found["VD", "aAcc"], found["VD", "fAcc"]) == (60.0, round(100 / 3, 2))
     assert found["VD", "qAcc"] == round(100 / 3, 2)
     assert (found["VS", "fAcc"], found["VS", "qAcc"]) == (50.0, 0.0)
-    assert (found["easy", "aAcc"], found["hard", "aAcc"]) == (60.0, round(400 / 6, 2))
+    # easy (no changed figure): VD 0/0 right, 0/1 right, 1/0 no; VS 0 right, 1 no (no figure)
+    # hard: VD 0/0 right, 0/1 no; VS 0 no, 1 right
+    assert (found["easy", "aAcc"], found["hard", "aAcc"]) == (60.0, 50.0)
     assert found["VS_map", "aAcc"] == round(400 / 6, 2)
     counted = table(BENCHMARK, by_hand(BY_HAND))
     wanted = {"aAcc": 11, "fAcc": 5, "qAcc": 5}
     assert {name: counted["all", name].n for name in wanted} == wanted
-    assert (counted["easy", "aAcc"].n, counted["hard", "aAcc"].n) == (5, 6)
+    assert (counted["easy", "aAcc"].n, counted["hard", "aAcc"].n) == (5, 4)
+
+
+def test_a_figure_as_found_beside_a_vs_question_is_easy_and_pairs_with_it():
+    """utils.py (744007c) takes for hard what has visual_input 2, whatever its figure_id, and for
+    one what is asked alike: VS figure 1 goes with the question that has no figure."""
+    rows = [("VS_map_0_0_0_0", 1), ("VS_map_1_0_1_0", 0), ("VS_map_2_0_2_0", 1)]
+    rows += [("VS_map_2_0_3_0", 0), ("VS_map_0_1_0_0", 1), ("VS_map_2_1_1_0", 1)]
+    found = table(BENCHMARK, by_hand(rows))
+    assert (found["easy", "aAcc"].value, found["easy", "aAcc"].n) == (50.0, 2)
+    assert (found["hard", "aAcc"].value, found["hard", "aAcc"].n) == (50.0, 2)
 
 
 def drawn(seed: int, sets: int = 12) -> list[Prediction]:
@@ -128,7 +141,7 @@ def drawn(seed: int, sets: int = 12) -> list[Prediction]:
         category, sub = rng.choice([("VD", "figure"), ("VD", "ocr"), ("VS", "ocr"), ("VS", "map")])
         luck, questions = rng.random(), rng.randint(1, 3)
         for figure in range(rng.randint(1, 3)):
-            seen = 0 if category == "VS" and figure == 0 else 1 + (figure > 0)
+            seen = 0 if category == "VS" and figure == 0 else 1 + (figure > (category == "VS"))
             for q in range(questions):
                 place = f"{category}_{sub}_{seen}_{number}_{figure}_{q}"
                 rows.append((place, rng.random() < 0.4 + luck / 2))
@@ -156,6 +169,14 @@ WRITTEN = {
     "fAcc": lambda groups: share_right(groups, lambda p: [*p[:2], p[3], p[4]], with_figure),
     "qAcc": lambda groups: share_right(groups, lambda p: [*p[:2], p[3], p[5]]),
 }
+LEVELS = {
+    "easy": lambda groups: share_right(
+        groups, lambda p: [*p[:2], p[3], p[5]], lambda p: p[2] != "2"
+    ),
+    "hard": lambda groups: share_right(
+        groups, lambda p: [*p[:2], p[3], p[5]], lambda p: p[2] == "2"
+    ),
+}
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -170,6 +191,8 @@ def test_scores_and_intervals_are_those_written_out(seed):
         score = found["all", name]
         assert score.value == pytest.approx(value([*groups.values()]))
         assert (score.low, score.high) == pytest.approx(interval(predictions, value))
+    for name, value in LEVELS.items():
+        assert found[name, "aAcc"].value == pytest.approx(value([*groups.values()]))
     assert table(BENCHMARK, shuffled(predictions)) == found
 
 

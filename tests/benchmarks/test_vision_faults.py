@@ -36,6 +36,17 @@ def last_row_gone(file: Path) -> None:
     file.write_text("".join(lines[:-1]), encoding="utf-8")
 
 
+def rows_gone(*numbers: int) -> Change:
+    """Without some rows of a table with a header."""
+
+    def apply(file: Path) -> None:
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for number, line in enumerate(lines) if number not in numbers]
+        file.write_text("".join(kept), encoding="utf-8")
+
+    return apply
+
+
 WRONG: list[tuple[str, str, Change, list[str]]] = [
     ("hallusionbench", f"{FIGURE}/figure/0_0.png", gone, ["row 1", "missing picture", "0_0.png"]),
     ("hallusionbench", HALLUSION, row(2, "", filename=None), ["row 2", "'filename'", "missing"]),
@@ -50,8 +61,11 @@ WRONG: list[tuple[str, str, Change, list[str]]] = [
      ["row 2", "duplicate id 'VD_figure_1_0_0_0'", "row 1"]),
     ("hallusionbench", HALLUSION, row(2, "", question=" "), ["row 2", "'question'", "empty"]),
     ("hallusionbench", HALLUSION, row(2, "", set_id=None), ["row 2", "'set_id'", "missing"]),
+    ("hallusionbench", HALLUSION, row(2, "", set_id=2.5), ["row 2", "set_id", "number", "'2.5'"]),
+    ("hallusionbench", HALLUSION, row(2, "", figure_id="x"), ["row 2", "figure_id", "'x'"]),
     ("hallusionbench", HALLUSION, cut, ["row 48", "cut off"]),
     ("hallusionbench", HALLUSION, text("[]"), ["HallusionBench.json", "is empty"]),
+    ("hallusionbench", HALLUSION, text(""), ["HallusionBench.json", "is empty"]),
     ("naturalbench", NATURAL, cell(3, image=""), ["row 3", "'image'", "empty"]),
     ("naturalbench", NATURAL, cell(3, image="77"), ["row 3", "missing picture", "'77'"]),
     ("naturalbench", NATURAL, cell(3, answer="Maybe"), ["row 3", "'Maybe' is none of Yes, No"]),
@@ -81,6 +95,9 @@ WRONG: list[tuple[str, str, Change, list[str]]] = [
     ("mmvp", MMVP, swap("\n2,", "\n,"), ["row 2 (line 3)", "'Index'", "empty"]),
     ("mmvp", MMVP, swap("Correct Answer", "Answer"), ["header", "'Correct Answer' is missing"]),
     ("mmvp", MMVP, last_row_gone, ["row 23", "no partner"]),
+    ("mmvp", MMVP, rows_gone(2, 5), ["row 1 (line 2)", "question 1 has no partner"]),
+    ("mmvp", MMVP, rows_gone(1, 24), ["row 1 (line 2)", "question 2 has no partner"]),
+    ("mmvp", MMVP, swap("\n2,", "\ntwo,"), ["row 2 (line 3)", "a number", "'two'"]),
     ("mmvp", MMVP, cut, ["line 25", "no CSV"]),
     ("mmvp", MMVP, swap("(b) No", "(b) No,x"), ["row 1 (line 2)", "has 5 columns"]),
     ("mmvp", MMVP, text(""), ["no question in", "Questions.csv"]),
@@ -99,6 +116,8 @@ WRONG: list[tuple[str, str, Change, list[str]]] = [
     ("mmhal", MMHAL, row(3, "", gt_answer=None), ["row 3", "'gt_answer'", "missing"]),
     ("mmhal", MMHAL, row(3, "", image_content=5), ["row 3", "a list of texts"]),
     ("mmhal", MMHAL, row(3, "", image_id="0" * 16), ["row 3", "duplicate id", "row 1"]),
+    ("mmhal", MMHAL, row(3, "", image_id="x" * 5000, image_src="x"), ["row 3", "missing picture"]),
+    ("mmhal", MMHAL, row(3, "", image_content=[]), ["row 3", "'image_content'", "is empty"]),
     ("mmhal", MMHAL, cut, ["row 12", "cut off"]),
     ("mmhal", PROMPT, gone, ["judge_prompt.txt", "no such file", "own_prompts"]),
     ("mmhal", PROMPT, swap("{}", "x"), ["judge_prompt.txt", "four times", "3 times"]),
@@ -119,6 +138,54 @@ def test_a_fault_is_refused_with_file_and_row(samples, tmp_path, kind, file, cha
     assert str(root) in str(caught.value)
     for word in said:
         assert word in str(caught.value)
+
+
+def test_pairs_of_mmvp_do_not_depend_on_the_order_of_rows(samples, tmp_path):
+    shutil.copytree(samples / "mmvp", tmp_path / "mmvp")
+    file, benchmark = tmp_path / MMVP, OFFICIAL["mmvp"](kind="mmvp")
+    before = {one.id: one.group for one in benchmark.questions(tmp_path)}
+    header, *lines = file.read_text(encoding="utf-8").splitlines()
+    file.write_text("\n".join([header, *reversed(lines)]) + "\n", encoding="utf-8")
+    assert {one.id: one.group for one in benchmark.questions(tmp_path)} == before
+    assert before["1"] == before["2"] != before["3"]
+
+
+def test_a_pair_of_mmvps_table_has_one_question(tmp_path):
+    """VLMEvalKit's report_acc_MMVP asserts it; without it a lost row shifts all pairs behind it."""
+    from seva_exp.benchmarks.samples.cases import cases, write_table
+
+    picture = cases(1)[0].base64
+    rows = [
+        {"index": n, "question": f"Q{n // 2}?", "A": "x", "B": "y", "answer": "A", "image": picture}
+        for n in range(6)
+    ]
+    write_table(tmp_path / "MMVP.tsv", rows)
+    benchmark = OFFICIAL["mmvp"](kind="mmvp")
+    benchmark.check(tmp_path)
+    write_table(tmp_path / "MMVP.tsv", [rows[0], *rows[2:5]])
+    with pytest.raises(InputError, match=r"row 2 \(line 3\): the question is not that of its pair"):
+        benchmark.check(tmp_path)
+
+
+def test_half_of_cv_bench_is_not_left_out_unseen(tmp_path):
+    from seva_exp.benchmarks.samples.cases import cases, write_table
+
+    row = {"index": 0, "question": "Q?", "A": "x", "B": "y", "answer": "A", "source": "COCO"}
+    row |= {"category": "Count", "prompt": "P", "image": cases(1)[0].base64}
+    write_table(tmp_path / "CV-Bench-2D.tsv", [row])
+    write_table(tmp_path / "CV-Bench-3D.tsv", [row | {"source": "Omni3D"}])
+    OFFICIAL["cv_bench"](kind="cv_bench").check(tmp_path)
+    rows_gone(1)(tmp_path / "CV-Bench-2D.tsv")
+    with pytest.raises(InputError, match=r"2D\.tsv: there is no question in it"):
+        OFFICIAL["cv_bench"](kind="cv_bench").check(tmp_path)
+
+
+def test_a_prompt_that_cv_bench_lacks_is_refused_where_it_is_asked(samples, tmp_path):
+    shutil.copytree(samples / "cv_bench", tmp_path / "cv_bench")
+    line(2, prompt=None)(tmp_path / CV_2D)
+    OFFICIAL["cv_bench"](kind="cv_bench").check(tmp_path)
+    with pytest.raises(InputError, match=r"line 2: field 'prompt': missing"):
+        OFFICIAL["cv_bench"](kind="cv_bench", protocol="vlmevalkit").check(tmp_path)
 
 
 @pytest.mark.parametrize("index", ["VS_map_0_0_0", "3", "VS_map_0_0_0_0_0"])

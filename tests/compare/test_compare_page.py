@@ -300,3 +300,13 @@ def test_the_metrics_shown_at_first_come_from_every_family(make_run):
     assert shown(found * 1) == {1, 2, 3, 4}
     many = [Column(f"b{i}", "p", "all", "accuracy", "higher") for i in range(40)]
     assert len(shown(many)) == SHOWN
+
+
+def test_every_benchmark_of_a_suite_is_shown_at_first():
+    from seva_exp.compare.deltas import Column
+
+    splits = ["all", "2D", "3D", "ADE20K", "COCO", "Omni3D", "Count"]
+    found = [Column("cv_bench", "p", split, "accuracy", "higher") for split in splits]
+    found += [Column("mmvp", "p", "all", name, "higher") for name in ("pair_accuracy", "accuracy")]
+    found += [Column(name, "p", "all", "accuracy", "higher") for name in ("mmstar", "naturalbench")]
+    assert shown(found) == {0, 7, 9, 10, 1, 2}

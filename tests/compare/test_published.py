@@ -64,6 +64,10 @@ def test_other_protocols_and_models_are_left_out():
         replace(one, protocol="seva_exp-mmvet-vlmevalkit-v1") for one in RUN.report.scores
     )
     assert not list(reproduced(SEVA, replace(RUN, report=replace(RUN.report, scores=other))))
+    half = tuple(replace(one, protocol="llava15+selection") for one in RUN.report.scores)
+    assert not list(reproduced(SEVA, replace(RUN, report=replace(RUN.report, scores=half))))
+    judged = tuple(replace(one, protocol="llava15+gpt-4-0613") for one in RUN.report.scores)
+    assert list(reproduced(SEVA, replace(RUN, report=replace(RUN.report, scores=judged))))
     assert SEVA.is_of("llava-hf/llava-1.5-7b-hf") and SEVA.is_of("/models/llava-1.5-7b-hf")
     assert not SEVA.is_of("llava-hf/llava-1.5-13b-hf")
 

@@ -52,7 +52,14 @@ def test_a_file_that_is_cut_off_is_refused_wherever_it_is_cut(tmp_path, monkeypa
         read(tmp_path, '[{"a": 1}, {"b": 2}, {"c": "long')
 
 
-@pytest.mark.parametrize("text", ["", " ", "{}", '{"a": 1}\n{"a": 2}', "x", '"text"'])
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_file_is_told_as_one(tmp_path, text):
+    (tmp_path / "rows.json").write_text(text)
+    with pytest.raises(InputError, match=r"data\.path: .* is empty"):
+        list(elements(tmp_path / "rows.json", "data.path"))
+
+
+@pytest.mark.parametrize("text", ["{}", '{"a": 1}\n{"a": 2}', "x", '"text"'])
 def test_what_is_no_list(tmp_path, text):
     with pytest.raises(InputError, match=r"data\.path: .* is not a JSON list"):
         read(tmp_path, text)

@@ -10,6 +10,7 @@ own, with its lists and without its similarity of words. Both name themselves wi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -178,10 +179,20 @@ class AmberBenchmark(Official):
         row = FileRow(file, "the file", content if isinstance(content, dict) else {})
         if not row.values:
             row.refuse("a JSON object of lists of words by word is needed")
-        _, safe = source.text(self.layout[3])
-        return AmberLists(
-            {word: row.texts(word) for word in row.values}, frozenset(safe.splitlines())
-        )
+        for word, others in row.values.items():
+            if not isinstance(others, list):
+                row.refuse(f"the word {word!r}: a list of words is needed")
+        found = AmberLists({word: row.texts(word) for word in row.values}, frozenset())
+        return replace(found, safe=frozenset(self._safe(source, found.vocabulary)))
+
+    def _safe(self, source: BenchmarkFiles, vocabulary: frozenset[str]) -> Iterator[str]:
+        """The words of ``safe_words.txt``, each an object of the lists."""
+        file, text = source.text(self.layout[3])
+        for number, word in enumerate(text.split("\n"), 1):
+            if word not in vocabulary:
+                row = FileRow(file, f"line {number}", {})
+                row.refuse(f"{word!r} is no word of relation.json" if word else "is empty")
+            yield word
 
     def table_items(self, source: BenchmarkFiles) -> Iterator[Item]:
         for row in source.table(self.tables):

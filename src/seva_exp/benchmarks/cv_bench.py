@@ -77,7 +77,9 @@ class CvBenchBenchmark(Choices):
             answer=row.text("answer").strip().strip("()"),
             picture=picture,
         )
-        return replace(found, texts=found.texts | {"prompt": row.maybe("prompt")})
+        needed = "prompt" in self.rules_of_protocol.placeholders()
+        prompt = row.text("prompt") if needed else row.maybe("prompt")
+        return replace(found, texts=found.texts | {"prompt": prompt})
 
     def table_row(self, item: Item) -> Json:
         """VLMEvalKit scores both dimensions apart, 2D by source."""

@@ -176,6 +176,10 @@ class Folder:
             row.refuse(f"missing picture: there is no file {str(self.path / inner)!r}")
         return FilePicture(self.path / inner, inner)
 
+    def lists_file(self, name: str) -> bool:
+        """Whether a file of that name lies in the folder itself."""
+        return name in self._list(self.path)
+
     def by_stem(self) -> dict[str, str]:
         """The folder's pictures by their name without its end."""
         names = sorted(self._list(self.path))
@@ -312,6 +316,8 @@ class BenchmarkFiles:
             if one.picture:
                 own[row.text("index")] = one.picture
             later.append(row)
+        if not later:
+            raise InputError(f"{path}: there is no question in it. Get the file again.")
         for row in later:
             if row.held or (without_picture and not row.maybe("image")):
                 yield row

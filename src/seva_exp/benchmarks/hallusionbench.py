@@ -3,11 +3,21 @@ figures changed, and without any figure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import ClassVar, Literal
 
-from seva_exp.benchmarks.base import Metric, Totals, Values, accuracy, subgroup, whole
+from seva_exp.benchmarks.base import (
+    Hasher,
+    Metric,
+    Totals,
+    Values,
+    accuracy,
+    subgroup,
+    whole,
+)
 from seva_exp.benchmarks.files import BenchmarkFiles, FileRow, Picture, columns
 from seva_exp.benchmarks.judging import OWN, Judging, Messages
 from seva_exp.benchmarks.official import UNPARSED, Item, Official, Rule
@@ -21,6 +31,10 @@ UNZIPPED = "hallusion_bench/"
 """The folder of the official zip, with which some versions' file names begin."""
 CATEGORIES = ("VD", "VS")
 """Visual dependent; visual supplement, of which figure 0 is no figure at all."""
+CHANGED = "2"
+"""The ``visual_input`` of figures that were changed; 1: as found; 0: none."""
+LEVELS = ("easy", "hard")
+"""Questions without a changed figure, and those on one."""
 CORRECT, INCORRECT, UNCLEAR = "correct", "incorrect", "unclear"
 OWN_PROMPT = """\
 You grade an answer to a yes-or-no question.
@@ -34,10 +48,11 @@ with it. "unclear": it commits itself to neither."""
 
 
 def verdict(extracted: str, correct: bool, details: Json, parsed: bool = True) -> Scored:
-    """The counts of which aAcc, fAcc and qAcc are made."""
+    """The counts of which aAcc, fAcc and qAcc are made; easy and hard as in the official script
+    (utils.py: get_eval_pair_easy, get_eval_pair_hard)."""
     right, figure, question = float(correct), details["figure_id"], details["question_id"]
     counts = {"asked": 1.0, "correct": right, "unparsed": float(not parsed)}
-    counts |= subgroup("easy" if figure == "0" else "hard", f"{figure}_{question}", right)
+    counts |= subgroup(LEVELS[details["visual_input"] == CHANGED], question, right)
     counts |= subgroup("question", question, right)
     if not details["no_figure"]:
         counts |= subgroup("figure", figure, right)
@@ -99,6 +114,9 @@ class HallusionbenchBenchmark(Official):
 
     kind: Literal["hallusionbench"] = "hallusionbench"
 
+    def identity(self, sha256: Hasher, root: Path | None) -> Json:
+        return super().identity(sha256, root) | {"levels": "visual_input"}
+
     def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
         pictures = source.folder(self.layout[1])
         for row in source.list(self.layout[0]):
@@ -132,6 +150,9 @@ class HallusionbenchBenchmark(Official):
         category, subcategory, visual_input, set_id, figure_id, question_id = place
         if category not in CATEGORIES:
             row.refuse(f"the category {category!r} is none of {', '.join(CATEGORIES)}")
+        for name, number in (("set_id", set_id), ("figure_id", figure_id)):
+            if not re.fullmatch("[0-9]+", number):
+                row.refuse(f"{name}: a number is needed, not {number!r}")
         if visual_input not in ("0", "1", "2"):
             row.refuse(f"visual_input: {visual_input!r} is none of 0, 1, 2")
         no_figure = category == "VS" and figure_id == "0"
@@ -145,6 +166,7 @@ class HallusionbenchBenchmark(Official):
         details = {
             "question": question,
             "truth": truth,
+            "visual_input": visual_input,
             "figure_id": figure_id,
             "question_id": question_id,
             "no_figure": no_figure,
@@ -160,14 +182,15 @@ class HallusionbenchBenchmark(Official):
         return super().table_row(item) | own | {"l2-category": item.type}
 
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
-        """aAcc, fAcc, qAcc of all and of both categories; aAcc of what is original (easy) and what
-        is changed or has a figure beside it (hard), and by type."""
+        """aAcc, fAcc, qAcc of all and of both categories; aAcc by type. What the official script
+        calls easy and hard aAcc: questions that are right on all figures as found and without one,
+        and on all changed figures."""
         every = tuple(types)
         parts = [(c, tuple(t for t in types if t.startswith(f"{c}_"))) for c in CATEGORIES]
         found = [*_three("all", every), Metric("all", "average", mean_of_three, (every,))]
         for name, part in parts:
             found += _three(name, part) if part and part != every else []
-        for level in ("easy", "hard"):
+        for level in LEVELS:
             found.append(Metric(level, "aAcc", whole(level), (every,), unit=level))
         found += [Metric(one, "aAcc", accuracy, ((one,),)) for one in types if len(types) > 1]
         return [*found, Metric("all", "unparsed", UNPARSED, (every,), "lower")]

@@ -107,6 +107,8 @@ class MmhalBenchmark(Official):
         for row in source.list(self.layout[0]):
             id, question = row.text("image_id"), row.text("question")
             content = ", ".join(row.texts("image_content"))
+            if not content.strip():
+                row.refuse("field 'image_content': is empty, and a judge is told nothing else")
             picture = pictures.picture(row, _name(row, pictures))
             yield Item(
                 row,
@@ -157,4 +159,4 @@ def _name(row: FileRow, pictures: Folder) -> str:
     """The picture's file: called as in its address, or by its id."""
     by_id = f"{row.text('image_id')}.jpg"
     name = row.text("image_src").rpartition("/")[2]
-    return by_id if (pictures.path / by_id).is_file() else name
+    return by_id if pictures.lists_file(by_id) else name

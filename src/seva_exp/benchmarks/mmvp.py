@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from io import StringIO
+from itertools import groupby
 from typing import ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Totals, Values, accuracy
 from seva_exp.benchmarks.choices import RULES, TABLE_COLUMNS, Choices
 from seva_exp.benchmarks.files import BenchmarkFiles, FileRow, Picture, columns
 from seva_exp.benchmarks.official import UNPARSED, Item, Rule, Scored, right_or_wrong
-from seva_exp.core.errors import InputError
 from seva_exp.core.spec import Json
 
 _OPTIONS = re.compile(r"\s*\(a\)(.*?)\(b\)(.*)", re.IGNORECASE | re.DOTALL)
@@ -48,8 +48,9 @@ def pairs_right(sums: Totals) -> Values:
 
 
 class MmvpBenchmark(Choices):
-    """A pair counts where both of its answers are right; a pair is resampled as one. Two rows that
-    follow each other are one."""
+    """A pair counts where both of its answers are right; a pair is resampled as one. It is the rows
+    1 and 2, 3 and 4 ... of ``Questions.csv`` by their Index; of a table two that follow each other,
+    with one question (VLMEvalKit's ``report_acc_MMVP``)."""
 
     layout = (
         ("mmvp/Questions.csv", "MMVP/Questions.csv"),
@@ -64,7 +65,7 @@ class MmvpBenchmark(Choices):
 
     def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
         pictures = source.folder(self.layout[1])
-        for place, row in enumerate(_rows(source, self.layout[0])):
+        for number, row in _by_number(_rows(source, self.layout[0]), "Index"):
             found = _OPTIONS.fullmatch(row.text("Options"))
             if not found or not all(map(str.strip, found.groups())):
                 row.refuse("column 'Options': '(a) ... (b) ...' is needed")
@@ -74,16 +75,11 @@ class MmvpBenchmark(Choices):
             values = row.values | {"question": row.text("Question")}
             row = FileRow(row.file, row.place, values)
             picture = pictures.picture(row, name)
-            yield self._item(row, place, row.text("Index"), options, answer, picture, name)
+            yield self._item(row, number - 1, row.text("Index"), options, answer, picture, name)
 
     def table_items(self, source: BenchmarkFiles) -> Iterator[Item]:
-        rows = []
-        for row in source.table(self.tables):
-            columns(row, TABLE_COLUMNS)
-            if not re.fullmatch("[0-9]{1,9}", row.text("index")):
-                row.refuse(f"column 'index': a number is needed, not {row.text('index')!r}")
-            rows.append(row)
-        for place, row in enumerate(sorted(rows, key=lambda row: int(row.text("index")))):
+        rows = _by_number(_with_columns(source.table(self.tables)), "index")
+        for place, (_, row) in enumerate(rows):
             answer, options = row.text("answer").strip(), self.table_options(row)
             id, shown = row.text("index"), row.shown
             yield self._item(row, place, id, options, answer, shown, shown.sha256)
@@ -113,12 +109,13 @@ class MmvpBenchmark(Choices):
         return replace(found, shows=shows, texts=found.texts | {"bracketed_options": bracketed})
 
     def verify(self, items: Sequence[Item]) -> None:
-        if len(items) % 2:
-            row = items[-1].row
-            raise InputError(
-                f"{row.file}: {row.place}: the last question has no partner, MMVP has pairs. Get "
-                "the file again."
-            )
+        for _, some in groupby(items, key=lambda item: item.group):
+            one, *others = some
+            if len(others) != 1:
+                one.row.refuse(f"the question {one.id} has no partner, MMVP has pairs")
+            asked, other = one.texts["question"], others[0]
+            if other.row.held and other.texts["question"] != asked:
+                other.row.refuse(f"the question is not that of its pair ({one.row.place})")
 
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
         """Pairs, single answers, unparsed."""
@@ -128,6 +125,22 @@ class MmvpBenchmark(Choices):
             Metric("all", "accuracy", accuracy, every),
             Metric("all", "unparsed", UNPARSED, every, "lower"),
         ]
+
+
+def _with_columns(rows: Iterator[FileRow]) -> Iterator[FileRow]:
+    for row in rows:
+        columns(row, TABLE_COLUMNS)
+        yield row
+
+
+def _by_number(rows: Iterator[FileRow], column: str) -> list[tuple[int, FileRow]]:
+    """The rows in the order of their numbers."""
+    found = []
+    for row in rows:
+        if not re.fullmatch("[0-9]{1,9}", row.text(column)):
+            row.refuse(f"column {column!r}: a number is needed, not {row.text(column)!r}")
+        found.append((int(row.text(column)), row))
+    return sorted(found, key=lambda pair: pair[0])
 
 
 def _rows(source: BenchmarkFiles, names: Sequence[str]) -> Iterator[FileRow]:

@@ -76,15 +76,18 @@ def _title(c: Comparison) -> str:
 
 def shown(measured: Sequence[Column]) -> set[int]:
     """Which columns the table shows at first: of every benchmark's families of splits the first
-    judged metric, then the second, and so on."""
-    ranks: dict[tuple[str, str, str], int] = {}
+    judged metric, those of each benchmark's first family before the others; then the second metric,
+    and so on."""
+    ranks: dict[tuple[str, str], dict[str, int]] = {}
     order = []
     for j, column in enumerate(measured):
         if column.better in ("higher", "lower"):
-            family = (column.benchmark, column.protocol, column.split.split("_")[0])
-            ranks[family] = ranks.get(family, -1) + 1
-            order.append((ranks[family], j))
-    return {j for _, j in sorted(order)[:SHOWN]} or set(range(min(SHOWN, len(measured))))
+            families = ranks.setdefault((column.benchmark, column.protocol), {})
+            family = column.split.split("_")[0]
+            families[family] = families.get(family, -1) + 1
+            order.append((families[family], [*families].index(family), j))
+    first = {j for *_, j in sorted(order)[:SHOWN]}
+    return first or set(range(min(SHOWN, len(measured))))
 
 
 def _head(column: Column, visible: bool, with_benchmark: bool) -> Json:

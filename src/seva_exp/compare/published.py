@@ -93,6 +93,12 @@ class Reproduced:
         return None if theirs is None else self.change.low <= theirs <= self.change.high
 
 
+def is_under(published: str, protocol: str) -> bool:
+    """Whether scores under ``protocol`` (with who judged, ``+dar`` ...) are of a published one: not
+    those of a half of the questions (``benchmark.split``)."""
+    return published in protocol and not {"selection", "test"} & {*protocol.split("+")}
+
+
 def reproduced(row: PublishedRow, run: FinishedRun) -> Iterator[Reproduced]:
     """The numbers of ``row`` that ``run`` has measured too, by the row's protocol."""
     scores = {(s.model, s.benchmark, s.split, s.metric): s for s in run.report.scores}
@@ -101,7 +107,7 @@ def reproduced(row: PublishedRow, run: FinishedRun) -> Iterator[Reproduced]:
         split, metric = one.metric.split("/")
         place = (one.benchmark, split, metric)
         base, aligned = scores.get(("base", *place)), scores.get((ALIGNED, *place))
-        if base and aligned and place in deltas and row.protocol in base.protocol:
+        if base and aligned and place in deltas and is_under(row.protocol, base.protocol):
             yield Reproduced(one, base, aligned, deltas[place])
 
 
@@ -163,7 +169,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _nothing(folder: Path, run: FinishedRun, rows: Sequence[PublishedRow]) -> str:
     models = ", ".join(dict.fromkeys(row.model for row in rows))
-    measured = ", ".join(dict.fromkeys(one.benchmark for one in run.report.deltas)) or "none"
+    named = (f"{one.benchmark} ({one.protocol})" for one in run.report.scores)
+    measured = ", ".join(dict.fromkeys(named)) or "none"
     return (
         f"{folder}: nothing of it is published: its base model is {run.model().location()} (rows "
         f"are of {models}), its benchmarks: {measured}."

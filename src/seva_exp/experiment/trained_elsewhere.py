@@ -70,6 +70,8 @@ def _checkpoint(folder: Path, model: AnyModel, where: str) -> HubModel:
 def _from_hub(method: AdapterMethod, folder: Path) -> Path:
     """The folder of the local cache that holds the hub's adapter, fetched if need be."""
     where = f"{FIELD}={method.adapter}"
+    if folder.is_file():
+        raise InputError(f"{where}: this is a file; its folder is needed ('{folder.parent}').")
     siblings = [one.name for one in folder.parent.iterdir()] if folder.parent.is_dir() else []
     near = nearest(folder.name, siblings)
     if near or not re.fullmatch(r"[\w.-]+/[\w.-]+", method.adapter):

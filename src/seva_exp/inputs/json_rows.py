@@ -59,6 +59,8 @@ def elements(path: Path, field: str) -> Iterator[tuple[int, object]]:
     refuse_foreign(path, field)
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         pieces = _Pieces(file)
+        if not pieces.next():
+            raise InputError(f"{field}: {str(path)!r} is empty.")
         if pieces.next() != "[":
             raise InputError(f"{field}: {str(path)!r} is not a JSON list ([...]).")
         pieces.at += 1

@@ -21,9 +21,17 @@ PLAIN = {
     "lora_bias": (False, None),
     "rank_pattern": ({}, None),
     "alpha_pattern": ({}, None),
+    "init_lora_weights": (True, False, None, "gaussian", "eva", "orthogonal", "mica"),
+    "alora_invocation_tokens": (None, []),
+    "layer_replication": (None, []),
+    "use_qalora": (False, None),
+    "use_bdlora": (None,),
+    "arrow_config": (None,),
+    "kasa_config": (None,),
 }
 """Fields of PEFT's ``LoraConfig`` that change what an adapter computes, with the values that are
-known here."""
+known here. Other beginnings (``init_lora_weights`` pissa, olora, loftq ...) take the factors out of
+the base model's weights, beside which the adapter then does not fit."""
 RENAMED = (
     ("language_model.model.", "model.language_model."),
     ("language_model.lm_head", "lm_head"),

@@ -4,6 +4,7 @@ and shapes alone; and the adapter with today's names of layers."""
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from seva_exp.core.spec import Json
 from seva_exp.models.adapter import DOWN, PREFIX, UP
 from seva_exp.models.adapter_files import CONFIG, WEIGHTS, AdapterFiles, todays_name
 from seva_exp.models.checkpoint import Checkpoint
+from seva_exp.models.weights import not_finite, refuse_faults
 
 SHOWN = 3
 """Names in a message."""
@@ -41,6 +43,7 @@ def names_in_model(files: AdapterFiles, spec: Checkpoint) -> dict[str, str]:
     weights = {name: tuple(one.shape) for name, one in model.named_parameters()}
     with safe_open(files.weights, framework="pt") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    _whole(shapes)
     found: dict[str, str] = {}
     unknown, others = [], []
     for name, shape in sorted(shapes.items()):
@@ -61,6 +64,16 @@ def names_in_model(files: AdapterFiles, spec: Checkpoint) -> dict[str, str]:
     return found
 
 
+def _whole(names: Collection[str]) -> None:
+    """InputError where there is nothing, or of a layer one factor alone."""
+    layers = {name.removesuffix(end) for name in names for end in (DOWN, UP) if name.endswith(end)}
+    missing = sorted({layer + end for layer in layers for end in (DOWN, UP)} - {*names})
+    if missing or not names:
+        lacks = f"lacks {missing[0].removeprefix(PREFIX)}" if missing else "holds no weights"
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise InputError(f"{WEIGHTS} is not whole: it {lacks}{more}. Get the file again.")
+
+
 def _is_linear(module: Any) -> bool:
     return isinstance(module, torch.nn.Linear)
 
@@ -78,14 +91,17 @@ def _no_match(files: AdapterFiles, spec: Checkpoint, unknown: list[str], others:
 
 def write_adapter(files: AdapterFiles, names: dict[str, str], folder: Path, base: str) -> Json:
     """The adapter in ``folder`` in PEFT's layout, by today's ``names``: the same numbers. For the
-    manifest: how many tensors it has, and whether it changes anything."""
+    manifest: how many tensors it has, and whether it changes anything. Raises StageError for
+    numbers that are not finite."""
     folder.mkdir(parents=True, exist_ok=True)
     with safe_open(files.weights, framework="pt") as file:
         tensors = {new: file.get_tensor(old).contiguous() for old, new in names.items()}
+    refuse_faults(str(files.weights), {"not finite": not_finite(tensors.items())})
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     layers = {new.removeprefix(PREFIX).removesuffix(DOWN) for new in tensors if new.endswith(DOWN)}
     config = json.loads(files.config.read_text(encoding="utf-8"))
     config |= {"target_modules": sorted(layers), "base_model_name_or_path": base}
+    config |= {"init_lora_weights": True, "eva_config": None}  # how it began
     config |= {"exclude_modules": None, "layers_to_transform": None, "layers_pattern": None}
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     changes = any(not name.endswith(DOWN) and bool(one.any()) for name, one in tensors.items())

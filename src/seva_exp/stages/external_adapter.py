@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import ClassVar
 
 from seva_exp.core.digests import FileDigests
@@ -66,6 +66,13 @@ class ExternalAdapter(Trained):
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> Json:
         from seva_exp.models.external_adapter import write_adapter
 
+        theirs, ours = (PurePath(one).name for one in (self.files.base, self.model.location()))
+        if theirs and theirs.lower() != ours.lower():
+            context.warn(
+                f"{self.label}: this adapter says that it was trained on {self.files.base}; the "
+                f"base model is {self.model.location()}. Its layers fit; whether the weights are "
+                "the same only you can tell."
+            )
         folder = self.makes(work).adapter
         found = write_adapter(self.files, self._layers(), folder, self.model.location())
         self.makes(work).file.touch()  # no step was logged
