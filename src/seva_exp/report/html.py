@@ -17,6 +17,8 @@ from seva_exp.report import significance as words
 from seva_exp.report.gallery import example_card
 from seva_exp.report.pages import template
 from seva_exp.report.pipeline import pipeline
+from seva_exp.report.words import PAGE as WORDS
+from seva_exp.report.words import excerpt, write_words
 from seva_exp.runs.events import Listener, Outcome, Plan, PlannedStage
 
 _CURVES = (
@@ -26,7 +28,7 @@ _CURVES = (
 )
 """Title, the metric's name in a training row (TRL's), the reference level."""
 
-FILES = ("changed.html", "pairs.jsonl", "report.json", "metrics.jsonl", "config.yaml")
+FILES = ("changed.html", WORDS, "pairs.jsonl", "report.json", "metrics.jsonl", "config.yaml")
 """What the page links to in the run's folder, where it is there."""
 MADE_WITH = (
     *("device", "dtype", "commit", "python"),
@@ -48,8 +50,10 @@ class HtmlReport(Listener):
         self._skipped[stage.name] = reason
 
     def finished(self, outcome: Outcome) -> None:
-        """Write the page, and first the one that it links to."""
+        """Write the page, and first those that it links to."""
         folder = outcome.plan.dir
+        if outcome.explained:
+            write_words(folder, outcome.report.name, outcome.explained)
         if outcome.answered:
             write_whole(folder / "changed.html", changed.render(outcome))
         write_whole(folder / "report.html", render(outcome, self._skipped))
@@ -70,6 +74,7 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
         comparisons=len(report.final_deltas),
         unclear=any(map(words.needed, report.final_deltas)),
         changed=bool(outcome.answered),
+        explained=excerpt(outcome.explained),
         plan_notes=plan.notes,
         benchmarks=benchmarks(report),
         plots=_plots(report.final_deltas),
@@ -89,6 +94,7 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
         made_with=made_with(outcome.environment),
         environment=list(flatten(without_secrets(outcome.environment))),
         words=words,
+        said=words,
     )
 
 
