@@ -102,7 +102,7 @@ def field(grid: tuple[int, int], shares: Sequence[float]) -> Field:
     cells.putdata(list(shares))
     times = max(1, round(FINE / max(rows, columns)))
     width, height = columns * times, rows * times
-    fine = cells.resize((width, height), Image.Resampling.BILINEAR)
+    fine = cells.resize((width, height), Image.Resampling.BICUBIC)
     values = [tuple(_number(fine.getpixel((x, y))) for x in range(width)) for y in range(height)]
     return Field(tuple(values))
 

@@ -33,6 +33,8 @@ FIRST = 3
 ORDER: tuple[Status, ...] = ("fixed", "broken", "unchanged")
 STEPS = (0.25, 1.0, 3.0)
 """Shades of a word: from these multiples of ``explain.rests`` nats of |g| on."""
+LITTLE = 0.1
+"""Share of g below which no cell of a map decides the word."""
 WHO = {"base": "The base model", "aligned": "The aligned model", "both": "Both models"}
 METHODS = {
     "occlusion": "occlusion",
@@ -41,8 +43,8 @@ METHODS = {
 }
 TITLES = {
     "on_picture": "words that rest on the picture, %",
-    "g": "g a word, nats",
-    "g_view": "g a word against {view}, nats",
+    "g": "mean g of a word, nats",
+    "g_view": "mean g against {view}, nats",
     "agreement": "answers agree under weak views, %",
 }
 
@@ -152,6 +154,7 @@ def _metrics(made: ExplainArtifact, explained: Explained) -> list[Json]:
                 "title": TITLES.get(metric, metric).format(view=explained.view),
                 "models": [models.get(BASE), models.get(ALIGNED)],
                 "digits": digits,
+                "delta_digits": max(digits, said.decimals(delta.low, delta.high)) if delta else 1,
                 "delta": delta,
                 "verdict": said.verdict(delta) if delta else "",
                 "p": said.p_value(delta.p) if delta else "",
@@ -213,8 +216,8 @@ class _Cards:
                 )
             ],
             "words": [
-                {"told": self._told(word), "mapped": any(one.word == i for one in answer.maps)}
-                for i, word in enumerate(answer.words)
+                {"told": self._told(answer, i), "mapped": any(one.word == i for one in answer.maps)}
+                for i in range(len(answer.words))
             ],
             "chosen": chosen(answer),
             "rows": [self._row(answer, one, height) for one in answer.maps],
@@ -227,7 +230,7 @@ class _Cards:
         return {
             "word": found.word,
             "text": one_line(word.text),
-            "told": self._told(word),
+            "told": self._told(answer, found.word),
             "method": METHODS[found.method],
             "panels": [
                 ("Base", drawn.base, _note(drawn.base, drawn.shared)),
@@ -236,7 +239,8 @@ class _Cards:
             ],
         }
 
-    def _told(self, word: Word) -> str:
+    def _told(self, answer: ExplainedAnswer, number: int) -> str:
+        word = answer.words[number]
         before, after = word.base, word.aligned
         parts = [
             f"g {nats(before.g)} under base, {nats(after.g)} under aligned "
@@ -246,6 +250,9 @@ class _Cards:
         if before.g_view is not None and after.g_view is not None:
             view = one_line(self._explained.view)
             parts.append(f"g against {view} {nats(before.g_view)} and {nats(after.g_view)}")
+        found = next((one for one in answer.maps if one.word == number), None)
+        if found and found.method == "occlusion":
+            parts += spread_out(found, max(before.g, after.g))
         return " · ".join(parts)
 
     def _verdicts(self, before: Grounding, after: Grounding) -> str:
@@ -276,9 +283,8 @@ class _Cards:
 def _note(drawn: Drawing, shared: bool, change: bool = False) -> str:
     if not shared:
         return "of the two beside" if change else "on its own scale"
-    if change and not drawn.strongest:
-        return "no change"
-    return f"strongest {nats(drawn.strongest, sign=change)} nats"
+    told = nats(drawn.strongest, sign=change)
+    return "no change" if change and told == "0" else f"strongest {told} nats"
 
 
 def _readings(words: Iterable[Word]) -> tuple[list[Grounding], list[Grounding]]:
@@ -343,6 +349,14 @@ def verdict(g: float, rests: float) -> str:
     if g <= -STEPS[0] * rests:
         return "said in spite of the picture"
     return "leans on the picture" if g >= STEPS[0] * rests else "said whatever the picture"
+
+
+def spread_out(found: WordMap, g: float) -> list[str]:
+    """A note on a map whose every cell is little of the word's g: others tell the same."""
+    largest = max((*found.base, *found.aligned), default=0.0)
+    if g <= 0 or largest >= LITTLE * g:
+        return []
+    return [f"no part alone decides it: hiding one takes {nats(max(0.0, largest))} nats at most"]
 
 
 def nats(value: float, *, sign: bool = False) -> str:
