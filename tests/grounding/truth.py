@@ -3,10 +3,12 @@ them right?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from statistics import fmean
+from unittest.mock import patch
 
 from seva_exp.benchmarks.question import Question
 from seva_exp.benchmarks.shapes import PROMPT, ShapesBenchmark
@@ -14,8 +16,9 @@ from seva_exp.core.interfaces import Placement, VisionLanguageModel
 from seva_exp.core.progress import progress
 from seva_exp.core.randomness import python_rng
 from seva_exp.core.records import Prediction
+from seva_exp.grounding.cells import Cells
 from seva_exp.grounding.pieces import Piece
-from seva_exp.grounding.reading import Reading, reading
+from seva_exp.grounding.reading import Asked, Reading, reading
 from seva_exp.grounding.spec import Explain, Method
 from seva_exp.world import draw
 from seva_exp.world.language import describe, likely_absent, sentence
@@ -39,6 +42,8 @@ class Named:
     g: float
     logp: float
     cells: tuple[float, ...] = ()
+    place: int = 0
+    """Which word of the description it is."""
 
     @property
     def is_function(self) -> bool:
@@ -59,8 +64,6 @@ def described(number: int, scene: Scene, text: str, shown: Scene | None = None) 
 
 
 def placement() -> Placement:
-    from pathlib import Path
-
     return Placement("cpu", 64, 16, False, partial(progress, "off"), Path())
 
 
@@ -84,7 +87,9 @@ def named(
 ) -> list[Named]:
     """The words of the true description of each scene (with ``invented`` of one that also names a
     likely thing that is absent), as they are read on its picture, or on that of ``shown``."""
-    absent = [likely_absent(scene, python_rng(0, "absent", str(i)))[0] for i, scene in enumerate(some)]
+    absent = [
+        likely_absent(scene, python_rng(0, "absent", str(i)))[0] for i, scene in enumerate(some)
+    ]
     texts = [
         sentence([(o.color, o.kind) for o in scene.things] + [extra], scene.text)
         if invented
@@ -116,7 +121,7 @@ def _words(
             continue
         mine = things[min(at, len(things) - 1)] if word in (*KINDS, *COLORS) else None
         cells = tuple(answer["maps"][method]["values"][i]) if method else ()
-        yield Named(number, scene, word, mine, answer["g"][i], answer["logp"][i], cells)
+        yield Named(number, scene, word, mine, answer["g"][i], answer["logp"][i], cells, i)
         at += word in KINDS
 
 
@@ -174,3 +179,81 @@ def things_of(words: Sequence[Named]) -> list[Named]:
 def without(scene: Scene, thing: Thing) -> Scene:
     """The scene drawn again without one thing."""
     return replace(scene, things=tuple(one for one in scene.things if one is not thing))
+
+
+def made_up(words: Sequence[Named]) -> list[Named]:
+    """Those of things that are not there."""
+    return [word for word in words if word.thing is None and not word.is_function]
+
+
+def of_another_thing(words: Sequence[Named]) -> list[Named]:
+    """Each word's thing with the map of a word of the same class for another thing of the scene."""
+    return _with_maps_of(words, lambda w, o: o.number == w.number and o.thing is not w.thing)
+
+
+def of_another_scene(words: Sequence[Named]) -> list[Named]:
+    """Each word's thing with the map of a word of the same class in the scene after the next."""
+    return _with_maps_of(words, lambda w, o: o.number == w.number + 2)
+
+
+def _with_maps_of(words: Sequence[Named], other: Callable[[Named, Named], bool]) -> list[Named]:
+    found = []
+    for word in words:
+        same = (one for one in words if (one.word in KINDS) == (word.word in KINDS))
+        others = [one for one in same if other(word, one)]
+        found += [replace(word, cells=others[0].cells)] if others else []
+    return found
+
+
+def shuffled(words: Sequence[Named]) -> list[Named]:
+    """Each map with its cells in another order."""
+    found = []
+    for number, word in enumerate(words):
+        order = python_rng(0, "shuffled", str(number)).sample(range(36), 36)
+        found.append(replace(word, cells=tuple(word.cells[i] for i in order)))
+    return found
+
+
+STEPS = (1, 2, 4, 6, 9, 12)
+"""Cells that are hidden together."""
+
+
+def deletion(vlm: VisionLanguageModel, words: Sequence[Named], by_map: bool) -> float:
+    """Nats of log p that a word loses on the mean over ``STEPS``, with so many cells hidden: those
+    of its largest values, or any."""
+    pieces, sets = [], {}
+    for number, word in enumerate(words):
+        order = sorted(range(36), key=lambda cell, word=word: -word.cells[cell])
+        if not by_map:
+            order = python_rng(0, "deletion", str(number)).sample(range(36), 36)
+        pieces.append(described(number, word.scene, describe(word.scene)))
+        sets[pieces[-1].id] = Cells((1, len(STEPS)), tuple(tuple(order[:k]) for k in STEPS))
+    with patch.object(Asked, "cells", lambda asked, blocks: sets[asked.piece.id]):
+        rows = read(vlm, pieces, ("occlusion",))
+    return fmean(
+        fmean(row["answers"][0]["maps"]["occlusion"]["values"][word.place])
+        for word, row in zip(words, rows, strict=True)
+    )
+
+
+def counterfactual(
+    vlm: VisionLanguageModel, some: Sequence[Scene]
+) -> tuple[list[Named], list[Named]]:
+    """The kind words of each scene's last thing, read on its picture, and on that of the scene
+    drawn again without this thing; scenes of one thing are left out."""
+    kept = [scene for scene in some if len(scene.things) > 1]
+    again = [without(scene, scene.things[-1]) for scene in kept]
+    both = named(vlm, kept, "occlusion"), named(vlm, kept, "occlusion", shown=again)
+    one, other = (
+        [w for w in words if w.thing is w.scene.things[-1] and w.word in KINDS] for words in both
+    )
+    return one, other
+
+
+def peak(words: Sequence[Named]) -> float:
+    """Nats: the mean over maps of what the largest cell on the thing is worth."""
+    return fmean(
+        max((w.cells[cell] for cell in range(36) if on(w.thing, cell)), default=0.0)
+        for w in words
+        if w.thing
+    )
