@@ -42,7 +42,7 @@ def test_the_outline_lies_around_the_half_of_the_largest():
     points = [
         tuple(map(float, one.split())) for one in re.findall(r"[\d.]+ [\d.]+", made.base.outline)
     ]
-    assert all(WIDTH / 2 < x <= WIDTH and 100 < y <= 200 for x, y in points)
+    assert all(190 < x <= WIDTH and 95 < y <= 200 for x, y in points)
     assert made.base.outline.count("M") == 1, "one line"
 
 

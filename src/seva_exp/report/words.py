@@ -362,5 +362,5 @@ def spread_out(found: WordMap, g: float) -> list[str]:
 def nats(value: float, *, sign: bool = False) -> str:
     """Two decimals, or of a small value its first digit, to the fourth decimal."""
     size = abs(value)
-    digits = 2 if size >= 0.095 or not size else 3 if size >= 0.0095 else 4
+    digits = 2 if size >= 0.095 else 3 if size >= 0.0095 else 4
     return said.number(value, digits if size >= 0.00005 else 0, sign=sign)
