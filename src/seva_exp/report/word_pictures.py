@@ -78,6 +78,10 @@ def _font(size: int = 16) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
+def _short(text: str, most: int = 80) -> str:
+    return one_line(text)[:most]
+
+
 def _strip(lines: int, extra: int = 0) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     size = COLUMNS * (PANEL + GAP) - GAP, lines * LINE + extra
     image = Image.new("RGB", size, PAPER)
@@ -86,12 +90,12 @@ def _strip(lines: int, extra: int = 0) -> tuple[Image.Image, ImageDraw.ImageDraw
 
 def _asked(sample: ExplainedSample) -> Image.Image:
     font = _font()
-    words = [f"{part} " for part in one_line(sample.question).split(" ")]
+    words = [f"{part} " for part in one_line(sample.question)[:2000].split(" ")]
     rows = _rows(words, font, COLUMNS * (PANEL + GAP) - GAP)[:4]
     image, draw = _strip(len(rows) + 1)
     for number, row in enumerate(rows):
         draw.text((0, number * LINE), "".join(words[i] for i, _ in row), INK, font)
-    where = f"{sample.status} | {sample.type} | target: {one_line(sample.target)[:80]}"
+    where = f"{sample.status} | {_short(sample.type)} | target: {_short(sample.target)}"
     draw.text((0, len(rows) * LINE), where, SOFT, _font(13))
     return image
 
@@ -101,7 +105,7 @@ def _reading(answer: ExplainedAnswer, model: str, rests: float) -> Image.Image:
     font, left = _font(), 96
     shades = [shade(getattr(word, model).g, rests) for word in answer.words]
     parts = pieces(answer, shades)
-    texts = [one_line(str(part["text"])) for part in parts]
+    texts = [_short(str(part["text"])) for part in parts]
     rows = _rows(texts, font, COLUMNS * (PANEL + GAP) - GAP - left)[:LONGEST]
     image, draw = _strip(max(1, len(rows)))
     draw.text((0, 2), model, SOFT, _font(13))
@@ -149,9 +153,12 @@ def _panels(answer: ExplainedAnswer, seen: Sequence[Image.Image], view: str) -> 
         corner = seen[1].resize((PANEL, height)).crop((PANEL // 2, 0, PANEL, height))
         image.paste(corner, (PANEL // 2, 0))
     draw.text(
-        (0, height + 4), f"clean | {view}"[:34] if len(seen) > 1 else "clean", SOFT, _font(12)
+        (0, height + 4),
+        f"clean | {_short(view, 24)}" if len(seen) > 1 else "clean",
+        SOFT,
+        _font(12),
     )
-    word = one_line(answer.words[number].text)[:14]
+    word = _short(answer.words[number].text, 14)
     for column, (name, one, colour) in enumerate(_fields(found), start=1):
         x = column * (PANEL + GAP)
         image.paste(_mapped(clean, one, colour), (x, 0))
