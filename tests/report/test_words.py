@@ -4,11 +4,14 @@ is shaded, hatched and counted."""
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from seva_exp.core.records import Score
 from seva_exp.report.console import Console
 from seva_exp.report.html import HtmlReport
+from seva_exp.report.html import render as render_report
 from seva_exp.report.words import few, line, nats, pieces, render, shade, verdict, write_words
 
 from .explained import a_sample, an_answer, explained, with_words
@@ -148,6 +151,11 @@ def test_the_report_has_a_part_of_it_and_leads_to_it(tmp_path, capsys):
     ids = [attrs["id"] for _, attrs in parsed.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     assert (tmp_path / "words.html").read_text().count("<article") == 5
+    assert parsed.text.count("mean g of a word, nats") == 1
+    words = Score("base", "shapes", "words", "g", 1.5, 1, 2, 9, "words-v1", "neutral")
+    again = replace(outcome, report=replace(outcome.report, scores=(words,)))
+    assert "words-v1" not in parse(render_report(again)).text, "it has a part to itself"
+    assert "words-v1" in parse(render_report(replace(again, explained=()))).text
     Console().finished(outcome)
     told = [one for one in capsys.readouterr().out.splitlines() if one.startswith("words: ")]
     assert told and told[0].endswith("/words.html")

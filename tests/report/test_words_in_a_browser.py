@@ -10,7 +10,7 @@ from seva_exp.report.html import HtmlReport
 from seva_exp.report.words import write_words
 
 from ..compare.test_in_a_browser import SIZES, Shown, an_outcome, browser  # noqa: F401
-from ..hostile import ALL, steering
+from ..hostile import ALL, HALVES, steering
 from .explained import a_sample, an_answer, explained, with_words
 
 TEXT = "The image shows a red circle, and nothing else that one could name."
@@ -66,7 +66,7 @@ def test_the_keyboard_reaches_every_word(browser, file):  # noqa: F811
     page.keyboard.press("ArrowRight")
     assert page.evaluate(CHOSEN) == ".", "the last word stays"
     live = page.locator(".live").first
-    assert live.inner_text().startswith(". · g 0.00 under base")
+    assert live.inner_text().startswith(". · g 0 under base")
     assert live.get_attribute("aria-live") == "polite"
     block = page.locator(".answer-block").first
     assert block.locator(".row-of-maps.without").is_visible(), "a word without a map says so"
@@ -120,7 +120,7 @@ def test_without_a_script_every_map_is_there(browser, file):  # noqa: F811
 
 
 def test_every_text_is_shown_as_text(browser, tmp_path):  # noqa: F811
-    texts = [text for text in ALL if len(text) < 1000]
+    texts = [text for text in ALL if len(text) < 1000 and text not in HALVES]
     long = "a" * 20_000
     samples = [a_sample(text, an_answer(text, [2.0, -1.0]), says=text) for text in [*texts, long]]
     found = explained(tmp_path / "explain", samples, benchmark=texts[0], view=texts[-1])

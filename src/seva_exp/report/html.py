@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -12,6 +13,7 @@ from seva_exp.core.files import write_whole
 from seva_exp.core.records import ALIGNED, BASE, Delta, PairCounts, Report, Score
 from seva_exp.core.redact import hide, without_secrets
 from seva_exp.core.spec import Json
+from seva_exp.grounding.metrics import SPLIT
 from seva_exp.report import changed, plots
 from seva_exp.report import significance as words
 from seva_exp.report.gallery import example_card
@@ -66,6 +68,7 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
     import yaml
 
     report, plan, skipped = outcome.report, outcome.plan, skipped or {}
+    tables = _without_words(report) if outcome.explained else report
     return template("report/page.html").render(
         report=report,
         subject=subject(plan),
@@ -76,8 +79,8 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
         changed=bool(outcome.answered),
         explained=excerpt(outcome.explained),
         plan_notes=plan.notes,
-        benchmarks=benchmarks(report),
-        plots=_plots(report.final_deltas),
+        benchmarks=benchmarks(tables),
+        plots=_plots(tables.final_deltas),
         curves=curves(outcome.training),
         pairs=pair_counts(report.pairs) if report.pairs else None,
         pairs_stage=outcome.pairs_stage,
@@ -96,6 +99,13 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
         words=words,
         said=words,
     )
+
+
+def _without_words(report: Report) -> Report:
+    """Without the metrics of what words rest on, which have a part of the page to themselves."""
+    scores = tuple(one for one in report.scores if one.split != SPLIT)
+    deltas = tuple(one for one in report.deltas if one.split != SPLIT)
+    return replace(report, scores=scores, deltas=deltas)
 
 
 def made_with(environment: Json) -> list[tuple[str, str]]:
