@@ -38,7 +38,7 @@ LEVELS = [
     {"tracking", "compare", "lmms_eval"},
     {"api"},
     {"command"},
-    {"export", "options", "dashboard", "evaluate", "published", "watch"},
+    {"export", "options", "dashboard", "evaluate", "explain", "published", "watch"},
     {"__init__", "__main__"},
 ]
 """From the ground up. A package imports from lower levels only, and never from its own level."""

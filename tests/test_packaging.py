@@ -34,8 +34,9 @@ def test_the_wheel_holds_conf_sweeps_model_and_page(wheel):
         for file in (ROOT / folder).rglob("*.yaml"):
             assert f"seva_exp/{file.relative_to(ROOT)}" in names
     assert "seva_exp/models/tiny_checkpoint/model.safetensors" in names
-    pages = ("report/base.html", "report/page.html", "report/changed.html", "compare/page.html")
-    assert {f"seva_exp/{page}" for page in pages} <= set(names)
+    pages = ("base.html", "page.html", "changed.html", "words.html", "words.js", "words.css")
+    assert {f"seva_exp/report/{page}" for page in pages} <= set(names)
+    assert "seva_exp/compare/page.html" in names
     assert "seva_exp/augment/prompts/stic.yaml" in names
     assert "seva_exp/benchmarks/protocols/llava15.yaml" in names
     assert not [name for name in names if name.startswith(("tests", "docs"))]

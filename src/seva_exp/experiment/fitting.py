@@ -8,6 +8,7 @@ from seva_exp.augment import AnySource
 from seva_exp.benchmarks import AnyBenchmark
 from seva_exp.core.errors import suggest
 from seva_exp.decoding import AnyGeneration
+from seva_exp.grounding.spec import Explain
 from seva_exp.methods import AnyMethod, BestOfKMethod, Curriculum, SentinelMethod
 from seva_exp.preferences import AmbiguousFilter, AnyFilter
 from seva_exp.preferences.ambiguity import SCORE, WEAK, Ambiguity
@@ -42,6 +43,15 @@ def check_agreement(
                 f"ambiguity.views.{name}: kind={view.kind} samples another answer; at temperature "
                 f"0 there is one. Set ambiguity.views.{name}.temperature above 0."
             )
+
+
+def check_explained(explain: Explain | None, benchmarks: Collection[str]) -> None:
+    """What is explained are answers to benchmarks. Raises ValueError."""
+    if explain and not benchmarks:
+        raise ValueError(
+            "explain: answers to a benchmark's questions are explained, and there is none. Choose "
+            "one (benchmark=shapes, say), or take explain=null."
+        )
 
 
 def check_names(ambiguity: Ambiguity | None, views: Collection[str], method: AnyMethod) -> None:

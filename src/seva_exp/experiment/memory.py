@@ -19,6 +19,7 @@ from seva_exp.stages import (
     Answers,
     Continued,
     Evaluate,
+    ExplainWords,
     FineTune,
     ModelScores,
     Reference,
@@ -143,6 +144,26 @@ def _scores(stage: ModelScores, setting: Setting) -> Need | None:
     return Need(
         stage.label, stage.name, kinds, f"{size} at once", device.numbers.process, device.shared
     )
+
+
+@need_of.register
+def _explained(stage: ExplainWords, setting: Setting) -> Need | None:
+    """Pictures with a question and two answers each; and the questions asked under weak views."""
+    size, device = setting.machine.train_batch_size, setting.device
+    trained = stage.trained
+    lengths = training.Lengths(setting.question, min(ANSWER, setting.most))
+    batch = training.packed(setting.model, size, lengths)
+    if not setting.model.packs or not device.numbers.half:
+        batch = training.plain(setting.model, size, lengths)
+    rank = trained.lora.lora_rank if trained else 0
+    item = 4 if setting.quantized else device.numbers.item
+    kinds = {
+        "weights": setting.weights,
+        "adapter": item * _parameters(setting, trained.lora) if trained else 0,
+        "activations": training.scoring(setting.model, device.numbers, batch, rank),
+    }
+    process = device.numbers.process
+    return Need(stage.label, stage.name, kinds, f"{size} at once", process, device.shared)
 
 
 @need_of.register

@@ -1,6 +1,8 @@
 """The one number that a search makes better (``objective=NAME``), read from a finished run.
 
-``benchmark/NAME/SPLIT/METRIC/{base,aligned,delta}`` is a score. The others cost no training, and
+``benchmark/NAME/SPLIT/METRIC/{base,aligned,delta}`` is a score; so is, with ``explain=words``,
+``benchmark/NAME/words/on_picture/delta``, and what else the words rest on (SPLIT ``words``). The
+others cost no training, and
 ask how hard the negatives are:
 
 * ``pairs/kept_share``: pairs that are left over the samples;
@@ -20,6 +22,7 @@ from collections.abc import Callable, Iterator
 from seva_exp.core.errors import InputError, StageError, suggest
 from seva_exp.core.records import ALIGNED, BASE
 from seva_exp.experiment import Experiment
+from seva_exp.grounding.metrics import METRICS
 from seva_exp.runs.reader import FinishedRun
 from seva_exp.stages import STAGES, Reference
 from seva_exp.stages.labels import kind_of
@@ -48,6 +51,10 @@ def check_objective(name: str, experiment: Experiment, stop_after: str | None = 
             f"{suggest(rest[0], experiment.benchmark)}"
         )
     metrics = {f"{metric.split}/{metric.name}" for metric in benchmark.metrics()}
+    explained = {f"{metric.split}/{metric.name}" for metric in METRICS}
+    if f"{rest[1]}/{rest[2]}" in explained and experiment.explain is None:
+        raise InputError(f"objective={name}: nothing is explained. Add explain=words.")
+    metrics |= explained if metrics and experiment.explain else set()
     if metrics and f"{rest[1]}/{rest[2]}" not in metrics:
         raise InputError(
             f"objective={name}: {rest[0]} has no metric {rest[1]}/{rest[2]}."

@@ -85,3 +85,6 @@ def _dry(work: Work) -> Iterator[str]:
     yield from work.damaged
     if work.left:
         yield from replace(work.fit, only=work.left).lines()
+    for stage in work.chosen:
+        if stage.label in work.left and (note := stage.cost_note()):
+            yield note

@@ -19,6 +19,7 @@ from seva_exp.experiment.contrast import check_source, paired_contrast, source_o
 from seva_exp.experiment.fitting import (
     check_agreement,
     check_curriculum,
+    check_explained,
     check_hardest,
     check_learned,
     check_names,
@@ -299,6 +300,7 @@ class Experiment(Spec):
     def _agreement_fits(self) -> Experiment:
         """Answers under weak views are asked where something looks at their agreement."""
         check_agreement(self.ambiguity, self.filters, self.dpo, self.generation)
+        check_explained(self.explain, self.benchmark)
         check_names(self.ambiguity, self.aug, self.method)
         check_hardest(self.method, self.aug, self.generation)
         check_learned(self.ambiguity, self.aug, self.dpo, self.generation)

@@ -8,7 +8,7 @@ cell the language model alone is run again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +23,7 @@ from seva_exp.grounding.cells import Cells, cells_of
 from seva_exp.grounding.pictures import HidingCache, mean_picture
 from seva_exp.grounding.pieces import Piece, Said
 from seva_exp.grounding.spec import Explain
+from seva_exp.grounding.token_maps import TOKEN_MAPS, rank_gaussian
 from seva_exp.grounding.words import Span, spans_of
 from seva_exp.inputs.views import View
 from seva_exp.models.context import context_of
@@ -73,7 +74,12 @@ class Asked:
     images: dict[str, EncodedImage]
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
-    cells: Cells | None = None
+    grid: tuple[int, int] | None = None
+    """Rows and columns of the picture's image tokens, where it is mapped."""
+
+    def cells(self, blocks: int) -> Cells:
+        """Those of its maps; none where it has none."""
+        return cells_of(*self.grid, blocks) if self.grid else Cells((0, 0), ())
 
     def name(self, look: str) -> str:
         """Of a picture, as it is looked at."""
@@ -100,11 +106,9 @@ def reading(how: Reading) -> Iterator[Read]:
             passes.open(rows)
             if passes.hides:
                 _learn_mean(how, cache)
-                for one in asked:
-                    one.cells = _cells(how, one)
-                    rows += _hidden(cache, one)
+                rows += [row for one in asked for row in _hidden(how, cache, one)]
             found = passes.scored(rows)
-            return [_row(one, found) for one in asked]
+            return [_row(how, one, found) | passes.no_maps(one) for one in asked]
 
         yield read
 
@@ -123,6 +127,17 @@ class _Passes:
         wanted = self._how.how.mapped and "occlusion" in self._how.how.maps
         return wanted and isinstance(self._forward, PackedForward)
 
+    def no_maps(self, asked: Asked) -> Json:
+        """Why methods made no map of a shown picture."""
+        wanted = self._how.how.maps if asked.piece.shown and self._how.how.mapped else ()
+        if wanted and asked.grid is None:
+            kind = self._how.vlm.model.config.model_type
+            why = f"image tokens of {kind} are no grid over the picture (tiles)"
+            return {"no_maps": dict.fromkeys(wanted, why)}
+        if "occlusion" in wanted and not self.hides and self._forward:
+            return {"no_maps": {"occlusion": self._forward.description}}
+        return {}
+
     def open(self, first: Sequence[Preference]) -> None:
         """Chosen once, on the first rows (packed and plain ones are compared on them)."""
         if self._forward or not first:
@@ -135,9 +150,9 @@ class _Passes:
             chosen = PackedForward(how.vlm, self._cache)
         self._forward = chosen
 
-    def scored(self, rows: Sequence[Preference]) -> dict[str, list[list[float]]]:
+    def scored(self, rows: Sequence[Preference]) -> Scored:
         """By a row's id: of each of its answers the log-probability of every token."""
-        found: dict[str, list[list[float]]] = {}
+        found: Scored = {}
         size = self._how.placement.train_batch_size
         for at in range(0, len(rows), size):
             some = rows[at : at + size]
@@ -180,7 +195,7 @@ def _prepared(how: Reading, piece: Piece, mean: Image) -> Asked:
     if piece.shown:
         worse = vlm.to_picture(images[VIEW]) if how.view else None
         how.keep(piece, vlm.to_picture(images[CLEAN]), worse)
-    asked = Asked(piece, images)
+    asked = Asked(piece, images, grid=_grid(how, images[CLEAN]) if piece.shown else None)
     for said in piece.said:
         try:
             answer, prompt = _answer(vlm, said), vlm.encode(images[CLEAN], said.prompt)
@@ -222,8 +237,8 @@ def _looks(cache: HidingCache, asked: Asked) -> Iterator[Preference]:
         yield from _rows_of(asked, look)
 
 
-def _hidden(cache: HidingCache, asked: Asked) -> Iterator[Preference]:
-    for number, tokens in enumerate(asked.cells.tokens if asked.cells else ()):
+def _hidden(how: Reading, cache: HidingCache, asked: Asked) -> Iterator[Preference]:
+    for number, tokens in enumerate(asked.cells(how.how.blocks).tokens):
         cache.hide(asked.name(hidden(number)), asked.name(CLEAN), tokens)
         yield from _rows_of(asked, hidden(number))
 
@@ -233,44 +248,68 @@ def _learn_mean(how: Reading, cache: HidingCache) -> None:
         cache.learn_mean(how.vlm.encode_image(load()) for load in how.baseline)
 
 
-def _cells(how: Reading, asked: Asked) -> Cells | None:
+def _grid(how: Reading, image: EncodedImage) -> tuple[int, int] | None:
     """None where nothing is mapped, or the picture's tokens are no grid."""
-    if not asked.piece.shown:
+    if not how.how.mapped:
         return None
-    image = asked.images[CLEAN]
     tokens = image.placeholders.count(how.vlm.image_token_id)
-    grid = family_of(how.vlm.model.config).grid(image, tokens)
-    return cells_of(*grid, how.how.blocks) if grid else None
+    return family_of(how.vlm.model.config).grid(image, tokens)
 
 
-def _row(asked: Asked, found: dict[str, list[list[float]]]) -> Json:
+Scored = dict[str, list[list[float]]]
+"""By a row's id: of each of its answers the log-probability of every token."""
+
+
+def _row(how: Reading, asked: Asked, found: Scored) -> Json:
     """What was found of a piece, in the order of its answers."""
     rows: dict[str, Json] = {}
-    for number, answers in enumerate(asked.answers.values()):
-
-        def words(look: str, k: int, answer: Answer, number: int = number) -> list[float]:
-            tokens = found[f"{asked.name(look)}#{number}"][k]
-            return [sum(tokens[i] for i in span.tokens) for span in answer.spans]
-
+    for number, (prompt, answers) in enumerate(asked.answers.items()):
         for k, answer in enumerate(answers):
-            clean = words(CLEAN, k, answer)
+
+            def words(look: str, answer: Answer = answer, at: tuple[int, int] = (number, k)) -> Any:
+                tokens = found[f"{asked.name(look)}#{at[0]}"][at[1]]
+                return [sum(tokens[i] for i in span.tokens) for span in answer.spans]
+
+            clean = words(CLEAN)
+            maps = _token_maps(how, asked, prompt, answer)
+            cells = asked.cells(how.how.blocks)
+            if f"{asked.name(hidden(0))}#{number}" in found:
+                lost = [_less(clean, words(hidden(c))) for c in range(len(cells.tokens))]
+                maps["occlusion"] = _map(cells, zip(*lost, strict=True))
             rows[answer.said.by] = {
                 "by": answer.said.by,
                 "words": [[span.start, span.end] for span in answer.spans],
                 "logp": clean,
-                "g": _less(clean, words(MEAN, k, answer)),
-                "g_view": _less(clean, words(VIEW, k, answer)) if VIEW in asked.images else None,
-                "maps": {},
+                "g": _less(clean, words(MEAN)),
+                "g_view": _less(clean, words(VIEW)) if VIEW in asked.images else None,
+                "maps": maps,
             }
-            if asked.cells:
-                cells = range(len(asked.cells.tokens))
-                lost = [_less(clean, words(hidden(c), k, answer)) for c in cells]
-                rows[answer.said.by]["maps"]["occlusion"] = {
-                    "grid": list(asked.cells.grid),
-                    "values": [list(of_word) for of_word in zip(*lost, strict=True)],
-                }
-    answers_in_order = [rows[said.by] for said in asked.piece.said if said.by in rows]
-    return {"answers": answers_in_order, "left_out": asked.left_out}
+    in_order = [rows[said.by] for said in asked.piece.said if said.by in rows]
+    return {"answers": in_order, "left_out": asked.left_out}
+
+
+def _token_maps(how: Reading, asked: Asked, prompt: str, answer: Answer) -> Json:
+    """The maps that one forward pass gives: of a word the mean over its tokens, of a cell the mean
+    over its image tokens."""
+    cells, found = asked.cells(how.how.blocks), {}
+    for method in how.how.maps:
+        if not asked.grid or method not in TOKEN_MAPS:
+            continue
+        encoded = how.vlm.encode(asked.images[CLEAN], prompt)
+        tokens = TOKEN_MAPS[method](how.vlm, encoded, answer.ids)
+        words = [tokens[list(span.tokens)].mean(dim=0) for span in answer.spans]
+        if method == "activation":
+            words = [rank_gaussian(word.reshape(asked.grid)).flatten() for word in words]
+        by_cell = ([word[list(own)].mean().item() for own in cells.tokens] for word in words)
+        found[method] = _map(cells, by_cell)
+    return found
+
+
+def _map(cells: Cells, words: Iterable[Iterable[float]]) -> Json:
+    return {
+        "grid": list(cells.grid),
+        "values": [[round(value, 6) for value in word] for word in words],
+    }
 
 
 def _less(one: Sequence[float], other: Sequence[float]) -> list[float]:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from seva_exp.core.spec import Json, Spec
+from seva_exp.decoding import HfGeneration
 from seva_exp.preferences.ambiguity import Ambiguity
 
 Method = Literal["occlusion", "activation", "relative_attention"]
@@ -49,6 +50,23 @@ class Explain(Spec):
         if len(set(maps)) < len(maps):
             raise ValueError("a method stands there twice")
         return maps
+
+    @field_validator("agreement")
+    @classmethod
+    def _asks_about_one_picture(cls, ambiguity: Ambiguity | None) -> Ambiguity | None:
+        for name, view in (ambiguity.views if ambiguity else {}).items():
+            where = f"agreement.views.{name}: kind={view.kind}"
+            if view.learned or getattr(view, "partners", 0):
+                raise ValueError(
+                    f"{where} takes other pictures of the data, or one that the model finds, and a "
+                    "benchmark's picture has none beside it. Take another view"
+                )
+            if view.careful and not HfGeneration().changed(view.decoding()).seeded:
+                raise ValueError(
+                    f"{where} samples another answer; at temperature 0 there is one. Set its "
+                    "temperature above 0"
+                )
+        return ambiguity
 
     @model_validator(mode="after")
     def _something(self) -> Explain:

@@ -23,7 +23,9 @@ LONG = 400
 def render(outcome: Outcome) -> str:
     """The page's text. Everything that a model or a file said is escaped."""
     benchmarks = [_benchmark(i, one) for i, one in enumerate(outcome.answered)]
-    return template("report/changed.html").render(name=outcome.report.name, benchmarks=benchmarks)
+    return template("report/changed.html").render(
+        name=outcome.report.name, benchmarks=benchmarks, explained=bool(outcome.explained)
+    )
 
 
 def _benchmark(number: int, answered: Answered) -> Json:

@@ -14,6 +14,7 @@ from seva_exp.core.printable import indented, one_line, printable
 from seva_exp.core.records import ALIGNED, BASE, CLEAN, Delta, Report, Score, StageResult
 from seva_exp.core.spec import Json
 from seva_exp.core.terminal import raw
+from seva_exp.report import words
 from seva_exp.report.significance import arrow, finding_text, in_full, label, verdict
 from seva_exp.runs.events import Listener, Outcome, PairExample, Plan, PlannedStage
 
@@ -99,6 +100,8 @@ class Console(Listener):
             say(f"\n{paint('red', 'warning')}: {indented(finding_text(finding))}")
         folder = os.path.relpath(report.dir)
         say("")
+        if outcome.explained:
+            say(f"words: {words.line(outcome.explained)}: {folder}/{words.PAGE}")
         say(f"report: {folder}/report.html   numbers: {folder}/report.json")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -12,11 +13,14 @@ from seva_exp.core.files import write_whole
 from seva_exp.core.records import ALIGNED, BASE, Delta, PairCounts, Report, Score
 from seva_exp.core.redact import hide, without_secrets
 from seva_exp.core.spec import Json
+from seva_exp.grounding.metrics import SPLIT
 from seva_exp.report import changed, plots
 from seva_exp.report import significance as words
 from seva_exp.report.gallery import example_card
 from seva_exp.report.pages import template
 from seva_exp.report.pipeline import pipeline
+from seva_exp.report.words import PAGE as WORDS
+from seva_exp.report.words import excerpt, write_words
 from seva_exp.runs.events import Listener, Outcome, Plan, PlannedStage
 
 _CURVES = (
@@ -26,7 +30,7 @@ _CURVES = (
 )
 """Title, the metric's name in a training row (TRL's), the reference level."""
 
-FILES = ("changed.html", "pairs.jsonl", "report.json", "metrics.jsonl", "config.yaml")
+FILES = ("changed.html", WORDS, "pairs.jsonl", "report.json", "metrics.jsonl", "config.yaml")
 """What the page links to in the run's folder, where it is there."""
 MADE_WITH = (
     *("device", "dtype", "commit", "python"),
@@ -48,8 +52,10 @@ class HtmlReport(Listener):
         self._skipped[stage.name] = reason
 
     def finished(self, outcome: Outcome) -> None:
-        """Write the page, and first the one that it links to."""
+        """Write the page, and first those that it links to."""
         folder = outcome.plan.dir
+        if outcome.explained:
+            write_words(folder, outcome.report.name, outcome.explained)
         if outcome.answered:
             write_whole(folder / "changed.html", changed.render(outcome))
         write_whole(folder / "report.html", render(outcome, self._skipped))
@@ -62,6 +68,7 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
     import yaml
 
     report, plan, skipped = outcome.report, outcome.plan, skipped or {}
+    tables = _without_words(report) if outcome.explained else report
     return template("report/page.html").render(
         report=report,
         subject=subject(plan),
@@ -70,9 +77,10 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
         comparisons=len(report.final_deltas),
         unclear=any(map(words.needed, report.final_deltas)),
         changed=bool(outcome.answered),
+        explained=excerpt(outcome.explained),
         plan_notes=plan.notes,
-        benchmarks=benchmarks(report),
-        plots=_plots(report.final_deltas),
+        benchmarks=benchmarks(tables),
+        plots=_plots(tables.final_deltas),
         curves=curves(outcome.training),
         pairs=pair_counts(report.pairs) if report.pairs else None,
         pairs_stage=outcome.pairs_stage,
@@ -89,7 +97,15 @@ def render(outcome: Outcome, skipped: Mapping[str, str] | None = None) -> str:
         made_with=made_with(outcome.environment),
         environment=list(flatten(without_secrets(outcome.environment))),
         words=words,
+        said=words,
     )
+
+
+def _without_words(report: Report) -> Report:
+    """Without the metrics of what words rest on, which have a part of the page to themselves."""
+    scores = tuple(one for one in report.scores if one.split != SPLIT)
+    deltas = tuple(one for one in report.deltas if one.split != SPLIT)
+    return replace(report, scores=scores, deltas=deltas)
 
 
 def made_with(environment: Json) -> list[tuple[str, str]]:

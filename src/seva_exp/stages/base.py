@@ -293,6 +293,10 @@ class Stage(ABC):
         where none is asked. The artifacts with keys in ``renewed`` will be replaced."""
         return None
 
+    def cost_note(self) -> str:
+        """What a person should know of its cost before it runs; mostly nothing."""
+        return ""
+
     def scores(self, path: Path) -> list[Score]:
         """The scores of its artifact in ``path``, under this run's names; none where it scores
         nothing."""

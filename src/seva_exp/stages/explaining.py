@@ -62,22 +62,23 @@ class ExplainWords(PerSample):
         return f"{self.name}.{self.base.benchmark_name}"
 
     @property
-    def _models(self) -> dict[str, Evaluate]:
-        """The evaluations, which know the models."""
+    def models(self) -> dict[str, Evaluate]:
+        """By name the evaluations, which know the models."""
         found = {BASE: self.base, ALIGNED: self.after}
         return {n: one.of if isinstance(one, JudgeAnswers) else one for n, one in found.items()}
 
     @property
-    def _trained(self) -> Trained | None:
-        return self._models[ALIGNED].trained
+    def trained(self) -> Trained | None:
+        """What the aligned model was trained by; None for a whole checkpoint."""
+        return self.models[ALIGNED].trained
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        adapter = {"adapter": self._trained} if self._trained else {}
+        adapter = {"adapter": self.trained} if self.trained else {}
         return {"base": self.base, "after": self.after, **adapter}
 
     def spec(self) -> Json:
-        models = self._models
+        models = self.models
         drawn = self.view is not None or self.how.agreement is not None
         return {
             "explain": self.how.identity(),
@@ -163,6 +164,20 @@ class ExplainWords(PerSample):
         write_jsonl(made.deltas_file, changes)
         return found
 
+    def cost_note(self) -> str:
+        how, models = self.how, len(self.models)
+        looks = 2 + bool(self.view)
+        cells = how.blocks**2 if how.mapped and "occlusion" in how.maps else 0
+        once = len([one for one in how.maps if one != "occlusion"]) if how.mapped else 0
+        weak = len(how.agreement.views) if how.agreement else 0
+        asked = f", and {models * weak} answers under weak views each" if weak else ""
+        return (
+            f"{self.label}: forward passes of the language model, each over a picture, a question "
+            f"and both answers: {models * looks} a measured question (up to {how.measured}), "
+            f"{models * (looks + cells + once)} a shown one (up to {how.shown}; {cells} cells of a "
+            f"map, fewer or up to 64 where a picture has as few tokens){asked}"
+        )
+
     def explained(self, path_of: Callable[[Stage], Path]) -> Explained | None:
         name = self.base.benchmark_name
         return Explained(name, path_of(self), self.how.rests, self.called)
@@ -235,7 +250,7 @@ class _Reading:
         left: Sequence[Asked],
     ) -> None:
         self._stage, self._work, self._context, self._left = stage, work, context, left
-        trained = stage._trained
+        trained = stage.trained
         self._adapter = trained.makes(inputs["adapter"]).adapter if trained else None
         every = stage.base.benchmark.chosen(stage.base.root)
         chosen = baseline(every, stage.how.pictures)
@@ -263,7 +278,7 @@ class _Reading:
 
         self._stack.close()
         stage, context = self._stage, self._context
-        model = stage._models[which].model
+        model = stage.models[which].model
         adapter = self._adapter if which == ALIGNED else None
         vlm = context.model(model, adapter)
         placement: Placement = context.placement(self._work, model, adapter)

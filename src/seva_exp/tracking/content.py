@@ -13,9 +13,13 @@ from seva_exp.benchmarks import BENCHMARKS
 from seva_exp.core.records import ALIGNED, Report, Score
 from seva_exp.core.redact import without_secrets
 from seva_exp.core.spec import Json
+from seva_exp.grounding.metrics import protocol as of_words
+from seva_exp.grounding.spec import Explain
 from seva_exp.inputs.images import UnusableImage, open_image
-from seva_exp.runs.events import Outcome, PairExample, Plan
+from seva_exp.report.word_pictures import explanation
+from seva_exp.runs.events import Explained, Outcome, PairExample, Plan
 from seva_exp.runs.links import followed
+from seva_exp.stages.artifacts import ExplainArtifact
 from seva_exp.tracking.spec import TAG_LENGTH
 
 PICTURE_SIDE = 672
@@ -97,13 +101,15 @@ def score_summary(report: Report, config: Json) -> Json:
     """``benchmark/<name>/<split>/<metric>/{base,aligned,delta}``, each with ``/low`` and ``/high``,
     the delta with ``/p``; models on the way have their own name, their delta ``delta_<model>``."""
     values: Json = {}
-    columns = {s.benchmark: column(s.benchmark, s.protocol, config) for s in report.scores}
+    columns = {
+        (s.benchmark, s.split): column(s.benchmark, s.protocol, config) for s in report.scores
+    }
     for s in report.scores:
-        name = f"benchmark/{columns[s.benchmark]}/{s.split}/{s.metric}/{s.model}"
+        name = f"benchmark/{columns[s.benchmark, s.split]}/{s.split}/{s.metric}/{s.model}"
         values |= {name: s.value, f"{name}/low": s.low, f"{name}/high": s.high}
     for d in report.deltas:
         which = "delta" if d.model == ALIGNED else f"delta_{d.model}"
-        name = f"benchmark/{columns[d.benchmark]}/{d.split}/{d.metric}/{which}"
+        name = f"benchmark/{columns[d.benchmark, d.split]}/{d.split}/{d.metric}/{which}"
         values |= {name: d.value, f"{name}/low": d.low, f"{name}/high": d.high, f"{name}/p": d.p}
     if report.pairs:
         values |= {"pairs/sampled": report.pairs.sampled, "pairs/kept": report.pairs.kept}
@@ -116,7 +122,7 @@ def column(benchmark: str, protocol: str, config: Json) -> str:
     two protocols' numbers are never one column of runs."""
     kind = ((config.get("benchmark") or {}).get(benchmark) or {}).get("kind")
     usual: Any = BENCHMARKS[kind]() if kind in BENCHMARKS else None
-    same = usual is not None and usual.protocol_name == protocol
+    same = usual is not None and protocol in (usual.protocol_name, of_words(Explain()))
     return benchmark if same else f"{benchmark}@{protocol}"
 
 
@@ -140,6 +146,20 @@ def pictures(examples: Sequence[PairExample]) -> Gallery:
             if view in example.view_images:
                 image = picture(example.view_images[view], caption + text)
                 lists.setdefault(f"examples/{view}", []).append(image)
+    return lists
+
+
+def explanations(explained: Sequence[Explained]) -> Gallery:
+    """``words/<benchmark>``: of each explained sample a picture of what its words rest on."""
+    lists: dict[str, list[CaptionedPicture]] = {}
+    for one in explained:
+        made = ExplainArtifact(one.artifact)
+        files = made.pictures()
+        for sample in made.samples():
+            seen = files.get(sample.id, (None, None))
+            drawn = explanation(sample, seen, one.rests, one.view)
+            shown = CaptionedPicture(drawn.image, drawn.caption)
+            lists.setdefault(f"words/{one.benchmark}", []).append(shown)
     return lists
 
 

@@ -130,7 +130,9 @@ class TrackingListener(Listener):
         report = outcome.report
         self._sink.describe(without_secrets(outcome.environment))
         self._sink.summarise(content.score_summary(report, outcome.plan.config))
-        table, galleries = content.score_table(report), content.pictures(outcome.examples)
+        table = content.score_table(report)
+        words = content.explanations(outcome.explained)
+        galleries = {**content.pictures(outcome.examples), **words}
         if table or galleries:
             state = self._marker.state
             state["next_step"] = 1 + self._sink.show(table, galleries, state["next_step"])
