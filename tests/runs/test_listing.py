@@ -12,6 +12,7 @@ import time
 from datetime import datetime, timedelta
 
 import pytest
+from filelock import FileLock
 
 from seva_exp.augment import Moco
 from seva_exp.core.errors import InputError
@@ -92,6 +93,11 @@ def test_states_of_runs_that_end_and_of_earlier_versions(home):
         (home[2] / file).unlink()
     assert RunFolder(failed.path).state == "failed" and RunFolder(home[2]).state == "done"
     (failed.path / "error.txt").unlink()
+    assert RunFolder(failed.path).state == "stopped"
+    row = {"name": "pairs", "key": "a" * 64, "kind": "pairs"}
+    (failed.path / "plan.json").write_text(json.dumps([row]))
+    with FileLock(home[1].root / "locks" / f"pairs-{'a' * 20}.lock"):
+        assert RunFolder(failed.path).state == "running"
     assert RunFolder(failed.path).state == "stopped"
     assert RunFolder(home[2]).name == "moco" and RunFolder(home[2]).facts["views"] == ("moco",)
 

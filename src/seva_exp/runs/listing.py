@@ -22,6 +22,7 @@ from seva_exp.core.files import write_whole
 from seva_exp.core.paths import MARKER
 from seva_exp.core.printable import one_line
 from seva_exp.core.records import Report
+from seva_exp.core.sharing import is_held
 from seva_exp.core.spec import Json
 from seva_exp.core.store import KEY_LENGTH
 from seva_exp.runs.links import followed
@@ -78,7 +79,22 @@ class RunFolder:
             return self.told.state
         if (self.path / REPORT).exists():
             return "done"
-        return "failed" if (self.path / ERROR).exists() else "stopped"
+        if (self.path / ERROR).exists():
+            return "failed"
+        return "running" if self.told is None and self._is_made else "stopped"
+
+    @property
+    def _is_made(self) -> bool:
+        """Whether a process makes a stage of a run that has no state: an earlier version began
+        it."""
+        locks = (self.store or self.path.parent / "store") / "locks"
+        try:
+            return any(
+                is_held(locks / f"{row['kind']}-{row['key'][:KEY_LENGTH]}.lock")
+                for row in self.planned
+            )
+        except (OSError, Unreadable, KeyError, TypeError):
+            return False
 
     @cached_property
     def labels(self) -> Json:

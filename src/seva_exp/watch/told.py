@@ -17,6 +17,7 @@ from seva_exp.core.printable import printable
 from seva_exp.core.records import Pair, from_json
 from seva_exp.core.spec import Json
 from seva_exp.core.store import KEY_LENGTH
+from seva_exp.experiment.so_far import pairs_so_far
 from seva_exp.runs.links import followed
 from seva_exp.runs.listing import RunFolder, Unreadable, runs_in
 from seva_exp.runs.scores import main_scores
@@ -212,8 +213,6 @@ def _read(file: Path) -> Iterator[Json]:
 
 
 def _so_far(run: RunFolder) -> Iterator[Json]:
-    from seva_exp.experiment.so_far import pairs_so_far
-
     samples = run.config.get("data", {}).get("samples")
     if samples is None or samples <= FEW:
         found = pairs_so_far(run.path, MOST_PAIRS)
