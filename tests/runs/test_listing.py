@@ -119,7 +119,8 @@ def test_a_run_is_found_by_all_that_it_is_called(home, tmp_path, monkeypatch):
         "difusion_noise": "Did you mean 'diffusion_noise'?",
         "nothing like it": "no run in",
         "runs": "no run in",
-        "store": "is no run's folder",
+        "store": "holds no run. Give one of the runs in it",
+        "runs/my run of toda": "Did you mean 'runs/my run of today'?",
         "": "no run in",
     }.items():
         with pytest.raises(InputError, match=why_not):

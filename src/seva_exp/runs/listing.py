@@ -272,7 +272,11 @@ def find_run(said: str | Path, root: Path) -> RunFolder:
                 raise InputError(f"{text}: leads to {folder}, which is gone.")
             if folder != followed(root):
                 known = f"Give one of the runs in it, such as {text}/NAME"
-                raise InputError(f"{text}: is no run's folder. {known}, or a run's name.")
+                raise InputError(f"{text}: holds no run. {known}, or a run's name.")
+    if os.sep in text:
+        near = nearest(Path(text).name, _names_in(Path(text).expanduser().parent))
+        hint = f" Did you mean '{one_line(str(Path(text).parent / near))}'?" if near else ""
+        raise InputError(f"{one_line(text)}: holds no run: there is no such folder.{hint}")
     runs = runs_in(root)
     exact = [run for run in runs if text in run.names]
     begun = [run for run in runs if any(_begins(n, text) for n in (run.path.name, *run.names))]
@@ -291,6 +295,13 @@ def find_run(said: str | Path, root: Path) -> RunFolder:
     raise InputError(
         f"{one_line(text)}: {len(found)} runs are called so: {listed}{more}. Give one of these."
     )
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _begins(name: str, text: str) -> bool:
