@@ -28,6 +28,8 @@ TAIL = 2**20
 FEW = 20_000
 """Samples up to which pairs are told before the stage that makes them is done: all answers are
 read for that."""
+MOST_KEPT = 100
+"""Answers that are kept."""
 FRESH, FRESH_PAIRS = 1.0, 10.0
 """Seconds for which what was read is told again."""
 FILES = ("report.html", "changed.html", "report.json", "config.yaml", "run.log", "error.txt")
@@ -65,7 +67,8 @@ class Told:
             known = self._known.get(name)
             if known is None or time.monotonic() - known[0] > seconds:
                 known = (time.monotonic(), read())
-                self._known = {n: v for n, v in self._known.items() if len(self._known) < 100}
+                if len(self._known) >= MOST_KEPT:
+                    self._known.clear()
                 self._known[name] = known
             return known[1]
 
