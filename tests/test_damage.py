@@ -256,7 +256,7 @@ def test_verify_without_a_store_or_a_run_is_told(tmp_path, capsys):
     assert runs(["verify", "--store", str(tmp_path / "none")]) == 2
     assert "no such folder" in capsys.readouterr().err
     assert runs(["verify", str(tmp_path)]) == 2
-    assert "no finished run" in capsys.readouterr().err
+    assert "holds no run" in capsys.readouterr().err
 
 
 # --- our own files in unfinished work

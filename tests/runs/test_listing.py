@@ -12,6 +12,7 @@ import time
 from datetime import datetime, timedelta
 
 import pytest
+from filelock import FileLock
 
 from seva_exp.augment import Moco
 from seva_exp.core.errors import InputError
@@ -93,6 +94,11 @@ def test_states_of_runs_that_end_and_of_earlier_versions(home):
     assert RunFolder(failed.path).state == "failed" and RunFolder(home[2]).state == "done"
     (failed.path / "error.txt").unlink()
     assert RunFolder(failed.path).state == "stopped"
+    row = {"name": "pairs", "key": "a" * 64, "kind": "pairs"}
+    (failed.path / "plan.json").write_text(json.dumps([row]))
+    with FileLock(home[1].root / "locks" / f"pairs-{'a' * 20}.lock"):
+        assert RunFolder(failed.path).state == "running"
+    assert RunFolder(failed.path).state == "stopped"
     assert RunFolder(home[2]).name == "moco" and RunFolder(home[2]).facts["views"] == ("moco",)
 
 
@@ -113,7 +119,8 @@ def test_a_run_is_found_by_all_that_it_is_called(home, tmp_path, monkeypatch):
         "difusion_noise": "Did you mean 'diffusion_noise'?",
         "nothing like it": "no run in",
         "runs": "no run in",
-        "store": "is no run's folder",
+        "store": "holds no run. Give one of the runs in it",
+        "runs/my run of toda": "Did you mean 'runs/my run of today'?",
         "": "no run in",
     }.items():
         with pytest.raises(InputError, match=why_not):

@@ -1,4 +1,4 @@
-"""The page that follows runs: who may read it, and what. Nothing is written, no path is followed."""
+"""The page that follows runs: who may read it, and what. Nothing is written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from seva_exp.watch.told import curves, last_lines, thinned
 
 from ..hostile import BIDI, TERMINAL
 from ..runs.made_up import artifact, begun, done
-
 
 IMAGE = ImageRef("a.png", "0")
 
@@ -245,5 +244,5 @@ def test_the_command_tells_its_address_and_ends_quietly(home, capsys):
         address = child.stdout.readline()
         assert address.startswith("http://127.0.0.1:") and len(address) > 50
         child.send_signal(2)
-        out, err = child.communicate(timeout=20)
+        _, err = child.communicate(timeout=20)
     assert (child.returncode, err) == (0, "") and os.path.exists(home[1])

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from seva_exp.compare.differences import short_names
 from seva_exp.core.spec import Json, canonical
 from seva_exp.experiment import Experiment, Options
+from seva_exp.runs.listing import RunFolder
 from seva_exp.runs.reader import FinishedRun
 
 NO_EXPERIMENT = {"machine", "tracker", "hydra", *Options.model_fields}
@@ -46,7 +47,10 @@ class ComparedRun(FinishedRun):
 
     @property
     def user_name(self) -> str:
-        """The name that a person gave it; empty where it was made of the experiment."""
+        """The name that a person gave it, last by ``python -m seva_exp.runs rename``; empty where
+        it was made of the experiment."""
+        if renamed := RunFolder(self.folder).labels["name"]:
+            return str(renamed)
         named = "name" in self._keys.values() or not self.command
         return self.report.name if named else ""
 

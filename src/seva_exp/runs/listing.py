@@ -22,6 +22,7 @@ from seva_exp.core.files import write_whole
 from seva_exp.core.paths import MARKER
 from seva_exp.core.printable import one_line
 from seva_exp.core.records import Report
+from seva_exp.core.sharing import is_held
 from seva_exp.core.spec import Json
 from seva_exp.core.store import KEY_LENGTH
 from seva_exp.runs.links import followed
@@ -78,7 +79,22 @@ class RunFolder:
             return self.told.state
         if (self.path / REPORT).exists():
             return "done"
-        return "failed" if (self.path / ERROR).exists() else "stopped"
+        if (self.path / ERROR).exists():
+            return "failed"
+        return "running" if self.told is None and self._is_made else "stopped"
+
+    @property
+    def _is_made(self) -> bool:
+        """Whether a process makes a stage of a run that has no state: an earlier version began
+        it."""
+        locks = (self.store or self.path.parent / "store") / "locks"
+        try:
+            return any(
+                is_held(locks / f"{row['kind']}-{row['key'][:KEY_LENGTH]}.lock")
+                for row in self.planned
+            )
+        except (OSError, Unreadable, KeyError, TypeError):
+            return False
 
     @cached_property
     def labels(self) -> Json:
@@ -256,7 +272,11 @@ def find_run(said: str | Path, root: Path) -> RunFolder:
                 raise InputError(f"{text}: leads to {folder}, which is gone.")
             if folder != followed(root):
                 known = f"Give one of the runs in it, such as {text}/NAME"
-                raise InputError(f"{text}: is no run's folder. {known}, or a run's name.")
+                raise InputError(f"{text}: holds no run. {known}, or a run's name.")
+    if os.sep in text:
+        near = nearest(Path(text).name, _names_in(Path(text).expanduser().parent))
+        hint = f" Did you mean '{one_line(str(Path(text).parent / near))}'?" if near else ""
+        raise InputError(f"{one_line(text)}: holds no run: there is no such folder.{hint}")
     runs = runs_in(root)
     exact = [run for run in runs if text in run.names]
     begun = [run for run in runs if any(_begins(n, text) for n in (run.path.name, *run.names))]
@@ -275,6 +295,13 @@ def find_run(said: str | Path, root: Path) -> RunFolder:
     raise InputError(
         f"{one_line(text)}: {len(found)} runs are called so: {listed}{more}. Give one of these."
     )
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _begins(name: str, text: str) -> bool:

@@ -25,7 +25,7 @@ function bar(run) {
   if (run.state !== "running" || !run.stage) return [];
   const parts = [run.part || run.stage];
   const known = run.total > 0;
-  if (known) parts.push(run.done.toLocaleString() + " of " + run.total.toLocaleString() + " " + run.unit);
+  if (known) parts.push(run.done.toLocaleString() + " of " + run.total.toLocaleString() + " " + run.unit + (run.unit.endsWith("s") || !run.unit ? "" : "s"));
   const seconds = run.stage_began ? Date.now() / 1000 - run.stage_began : 0;
   if (known && run.done && seconds > 5) parts.push(duration(seconds * (run.total - run.done) / run.done) + " left");
   const progress = make("progress", {"aria-label": run.stage});

@@ -17,6 +17,7 @@ from seva_exp.core.printable import printable
 from seva_exp.core.records import Pair, from_json
 from seva_exp.core.spec import Json
 from seva_exp.core.store import KEY_LENGTH
+from seva_exp.experiment.so_far import pairs_so_far
 from seva_exp.runs.links import followed
 from seva_exp.runs.listing import RunFolder, Unreadable, runs_in
 from seva_exp.runs.scores import main_scores
@@ -27,6 +28,8 @@ TAIL = 2**20
 FEW = 20_000
 """Samples up to which pairs are told before the stage that makes them is done: all answers are
 read for that."""
+MOST_KEPT = 100
+"""Answers that are kept."""
 FRESH, FRESH_PAIRS = 1.0, 10.0
 """Seconds for which what was read is told again."""
 FILES = ("report.html", "changed.html", "report.json", "config.yaml", "run.log", "error.txt")
@@ -64,7 +67,8 @@ class Told:
             known = self._known.get(name)
             if known is None or time.monotonic() - known[0] > seconds:
                 known = (time.monotonic(), read())
-                self._known = {n: v for n, v in self._known.items() if len(self._known) < 100}
+                if len(self._known) >= MOST_KEPT:
+                    self._known.clear()
                 self._known[name] = known
             return known[1]
 
@@ -212,8 +216,6 @@ def _read(file: Path) -> Iterator[Json]:
 
 
 def _so_far(run: RunFolder) -> Iterator[Json]:
-    from seva_exp.experiment.so_far import pairs_so_far
-
     samples = run.config.get("data", {}).get("samples")
     if samples is None or samples <= FEW:
         found = pairs_so_far(run.path, MOST_PAIRS)
