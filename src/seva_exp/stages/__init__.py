@@ -5,6 +5,7 @@ from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.candidates import ChosenPairs, ModelScores, ScoreCandidates
 from seva_exp.stages.evaluation import Compare, Evaluate, JudgeAnswers, paired
 from seva_exp.stages.external_adapter import ExternalAdapter
+from seva_exp.stages.given import GivenPairs
 from seva_exp.stages.hardest import HardestPairs
 from seva_exp.stages.pairs import Pairs
 from seva_exp.stages.preferences import Answers, Rejected, Samples
@@ -36,6 +37,7 @@ STAGES: dict[str, type[Stage]] = {
         ChosenPairs,
         SentencePairs,
         HardestPairs,
+        GivenPairs,
         ReplayedPairs,
         Reference,
         AnswerTokenWeights,
