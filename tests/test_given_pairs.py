@@ -119,7 +119,7 @@ def test_a_set_by_hand_is_aligned_on_and_compared(row, made, machine, tmp_path, 
     assert labels[:2] == ["samples", "pairs"] and "align" in labels
     assert report.pairs.kept == 8 and report.deltas
     assert (Path(report.dir) / "report.html").stat().st_size > 10_000
-    other = run(given(tmp_path / "set.jsonl", data=data), machine, listeners=[])
+    other = run(Experiment(data=data, dpo=SHORT, benchmark={}), machine, listeners=[])
     capsys.readouterr()
     out = tmp_path / "compare.html"
     assert compare([report.dir, other.dir, str(made), "--out", str(out)]) == 0

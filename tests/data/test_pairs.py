@@ -225,7 +225,7 @@ def test_parquet_files_hold_their_pictures(folder):
 def test_what_is_not_there_is_told(folder):
     with pytest.raises(InputError, match=r"data\.path: there is no file '.*pair\.jsonl'"):
         PairsData(path=str(folder / "pair.jsonl")).check()
-    with pytest.raises(InputError, match=r"data\.path: there is no file .*parquet"):
+    with pytest.raises(InputError, match=r"data\.path: there is no folder .*parquet"):
         PairsData(path=str(folder / "x.parquet")).check()
     with pytest.raises(ValueError, match="format"):
         PairsData(path="a", format="alpaca")
