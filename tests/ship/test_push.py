@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+from seva_exp.ship.__main__ import main
 
 TOKEN = "hf_" + "a1B2" * 8
 
@@ -40,6 +41,9 @@ class Hub(BaseHTTPRequestHandler):
         address = f"http://127.0.0.1:{self.server.server_port}/me/mine"
         if self.path.endswith("/repos/create"):
             self._reply({"url": address, "id": "me/mine"})
+        elif self.path.endswith("/validate-yaml"):
+            card = rows[0]["content"].split("---\n")[1]
+            self._reply({"errors": [] if "license: " in card else ["no licence"], "warnings": []})
         elif "/preupload/" in self.path:
             names = [one["path"] for one in rows[0]["files"]]
             files = [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]
@@ -47,7 +51,7 @@ class Hub(BaseHTTPRequestHandler):
         elif "/commit/" in self.path and not self.server.broken:
             self._reply({"success": True, "commitOid": "0" * 40, "commitUrl": f"{address}/0"})
         else:
-            self._reply({"error": f"the disk of the hub is full; you sent {TOKEN}"}, 500)
+            self._reply({"error": f"no rights; you sent {TOKEN}"}, 403)
 
     def log_message(self, *_: object) -> None:
         return
@@ -64,30 +68,25 @@ def hub():
 
 
 @pytest.fixture
-def ship(trained, tmp_path, hub, monkeypatch):
-    """``ship("--push", ...)`` in a process of its own."""
+def ship(trained, tmp_path, hub, monkeypatch, capsys):
+    """``ship("--push", ...)`` gives the exit code, and all that is said."""
 
-    def call(*words: str, token: str = TOKEN, typed: str = "") -> subprocess.CompletedProcess:
-        environment = {
-            "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
-            "HF_HOME": str(tmp_path / "hf"),
-            "HF_TOKEN": token,
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_IMPLICIT_TOKEN": "0",
-        }
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        command = [sys.executable, "-m", "seva_exp.ship", str(trained), "--adapter"]
-        command += ["--out", str(tmp_path / "out"), *words]
-        return subprocess.run(command, capture_output=True, text=True, input=typed, timeout=200)
+    def call(*words: str, token: str = TOKEN) -> tuple[int, str]:
+        address = f"http://127.0.0.1:{hub.server_port}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", token)
+        code = main([str(trained), "--adapter", "--out", str(tmp_path / "out"), *words])
+        said = capsys.readouterr()
+        return code, said.out + said.err
 
     return call
 
 
 def test_all_files_go_into_a_private_repository(ship, hub, tmp_path):
-    done = ship("--push", "me/mine", "--yes")
-    assert done.returncode == 0, done.stderr
-    assert "uploaded: http://127.0.0.1" in done.stdout
+    code, said = ship("--push", "me/mine", "--yes")
+    assert code == 0, said
+    assert "uploaded: http://127.0.0.1" in said
     created = next(rows for path, rows in hub.seen if path.endswith("/repos/create"))
     assert created[0]["private"] is True
     commit = next(rows for path, rows in hub.seen if "/commit/" in path)
@@ -96,21 +95,33 @@ def test_all_files_go_into_a_private_repository(ship, hub, tmp_path):
     assert sent.keys() == local.keys()
     same = {name: base64.b64decode(sent[name]["content"]) == local[name] for name in local}
     assert all(same.values()), same
-    assert TOKEN not in done.stdout + done.stderr
+    assert TOKEN not in said
 
 
 def test_an_upload_that_fails_keeps_the_folder(ship, hub, tmp_path):
     hub.broken = True
-    done = ship("--push", "me/mine", "--yes")
-    assert done.returncode == 1
-    assert "not uploaded" in done.stderr and f"hf upload me/mine {tmp_path / 'out'}" in done.stderr
+    code, said = ship("--push", "me/mine", "--yes")
+    assert code == 1
+    assert "not uploaded" in said and f"hf upload me/mine {tmp_path / 'out'}" in said
     assert (tmp_path / "out" / "README.md").is_file()
-    assert TOKEN not in done.stdout + done.stderr
+    assert TOKEN not in said
 
 
 def test_without_a_login_nothing_is_made(ship, hub, tmp_path):
-    done = ship("--push", "me/mine", "--yes", token="hf_" + "wrong" * 7)
-    assert done.returncode == 2 and "who you are" in done.stderr
-    assert "hf_" not in done.stdout + done.stderr
+    code, said = ship("--push", "me/mine", "--yes", token="hf_" + "wrong" * 7)
+    assert code == 2 and "who you are" in said
+    assert "hf_" not in said
     assert not (tmp_path / "out").exists()
     assert [path for path, _ in hub.seen] == ["/api/whoami-v2"]
+
+
+@pytest.mark.parametrize("word", ["", "n", "y"])
+def test_a_person_is_asked(ship, hub, tmp_path, monkeypatch, word):
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or word)
+    code, said = ship("--push", "me/mine")
+    assert code == 0 and (tmp_path / "out" / "README.md").is_file()
+    assert "MB to https://huggingface.co/me/mine (private)? [y/N]" in asked[0]
+    sent = any("/commit/" in path for path, _ in hub.seen)
+    assert sent == (word == "y") == ("uploaded: " in said)

@@ -177,7 +177,7 @@ def test_rounding_that_would_lose_the_change_is_not_done_unasked(
 
     def kind(folder: Path) -> str:
         with safe_open(folder / "model.safetensors", framework="pt") as file:
-            return str(file.get_slice("lm_head.weight").get_dtype())
+            return str(file.get_slice(min(file.keys())).get_dtype())
 
     assert main([str(trained), "--merge", "--out", str(tmp_path / "auto")]) == 0
     assert "would round much of the trained change away" in capsys.readouterr().out

@@ -90,9 +90,7 @@ def split(words: Sequence[str], chat: bool) -> tuple[list[str], str]:
     if there:
         raise InputError(f'the question is missing: {last} "What is in this picture?" (or --chat).')
     if not names:
-        raise InputError(
-            f'the picture is missing, or it is called otherwise: picture.jpg "{last}".'
-        )
+        raise InputError(f'picture: none is given: RUN picture.jpg "{last}".')
     return names, last
 
 
