@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from seva_exp.core.terminal import command
+from seva_exp.side_by_side.asker import ask
 from seva_exp.side_by_side.command import main
 
 
@@ -13,8 +14,6 @@ class _Callable(ModuleType):
     """The import of this module puts it where ``seva_exp.ask`` is looked up."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        from seva_exp.side_by_side.asker import ask
-
         return ask(*args, **options)
 
 

@@ -47,7 +47,8 @@ def main(words: Sequence[str] | None = None) -> int:
         tell(str(error))
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
-        tell("interrupted; nothing was made")
+        made = (options.out.expanduser() / CARD).is_file()
+        tell(f"interrupted; {'the folder is whole' if made else 'nothing was made'}")
         return 130
     return 0
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from seva_exp.core.printable import ends, one_line
 from seva_exp.core.records import ALIGNED, BASE, Delta, Score
-from seva_exp.core.redact import hide
+from seva_exp.core.redact import hide, without_secrets
 from seva_exp.core.spec import Json
 from seva_exp.report.significance import (
     arrow,
@@ -190,8 +190,6 @@ def _training(run: FinishedRun) -> str:
 
 def _inline(group: Any, fields: Sequence[str] | None) -> str:
     """A group's fields that are set, on one line."""
-    from seva_exp.core.redact import without_secrets
-
     values = without_secrets(group) if isinstance(group, Mapping) else {}
     names = fields or list(values)
     found = [(name, values[name]) for name in names if values.get(name) not in (None, "", {}, [])]

@@ -18,6 +18,8 @@ from seva_exp.core.files import write_whole
 from seva_exp.core.store import open_to_others
 from seva_exp.models import AnyModel
 from seva_exp.models.adapter_files import CONFIG, WEIGHTS
+from seva_exp.models.families import family_of
+from seva_exp.models.processor import load_processor
 from seva_exp.runs.reader import FinishedRun
 from seva_exp.vllm.weights import needs_older, rename_to_older
 
@@ -128,8 +130,6 @@ def write_merged_folder(run: FinishedRun, dtype: str | None, folder: Path) -> We
 def write_adapter_folder(run: FinishedRun, base: str, folder: Path) -> Weights:
     """The adapter as it was trained, byte for byte, its config with the ``base`` that others know,
     and the processor."""
-    from seva_exp.models.processor import load_processor
-
     model, adapter = run.model(), run.adapter
     assert adapter
     load_processor(model).save_pretrained(str(folder))
@@ -165,8 +165,6 @@ def asked_as(model: AnyModel) -> dict[str, Any]:
     """How the model is asked, for the card's example: the words ``around`` a question as the
     processor takes them, whether its tokenizer adds special tokens, the colour on which a picture
     is padded to a square."""
-    from seva_exp.models.families import family_of
-    from seva_exp.models.processor import load_processor
     from seva_exp.models.vlm import without_weights
 
     processor = load_processor(model)

@@ -19,6 +19,7 @@ from seva_exp.core.records import ALIGNED, BASE
 from seva_exp.core.runtime import settle
 from seva_exp.inputs.images import UnusableImage, open_image
 from seva_exp.inputs.user_paths import existing_file
+from seva_exp.models.processor import load_processor
 from seva_exp.runs.reader import FinishedRun
 from seva_exp.runs.trained import read_trained
 from seva_exp.stages.loaded import LoadedModel
@@ -172,8 +173,6 @@ def _most(run: FinishedRun) -> int:
 
 def can_talk(asker: Asker) -> None:
     """Raises InputError for a model whose prompts have no turns."""
-    from seva_exp.models.processor import load_processor
-
     if not load_processor(asker.run.model()).chat_template:
         raise InputError("--chat: this model has no chat template, so it takes single questions.")
 
