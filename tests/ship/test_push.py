@@ -49,7 +49,9 @@ class Hub(BaseHTTPRequestHandler):
             files = [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]
             self._reply({"files": files})
         elif "/commit/" in self.path and not self.server.broken:
-            self._reply({"success": True, "commitOid": "0" * 40, "commitUrl": f"{address}/commit/0"})
+            self._reply(
+                {"success": True, "commitOid": "0" * 40, "commitUrl": f"{address}/commit/0"}
+            )
         else:
             self._reply({"error": f"no rights; you sent {TOKEN}"}, 403)
 
