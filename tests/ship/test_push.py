@@ -90,7 +90,7 @@ def test_all_files_go_into_a_private_repository(ship, hub, tmp_path):
     assert code == 0, said
     assert "uploaded: http://127.0.0.1" in said
     created = next(rows for path, rows in hub.seen if path.endswith("/repos/create"))
-    assert created[0]["private"] is True
+    assert created[0].get("visibility") == "private" or created[0].get("private") is True
     commit = next(rows for path, rows in hub.seen if "/commit/" in path)
     sent = {one["value"]["path"]: one["value"] for one in commit if one["key"] == "file"}
     local = {one.name: one.read_bytes() for one in (tmp_path / "out").iterdir()}
