@@ -47,7 +47,7 @@ def of_run(run: Path) -> Iterator[Layer]:
     from safetensors.torch import load_file
     from transformers import AutoModelForImageTextToText
 
-    from seva_exp.lmms_eval.trained import read_trained
+    from seva_exp.runs.trained import read_trained
 
     found = read_trained(run)
     model = AutoModelForImageTextToText.from_pretrained(

@@ -35,10 +35,10 @@ LEVELS = [
     {"runs"},
     {"experiment"},
     {"report"},
-    {"tracking", "compare", "lmms_eval"},
+    {"tracking", "compare", "lmms_eval", "ship", "side_by_side"},
     {"api"},
     {"command"},
-    {"export", "options", "dashboard", "evaluate", "explain", "published", "watch"},
+    {"export", "options", "dashboard", "evaluate", "explain", "published", "watch", "ask"},
     {"__init__", "__main__"},
 ]
 """From the ground up. A package imports from lower levels only, and never from its own level."""

@@ -46,10 +46,10 @@ TEXT_SIDE = {
 """Those of negatives that are made of the clean answer (tests/test_text_negatives.py)."""
 LATER = {
     *("attacks", "attacked_answers", "hardest_pairs", "replayed_pairs", "external_adapter"),
-    "explain",
+    *("given_pairs", "explain"),
 }
-"""Those of ``+aug=adversarial``, ``method=hardest_of``, ``method.curriculum``, ``method=adapter``
-and ``explain=words`` alone."""
+"""Those of ``+aug=adversarial``, ``method=hardest_of``, ``method.curriculum``, ``method=adapter``,
+``data=pairs`` and ``explain=words`` alone."""
 
 
 class Turned(Align):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from seva_exp.core.machine import Machine
     from seva_exp.core.records import Report
     from seva_exp.experiment import Experiment, Options
+    from seva_exp.side_by_side.asker import ask
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,7 @@ _HOMES = {
     "Options": "seva_exp.experiment",
     "Report": "seva_exp.core.records",
     "StageError": "seva_exp.core.errors",
+    "ask": "seva_exp.side_by_side.asker",
     "run": "seva_exp.api",
 }
 
@@ -34,7 +36,7 @@ MOVED = {
 }
 """Commands of earlier versions, with their names now."""
 
-__all__ = ["Experiment", "InputError", "Machine", "Options", "Report", "StageError", "run"]
+__all__ = ["Experiment", "InputError", "Machine", "Options", "Report", "StageError", "ask", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,10 @@ from seva_exp.stages import Answers, Pairs, Samples
 from ..test_architecture import SOURCE, unpinned
 from ..test_methods import small, stic
 
-PAIRS = {"pairs", "chosen_pairs", "sentence_pairs", "hardest_pairs", "replayed_pairs"}
+PAIRS = {
+    *("pairs", "chosen_pairs", "sentence_pairs", "hardest_pairs", "replayed_pairs"),
+    "given_pairs",
+}
 OF_CANDIDATES = {"scores", "model_scores", "sentence_scores", "model_sentence_scores"}
 """All know every score of candidates, and what one of them looks at."""
 MODEL = {

@@ -17,11 +17,11 @@ from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.core.store import MANIFEST
 from seva_exp.lmms_eval.__main__ import main
 from seva_exp.lmms_eval.environment import HARNESS, Environment, wanted
-from seva_exp.lmms_eval.merged import merged_checkpoint, write_merged
 from seva_exp.lmms_eval.results import HarnessScore, keep, read_results, result_table, rows_of
 from seva_exp.lmms_eval.tasks import PACKAGED
-from seva_exp.lmms_eval.trained import read_trained
 from seva_exp.models import TinyModel
+from seva_exp.runs.merged import merged_checkpoint, write_merged
+from seva_exp.runs.trained import read_trained
 
 from .conftest import IMAGES
 

@@ -3,12 +3,10 @@ network."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -20,12 +18,11 @@ from seva_exp.compare.deltas import Column, CorrectedDelta, Measured
 from seva_exp.compare.differences import Value
 from seva_exp.compare.evidence import Evidence, SharedPairs
 from seva_exp.compare.tables import latex, markdown, tables
-from seva_exp.core.printable import printable
 from seva_exp.core.records import BASE, Score
 from seva_exp.core.spec import Json
 from seva_exp.report import plots
 from seva_exp.report import significance as words
-from seva_exp.report.pages import asset, template
+from seva_exp.report.pages import asset, for_script, template
 
 SHOWN = 6
 """Metrics that the table shows before the reader chooses."""
@@ -53,7 +50,7 @@ def render(c: Comparison, evidence: Evidence, left_out: Sequence[str], out: Path
         pairs=_pairs(evidence.pairs),
         samples=evidence.samples,
         changed=evidence.changed,
-        data=_for_script(data),
+        data=for_script(data),
         markdown=markdown(c),
         latex=latex(c),
         stem=out.stem,
@@ -255,20 +252,6 @@ def _score(score: Score, change: CorrectedDelta | None) -> list[object]:
     verdict = change.verdict if change else ("base" if score.model == BASE else "not significant")
     numbers = (score.value, score.low, score.high, change.delta.value if change else None)
     return [*(number if words.is_number(number) else None for number in numbers), verdict]
-
-
-def _printable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {_printable(name): _printable(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_printable(one) for one in value]
-    return printable(value) if isinstance(value, str) else value
-
-
-def _for_script(data: Json) -> Markup:
-    """JSON that is safe between script tags."""
-    text = json.dumps(_printable(data), separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c"))
 
 
 @cache

@@ -35,12 +35,14 @@ class ImageRef:
 @dataclass(frozen=True)
 class Sample:
     """One image with the question that is asked about it. ``response`` is the answer that
-    instruction data holds (STIC's stage 2 trains on it); unlabeled data has none."""
+    instruction data holds (STIC's stage 2 trains on it); unlabeled data has none. A preference set
+    brings both sides: there it is the chosen one, beside the ``rejected`` ones."""
 
     id: str
     image: ImageRef
     prompt: str
     response: str = ""
+    rejected: tuple[str, ...] = field(default=(), metadata=SPARSE)
 
 
 @dataclass(frozen=True)

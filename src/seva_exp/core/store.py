@@ -151,7 +151,7 @@ class Store:
             left.unlink()
         done = manifest(time.monotonic() - start, summary).sealed(partial)
         done.write(partial)
-        _open_to_others(partial)
+        open_to_others(partial, partial / MANIFEST)
         self._publish(partial, final)
         return done
 
@@ -229,11 +229,11 @@ def _remove_empty(partial: Path) -> None:
         partial.rmdir()
 
 
-def _open_to_others(artifact: Path) -> None:
-    """Files get the mode that the process's umask gives: libraries that write by a temporary file
-    leave them to their owner alone."""
-    mode = stat.S_IMODE((artifact / MANIFEST).stat().st_mode)
-    for file in artifact.rglob("*"):
+def open_to_others(folder: Path, like: Path) -> None:
+    """Files get the mode of ``like``, which the process's umask gave: libraries that write by a
+    temporary file leave them to their owner alone."""
+    mode = stat.S_IMODE(like.stat().st_mode)
+    for file in folder.rglob("*"):
         if file.is_file() and stat.S_IMODE(file.stat().st_mode) != mode:
             with suppress(PermissionError):  # another's, of an attempt that was killed
                 file.chmod(mode)

@@ -12,6 +12,7 @@ from seva_exp.data.hf import HfData
 from seva_exp.data.instruct import InstructData
 from seva_exp.data.jsonl import JsonlData
 from seva_exp.data.llava_665k import Llava665kData
+from seva_exp.data.pairs import PairsData
 from seva_exp.data.parquet import ParquetData
 from seva_exp.data.shapes import ShapesData
 from seva_exp.data.shapes_instruct import ShapesInstructData
@@ -24,6 +25,7 @@ _Union = (
     | InstructData
     | JsonlData
     | Llava665kData
+    | PairsData
     | ParquetData
     | ShapesData
     | ShapesInstructData

@@ -39,6 +39,8 @@ class DataSource(Spec):
     """Where unlabeled pictures and their questions come from."""
 
     kind: str
+    gives_pairs: ClassVar[bool] = False
+    """Whether each sample has its chosen and rejected answers: nothing is asked for them."""
     not_broken: ClassVar[frozenset[str]] = frozenset({NOT_DRAWN, NOT_REACHED})
     """The reasons of drops that are no fault of a picture or row."""
     probe: ClassVar[str] = "data.samples=100"

@@ -83,8 +83,7 @@ class ParquetData(PackedData):
         """The rows of a group with their numbers, a few at a time in memory."""
         import pyarrow
 
-        fields = (self.image_field, self.question_field, self.response_field)
-        columns = [*dict.fromkeys(name for name in fields if name)]
+        columns = self._columns(table)
         number = start
         try:
             for batch in table.iter_batches(BATCH, row_groups=[group], columns=columns):
@@ -94,6 +93,11 @@ class ParquetData(PackedData):
         except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:
             problem = f"after row {number}: {error}"
             raise self._refuse_file(where, file, problem) from error
+
+    def _columns(self, table: pyarrow.parquet.ParquetFile) -> list[str]:
+        """Those of the file that are read."""
+        fields = (self.image_field, self.question_field, self.response_field)
+        return [*dict.fromkeys(name for name in fields if name)]
 
     def _row(self, file: str, id: str, number: int, values: Json) -> PackedRow:
         try:

@@ -34,6 +34,7 @@ class DataRow:
     image: str
     prompt: str
     response: str = ""
+    rejected: tuple[str, ...] = ()
 
 
 Rows = Iterator[tuple[str, DataRow | Drop]]
@@ -159,7 +160,7 @@ class SampleRows(RowFile):
                 image = pictures.ref(row.image, self._image_key())
             except BadRow as error:
                 return refuse(row.number, error)
-            return Sample(row.id, image, row.prompt, row.response)
+            return Sample(row.id, image, row.prompt, row.response, row.rejected)
 
         def look(row: DataRow) -> Sample | Drop:
             return keep(lambda: opened(row))

@@ -9,10 +9,17 @@ from seva_exp.benchmarks import AnyBenchmark
 from seva_exp.core.errors import suggest
 from seva_exp.decoding import AnyGeneration
 from seva_exp.grounding.spec import Explain
-from seva_exp.methods import AnyMethod, BestOfKMethod, Curriculum, SentinelMethod
+from seva_exp.methods import (
+    AnyMethod,
+    BestOfKMethod,
+    Curriculum,
+    SentinelMethod,
+    SevaMethod,
+)
 from seva_exp.preferences import AmbiguousFilter, AnyFilter
 from seva_exp.preferences.ambiguity import SCORE, WEAK, Ambiguity
 from seva_exp.training import DpoTraining
+from seva_exp.training.loss import NEEDS
 
 
 def check_agreement(
@@ -125,6 +132,37 @@ def check_untrained(
         raise ValueError(f"sft: {where}. Leave sft out.")
     if not benchmarks:
         raise ValueError(f"benchmark: {where}, and there is nothing to measure. Name one.")
+
+
+def check_given(
+    method: AnyMethod,
+    sources: Mapping[str, AnySource],
+    ambiguity: Ambiguity | None,
+    dpo: DpoTraining,
+    tunes: bool,
+) -> None:
+    """With data that brings its pairs nothing is asked, so nothing may look at what was answered.
+    Raises ValueError."""
+    where = "data=pairs brings chosen and rejected answers"
+    if sources:
+        names = ", ".join(sorted(sources))
+        raise ValueError(f"aug: {where}, so no view is asked ({names}). Leave +aug out.")
+    if not isinstance(method, SevaMethod) or method.negatives != "all":
+        asked = f"method={method.kind}" + f" method.negatives={method.negatives}"
+        raise ValueError(f"{asked}: {where}. Take method=seva, as it is.")
+    if method.rounds > 1:
+        raise ValueError(f"method.rounds={method.rounds}: {where}, so there is one round.")
+    if method.prompts:
+        raise ValueError(f"method.prompts={method.prompts}: {where} to its own questions.")
+    if ambiguity:
+        raise ValueError(f"ambiguity: {where}, so nothing is asked under weak views. Leave it out.")
+    if tunes:
+        raise ValueError(f"sft: {where}, and stage 2 is STIC's. Leave sft out.")
+    for need, who in dpo.needs.items():
+        term = f"dpo.loss: its term '{who}'" if who in dpo.terms else f"dpo.weights: kind={who}"
+        raise ValueError(f"{term} needs {NEEDS[need]}; {where}, and no view. Take another one.")
+    if dpo.ordered:
+        raise ValueError(f"dpo.loss: {dpo.ordered} needs views in an order; {where} alone.")
 
 
 def check_order(method: AnyMethod, sources: Mapping[str, AnySource], term: str) -> None:

@@ -68,7 +68,8 @@ def graph(
         made = _made(own)
         early = [one for one in made if not one.needs_model and not _looks_at_answers(one)]
         late = [one for one in made if one not in early]
-        stages += [*early, own.clean, *late, own, *([pairs] if pairs is not own else [])]
+        asked = [own.clean] if own.asked else []
+        stages += [*early, *asked, *late, own, *([pairs] if pairs is not own else [])]
         stages += measuring.base if number == 1 else []
         stages += [align.reference, *([align.weights] if align.weights else []), align]
         if number < last:

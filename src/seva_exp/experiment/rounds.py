@@ -24,6 +24,7 @@ from seva_exp.stages import (
     Attacks,
     ChosenPairs,
     Continued,
+    GivenPairs,
     HardestPairs,
     ModelScores,
     ModelSentenceScores,
@@ -49,6 +50,10 @@ def pairs_of_round(
     new = method.curriculum.data == "new"
     part = Part(number, method.rounds) if new else None
     ask = _Asking(experiment, samples, before, suffix, part)
+    if experiment.data.gives_pairs:
+        return GivenPairs(
+            samples, ask(), (), experiment.filters, method.newlines, experiment.seed, suffix
+        )
     if isinstance(method, BestOfKMethod):
         return _best_of_k(method, ask, number)
     if isinstance(method, SentinelMethod):

@@ -104,7 +104,7 @@ class _Begun:
 
     def _pairs(self, stage: Pairs, most: int) -> SoFar:
         others = (one for one in stage.negatives if one.label != stage.clean.label)
-        every: list[Answers | Rejected] = [stage.clean, *others]
+        every: list[Answers | Rejected] = [stage.clean, *others] if stage.asked else []
         found = {one.label: has for one in every if (has := self._answered(one))}
         clean = found.get(stage.clean.label)
         negatives = [one for one in stage.negatives if one.label in found]
@@ -119,7 +119,7 @@ class _Begun:
                     yield candidates_of(sample, best[0], dict(zip(views, others, strict=True)))
 
         tally, latest = Tally(views), deque[Pair](maxlen=most)
-        chosen = self._chosen(stage) if stage.by_scores else None
+        chosen = self._chosen(stage) if stage.by_scores or not stage.asked else None
         if chosen:
             latest.extend(stage.makes(chosen[0]).pairs())
         elif clean and negatives and not stage.by_scores:

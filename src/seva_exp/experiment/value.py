@@ -20,6 +20,7 @@ from seva_exp.experiment.fitting import (
     check_agreement,
     check_curriculum,
     check_explained,
+    check_given,
     check_hardest,
     check_learned,
     check_names,
@@ -111,6 +112,9 @@ class Experiment(Spec):
         if not self.method.pairs:
             check_untrained(self.method, self.aug, self.sft is not None, self.benchmark)
             return self
+        if self.data.gives_pairs:
+            check_given(self.method, self.aug, self.ambiguity, self.dpo, self.sft is not None)
+            return self
         if not self.aug and self.method.needs_views:
             known = ", ".join(sorted(SOURCES))
             raise ValueError(
@@ -150,6 +154,7 @@ class Experiment(Spec):
         """The sources of rejected answers have what filters and decoding ask of them."""
         sources = {name: self.aug[name] for name in self.method.active_views(self.aug)}
         texts = [f"aug.{name}" for name, source in sources.items() if not source.asks]
+        texts += ["data=pairs"] if self.data.gives_pairs else []
         if not self.generation.own_model:
             texts.append(f"generation={self.generation.kind}")
         for number, rule in enumerate(self.filters):
@@ -310,7 +315,8 @@ class Experiment(Spec):
     @property
     def title(self) -> str:
         """The name of a run that is given none: method, views, and what is done beside them."""
-        words = self.method.words(self.aug)
+        given = ["pairs"] if self.method.pairs and self.data.gives_pairs else None
+        words = given or self.method.words(self.aug)
         words += ["sft"] if self.sft else []
         words += [f"rounds={self.method.rounds}"] if self.method.rounds > 1 else []
         described = any(one.describe_and_respond for one in self.benchmark.values())
@@ -351,6 +357,8 @@ class Experiment(Spec):
         """The method and its negative views. Raises InputError."""
         self.method.check(self.aug, SOURCES)
         check_source(self.generation, self.aug)
+        for number, rule in enumerate(self.filters):
+            rule.check(f"filters.{number}")
         for name, augmentation in self.aug.items():
             augmentation.check(f"aug.{name}")
             if not isinstance(augmentation, PixelAugmentation):

@@ -28,9 +28,9 @@ from seva_exp.inputs.user_paths import existing_folder
 from seva_exp.lmms_eval.environment import HARNESS, Environment
 from seva_exp.lmms_eval.results import FILE, HarnessScore, keep, read_results, result_table
 from seva_exp.lmms_eval.tasks import check_tasks
-from seva_exp.lmms_eval.trained import read_trained
 from seva_exp.report.console import say, score_table
 from seva_exp.runs.reader import FinishedRun
+from seva_exp.runs.trained import machine_of, read_trained
 
 HARNESS_SCRIPT = Path(__file__).with_name("harness.py")
 
@@ -82,7 +82,7 @@ def second_opinion(options: argparse.Namespace) -> None:
     )
     tasks = [name.strip() for name in options.tasks.split(",") if name.strip()]
     check_tasks(tasks, include)
-    machine = _machine(options.device, options.dtype)
+    machine = machine_of(options.device, options.dtype)
     environment = Environment(
         options.env or run.store.root / "environments" / f"lmms-eval-{HARNESS}", options.python
     )
@@ -95,18 +95,6 @@ def second_opinion(options: argparse.Namespace) -> None:
     show(run, rows)
 
 
-def _machine(device: str, dtype: str) -> Machine:
-    from pydantic import ValidationError
-
-    try:
-        machine = Machine.model_validate({"device": device, "dtype": dtype})
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise InputError(f"--{fault['loc'][0]} {fault['input']}: {fault['msg']}.") from None
-    resolve_device(machine)
-    return machine
-
-
 def evaluate(
     run: FinishedRun,
     machine: Machine,
@@ -116,7 +104,7 @@ def evaluate(
     limit: int | None,
 ) -> list[HarnessScore]:
     """Both models' numbers; each model's are kept in the run's folder as soon as they are there."""
-    from seva_exp.lmms_eval.merged import merged_checkpoint
+    from seva_exp.runs.merged import merged_checkpoint
 
     model = run.model()
     folder, note = merged_checkpoint(run, machine)

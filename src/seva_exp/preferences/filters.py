@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from heapq import nsmallest
 from itertools import groupby
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -16,8 +17,9 @@ from seva_exp.core.errors import suggest
 from seva_exp.core.interfaces import TOO_LONG
 from seva_exp.core.randomness import seed_for
 from seva_exp.core.records import Answer
-from seva_exp.core.spec import BY_KIND, Spec, by_kind
+from seva_exp.core.spec import BY_KIND, Json, Spec, by_kind
 from seva_exp.core.texts import is_empty, normalised
+from seva_exp.preferences.marks import read_marks
 
 Side = Literal["chosen", "rejected", "any"]
 ONE_SENTENCE, NOT_REPLACED, SAME_TOKENS = "one_sentence", "not_replaced", "same_tokens"
@@ -63,6 +65,14 @@ class Filter(Spec):
     kind: str
     seeded: ClassVar[bool] = False
     """Whether the run's seed changes what is removed."""
+
+    def check(self, where: str) -> None:
+        """Raises InputError, which begins with ``where``, for what it reads from elsewhere and
+        cannot; quick."""
+
+    def identity(self, sha256: Callable[[Path], str]) -> Json:
+        """All that decides what it removes beside the seed: never a path of this machine."""
+        return self.to_json()
 
     @abstractmethod
     def rule_for(self, candidates: Candidates, seed: int) -> PairRule:
@@ -256,6 +266,35 @@ class DownSampleFilter(Filter):
         return judge
 
 
+class MarkedFilter(Filter):
+    """Removes what a person has marked ``drop``, in a file as the page of a run's pairs makes it
+    (``python -m seva_exp.export RUN --format page``): rows such as ``{"sample_id": "a.jpg", "view":
+    "moco", "mark": "drop"}``; a row without ``view`` is of all the sample's negatives."""
+
+    kind: Literal["marked"] = "marked"
+    path: str = Field(min_length=1)
+    """The file of marks, one JSON object a line."""
+    unmarked: Literal["keep", "drop"] = "keep"
+    """What becomes of a negative that has no mark."""
+
+    def check(self, where: str) -> None:
+        read_marks(self.path, f"{where}.path")
+
+    def identity(self, sha256: Callable[[Path], str]) -> Json:
+        marks = sha256(Path(self.path).expanduser())
+        return {"kind": self.kind, "unmarked": self.unmarked, "marks": marks}
+
+    def rule_for(self, candidates: Candidates, seed: int) -> PairRule:
+        marks = read_marks(self.path, "filters: kind=marked")
+
+        def judge(one: Candidate) -> Removal | None:
+            of_all = marks.get((one.sample_id, ""), self.unmarked)
+            mark = marks.get((one.sample_id, one.view), of_all)
+            return Removal(self.kind, f"{one.view}: {mark}") if mark == "drop" else None
+
+        return judge
+
+
 _Union = (
     AmbiguousFilter
     | DownSampleFilter
@@ -263,6 +302,7 @@ _Union = (
     | EqualFilter
     | EqualNormalisedFilter
     | LengthRatioFilter
+    | MarkedFilter
     | SimilarityFilter
     | UnfinishedFilter
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
@@ -44,3 +45,17 @@ def shown(value: object) -> object:
 def asset(name: str) -> Markup:
     """A file of the package that goes into a page as it is."""
     return Markup((ROOT / name).read_text(encoding="utf-8"))
+
+
+def for_script(data: Any) -> Markup:
+    """JSON that is safe between script tags, its texts printable."""
+    text = json.dumps(_all_shown(data), separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _all_shown(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_all_shown(name): _all_shown(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_all_shown(one) for one in value]
+    return printable(value) if isinstance(value, str) else value

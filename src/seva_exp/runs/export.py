@@ -1,7 +1,9 @@
-"""A run's predictions as the result files of other harnesses: `python -m seva_exp.export RUN`.
+"""A run's predictions as the result files of other harnesses, and its pairs as other trainers'
+data: `python -m seva_exp.export RUN --format FORMAT --out DIR`.
 
 VLMEvalKit's evaluators read a table a model and benchmark; lmms-eval's tools read samples, a line
 each, beside the scores of a run. The answers are those to this run's protocol, whatever reads them.
+TRL, LLaMA-Factory, ms-swift and RLAIF-V read pairs; `page` is one to look through them.
 """
 
 from __future__ import annotations
@@ -11,15 +13,17 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from seva_exp.benchmarks.base import Benchmark
-from seva_exp.core.errors import InputError
+from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.printable import as_cell, one_line, tell
 from seva_exp.core.records import Prediction, read_jsonl, whole_file
 from seva_exp.core.spec import Json
 from seva_exp.inputs.user_paths import data_root
+from seva_exp.runs.pair_files import PAIR_FORMATS, PairFormat, ms_swift, read_pairs_run
 from seva_exp.runs.reader import Evaluated, FinishedRun
 
 
@@ -173,30 +177,53 @@ def _results(run: FinishedRun, model: str) -> Json:
     }
 
 
-Format = Callable[[FinishedRun, Path, Path | None], Iterator[Path]]
-FORMATS: dict[str, Format] = {"vlmevalkit": vlmevalkit, "lmms_eval": lmms_eval}
+Predictions = Callable[[FinishedRun, Path, Path | None], Iterator[Path]]
+FORMATS: dict[str, Predictions] = {"vlmevalkit": vlmevalkit, "lmms_eval": lmms_eval}
+"""Of predictions; those of pairs are ``pair_files.PAIR_FORMATS``."""
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """The command line."""
+def main(words: Sequence[str] | None = None, pages: Mapping[str, PairFormat] | None = None) -> int:
+    """The command line; ``pages`` are further formats of pairs, for people."""
+    pairs = {**PAIR_FORMATS, **(pages or {})}
+    options = _parser([*FORMATS, *pairs]).parse_args(words)
+    try:
+        if options.rejected_images:
+            if options.format != "ms_swift":
+                raise InputError("--rejected-images: is a field of --format ms_swift alone.")
+            pairs["ms_swift"] = partial(ms_swift, rejected_images=True)
+        for path in _exported(options, pairs):
+            print(one_line(str(path)))
+    except (InputError, StageError) as error:
+        tell(str(error))
+        return 2
+    return 0
+
+
+def _parser(formats: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m seva_exp.export", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run")
-    parser.add_argument("--format", choices=FORMATS, required=True)
+    parser.add_argument("--format", choices=formats, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument(
         "--data-root", help="where the benchmarks' files lie, if not where the run read them"
     )
-    options = parser.parse_args(words)
+    parser.add_argument(
+        "--rejected-images",
+        action="store_true",
+        help="ms_swift: also the picture that each rejected answer was given to",
+    )
+    return parser
+
+
+def _exported(options: argparse.Namespace, pairs: Mapping[str, PairFormat]) -> Iterator[Path]:
+    of_pairs = options.format in pairs
+    run = (read_pairs_run if of_pairs else read_run)(options.run)
+    root = None if of_pairs else data_root(options.data_root or run.data_root)
     try:
-        run = read_run(options.run)
-        root = data_root(options.data_root or run.data_root)
-        try:
-            options.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--out={options.out}: no folder ({error.strerror}).") from error
-        for path in FORMATS[options.format](run, options.out, root):
-            print(one_line(str(path)))
-    except InputError as error:
-        tell(str(error))
-        return 2
-    return 0
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out={options.out}: no folder ({error.strerror}).") from error
+    if of_pairs:
+        yield from pairs[options.format](run, options.out)
+    else:
+        yield from FORMATS[options.format](run, options.out, root)

@@ -6,6 +6,7 @@ from seva_exp.stages.candidates import ChosenPairs, ModelScores, ScoreCandidates
 from seva_exp.stages.evaluation import Compare, Evaluate, JudgeAnswers, paired
 from seva_exp.stages.explaining import ExplainWords
 from seva_exp.stages.external_adapter import ExternalAdapter
+from seva_exp.stages.given import GivenPairs
 from seva_exp.stages.hardest import HardestPairs
 from seva_exp.stages.pairs import Pairs
 from seva_exp.stages.preferences import Answers, Rejected, Samples
@@ -37,6 +38,7 @@ STAGES: dict[str, type[Stage]] = {
         ChosenPairs,
         SentencePairs,
         HardestPairs,
+        GivenPairs,
         ReplayedPairs,
         Reference,
         AnswerTokenWeights,

@@ -33,6 +33,8 @@ class Pairs(Stage):
     """Whether of a sample's rejected answers the likeliest is kept alone."""
     by_scores: ClassVar[bool] = False
     """Whether it takes scores of all answers to tell which make a pair."""
+    asked: ClassVar[bool] = True
+    """Whether the model is asked for the chosen answers."""
     samples: Samples
     clean: Answers
     negatives: tuple[Answers | Rejected, ...]
@@ -86,7 +88,7 @@ class Pairs(Stage):
     def spec(self) -> Json:
         # The views' names are in the pairs, so they are part of what is made.
         return {
-            "filters": [one.to_json() for one in self.filters],
+            "filters": [one.identity(self.samples.digests) for one in self.filters],
             "newlines": self.newlines,
             "views": self.sources,
             "seed": self.seed if any(one.seeded for one in self.filters) else None,

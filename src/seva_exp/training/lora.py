@@ -124,13 +124,15 @@ def has_changed(folder: Path, start: Path | None, rows: Sequence[Json]) -> bool:
 
 
 def write_adapter(model: PeftModel, folder: Path, weights: dict[str, torch.Tensor]) -> None:
-    """The policy's part of ``weights`` (by their names in the model) and its config."""
+    """The policy's part of ``weights`` (by their names in the model) and its config, without PEFT's
+    blank model card: ``python -m seva_exp.ship`` writes one that says something."""
     model.save_pretrained(
         str(folder),
         state_dict=weights,
         save_embedding_layers=False,
         selected_adapters=[POLICY],
     )
+    (folder / "README.md").unlink(missing_ok=True)
     _sort_modules(folder / "adapter_config.json")
 
 

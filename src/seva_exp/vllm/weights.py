@@ -43,11 +43,26 @@ def write_older(folder: Path, out: Path) -> None:
         if file in weights:
             _write_weights(file, out / file.name)
         elif file.name == INDEX:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            content["weight_map"] = _renamed(content["weight_map"])
-            (out / INDEX).write_text(json.dumps(content, indent=1), encoding="utf-8")
+            _write_index(file, out / INDEX)
         elif file.is_file() and file.suffix in (".json", ".jinja", ".txt", ".model"):
             shutil.copyfile(file, out / file.name)
+
+
+def rename_to_older(folder: Path) -> None:
+    """The same in the folder itself, a file of weights after the other. Killed in the middle, it
+    leaves a folder that no program can load: for one that nobody knows of yet."""
+    for file in _files(folder):
+        new = file.with_name(f"{file.name}.tmp")
+        _write_weights(file, new)
+        new.replace(file)
+    if (index := folder / INDEX).is_file():
+        _write_index(index, index)
+
+
+def _write_index(file: Path, out: Path) -> None:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["weight_map"] = _renamed(content["weight_map"])
+    out.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from seva_exp.core.environment import describe_environment
 from seva_exp.core.machine import Machine, resolve_device, resolve_dtype
@@ -57,14 +58,25 @@ def write_merged(model: AnyModel, adapter: Path, dtype: str, folder: Path) -> fl
     """On the CPU, in ``dtype``: rounded once; the largest share of a layer's change that is lost by
     that. Of the generation config only the special ids are kept: how answers are decoded is the
     asker's choice."""
-    from transformers import GenerationConfig
+    merged, lost = merged_model(model, adapter, dtype)
+    save_checkpoint(merged, model, folder)
+    return lost
 
+
+def merged_model(model: AnyModel, adapter: Path, dtype: str) -> tuple[Any, float]:
+    """The base model with the adapter in its weights, on the CPU in ``dtype``, and the largest
+    share of a layer's change that is lost by rounding."""
     hush()
     merged = load_weights(model, dtype=dtype)
-    outcome = merge_adapter(merged, adapter, most=float("inf"))
+    return merged, merge_adapter(merged, adapter, most=float("inf")).lost
+
+
+def save_checkpoint(merged: Any, model: AnyModel, folder: Path) -> None:
+    """Weights, config, special ids, and the processor of ``model`` as runs use it."""
+    from transformers import GenerationConfig
+
     ids = ("bos_token_id", "eos_token_id", "pad_token_id")
     old = merged.generation_config
     merged.generation_config = GenerationConfig(**{name: getattr(old, name) for name in ids})
     merged.save_pretrained(str(folder))
     load_processor(model).save_pretrained(str(folder))
-    return outcome.lost

@@ -1,4 +1,4 @@
-"""What a second opinion needs of a finished run: that it trained, and is still what it was."""
+"""What whoever loads a finished run's model needs of it: that it trained, and is what it was."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError
+from seva_exp.core.machine import Machine, resolve_device
 from seva_exp.inputs.user_paths import existing_folder
 from seva_exp.runs.links import followed
 from seva_exp.runs.reader import FinishedRun
@@ -35,3 +36,16 @@ def read_trained(text: str) -> FinishedRun:
         )
     digests.save()
     return run
+
+
+def machine_of(device: str, dtype: str) -> Machine:
+    """The machine of a command's ``--device`` and ``--dtype``. Raises InputError."""
+    from pydantic import ValidationError
+
+    try:
+        machine = Machine.model_validate({"device": device, "dtype": dtype})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise InputError(f"--{fault['loc'][0]} {fault['input']}: {fault['msg']}.") from None
+    resolve_device(machine)
+    return machine

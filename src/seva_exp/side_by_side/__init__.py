@@ -1,0 +1,1 @@
+"""Questions to a finished run: base and aligned model answer beside each other."""
