@@ -30,8 +30,8 @@ def wheel(tmp_path_factory) -> Path:
 
 def test_the_wheel_holds_conf_sweeps_model_and_page(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    for folder in ("conf", "sweeps"):
-        for file in (ROOT / folder).rglob("*.yaml"):
+    for folder in ("conf", "sweeps", "wandb_sweeps"):
+        for file in (ROOT / folder).rglob("*.y*ml"):
             assert f"seva_exp/{file.relative_to(ROOT)}" in names
     assert "seva_exp/models/tiny_checkpoint/model.safetensors" in names
     pages = ("base.html", "page.html", "changed.html", "words.html", "words.js", "words.css")
@@ -84,5 +84,5 @@ def test_the_readme_s_tree_and_the_architecture_page_are_today_s():
     tree = module_from_spec(source)
     source.loader.exec_module(tree)
     assert tree.BEGIN + tree.tree() + tree.END in tree.PAGE.read_text(encoding="utf-8")
-    for folder in ("conf", "src", "sweeps", "tests", "docs"):
+    for folder in ("conf", "src", "sweeps", "wandb_sweeps", "tests", "docs"):
         assert f"{folder}/" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ from seva_exp.core.paths import config_dir, sweeps_dir
 from seva_exp.tracking import NoTracker, WandbTracker
 from seva_exp.tracking.content import column
 
-FILES = sorted((sweeps_dir() / "wandb").glob("*"))
+FILES = sorted((sweeps_dir().parent / "wandb_sweeps").glob("*"))
 
 
 def composed(*words: str) -> Any:
@@ -80,7 +80,7 @@ def metrics(wanted: RunConfig) -> list[str]:
 
 def test_the_files_that_the_docs_name_are_there() -> None:
     docs = (sweeps_dir().parent / "docs" / "wandb.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"sweeps/wandb/([\w.]+)", docs))
+    named = set(re.findall(r"wandb_sweeps/([\w.]+)", docs))
     assert named == {file.name for file in FILES}
 
 

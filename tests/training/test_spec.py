@@ -125,6 +125,7 @@ def test_fine_tuning_has_stic_s_numbers_and_its_defaults_are_the_fitted_ones():
         name: OmegaConf.to_container(OmegaConf.load(config_dir() / "sft" / f"{name}.yaml"))
         for name in ("stic", "fit/stic_tiny")
     }
+    assert read["stic"].pop("defaults") == ["_self_", {"optional fit@_here_": "stic_${model}"}]
     stic = SftTraining.model_validate_json(json.dumps(read["stic"]))
     assert (stic.learning_rate, stic.batch_size, stic.epochs) == (2e-5, 64, 1)
     assert (stic.warmup_ratio, stic.projector_learning_rate) == (0.03, 2e-5)

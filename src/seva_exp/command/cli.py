@@ -24,7 +24,7 @@ from hydra.experimental.callback import Callback
 
 from seva_exp.command.forecast import Forecast
 from seva_exp.command.hydra_errors import explain
-from seva_exp.command.hydra_private import grid, sweeps_a_grid
+from seva_exp.command.hydra_private import grid, main_arguments, sweeps_a_grid
 from seva_exp.command.job import (
     BAD_INPUT,
     DONE,
@@ -259,7 +259,7 @@ def main(loaded: LoadedModel | None = None) -> NoReturn:
     _CALLED = called = Command(arguments(sys.argv[1:]), launched(os.environ), loaded)
     words, cwd = called.words, os.getcwd()
     sys.argv[1:] = words
-    start = hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
+    start = hydra.main(config_path=str(config_dir()), config_name="config", **main_arguments())
     try:
         start(lambda config: _job(config, words, cwd))()
         code = DONE
