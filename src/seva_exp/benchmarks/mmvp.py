@@ -3,15 +3,14 @@ question whose answers differ."""
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from io import StringIO
 from typing import ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Totals, Values, accuracy
 from seva_exp.benchmarks.choices import RULES, TABLE_COLUMNS, Choices
+from seva_exp.benchmarks.commas import csv_rows
 from seva_exp.benchmarks.files import BenchmarkFiles, FileRow, Picture, columns
 from seva_exp.benchmarks.official import UNPARSED, Item, Rule, Scored, right_or_wrong
 from seva_exp.core.errors import InputError
@@ -64,7 +63,9 @@ class MmvpBenchmark(Choices):
 
     def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
         pictures = source.folder(self.layout[1])
-        for place, row in enumerate(_rows(source, self.layout[0])):
+        for place, row in enumerate(
+            csv_rows(*source.text(self.layout[0]), needed=NAMES, first="Index")
+        ):
             found = _OPTIONS.fullmatch(row.text("Options"))
             if not found or not all(map(str.strip, found.groups())):
                 row.refuse("column 'Options': '(a) ... (b) ...' is needed")
@@ -128,26 +129,3 @@ class MmvpBenchmark(Choices):
             Metric("all", "accuracy", accuracy, every),
             Metric("all", "unparsed", UNPARSED, every, "lower"),
         ]
-
-
-def _rows(source: BenchmarkFiles, names: Sequence[str]) -> Iterator[FileRow]:
-    """The rows of ``Questions.csv``: Index and ``NAMES``."""
-    path, text = source.text(names)
-    reader = csv.reader(StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    number = 0
-    try:
-        for cells in reader:
-            if header is None:
-                header = ["Index", *(cell.strip() for cell in cells[1:])]
-                for name in NAMES:
-                    if name not in header:
-                        FileRow(path, "the header", {}).refuse(f"column {name!r} is missing")
-                continue
-            number += 1
-            row = FileRow(path, f"row {number} (line {reader.line_num})", {})
-            if len(cells) != len(header):
-                row.refuse(f"has {len(cells)} columns, the header has {len(header)}")
-            yield replace(row, values=dict(zip(header, cells, strict=True)))
-    except csv.Error as error:
-        FileRow(path, f"line {reader.line_num}", {}).refuse(f"is no CSV ({error})")
