@@ -18,6 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args, get_origin
 
+from pydantic import ValidationError
+
 from seva_exp.augment import AUGMENTATIONS, SOURCES, Augmentation, Source
 from seva_exp.benchmarks import BENCHMARKS, OFFICIAL
 from seva_exp.benchmarks.base import Benchmark
@@ -252,8 +254,15 @@ def _fault(group: str, name: str, cls: type, new: dict[tuple[str, str], type]) -
     except OSError as error:
         return f"its source cannot be read ({error}), and is part of keys. Put it into a file."
     except (ValueError, TypeError) as error:
-        return f"cannot be made with its defaults: {error_text(error)}"
+        return f"cannot be made with its defaults: {_in_short(error)}"
     return ""
+
+
+def _in_short(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return error_text(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}={first['input']}: {first['msg']}."
 
 
 def _known(group: str) -> dict[str, Any]:

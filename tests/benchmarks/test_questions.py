@@ -131,18 +131,20 @@ def test_a_protocol_or_the_config_says_how_it_is_asked(folder):
     assert prompt == (
         "Which?\nA. x\nB. y\nAnswer with the option's letter from the given choices directly."
     )
-    changed = own.model_copy(
-        update={"prompt": "{question}\\n{inline_options}", "rule": "exact", "max_new_tokens": 3}
-    )
-    question = next(changed.questions())
+
+    def changed(**fields) -> QuestionsBenchmark:
+        return QuestionsBenchmark(path=path, type="letter", **fields)
+
+    other = changed(prompt="{question}\\n{inline_options}", rule="exact", max_new_tokens=3)
+    question = next(other.questions())
     assert question.prompt == "Which?\n(A) x (B) y" and question.max_new_tokens == 3
-    assert changed.predict(question, "A").score == 1 and changed.predict(question, "A.").score == 0
-    assert own.protocol_name == "llava15"
-    assert changed.protocol_name.startswith("llava15.") and len(changed.protocol_name) == 16
+    assert other.predict(question, "A").score == 1 and other.predict(question, "A.").score == 0
+    assert own.protocol_name == changed(rule="letter_or_text").protocol_name == "llava15"
+    assert other.protocol_name.startswith("llava15.") and len(other.protocol_name) == 16
     with pytest.raises(InputError, match=r"rule=exat: no such rule.*Did you mean 'exact'"):
-        own.model_copy(update={"rule": "exat"}).check(None)
+        changed(rule="exat").check(None)
     with pytest.raises(InputError, match=r"no text \{quesion\}.*Did you mean 'question'"):
-        own.model_copy(update={"prompt": "{quesion}"}).check(None)
+        changed(prompt="{quesion}").check(None)
 
 
 def test_every_type_has_a_part_in_the_protocols_and_its_rule_is_known():
@@ -245,14 +247,14 @@ WRONG = [
     ("q.csv", "image,question,answer\n", {}, r"there is no question in .*q\.csv"),
     ("q.csv", "image,question,answer\na.png,?\n", {}, r"row 1 \(line 2\): has 2 columns, the .* 3"),
     ("q.csv", 'image,question,answer\na.png,"?,no\n', {}, r"line 2: is no CSV"),
-    ("q.csv", "image,question,answer\na.png,,no\n", {}, r"row 1 \(line 2\): empty 'question'"),
+    ("q.csv", "image,question,answer\na.png,,no\n", {}, r"row 1 .*'question': empty"),
     ("q.csv", "image,question,answer\na.png,?,maybe\n", {}, r"'maybe' is none of yes, no"),
     ("q.csv", "image,question,answer\nc.png,?,no\n", {}, r"row 1.*missing picture.*c\.png"),
     ("q.csv", "image,question,answer\n../a.png,?,no\n", {}, r"row 1.*lies outside"),
     ("q.csv", "", {}, r"q\.csv"),
     ("q.jsonl", GOOD + "{", {}, r"q\.jsonl: line 2: "),
-    ("q.jsonl", GOOD + GOOD.replace("question", "query"), {}, r"line 2: missing 'question'"),
-    ("q.jsonl", GOOD, {"id_field": "nr"}, r"line 1: missing 'nr'"),
+    ("q.jsonl", GOOD + GOOD.replace("question", "query"), {}, r"line 2: field 'question': missing"),
+    ("q.jsonl", GOOD, {"id_field": "nr"}, r"line 1: field 'nr': missing"),
     ("q.jsonl", GOOD * 2, {"id_field": "image"}, r"line 2: duplicate id 'a\.png', as in .* line 1"),
     ("q.jsonl", GOOD, {"type": "letter"}, r"line 1: field 'options': from two to 26"),
     ("q.jsonl", GOOD.replace('"yes"', "[]"), {"type": "short_answer"}, r"an answer is needed"),
@@ -311,7 +313,7 @@ def test_a_config_is_refused_by_field_with_the_nearest_name():
     config = {"benchmark": {"questions": {"kind": "questions", "path": "q.csv"}}}
     own = config["benchmark"]["questions"]
     for field, value, said in [
-        ("type", "yesno", r"benchmark\.questions\.type=.yesno.*Did you mean 'yes_no'"),
+        ("type", "yesno", r"benchmark\.questions\.type=yesno.*Did you mean 'yes_no'"),
         ("answer_colum", "x", r"benchmark\.questions\.answer_colum: no such field.*'answer_field'"),
         ("max_new_tokens", 0, r"benchmark\.questions\.max_new_tokens=0: .*greater than or equal"),
     ]:

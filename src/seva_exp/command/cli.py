@@ -186,6 +186,8 @@ class Command:
             return
         if comparison.runs:
             say(f"comparison: {os.path.relpath(page)}")
+        for line in comparison.best:
+            say(f"  {line}")
         for line in comparison.findings:
             say(f"  warning: {line}")
 

@@ -128,6 +128,17 @@ def _parts(annotation: Any) -> Iterator[Any]:
         yield from _parts(part)
 
 
+def flatten(values: Json, before: str = "", between: str = "/") -> list[tuple[str, Any]]:
+    """Nested values as (joined name, plain value); an empty group stays a value."""
+    flat: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat += flatten(value, f"{before}{key}{between}", between)
+        else:
+            flat.append((f"{before}{key}", value))
+    return flat
+
+
 def canonical(value: object) -> str:
     """One JSON text per value: sorted keys, no spaces, no NaN. Two equal values give equal text."""
     return json.dumps(
