@@ -29,7 +29,8 @@ def test_a_row_holds_config_scores_changes_and_costs(runs):
     assert list(found.index) == ["a", "b"] and list(found["seed"]) == [1, 2]
     assert list(found["dpo.beta"]) == [0.1, 0.5]
     assert found["dpo.loss.sigmoid"].isna().tolist() == [False, True]
-    assert found["command"]["b"] == "+aug=moco dpo.beta=0.5" and found["command"]["a"] == ""
+    assert found["command"]["b"] == "python -m seva_exp +aug=moco dpo.beta=0.5"
+    assert found["command"]["a"] == "", "of the Python API"
     report = json.loads((runs / "a" / "report.json").read_text())
     score = next(s for s in report["scores"] if s["model"] == "aligned")
     name = f"shapes/{score['split']}/{score['metric']}/aligned"
