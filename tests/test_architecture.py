@@ -31,6 +31,7 @@ LEVELS = [
     {"scores"},
     {"plugins"},
     {"preferences", "methods"},
+    {"grounding"},
     {"stages"},
     {"runs"},
     {"experiment"},

@@ -19,7 +19,7 @@ from seva_exp.compare.costs import COSTS, known_costs
 from seva_exp.compare.deltas import Column, CorrectedDelta, Measured
 from seva_exp.compare.differences import Value
 from seva_exp.compare.evidence import Evidence, SharedPairs
-from seva_exp.compare.tables import latex, markdown
+from seva_exp.compare.tables import latex, markdown, tables
 from seva_exp.core.printable import printable
 from seva_exp.core.records import BASE, Score
 from seva_exp.core.spec import Json
@@ -44,6 +44,7 @@ def render(c: Comparison, evidence: Evidence, left_out: Sequence[str], out: Path
         title=_title(c),
         runs=len(c.runs),
         variants=len(c.variants),
+        together=_together(c, [c.columns[j] for j in sorted(visible)]),
         reference=c.reference_name,
         fields=_fields(c),
         costs={name: COSTS[name] for name in known_costs(c.costs)},
@@ -96,6 +97,23 @@ def _head(column: Column, visible: bool, with_benchmark: bool) -> Json:
         "direction": words.direction(column.better),
         "visible": visible,
     }
+
+
+def _together(c: Comparison, columns: Sequence[Column]) -> list[Json]:
+    """A table a benchmark of the variants, where they have several seeds: each cell's change apart
+    from the price that it has."""
+    if len(c.variants) == len(c.runs) or not columns:
+        return []
+    chosen = [f"{column.split}/{column.metric}" for column in columns]
+    return [
+        {
+            "title": table.title,
+            "header": table.header,
+            "rows": [[cell.removesuffix(")").split(" (at the ") for cell in r] for r in table.rows],
+            "note": table.note,
+        }
+        for table in tables(c, chosen, cost=True)
+    ]
 
 
 def _fields(c: Comparison) -> list[Json]:
