@@ -17,7 +17,7 @@ from .forking import Commands
 # Before torch is imported anywhere: two test processes on two cores must not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["WANDB_MODE"] = "offline"
-for name in ("WANDB_API_KEY", "SEVA_EXP_STORE", "SEVA_EXP_DATA"):
+for name in ("WANDB_API_KEY", "SEVA_EXP_STORE", "SEVA_EXP_DATA", "SEVA_EXP_PLUGINS"):
     os.environ.pop(name, None)
 
 # A shell that starts tests in the background has them, and all that they start, ignore Ctrl-C.

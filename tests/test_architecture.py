@@ -29,6 +29,7 @@ LEVELS = [
     {"vllm"},
     {"augment", "data", "decoding", "training", "benchmarks"},
     {"scores"},
+    {"plugins"},
     {"preferences", "methods"},
     {"grounding"},
     {"stages"},

@@ -10,6 +10,7 @@ import yaml
 
 from seva_exp.benchmarks import OFFICIAL
 from seva_exp.benchmarks.protocols import PACKAGED, Protocol, packaged_protocols
+from seva_exp.benchmarks.questions import SECTIONS
 from seva_exp.core.errors import InputError
 
 LETTER = "Answer with the option's letter from the given choices directly."
@@ -26,7 +27,10 @@ def test_every_benchmark_has_llava15_and_every_packaged_part_is_whole(kind):
 
 def test_no_packaged_part_is_of_an_unknown_benchmark():
     for name in packaged_protocols():
-        assert set(yaml.safe_load((PACKAGED / f"{name}.yaml").read_text())) <= set(OFFICIAL)
+        assert set(yaml.safe_load((PACKAGED / f"{name}.yaml").read_text())) <= {
+            *OFFICIAL,
+            *SECTIONS,
+        }
 
 
 def test_a_line_without_content_is_left_out_and_braces_stay():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from PIL import Image
 
+from seva_exp.core.plugin_source import code_of
 from seva_exp.core.spec import Json, Spec
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class Source(Spec):
         """All that decides the result: the fields, and the contents of files behind them. Never a
         path of this machine."""
         return self.to_json()
+
+    def keyed(self) -> Json:
+        """What a key holds of it: ``identity``, and the code of a class that is none of this
+        package (docs/plugins.md)."""
+        return self.identity() | code_of(type(self))
 
     @property
     def stream(self) -> str:

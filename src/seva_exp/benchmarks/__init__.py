@@ -3,7 +3,7 @@ to the union."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from seva_exp.benchmarks.amber import AmberBenchmark
 from seva_exp.benchmarks.chair import ChairBenchmark
@@ -25,12 +25,13 @@ from seva_exp.benchmarks.naturalbench import NaturalbenchBenchmark
 from seva_exp.benchmarks.object_halbench import ObjectHalbenchBenchmark
 from seva_exp.benchmarks.official import Official
 from seva_exp.benchmarks.pope import PopeAokvqaBenchmark, PopeBenchmark, PopeGqaBenchmark
+from seva_exp.benchmarks.questions import QuestionsBenchmark
 from seva_exp.benchmarks.scienceqa import ScienceqaBenchmark
 from seva_exp.benchmarks.seed import SeedBenchmark
 from seva_exp.benchmarks.shapes import ShapesBenchmark
 from seva_exp.benchmarks.shr import ShrBenchmark
 from seva_exp.benchmarks.textvqa import TextvqaBenchmark
-from seva_exp.core.spec import BY_KIND, Spec, by_kind
+from seva_exp.core.spec import BY_KIND, Spec, by_kind, one_of
 
 _Union = (
     AmberBenchmark
@@ -53,6 +54,7 @@ _Union = (
     | PopeAokvqaBenchmark
     | PopeBenchmark
     | PopeGqaBenchmark
+    | QuestionsBenchmark
     | ScienceqaBenchmark
     | SeedBenchmark
     | ShapesBenchmark
@@ -60,10 +62,13 @@ _Union = (
     | TextvqaBenchmark
 )
 
-AnyBenchmark = Annotated[_Union, BY_KIND]
-"""The field type of a config that holds a benchmark."""
 BENCHMARKS: dict[str, type[Spec]] = by_kind(_Union)
 """kind -> class."""
+if TYPE_CHECKING:
+    AnyBenchmark = Annotated[_Union, BY_KIND]
+else:
+    AnyBenchmark = one_of(BENCHMARKS)
+"""The field type of a config that holds a benchmark."""
 OFFICIAL: dict[str, type[Official]] = {
     kind: cls for kind, cls in BENCHMARKS.items() if issubclass(cls, Official)
 }

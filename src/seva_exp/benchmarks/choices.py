@@ -39,6 +39,12 @@ RULES: dict[str, Rule] = {
 }
 
 
+def lettered_texts(options: Options) -> dict[str, str]:
+    """What a prompt fills in of the options."""
+    inline = " ".join(f"({letter}) {text}" for letter, text in options.items())
+    return {"options": listing(options), "inline_options": inline}
+
+
 TABLE_COLUMNS = ("index", "image", "question", "A", "B", "answer")
 
 
@@ -89,8 +95,7 @@ class Choices(Official):
             "question": row.text("question"),
             "hint": hint,
             "hint_or_na": hint or "N/A",
-            "options": listing(options),
-            "inline_options": " ".join(f"({letter}) {text}" for letter, text in options.items()),
+            **lettered_texts(options),
         }
         return Item(row, id, group, type, texts, answer, picture, {"options": options})
 

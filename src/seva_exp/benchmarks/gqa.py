@@ -13,10 +13,15 @@ from seva_exp.core.spec import Json
 _PUNCTUATION = str.maketrans("", "", punctuation)
 
 
+def without_stop(text: str) -> str:
+    """The form that ``exact`` compares."""
+    return text.strip().rstrip(".").lower()
+
+
 def exact(text: str, target: str, details: Json) -> Scored:
     """LLaVA-1.5 (convert_gqa_for_eval.py) and the official eval.py: full stops at the end dropped,
     lower case, equal."""
-    answer = text.strip().rstrip(".").lower()
+    answer = without_stop(text)
     return right_or_wrong(answer, answer == target)
 
 

@@ -3,16 +3,15 @@ question whose answers differ."""
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from io import StringIO
 from itertools import groupby
 from typing import ClassVar, Literal
 
 from seva_exp.benchmarks.base import Metric, Totals, Values, accuracy
 from seva_exp.benchmarks.choices import RULES, TABLE_COLUMNS, Choices
+from seva_exp.benchmarks.commas import csv_rows
 from seva_exp.benchmarks.files import BenchmarkFiles, FileRow, Picture, columns
 from seva_exp.benchmarks.official import UNPARSED, Item, Rule, Scored, right_or_wrong
 from seva_exp.core.spec import Json
@@ -65,7 +64,8 @@ class MmvpBenchmark(Choices):
 
     def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
         pictures = source.folder(self.layout[1])
-        for number, row in _by_number(_rows(source, self.layout[0]), "Index"):
+        rows = csv_rows(*source.text(self.layout[0]), needed=NAMES, first="Index")
+        for number, row in _by_number(rows, "Index"):
             found = _OPTIONS.fullmatch(row.text("Options"))
             if not found or not all(map(str.strip, found.groups())):
                 row.refuse("column 'Options': '(a) ... (b) ...' is needed")
@@ -141,26 +141,3 @@ def _by_number(rows: Iterator[FileRow], column: str) -> list[tuple[int, FileRow]
             row.refuse(f"column {column!r}: a number is needed, not {row.text(column)!r}")
         found.append((int(row.text(column)), row))
     return sorted(found, key=lambda pair: pair[0])
-
-
-def _rows(source: BenchmarkFiles, names: Sequence[str]) -> Iterator[FileRow]:
-    """The rows of ``Questions.csv``: Index and ``NAMES``."""
-    path, text = source.text(names)
-    reader = csv.reader(StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    number = 0
-    try:
-        for cells in reader:
-            if header is None:
-                header = ["Index", *(cell.strip() for cell in cells[1:])]
-                for name in NAMES:
-                    if name not in header:
-                        FileRow(path, "the header", {}).refuse(f"column {name!r} is missing")
-                continue
-            number += 1
-            row = FileRow(path, f"row {number} (line {reader.line_num})", {})
-            if len(cells) != len(header):
-                row.refuse(f"has {len(cells)} columns, the header has {len(header)}")
-            yield replace(row, values=dict(zip(header, cells, strict=True)))
-    except csv.Error as error:
-        FileRow(path, f"line {reader.line_num}", {}).refuse(f"is no CSV ({error})")

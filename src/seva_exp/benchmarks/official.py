@@ -7,7 +7,8 @@ row. Their content is part of the key, where they lie is not.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -87,13 +88,17 @@ class Loaded:
         }
         return [found[name] for name in sorted(found)]
 
+    def pictures_digest(self, sha256: Hasher) -> str:
+        """Of the picture files' names and contents."""
+        return digest([[picture.name, sha256(picture.path)] for picture in self.pictures])
+
 
 _READ: dict[str, tuple[Any, Stamps]] = {}
 """By what is read and the data root: a run reads the same files several times over."""
 Read = TypeVar("Read")
 
 
-def _once_read(key: list[Any], root: Path, read: Callable[[BenchmarkFiles], Read]) -> Read:
+def once_read(key: list[Any], root: Path, read: Callable[[BenchmarkFiles], Read]) -> Read:
     """What ``read`` makes of the source, made once until a file or a folder's listing changes."""
     name = digest([*key, str(root)])
     known = _READ.get(name)
@@ -104,24 +109,12 @@ def _once_read(key: list[Any], root: Path, read: Callable[[BenchmarkFiles], Read
     return found
 
 
-class Official(Benchmark):
-    """Base of the official benchmarks. A subclass tells where its files lie, and turns rows into
-    items."""
+class ByProtocol(Benchmark):
+    """Base of the benchmarks whose questions lie in files and that a protocol tells how to ask and
+    score. A subclass says where its files are (``load``), and what a protocol may name."""
 
-    layout: ClassVar[tuple[Candidates, ...]] = ()
-    """The files and folders of the official layout, below the data root."""
-    tables: ClassVar[Candidates] = ()
-    """VLMEvalKit's table, which is read where the official layout's first file is not there."""
-    source: ClassVar[str]
-    """Where the files are to be had."""
-    rules: ClassVar[Mapping[str, Rule]]
-    """What a protocol's ``rule`` can be."""
     placeholders: ClassVar[tuple[str, ...]] = ("question",)
     """What a protocol's ``prompt`` can fill in."""
-    tells_unparsed: ClassVar[bool] = False
-    """Whether a metric tells what no rule could read."""
-    judge_files: ClassVar[tuple[Candidates, ...]] = ()
-    """What a judge's questions are made of, where the benchmark does without it."""
     judgings: ClassVar[Mapping[str, Callable[[Any, BenchmarkFiles], Judging]]] = {}
     """What a protocol's ``judge`` can be: (the benchmark, the source) -> how a judge is asked. One
     of them is ``own``."""
@@ -130,26 +123,29 @@ class Official(Benchmark):
     protocol: str = Field("llava15", min_length=1)
     """How it is asked and scored: a packaged protocol's name, or a file of one's own."""
 
-    def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
-        """The items of the official layout, for a benchmark that has one (``layout``)."""
-        return iter(())
+    @property
+    @abstractmethod
+    def scoring(self) -> Mapping[str, Rule]:
+        """What a protocol's ``rule`` can be."""
 
-    def table_items(self, source: BenchmarkFiles) -> Iterator[Item]:
-        """The items of VLMEvalKit's table, for a benchmark that has one (``tables``)."""
-        return iter(())
+    @property
+    def section(self) -> str:
+        """The name of its part of a protocol's file."""
+        return self.kind
 
-    def verify(self, items: Sequence[Item]) -> None:
-        """Check what must hold of all items together. Raises InputError."""
+    @abstractmethod
+    def load(self, root: Path | None) -> Loaded:
+        """All items. Raises InputError, with file and row."""
 
     @cached_property
     def _protocol(self) -> tuple[str, Protocol]:
         where = f"benchmark.{self.kind}.protocol"
         found = load_protocol(
-            self.protocol, self.kind, self.rules, self.placeholders, self.judgings, where
+            self.protocol, self.section, self.scoring, self.placeholders, self.judgings, where
         )
         if self.needs_judge and found[1].judge is None:
             raise InputError(
-                f"{where}={self.protocol}: {self.kind}.judge: must be set, since a judge scores "
+                f"{where}={self.protocol}: {self.section}.judge: must be set, since a judge scores "
                 f"this benchmark.{suggest('', self.judgings)}"
             )
         return found
@@ -163,6 +159,66 @@ class Official(Benchmark):
     def plain_protocol(self) -> str:
         return self._protocol[0]
 
+    @property
+    def judged(self) -> bool:
+        return self.rules_of_protocol.judge is not None
+
+    def check(self, root: Path | None) -> None:
+        self.load(root)
+
+    def questions(self, root: Path | None = None) -> Iterator[Question]:
+        """Every question, in the files' order."""
+        for item in self.load(root).items:
+            yield Question(
+                id=item.id,
+                group=item.group,
+                type=item.type,
+                prompt=self.rules_of_protocol.render(item.texts),
+                target=item.target,
+                max_new_tokens=self.rules_of_protocol.max_new_tokens,
+                load=item.picture.load if item.picture else None,
+                details=item.details,
+                shows=item.shows,
+            )
+
+    def predict(self, question: Question, text: str) -> Prediction:
+        """Score one answer by the protocol's rule."""
+        rule = self.scoring[self.rules_of_protocol.rule]
+        return question.answered(text, rule(text, question.target, question.details))
+
+
+class Official(ByProtocol):
+    """Base of the official benchmarks. A subclass tells where its files lie, and turns rows into
+    items."""
+
+    layout: ClassVar[tuple[Candidates, ...]] = ()
+    """The files and folders of the official layout, below the data root."""
+    tables: ClassVar[Candidates] = ()
+    """VLMEvalKit's table, which is read where the official layout's first file is not there."""
+    source: ClassVar[str]
+    """Where the files are to be had."""
+    rules: ClassVar[Mapping[str, Rule]]
+    """What a protocol's ``rule`` can be."""
+    tells_unparsed: ClassVar[bool] = False
+    """Whether a metric tells what no rule could read."""
+    judge_files: ClassVar[tuple[Candidates, ...]] = ()
+    """What a judge's questions are made of, where the benchmark does without it."""
+
+    @property
+    def scoring(self) -> Mapping[str, Rule]:
+        return self.rules
+
+    def official_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        """The items of the official layout, for a benchmark that has one (``layout``)."""
+        return iter(())
+
+    def table_items(self, source: BenchmarkFiles) -> Iterator[Item]:
+        """The items of VLMEvalKit's table, for a benchmark that has one (``tables``)."""
+        return iter(())
+
+    def verify(self, items: Sequence[Item]) -> None:
+        """Check what must hold of all items together. Raises InputError."""
+
     def lacking(self, root: Path | None) -> str | None:
         if root is not None:
             return None
@@ -171,20 +227,13 @@ class Official(Benchmark):
             "benchmarks' official files; `python -m seva_exp.data check` tells which they are."
         )
 
-    def check(self, root: Path | None) -> None:
-        self.load(root)
-
-    @property
-    def judged(self) -> bool:
-        return self.rules_of_protocol.judge is not None
-
     def judging(self, root: Path | None, own: bool = False) -> Judging | None:
         if self.rules_of_protocol.judge is None:
             return None
         if root is None:
             raise InputError(str(self.lacking(root)))
         way = OWN if own else self.rules_of_protocol.judge
-        return _once_read(
+        return once_read(
             ["judging", way, self.to_json()], root, lambda source: self.judgings[way](self, source)
         )
 
@@ -194,14 +243,13 @@ class Official(Benchmark):
             return fields
         loaded = self.load(root)
         files = sorted([path.name, sha256(path)] for path in loaded.files)
-        pictures = [[picture.name, sha256(picture.path)] for picture in loaded.pictures]
-        return fields | {"files": files, "pictures": digest(pictures)}
+        return fields | {"files": files, "pictures": loaded.pictures_digest(sha256)}
 
     def load(self, root: Path | None) -> Loaded:
         """All items, read once until a file or a folder's listing changes."""
         if root is None:
             raise InputError(str(self.lacking(root)))
-        return _once_read([self.to_json(), self.rules_of_protocol.identity()], root, self._load)
+        return once_read([self.to_json(), self.rules_of_protocol.identity()], root, self._load)
 
     def present(self, root: Path) -> bool:
         """Whether the benchmark's first file is below ``root``."""
@@ -219,12 +267,7 @@ class Official(Benchmark):
             places = [place for names in (*self.layout[:1], self.tables) for place in names]
             where = next(iter(source.files), None) or source.find(places)
             raise InputError(f"benchmark.{self.kind}: there is no question in {where}.")
-        owners: dict[str, FileRow] = {}
-        for item in items:
-            if first := owners.get(item.id):
-                item.row.refuse(f"duplicate id {item.id!r}, as in {first.file}, {first.place}")
-            owners[item.id] = item.row
-            _check_texts(item)
+        check_items(items)
         self.verify(items)
         return Loaded(items, list(source.files))
 
@@ -235,21 +278,6 @@ class Official(Benchmark):
             lines += [f"  {'or ' if lines else ''}{root / self.tables[0]} (VLMEvalKit's table)"]
         lines += [f"  {root / candidates[0]} (for a judge)" for candidates in self.judge_files]
         return "\n".join([*lines, f"  from {self.source}"])
-
-    def questions(self, root: Path | None = None) -> Iterator[Question]:
-        """Every question, in the files' order."""
-        for item in self.load(root).items:
-            yield Question(
-                id=item.id,
-                group=item.group,
-                type=item.type,
-                prompt=self.rules_of_protocol.render(item.texts),
-                target=item.target,
-                max_new_tokens=self.rules_of_protocol.max_new_tokens,
-                load=item.picture.load if item.picture else None,
-                details=item.details,
-                shows=item.shows,
-            )
 
     @property
     def table_name(self) -> str:
@@ -267,14 +295,19 @@ class Official(Benchmark):
         row = {"index": item.id, "question": question, "answer": item.target}
         return row | {"category": item.type}
 
-    def predict(self, question: Question, text: str) -> Prediction:
-        """Score one answer by the protocol's rule."""
-        rule = self.rules[self.rules_of_protocol.rule]
-        return question.answered(text, rule(text, question.target, question.details))
-
     def metrics(self, types: Sequence[str] = ()) -> Sequence[Metric]:
         """Accuracy of all and by type; what no rule could read, where it ``tells_unparsed``."""
         return accuracies(types, self.tells_unparsed)
+
+
+def check_items(items: Iterable[Item]) -> None:
+    """Refuses an id that stands there twice, and what cannot be asked or written down."""
+    owners: dict[str, FileRow] = {}
+    for item in items:
+        if first := owners.get(item.id):
+            item.row.refuse(f"duplicate id {item.id!r}, as in {first.file}, {first.place}")
+        owners[item.id] = item.row
+        _check_texts(item)
 
 
 def _check_texts(item: Item) -> None:

@@ -112,11 +112,11 @@ class _Pope(Official):
         each: tuple[tuple[str, ...], ...] = tuple((split,) for split in splits)
         name = "all" if self.rules_of_protocol.pooled else "mean"
         parts = (tuple(splits),) if self.rules_of_protocol.pooled else each
-        found = _table(name, parts)
+        found = rates(name, parts)
         if not self.rules_of_protocol.pooled:
             found = [rate for rate in found if rate.name in ("accuracy", "f1")]
         for split, part in zip(splits, each, strict=True):
-            found += _table(split, (part,))
+            found += rates(split, (part,))
         return [*found, Metric(name, "unparsed", UNPARSED, parts, "lower")]
 
 
@@ -167,7 +167,7 @@ class PopeGqaBenchmark(_Pope):
     kind: Literal["pope_gqa"] = "pope_gqa"
 
 
-def _table(split: str, parts: tuple[tuple[str, ...], ...]) -> list[Metric]:
+def rates(split: str, parts: tuple[tuple[str, ...], ...]) -> list[Metric]:
     """Accuracy, precision, recall, F1 and the share of yes. Precision, recall and F1 are 0 where
     their denominator is (nothing is answered yes, or nothing is there)."""
     return [

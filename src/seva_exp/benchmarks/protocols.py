@@ -95,6 +95,20 @@ def load_protocol(
         path = ".".join([kind, *map(str, detail["loc"])])
         message = detail["msg"]
         raise InputError(f"{where}: {path}: {message[0].lower()}{message[1:]}.") from None
+    check_protocol(found, kind, rules, texts, judgings, where)
+    return (protocol if packaged else f"{file.stem}.{digest(found.identity())[:8]}"), found
+
+
+def check_protocol(
+    found: Protocol,
+    kind: str,
+    rules: Collection[str],
+    texts: Collection[str],
+    judgings: Collection[str],
+    where: str,
+) -> None:
+    """Raises InputError, which begins with ``where``, for what the benchmark does not have: as
+    ``load_protocol``."""
     if found.rule not in rules:
         raise InputError(
             f"{where}: {kind}.rule={_named(found.rule)}: no such rule.{suggest(found.rule, rules)}"
@@ -111,7 +125,6 @@ def load_protocol(
         raise InputError(
             f"{where}: {kind}.prompt: no text {{{_named(name)}}}.{suggest(name, texts)}"
         )
-    return (protocol if packaged else f"{file.stem}.{digest(found.identity())[:8]}"), found
 
 
 def _named(word: str) -> str:

@@ -1,6 +1,6 @@
 """The command line: it composes, overrides, sweeps, launches; what a config means is decided in
 ``command/config.py``. Hydra is imported here, and for its private API and its errors in
-``hydra_private.py`` and ``hydra_errors.py``; nowhere else.
+``hydra_private.py``, ``hydra_errors.py`` and ``hydra_plugins.py``; nowhere else.
 
 Exit codes: 0 done; 2 bad config or input; 1 a stage failed; 130 interrupted.
 """
@@ -24,6 +24,7 @@ from hydra.experimental.callback import Callback
 
 from seva_exp.command.forecast import Forecast
 from seva_exp.command.hydra_errors import explain
+from seva_exp.command.hydra_plugins import offer
 from seva_exp.command.hydra_private import grid, main_arguments, sweeps_a_grid
 from seva_exp.command.job import (
     BAD_INPUT,
@@ -185,6 +186,8 @@ class Command:
             return
         if comparison.runs:
             say(f"comparison: {os.path.relpath(page)}")
+        for line in comparison.best:
+            say(f"  {line}")
         for line in comparison.findings:
             say(f"  warning: {line}")
 
@@ -255,6 +258,7 @@ def main(loaded: LoadedModel | None = None) -> NoReturn:
     settle_streams()
     import hydra
 
+    offer(sys.argv[1:])
     global _CALLED
     _CALLED = called = Command(arguments(sys.argv[1:]), launched(os.environ), loaded)
     words, cwd = called.words, os.getcwd()

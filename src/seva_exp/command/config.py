@@ -17,8 +17,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from seva_exp import plugins
 from seva_exp.augment import SOURCES
-from seva_exp.benchmarks import BENCHMARKS, OFFICIAL, Judge, Mode
+from seva_exp.benchmarks import BENCHMARKS, Judge, Mode
 from seva_exp.core.errors import InputError, nearest, suggest
 from seva_exp.core.field_docs import field_docs
 from seva_exp.core.machine import Machine
@@ -97,6 +98,7 @@ def parse(config: Json) -> RunConfig:
                 "name of a file, not its content (base64, say)."
             )
     options = {name: config[name] for name in Options.model_fields if name in config}
+    plugins.load(_validate("", {"plugins": options.get("plugins", ())}, Options).plugins)
     known = {*ONE_OF, *MANY_OF, *PLAIN, *MAYBE, *OTHERS, *Options.model_fields}
     for name, node in config.items():
         if name not in known or (name in NO_GROUPS and not isinstance(node, dict)):
@@ -222,13 +224,19 @@ def benchmarks_of(node: Any) -> dict[str, Spec]:
     for name, child in named.items():
         if isinstance(child, dict) and "kind" in child:
             own = {key: value for key, value in child.items() if (key, value) != ("protocol", None)}
-            default = {"protocol": protocol} if protocol and child["kind"] in OFFICIAL else {}
+            default = {"protocol": protocol} if protocol and _takes_protocol(child) else {}
             named[name] = default | own | shared
         elif match := nearest(str(name), known):
             raise InputError(
                 f"benchmark.{name}: no such benchmark or field. Did you mean '{match}'?"
             )
     return _many_of("benchmark", named, BENCHMARKS)
+
+
+def _takes_protocol(node: Json) -> bool:
+    """Whether a benchmark is asked and scored by a protocol."""
+    cls = BENCHMARKS.get(str(node["kind"]))
+    return cls is not None and "protocol" in cls.model_fields
 
 
 def _without_judge(

@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from seva_exp import plugins
 from seva_exp.benchmarks import Mode
 from seva_exp.command.config import MANY_OF, MAYBE, ONE_OF, PLAIN
-from seva_exp.core.errors import suggest
+from seva_exp.command.hydra_plugins import FIELD, named
+from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.paths import config_dir, sweeps_dir
 from seva_exp.core.printable import tell
 from seva_exp.core.spec import Json, Spec
@@ -215,7 +217,15 @@ def _cell(text: str) -> str:
 
 
 def main(groups: list[str]) -> int:
-    """Print the pages of ``groups``, or all; the exit code."""
+    """Print the pages of ``groups``, or all; the exit code. ``plugins=[...]`` among them brings
+    their classes."""
+    plugins.load_installed()
+    try:
+        plugins.load(named(groups))
+    except InputError as error:
+        tell(str(error))
+        return 2
+    groups = [word for word in groups if not word.lstrip("+").startswith(FIELD)]
     found = pages()
     for name in groups or found:
         if name not in found:

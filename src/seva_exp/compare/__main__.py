@@ -64,6 +64,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if not comparison.runs:
         return _refuse("there is no finished run to compare.")
     print(markdown(comparison, options.metrics, options.cost))
+    for line in comparison.best:
+        print(f"\n{line}")
     for line in comparison.findings:
         print(f"\nwarning: {line}")
     print(f"\npage: {os.path.relpath(options.out)}")

@@ -54,6 +54,8 @@ class Comparison:
     changes: list[dict[Column, CorrectedDelta]]
     families: list[HolmFamily]
     variants: list[Variant]
+    best: tuple[str, ...] = ()
+    """Which variant is best, a line a metric (``best.best``)."""
 
     @classmethod
     def of(cls, runs: Sequence[ComparedRun], against: Sequence[ComparedRun] = ()) -> Comparison:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from seva_exp.runs.reader import FinishedRun
-from seva_exp.stages import STAGES
-from seva_exp.stages.labels import kind_of
+from seva_exp.runs.costs import costs_of as costs_of
 
 COSTS = {
     "answers": "answers generated, before and between training",
@@ -15,22 +13,6 @@ COSTS = {
     "seconds": "seconds of all stages but those that measure",
 }
 """A cost's name in tables and the CSV, and in full."""
-
-
-def costs_of(run: FinishedRun) -> dict[str, float]:
-    """What making a run's final model took, as if nothing had been there before, by its report: of
-    all stages but those that measure (evaluations, judges, comparisons), whichever run did their
-    work. ``seconds`` are those of the machine that did it. Nothing where nothing was trained; a
-    report of before there were counts has seconds alone."""
-    if run.trained is None:
-        return {}
-    made = [stage for stage in run.report.stages if not _measures(kind_of(stage.name))]
-    counted = {
-        "answers": sum(stage.answers for stage in made),
-        "steps": sum(stage.steps for stage in made),
-    }
-    seconds = round(sum(stage.seconds for stage in made), 1)
-    return {**(counted if counted["steps"] else {}), "seconds": seconds}
 
 
 def known_costs(rows: Sequence[Mapping[str, float]]) -> list[str]:
@@ -41,7 +23,3 @@ def known_costs(rows: Sequence[Mapping[str, float]]) -> list[str]:
 def cost_cell(values: Sequence[float]) -> str:
     """The mean over seeds, in whole numbers; empty where there is none."""
     return f"{fmean(values):.0f}" if values else ""
-
-
-def _measures(kind: str) -> bool:
-    return kind in STAGES and STAGES[kind].measures

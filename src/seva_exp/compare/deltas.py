@@ -195,7 +195,7 @@ def _deltas(one: Measured, references: References) -> dict[Column, Delta]:
     shared = [column for column in one.scores if column in reference.scores]
     found = {}
     for name in dict.fromkeys(column.benchmark for column in shared):
-        paired = {(d.split, d.metric): d for d in _paired(one, reference, name)}
+        paired = {(d.split, d.metric): d for d in paired_changes(one, reference, name)}
         for column in shared:
             if column.benchmark == name and (column.split, column.metric) in paired:
                 found[column] = paired[column.split, column.metric]
@@ -214,7 +214,7 @@ def _of_report(run: ComparedRun) -> list[Delta]:
     return found
 
 
-def _paired(one: Measured, reference: Measured, name: str) -> list[Delta]:
+def paired_changes(one: Measured, reference: Measured, name: str) -> list[Delta]:
     """one - reference on one benchmark; empty when they answered different questions."""
     before, after = reference.predictions(name), one.predictions(name)
     if not before or [(p.sample_id, p.group) for p in before] != [

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from seva_exp.compare.best import best
 from seva_exp.compare.comparison import Comparison
 from seva_exp.compare.deltas import measured
 from seva_exp.compare.evidence import Evidence
@@ -39,8 +41,10 @@ def write_comparison(
     _check_seeds(references, runs)
     comparison = Comparison.of(runs, references)
     if runs:
+        lines = tuple(one.text for one in best(comparison, chosen))
+        comparison = replace(comparison, best=lines)
         texts = {
-            ".md": markdown(comparison, chosen, cost) + "\n",
+            ".md": "\n\n".join([markdown(comparison, chosen, cost), *lines]) + "\n",
             ".tex": latex(comparison, chosen, cost) + "\n",
             ".csv": to_csv(comparison),
             ".html": render(comparison, Evidence.of(comparison), left_out, out),

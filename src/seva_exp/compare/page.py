@@ -56,6 +56,7 @@ def render(c: Comparison, evidence: Evidence, left_out: Sequence[str], out: Path
         stem=out.stem,
         left_out=left_out,
         findings=c.findings,
+        best=c.best,
         words=words,
         vega=_vega() if drawn else "",
         script=asset("compare/table.js") + (asset("compare/charts.js") if drawn else ""),

@@ -82,7 +82,7 @@ def tables(c: Comparison, chosen: Sequence[str] = (), cost: bool = False) -> lis
         found = [
             (column.label, [cells(variant.cells[column]) for variant in c.variants])
             for column in family.columns
-            if _is_chosen(column, chosen)
+            if is_chosen(column, chosen)
         ]
         if not found:
             continue
@@ -111,7 +111,8 @@ def _compared_with(c: Comparison) -> str:
     return f"{title} (seed {first.run.report.seed})" if alone else title
 
 
-def _is_chosen(column: Column, patterns: Sequence[str]) -> bool:
+def is_chosen(column: Column, patterns: Sequence[str]) -> bool:
+    """Whether a metric matches one of the patterns, or there are none."""
     name = f"{column.split}/{column.metric}"
     return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 

@@ -24,6 +24,7 @@ EXCEPT = {
     "seva_exp.core.machine": "where and how work is done, by rule no part of a result",
     "seva_exp.core.interfaces": "protocols and records without code of their own",
     "seva_exp.core.spec": "what keys are made with: were it another, every key would be",
+    "seva_exp.core.plugin_source": "what the keys of plugins are made with",
     "seva_exp.core.digests": "hashes of files, which stand in the keys",
     "seva_exp.core.sharing": "who does which piece of a stage's work",
     "seva_exp.core.store": "how artifacts are locked, written and found, not what is in them",

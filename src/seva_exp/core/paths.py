@@ -26,6 +26,11 @@ def _find(name: str) -> Path:
     return inside if inside.is_dir() else _PACKAGE.parents[1] / name
 
 
+ADDED: dict[str, set[str]] = {}
+"""By config group what plugins add to it."""
+
+
 def options_of(group: str) -> list[str]:
     """The names that a config group offers."""
-    return sorted(file.stem for file in (config_dir() / group).glob("*.yaml"))
+    own = {file.stem for file in (config_dir() / group).glob("*.yaml")}
+    return sorted(own | ADDED.get(group, set()))

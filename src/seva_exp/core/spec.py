@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, Union, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, GetJsonSchemaHandler
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -64,9 +71,72 @@ def kinds(classes: Iterable[type[SomeSpec]]) -> dict[str, type[SomeSpec]]:
     return by_name((kind, cls) for kind, cls in defaults if isinstance(kind, str))
 
 
+@dataclass(frozen=True, eq=False)
+class OneOf:
+    """In ``Annotated[Any, OneOf(classes)]``: one of the specs that ``classes`` holds when the type
+    is looked at first; ``renew`` has it look again."""
+
+    classes: Mapping[str, type[Spec]]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        union = Union[tuple(self.classes.values())]  # noqa: UP007 (of a tuple)
+        return handler.generate_schema(Annotated[union, BY_KIND])
+
+
 def one_of(classes: Mapping[str, type[Spec]]) -> Any:
-    """The type of a config's field whose value is one of these specs, by its ``kind``."""
-    return Annotated[Union[tuple(classes.values())], BY_KIND]  # noqa: UP007 (of a tuple)
+    """The type of a config's field whose value is one of these specs, by its ``kind``. What is put
+    into ``classes`` later is known from the next ``renew`` on."""
+    return Annotated[Any, OneOf(classes)]
+
+
+def renew(base: type[Spec] = Spec) -> None:
+    """Have the specs that were looked at already look again at the classes of their fields: some
+    were added to what ``one_of`` was given."""
+    held: dict[type[Spec], bool] = {}
+    for cls in list(_heirs(base)):
+        _holds(cls, held)
+    for cls, holds in held.items():  # those in a class's fields come before the class
+        if holds and cls.__pydantic_complete__:
+            cls.model_rebuild(force=True)
+
+
+def _heirs(cls: type[Spec]) -> Iterator[type[Spec]]:
+    for heir in cls.__subclasses__():
+        yield heir
+        yield from _heirs(heir)
+
+
+def _holds(cls: type[Spec], held: dict[type[Spec], bool]) -> bool:
+    """Whether some field of a class holds a ``OneOf``, however deep."""
+    if cls not in held:
+        parts = [
+            part
+            for field in cls.model_fields.values()
+            for part in (*_parts(field.annotation), *field.metadata)
+        ]
+        inner = [one for one in parts if isinstance(one, type) and issubclass(one, Spec)]
+        found = [_holds(one, held) for one in inner if one is not cls]
+        held[cls] = any(found) or any(isinstance(one, OneOf) for one in parts)
+    return held[cls]
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for part in (*get_args(annotation), *getattr(annotation, "__metadata__", ())):
+        yield from _parts(part)
+
+
+def flatten(values: Json, before: str = "", between: str = "/") -> list[tuple[str, Any]]:
+    """Nested values as (joined name, plain value); an empty group stays a value."""
+    flat: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat += flatten(value, f"{before}{key}{between}", between)
+        else:
+            flat.append((f"{before}{key}", value))
+    return flat
 
 
 def canonical(value: object) -> str:

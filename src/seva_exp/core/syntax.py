@@ -24,7 +24,7 @@ class Module:
         self.always: list[ast.stmt] = []
         self._members: dict[str, dict[str, list[ast.stmt]]] = {}
         self._lines = text.splitlines()
-        body = list(_read(ast.parse(text).body))
+        body = list(executed(ast.parse(text).body))
         for node in body:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 self.imports |= brought(node)
@@ -35,7 +35,7 @@ class Module:
     def _take(self, node: ast.stmt) -> None:
         """A statement under the names that it makes; one that makes none is run for what it
         does."""
-        names = list(_made(node))
+        names = list(made(node))
         if not names or not isinstance(node, _PLAIN):
             self.always.append(node)
         for name in names:
@@ -105,12 +105,12 @@ def _members(node: ast.ClassDef) -> dict[str, list[ast.stmt]]:
     found: dict[str, list[ast.stmt]] = {}
     for part in node.body:
         if not (_is_text(part) or isinstance(part, ast.Pass)):
-            for name in list(_made(part)) or [UNNAMED]:
+            for name in list(made(part)) or [UNNAMED]:
                 found.setdefault(name, []).append(part)
     return found
 
 
-def _made(node: ast.stmt) -> Iterator[str]:
+def made(node: ast.stmt) -> Iterator[str]:
     """The names that a statement binds."""
     match node:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
@@ -125,9 +125,9 @@ def _made(node: ast.stmt) -> Iterator[str]:
         case ast.If() | ast.Try() | ast.With():
             for part in ast.iter_child_nodes(node):
                 if isinstance(part, ast.stmt):
-                    yield from _made(part)
+                    yield from made(part)
                 elif isinstance(part, ast.ExceptHandler):
-                    yield from (name for one in part.body for name in _made(one))
+                    yield from (name for one in part.body for name in made(one))
 
 
 def brought(node: ast.Import | ast.ImportFrom) -> Named:
@@ -150,11 +150,11 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def _read(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+def executed(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
     """The statements that do something where the module is imported and run."""
     for node in body:
         if isinstance(node, ast.If) and _is_false(node.test):
-            yield from _read(node.orelse)
+            yield from executed(node.orelse)
         elif not _is_text(node):
             yield node
 

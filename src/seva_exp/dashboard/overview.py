@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from seva_exp.compare.runs import ComparedRun
-from seva_exp.core.spec import Json, canonical
+from seva_exp.core.spec import Json, canonical, flatten
 from seva_exp.report.significance import is_number
-from seva_exp.tracking.content import column, columns_of, flatten
+from seva_exp.tracking.content import column, columns_of
 
 
 @dataclass(frozen=True)

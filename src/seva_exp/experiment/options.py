@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from seva_exp.core.spec import Spec
 from seva_exp.inputs.user_paths import data_root
@@ -32,11 +33,28 @@ class Options(Spec):
     data_root: str | None = None
     """Folder of the benchmarks' official files; none means $SEVA_EXP_DATA. Where files are read is
     no part of a key, their content is."""
+    plugins: tuple[str, ...] = ()
+    """Modules with augmentations, scores, losses and benchmarks of your own: names that Python can
+    import, or paths that end in .py (docs/plugins.md). The code of what is used is in the keys."""
     sweep: SweepOptions = SweepOptions()
     """How the jobs of a sweep go together."""
     objective: str | None = None
     """The number that the command returns to a search, such as benchmark/shapes/pope/accuracy/delta
     or negatives/hardness (docs/sweeps.md)."""
+
+    @field_validator("plugins", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """One name is a list of one; a path holds wherever the run's config is read."""
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list | tuple):
+            return names
+        return tuple(
+            os.path.abspath(os.path.expanduser(one))
+            if isinstance(one, str) and one.endswith(".py")
+            else one
+            for one in names
+        )
 
     def data_root_path(self) -> Path | None:
         """The folder, from the field or the environment; None where neither is set."""

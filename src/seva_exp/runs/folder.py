@@ -83,10 +83,8 @@ class RunDir(Listener):
 
         config = yaml.safe_dump(without_secrets(plan.config), sort_keys=False, allow_unicode=True)
         write_whole(self.path / "config.yaml", config)
-        if plan.overrides:  # a run of the Python API has no command
-            words = " ".join(shlex.quote(hide(word)) for word in plan.overrides)
-            command = f"python -m seva_exp {words}\n"
-            write_whole(self.path / "overrides.txt", command)
+        if command := self._command(plan):
+            write_whole(self.path / "overrides.txt", f"{command}\n")
         stages = [asdict(stage) for stage in plan.stages]
         write_whole(self.path / PLAN, json.dumps(stages, indent=1, ensure_ascii=False) + "\n")
 
@@ -123,6 +121,13 @@ class RunDir(Listener):
         self._state.stage("")
         self._state.say(f"{result.name}: {how}")
 
+    @staticmethod
+    def _command(plan: Plan) -> str | None:
+        """The words that repeat it; None: a run of the Python API has none."""
+        if not plan.overrides:
+            return None
+        return f"python -m seva_exp {' '.join(shlex.quote(hide(word)) for word in plan.overrides)}"
+
     def logged(self, stage: str, step: int, values: Json) -> None:
         """Append a step while the stage works, for ``tail -f``."""
         path = self.path / "metrics.jsonl"
@@ -149,7 +154,13 @@ class RunDir(Listener):
         write_whole(self.path / "metrics.jsonl", rows)
         for name, file in outcome.links.items():
             write_link(self.path / name, self.path / file)
-        text = json.dumps(outcome.report.to_json(), indent=2, ensure_ascii=False)
+        made_by = {
+            "command": self._command(outcome.plan),
+            "versions": without_secrets(outcome.environment),
+            "config": without_secrets(outcome.plan.config),
+        }
+        found = {**outcome.report.to_json(), **made_by}
+        text = json.dumps(found, indent=2, ensure_ascii=False)
         write_whole(self.path / "report.json", text + "\n")
         self._state.say("done")
         self._state.end("done")

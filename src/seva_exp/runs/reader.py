@@ -14,6 +14,7 @@ from typing import Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from seva_exp import plugins
 from seva_exp.benchmarks import AnyBenchmark
 from seva_exp.core.errors import InputError
 from seva_exp.core.manifest import Fault, check_file
@@ -198,12 +199,17 @@ class FinishedRun:
             raise InputError(f"{self.folder}: holds no finished run (model: {why}).") from None
 
     def benchmark(self, name: str) -> AnyBenchmark:
-        """Raises InputError for one that this version of seva_exp does not know."""
+        """Raises InputError for one that this version of seva_exp does not know. A plugin's is
+        known where it is installed or $SEVA_EXP_PLUGINS names it: a folder has no code run."""
+        plugins.load_installed()
         found: TypeAdapter[AnyBenchmark] = TypeAdapter(AnyBenchmark)
         try:
             return found.validate_python((self.config.get("benchmark") or {}).get(name))
         except ValidationError as error:
+            named = ",".join(self.config.get("plugins") or ())
             why = f"benchmark.{name} is of another version: {error}"
+            if named:
+                why = f"benchmark.{name} may be a plugin's: set {plugins.VARIABLE}={named}."
             raise InputError(f"{self.folder}: {why}") from None
 
     def evaluated(self) -> Iterator[Evaluated]:

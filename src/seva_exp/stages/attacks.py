@@ -56,7 +56,7 @@ class Attacks(PerSample):
 
     def spec(self) -> Json:
         model = self.clean.model.identity(self.clean.samples.digests)
-        return {"model": model, "source": self.source.identity(), "seed": self.seed}
+        return {"model": model, "source": self.source.keyed(), "seed": self.seed}
 
     def todo(self, inputs: Inputs) -> Iterator[tuple[str, Any]]:
         samples = self.clean.asked(self.clean.samples.makes(inputs["samples"]))

@@ -15,6 +15,7 @@ from PIL.Image import new as new_image
 from seva_exp.augment import AnySource
 from seva_exp.benchmarks.judging import Judge, Shown
 from seva_exp.core.machine import Machine
+from seva_exp.core.plugin_source import code_of
 from seva_exp.core.records import (
     AnswerGroup,
     CandidateScores,
@@ -90,7 +91,7 @@ class ScoreCandidates(PerSample):
 
     def spec(self) -> Json:
         return {
-            "score": self.score.identity(self.samples.digests),
+            "score": self.score.identity(self.samples.digests) | code_of(type(self.score)),
             "judge": self.judge.identity(self.score.judging) if self.judge else None,
             **self._asked(),
         }
@@ -180,7 +181,7 @@ class ModelScores(ScoreCandidates):
     def _asked(self) -> Json:
         return {
             "model": self.model.identity(self.samples.digests),
-            "view": self.view.identity() if self.view else None,
+            "view": self.view.keyed() if self.view else None,
             "seed": self.seed if self.view else None,
         }
 

@@ -35,7 +35,7 @@ def against(generation: Generation | None, source: AnySource | None) -> Json:
     beside."""
     if rows_each(generation) == 1:
         return {}
-    return {"against": source.identity() if source else None}
+    return {"against": source.keyed() if source else None}
 
 
 def view_against(generation: Generation | None, source: AnySource | None) -> View | None:

@@ -27,6 +27,7 @@ from seva_exp.benchmarks.replies import Replies
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.interfaces import AnswerEngine
 from seva_exp.core.machine import Machine
+from seva_exp.core.plugin_source import code_of
 from seva_exp.core.records import BASE, CLEAN, Delta, Prediction, Score, write_jsonl
 from seva_exp.core.sharing import Sharing
 from seva_exp.core.spec import Json
@@ -105,7 +106,8 @@ class Evaluate(Stage):
     def spec(self) -> Json:
         return {
             "model": self.model.identity(self.digests),
-            "benchmark": self.benchmark.identity(self.digests, self.root),
+            "benchmark": self.benchmark.identity(self.digests, self.root)
+            | code_of(type(self.benchmark)),
             "protocol": self.protocol,
             **({"engine": self.vllm.kind} if self.vllm else {}),
             **self._contrast(),

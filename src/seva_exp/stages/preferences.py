@@ -164,7 +164,7 @@ class Answers(Stage):
         return {
             "model": self.model.identity(self.samples.digests),
             "generation": self.generation.identity(),
-            "view": augmentation.identity() if augmentation else CLEAN,
+            "view": augmentation.keyed() if augmentation else CLEAN,
             "asking": self.asking.to_json() if self.asking else None,
             "drawn": {"as": self.view, "of": self.draw.to_json()} if self.draw else None,
             "seed": self.seed if self._random else None,
@@ -260,7 +260,7 @@ class Rejected(Stage):
     def spec(self) -> Json:
         digests = self.clean.samples.digests
         return {
-            "source": self.source.identity(),
+            "source": self.source.keyed(),
             "files": {name: digests(file) for name, file in self.source.files().items()},
             "drawn": {"as": self.view, "of": self.draw.to_json()} if self.draw else None,
             "seed": self.seed if self.source.seeded or self.draw else None,

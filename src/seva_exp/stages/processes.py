@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from seva_exp import plugins
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.machine import Machine, resolve_device
 from seva_exp.core.printable import flat
@@ -70,7 +71,8 @@ def launch(
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     with ExitStack() as stack:
-        (scratch / JOB).write_bytes(pickle.dumps((job, context.machine)))
+        content = pickle.dumps((job, context.machine))
+        (scratch / JOB).write_bytes(pickle.dumps((plugins.loaded(), content)))
         workers = crew.start(scratch, job.together, stack)
         hear = _Hearing(scratch, context, stack, crew.elsewhere)
         lost: list[int] = []

@@ -80,7 +80,7 @@ class Alignment(Stage):
         return {n: View(n, a, self.seed) for n, a in self._augmentations.items()}
 
     def _pictures(self) -> Json:
-        return {name: view.identity() for name, view in self._augmentations.items()}
+        return {name: view.keyed() for name, view in self._augmentations.items()}
 
     def _pair_set(self, pairs: Sequence[Pair], inputs: Inputs) -> Any:
         """A ``PairSet``: the pairs with what is looked at beside them."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from seva_exp import plugins
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.files import whole_file, write_whole
 from seva_exp.core.interfaces import Placement
@@ -111,7 +112,10 @@ def work_on(
     """Do the job in ``scratch`` as one of so many ranks, ``neighbours`` of them on this machine, on
     the GPU of this number, if there are GPUs; ``rank`` None: as one that is none yet. The
     model that it had ``before`` is used again; returns its context."""
-    job, machine = pickle.loads((scratch / JOB).read_bytes())
+    names, content = pickle.loads((scratch / JOB).read_bytes())
+    plugins.load_installed()
+    plugins.load(names)
+    job, machine = pickle.loads(content)
     with alive(job.work / PARTS, rank) as number:
         # Of one training only rank 0 speaks.
         events = Events(scratch / EVENTS.format(number), silent=job.together and number > 0)

@@ -191,14 +191,3 @@ def made(outcome: Outcome) -> list[StageFile]:
             metadata = {"stage": stage.name, "key": stage.key, "inputs": inputs, **fields}
             found.append(StageFile(name, kind, path, stage.key, stage.cached, metadata))
     return found
-
-
-def flatten(values: Json, before: str = "", between: str = "/") -> list[tuple[str, Any]]:
-    """Nested values as (joined name, plain value); an empty group stays a value."""
-    flat: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            flat += flatten(value, f"{before}{key}{between}", between)
-        else:
-            flat.append((f"{before}{key}", value))
-    return flat

@@ -7,9 +7,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seva_exp.core.spec import Json
+from seva_exp.core.spec import Json, flatten
 from seva_exp.report.significance import is_number
-from seva_exp.tracking.content import Gallery, StageFile, Table, flatten
+from seva_exp.tracking.content import Gallery, StageFile, Table
 from seva_exp.tracking.sink import Sink, TrackedRun
 from seva_exp.tracking.spec import TrackioTracker
 

@@ -10,6 +10,7 @@ from pydantic import Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from seva_exp.core.errors import suggest
+from seva_exp.core.plugin_source import code_of
 from seva_exp.core.spec import Json, Spec
 from seva_exp.training.loss import Loss
 from seva_exp.training.losses import OURS
@@ -51,10 +52,15 @@ def our_losses() -> dict[str, Loss]:
     return OURS
 
 
+def loss_names() -> tuple[str, ...]:
+    """TRL's, ours, and those of plugins."""
+    return (*TRL_LOSSES, *our_losses())
+
+
 OUR_LOSSES = tuple(our_losses())
 LOSSES = (*TRL_LOSSES, *OUR_LOSSES)
 LossName = Annotated[str, WithJsonSchema({"type": "string", "enum": LOSSES})]
-"""One of ``LOSSES``."""
+"""One of ``LOSSES``, or a plugin's."""
 SMOOTHED = ("exo_pair", "robust", "aot", "aot_unpaired")
 """The losses that ``label_smoothing`` changes."""
 Fast = Literal["auto", "on", "off"]
@@ -138,10 +144,10 @@ class DpoTraining(Training):
         """One form for each value: weights by name, sorted, none of them zero."""
         weights = {value: 1.0} if isinstance(value, str) else value
         if not isinstance(weights, Mapping):
-            raise _refused("give the name of a loss, or names with weights", LOSSES)
+            raise _refused("give the name of a loss, or names with weights", loss_names())
         for name, weight in weights.items():
-            if name not in LOSSES:
-                raise _refused(f"no loss is named {name!r}.{suggest(str(name), LOSSES)}")
+            if name not in loss_names():
+                raise _refused(f"no loss is named {name!r}.{suggest(str(name), loss_names())}")
             if not _is_weight(weight):
                 raise _refused(f"{name}={weight}: a weight is a number of 0 or more")
         terms = {name: float(weights[name]) for name in sorted(weights) if weights[name]}
@@ -177,7 +183,10 @@ class DpoTraining(Training):
     def identity(self) -> Json:
         """All that decides the result."""
         left_out = {"fast", *([] if self.weights else ["weights"])}
-        return {name: value for name, value in self.to_json().items() if name not in left_out}
+        found = {name: value for name, value in self.to_json().items() if name not in left_out}
+        code = {name: code_of(type(our_losses()[name])) for name in self.our_terms}
+        others = {name: one["code"] for name, one in code.items() if one}
+        return found | ({"code": others} if others else {})
 
     @property
     def terms(self) -> dict[str, float]:
@@ -193,7 +202,7 @@ class DpoTraining(Training):
     @property
     def our_terms(self) -> dict[str, float]:
         """The loss terms that are in ``training/losses``."""
-        return {name: weight for name, weight in self.terms.items() if name in OUR_LOSSES}
+        return {name: weight for name, weight in self.terms.items() if name in our_losses()}
 
     @property
     def needs(self) -> dict[str, str]:
