@@ -11,7 +11,7 @@ import pytest
 
 from seva_exp import MOVED
 from seva_exp.command import options_docs
-from seva_exp.command.config import known_fields
+from seva_exp.command.fields import known_fields
 from seva_exp.core.field_docs import field_docs
 from seva_exp.core.paths import config_dir, sweeps_dir
 

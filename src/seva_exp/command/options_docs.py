@@ -1,6 +1,7 @@
 """Every option as Markdown, a page a config group:
 
     python -m seva_exp.options [GROUP]
+    python -m seva_exp.options --schema > seva_exp.schema.json      # for editors
 
 What can be set is read off the pydantic classes, what a choice sets off ``conf/`` and ``sweeps/``,
 so that no page can tell of a field that is not there. The site's build calls ``pages``.
@@ -8,13 +9,17 @@ so that no page can tell of a field that is not there. The site's build calls ``
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from seva_exp.benchmarks import Mode
 from seva_exp.command.config import MANY_OF, MAYBE, ONE_OF, PLAIN
+from seva_exp.command.schema import config_schema
 from seva_exp.core.errors import suggest
 from seva_exp.core.paths import config_dir, sweeps_dir
 from seva_exp.core.printable import tell
@@ -85,13 +90,41 @@ def overview() -> str:
 def page(group: str) -> str:
     """One group: the fields of its classes, then its files."""
     lines = [f"# `{group}`", "", HOW.get(group, MOSTLY.format(group)), ""]
+    others = of_other_models(group)
+    if others:
+        lines += [
+            "Defaults are those of the embedded model; behind them stands what any other `model=NAME` "
+            "gets (model-specific defaults).",
+            "",
+        ]
     for kind, cls in CLASSES.get(group, {}).items():
         lines += [f"## Fields of `kind: {kind}`" if kind else "## Fields", "", _about(cls), ""]
-        lines += [*_table(fields(cls)), ""]
+        rows = {
+            name: (value, f"{default}; other models: {others[name]}", what)
+            if name in others and not (kind and kind != others.get("kind", kind))
+            else (value, default, what)
+            for name, (value, default, what) in fields(cls).items()
+        }
+        lines += [*_table(rows), ""]
     root = sweeps_dir() if group == SWEEPS else config_dir() / group
     for file in sorted(root.rglob("*.yaml"), key=lambda file: (len(file.parts), file)):
         lines += [f"## {_title(file)}", "", *_file(file), ""]
     return "\n".join(lines)
+
+
+def of_other_models(group: str) -> dict[str, str]:
+    """What the primary config's choice of this group sets where its class, whose defaults are the
+    embedded model's, has another value; by field, as YAML writes it."""
+    fitted = config_dir() / group / "fit" / "tiny.yaml"
+    if group not in PLAIN and group != "generation" or not fitted.is_file():
+        return {}
+    primary = yaml.safe_load((config_dir() / "config.yaml").read_text(encoding="utf-8"))
+    chosen = next(one[group] for one in primary["defaults"] if group in one and one != "_self_")
+    own = yaml.safe_load(fitted.read_text(encoding="utf-8"))
+    text = (config_dir() / group / f"{chosen}.yaml").read_text(encoding="utf-8")
+    values = yaml.safe_load(text)
+    found = {name: _code(values[name]) for name in own if values.get(name) != own[name]}
+    return found | ({"kind": str(values["kind"])} if "kind" in values and found else {})
 
 
 def _title(file: Path) -> str:
@@ -215,7 +248,14 @@ def _cell(text: str) -> str:
 
 
 def main(groups: list[str]) -> int:
-    """Print the pages of ``groups``, or all; the exit code."""
+    """Print the pages of ``groups``, or all; with ``--schema`` the JSON schema of a config; the exit
+    code."""
+    if "--help" in groups or "-h" in groups:
+        print(__doc__)
+        return 0
+    if groups == ["--schema"]:
+        print(json.dumps(config_schema(), indent=1, ensure_ascii=False))
+        return 0
     found = pages()
     for name in groups or found:
         if name not in found:

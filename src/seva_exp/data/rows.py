@@ -122,16 +122,28 @@ class SampleRows(RowFile):
         existing_file(f"{where}.path", self.path)
 
         def rows() -> Rows:
-            return self._rows(where, lambda number, error: error.drop(row_name(number)))
+            return self._rows(where, lambda number, error: self._refuse(where, number, error))
 
         drawn = self._draw(rows(), seed) if seed is not None and self.samples else None
         tried = {*drawn.tried} if drawn else None
-        images = {
-            row.image
-            for name, row in rows()
-            if isinstance(row, DataRow) and (tried is None or name in tried)
-        }
-        return self._identity(sha256, where, images)
+        images: dict[str, int] = {}
+        for name, row in rows():
+            if isinstance(row, DataRow) and (tried is None or name in tried):
+                images.setdefault(row.image, row.number)
+        if self.on_error == "stop" and (drawn or not self.samples):
+            self._refuse_missing(sha256, where, images)
+        return self._identity(sha256, where, {*images})
+
+    def _refuse_missing(self, sha256: Hasher, where: str, images: dict[str, int]) -> None:
+        """Raises InputError for the first picture that cannot be hashed; ``images`` has the first
+        row of each. So a run whose data end it has no folder yet."""
+        pictures = PictureFolder(Path(self._root()), sha256)
+        for image, number in images.items():
+            if hash_or_none(pictures.folder / image, sha256) is None:
+                try:
+                    pictures.ref(image, self._image_key())
+                except BadRow as error:
+                    self._refuse(where, number, error)
 
     def read(
         self,
