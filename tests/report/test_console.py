@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from seva_exp.core.printable import ends
 from seva_exp.core.progress import progress
 from seva_exp.core.records import (
     Delta,
@@ -19,7 +20,6 @@ from seva_exp.core.records import (
     Score,
     StageResult,
 )
-from seva_exp.core.printable import ends
 from seva_exp.report.console import Console, clip, example_text, pair_line, score_table
 from seva_exp.runs.events import Outcome, PairExample, Plan
 

@@ -50,6 +50,7 @@ from seva_exp.report.console import say
 from seva_exp.stages.loaded import LoadedModel
 from seva_exp.stages.members import Members, Place, help_out, launched, place_in
 
+
 class Command:
     """The jobs of the process that was called, at its ``place`` among others of the same command; a
     sweep's may run elsewhere."""

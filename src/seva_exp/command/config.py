@@ -28,7 +28,7 @@ from seva_exp.core.redact import hide, texts
 from seva_exp.core.spec import Json, Spec
 from seva_exp.data import DATA
 from seva_exp.decoding import CONTRASTS, GENERATION
-from seva_exp.experiment import Experiment, Options, SweepOptions
+from seva_exp.experiment import Experiment, Options
 from seva_exp.methods import METHODS
 from seva_exp.models import MODELS
 from seva_exp.preferences import FILTERS

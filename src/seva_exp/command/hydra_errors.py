@@ -102,7 +102,9 @@ def _several(key: str, values: str) -> str:
     """For ``key=a,b`` without ``-m``."""
     more = ""
     if key.lstrip("+") in LISTS:
-        more = f", or {key}='[{values}]' for {'both' if values.count(',') == 1 else 'all'} in one run"
+        more = (
+            f", or {key}='[{values}]' for {'both' if values.count(',') == 1 else 'all'} in one run"
+        )
     elif key.lstrip("+") not in {folder.name for folder in config_dir().iterdir()}:
         more = f", or quote it as one text: \"{key}='{values}'\""
     return f"{key}={values}: add -m for a sweep{more}."

@@ -93,8 +93,8 @@ def page(group: str) -> str:
     others = of_other_models(group)
     if others:
         lines += [
-            "Defaults are those of the embedded model; behind them stands what any other `model=NAME` "
-            "gets (model-specific defaults).",
+            "Defaults are those of the embedded model; behind them stand the model-specific ones "
+            "of any other `model=NAME`.",
             "",
         ]
     for kind, cls in CLASSES.get(group, {}).items():
@@ -116,7 +116,7 @@ def of_other_models(group: str) -> dict[str, str]:
     """What the primary config's choice of this group sets where its class, whose defaults are the
     embedded model's, has another value; by field, as YAML writes it."""
     fitted = config_dir() / group / "fit" / "tiny.yaml"
-    if group not in PLAIN and group != "generation" or not fitted.is_file():
+    if (group not in PLAIN and group != "generation") or not fitted.is_file():
         return {}
     primary = yaml.safe_load((config_dir() / "config.yaml").read_text(encoding="utf-8"))
     chosen = next(one[group] for one in primary["defaults"] if group in one and one != "_self_")
@@ -248,8 +248,8 @@ def _cell(text: str) -> str:
 
 
 def main(groups: list[str]) -> int:
-    """Print the pages of ``groups``, or all; with ``--schema`` the JSON schema of a config; the exit
-    code."""
+    """Print the pages of ``groups``, or all; with ``--schema`` the JSON schema of a config. The
+    exit code."""
     if "--help" in groups or "-h" in groups:
         print(__doc__)
         return 0

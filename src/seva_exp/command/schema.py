@@ -1,5 +1,5 @@
-"""The JSON schema of a config, from the pydantic classes: editors complete and check by it a preset,
-a sweep's fields, or a run's ``config.yaml``."""
+"""The JSON schema of a config, from the pydantic classes: by it editors complete and check a
+preset, a sweep's fields, or a run's ``config.yaml``."""
 
 from __future__ import annotations
 

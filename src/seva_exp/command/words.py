@@ -21,12 +21,12 @@ INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 """What ``--info`` may be followed by."""
 COMPLETION = ("-sc", "--shell-completion")
 NOT_OURS = {
-    "hydra.run.dir": "each run makes a folder of its own: machine.runs=FOLDER says where, name=NAME "
-    "how it is called",
-    "hydra.verbose": "nothing is logged by Hydra here: a run prints what it does; --info, --cfg job "
-    "and --cfg hydra show how its config was made",
+    "hydra.run.dir": "each run makes a folder of its own: machine.runs=FOLDER says where, "
+    "name=NAME how it is called",
+    "hydra.verbose": "nothing is logged by Hydra here: a run prints what it does; --info, "
+    "--cfg job and --cfg hydra show how its config was made",
 }
-"""Fields of Hydra that would do nothing, or leave an empty folder -> what does what they promise."""
+"""Fields of Hydra that would do nothing, or leave an empty folder -> what does what they say."""
 
 
 def arguments(words: Sequence[str]) -> list[str]:
