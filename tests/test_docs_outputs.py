@@ -66,3 +66,18 @@ def test_the_quick_command_prints_what_readme_and_tutorial_show(cli):
     assert readme
     assert readme - printed == set()
     assert tutorial - printed == set()
+
+
+@pytest.mark.parametrize(
+    "word", ["resume", "hyperparameter", "inference", "merge", "delete", "cite", "pandas"]
+)
+def test_a_reader_who_searches_finds_a_page(word):
+    pages = [file.read_text(encoding="utf-8").lower() for file in (ROOT / "docs").glob("*.md")]
+    assert any(word in page for page in pages)
+
+
+def test_pages_use_the_field_s_words():
+    """Of the words that stood there before, those that a search can tell."""
+    old = re.compile(r"asked (well|badly)|once badly|share ranked right|CHAIRi\b|is told (at once|before)")
+    for file in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        assert not (found := old.search(file.read_text(encoding="utf-8"))), (file.name, found)

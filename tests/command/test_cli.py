@@ -277,7 +277,7 @@ def test_an_error_of_a_stage_is_1_and_tells_stage_path_and_remedy(cli, tmp_path,
     assert "Traceback" not in done.stderr and "Error executing" not in done.stderr
     for line in done.stderr.splitlines():
         assert " samples: " in line and "runs/store/samples" in line
-        assert "the same command goes on" in line and line.startswith("seva_exp: ")
+        assert "the same command resumes" in line and line.startswith("seva_exp: ")
     (tmp_path / "runs" / "store" / "samples").unlink()
     assert cli("+aug=moco", "stop_after=samples", *SMALL, *several).returncode == 0
 

@@ -382,7 +382,7 @@ def _exit_code(error: BaseException, started: bool) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else FAILED
     if isinstance(error, KeyboardInterrupt):
-        tell("interrupted; what was finished is in the store, the same command goes on from it")
+        tell("interrupted; what was finished is in the store, the same command resumes from it")
         return INTERRUPTED
     if isinstance(error, HydraException | OmegaConfBaseException):
         tell(explain(error))
