@@ -78,6 +78,8 @@ def test_a_reader_who_searches_finds_a_page(word):
 
 def test_pages_use_the_field_s_words():
     """Of the words that stood there before, those that a search can tell."""
-    old = re.compile(r"asked (well|badly)|once badly|share ranked right|CHAIRi\b|is told (at once|before)")
+    old = re.compile(
+        r"asked (well|badly)|once badly|share ranked right|CHAIRi\b|is told (at once|before)"
+    )
     for file in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         assert not (found := old.search(file.read_text(encoding="utf-8"))), (file.name, found)

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from seva_exp import __version__
 from seva_exp.core.paths import config_dir, options_of, sweeps_dir
-from seva_exp.core.printable import columns
+from seva_exp.core.printable import COLUMNS, columns
 
 COMMANDS = {
     "compare": "runs side by side: what differs, scores with significance",
@@ -38,7 +38,7 @@ CHANGED_MOST = {
 """What people change most, and how it is written."""
 EXAMPLES = {
     "+aug=diffusion_noise": "all, on the embedded model",
-    "+aug=diffusion_noise dry_run=true": "the plan only",
+    "+aug=moco dry_run=true": "the plan only",
     "-m +aug=moco,simclr seed=0,1": "a sweep: four runs",
     "-cn seva_beta": "a ready-made sweep",
     "experiment=seva_7b_paper": "a paper's preset",
@@ -67,10 +67,10 @@ def help_text() -> str:
             "seva_exp: vision-language models that align themselves (SeVa, STIC and what came",
             "after), as one resumable pipeline.",
             "",
-            *_two_columns({f"python -m seva_exp {w}": said for w, said in EXAMPLES.items()}, 51),
+            *_two_columns({f"python -m seva_exp {w}": said for w, said in EXAMPLES.items()}, 48),
             "",
             "What is changed most (any field of the config below: FIELD=VALUE):",
-            *_two_columns(CHANGED_MOST, 26),
+            *_two_columns(CHANGED_MOST, 25),
             "",
             "Other commands, python -m seva_exp.NAME (each with --help):",
             *_two_columns(COMMANDS, 10),
@@ -86,7 +86,7 @@ def _two_columns(rows: dict[str, str], width: int) -> list[str]:
     """Where the left one is wider than ``width``, the right one stands below it."""
     lines = []
     for left, right in rows.items():
-        wide = len(left) > width or width + len(right) > 76
+        wide = len(left) > width or width + len(right) + 4 > COLUMNS
         lines += [f"  {left}", f"      {right}"] if wide else [f"  {left:{width}}  {right}"]
     return lines
 

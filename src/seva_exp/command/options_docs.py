@@ -90,19 +90,13 @@ def overview() -> str:
 def page(group: str) -> str:
     """One group: the fields of its classes, then its files."""
     lines = [f"# `{group}`", "", HOW.get(group, MOSTLY.format(group)), ""]
-    others = of_other_models(group)
-    if others:
-        lines += [
-            "Defaults are those of the embedded model; behind them stand the model-specific ones "
-            "of any other `model=NAME`.",
-            "",
-        ]
+    fitted = by_model(group)
+    if fitted:
+        lines += ["Some defaults are model-specific: `model=tiny` and all others differ.", ""]
     for kind, cls in CLASSES.get(group, {}).items():
         lines += [f"## Fields of `kind: {kind}`" if kind else "## Fields", "", _about(cls), ""]
         rows = {
-            name: (value, f"{default}; other models: {others[name]}", what)
-            if name in others and not (kind and kind != others.get("kind", kind))
-            else (value, default, what)
+            name: (value, _by_model(default, fitted.get((kind, name))), what)
             for name, (value, default, what) in fields(cls).items()
         }
         lines += [*_table(rows), ""]
@@ -112,19 +106,27 @@ def page(group: str) -> str:
     return "\n".join(lines)
 
 
-def of_other_models(group: str) -> dict[str, str]:
-    """What the primary config's choice of this group sets where its class, whose defaults are the
-    embedded model's, has another value; by field, as YAML writes it."""
-    fitted = config_dir() / group / "fit" / "tiny.yaml"
-    if (group not in PLAIN and group != "generation") or not fitted.is_file():
-        return {}
+def by_model(group: str) -> dict[tuple[str, str], tuple[str, str]]:
+    """(kind, field) -> what it is with the embedded model, and with any other, as YAML writes them:
+    of the fields that ``conf/GROUP/fit/tiny.yaml`` sets, in the primary config's choice."""
+    file = config_dir() / group / "fit" / "tiny.yaml"
     primary = yaml.safe_load((config_dir() / "config.yaml").read_text(encoding="utf-8"))
-    chosen = next(one[group] for one in primary["defaults"] if group in one and one != "_self_")
-    own = yaml.safe_load(fitted.read_text(encoding="utf-8"))
-    text = (config_dir() / group / f"{chosen}.yaml").read_text(encoding="utf-8")
-    values = yaml.safe_load(text)
-    found = {name: _code(values[name]) for name in own if values.get(name) != own[name]}
-    return found | ({"kind": str(values["kind"])} if "kind" in values and found else {})
+    chosen = [one[group] for one in primary["defaults"] if isinstance(one, dict) and group in one]
+    if not (chosen and file.is_file() and (config_dir() / group / f"{chosen[0]}.yaml").is_file()):
+        return {}
+    tiny = yaml.safe_load(file.read_text(encoding="utf-8"))
+    text = (config_dir() / group / f"{chosen[0]}.yaml").read_text(encoding="utf-8")
+    other = yaml.safe_load(text)
+    kind = str(other.get("kind", ""))
+    return {
+        (kind, name): (_code(value), _code(other[name]))
+        for name, value in tiny.items()
+        if name in other and other[name] != value
+    }
+
+
+def _by_model(default: str, values: tuple[str, str] | None) -> str:
+    return f"{default} (`model=tiny`: {values[0]}; others: {values[1]})" if values else default
 
 
 def _title(file: Path) -> str:
