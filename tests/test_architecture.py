@@ -30,6 +30,7 @@ LEVELS = [
     {"augment", "data", "decoding", "training", "benchmarks"},
     {"scores"},
     {"preferences", "methods"},
+    {"grounding"},
     {"stages"},
     {"runs"},
     {"experiment"},

@@ -44,9 +44,12 @@ TEXT_SIDE = {
     *("sentence_scores", "model_sentence_scores", "sentence_pairs"),
 }
 """Those of negatives that are made of the clean answer (tests/test_text_negatives.py)."""
-LATER = {"attacks", "attacked_answers", "hardest_pairs", "replayed_pairs", "external_adapter"}
-"""Those of ``+aug=adversarial``, ``method=hardest_of``, ``method.curriculum`` and
-``method=adapter`` alone."""
+LATER = {
+    *("attacks", "attacked_answers", "hardest_pairs", "replayed_pairs", "external_adapter"),
+    "explain",
+}
+"""Those of ``+aug=adversarial``, ``method=hardest_of``, ``method.curriculum``, ``method=adapter``
+and ``explain=words`` alone."""
 
 
 class Turned(Align):

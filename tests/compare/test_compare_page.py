@@ -21,7 +21,7 @@ from seva_exp.compare.tables import latex, markdown, to_csv
 from seva_exp.compare.training import POINTS, thinned
 
 PREDICTIONS = "evaluate.aligned.shapes/predictions.jsonl"
-VOID = {"meta", "img", "br", "input", "line", "rect", "circle", "path"}
+VOID = {"meta", "img", "br", "input", "line", "rect", "circle", "path", "wbr"}
 LIMIT = 3_000_000
 """Bytes of a page with 50 runs; a megabyte of it is the plotting library."""
 
@@ -143,6 +143,23 @@ def test_what_is_left_out_is_told_on_the_page(make_run):
     (unfinished / "report.json").unlink()
     page = page_of([make_run("a"), unfinished])
     assert "1 run is left out" in page.text and "this run is not finished" in page.text
+
+
+def test_variants_of_several_seeds_stand_together_first(make_run):
+    """With their mean changes; a page of one seed each has no such table."""
+    runs = [
+        make_run(f"x_beta={beta}_seed={seed}", seed=seed, right=0.5 + beta, dpo={"beta": beta})
+        for beta in (0.1, 0.4)
+        for seed in (0, 1)
+    ]
+    page = page_of(runs)
+    assert page.count("table", class_="variants") == 1
+    table = page.text.split("Runs that differ in nothing but the seed")[1].split(
+        "Below each score"
+    )[0]
+    assert table.count("beta=0.1") == table.count("beta=0.4") == 1 and "seed=" not in table
+    assert table.count(" ± ") >= 4
+    assert page_of(runs[::2]).count("table", class_="variants") == 0
 
 
 def test_numbers_are_axes_and_two_fields_a_heat_map(make_run):

@@ -162,7 +162,7 @@ def test_metrics_are_chosen_with_the_keyboard(browser, sweep):
     shown = Shown(browser, sweep)
     page = shown.page
     before = page.locator("#runs thead th:visible").count()
-    page.locator("#chooser summary").focus()
+    page.locator("#metrics summary").focus()
     page.keyboard.press("Enter")
     page.get_by_label("Find a metric").fill("yes_rate")
     page.keyboard.press("Tab")
@@ -173,6 +173,26 @@ def test_metrics_are_chosen_with_the_keyboard(browser, sweep):
     assert page.locator("#runs thead th", has_text="yes_rate").is_visible()
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid", "the focus is seen"
+
+
+def test_of_many_fields_a_few_are_shown_and_the_rest_chosen(browser, make_run):
+    """Scores stay in sight where runs differ in more than a screen's width of config."""
+    names = ("learning_rate", "lora_rank", "epochs", "lora_alpha", "warmup_ratio", "beta", "seed")
+    folders = [make_run(f"r{i}", dpo={name: i + 1 for name in names}) for i in range(2)]
+    out = folders[0].parent / "compare.html"
+    write_comparison(folders, out)
+    shown = Shown(browser, out, charts=())
+    page = shown.page
+    visible = "#runs thead th[data-field]:visible"
+    assert page.locator("#runs thead th[data-field]").count() == len(names)
+    assert page.locator(visible).count() == 5
+    name = page.locator("#runs thead th[data-field][hidden]").first.text_content().strip()
+    filter_of = page.locator("#controls label[data-field]", has_text=name).first
+    assert not filter_of.is_visible()
+    page.locator("#fields summary").click()
+    page.locator("#fields li", has_text=name).locator("input").check()
+    assert page.locator(visible).count() == 6 and filter_of.is_visible()
+    assert shown.faults == []
 
 
 def test_a_phone_sorts_by_a_list(browser, sweep):

@@ -29,21 +29,21 @@ OF_CANDIDATES = {"scores", "model_scores", "sentence_scores", "model_sentence_sc
 """All know every score of candidates, and what one of them looks at."""
 MODEL = {
     *("answers", "reference", "weights", "align", "finetune", "evaluate", "continued", "rewritten"),
-    *("attacks", "attacked_answers"),
+    *("attacks", "attacked_answers", "explain"),
     *OF_CANDIDATES,
 }
 """Stages that ask a model or train one."""
 LOADED = {*MODEL, "external_adapter"}
 """And the one that looks whether an adapter fits a model."""
-ASKS = {"answers", "attacked_answers", "evaluate", "continued", *OF_CANDIDATES}
+ASKS = {"answers", "attacked_answers", "evaluate", "continued", "explain", *OF_CANDIDATES}
 VIEWS = {
     *("answers", "reference", "weights", "align", "continued", "rewritten"),
-    *("attacks", "attacked_answers", "replayed_pairs", "evaluate"),
+    *("attacks", "attacked_answers", "replayed_pairs", "evaluate", "explain"),
     *OF_CANDIDATES,
 }
 """Stages that know the sources of rejected answers (``evaluate``: a contrast looks at a view);
 ``rejected`` does, too."""
-SCORED = {"evaluate", "judge", "compare"}
+SCORED = {"evaluate", "judge", "compare", "explain"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,7 +85,7 @@ EDITS = [
      MODEL),
     ("decoding/cuda_graphs.py", "NEAR = 1e-2", "NEAR = 1e-1", ASKS),
     ("decoding/memory.py", '"cuda": 0.8', '"cuda": 0.9', ASKS),
-    ("scores/clip.py", "100 * out", "10 * out", OF_CANDIDATES),
+    ("scores/clip.py", "100 * out", "10 * out", {"explain", *OF_CANDIDATES}),
     ("preferences/selection.py", 'far >= self.gap', 'far > self.gap', {"chosen_pairs"}),
     ("preferences/shards.py", "samples >= 2 * size", "samples >= 3 * size",
      {"answers", "attacked_answers"}),
@@ -93,7 +93,7 @@ EDITS = [
     ("decoding/engines.py", "Engine(\n        vlm", "Engine(\n        None", ASKS),
     ("decoding/kv_attention.py", "register(NAME,", "register('x',", ASKS),
     # what takes a stage context's place in the processes that train
-    ("stages/worker.py", "def placement(", "def place(", MODEL - {"attacks"}),
+    ("stages/worker.py", "def placement(", "def place(", MODEL - {"attacks", "explain"}),
     # of one part of a stages' module, and no more
     ("stages/preferences.py", "PREVIEWS = 48", "PREVIEWS = 4", {"answers", "attacked_answers"}),
     ("data/counts.py", "TOLD = 20", "TOLD = 2", {"samples"}),
@@ -107,7 +107,7 @@ EDITS = [
     ("benchmarks/statistics.py", "RESAMPLES = 2000", "RESAMPLES = 200", SCORED),
     ("stages/evaluation.py", '"questions_per_second"', '"rate"', {"evaluate"}),
     ("data/hf.py", 'DRAW = "data.hf.draw"', 'DRAW = "data.hf"', {"samples", *OF_CANDIDATES}),
-    ("core/texts.py", '{"a", "an", "the"}', '{"a"}', {*PAIRS, *OF_CANDIDATES}),
+    ("core/texts.py", '{"a", "an", "the"}', '{"a"}', {*PAIRS, "explain", *OF_CANDIDATES}),
     ("training/losses/chosen_nll.py", "return -s.logprob", "return s.logprob", {"align"}),
     ("augment/swap_words.py", "rng.random() < self.share", "True", {"rejected", *VIEWS}),
     ("augment/moco.py", 'Literal["moco"] = "moco"', 'Literal["m"] = "m"', {"rejected", *VIEWS}),

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from seva_exp.benchmarks.changes import AnswerChanges, changes, quality
 from seva_exp.core.errors import StageError
 from seva_exp.core.records import Prediction, write_jsonl
-from seva_exp.report.changed import AnswerChanges, changes, quality, render
+from seva_exp.report.changed import render
 from seva_exp.report.html import HtmlReport
 from seva_exp.runs.events import Answered, Outcome
 

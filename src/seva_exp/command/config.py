@@ -29,6 +29,7 @@ from seva_exp.core.spec import Json, Spec
 from seva_exp.data import DATA
 from seva_exp.decoding import CONTRASTS, GENERATION
 from seva_exp.experiment import Experiment, Options
+from seva_exp.grounding.spec import Explain
 from seva_exp.methods import METHODS
 from seva_exp.models import MODELS
 from seva_exp.preferences import FILTERS
@@ -51,7 +52,12 @@ MANY_OF: dict[str, Classes] = {"aug": SOURCES, "benchmark": BENCHMARKS}
 """Groups that hold values by name."""
 PLAIN: dict[str, type[Spec]] = {"dpo": DpoTraining, "machine": Machine}
 """Groups of one class."""
-MAYBE: dict[str, type[Spec]] = {"sft": SftTraining, "judge": Judge, "ambiguity": Ambiguity}
+MAYBE: dict[str, type[Spec]] = {
+    "sft": SftTraining,
+    "judge": Judge,
+    "ambiguity": Ambiguity,
+    "explain": Explain,
+}
 """Groups of one class that may be left out."""
 OTHERS = ("seed", "instructions", "filters")
 """What else a config has: a second data source (a package of the group data), a list of rules."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from seva_exp.benchmarks.changes import AnswerChange, AnswerChanges, changes
 from seva_exp.compare.comparison import Comparison
 from seva_exp.compare.deltas import Measured, measured
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.records import BASE
 from seva_exp.core.spec import Json, canonical
 from seva_exp.inputs.user_paths import data_root
-from seva_exp.report.changed import AnswerChange, AnswerChanges, changes, thumbnail
+from seva_exp.report.changed import thumbnail
 from seva_exp.report.gallery import marked
 
 MOST, MODELS, LONG = 3, 12, 300

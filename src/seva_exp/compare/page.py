@@ -19,7 +19,7 @@ from seva_exp.compare.costs import COSTS, known_costs
 from seva_exp.compare.deltas import Column, CorrectedDelta, Measured
 from seva_exp.compare.differences import Value
 from seva_exp.compare.evidence import Evidence, SharedPairs
-from seva_exp.compare.tables import latex, markdown
+from seva_exp.compare.tables import latex, markdown, tables
 from seva_exp.core.printable import printable
 from seva_exp.core.records import BASE, Score
 from seva_exp.core.spec import Json
@@ -29,6 +29,8 @@ from seva_exp.report.pages import asset, template
 
 SHOWN = 6
 """Metrics that the table shows before the reader chooses."""
+FIELDS = 5
+"""Fields of the config that it shows before the reader chooses."""
 CHOICES = 12
 """A field of at most this many values has a list to filter by."""
 
@@ -42,9 +44,9 @@ def render(c: Comparison, evidence: Evidence, left_out: Sequence[str], out: Path
         title=_title(c),
         runs=len(c.runs),
         variants=len(c.variants),
+        together=_together(c, [c.columns[j] for j in sorted(visible)]),
         reference=c.reference_name,
-        fields=c.short,
-        choices=_choices(c.fields),
+        fields=_fields(c),
         costs={name: COSTS[name] for name in known_costs(c.costs)},
         columns=[_head(column, j in visible, several) for j, column in enumerate(c.columns)],
         rows=[_row(c, i, page, out) for i, page in enumerate(evidence.reports)],
@@ -96,14 +98,47 @@ def _head(column: Column, visible: bool, with_benchmark: bool) -> Json:
     }
 
 
-def _choices(fields: dict[str, list[Value | None]]) -> dict[str, list[Value]]:
-    """Field -> its values in order, for those with few."""
-    found = {}
-    for name, values in fields.items():
-        known = dict.fromkeys(value for value in values if value is not None)
-        if 1 < len(known) <= CHOICES:
-            found[name] = sorted(known, key=lambda v: (isinstance(v, str), v))
-    return found
+def _together(c: Comparison, columns: Sequence[Column]) -> list[Json]:
+    """A table a benchmark of the variants, where they have several seeds: each cell's change apart
+    from the price that it has."""
+    if len(c.variants) == len(c.runs) or not columns:
+        return []
+    chosen = [f"{column.split}/{column.metric}" for column in columns]
+    return [
+        {
+            "title": table.title,
+            "header": table.header,
+            "rows": [[cell.removesuffix(")").split(" (at the ") for cell in r] for r in table.rows],
+            "note": table.note,
+        }
+        for table in tables(c, chosen, cost=True)
+    ]
+
+
+def _fields(c: Comparison) -> list[Json]:
+    """The columns of the config. Where there are many, those that tell most runs apart are shown
+    at first; the seed always."""
+    counts = {name: len({v for v in values if v is not None}) for name, values in c.fields.items()}
+    first = sorted(c.fields, key=lambda name: (name != "seed", -counts[name]))[:FIELDS]
+    return [
+        {
+            "place": i,
+            "name": name,
+            "label": c.short[name],
+            "small": "" if c.short[name] == name else name,
+            "visible": name in first,
+            "choices": _choices(c.fields[name]),
+        }
+        for i, name in enumerate(c.fields)
+    ]
+
+
+def _choices(values: Sequence[Value | None]) -> list[Value]:
+    """The values in order, where they are few: none otherwise."""
+    known = dict.fromkeys(value for value in values if value is not None)
+    if not 1 < len(known) <= CHOICES:
+        return []
+    return sorted(known, key=lambda v: (isinstance(v, str), v))
 
 
 def _row(c: Comparison, i: int, page: Path | None, out: Path) -> Json:

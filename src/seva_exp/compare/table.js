@@ -7,9 +7,8 @@
   const heads = [...table.tHead.rows[0].cells];
   const rows = [...body.rows];
   const find = document.getElementById("find");
-  const fields = [...document.querySelectorAll("#controls select[data-field]")];
+  const fields = [...document.querySelectorAll("#controls select[data-place]")];
   const order = document.getElementById("order");
-  const boxes = [...document.querySelectorAll("#chooser input[type=checkbox]")];
   const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
 
   const sortValue = (row, place) => row.cells[place].dataset.sort ?? "";
@@ -56,7 +55,7 @@
     const wanted = find.value.toLowerCase().split(/\s+/).filter(Boolean);
     if (!wanted.every((word) => texts.get(row).includes(word))) return false;
     return fields.every((field) => {
-      const value = row.cells[1 + Number(field.dataset.field)].dataset.sort;
+      const value = row.cells[1 + Number(field.dataset.place)].dataset.sort;
       return !field.value || value === field.value || (row.className === "base" && !value);
     });
   }
@@ -72,35 +71,39 @@
     document.dispatchEvent(new CustomEvent("runs", { detail: models }));
   }
 
-  function choose() {
-    const visible = new Set(boxes.filter((box) => box.checked).map((box) => box.dataset.column));
-    for (const cell of table.querySelectorAll("[data-column]")) {
-      cell.hidden = !visible.has(cell.dataset.column);
+  // A chooser's boxes show and hide what carries their number: columns, and a field's filter. A
+  // filter that is set stays in sight.
+  function choose(chooser, boxes) {
+    const of = chooser.dataset.of;
+    const visible = new Set(boxes.filter((box) => box.checked).map((box) => box.value));
+    for (const one of document.querySelectorAll(`#controls [data-${of}], #runs [data-${of}]`)) {
+      const filters = one.tagName === "LABEL" && one.querySelector("select").value;
+      one.hidden = !visible.has(one.dataset[of]) && !filters;
     }
-    document.getElementById("chosen").textContent = visible.size;
+    chooser.querySelector(".chosen").textContent = visible.size;
     for (const option of order.options) {
       const head = heads[Number(option.value.split(" ")[0])];
       option.hidden = Boolean(option.value && head.hidden);
     }
   }
 
-  if (boxes.length) {
-    const findMetric = document.getElementById("find-metric");
+  document.querySelectorAll(".chooser").forEach((chooser) => {
+    const boxes = [...chooser.querySelectorAll("input[type=checkbox]")];
+    const search = chooser.querySelector("input[type=search]");
     const label = (box) => box.closest("label").textContent.toLowerCase();
-    const inSight = () => boxes.filter((box) => !box.closest("li").hidden);
-    findMetric.addEventListener("input", () => {
-      const word = findMetric.value.toLowerCase();
+    search.addEventListener("input", () => {
+      const word = search.value.toLowerCase();
       boxes.forEach((box) => (box.closest("li").hidden = !label(box).includes(word)));
     });
     const setAll = (on) => () => {
-      inSight().forEach((box) => (box.checked = on));
-      choose();
+      boxes.filter((box) => !box.closest("li").hidden).forEach((box) => (box.checked = on));
+      choose(chooser, boxes);
     };
-    document.getElementById("all-metrics").addEventListener("click", setAll(true));
-    document.getElementById("no-metrics").addEventListener("click", setAll(false));
-    boxes.forEach((box) => box.addEventListener("change", choose));
-    choose();
-  }
+    chooser.querySelector(".all").addEventListener("click", setAll(true));
+    chooser.querySelector(".none").addEventListener("click", setAll(false));
+    boxes.forEach((box) => box.addEventListener("change", () => choose(chooser, boxes)));
+    choose(chooser, boxes);
+  });
   find.addEventListener("input", filter);
   fields.forEach((field) => field.addEventListener("change", filter));
   document.querySelectorAll("form.controls").forEach((form) =>

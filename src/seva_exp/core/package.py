@@ -51,6 +51,7 @@ EXCEPT = {
     "seva_exp.stages.evaluation.JudgeAnswers.prepare": "whether work can start",
     "seva_exp.stages.evaluation.JudgeAnswers.judge_estimate": "what a plan tells of the work",
     "seva_exp.stages.evaluation.Compare.answered": "what the pages of a run show",
+    "seva_exp.stages.explaining.ExplainWords.explained": "what the pages of a run show",
     "seva_exp.stages.preferences.Samples.data.image_root": (
         "where pictures lie: load_image stops where one is not the one that was hashed"
     ),

@@ -10,6 +10,7 @@ from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.records import ALIGNED, CLEAN
 from seva_exp.experiment.contrast import contrasted_evaluation, source_of
+from seva_exp.experiment.explaining import worse_view
 from seva_exp.experiment.rounds import pairs_of_round
 from seva_exp.experiment.trained_elsewhere import trained_elsewhere
 from seva_exp.experiment.value import Experiment
@@ -23,6 +24,7 @@ from seva_exp.stages import (
     Compare,
     Continued,
     Evaluate,
+    ExplainWords,
     ExternalAdapter,
     FineTune,
     Infuse,
@@ -47,7 +49,7 @@ def graph(
     seed, model, method = experiment.seed, experiment.model, experiment.method
     measuring = _Measuring(experiment, digests, data_root)
     if isinstance(method, AdapterMethod):
-        return _measured(method, model, measuring, digests)
+        return [*_measured(method, model, measuring, digests), *measuring.explained]
     samples = Samples(experiment.data, seed, digests, method.plain)
     stages: list[Stage] = [samples]
     align: Align | None = None
@@ -73,12 +75,14 @@ def graph(
             stages += measuring.after(f"round{number}", align)
     assert align is not None
     if experiment.sft is None:
-        return [*stages, *measuring.after(ALIGNED, align), *measuring.judged]
+        stages += measuring.after(ALIGNED, align)
+        return [*stages, *measuring.judged, *measuring.explained]
     stages += measuring.after("stage1", align)
     instructions, *tuning, tuned = _second_stage(experiment, align, digests)
     # All data is read before any model is loaded: a bad row is told at once.
     stages = [samples, instructions, *stages[1:], *tuning, tuned]
-    return [*stages, *measuring.after(ALIGNED, tuned), *measuring.judged]
+    stages += measuring.after(ALIGNED, tuned)
+    return [*stages, *measuring.judged, *measuring.explained]
 
 
 def _measured(
@@ -133,11 +137,22 @@ class _Measuring:
         self._judge = experiment.judge
         self._answers = [self._judged(one) for one in self.base]
         self._compared: list[Compare] = []
+        self._final: list[Compare] = []
+        self._experiment = experiment
 
     @property
     def judged(self) -> list[Stage]:
         """The judge's stages so far."""
         return [*(one for one in self._answers if one), *self._compared]
+
+    @property
+    def explained(self) -> list[Stage]:
+        """What the words of base's and final model's answers rest on, where that is asked for."""
+        how, (name, view) = self._experiment.explain, worse_view(self._experiment)
+        seed = self._experiment.seed
+        return [
+            ExplainWords(one.base, one.after, how, seed, name, view) for one in self._final if how
+        ]
 
     def after(
         self, which: str, trained: Trained | None, model: AnyModel | None = None
@@ -153,9 +168,10 @@ class _Measuring:
         for base, after, before in zip(self.base, found, list(self._answers), strict=False):
             if before and (again := self._judged(after)):
                 self._answers.append(again)
-                self._compared.append(Compare(before, again, final))
+                self._compared.append(one := Compare(before, again, final))
             else:
-                compared.append(Compare(base, after, final))
+                compared.append(one := Compare(base, after, final))
+            self._final += [one] if final else []
         return [*found, *compared]
 
     def _judged(self, stage: Evaluate) -> JudgeAnswers | None:

@@ -26,6 +26,7 @@ from seva_exp.experiment.fitting import (
     check_untrained,
 )
 from seva_exp.experiment.sentences import sentence_fault
+from seva_exp.grounding.spec import Explain
 from seva_exp.methods import (
     AnyMethod,
     ScoringMethod,
@@ -84,6 +85,9 @@ class Experiment(Spec):
     """Benchmarks by name; empty means that nothing is measured."""
     judge: Judge | None = None
     """Who reads answers that no rule can; none: nobody."""
+    explain: Explain | None = None
+    """Whether, and how, it is shown what the words of base's and aligned model's answers rest on;
+    none: not."""
     left_out: tuple[str, ...] = ()
     """Benchmarks of a suite that need a judge, where there is none."""
 

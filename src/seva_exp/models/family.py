@@ -6,10 +6,11 @@ The families are the files of ``models/families/``: one each (docs/add_a_model.m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isqrt
 from typing import TYPE_CHECKING, Any, Literal
 
 from seva_exp.core.errors import InputError
-from seva_exp.core.interfaces import Encoded
+from seva_exp.core.interfaces import Encoded, EncodedImage
 from seva_exp.models.pixels import ByShape, PixelLayout
 
 if TYPE_CHECKING:  # an estimate of memory asks families, and loads no torch
@@ -116,12 +117,24 @@ class Family:
         config and its tokenizer agree on."""
         return None
 
+    def grid(self, image: EncodedImage, tokens: int) -> tuple[int, int] | None:
+        """Rows and columns of the ``tokens`` that stand for a picture, in reading order over all
+        that the model sees of it; None where they are no such grid (tiles), and where that is not
+        known."""
+        return None
+
     def positions(self, model: Any, encoded: Encoded) -> torch.Tensor:
         """A prompt's rope positions, [A, L] with A axes. An answer's go on from the largest, the
         same on all axes."""
         import torch
 
         return torch.arange(len(encoded.ids))[None]  # rotary: where they begin is no matter
+
+
+def square(tokens: int) -> tuple[int, int] | None:
+    """The grid of a picture with as many rows of tokens as columns."""
+    side = isqrt(tokens)
+    return (side, side) if side * side == tokens and side else None
 
 
 def _templated(processor: Any, system: str | None, content: list[dict[str, str]]) -> str:

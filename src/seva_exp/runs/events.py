@@ -11,6 +11,7 @@ from typing import Any
 from seva_exp.core.records import Report, StageResult
 from seva_exp.core.spec import Json
 from seva_exp.stages.shown import Answered as Answered
+from seva_exp.stages.shown import Explained as Explained
 from seva_exp.stages.shown import PairExample as PairExample
 
 
@@ -76,6 +77,8 @@ class Outcome:
     """Label of the stage that made the final model's adapter; empty where nothing was trained."""
     answered: tuple[Answered, ...] = ()
     """Of every benchmark that both the base and the final model were measured on."""
+    explained: tuple[Explained, ...] = ()
+    """Of these, where it was asked what the words rest on."""
 
     @property
     def links(self) -> dict[str, str]:

@@ -26,7 +26,7 @@ from seva_exp.runs.events import Listener, Outcome, Plan
 from seva_exp.runs.findings import findings
 from seva_exp.runs.links import write_link
 from seva_exp.stages import Stage
-from seva_exp.stages.artifacts import AnswerArtifact, PairArtifact, ScoreArtifact
+from seva_exp.stages.artifacts import AnswerArtifact, PairArtifact
 from seva_exp.stages.candidates import VERDICTS
 
 ERROR = "error.txt"
@@ -155,6 +155,7 @@ def collect_outcome(
         stage_metrics=summaries,
         environment={n: v for n, v in done[-1][1].environment.items() if n != CODE},
         answered=tuple(filter(None, (stage.answered(path_of) for stage in stages))),
+        explained=tuple(filter(None, (stage.explained(path_of) for stage in stages))),
         pairs_stage=pairs.label if pairs else "",
         adapter_stage=trained.label if trained else "",
     )
@@ -195,8 +196,7 @@ def _counted(pairs: Stage, stages: Sequence[Stage], summaries: Mapping[str, Json
 def _measured(stages: Sequence[Stage]) -> list[Stage]:
     """The stages whose scores are the run's: of a judged benchmark the judge's alone."""
     judged = {stage.inputs["of"].label for stage in stages if stage.judges}
-    found = (stage for stage in stages if issubclass(stage.makes, ScoreArtifact))
-    return [stage for stage in found if stage.label not in judged]
+    return [stage for stage in stages if stage.label not in judged]
 
 
 def _deltas(stages: Sequence[Stage], path_of: Callable[[Stage], Path]) -> list[Delta]:

@@ -4,6 +4,7 @@ from seva_exp.stages.attacks import AttackedAnswers, Attacks
 from seva_exp.stages.base import Inputs, Stage, StageContext, Trained
 from seva_exp.stages.candidates import ChosenPairs, ModelScores, ScoreCandidates
 from seva_exp.stages.evaluation import Compare, Evaluate, JudgeAnswers, paired
+from seva_exp.stages.explaining import ExplainWords
 from seva_exp.stages.external_adapter import ExternalAdapter
 from seva_exp.stages.hardest import HardestPairs
 from seva_exp.stages.pairs import Pairs
@@ -46,6 +47,7 @@ STAGES: dict[str, type[Stage]] = {
         Evaluate,
         JudgeAnswers,
         Compare,
+        ExplainWords,
     )
 }
 """By name, which is what the labels of a run begin with; the labels of those of which there are

@@ -24,6 +24,7 @@ from seva_exp.core.records import (
     from_json,
 )
 from seva_exp.core.spec import Json
+from seva_exp.grounding.rows import ExplainedSample, ShownPictures
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,63 @@ class DeltaArtifact(Artifact):
     def deltas(self) -> list[Delta]:
         """Under the names that the run had for model and benchmark that made them."""
         return list(records(self.file, Delta))
+
+
+class ExplainArtifact(Artifact):
+    """Of ``explain``: what the words of base's and final model's answers rest on."""
+
+    main: ClassVar[str] = "words.jsonl"
+    index: ClassVar[str] = "pictures/pictures.json"
+    """Which pictures are whose."""
+
+    @property
+    def measured_file(self) -> Path:
+        """The samples that the metrics rest on, without maps."""
+        return self.path / "measured.jsonl"
+
+    @property
+    def scores_file(self) -> Path:
+        """One score a line."""
+        return self.path / "scores.jsonl"
+
+    @property
+    def deltas_file(self) -> Path:
+        """One change a line."""
+        return self.path / "deltas.jsonl"
+
+    def samples(self) -> Iterator[ExplainedSample]:
+        """Those that are shown, in the questions' order."""
+        return _explained(self.file)
+
+    def measured(self) -> Iterator[ExplainedSample]:
+        """Those that the metrics rest on, in the questions' order."""
+        return _explained(self.measured_file)
+
+    def pictures(self) -> dict[str, tuple[Path, Path | None]]:
+        """By sample what the models saw of its picture, and what the run's negative view shows them
+        (None: there is no such view)."""
+        index = self.path / self.index
+        if not index.exists():
+            return {}
+        rows = json.loads(index.read_text(encoding="utf-8"))
+        found = (ShownPictures.model_validate(row) for row in rows)
+        folder = index.parent
+        return {
+            one.id: (folder / one.clean, folder / one.worse if one.worse else None) for one in found
+        }
+
+    def scores(self) -> list[Score]:
+        """The metrics of both models, under the name that the run had for the benchmark."""
+        return list(records(self.scores_file, Score))
+
+    def deltas(self) -> list[Delta]:
+        """Their changes."""
+        return list(records(self.deltas_file, Delta))
+
+
+def _explained(file: Path) -> Iterator[ExplainedSample]:
+    with file.open(encoding="utf-8") as lines:
+        yield from map(ExplainedSample.model_validate_json, lines)
 
 
 def records(

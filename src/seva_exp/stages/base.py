@@ -28,7 +28,7 @@ from seva_exp.core.store import Store
 from seva_exp.models import AnyModel
 from seva_exp.stages.artifacts import AdapterArtifact, Artifact
 from seva_exp.stages.loaded import LoadedModel
-from seva_exp.stages.shown import Answered, PairExample
+from seva_exp.stages.shown import Answered, Explained, PairExample
 from seva_exp.training.spec import Training
 from seva_exp.vllm.running import Running, started
 
@@ -122,6 +122,12 @@ class StageContext:
         if self.loaded.adapter != adapter:
             self._features.clear()  # an adapter may hold a projector
         return self.loaded.get(spec, self.machine, adapter, self.warn)
+
+    def keep_base(self) -> None:
+        """From here on adapters are put beside the base model's weights, and taken off again."""
+        if not self.loaded.keeps_base:
+            self.release()
+            self.loaded = LoadedModel(keeps_base=True)
 
     def kept_in(self, other: StageContext) -> StageContext:
         """``other``, with the model that is loaded here."""
@@ -302,6 +308,10 @@ class Stage(ABC):
 
     def answered(self, path_of: Callable[[Stage], Path]) -> Answered | None:
         """Base's and final model's predictions, where the stage compares them."""
+        return None
+
+    def explained(self, path_of: Callable[[Stage], Path]) -> Explained | None:
+        """What the words of base's and final model's answers rest on, where the stage tells it."""
         return None
 
     @abstractmethod

@@ -30,3 +30,15 @@ class Answered:
     base: Path
     aligned: Path
     pictures: Callable[[Collection[str]], Iterator[tuple[str, Callable[[], Image]]]]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What the words of base's and final model's answers to one benchmark rest on: the folder of an
+    ``ExplainArtifact``. A word rests on the picture from ``rests`` nats of g; ``view`` is the name
+    of the negative view beside (empty: none)."""
+
+    benchmark: str
+    artifact: Path
+    rests: float
+    view: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from seva_exp.models.family import Attention, Family, VisionModules
+from seva_exp.core.interfaces import EncodedImage
+from seva_exp.models.family import Attention, Family, VisionModules, square
 from seva_exp.models.pixels import Tiles
 
 
@@ -19,6 +20,9 @@ class Gemma3(Family):
     pixels = Tiles()
     attention = Attention("images", window_over_blocks=True)
     vision = VisionModules(("vision_tower",), "multi_modal_projector")
+
+    def grid(self, image: EncodedImage, tokens: int) -> tuple[int, int] | None:
+        return square(tokens)
 
     def written(self, processor: Any, text: str) -> str:
         begin, end = processor.tokenizer.boi_token, processor.tokenizer.eoi_token

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from seva_exp.models.family import Family, VisionModules
+from seva_exp.core.interfaces import EncodedImage
+from seva_exp.models.family import Family, VisionModules, square
 from seva_exp.models.pixels import Tiles
 
 
@@ -14,3 +15,6 @@ class InternVl(Family):
     proven = ("qwen2",)
     pixels = Tiles(whole=-1)
     vision = VisionModules(("vision_tower",), "multi_modal_projector")
+
+    def grid(self, image: EncodedImage, tokens: int) -> tuple[int, int] | None:
+        return square(tokens) if len(image.pixels["pixel_values"]) == 1 else None

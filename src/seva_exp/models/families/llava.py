@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from seva_exp.models.family import Family, VisionModules
+from seva_exp.core.interfaces import EncodedImage
+from seva_exp.models.family import Family, VisionModules, square
 from seva_exp.models.pixels import Tiles
 
 PARTS = ("vision_tower",), "multi_modal_projector"
@@ -36,6 +37,9 @@ class Llava(LlavaNext):
     model_types = ("llava",)
     pictures = ((1, None),)
     vision = VisionModules(*PARTS, one_block=True)
+
+    def grid(self, image: EncodedImage, tokens: int) -> tuple[int, int] | None:
+        return square(tokens)
 
 
 class LlavaOnevision(Family):

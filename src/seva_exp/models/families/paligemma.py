@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from seva_exp.models.family import Attention, Family, VisionModules
+from seva_exp.core.interfaces import EncodedImage
+from seva_exp.models.family import Attention, Family, VisionModules, square
 from seva_exp.models.pixels import Tiles
 
 
@@ -29,6 +30,9 @@ class PaliGemma(Family):
         if processor.chat_template:
             return super().text_alone(processor, system, prompt)
         return f"{processor.tokenizer.bos_token}{prompt}\n"
+
+    def grid(self, image: EncodedImage, tokens: int) -> tuple[int, int] | None:
+        return square(tokens)
 
     def written(self, processor: Any, text: str) -> str:
         token = processor.image_token

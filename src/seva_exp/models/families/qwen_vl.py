@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from math import isqrt
 from typing import TYPE_CHECKING, Any
 
 from seva_exp.core.errors import InputError
-from seva_exp.core.interfaces import Encoded
+from seva_exp.core.interfaces import Encoded, EncodedImage
 from seva_exp.models.family import Family, VisionModules
 from seva_exp.models.pixels import Patches
 
@@ -33,6 +34,11 @@ class Qwen2Vl(Family):
                 f"{smallest} pixels larger. Take at least {smallest}."
             )
         images.size = {"shortest_edge": smallest, "longest_edge": max_pixels}
+
+    def grid(self, image: EncodedImage, tokens: int) -> tuple[int, int] | None:
+        times, rows, columns = image.pixels["image_grid_thw"][0].tolist()
+        merged = isqrt(times * rows * columns // tokens)  # patches of a token, along a side
+        return rows // merged, columns // merged
 
     def positions(self, model: Any, encoded: Encoded) -> torch.Tensor:
         import torch
