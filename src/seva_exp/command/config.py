@@ -161,7 +161,7 @@ def how_to_sweep(name: str) -> str:
     names = ", ".join(sorted(file.stem for file in sweeps_dir().glob("*.yaml")))
     return (
         f"{name}: no such config group. A sweep is a config of its own: python -m seva_exp -cn "
-        f"NAME, with NAME one of: {names}."
+        f"NAME. Known: {names}."
     )
 
 
