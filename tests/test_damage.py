@@ -118,7 +118,7 @@ def test_a_changed_bit_is_told_and_made_again(first, copy, name, capsys):
     assert inside in capsys.readouterr().out
     again, heard = go(folder)
     assert [line.partition(":")[0] for line in heard] == [label]
-    assert f"{inside} is damaged" in heard[0] and "made again" in heard[0]
+    assert f"{inside} is damaged" in heard[0] and "recomputed" in heard[0]
     assert [name for name, there in cached(again).items() if not there] == [label]
     assert contents(again) == first[2]
     assert (again.scores, again.deltas, again.pairs) == (

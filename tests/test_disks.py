@@ -54,7 +54,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(cli, disk, size, minut
     done = cli(*words)
     assert done.returncode == 1, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "disk is full" in line]
-    assert str(disk) in line and "MiB left" in line and "the same command goes on" in line
+    assert str(disk) in line and "MiB left" in line and "the same command resumes" in line
     assert "Traceback" not in done.stderr
     kept = sorted((disk / "store").glob("*/*/manifest.json"))
     assert mount("-o", "remount,size=20m", str(disk))
@@ -110,7 +110,7 @@ def test_a_wholly_cached_run_asks_for_no_change_of_the_store(tmp_path, shared_st
 def test_an_error_of_a_disk_names_file_and_remedy(number, tmp_path):
     error = OSError(number, os.strerror(number), str(tmp_path / "a" / "b"))
     said = message_of_disk(error, tmp_path)
-    assert str(tmp_path / "a") in said and "the same command goes on" in said
+    assert str(tmp_path / "a") in said and "the same command resumes" in said
     nameless = message_of_disk(OSError(number, os.strerror(number)), tmp_path)
     assert str(tmp_path) in nameless and "None" not in nameless
 

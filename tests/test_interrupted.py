@@ -1,4 +1,4 @@
-"""A run that is killed or interrupted: what was finished stays, the same command goes on."""
+"""A run that is killed or interrupted: what was finished stays, the same command resumes."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_ctrl_c_leaves_a_store_that_the_next_run_uses(cli, tmp_path, undisturbed
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on" in said
+    assert "the same command resumes" in said
     assert "Traceback" not in said
     done = cli(*RUN, "stop_after=pairs")
     assert done.returncode == 0, done.stderr
@@ -115,7 +115,7 @@ def test_ctrl_c_leaves_a_store_that_the_next_run_uses(cli, tmp_path, undisturbed
 
 @pytest.mark.parametrize("kind", slow_but(["parquet"], of=["parquet", "webdataset"]))
 def test_kill_9_while_pictures_inside_files_are_answered(cli, tmp_path, kind):
-    """The same command goes on, with the samples as they were, and ends as undisturbed."""
+    """The same command resumes, with the samples as they were, and ends as undisturbed."""
     ending = {"parquet": "parquet", "webdataset": "tar"}[kind]
     (tmp_path / "in").mkdir()
     for n in range(2):

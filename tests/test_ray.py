@@ -204,7 +204,7 @@ def test_a_run_that_is_interrupted_ends_as_others_do(tmp_path, how):
     found = workers(process)
     process.send_signal(how)
     assert process.wait(timeout=120) == 130
-    assert "the same command goes on from it" in (tmp_path / "said.log").read_text()
+    assert "the same command resumes from it" in (tmp_path / "said.log").read_text()
     _, left = psutil.wait_procs(found, timeout=60)
     assert found and not left
     assert not [*tmp_path.glob("runs/store/locks/ray-*.marker")]

@@ -141,7 +141,7 @@ def test_a_rank_that_dies_is_named_with_its_samples_and_one_process_goes_on(undi
     assert process.returncode == 1
     assert f"{NOISE}: process 1 died (SIGKILL" in said
     assert "; it was on 64 samples from shapes-" in said or "; it was on 22 samples from" in said
-    assert "the same command goes on, with any number of processes" in said
+    assert "the same command resumes, with any number of processes" in said
     assert journaled(tmp_path) >= 3, "what both had is kept"
     assert made(tmp_path / "runs", NOISE, 1) == undisturbed
     assert not list(tmp_path.glob("runs/store/answers/*.partial")), "it went on in the same folder"

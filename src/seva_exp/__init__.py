@@ -46,6 +46,11 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOMES[name]), name)
 
 
+def __dir__() -> list[str]:
+    """So that a notebook's completion lists what is loaded when it is first used."""
+    return sorted({*globals(), *__all__})
+
+
 class _Moved:
     """The last of Python's finders: tells where a command is that had another name."""
 

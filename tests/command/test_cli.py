@@ -88,8 +88,11 @@ def test_a_mistake_ends_with_2_and_one_short_message(cli, tmp_path, words, said)
     assert said in done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert len(done.stderr) < 700  # room for the names of all views
+    first, *names = done.stderr.strip().splitlines()
+    assert all(line.startswith("  ") for line in names), "one message, then names in columns"
+    assert not names or first.endswith("Known:")
+    assert max(map(len, ["", *names])) <= 80
+    assert len(done.stderr) < 900  # room for the names of all views
     assert not (tmp_path / "runs").exists(), "a mistake leaves nothing behind"
 
 
@@ -274,7 +277,7 @@ def test_an_error_of_a_stage_is_1_and_tells_stage_path_and_remedy(cli, tmp_path,
     assert "Traceback" not in done.stderr and "Error executing" not in done.stderr
     for line in done.stderr.splitlines():
         assert " samples: " in line and "runs/store/samples" in line
-        assert "the same command goes on" in line and line.startswith("seva_exp: ")
+        assert "the same command resumes" in line and line.startswith("seva_exp: ")
     (tmp_path / "runs" / "store" / "samples").unlink()
     assert cli("+aug=moco", "stop_after=samples", *SMALL, *several).returncode == 0
 

@@ -169,3 +169,15 @@ def test_an_evaluation_is_scaled_by_its_questions_and_a_dry_run_counts_them(tmp_
     work = Work(experiment, machine, Options(dry_run=True), digests)
     (line,) = (line for line in forecast(work, ()) if line.startswith("benchmarks: "))
     assert f"{2 * asked[20][0]:,} questions" in line and f"{2 * asked[20][1]:,} tokens" in line
+
+
+def test_equal_runs_of_a_sweep_are_one_row(cli):
+    said = cli("-m", "+aug=moco", "seed=0,1,2,3", "dpo.beta=0.1,0.2", "dry_run=true").stdout
+    rows = [line for line in said.splitlines() if line.startswith("  seed=")]
+    assert len(rows) == 8, (
+        "each seed's second run shares more than its first: no two alike in a row"
+    )
+    said = cli("-m", "+aug=moco", "seed=range(5)", "dry_run=true").stdout
+    rows = [line for line in said.splitlines() if line.startswith("  seed=")]
+    assert [" ".join(row.split()[:3]) for row in rows] == ["seed=0 9 0", "seed=1 and 3"]
+    assert max(map(len, said.splitlines())) <= 80

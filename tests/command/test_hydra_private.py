@@ -6,12 +6,24 @@ import inspect
 
 import hydra
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
-from seva_exp.command.hydra_private import TRUSTED, grid, main_arguments, sweeps_a_grid
+from seva_exp.command.hydra_private import (
+    TRUSTED,
+    flags,
+    grid,
+    main_arguments,
+    sweep_configs,
+    sweeps_a_grid,
+)
+from seva_exp.core.paths import config_dir
 
 
 def parsed(*words: str):
@@ -61,3 +73,29 @@ def test_what_a_config_may_make_is_ours_and_hydra_s():
     assert named and all(
         any(name.startswith(prefix.rstrip("*")) for prefix in TRUSTED) for name in named
     )
+
+
+def test_the_flags_are_those_of_its_command_line():
+    assert {"--cfg", "-m", "-cn", "--info"} <= {*flags()}
+
+
+def test_a_job_s_config_is_what_hydra_composes_alone():
+    """Also where only values differ, which are set in a copy of what was composed once."""
+    jobs = grid(
+        parsed("+aug=moco,[moco,blend]", "dpo.beta=0.1,0.2", "+method.weights.moco=2", "seed=0,1")
+    )
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        master = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
+        loads = []
+        alone = [loader.load_sweep_config(master, words) for words in jobs]
+        compose = loader.load_sweep_config
+        loader.load_sweep_config = lambda *args: loads.append(args) or compose(*args)
+        together = list(sweep_configs(loader, master, jobs))
+        with pytest.raises(HydraException):
+            list(sweep_configs(loader, master, [["+aug=moco", "dpo.betta=1"]]))
+    assert len(loads) == 3, "of eight jobs two are composed (and the wrong one)"
+    for one, other in zip(alone, together, strict=True):
+        for config in (one, other):
+            config.hydra.job.override_dirname = ""
+        assert OmegaConf.to_container(one) == OmegaConf.to_container(other)

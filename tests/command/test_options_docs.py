@@ -11,7 +11,7 @@ import pytest
 
 from seva_exp import MOVED
 from seva_exp.command import options_docs
-from seva_exp.command.config import known_fields
+from seva_exp.command.fields import known_fields
 from seva_exp.core.field_docs import field_docs
 from seva_exp.core.paths import config_dir, sweeps_dir
 
@@ -100,3 +100,13 @@ def test_the_old_name_of_a_command_tells_the_new_one_in_a_line(old, new):
     assert len(ended.stderr.splitlines()) == 1
     assert f"it is `python -m {new}` now" in ended.stderr
     assert find_spec(new)
+
+
+def test_model_specific_defaults_stand_beside_the_class_s(pages):
+    rows = section(pages["dpo"], "")
+    assert "(`model=tiny`: `0.0001`; others: `2e-06`)" in rows["learning_rate"]
+    assert "model=tiny" not in rows["beta"], "which is the same for all"
+    assert (
+        "`model=tiny`: `48`; others: `512`" in section(pages["generation"], "hf")["max_new_tokens"]
+    )
+    assert "model=tiny" not in section(pages["generation"], "server")["max_new_tokens"]

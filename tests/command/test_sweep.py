@@ -353,3 +353,17 @@ def test_a_job_ends_with_the_process_that_waits_for_it(tmp_path):
     parent.wait()
     gone, alive = psutil.wait_procs(children, timeout=20)
     assert gone and not alive
+
+
+def test_a_sweep_tells_which_of_how_many_it_does_and_the_time_that_is_left(tmp_path, monkeypatch):
+    said: list[str] = []
+    done = Ended(run=str(tmp_path))
+    monkeypatch.setattr("seva_exp.command.sweep.work_or_tell", lambda *job: done)
+    now = iter(range(0, 10_000, 60))
+    monkeypatch.setattr("seva_exp.command.sweep.time.monotonic", lambda: float(next(now)))
+    sweep = Sweep(tmp_path, said.append, said.append, 12)
+    for number in range(3):
+        sweep.do(number, Job({}, (f"seed={number}",)))
+    assert said[0] == "[1/12] seed=0", "nothing has ended by which time could be told"
+    assert said[1].startswith("[2/12] seed=1  (about ") and said[1].endswith(" min left)"), said
+    assert said[2].startswith("[3/12] seed=2  (about ")

@@ -193,3 +193,26 @@ def test_jsonl_identity_is_content(tmp_path):
     (here / "a.png").unlink()
     others.append(data.identity(sha256))
     assert len({canonical(value) for value in [same, *others]}) == 6
+
+
+@pytest.mark.parametrize(
+    "bad", ["{no json", {"image": "a.png"}, {"image": "none.png", "question": "What?"}]
+)
+def test_a_bad_row_is_found_before_a_run_has_a_folder(tmp_path, bad):
+    """The key is found before anything is made: the identity has looked at every row."""
+    with pytest.raises(InputError, match="row 2 of"):
+        rows(tmp_path, GOOD, bad).identity(sha256, seed=0)
+    skipping = rows(tmp_path, GOOD, bad, on_error="skip")
+    assert skipping.identity(sha256, seed=0)["rows"] == sha256(tmp_path / "rows.jsonl")
+
+
+def test_a_missing_picture_of_a_row_that_is_not_drawn_stops_nothing(tmp_path):
+    lines = [GOOD, *({"image": f"{i}.png", "question": "What?"} for i in range(9))]
+    found = set()
+    for seed in range(20):
+        try:
+            rows(tmp_path, *lines, samples=1).identity(sha256, seed=seed)
+            found.add("drawn one is there")
+        except InputError:
+            found.add("drawn one is missing")
+    assert len(found) == 2

@@ -173,7 +173,7 @@ def test_what_is_damaged_needs_memory_again(tmp_path):
         run(what, little, only)
     dry = only.model_copy(update={"dry_run": True})
     plan, _ = plan_run(what, little, dry, (), FileDigests(tmp_path))
-    assert "does not fit" in plan.absent[0] and any("made again" in one for one in plan.notes)
+    assert "does not fit" in plan.absent[0] and any("recomputed" in one for one in plan.notes)
 
 
 def test_a_dry_run_tells_no_memory_of_what_is_cached(tmp_path):

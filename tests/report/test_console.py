@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from seva_exp.core.printable import ends
 from seva_exp.core.progress import progress
 from seva_exp.core.records import (
     Delta,
@@ -19,7 +20,7 @@ from seva_exp.core.records import (
     Score,
     StageResult,
 )
-from seva_exp.report.console import Console, example_text, pair_line, score_table
+from seva_exp.report.console import Console, clip, example_text, pair_line, score_table
 from seva_exp.runs.events import Outcome, PairExample, Plan
 
 
@@ -53,8 +54,37 @@ def test_a_row_tells_base_aligned_delta_and_verdict(value, p, better, word):
 def test_a_gain_at_a_price_says_which():
     scores = [score("base", 50, "lower"), score("aligned", 40, "lower")]
     delta = Delta("b", "all", "accuracy", -10, -11, -9, 0.01, "lower", price=("recall", "words"))
-    row = score_table(scores, [delta]).splitlines()[-1]
-    assert row.endswith("better, at the price of recall and words")
+    *_, row, note = score_table(scores, [delta]).splitlines()
+    assert row.endswith("better*")
+    assert note == "  better*: at the price of recall and words"
+
+
+def test_a_table_fits_80_columns_whatever_its_names_and_values():
+    long = {"split": "adversarial_with_a_long_name", "metric": "exact_match_of_everything"}
+    scores = [replace(score(model, 99.9), **long, n=123456) for model in ("base", "aligned")]
+    delta = Delta("b", long["split"], long["metric"], -10, -11, -9, 0.01, "higher", price=("x",))
+    text = score_table(scores, [delta])
+    assert max(map(len, text.splitlines())) <= 80
+    assert "adversarial" in text, text
+
+
+def test_a_stage_s_line_is_broken_between_its_facts(capsys):
+    facts = {f"a_fact_of_{word}": 12345.678 for word in ("one", "two", "three", "four", "five")}
+    Console().stage_finished(StageResult("align", "k", False, 4.1), facts)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 80
+    assert all(line.endswith((",", ")")) for line in lines), lines
+    told = " ".join(line.strip() for line in lines)
+    assert all(f"{name.replace('_', ' ')} 1.235e+04" in told for name in facts)
+
+
+def test_no_text_is_cut_within_a_word():
+    assert clip("one two three four", 10) == "one two…"
+    assert clip("x" * 30, 10) == f"{'x' * 9}…"
+    words = " ".join(["alphabet"] * 100)
+    head, _, tail = ends(words).partition("…")
+    assert {*head.split(), *tail.partition("…")[2].split()} == {"alphabet"}
 
 
 def test_what_must_be_known_of_the_numbers_is_told_last(capsys, tmp_path):

@@ -83,7 +83,7 @@ def test_at_last_the_sample_and_the_server_are_named(name):
         server.always = fault
         with pytest.raises(StageError, match=rf"^sample id0: no answer, .*{said}") as caught:
             asked(server, REQUESTS[:1], timeout_seconds=LIMIT, retries=1)
-        assert server.url in str(caught.value) and "the same command goes on" in str(caught.value)
+        assert server.url in str(caught.value) and "the same command resumes" in str(caught.value)
         assert len(str(caught.value)) < 700
 
 

@@ -22,10 +22,17 @@ from typing import Any, NoReturn
 
 from hydra.experimental.callback import Callback
 
+from seva_exp.command.commands import help_text, version_text
 from seva_exp.command.forecast import Forecast
 from seva_exp.command.hydra_errors import explain
 from seva_exp.command.hydra_plugins import offer
-from seva_exp.command.hydra_private import grid, main_arguments, sweeps_a_grid
+from seva_exp.command.hydra_private import (
+    flags,
+    grid,
+    main_arguments,
+    sweep_configs,
+    sweeps_a_grid,
+)
 from seva_exp.command.job import (
     BAD_INPUT,
     DONE,
@@ -38,22 +45,17 @@ from seva_exp.command.job import (
 )
 from seva_exp.command.sweep import Sweep
 from seva_exp.command.sweep_preflight import Faults
+from seva_exp.command.words import WITH_VALUE, arguments, check_words
 from seva_exp.compare.files import write_comparison
 from seva_exp.core import gpus
 from seva_exp.core.errors import InputError
-from seva_exp.core.paths import config_dir, sweeps_dir
+from seva_exp.core.paths import config_dir
 from seva_exp.core.printable import tell
 from seva_exp.core.redact import hide, variables_in
 from seva_exp.core.terminal import settle_streams
 from seva_exp.report.console import say
 from seva_exp.stages.loaded import LoadedModel
 from seva_exp.stages.members import Members, Place, help_out, launched, place_in
-
-WITH_VALUE = (
-    "-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path", "-p", "--package",
-    "-c", "--cfg", "--experimental-rerun",
-)  # fmt: skip
-"""Hydra's flags that take the next word as their value."""
 
 
 class Command:
@@ -78,18 +80,31 @@ class Command:
             kept = [word for word in words if not word.startswith(_OF_A_LAUNCH)]
             self.words = [*kept, "hydra/launcher=basic", f"hydra.sweep.dir={self._scratch}"]
 
-    def begin_sweep(self, folder: Path, jobs: Iterator[Job], here: bool) -> None:
+    def begin_sweep(self, folder: Path, jobs: Iterator[Job | None], here: bool) -> None:
         """Before the first of a sweep's ``jobs``. ``here``: they run on this machine."""
         if self._scratch:
             self.forecast = Forecast()
+            self._foresee_all(list(jobs))
             return
         if self._place and self._place.rank:
             self._crew(next(jobs, None))
             return
-        self._check(list(jobs), here)
+        known = list(jobs)
+        self._check([job for job in known if job], here)
         gpus.offer(os.environ)
-        self.sweep = Sweep(folder, say, tell)
+        self.sweep = Sweep(folder, say, tell, 0 if None in known else len(known))
         self.sweep.watch()
+
+    def _foresee_all(self, jobs: Sequence[Job | None]) -> None:
+        """Of a grid all jobs are known, and Hydra need not compose them again. A search's are not,
+        and None stands for what Hydra must tell of."""
+        known = [job for job in jobs if job is not None]
+        if not known or len(known) < len(jobs):
+            return
+        assert self.forecast
+        for job in known:
+            self._foresee(job, self.forecast)
+        raise SystemExit(DONE)
 
     def _check(self, jobs: Sequence[Job], here: bool) -> None:
         """Tell what is wrong with any job before the first begins. The others go on without it, if
@@ -220,10 +235,10 @@ class OnSweep(Callback):
             called.begin_sweep(Path(config.hydra.sweep.dir), jobs, here)
 
 
-def composed_jobs(master: Any, words: list[str]) -> Iterator[Job]:
+def composed_jobs(master: Any, words: list[str]) -> Iterator[Job | None]:
     """All jobs of a sweep of the command ``words``, each as Hydra will compose it; none of a
     search, whose trials are not known yet. What cannot be composed is left to Hydra, which stops
-    there."""
+    there: it is the last one, None."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -239,14 +254,13 @@ def composed_jobs(master: Any, words: list[str]) -> Iterator[Job]:
     varied = [f"{key}={value}" for key, value in (settings.sweeper.params or {}).items()]
     try:
         parsed = OverridesParser.create(loader).parse_overrides([*varied, *_as_typed(settings)])
-        for number, overrides in enumerate(grid(parsed)):
-            config = loader.load_sweep_config(master, list(overrides))
+        for number, config in enumerate(sweep_configs(loader, master, grid(parsed))):
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = number
             HydraConfig.instance().set_config(config)  # "${hydra:...}" reads it
             yield as_job(config, config.hydra, words)
     except (HydraException, OmegaConfBaseException):
-        return
+        yield None
 
 
 def main(loaded: LoadedModel | None = None) -> NoReturn:
@@ -259,6 +273,7 @@ def main(loaded: LoadedModel | None = None) -> NoReturn:
     import hydra
 
     offer(sys.argv[1:])
+    _told_at_once(sys.argv[1:])
     global _CALLED
     _CALLED = called = Command(arguments(sys.argv[1:]), launched(os.environ), loaded)
     words, cwd = called.words, os.getcwd()
@@ -274,29 +289,24 @@ def main(loaded: LoadedModel | None = None) -> NoReturn:
     sys.exit(code if code == INTERRUPTED else worst((code, ended)))
 
 
+def _told_at_once(words: list[str]) -> None:
+    """What needs no config: the versions; what is wrong with the words themselves. ``--help``
+    begins with our part; Hydra adds the config."""
+    if "--version" in words:
+        say(version_text())
+        raise SystemExit(DONE)
+    try:
+        check_words(words, flags())
+    except InputError as error:
+        tell(str(error))
+        raise SystemExit(BAD_INPUT) from None
+    if {"--help", "-h"} & {*words}:
+        say(help_text())
+
+
 def _is_dry(words: list[str]) -> bool:
     values = [word.partition("=")[2] for word in words if re.match(r"\+{0,2}dry_run=", word)]
     return bool(values) and values[-1].lower() == "true"
-
-
-def arguments(words: list[str]) -> list[str]:
-    """The command line as Hydra wants it: flags first (argparse takes overrides in one stretch
-    only), ``~`` in values as a shell would expand it, sweeps/ on the search path."""
-    flags: list[str] = []
-    overrides: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        if word in WITH_VALUE:
-            flags += [word, next(rest, "")]
-        elif word.startswith("-"):
-            flags.append(word)
-        else:
-            home = re.match(r"([\w.@/+]+=)(~(?:/.*)?)$", word, re.DOTALL)
-            overrides.append(home[1] + os.path.expanduser(home[2]) if home else word)
-    named = any(flag.split("=")[0] in ("--config-dir", "-cd") for flag in flags)
-    if not named and sweeps_dir().is_dir():
-        flags += ["--config-dir", str(sweeps_dir())]
-    return [*flags, *overrides]
 
 
 def _job(config: Any, words: list[str], cwd: str) -> float | None:
@@ -382,7 +392,7 @@ def _exit_code(error: BaseException, started: bool) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else FAILED
     if isinstance(error, KeyboardInterrupt):
-        tell("interrupted; what was finished is in the store, the same command goes on from it")
+        tell("interrupted; what was finished is in the store, the same command resumes from it")
         return INTERRUPTED
     if isinstance(error, HydraException | OmegaConfBaseException):
         tell(explain(error))

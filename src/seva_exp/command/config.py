@@ -29,7 +29,7 @@ from seva_exp.core.redact import hide, texts
 from seva_exp.core.spec import Json, Spec
 from seva_exp.data import DATA
 from seva_exp.decoding import CONTRASTS, GENERATION
-from seva_exp.experiment import Experiment, Options, SweepOptions
+from seva_exp.experiment import Experiment, Options
 from seva_exp.grounding.spec import Explain
 from seva_exp.methods import METHODS
 from seva_exp.models import MODELS
@@ -121,6 +121,8 @@ def parse(config: Json) -> RunConfig:
     if "filters" in config:
         parts["filters"] = _filters(config["filters"])
     machine, tracker = parts.pop("machine"), parts.pop("tracker")
+    if isinstance(options.get("force"), str):
+        options["force"] = [options["force"]]
     checked = _validate("", options, Options)
     try:
         experiment = Experiment(seed=config.get("seed", 0), **parts)
@@ -161,7 +163,7 @@ def how_to_sweep(name: str) -> str:
     names = ", ".join(sorted(file.stem for file in sweeps_dir().glob("*.yaml")))
     return (
         f"{name}: no such config group. A sweep is a config of its own: python -m seva_exp -cn "
-        f"NAME, with NAME one of: {names}."
+        f"NAME. Known: {names}."
     )
 
 
@@ -296,7 +298,7 @@ def _message(path: str, cls: type[BaseModel], error: ValidationError) -> str:
 def _line(path: str, cls: type[BaseModel], detail: Any) -> str:
     inner = _without_kinds(cls, [str(part) for part in detail["loc"]])
     where = ".".join(part for part in (path, *inner) if part)
-    while len(inner) > 1 and (part := _part(cls, inner[0]) or _contrast(inner, detail)):
+    while len(inner) > 1 and (part := part_of(cls, inner[0]) or _contrast(inner, detail)):
         cls, inner = part, inner[1:]
     if detail["type"] == "extra_forbidden":
         return f"{where}: no such field.{suggest(inner[-1], cls.model_fields)}"
@@ -328,7 +330,7 @@ def _contrast(loc: list[str], detail: Any) -> type[Spec] | None:
     return CONTRASTS.get(tags[1]) if loc[0] == "contrast" and len(tags) > 1 else None
 
 
-def _part(cls: type[BaseModel], name: str) -> type[Spec] | None:
+def part_of(cls: type[BaseModel], name: str) -> type[Spec] | None:
     """The class of a field that is a config of its own (``machine.server``)."""
     field = cls.model_fields.get(name)
     kind = field.annotation if field else None
@@ -359,32 +361,3 @@ def _literals(annotation: Any) -> list[Any]:
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, tuple):
         return [c for part in typing.get_args(annotation) for c in _literals(part)]
     return []
-
-
-def _names(path: str, cls: type[Spec]) -> list[str]:
-    """Dotted names of a class's fields, with those of the configs inside it."""
-    found = []
-    for name in cls.model_fields:
-        part = _part(cls, name)
-        found += [f"{path}.{name}", *(_names(f"{path}.{name}", part) if part else [])]
-    return found
-
-
-def known_fields() -> list[str]:
-    """Every dotted field name that an override may have, for suggestions."""
-    plain = {name: {"": cls} for name, cls in {**PLAIN, **MAYBE}.items()}
-    groups = {**ONE_OF, **plain, "instructions": DATA}
-    names = [*Options.model_fields, *OTHERS, "experiment", *groups, *MANY_OF]
-    names += _names("sweep", SweepOptions)
-    for group, classes in groups.items():
-        for cls in classes.values():
-            names += _names(group, cls)
-    names += [f"benchmark.{field}" for field in (*Mode.model_fields, *SHARED)]
-    for group, classes in MANY_OF.items():
-        for kind, cls in classes.items():
-            names += [f"{group}.{kind}.{field}" for field in cls.model_fields]
-    names += [f"generation.contrast.{f}" for cls in CONTRASTS.values() for f in cls.model_fields]
-    names += [
-        f"method.scores.{k}.{field}" for k, cls in SCORES.items() for field in cls.model_fields
-    ]
-    return sorted(set(names))

@@ -3,8 +3,9 @@ much room."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from seva_exp.command.job import Job, varying
@@ -15,6 +16,7 @@ from seva_exp.experiment.preflight import Preflight
 from seva_exp.report.console import table
 
 SHARED, CACHED, UNDONE = "shared", "cached", "to do"
+CALLS = "judge calls"
 
 
 @dataclass(frozen=True)
@@ -81,18 +83,39 @@ class Forecast:
         counts = {state: sum(row.counts[state] for row in self._rows) for state in states}
         total = RunCosts("all", counts, tuple(cost for row in self._rows for cost in row.costs))
         needed = counts[CACHED] + counts[UNDONE]
-        header = ("run", "stages", *states, "time", "judge calls", "disk")
+        header = ("run", "stages", *states, "time", CALLS, "disk")
         lines = [
             f"dry run: {len(self._rows)} run{'s' * (len(self._rows) > 1)}; of"
             f" {sum(counts.values())} stages {needed} are needed after sharing,"
             f" {counts[CACHED]} cached, {counts[UNDONE]} to do",
-            table(header, [row.cells() for row in (*self._rows, total)], right=range(1, 8)),
-            "time is the sum over stages, one after the other, as the likest past ones took"
-            + "".join(f"; {size(free_in(root))} free in {root}" for root in self._past),
+            _table(header, [*_folded(self._rows), total.cells()]),
+            "time is the sum over stages, one after the other, as the likest past ones took",
+            *(f"{size(free_in(root))} free in {root}" for root in self._past),
         ]
         for title, found in self._obstacles.items():
             lines += [f"{title}:", *(f"  {one}" for one in found)]
         return "\n".join(lines)
+
+
+def _table(header: Sequence[str], rows: Sequence[tuple[str, ...]]) -> str:
+    """Without the column of judge calls where there are none."""
+    kept = [i for i, name in enumerate(header) if name != CALLS or any(r[i] != "0" for r in rows)]
+    few = [tuple(row[i] for i in kept) for row in (header, *rows)]
+    return table(few[0], few[1:], right=range(1, len(kept)))
+
+
+FOLDED = 3
+"""From so many runs on, one after the other and alike but for their names, they are one row."""
+
+
+def _folded(rows: Sequence[RunCosts]) -> Iterator[tuple[str, ...]]:
+    """The rows of the table; of runs that are alike the first one, and how many there are."""
+    for _, group in groupby((row.cells() for row in rows), key=lambda cells: cells[1:]):
+        alike = list(group)
+        if len(alike) < FOLDED:
+            yield from alike
+        else:
+            yield (f"{alike[0][0]} and {len(alike) - 1} like it, each", *alike[0][1:])
 
 
 def _sum(values: Sequence[float | None], shown: Callable[[float], str]) -> str:

@@ -5,8 +5,11 @@ begins, and Hydra has no public way to list them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+DIRNAME = "override_dirname"
+"""Hydra's name of a job by its words: where a config reads it, each job is composed by itself."""
 TRUSTED = ("seva_exp.*", "hydra.*", "hydra_plugins.*", "optuna.samplers.*", "optuna.pruners.*")
 """What a config may have Hydra make (``_target_``): our callback, launchers, sweepers, samplers."""
 
@@ -20,6 +23,13 @@ def main_arguments() -> dict[str, Any]:
     if (int(major), int(minor)) < (1, 4):
         return {"version_base": "1.3"}
     return {"execution_whitelist": list(TRUSTED)}
+
+
+def flags() -> list[str]:
+    """The flags that Hydra's command line has."""
+    from hydra._internal.utils import get_args_parser
+
+    return list(get_args_parser()._option_string_actions)
 
 
 def sweeps_a_grid(sweeper: type) -> bool:
@@ -36,3 +46,43 @@ def grid(overrides: list[Any]) -> list[list[str]]:
 
     [jobs] = BasicSweeper.split_arguments(overrides, None)
     return [list(words) for words in jobs]
+
+
+def sweep_configs(loader: Any, master: Any, jobs: Sequence[Sequence[str]]) -> Iterator[Any]:
+    """The config of each job, by its words, as ``load_sweep_config`` composes it. Jobs that choose
+    the same configs of groups are composed once, and their values set in a copy: as Hydra sets
+    values, behind everything else. Raises HydraException where one cannot be composed."""
+    from omegaconf import OmegaConf, flag_override
+
+    bases: dict[tuple[str, ...], Any] = {}
+    for words in jobs:
+        chosen, values = _apart(loader, words)
+        if any("${" in word for word in words):
+            yield loader.load_sweep_config(master, list(words))
+            continue
+        if chosen not in bases:
+            bases[chosen] = loader.load_sweep_config(master, list(chosen))
+        base = bases[chosen]
+        if DIRNAME in OmegaConf.to_yaml(base).replace(f"{DIRNAME}:", ""):
+            yield loader.load_sweep_config(master, list(words))
+            continue
+        config = base.copy()
+        OmegaConf.copy_cache(from_config=master, to_config=config)
+        loader._apply_overrides_to_config(values, config)
+        with flag_override(config, ["struct", "readonly"], [False, False]):
+            config.hydra.overrides.task = list(words)
+        yield config
+
+
+def _apart(loader: Any, words: Sequence[str]) -> tuple[tuple[str, ...], list[Any]]:
+    """Words that choose configs of groups, or are Hydra's own; the others, parsed."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(list(words))
+    values = [
+        one
+        for one in parsed
+        if not one.is_hydra_override() and not loader.repository.group_exists(one.key_or_group)
+    ]
+    kept = [one for one in parsed if one not in values]
+    return tuple(str(one.input_line) for one in kept), values

@@ -1,6 +1,7 @@
 """Every option as Markdown, a page a config group:
 
     python -m seva_exp.options [GROUP]
+    python -m seva_exp.options --schema > seva_exp.schema.json      # for editors
 
 What can be set is read off the pydantic classes, what a choice sets off ``conf/`` and ``sweeps/``,
 so that no page can tell of a field that is not there. The site's build calls ``pages``.
@@ -8,15 +9,19 @@ so that no page can tell of a field that is not there. The site's build calls ``
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from seva_exp import plugins
 from seva_exp.benchmarks import Mode
 from seva_exp.command.config import MANY_OF, MAYBE, ONE_OF, PLAIN
 from seva_exp.command.hydra_plugins import FIELD, named
+from seva_exp.command.schema import config_schema
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.paths import config_dir, sweeps_dir
 from seva_exp.core.printable import tell
@@ -87,13 +92,43 @@ def overview() -> str:
 def page(group: str) -> str:
     """One group: the fields of its classes, then its files."""
     lines = [f"# `{group}`", "", HOW.get(group, MOSTLY.format(group)), ""]
+    fitted = by_model(group)
+    if fitted:
+        lines += ["Some defaults are model-specific: `model=tiny` and all others differ.", ""]
     for kind, cls in CLASSES.get(group, {}).items():
         lines += [f"## Fields of `kind: {kind}`" if kind else "## Fields", "", _about(cls), ""]
-        lines += [*_table(fields(cls)), ""]
+        rows = {
+            name: (value, _by_model(default, fitted.get((kind, name))), what)
+            for name, (value, default, what) in fields(cls).items()
+        }
+        lines += [*_table(rows), ""]
     root = sweeps_dir() if group == SWEEPS else config_dir() / group
     for file in sorted(root.rglob("*.yaml"), key=lambda file: (len(file.parts), file)):
         lines += [f"## {_title(file)}", "", *_file(file), ""]
     return "\n".join(lines)
+
+
+def by_model(group: str) -> dict[tuple[str, str], tuple[str, str]]:
+    """(kind, field) -> what it is with the embedded model, and with any other, as YAML writes them:
+    of the fields that ``conf/GROUP/fit/tiny.yaml`` sets, in the primary config's choice."""
+    file = config_dir() / group / "fit" / "tiny.yaml"
+    primary = yaml.safe_load((config_dir() / "config.yaml").read_text(encoding="utf-8"))
+    chosen = [one[group] for one in primary["defaults"] if isinstance(one, dict) and group in one]
+    if not (chosen and file.is_file() and (config_dir() / group / f"{chosen[0]}.yaml").is_file()):
+        return {}
+    tiny = yaml.safe_load(file.read_text(encoding="utf-8"))
+    text = (config_dir() / group / f"{chosen[0]}.yaml").read_text(encoding="utf-8")
+    other = yaml.safe_load(text)
+    kind = str(other.get("kind", ""))
+    return {
+        (kind, name): (_code(value), _code(other[name]))
+        for name, value in tiny.items()
+        if name in other and other[name] != value
+    }
+
+
+def _by_model(default: str, values: tuple[str, str] | None) -> str:
+    return f"{default} (`model=tiny`: {values[0]}; others: {values[1]})" if values else default
 
 
 def _title(file: Path) -> str:
@@ -217,8 +252,11 @@ def _cell(text: str) -> str:
 
 
 def main(groups: list[str]) -> int:
-    """Print the pages of ``groups``, or all; the exit code. ``plugins=[...]`` among them brings
-    their classes."""
+    """Print the pages of ``groups``, or all; with ``--schema`` the JSON schema of a config. The
+    exit code. ``plugins=[...]`` among them brings their classes."""
+    if "--help" in groups or "-h" in groups:
+        print(__doc__)
+        return 0
     plugins.load_installed()
     try:
         plugins.load(named(groups))
@@ -226,6 +264,9 @@ def main(groups: list[str]) -> int:
         tell(str(error))
         return 2
     groups = [word for word in groups if not word.lstrip("+").startswith(FIELD)]
+    if groups == ["--schema"]:
+        print(json.dumps(config_schema(), indent=1, ensure_ascii=False))
+        return 0
     found = pages()
     for name in groups or found:
         if name not in found:

@@ -24,6 +24,7 @@ from seva_exp.core import gpus
 from seva_exp.core.files import whole_file
 from seva_exp.core.redact import hide, without_secrets
 from seva_exp.core.sharing import is_held
+from seva_exp.experiment.past import duration
 
 AT_ONCE = "SEVA_EXP_JOBS_AT_ONCE"
 """The environment variable by which a launcher that starts all jobs lets so many of them work."""
@@ -57,12 +58,18 @@ class Record:
 
 class Sweep:
     """The jobs below the sweep's ``folder``. ``say`` tells of them on standard output, ``warn`` on
-    standard error."""
+    standard error. ``jobs``: how many there will be; 0 where that is not known (a search)."""
 
     def __init__(
-        self, folder: Path, say: Callable[[str], object], warn: Callable[[str], object]
+        self,
+        folder: Path,
+        say: Callable[[str], object],
+        warn: Callable[[str], object],
+        jobs: int = 0,
     ) -> None:
         self.folder = folder.absolute()
+        self._many = jobs
+        self._began = time.monotonic()
         self._jobs = self.folder / "jobs"
         self._say, self._warn = say, warn
         self._reported: set[int] = set()
@@ -116,6 +123,8 @@ class Sweep:
         """Others see by the lock that the job is being done."""
         number = record.number
         self._write(record)
+        if cwd is None:
+            self._say(f"{self._place_of(record)} {' '.join(record.overrides)}{self._left()}")
         start = time.monotonic()
         ended = self._in_process(number, job, cwd, taken) if cwd else (work or work_or_tell)(job)
         state: State = "done" if ended.code == DONE else "failed"
@@ -202,7 +211,20 @@ class Sweep:
                 self._warn(f"{record.label} {record.ended.message}")
             elif record.state == "done":
                 run = os.path.relpath(record.ended.run)
-                self._say(f"job {record.number}: {record.seconds:.0f} s  {run}")
+                place = self._place_of(record)
+                self._say(f"{place} {record.seconds:.0f} s  {run}{self._left()}")
+
+    def _place_of(self, record: Record) -> str:
+        """Which of how many."""
+        return f"[{record.number + 1}/{self._many}]" if self._many else f"job {record.number}:"
+
+    def _left(self) -> str:
+        """About how long the jobs take that have not ended, as those did that have."""
+        ended = sum(record.state in ("done", "failed") for record in self.records())
+        if not (ended and self._many > ended):
+            return ""
+        took = time.monotonic() - self._began
+        return f"  (about {duration(took / ended * (self._many - ended))} left)"
 
     def conclude(self) -> int:
         """Tell what became of all jobs, failures with their overrides; the exit code."""

@@ -14,7 +14,7 @@ POINTS = 150
 METRICS = {
     "loss": "loss",
     "rewards/margins": "reward margin",
-    "rewards/accuracies": "share of pairs ranked right",
+    "rewards/accuracies": "reward accuracy",
     "grad_norm": "gradient norm",
 }
 """A training row's names (TRL's), and what the page calls them."""

@@ -85,7 +85,7 @@ def message_of_disk(error: OSError | Exception, folder: Path) -> str:
     file. The room that is left is that of the disk."""
     name = getattr(error, "filename", None)
     place = Path(os.fsdecode(name)) if name else folder
-    goes_on = "what was finished is kept, and the same command goes on from it"
+    goes_on = "what was finished is kept, and the same command resumes from it"
     if is_full(error, folder):
         where = place if place.is_dir() else place.parent
         left = f"{'no inode for another file, ' if _no_inode(where) else ''}"

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+from seva_exp.core.synonyms import ours
+
 
 class InputError(ValueError):
     """Configuration or input data is wrong. Raised before work starts; the CLI exits with 2."""
@@ -51,8 +53,10 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` plus all the known names, for the end of an error message."""
+    """`` Did you mean 'x'?`` plus all the known names, the nearest first, for the end of an error
+    message (``printable.tell`` puts many into columns). A word of other tools finds ours."""
     names = sorted(known)
-    match = nearest(word, names)
-    hint = f" Did you mean '{match}'?" if match else ""
-    return f"{hint} Known: {', '.join(names)}." if names else hint
+    near = [*ours(word, set(names)), *get_close_matches(word, names, n=3, cutoff=0.5)]
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    ordered = dict.fromkeys([*near, *names])
+    return f"{hint} Known: {', '.join(ordered)}." if names else hint

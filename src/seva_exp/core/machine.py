@@ -146,7 +146,7 @@ class Machine(Spec):
     """Recompute activations in the backward pass: less memory, about a third more time."""
     checkpoint_minutes: float | None = Field(10.0, ge=0)
     """Training saves a checkpoint after the first step that ends this many minutes after the last
-    one (0: after each step); the same command goes on from it after a kill. None: no checkpoints.
+    one (0: after each step); the same command resumes from it after a kill. None: no checkpoints.
     """
     processes: int = Field(1, ge=1)
     """Processes that share the work of ``answers``, ``reference`` and ``evaluate``, and train

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
+from itertools import zip_longest
 
 LONGEST = 200
 """Characters of a word in a message; of a longer one (a picture in base64) both ends are told."""
@@ -51,11 +53,21 @@ def cut(text: str) -> str:
     return _WORD.sub(lambda found: ends(found[0]), text) if len(text) > LONGEST else text
 
 
+_LAST_WORD = re.compile(r"\s\S{0,30}\Z")
+_FIRST_WORD = re.compile(r"\A\S{0,30}\s")
+
+
 def ends(text: str, longest: int = LONGEST) -> str:
-    """``text``, or both its ends and its length where it has more than ``longest`` characters."""
+    """``text``, or both its ends and its length where it has more than ``longest`` characters; no
+    word is cut but one that is long itself."""
     if len(text) <= longest:
         return text
-    return f"{text[: longest * 2 // 5]}…({len(text):,} characters)…{text[-longest // 10 :]}"
+    head, tail = text[: longest * 2 // 5], text[-longest // 10 :]
+    if text[len(head)] != " ":
+        head = _LAST_WORD.sub("", head)
+    if text[-len(tail) - 1] != " ":
+        tail = _FIRST_WORD.sub("", tail)
+    return f"{head}…({len(text):,} characters)…{tail}"
 
 
 def flat(text: str, longest: int = LONGEST) -> str:
@@ -82,6 +94,39 @@ def indented(text: str) -> str:
     return cut(text).replace("\n", "\n  ")
 
 
+COLUMNS = 80
+"""Characters of a line of ours, where nothing longer is in it."""
+_MANY = re.compile(r" Known: ((?:[^\s,]+, ){11,}[^\s,]+)\.(?=\s|$) ?")
+
+
+def columns(names: Sequence[str], width: int = COLUMNS - 4) -> list[str]:
+    """Lines of at most ``width`` characters with the names in columns, to be read line by line."""
+    for count in range(len(names), 0, -1):
+        rows = [names[i : i + count] for i in range(0, len(names), count)]
+        widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+        if sum(widths) + 2 * (len(widths) - 1) <= width:
+            break
+    return [
+        "  ".join(map(str.ljust, row, widths[: len(row)])).rstrip()  # the last row may be short
+        for row in rows
+    ]
+
+
+def in_columns(message: str) -> str:
+    """A message in which each list of a dozen known names or more stands in columns behind its
+    line."""
+    return "\n".join(map(_in_columns, message.split("\n")))
+
+
+def _in_columns(line: str) -> str:
+    found = _MANY.search(line)
+    if not found:
+        return line
+    said = f"{line[: found.start()]} {line[found.end() :]}".strip()
+    return "\n".join([f"{said} Known:", *columns(found[1].split(", "))])
+
+
 def tell(message: str) -> None:
     """A message of ours on standard error."""
-    print(printable(f"seva_exp: {indented(message)}"), file=sys.stderr, flush=True)
+    text = printable(f"seva_exp: {indented(in_columns(message))}")
+    print(text, file=sys.stderr, flush=True)

@@ -163,7 +163,7 @@ class Store:
         if why or fault:
             how = "newer" if isinstance(fault, Newer) else "damaged"
             aside = set_aside(self.path(stage, key), how)
-            on_damage(f"{why or fault}; set aside as {aside}, and made again")
+            on_damage(f"{why or fault}; set aside as {aside}, and recomputed")
 
     def _publish(self, partial: Path, final: Path) -> None:
         """Put the finished folder in its place; an old one (forced run) moves aside."""
@@ -297,7 +297,7 @@ def read_journal(path: Path) -> Iterator[Json]:
         for number, line in enumerate(_whole_lines(file), 1):
             rows = _rows(line[:-1])
             if rows is None:
-                warn_of_damage(f"{path}, line {number}: is damaged; what it held is made again")
+                warn_of_damage(f"{path}, line {number}: is damaged; what it held is recomputed")
             yield from rows or ()
 
 

@@ -76,7 +76,8 @@ def chapters(overview: Overview) -> Iterator[tuple[str, str, list[Any]]]:
         yield (
             name,
             "Scores of the aligned model and its change from the base; where one field differs, "
-            "the mean over seeds and its deviation. Intervals and p are columns of the run table.",
+            "averaged over seeds, with the standard deviation. Intervals and p are columns of the "
+            "run table.",
             [panel for metric in metrics for panel in _bars(metric, overview)],
         )
     if overview.training:

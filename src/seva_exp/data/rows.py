@@ -122,17 +122,36 @@ class SampleRows(RowFile):
             return self.fields()
         existing_file(f"{where}.path", self.path)
 
+        def bad(number: int, error: BadRow) -> Drop:
+            """With a seed it is a run that asks, which such a row ends: before it has a folder."""
+            return self._refuse(where, number, error) if seed is not None else drop(number, error)
+
+        def drop(number: int, error: BadRow) -> Drop:
+            return error.drop(row_name(number))
+
         def rows() -> Rows:
-            return self._rows(where, lambda number, error: error.drop(row_name(number)))
+            return self._rows(where, bad)
 
         drawn = self._draw(rows(), seed) if seed is not None and self.samples else None
         tried = {*drawn.tried} if drawn else None
-        images = {
-            row.image
-            for name, row in rows()
-            if isinstance(row, DataRow) and (tried is None or name in tried)
-        }
-        return self._identity(sha256, where, images)
+        images: dict[str, int] = {}
+        for name, row in rows():
+            if isinstance(row, DataRow) and (tried is None or name in tried):
+                images.setdefault(row.image, row.number)
+        if self.on_error == "stop" and seed is not None:
+            self._refuse_missing(sha256, where, images)
+        return self._identity(sha256, where, {*images})
+
+    def _refuse_missing(self, sha256: Hasher, where: str, images: dict[str, int]) -> None:
+        """Raises InputError for the first picture that cannot be hashed; ``images`` has the first
+        row of each."""
+        pictures = PictureFolder(Path(self._root()), sha256)
+        for image, number in images.items():
+            if hash_or_none(pictures.folder / image, sha256) is None:
+                try:
+                    pictures.ref(image, self._image_key())
+                except BadRow as error:
+                    self._refuse(where, number, error)
 
     def read(
         self,

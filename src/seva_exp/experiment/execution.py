@@ -95,7 +95,7 @@ class Execution:
         if cached and made_in and machine.dtype not in ("auto", made_in):
             self.listener.warned(
                 f"{stage.label} was made in {made_in} and is taken as it is; force=[{stage.label}] "
-                f"makes it anew in {machine.dtype}"
+                f"recomputes it in {machine.dtype}"
             )
         result = stage_result(stage, manifest, cached)
         self.listener.stage_finished(result, manifest.summary)
@@ -172,7 +172,7 @@ def made_by_other_code(old: Sequence[Stage]) -> str:
     first = [stage.label for stage in old if not keys & with_inputs(stage.inputs.values())]
     return (
         f"{', '.join(stage.label for stage in old)}: made by other code than this, and read from "
-        f"the store all the same; to make it anew, with all that follows: force=[{','.join(first)}]"
+        f"the store all the same; to recompute it, with all that follows: force=[{','.join(first)}]"
     )
 
 
@@ -182,7 +182,7 @@ def _stopped(stage: Stage, error: Exception, run: Path) -> str:
     if isinstance(error, OSError) and error.filename:
         said = f"{error.filename}: {error.strerror}"
     return (
-        f"{stage.label}: {said}. What was finished is kept: the same command goes on from there. "
+        f"{stage.label}: {said}. What was finished is kept: the same command resumes from there. "
         f"Where it stopped: {os.path.relpath(run / ERROR)}"
     )
 

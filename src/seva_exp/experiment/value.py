@@ -119,7 +119,7 @@ class Experiment(Spec):
             known = ", ".join(sorted(SOURCES))
             raise ValueError(
                 f"aug: method={self.method.kind} needs a negative view, and none is given. "
-                f"Add +aug=NAME with NAME one of: {known}."
+                f"Add +aug=NAME. Known: {known}."
             )
         for name in TAKEN & self.aug.keys():
             raise ValueError(f"aug.{name}: this name is taken by a view of our own; use another.")

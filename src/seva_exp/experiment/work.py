@@ -66,7 +66,7 @@ class Work:
         for stage in reversed(self.chosen):
             fault = self.store.fault(stage.name, stage.key, large=stage.key in read)
             if fault:
-                faults.append(f"{stage.label}: {fault}; it will be set aside and made again")
+                faults.append(f"{stage.label}: {fault}; it will be set aside and recomputed")
             found = stage.key not in self.forced and not fault
             if found and self.store.find(stage.name, stage.key) is not None:
                 there.add(stage.key)

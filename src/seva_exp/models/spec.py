@@ -76,14 +76,18 @@ class HubModel(Spec):
 
     def _fetch_config(self) -> None:
         """Raises InputError where the hub's config cannot be had, or is none of ours."""
-        import huggingface_hub
+        import huggingface_hub as hub
+        from httpx2 import HTTPError
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+        faults = (HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError, ValueError)
+        name, version = "config.json", self.revision
         try:
-            config = huggingface_hub.hf_hub_download(
-                self.path, "config.json", revision=self.revision
-            )
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+            if not isinstance(hub.try_to_load_from_cache(self.path, name, revision=version), str):
+                # Looked up once: a download would try again for half a minute.
+                hub.get_hf_file_metadata(hub.hf_hub_url(self.path, name, revision=version))
+            config = hub.hf_hub_download(self.path, name, revision=version)
+        except faults as error:
             raise InputError(
                 f"model.path={self.path} (revision {self.revision}): neither in the local cache "
                 f"nor to be had from the hub ({error_text(error, first_line=True)}). Download it "

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import sys
 import textwrap
 from collections.abc import Collection, Sequence
 
-from seva_exp.core.printable import indented, one_line, printable
+from seva_exp.core.printable import COLUMNS, indented, one_line, printable
 from seva_exp.core.records import ALIGNED, BASE, CLEAN, Delta, Report, Score, StageResult
 from seva_exp.core.spec import Json
 from seva_exp.core.terminal import raw
 from seva_exp.report import words
-from seva_exp.report.significance import arrow, finding_text, in_full, label, verdict
+from seva_exp.report.significance import arrow, finding_text, label, verdict
 from seva_exp.runs.events import Listener, Outcome, PairExample, Plan, PlannedStage
 
 EXAMPLES = 3
@@ -45,7 +46,7 @@ class Console(Listener):
         rows = [(row.name, row.key[:12], _state(row)) for row in plan.stages]
         say(table(("stage", "key", ""), rows))
         for note in plan.notes:
-            say(f"  {indented(note)}")
+            say(wrapped(f"  {indented(note)}", "      "))
         say("")
         for title, found in plan.obstacles.items():
             say(f"{title}:")
@@ -71,13 +72,15 @@ class Console(Listener):
     def stage_finished(self, result: StageResult, metrics: Json) -> None:
         """A stage is done; cached ones stood in the plan already."""
         if not result.cached:
-            facts = ", ".join(f"{name} {short(value)}" for name, value in facts_of(metrics))
-            say(f"{result.name}: {result.seconds:.1f} s" + (f"  ({facts})" if facts else ""))
+            facts = [f"{name} {short(value)}" for name, value in facts_of(metrics)]
+            more = f"  ({', '.join(facts)})" if facts else ""
+            say(wrapped(f"{result.name}: {result.seconds:.1f} s{more}", "  ", ", "))
         longest = metrics.get("longest_rows")
         if longest and longest != self._longest and not result.cached:
             self._longest = longest  # reference and align have the same
             rows = ", ".join(f"{name} {tokens}" for name, tokens in longest.items())
-            say(f"  longest rows in tokens: {rows} (context: {metrics['context'] or 'unknown'})")
+            context = f"(context: {metrics['context'] or 'unknown'})"
+            say(wrapped(f"  longest rows in tokens: {rows} {context}", "    ", ", "))
         for line in metrics.get("left_out", []):
             say(f"  left out: {one_line(line)}")
         for line in metrics.get("remarks", []):
@@ -162,6 +165,25 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
     )
 
 
+def wrapped(text: str, indent: str, between: str = " ") -> str:
+    """``text`` in lines of at most ``COLUMNS`` characters, the further ones behind ``indent``,
+    broken only behind ``between``. What is a command to copy stays on its line."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if len(line) <= COLUMNS or "python -m" in line:
+            lines.append(line)
+            continue
+        own = line[: len(line) - len(line.lstrip())]
+        head = ""
+        for part in re.findall(rf".+?(?:{re.escape(between)}|$)", line):
+            if head.strip() and len(f"{head}{part}".rstrip()) > COLUMNS:
+                lines.append(head.rstrip())
+                head = indent or own
+            head += part
+        lines.append(head.rstrip())
+    return "\n".join(lines)
+
+
 def pair_line(report: Report, label: str = "pairs") -> str:
     """The number of pairs kept, and the reasons of drops."""
     pairs = report.pairs
@@ -192,14 +214,19 @@ def example_text(example: PairExample) -> str:
 
 
 def clip(text: str, width: int) -> str:
-    """One line of at most ``width`` characters."""
+    """One line of at most ``width`` characters, cut between words where there are any."""
     flat = " ".join(text.split())
-    return flat if len(flat) <= width else flat[: max(1, width - 1)] + "…"
+    if len(flat) <= width:
+        return flat
+    kept = flat[: max(1, width - 1)]
+    between = kept.rpartition(" ")[0] if flat[len(kept)] != " " else kept
+    return f"{(between or kept).rstrip()}…"
 
 
 def score_table(scores: Sequence[Score], deltas: Sequence[Delta]) -> str:
     """A table a benchmark and protocol, one row a metric: base, aligned, delta with its interval,
-    and whether it is significant. The scores' own intervals stand in the report."""
+    and whether it is significant; at most ``COLUMNS`` wide. The scores' own intervals stand in the
+    report, and what a table has no room for: how many answers each score is of."""
     tables = []
     for name, protocol in dict.fromkeys((s.benchmark, s.protocol) for s in scores):
         mine = [s for s in scores if (s.benchmark, s.protocol) == (name, protocol)]
@@ -208,9 +235,32 @@ def score_table(scores: Sequence[Score], deltas: Sequence[Delta]) -> str:
             _score_row(key, {s.model: s for s in mine if (s.split, s.metric) == key}, changes)
             for key in dict.fromkeys((s.split, s.metric) for s in mine)
         ]
-        header = ("", "base", "aligned", "delta [95 %]", "p", "n", "")
-        tables.append(f"{name} ({protocol})\n" + table(header, rows, right=range(1, 6)))
+        lines = [f"{name} ({protocol})", _fitted(rows)]
+        priced = {d.price for d in changes.values() if verdict(d) == "at a price"}
+        lines += [f"  {PRICED}: at the price of {' and '.join(price)}" for price in sorted(priced)]
+        tables.append("\n".join(lines))
     return "\n\n".join(tables)
+
+
+PRICED = "better*"
+
+
+def _fitted(rows: Sequence[tuple[str, ...]]) -> str:
+    """The rows as a table; where it is too wide without the number of answers, or else with shorter
+    names."""
+    header = ("", "base", "aligned", "delta [95 %]", "p", "n", "")
+    text = table(header, rows, right=range(1, 6))
+    if _width(text) > COLUMNS:
+        header, rows = (*header[:5], ""), [(*row[:5], row[6]) for row in rows]
+        text = table(header, rows, right=range(1, 5))
+    if (more := _width(text) - COLUMNS) > 0:
+        room = max(12, max(len(row[0]) for row in rows) - more)
+        text = table(header, [(clip(row[0], room), *row[1:]) for row in rows], right=range(1, 5))
+    return text
+
+
+def _width(text: str) -> int:
+    return max(len(line) for line in text.translate(dict.fromkeys(_CODES)).splitlines())
 
 
 def way_tables(scores: Sequence[Score]) -> str:
@@ -260,6 +310,6 @@ def _value(score: Score) -> str:
 
 
 def _mark(delta: Delta) -> str:
-    word = in_full(delta).replace("not significant", "n.s.")
+    word = {"not significant": "n.s.", "at a price": PRICED}.get(verdict(delta), verdict(delta))
     style = {"better": "green", "worse": "red"}.get(verdict(delta))
     return paint(style, word) if style else word

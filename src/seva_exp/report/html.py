@@ -26,7 +26,7 @@ from seva_exp.runs.events import Listener, Outcome, Plan, PlannedStage
 _CURVES = (
     ("Loss", "loss", (math.log(2), "ln 2: no preference")),
     ("Reward margin", "rewards/margins", (0.0, "no preference")),
-    ("Share of pairs ranked right", "rewards/accuracies", (0.5, "chance")),
+    ("Reward accuracy", "rewards/accuracies", (0.5, "chance")),
 )
 """Title, the metric's name in a training row (TRL's), the reference level."""
 

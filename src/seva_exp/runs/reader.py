@@ -162,7 +162,7 @@ class FinishedRun:
     def again(self) -> str:
         """For a person: how to have again what is gone or damaged."""
         command = f": {shlex.join(self.command)}" if self.command else ""
-        return f"Run it again: that makes anew what is damaged or gone{command}"
+        return f"Run it again: that recomputes what is damaged or gone{command}"
 
     @property
     def store(self) -> Store:

@@ -223,7 +223,7 @@ class ChatClient(Generic[Question, Got]):
         server = self._server
         return StageError(
             f"{self._name(request)}: {without_key(server, why)} ({server.field}.url={one.name}). "
-            "Answers that came are kept: the same command goes on from them."
+            "Answers that came are kept: the same command resumes from them."
         )
 
 

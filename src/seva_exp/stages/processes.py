@@ -240,10 +240,10 @@ def _why(
         return StageError(f"{job.label}: {failed.ending()}. What was finished is kept.")
     doing = working_on(silent[0].number)
     then = (
-        "the same command goes on from the last checkpoint, if there is one "
+        "the same command resumes from the last checkpoint, if there is one "
         f"(machine.processes={len(workers)})."
         if job.together
-        else "the same command goes on, with any number of processes."
+        else "the same command resumes, with any number of processes."
     )
     return StageError(
         f"{job.label}: {silent[0].ending()}{doing and f'; it was {doing}'}. What was finished is "

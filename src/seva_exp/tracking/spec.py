@@ -48,6 +48,9 @@ class WandbTracker(Tracked):
     """``auto``: what $WANDB_MODE says, else online when a key is found and the host answers."""
     artifacts: bool = True
     """Whether the pairs and the adapter are logged as artifacts: uploaded, once per content."""
+    system: bool = False
+    """Whether W&B gathers by itself, too: system metrics (GPU, CPU, memory), the machine, the git
+    state, installed packages."""
 
 
 class TrackioTracker(Tracked):

@@ -124,7 +124,8 @@ class WandbSink(Sink):
         run.finish(exit_code=int(failed))
 
     def _start(self, run: TrackedRun, run_id: str) -> Any:
-        """``wandb.init``, quiet and without anything that W&B would gather on its own."""
+        """``wandb.init``, quiet and, but for ``tracker.system``, without what W&B would gather on
+        its own."""
         import wandb
 
         tracker = self._tracker
@@ -135,16 +136,16 @@ class WandbSink(Sink):
                 silent=True,
                 quiet=True,
                 console="off",
-                disable_git=True,
+                disable_git=not tracker.system,
                 disable_code=True,
                 disable_job_creation=True,
                 save_code=False,
                 use_dot_wandb=False,
                 init_timeout=START_SECONDS,
                 finish_timeout=FINISH_SECONDS,
-                x_disable_stats=True,
-                x_disable_machine_info=True,
-                x_save_requirements=False,
+                x_disable_stats=not tracker.system,
+                x_disable_machine_info=not tracker.system,
+                x_save_requirements=tracker.system,
             )
             return wandb.init(
                 project=None if agent else project_of(tracker),

@@ -314,7 +314,7 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
                 "align: before any training the log-probabilities of policy and reference differ "
                 f"by {far:.2g} nats per root of a token, which rounding in {dtype} does not "
                 "explain: the reference is wrong, or was made in another number format. "
-                "force=[reference] makes it anew."
+                "force=[reference] recomputes it."
             )
 
 

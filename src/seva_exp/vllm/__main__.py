@@ -34,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> int:
         tell(str(error))
         return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
-        tell("interrupted; the same command goes on")
+        tell("interrupted; the same command resumes")
         return 130
     return 0
 
