@@ -12,7 +12,7 @@ from PIL import Image
 
 from seva_exp.grounding.rows import WordMap
 
-FINE = 24
+FINE = 36
 """Points along a map's longer side that it is drawn with, or a multiple: between the cells the
 values are interpolated."""
 WIDTH = 300
