@@ -81,6 +81,13 @@ def test_a_map_of_nothing_is_veiled_as_a_whole():
     assert image(made.base.uri).getextrema()[3] == (209, 209)
 
 
+def test_less_than_a_hundredth_of_a_nat_is_not_drawn_as_if_it_mattered():
+    made = trio(a_map([one / 2000 for one in PEAK], [0.0] * 6), 200.0)
+    assert not made.base.outline + made.change.hatched
+    assert image(made.base.uri).getextrema()[3][0] > 180, "veiled"
+    assert made.base.strongest == 0.001
+
+
 def test_what_rose_is_blue_and_what_fell_is_not():
     assert tinted(1.0)[2] > tinted(1.0)[0]
     assert tinted(-1.0)[0] > tinted(-1.0)[2]
