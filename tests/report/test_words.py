@@ -100,7 +100,7 @@ def test_numbers_are_told_in_text(tmp_path):
 
 
 def test_a_map_that_no_part_decides_is_told(tmp_path):
-    answer = an_answer("red", [40.0])
+    answer = an_answer("red", [60.0])
     text = parse(the_page(tmp_path / "a", a_sample("a", answer))).text
     assert "no part alone decides it: hiding one takes 1.00 nats at most" in text
     text = parse(the_page(tmp_path / "b", a_sample("a", an_answer("red", [4.0])))).text

@@ -33,7 +33,7 @@ FIRST = 3
 ORDER: tuple[Status, ...] = ("fixed", "broken", "unchanged")
 STEPS = (0.25, 1.0, 3.0)
 """Shades of a word: from these multiples of ``explain.rests`` nats of |g| on."""
-LITTLE = 0.1
+LITTLE = 0.02
 """Share of g below which no cell of a map decides the word."""
 WHO = {"base": "The base model", "aligned": "The aligned model", "both": "Both models"}
 METHODS = {
