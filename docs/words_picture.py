@@ -26,7 +26,7 @@ def main(run: str, sample: str, word: str = "") -> None:
             article.locator("[role=option]").get_by_text(word, exact=True).first.hover()
         article.screenshot(path=OUT)
         browser.close()
-    Image.open(OUT).convert("RGB").quantize(192).save(OUT, optimize=True)
+    Image.open(OUT).convert("RGB").save(OUT, optimize=True)
 
 
 if __name__ == "__main__":
