@@ -19,7 +19,7 @@ def main(run: str, sample: str, word: str = "") -> None:
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        page = browser.new_page(viewport={"width": 1100, "height": 1600}, device_scale_factor=1.25)
+        page = browser.new_page(viewport={"width": 1100, "height": 1600}, device_scale_factor=1.1)
         page.goto(page_file.as_uri())
         article = page.locator(f'article[aria-label="{sample}"]')
         if word:
