@@ -19,14 +19,14 @@ def main(run: str, sample: str, word: str = "") -> None:
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        page = browser.new_page(viewport={"width": 1200, "height": 900}, device_scale_factor=1.25)
+        page = browser.new_page(viewport={"width": 1100, "height": 1600}, device_scale_factor=1.1)
         page.goto(page_file.as_uri())
         article = page.locator(f'article[aria-label="{sample}"]')
         if word:
             article.locator("[role=option]").get_by_text(word, exact=True).first.hover()
         article.screenshot(path=OUT)
         browser.close()
-    Image.open(OUT).convert("RGB").quantize(192).save(OUT, optimize=True)
+    Image.open(OUT).convert("RGB").save(OUT, optimize=True)
 
 
 if __name__ == "__main__":

@@ -28,10 +28,10 @@ PEAK = [0.0, 0.0, 0.0, 0.0, 0.0, 2.0]
 def test_the_picture_is_clear_where_the_word_rests_and_veiled_elsewhere():
     made = trio(a_map(PEAK, [one / 4 for one in PEAK]), 200.0)
     base = image(made.base.uri)
-    assert base.size == (24, 16), "as wide as its cells are"
-    assert base.getpixel((23, 15))[3] == 0
+    assert base.size == (36, 24), "as wide as its cells are"
+    assert base.getpixel((35, 23))[3] == 0
     assert base.getpixel((0, 0))[3] > 200
-    assert image(made.aligned.uri).getpixel((23, 15))[3] > 140, "both have one scale"
+    assert image(made.aligned.uri).getpixel((35, 23))[3] > 140, "both have one scale"
     assert made.base.outline and not made.aligned.outline
     assert (made.base.strongest, made.aligned.strongest, made.change.strongest) == (2, 0.5, -1.5)
     assert made.change.hatched and not made.base.hatched
@@ -79,6 +79,13 @@ def test_a_map_of_nothing_is_veiled_as_a_whole():
     made = trio(a_map([0.0] * 6, [0.0] * 6), 200.0)
     assert not made.base.outline + made.base.hatched
     assert image(made.base.uri).getextrema()[3] == (209, 209)
+
+
+def test_less_than_a_hundredth_of_a_nat_is_not_drawn_as_if_it_mattered():
+    made = trio(a_map([one / 2000 for one in PEAK], [0.0] * 6), 200.0)
+    assert not made.base.outline + made.change.hatched
+    assert image(made.base.uri).getextrema()[3][0] > 180, "veiled"
+    assert made.base.strongest == 0.001
 
 
 def test_what_rose_is_blue_and_what_fell_is_not():

@@ -12,7 +12,18 @@ from seva_exp.core.records import Score
 from seva_exp.report.console import Console
 from seva_exp.report.html import HtmlReport
 from seva_exp.report.html import render as render_report
-from seva_exp.report.words import few, line, nats, pieces, render, shade, verdict, write_words
+from seva_exp.report.words import (
+    chosen,
+    few,
+    in_order,
+    line,
+    nats,
+    pieces,
+    render,
+    shade,
+    verdict,
+    write_words,
+)
 
 from .explained import a_sample, an_answer, explained, with_words
 from .test_html_report import EVIL, an_outcome, parse
@@ -89,11 +100,22 @@ def test_numbers_are_told_in_text(tmp_path):
 
 
 def test_a_map_that_no_part_decides_is_told(tmp_path):
-    answer = an_answer("red", [40.0])
+    answer = an_answer("red", [60.0])
     text = parse(the_page(tmp_path / "a", a_sample("a", answer))).text
     assert "no part alone decides it: hiding one takes 1.00 nats at most" in text
     text = parse(the_page(tmp_path / "b", a_sample("a", an_answer("red", [4.0])))).text
     assert "no part alone" not in text
+
+
+def test_the_word_that_a_part_decides_is_shown_first():
+    """Not "The" of large g whose map is noise."""
+    answer = an_answer("The red one", [9.0, 2.0, 0.0])
+    sure, decided = answer.maps[0], answer.maps[0].model_copy(update={"word": 1})
+    weak = tuple(one / 1000 for one in sure.base)
+    sure = sure.model_copy(update={"base": weak, "aligned": weak})
+    both = answer.model_copy(update={"maps": (sure, decided)})
+    assert chosen(both) == 1 and [one.word for one in in_order(both)] == [1, 0]
+    assert chosen(answer.model_copy(update={"maps": ()})) == 0
 
 
 def test_small_values_keep_a_digit():

@@ -39,6 +39,8 @@ from seva_exp.training.forward import (
 from seva_exp.training.reference import scoring
 
 CLEAN, MEAN, VIEW = "clean", "mean", "view"
+Scored = dict[str, list[list[float]]]
+"""By a row's id: of each of its answers the log-probability of every token."""
 Read = Callable[[Sequence[Piece]], list[Json]]
 """A row for each piece: ``{"answers": [...], "left_out": [...]}``."""
 
@@ -254,10 +256,6 @@ def _grid(how: Reading, image: EncodedImage) -> tuple[int, int] | None:
         return None
     tokens = image.placeholders.count(how.vlm.image_token_id)
     return family_of(how.vlm.model.config).grid(image, tokens)
-
-
-Scored = dict[str, list[list[float]]]
-"""By a row's id: of each of its answers the log-probability of every token."""
 
 
 def _row(how: Reading, asked: Asked, found: Scored) -> Json:

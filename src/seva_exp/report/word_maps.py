@@ -12,13 +12,16 @@ from PIL import Image
 
 from seva_exp.grounding.rows import WordMap
 
-FINE = 24
+FINE = 36
 """Points along a map's longer side that it is drawn with, or a multiple: between the cells the
 values are interpolated."""
 WIDTH = 300
 """Width of the drawing, in its own units; its height is the picture's."""
 HALF, BELOW = 0.5, -0.25
 """Shares of the scale: from the first on a region is outlined, up to the second it is hatched."""
+LEAST = 0.01
+"""Nats that a scale of occlusion reaches at least: where no cell takes as much, nothing is drawn as
+if it mattered."""
 VEIL, MORE, LESS = (122, 128, 138), (44, 85, 201), (194, 87, 12)
 """Colours: of the veil, and in the difference of what rose and of what fell."""
 OPAQUE = 0.82
@@ -55,8 +58,8 @@ class Drawing:
 @dataclass(frozen=True)
 class Trio:
     """Base, aligned, and aligned less base. ``shared``: all three have one scale, which is the
-    largest value of the first two; else (maps without a unit) each of these is drawn on its own,
-    and the difference is that of what is drawn."""
+    largest value of the first two (``LEAST`` at least); else (maps without a unit) each of these is
+    drawn on its own, and the difference is that of what is drawn."""
 
     base: Drawing
     aligned: Drawing
@@ -82,7 +85,7 @@ def shares_of(found: WordMap) -> tuple[list[float], list[float], list[float], fl
     pair = found.base, found.aligned
     shared = found.method == "occlusion"
     largest = [abs(strongest(values)) for values in pair]
-    scales = [one or 1.0 for one in ([max(largest)] * 2 if shared else largest)]
+    scales = [max(LEAST, *largest)] * 2 if shared else [one or 1.0 for one in largest]
     base, aligned = (
         [value / scale for value in values] for values, scale in zip(pair, scales, strict=True)
     )

@@ -113,7 +113,7 @@ def _reading(answer: ExplainedAnswer, model: str, rests: float) -> Image.Image:
         for i, x in row:
             tone = str(parts[i].get("shade", ""))
             width = font.getlength(texts[i])
-            box = (left + x - 2, number * LINE, left + x + width + 2, number * LINE + LINE - 3)
+            box = (left + x - 1, number * LINE, left + x + width + 1, number * LINE + LINE - 3)
             if tone.startswith("more"):
                 draw.rectangle(box, SHADES[tone[-1]])
             elif tone:

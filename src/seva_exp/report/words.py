@@ -33,7 +33,7 @@ FIRST = 3
 ORDER: tuple[Status, ...] = ("fixed", "broken", "unchanged")
 STEPS = (0.25, 1.0, 3.0)
 """Shades of a word: from these multiples of ``explain.rests`` nats of |g| on."""
-LITTLE = 0.1
+LITTLE = 0.02
 """Share of g below which no cell of a map decides the word."""
 WHO = {"base": "The base model", "aligned": "The aligned model", "both": "Both models"}
 METHODS = {
@@ -220,7 +220,7 @@ class _Cards:
                 for i in range(len(answer.words))
             ],
             "chosen": chosen(answer),
-            "rows": [self._row(answer, one, height) for one in answer.maps],
+            "rows": [self._row(answer, one, height) for one in in_order(answer)],
             "numbers": self._numbers(answer),
         }
 
@@ -304,8 +304,15 @@ def _agreement(sample: ExplainedSample) -> Json | None:
 
 
 def chosen(answer: ExplainedAnswer) -> int:
-    """The word that is shown first: of those with a map, where there are any, the one of largest
-    |g|."""
+    """The word that is shown first: the one that loses most where one part is hidden; without maps
+    of occlusion the one of largest |g| that has a map, or of all words where none has."""
+    decided = {
+        one.word: max((*one.base, *one.aligned), default=0.0)
+        for one in answer.maps
+        if one.method == "occlusion"
+    }
+    if decided:
+        return max(sorted(decided), key=lambda number: decided[number])
     mapped = {one.word for one in answer.maps} or set(range(len(answer.words)))
 
     def weight(number: int) -> float:
@@ -313,6 +320,12 @@ def chosen(answer: ExplainedAnswer) -> int:
         return max(abs(word.base.g), abs(word.aligned.g))
 
     return max(sorted(mapped), key=weight, default=0)
+
+
+def in_order(answer: ExplainedAnswer) -> list[WordMap]:
+    """Its maps, those of the chosen word first."""
+    first = chosen(answer)
+    return sorted(answer.maps, key=lambda one: one.word != first)
 
 
 def _score(score: float | None) -> str:

@@ -174,8 +174,8 @@ class ExplainWords(PerSample):
         return (
             f"{self.label}: forward passes of the language model, each over a picture, a question "
             f"and both answers: {models * looks} a measured question (up to {how.measured}), "
-            f"{models * (looks + cells + once)} a shown one (up to {how.shown}; {cells} cells of a "
-            f"map, fewer or up to 64 where a picture has as few tokens){asked}"
+            f"{models * (looks + cells + once)} a shown one (up to {how.shown}; with {cells} cells "
+            f"a map; of up to 64 image tokens each is one){asked}"
         )
 
     def explained(self, path_of: Callable[[Stage], Path]) -> Explained | None:
