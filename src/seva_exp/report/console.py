@@ -248,7 +248,7 @@ PRICED = "better*"
 def _fitted(rows: Sequence[tuple[str, ...]]) -> str:
     """The rows as a table; where it is too wide without the number of answers, or else with shorter
     names."""
-    header = ("", "base", "aligned", "delta [95 %]", "p", "n", "")
+    header: tuple[str, ...] = ("", "base", "aligned", "delta [95 %]", "p", "n", "")
     text = table(header, rows, right=range(1, 6))
     if _width(text) > COLUMNS:
         header, rows = (*header[:5], ""), [(*row[:5], row[6]) for row in rows]
