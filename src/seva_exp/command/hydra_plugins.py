@@ -10,6 +10,7 @@ from seva_exp.command.job import BAD_INPUT
 from seva_exp.core.errors import InputError
 from seva_exp.core.printable import tell
 from seva_exp.core.redact import hide
+from seva_exp.experiment import Options
 
 FIELD = "plugins="
 
@@ -37,8 +38,6 @@ def named(words: Sequence[str]) -> tuple[str, ...]:
         return ()
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
-
-    from seva_exp.experiment import Options
 
     try:
         value = OverridesParser.create().parse_override(given[-1]).value()

@@ -83,7 +83,7 @@ class ExplainWords(PerSample):
         return {
             "explain": self.how.identity(),
             "models": [one.model.identity(one.digests) for one in models.values()],
-            "view": self.view.identity() if self.view else None,
+            "view": self.view.keyed() if self.view else None,
             "seed": self.seed if drawn else None,
         }
 
