@@ -148,7 +148,12 @@ def brought(module: str) -> set[str]:
     return {name.split(".")[0] for name in loaded} & HEAVY
 
 
-HYDRA = ("command/cli.py", "command/hydra_errors.py", "command/hydra_private.py")
+HYDRA = (
+    "command/cli.py",
+    "command/hydra_errors.py",
+    "command/hydra_plugins.py",
+    "command/hydra_private.py",
+)
 
 
 def test_only_the_cli_imports_hydra():

@@ -107,7 +107,7 @@ def configs() -> Iterator[tuple[str, str, str, Json]]:
     for group in GROUPS:
         for (name, kind), cls in _ADDED.items():
             if name == group.name:
-                values = cls().to_json()  # type: ignore[attr-defined]  # a spec
+                values = cls().to_json()  # a spec
                 if "protocol" in values:
                     values["protocol"] = None  # that of all benchmarks
                 yield group.name, kind, group.package.format(kind), values

@@ -47,6 +47,8 @@ def override_for(group: str, name: str) -> list[str]:
         return [f"{group}={name}", "+aug=moco", "judge=server"]
     if (group, name) == ("method", "adapter"):
         return ["method=adapter", f"method.adapter={TinyModel().location()}"]
+    if (group, name) == ("data", "pairs"):
+        return ["data=pairs"]
     extra = {"sft": ["method=stic"]}.get(group, [] if own else ["+aug=moco"])
     return [f"{group}={name}", *extra]
 
@@ -161,7 +163,7 @@ WRONG = [
     ({"machine": {"server": {"url": "localhost:8000"}}}, "(Base address, mostly ending in /v1"),
     ({"machine": {"server": {"url": "http://me:word@host/v1"}}}, "url=http://***@host/v1"),
     ({"machine": {"server": {"retries": -1}}}, "machine.server.retries=-1"),
-    ({"force": "align"}, "force=align"),
+    ({"force": 3}, "force=3"),
     ({"dry_run": "yes"}, "dry_run=yes"),
     ({"benchmark": {"shapes": {"kind": "shapes", "images": 0}}}, "benchmark.shapes.images=0"),
 ]

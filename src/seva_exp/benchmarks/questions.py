@@ -159,7 +159,7 @@ class QuestionsBenchmark(ByProtocol):
 
     @cached_property
     def _protocol(self) -> tuple[str, Protocol]:
-        name, found = ByProtocol._protocol.func(self)
+        name, found = super()._protocol
         own = {key: getattr(self, key) for key in ("prompt", "rule", "max_new_tokens")}
         changes = {key: value for key, value in own.items() if value is not None}
         if not changes:

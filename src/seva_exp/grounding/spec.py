@@ -56,7 +56,7 @@ class Explain(Spec):
     def _asks_about_one_picture(cls, ambiguity: Ambiguity | None) -> Ambiguity | None:
         for name, view in (ambiguity.views if ambiguity else {}).items():
             where = f"agreement.views.{name}: kind={view.kind}"
-            if view.learned or getattr(view, "partners", 0):
+            if view.learned or getattr(view, "partners", 0) > 0:
                 raise ValueError(
                     f"{where} takes other pictures of the data, or one that the model finds, and a "
                     "benchmark's picture has none beside it. Take another view"

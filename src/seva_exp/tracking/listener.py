@@ -9,7 +9,7 @@ from pathlib import Path
 from seva_exp.core.printable import error_text, indented, printable
 from seva_exp.core.records import StageResult
 from seva_exp.core.redact import hide, without_secrets
-from seva_exp.core.spec import Json
+from seva_exp.core.spec import Json, flatten
 from seva_exp.report.significance import is_number
 from seva_exp.runs.events import Listener, Outcome, Plan, PlannedStage
 from seva_exp.tracking import content
@@ -113,7 +113,7 @@ class TrackingListener(Listener):
 
     def _summarise(self, result: StageResult, metrics: Json) -> None:
         values = {"seconds": result.seconds, "cached": result.cached, **without_secrets(metrics)}
-        flat = {f"stage/{result.name}/{name}": v for name, v in content.flatten(values)}
+        flat = {f"stage/{result.name}/{name}": v for name, v in flatten(values)}
         self._sink.summarise(flat)
         self._marker.state["stages"][result.name] = result.key
         self._marker.state["skipped"].pop(result.name, None)
