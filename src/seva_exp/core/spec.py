@@ -81,8 +81,8 @@ class OneOf:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        union = Union[tuple(self.classes.values())]  # noqa: UP007 (of a tuple)
-        return handler.generate_schema(Annotated[union, BY_KIND])
+        union: Any = Annotated[Union[tuple(self.classes.values())], BY_KIND]  # noqa: UP007 (a tuple)
+        return handler.generate_schema(union)
 
 
 def one_of(classes: Mapping[str, type[Spec]]) -> Any:

@@ -131,6 +131,10 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
         self._token_weights = weights if isinstance(weights, TokenWeights) else None
         self.precompute_ref_logps = True  # TRL's loss takes the reference from its inputs
 
+    def unit_of(self, metric: str) -> str:
+        """Of any loss of ours, a plugin's too, the mean is over preferences."""
+        return "preferences" if metric.startswith(OURS_PREFIX) else super().unit_of(metric)
+
     def count(self, batch: Any) -> Counter[str]:
         rejected = len(batch["rejected_owner"])
         others = rejected + len(batch["view_owner"]) + len(batch["crossed"])
