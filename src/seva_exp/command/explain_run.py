@@ -82,7 +82,7 @@ def _wanted(run: FinishedRun, fields: Sequence[str]) -> tuple[RunConfig, Options
         if not is_one:
             raise InputError(f"{word}: FIELD=VALUE is needed, such as words=5.")
         (said if field == "dry_run" else node)[field] = _value(word, text)
-    options = {"stop_after": None, "force": [], "objective": None, "dry_run": False} | said
+    options: Json = {"stop_after": None, "force": [], "objective": None, "dry_run": False} | said
     wanted = parse(config | options | {"explain": node, "tracker": {"kind": "none"}})
     return wanted, wanted.options
 
