@@ -289,8 +289,8 @@ def _row(how: Reading, asked: Asked, found: Scored) -> Json:
 def _token_maps(how: Reading, asked: Asked, prompt: str, answer: Answer) -> Json:
     """The maps that one forward pass gives: of a word the mean over its tokens, of a cell the mean
     over its image tokens."""
-    found: Json = {}
     cells = asked.cells(how.how.blocks)
+    found: Json = {}
     for method in how.how.maps:
         if not asked.grid or method not in TOKEN_MAPS:
             continue

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from seva_exp.augment import ImageAugmentation
 from seva_exp.core.spec import Json, Spec
 from seva_exp.decoding import HfGeneration
 from seva_exp.preferences.ambiguity import Ambiguity
@@ -56,7 +57,8 @@ class Explain(Spec):
     def _asks_about_one_picture(cls, ambiguity: Ambiguity | None) -> Ambiguity | None:
         for name, view in (ambiguity.views if ambiguity else {}).items():
             where = f"agreement.views.{name}: kind={view.kind}"
-            if view.learned or getattr(view, "partners", 0) > 0:
+            others = isinstance(view, ImageAugmentation) and view.partners
+            if view.learned or others:
                 raise ValueError(
                     f"{where} takes other pictures of the data, or one that the model finds, and a "
                     "benchmark's picture has none beside it. Take another view"
