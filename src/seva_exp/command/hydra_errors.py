@@ -152,7 +152,7 @@ def _composed(words: list[str]) -> Json:
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         for tried in (chosen, []):
             try:
-                values: Json = OmegaConf.to_container(compose("config", tried), resolve=False)  # type: ignore[assignment]
+                values: Json = OmegaConf.to_container(compose("config", tried), resolve=False)
             except HydraException:
                 continue
             return values
