@@ -182,7 +182,7 @@ def test_bad_instructions_are_told_before_a_model_is_loaded(cli, tmp_path, name)
     assert done.returncode == 2
     assert "instructions.path: row 2" in done.stderr
     assert said in done.stderr
-    assert "answers" not in [folder.name for folder in (tmp_path / "runs/store").iterdir()]
+    assert not (tmp_path / "runs").exists(), "a run whose data end it has no folder"
 
 
 def test_a_tilde_in_a_path_is_the_home_folder(cli, tmp_path):
@@ -210,7 +210,7 @@ def test_a_closed_pipe_and_a_narrow_encoding_do_not_end_a_run(cli, tmp_path):
 def test_two_mistakes_are_told_at_once(cli):
     done = cli("data=folder", "data.path=/nowhere")
     assert done.returncode == 2
-    first, second = done.stderr.strip().splitlines()
+    first, second, *_ = done.stderr.strip().splitlines()
     assert "data.path" in first
     assert "+aug=NAME" in second
 
