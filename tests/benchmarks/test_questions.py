@@ -402,7 +402,7 @@ def test_answers_are_judged_in_our_words_or_in_ones_own(samples, tmp_path, popes
         said = [body["messages"][0]["content"] for body in endpoint.bodies]
     assert any(one.startswith("Q: Is there") and one.endswith("From 0 to 1:") for one in said)
     assert [stage.cached for stage in second.stages] == [True, False], "the model is asked once"
-    assert {s.metric for s in first.scores} == {"score"}
+    assert {s.metric for s in first.scores} == {"score", "unjudged"}
     assert {s.protocol for s in first.scores} == {"tiny+own.judge"}
     (protocol,) = {s.protocol for s in second.scores}
     assert protocol.startswith("tiny+prompt.") and protocol.endswith("+judge")

@@ -11,15 +11,18 @@ from seva_exp.core.paths import config_dir, options_of, sweeps_dir
 from seva_exp.core.printable import COLUMNS, columns
 
 COMMANDS = {
+    "ask": "a question about a picture, base and aligned side by side",
     "compare": "runs side by side: what differs, scores with significance",
     "dashboard": "a W&B workspace and report over a project's runs",
     "data": "the benchmarks' official files; small samples of each",
     "evaluate": "any adapters on one base model, each with its difference to it",
-    "export": "a run's predictions as VLMEvalKit's or lmms-eval's files",
+    "explain": "what each word of a finished run's answers rests on",
+    "export": "a run's predictions and pairs as other tools' files",
     "lmms_eval": "a benchmark once more by lmms-eval's own code",
     "options": "every option as Markdown, or as a JSON schema for editors",
     "published": "published numbers beside those of a run",
-    "runs": "what finished runs and the store hold",
+    "runs": "list, show, compare keys of, clean and watch runs",
+    "ship": "the aligned model as a folder or on the hub, with a card",
     "vllm": "vLLM in an environment of its own, for generation=vllm",
 }
 """The other commands, ``python -m seva_exp.NAME``, each with what it does."""
