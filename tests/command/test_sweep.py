@@ -136,8 +136,9 @@ def test_bad_input_of_any_job_is_told_before_the_first_begins(cli):
 def test_where_no_job_may_go_on_nothing_is_begun(cli, tmp_path, words, told):
     done = cli("-m", "+aug=moco", "stop_after=samples", *words)
     assert done.returncode == 2
-    [line] = done.stderr.splitlines()
+    line, *names = done.stderr.splitlines()
     assert told in line
+    assert all(name.startswith("  ") for name in names), "one mistake, and names in columns below it"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -333,7 +334,8 @@ def test_a_sweep_forgets_what_an_earlier_one_left_in_its_folder(tmp_path, monkey
         code = sweep.conclude()
         assert code == max(codes)
         (tmp_path / "optimization_results.yaml").write_text("best_value: of the first sweep")
-    assert "sweep: 1 failed, 2 left out" in told[-3] and "sweep: 1 done" in told[-1]
+    ends = [line for line in told if "sweep: " in line]
+    assert "sweep: 1 failed, 2 left out" in ends[0] and "sweep: 1 done" in ends[-1]
 
 
 def test_a_job_ends_with_the_process_that_waits_for_it(tmp_path):
