@@ -53,6 +53,11 @@ def maps(vlm: VisionLanguageModel, some: Sequence[truth.Scene]) -> None:
         if method == "occlusion":
             for name, control in CONTROLS.items():
                 print(line(f"control: {name}", control(words)))
+            random = load(TinyModel(), Machine(device="cpu", dtype="float32"))
+            truth.randomize(random)
+            blind = truth.things_of(truth.named(random, some, method))
+            print(line("control: random weights", blind))
+            print(line("random weights, another thing's map", truth.of_another_thing(blind)))
             kept = words[::4]
             ordered, chance = (truth.deletion(vlm, kept, by_map) for by_map in (True, False))
             text = f"{ordered:.2f} nats lost by the map's order, {chance:.2f} by chance"

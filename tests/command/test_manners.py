@@ -123,7 +123,11 @@ def test_every_command_is_named_and_there():
     """Modules that a person starts; those started by others say so in their docstring."""
     root = Path(seva_exp.__file__).parent
     packages = {file.parent.name for file in root.glob("*/__main__.py")}
-    alone = {f.stem for f in root.glob("*.py") if '__name__ == "__main__"' in f.read_text(encoding="utf-8")}
+    alone = {
+        f.stem
+        for f in root.glob("*.py")
+        if '__name__ == "__main__"' in f.read_text(encoding="utf-8")
+    }
     assert {*COMMANDS} == packages | alone
 
 

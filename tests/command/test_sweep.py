@@ -138,7 +138,7 @@ def test_where_no_job_may_go_on_nothing_is_begun(cli, tmp_path, words, told):
     assert done.returncode == 2
     line, *names = done.stderr.splitlines()
     assert told in line
-    assert all(name.startswith("  ") for name in names), "one mistake, and names in columns below it"
+    assert all(name.startswith("  ") for name in names), "one mistake, names below it"
     assert list(tmp_path.iterdir()) == []
 
 

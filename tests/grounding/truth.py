@@ -10,6 +10,8 @@ from pathlib import Path
 from statistics import fmean
 from unittest.mock import patch
 
+import torch
+
 from seva_exp.benchmarks.question import Question
 from seva_exp.benchmarks.shapes import PROMPT, ShapesBenchmark
 from seva_exp.core.interfaces import Placement, VisionLanguageModel
@@ -257,3 +259,12 @@ def peak(words: Sequence[Named]) -> float:
         for w in words
         if w.thing
     )
+
+
+def randomize(vlm: VisionLanguageModel, seed: int = 0) -> None:
+    """Put random numbers in the place of all trained matrices of ``vlm``."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in vlm.model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.02)
