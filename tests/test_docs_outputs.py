@@ -49,7 +49,8 @@ def stable(text: str) -> set[str]:
     lines that were broken are one again."""
     text = re.sub(r",\n  +(?=\S)", ", ", text)
     text = re.sub(r"(: )[\d.]+ s(?=$|  \()", r"\1", text, flags=re.MULTILINE)
-    text = re.sub(r",? (tokens|questions) per second [\d.e+]+|,? peak memory gib [\d.]+", "", text)
+    measured = "(tokens|questions) per second|loading seconds|peak memory gib"
+    text = re.sub(rf",? ({measured}) [\d.e+-]+", "", text)
     return {line.rstrip() for line in text.splitlines() if line.strip()}
 
 
