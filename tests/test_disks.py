@@ -102,7 +102,8 @@ def test_a_wholly_cached_run_asks_for_no_change_of_the_store(tmp_path, shared_st
     go(tmp_path / "a")
     with failing((tmp_path / "store",), "EROFS", 1) as layer:
         report = go(tmp_path / "b")
-    assert layer.failed == []
+    tried = [one for one in layer.failed if not one.endswith("/used_by.txt")]
+    assert tried == [], "only that another folder of runs uses it is noted, where that can be"
     assert all(cached(report).values())
 
 

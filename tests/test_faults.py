@@ -25,7 +25,7 @@ from seva_exp.training import DpoTraining
 from .faults import KINDS, failing
 
 PARTS = 4
-WORDS_OF_GOING_ON = ("same command goes on", "cannot write to this folder", "may not be read")
+WORDS_OF_GOING_ON = ("same command resumes", "cannot write to this folder", "may not be read")
 
 
 def small() -> Experiment:

@@ -199,6 +199,7 @@ def test_a_path_of_a_file_elsewhere_and_the_environment_name_modules(folder: Pat
     assert "scores.few_commas" in by_path.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_and_several_processes_have_them_too(folder: Path, cli: Cli):
     words = ["plugins=[my_views,my_benchmark]", "-m", "+aug=posterize_twice,in_a_hurry", *FEW]
     words += ["benchmark=one_colour", "benchmark.one_colour.pictures=2", "machine.processes=2"]

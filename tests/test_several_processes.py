@@ -133,6 +133,7 @@ def answers(folder: Path) -> dict[str, bytes]:
     return contents(folder / "runs" / "latest" / NOISE)
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_is_named_with_its_samples_and_one_process_goes_on(undisturbed, tmp_path):
     process = started(tmp_path, 150, 2)
     wait_for(lambda: journaled(tmp_path) >= 3, process)
@@ -147,6 +148,7 @@ def test_a_rank_that_dies_is_named_with_its_samples_and_one_process_goes_on(undi
     assert not list(tmp_path.glob("runs/store/answers/*.partial")), "it went on in the same folder"
 
 
+@pytest.mark.slow
 def test_no_rank_outlives_a_run_that_is_killed(tmp_path):
     process = started(tmp_path, 150, 2)
     wait_for(lambda: journaled(tmp_path) >= 1, process)

@@ -166,6 +166,8 @@ def test_nothing_is_brought_by_names_that_cannot_be_read():
     """``import_module(name)``, ``from x import *``; of a stage ``getattr(stage, name)``."""
     allowed = {
         SOURCE / "__init__.py",  # for those who use the package; not the package itself
+        SOURCE / "runs" / "__init__.py",  # the same
+        SOURCE / "plugins.py",  # modules of others, whose code is hashed by itself
         SOURCE / "core" / "modules.py",  # what is called with it is followed (``EVERY``)
     }
     for file in sorted(set(SOURCE.rglob("*.py")) - allowed):

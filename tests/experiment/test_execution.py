@@ -22,7 +22,7 @@ def test_an_error_that_no_stage_expects_names_the_stage_and_its_trace(tmp_path, 
     machine = Machine(runs=str(tmp_path))
     with monkeypatch.context() as broken:
         broken.setattr(Samples, "run", lambda *_: 1 / 0)
-        with pytest.raises(StageError, match=r"^samples: ZeroDivisionError.*goes on.*error\.txt$"):
+        with pytest.raises(StageError, match=r"^samples: ZeroDivisionError.*resumes.*error\.txt$"):
             run(small(), machine, ONLY, listeners=[])
     (trace,) = tmp_path.glob("2*/error.txt")
     assert "Traceback" in trace.read_text(encoding="utf-8")

@@ -63,11 +63,13 @@ def test_the_default_run(runs, default, tmp_path):
     assert compare(default, tmp_path / "cuda") == []
 
 
+@pytest.mark.slow
 def test_stic_with_its_second_stage(runs, tmp_path):
     words = ["method=stic", "sft=stic", *SMALL, "data@instructions=shapes_instruct"]
     assert runs.differences([*words, "instructions.samples=4", "sft.batch_size=2"], tmp_path) == []
 
 
+@pytest.mark.slow
 def test_sampled_answers(runs, tmp_path):
     words = ["generation.temperature=0.7", "generation.top_p=0.9", "generation.logprobs=true"]
     assert runs.differences([*NOISE, *words, "stop_after=pairs"], tmp_path) == []
@@ -89,6 +91,7 @@ def test_a_training(name, runs, default, tmp_path):
     assert runs.differences([*NOISE, *TRAININGS[name], *ALIGN], tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on(runs, default, fake_gpu, tmp_path):
     """From the checkpoint of step 1 of 4."""
     words = [*NOISE, *ALIGN, "dpo.batch_size=1", "dpo.epochs=2", "machine.checkpoint_minutes=0"]
@@ -104,6 +107,7 @@ def test_a_killed_training_goes_on(runs, default, fake_gpu, tmp_path):
     assert runs.differences(words, tmp_path) == []
 
 
+@pytest.mark.slow
 def test_two_ranks(runs, default, tmp_path):
     """They share the answers' shards and the reference's batches, and train together (over gloo
     instead of NCCL). Beside them, the process that started them holds nothing on the first one's

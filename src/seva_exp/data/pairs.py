@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -138,13 +137,9 @@ class PairsData(PathSource):
     def seeded(self) -> bool:
         return self.samples is not None
 
-    @cached_property
-    def _given(self) -> Path:
-        return Path(self.required_path("data")).expanduser()
-
     def _source(self, where: str) -> PairRows | PairTable:
         """What reads it, by what lies at ``path``."""
-        given = self._given
+        given = Path(self.required_path(where)).expanduser()
         options = self.model_dump(include={"max_broken", "on_error", "samples", "format"})
         if given.is_dir() and (given / INFO).is_file():
             file, naming = described(given, where)

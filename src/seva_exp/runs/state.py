@@ -17,6 +17,7 @@ from typing import Any, Literal
 import psutil
 from filelock import FileLock
 
+from seva_exp.core.files import write_whole
 from seva_exp.core.printable import error_text, printable
 from seva_exp.core.progress import Meter
 from seva_exp.core.redact import hide
@@ -75,10 +76,8 @@ class StateFile:
 
     def write(self) -> None:
         """Whole or not at all; not flushed to the disk, since it is soon written again."""
-        temporary = self._folder / f".{STATE}.tmp"
         with suppress(OSError):
-            temporary.write_text(json.dumps(asdict(self.now), ensure_ascii=True), encoding="utf-8")
-            temporary.replace(self._folder / STATE)
+            write_whole(self._folder / STATE, json.dumps(asdict(self.now)), flush=False)
         self._written = time.monotonic()
 
     def stage(self, label: str) -> None:
