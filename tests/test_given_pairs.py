@@ -166,6 +166,15 @@ def test_pictures_that_views_showed_go_with_ms_swift(made, tmp_path, capsys):
     assert "ms_swift alone" in capsys.readouterr().err
 
 
+def test_a_run_on_given_pairs_is_exported_again(made, machine, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert export([str(made), "--format", "ms_swift", "--out", str(first)]) == 0
+    again = run(given(first / "pairs.jsonl"), machine, Options(stop_after="pairs"), listeners=[])
+    assert export([str(again.dir), "--format", "ms_swift", "--out", str(second)]) == 0
+    texts = [(folder / "pairs.jsonl").read_text() for folder in (first, second)]
+    assert texts[0] == texts[1]
+
+
 def test_a_run_without_pairs_or_pictures_is_told(made, tmp_path, capsys):
     assert export([str(tmp_path / "x"), "--format", "trl", "--out", str(tmp_path / "o")]) == 2
     assert "no such folder" in capsys.readouterr().err

@@ -51,6 +51,13 @@ def test_a_row_tells_base_aligned_delta_and_verdict(value, p, better, word):
     assert max(len(line) for line in text.splitlines()) <= 100
 
 
+def test_a_small_change_of_nats_is_not_shown_as_none():
+    scores = [score("base", 2.173), score("aligned", 2.186)]
+    delta = Delta("b", "all", "accuracy", 0.013, 0.005, 0.018, 0.002, "neutral")
+    row = score_table(scores, [delta]).splitlines()[-1]
+    assert "2.173" in row and "2.186" in row and "+0.013 [+0.005, +0.018]" in row
+
+
 def test_a_gain_at_a_price_says_which():
     scores = [score("base", 50, "lower"), score("aligned", 40, "lower")]
     delta = Delta("b", "all", "accuracy", -10, -11, -9, 0.01, "lower", price=("recall", "words"))

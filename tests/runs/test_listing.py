@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -23,7 +24,7 @@ from seva_exp.experiment.value import Experiment
 from seva_exp.experiment.why import why
 from seva_exp.methods import AdapterMethod
 from seva_exp.runs.__main__ import main
-from seva_exp.runs.listing import RunFolder, find_run, runs_in
+from seva_exp.runs.listing import RunFolder, find_run, run_folder, runs_in
 from seva_exp.runs.state import read_state
 from seva_exp.training import DpoTraining
 
@@ -246,3 +247,13 @@ def test_what_differs_from_the_defaults_is_shown():
 def test_runs_of_a_folder_leave_stores_and_links_out(home, tmp_path):
     (home[0] / "again").symlink_to(home[2], target_is_directory=True)
     assert [run.path for run in runs_in(home[0])] == [home[2]]
+
+
+def test_other_commands_know_runs_by_name(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_folder("moco") == run_folder(str(home[2])) == home[2]
+    assert run_folder("runs/nothing") == Path("runs/nothing")
+    with pytest.raises(InputError, match="Did you mean 'moco'"):
+        run_folder("mocco")
+    monkeypatch.chdir(home[2])
+    assert run_folder("moco") == Path("moco"), "no runs/ here"

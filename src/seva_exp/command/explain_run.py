@@ -20,6 +20,7 @@ from seva_exp.core.printable import tell
 from seva_exp.core.spec import Json
 from seva_exp.experiment import Experiment, Options
 from seva_exp.experiment.plan import plan_run
+from seva_exp.runs.listing import run_folder
 from seva_exp.runs.reader import FinishedRun
 from seva_exp.stages.explaining import ExplainWords
 
@@ -32,11 +33,13 @@ WORDS = "explain/words.yaml"
 def main(words: Sequence[str] | None = None) -> int:
     """Exit code 0; 1 where a stage failed; 2 for bad input; 130 for an interruption."""
     parser = argparse.ArgumentParser("python -m seva_exp.explain", description=ABOUT)
-    parser.add_argument("run", type=Path, metavar="RUN", help="its folder, such as runs/latest")
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="its folder or name, such as runs/latest"
+    )
     parser.add_argument("fields", nargs="*", metavar="FIELD=VALUE")
     args = parser.parse_args(words)
     try:
-        explain(FinishedRun.read(args.run), args.fields)
+        explain(FinishedRun.read(run_folder(args.run)), args.fields)
     except InputError as error:
         tell(str(error))
         return 2

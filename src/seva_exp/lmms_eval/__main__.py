@@ -55,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", help="folder of a finished run, such as runs/latest")
+    parser.add_argument(
+        "run", metavar="RUN", help="a finished run: its folder or name, such as runs/latest"
+    )
     parser.add_argument("--tasks", required=True, help="names of lmms-eval's tasks: pope,mme")
     parser.add_argument("--include-path", help="a folder with tasks of your own (YAML)")
     parser.add_argument("--limit", type=_count, help="ask the first N questions of a task only")

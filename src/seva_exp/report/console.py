@@ -9,17 +9,19 @@ import secrets
 import shutil
 import sys
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from seva_exp.core.printable import COLUMNS, indented, one_line, printable
 from seva_exp.core.records import ALIGNED, BASE, CLEAN, Delta, Report, Score, StageResult
 from seva_exp.core.spec import Json
 from seva_exp.core.terminal import raw
 from seva_exp.report import words
-from seva_exp.report.significance import arrow, finding_text, label, verdict
+from seva_exp.report.significance import arrow, decimals, finding_text, label, verdict
 from seva_exp.runs.events import Listener, Outcome, PairExample, Plan, PlannedStage
 
 EXAMPLES = 3
+SMALL = 10.0
+"""Scores below it (nats, not percents) get as many decimals as their change needs."""
 DETAILS = {"longest_rows"}
 """Parts of a stage's summary that have a line of their own."""
 _COLOURS = {"plain": 0, "dim": 2, "bold": 1, "green": 32, "red": 31}
@@ -293,20 +295,33 @@ def _score_row(
     delta = changes.get(key)
     base, aligned = by_model.get(BASE), by_model.get(ALIGNED)
     any_score = next(iter(by_model.values()))
+    digits = _digits(by_model.values(), delta)
     return (
         f"{label(*key)} {arrow(any_score.better)}".strip(),
-        _value(base) if base else "",
-        _value(aligned) if aligned else "",
-        f"{delta.value:+z.1f} [{delta.low:+z.1f}, {delta.high:+z.1f}]" if delta else "",
+        _value(base, digits) if base else "",
+        _value(aligned, digits) if aligned else "",
+        _change(delta, digits) if delta else "",
         (f"{delta.p:.3f}" if delta.p >= 0.001 else "<.001") if delta else "",
         str(any_score.n),
         _mark(delta) if delta else "",
     )
 
 
-def _value(score: Score) -> str:
-    spread = "" if score.spread is None else f" ± {score.spread:.1f}"
-    return f"{score.value:.1f}{spread}"
+def _digits(scores: Iterable[Score], delta: Delta | None) -> int:
+    """1, as for percents; more for small numbers (nats) whose change would be shown as 0."""
+    if delta is None or max((abs(s.value) for s in scores), default=0.0) >= SMALL:
+        return 1
+    return max(1, decimals(delta.low, delta.high))
+
+
+def _change(delta: Delta, digits: int) -> str:
+    low, high = f"{delta.low:+z.{digits}f}", f"{delta.high:+z.{digits}f}"
+    return f"{delta.value:+z.{digits}f} [{low}, {high}]"
+
+
+def _value(score: Score, digits: int) -> str:
+    spread = "" if score.spread is None else f" ± {score.spread:.{digits}f}"
+    return f"{score.value:.{digits}f}{spread}"
 
 
 def _mark(delta: Delta) -> str:

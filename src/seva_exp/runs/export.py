@@ -23,6 +23,7 @@ from seva_exp.core.printable import as_cell, one_line, tell
 from seva_exp.core.records import Prediction, read_jsonl, whole_file
 from seva_exp.core.spec import Json
 from seva_exp.inputs.user_paths import data_root
+from seva_exp.runs.listing import run_folder
 from seva_exp.runs.pair_files import PAIR_FORMATS, PairFormat, ms_swift, read_pairs_run
 from seva_exp.runs.reader import Evaluated, FinishedRun
 
@@ -217,7 +218,7 @@ def _parser(formats: Sequence[str]) -> argparse.ArgumentParser:
 
 def _exported(options: argparse.Namespace, pairs: Mapping[str, PairFormat]) -> Iterator[Path]:
     of_pairs = options.format in pairs
-    run = (read_pairs_run if of_pairs else read_run)(options.run)
+    run = (read_pairs_run if of_pairs else read_run)(run_folder(options.run))
     root = None if of_pairs else data_root(options.data_root or run.data_root)
     try:
         options.out.mkdir(parents=True, exist_ok=True)

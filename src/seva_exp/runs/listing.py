@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from seva_exp.core.errors import InputError, nearest
 from seva_exp.core.files import write_whole
+from seva_exp.core.machine import Machine
 from seva_exp.core.paths import MARKER
 from seva_exp.core.printable import one_line
 from seva_exp.core.records import Report
@@ -295,6 +296,16 @@ def find_run(said: str | Path, root: Path) -> RunFolder:
     raise InputError(
         f"{one_line(text)}: {len(found)} runs are called so: {listed}{more}. Give one of these."
     )
+
+
+def run_folder(said: str | Path) -> Path:
+    """The folder of the run that a person names to a command: a path, or as ``find_run`` has it a
+    name of a run in ``runs/``. A path that is not there is returned as it is. Raises InputError
+    for a name that is none's or several runs'."""
+    path, root = Path(said).expanduser(), Machine().runs_root()
+    if os.path.lexists(path) or os.sep in os.fspath(said) or not root.is_dir():
+        return path
+    return find_run(said, root).path
 
 
 def _names_in(folder: Path) -> list[str]:

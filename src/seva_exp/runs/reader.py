@@ -295,7 +295,7 @@ class FinishedRun:
     def image_root(self) -> Path | None:
         """Where the samples' pictures lie; None when their source can't be told any more."""
         try:
-            data = TypeAdapter(AnyData).validate_python(self.config["data"])
+            data = TypeAdapter(AnyData).validate_json(json.dumps(self.config["data"]))
             return data.image_root(self.artifact(Samples.name))
         except (ValidationError, KeyError, InputError):
             return None

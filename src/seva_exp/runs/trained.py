@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError
 from seva_exp.core.machine import Machine, resolve_device
 from seva_exp.inputs.user_paths import existing_folder
 from seva_exp.runs.links import followed
+from seva_exp.runs.listing import run_folder
 from seva_exp.runs.reader import FinishedRun
 
 
 def read_trained(text: str) -> FinishedRun:
     """Raises InputError where the folder holds no finished run, where that run trained nothing,
     and where its base model or its adapter are no longer what they were."""
-    link = Path(text).expanduser()
-    folder = followed(link) if link.is_file() else existing_folder("RUN", text)
+    link = run_folder(text)
+    folder = followed(link) if link.is_file() else existing_folder("RUN", os.fspath(link))
     run = FinishedRun.read(folder)
     model = run.model()
     if run.trained is None:

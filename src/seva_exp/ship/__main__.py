@@ -59,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", help="folder of a finished run, such as runs/latest")
+    parser.add_argument(
+        "run", metavar="RUN", help="a finished run: its folder or name, such as runs/latest"
+    )
     form = parser.add_mutually_exclusive_group(required=True)
     form.add_argument("--merge", action="store_true", help="a whole model: weights with the change")
     form.add_argument("--adapter", action="store_true", help="the LoRA alone, over its base model")

@@ -46,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", help="folder of a finished run, such as runs/latest")
+    parser.add_argument(
+        "run", metavar="RUN", help="a finished run: its folder or name, such as runs/latest"
+    )
     parser.add_argument(
         "words", nargs="+", metavar="PICTURE... QUESTION", help="pictures, and one question to each"
     )
