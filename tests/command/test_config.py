@@ -163,6 +163,8 @@ WRONG = [
     ({"machine": {"server": {"url": "localhost:8000"}}}, "(Base address, mostly ending in /v1"),
     ({"machine": {"server": {"url": "http://me:word@host/v1"}}}, "url=http://***@host/v1"),
     ({"machine": {"server": {"retries": -1}}}, "machine.server.retries=-1"),
+    ({"generation": {"contrast": {"kind": "yes_bias", "at": ["cleen"]}}}, "Did you mean 'clean'"),
+    ({"generation": {"contrast": {"kind": "yes_bias", "at": []}}}, "at least 1 item"),
     ({"force": 3}, "force=3"),
     ({"dry_run": "yes"}, "dry_run=yes"),
     ({"benchmark": {"shapes": {"kind": "shapes", "images": 0}}}, "benchmark.shapes.images=0"),

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from seva_exp import Experiment
+from seva_exp import Experiment, Machine, Options
 from seva_exp.augment import HorizontalFlip
 from seva_exp.core.digests import FileDigests
 from seva_exp.experiment.graph import forced_keys, graph, with_inputs
+from seva_exp.experiment.work import Work
 from seva_exp.methods import BestOfKMethod, SevaMethod
 from seva_exp.scores import SCORES
 from seva_exp.stages import Stage
@@ -43,3 +44,13 @@ def test_eight_rounds_of_ten_candidates_are_planned_at_once(tmp_path: Path) -> N
     assert forced_keys(["samples"], stages) == keys - {
         stage.key for stage in stages if stage.label == "evaluate.base.shapes"
     }
+
+
+@pytest.mark.parametrize("stop_after", [None, "pairs.round120"])
+def test_a_hundred_and_twenty_rounds_are_planned(stop_after: str | None, tmp_path: Path) -> None:
+    """The last stage stands behind more stages than calls may be nested."""
+    experiment = NARROW.model_copy(update={"method": SevaMethod(rounds=120)})
+    options = Options(stop_after=stop_after)
+    work = Work(experiment, Machine(store=str(tmp_path)), options, FileDigests(tmp_path))
+    assert work.left == {stage.label for stage in work.chosen}
+    assert "pairs.round120" in work.left

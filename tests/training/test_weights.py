@@ -121,6 +121,11 @@ def test_an_answer_of_one_sentence_or_of_equal_ones_has_weights_of_1():
         assert ASPO(Said(True, flat, torch.tensor(numbers))).tolist() == pytest.approx([1.0] * 4)
 
 
+def test_a_sentence_beyond_a_float_s_perplexity_is_the_least_fluent():
+    said = Said(True, torch.tensor([-200.0, -200.0, -1.0, -1.0]), torch.tensor([0, 0, 1, 1]))
+    assert ASPO(said).tolist() == pytest.approx([2 / 3, 2 / 3, 4 / 3, 4 / 3])
+
+
 def test_sentences_are_told_apart():
     vlm = tiny()
     text = "The image shows a red star. A blue moon is left of it! Is it?"

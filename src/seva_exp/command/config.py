@@ -291,8 +291,11 @@ def _validate(path: str, node: Any, cls: type[Spec]) -> Any:
 
 
 def _message(path: str, cls: type[BaseModel], error: ValidationError) -> str:
-    """One line per wrong field."""
-    return "\n".join(_line(path, cls, detail) for detail in error.errors(include_url=False))
+    """One line per wrong field. A list that is too short for its wrong items' sake has none."""
+    found = error.errors(include_url=False)
+    wrong = {detail["loc"][:-1] for detail in found}
+    said = [one for one in found if one["type"] != "too_short" or one["loc"] not in wrong]
+    return "\n".join(_line(path, cls, detail) for detail in said)
 
 
 def _line(path: str, cls: type[BaseModel], detail: Any) -> str:

@@ -49,6 +49,8 @@ class Work:
     @cached_property
     def chosen(self) -> list[Stage]:
         """The stages that the run does."""
+        for stage in self.stages:  # in their order: the last one's key alone asks a call per stage
+            _ = stage.key
         return chosen_stages(self.stages, self.options.stop_after)
 
     @cached_property

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LARGEST = 80.0
+"""Nats per token up to which a sentence's perplexity is a float32."""
+
+
 class Aspo(TokenWeights):
     """1 + w_i for the tokens of the chosen answer's sentence i, w = -PPL under the reference,
     scaled to 0..1 over the answer's sentences (ASPO-P, arXiv 2505.19100), then all divided by their
@@ -27,7 +31,7 @@ class Aspo(TokenWeights):
             return torch.ones_like(said.log_probs)
         length = torch.bincount(said.sentences).to(said.log_probs)
         sums = torch.zeros_like(length).index_add(0, said.sentences, said.log_probs)
-        fluent = -(-sums / length).exp()
+        fluent = -(-sums / length).clamp(max=LARGEST).exp()
         span = fluent.max() - fluent.min()
         weights = 1 + (fluent - fluent.min()) / span if span > 0 else torch.ones_like(fluent)
         each = weights[said.sentences]
