@@ -42,7 +42,13 @@ def test_the_best_of_three_is_significantly_better_than_a_second_that_is_far_beh
 def test_two_that_answer_alike_are_not_told_apart(make_run):
     folders = [make_run(name, right=0.8, dpo={"beta": b}) for name, b in (("a", 0.1), ("b", 0.2))]
     (found,) = best(compared(folders), ACCURACY)
-    assert found.p > 0.05 and "; not significantly better than the second" in found.text
+    assert found.p > 0.05 and "; not significantly better than the second, a (" in found.text
+
+
+def test_the_best_of_two_that_score_the_same_is_called_equal(make_run):
+    folders = [make_run(name, right=1.0, dpo={"beta": b}) for name, b in (("a", 0.1), ("b", 0.2))]
+    (found,) = best(compared(folders), ACCURACY)
+    assert found.text.endswith(f"; equal to the second, {found.second.title}")
 
 
 def test_seeds_of_a_variant_stand_together(make_run):

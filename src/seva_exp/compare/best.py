@@ -35,6 +35,8 @@ class Best:
     second: Variant
     p: float | None
     tests: int
+    equal: bool = False
+    """Whether the second has the same value."""
 
     @property
     def text(self) -> str:
@@ -46,6 +48,8 @@ class Best:
     @property
     def _verdict(self) -> str:
         second = f"the second, {self.second.title}"
+        if self.equal:
+            return f"equal to {second}"
         if self.p is None:
             return f"not tested against {second}: they share no answers to the same questions"
         better = "significantly better" if self.p < SIGNIFICANCE else "not significantly better"
@@ -89,6 +93,7 @@ def _best(c: Comparison, column: Column, known: Known) -> Best | None:
         others[0],
         _corrected(c, variant, others, column, known),
         len(others),
+        means[first] == means[second],
     )
 
 
