@@ -189,6 +189,8 @@ def test_a_sampled_sentence_goes_on_behind_its_context(done):
         several += len({*one.texts}) > 1
         assert len(one.texts) <= 5
     assert several
+    (stage,) = (one for one in done("sentinel").stages if one.name == "continued")
+    assert stage.answers == sum(len(one.texts) for one in found), "what a comparison counts as cost"
 
 
 def test_a_pair_is_shown_with_its_context(done, tmp_path, capsys):

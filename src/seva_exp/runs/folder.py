@@ -29,6 +29,7 @@ from seva_exp.runs.state import Progress, State, StateFile, facts_of
 from seva_exp.stages import Stage
 from seva_exp.stages.artifacts import AnswerArtifact, PairArtifact
 from seva_exp.stages.candidates import VERDICTS
+from seva_exp.stages.sentences import SENTENCES
 
 ERROR = "error.txt"
 """The traceback of what stopped the run."""
@@ -220,6 +221,7 @@ def stage_result(stage: Stage, manifest: Manifest, cached: bool) -> StageResult:
     summary, seconds = manifest.summary, round(manifest.seconds, 3)
     asked = stage.needs_model and issubclass(stage.makes, AnswerArtifact)
     answers = summary.get(VERDICTS, 0) + (summary.get("answers", 0) if asked else 0)
+    answers += summary.get(SENTENCES, 0) if stage.needs_model else 0
     steps = summary.get("steps", 0) if stage.trains else 0
     return StageResult(stage.label, stage.key, cached, seconds, answers, steps)
 

@@ -33,6 +33,8 @@ from seva_exp.stages.candidates import ModelScores, Placed, ScoreCandidates, Sco
 from seva_exp.stages.per_sample import PerSample, Work
 from seva_exp.stages.preferences import Answers, Samples
 
+SENTENCES = "sentences"
+"""In a summary: how many sentences were sampled in place of wrong ones."""
 SENTENCE = "sentence"
 """What pairs call the source of their rejected sentences."""
 
@@ -167,7 +169,7 @@ class Continued(PerSample):
         write_jsonl(self.makes(work).file, found)
         reasons = Counter(one.reason for one in found if one.reason)
         texts = sum(len(one.texts) for one in found)
-        return {"samples": len(found), "sentences": texts, **reasons}
+        return {"samples": len(found), SENTENCES: texts, **reasons}
 
 
 @dataclass(frozen=True)
