@@ -32,7 +32,15 @@ MOST_KEPT = 100
 """Answers that are kept."""
 FRESH, FRESH_PAIRS = 1.0, 10.0
 """Seconds for which what was read is told again."""
-FILES = ("report.html", "changed.html", "report.json", "config.yaml", "run.log", "error.txt")
+FILES = (
+    "report.html",
+    "changed.html",
+    "words.html",
+    "report.json",
+    "config.yaml",
+    "run.log",
+    "error.txt",
+)
 """What of a run's folder the page links to."""
 CURVES = ("loss", "rewards/margins", "rewards/accuracies")
 
