@@ -100,3 +100,13 @@ def test_the_command_the_page_and_the_markdown_tell_it(make_run, capsys, metrics
     assert len(lines) == (1 if metrics else 2)
     assert lines[0] in out.with_suffix(".md").read_text()
     assert lines[0].split(";")[0][1:] in out.read_text()
+
+
+def test_runs_are_named_as_a_list_names_them(make_run, monkeypatch, capsys):
+    """``runs ls`` shows names, and what takes runs takes names."""
+    folders = [make_run(name, right=0.8, dpo={"beta": b}) for name, b in (("a", 0.1), ("b", 0.2))]
+    assert folders[0].parent.name == "runs"
+    monkeypatch.chdir(folders[0].parents[1])
+    assert main(["a", "b", "--against", "a"]) == 0
+    assert "pope accuracy" in capsys.readouterr().out
+    assert main(["aa"]) == 2

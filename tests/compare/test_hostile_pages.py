@@ -16,7 +16,7 @@ from seva_exp.report.html import HtmlReport
 from seva_exp.runs.events import Outcome, PairExample
 
 from ..hostile import ALL, HALVES, steering
-from .test_in_a_browser import Shown, an_outcome, browser  # noqa: F401
+from .test_in_a_browser import Shown, an_outcome
 
 LOOKING = "() => [window.hit, document.querySelectorAll('main img[src=x], main script').length]"
 
@@ -69,7 +69,7 @@ def looked_at(window: Any, file: Path, charts: tuple[str, ...]) -> Any:
     return shown.page
 
 
-def test_a_report_shows_every_text_as_text(browser, tmp_path):  # noqa: F811
+def test_a_report_shows_every_text_as_text(browser, tmp_path):
     HtmlReport().finished(outcome_of(tmp_path, ALL))
     assert steering((tmp_path / "report.html").read_text(encoding="utf-8")) == []
     page = looked_at(browser, tmp_path / "report.html", ())
@@ -80,7 +80,7 @@ def test_a_report_shows_every_text_as_text(browser, tmp_path):  # noqa: F811
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280, "a long word is broken"
 
 
-def test_a_comparison_shows_every_text_as_text(browser, make_run):  # noqa: F811
+def test_a_comparison_shows_every_text_as_text(browser, make_run):
     texts = [text for text in ALL if len(text) < 1000 and text not in HALVES]
     runs = [
         make_run(f"r{number}", said=text, protocol=text, model={"kind": "hub", "path": text})
@@ -94,7 +94,7 @@ def test_a_comparison_shows_every_text_as_text(browser, make_run):  # noqa: F811
     assert all(printable(text).split("\n")[0].strip() in said for text in texts if len(text) < 20)
 
 
-def test_what_a_text_turns_around_is_its_own_line_alone(browser, tmp_path):  # noqa: F811
+def test_what_a_text_turns_around_is_its_own_line_alone(browser, tmp_path):
     HtmlReport().finished(outcome_of(tmp_path, ["עברית 12", "a\u202eb"]))
     page = looked_at(browser, tmp_path / "report.html", ())
     style = "one => getComputedStyle(one).unicodeBidi"

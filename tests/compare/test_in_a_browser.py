@@ -3,8 +3,6 @@ the mouse and with the keyboard."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +13,8 @@ from seva_exp.core.records import Delta, PairCounts, Report, Score, StageResult
 from seva_exp.report.html import HtmlReport
 from seva_exp.runs.events import Outcome, Plan, PlannedStage
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CHARTS = ("chart-scores", "chart-against", "chart-heat", "chart-training")
 SIZES = [(1280, "light"), (1280, "dark"), (400, "light"), (400, "dark")]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[dev]'")
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is on PATH (apt install chromium)")
-    with api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Shown:

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.printable import as_cell, cut, one_line, printable, tell
 from seva_exp.core.records import ImageRef, Pair
+from seva_exp.core.terminal import exit_code
 from seva_exp.report import console
 from seva_exp.runs.events import PairExample
 
@@ -178,3 +180,22 @@ def test_a_folder_whose_name_is_no_text_holds_runs(tmp_path):
     for run in reports:
         with open(folder + b"/runs/" + run + b"/report.json", encoding="utf-8") as file:
             assert os.fsencode(json.load(file)["dir"]).startswith(os.fsencode(tmp_path) + b"/d\xff")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "text"),
+    [
+        (InputError("RUN: no such run."), 2, "seva_exp: RUN: no such run."),
+        (StageError("align: the disk is full."), 1, "seva_exp: align: the disk is full."),
+        (KeyboardInterrupt(), 130, "seva_exp: stopped here"),
+    ],
+)
+def test_a_command_s_work_ends_with_a_code_and_one_line(capsys, raised, code, text):
+    def work():
+        raise raised
+
+    assert exit_code(work, lambda: "stopped here") == code
+    assert capsys.readouterr().err.strip() == text
+    assert (exit_code(lambda: None), exit_code(lambda: 3)) == (0, 3)
+    with pytest.raises(ZeroDivisionError):
+        exit_code(lambda: 1 / 0)

@@ -15,9 +15,7 @@ from seva_exp.preferences.marks import read_marks
 from seva_exp.report.pairs_page import write_page
 from seva_exp.runs.reader import FinishedRun
 
-from ..compare.test_in_a_browser import SIZES, Shown, browser
-
-__all__ = ["browser"]
+from ..compare.test_in_a_browser import SIZES, Shown
 
 
 @pytest.fixture(scope="module")

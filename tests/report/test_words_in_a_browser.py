@@ -9,7 +9,7 @@ from seva_exp.core.printable import printable
 from seva_exp.report.html import HtmlReport
 from seva_exp.report.words import write_words
 
-from ..compare.test_in_a_browser import SIZES, Shown, an_outcome, browser  # noqa: F401
+from ..compare.test_in_a_browser import SIZES, Shown, an_outcome
 from ..hostile import ALL, HALVES, steering
 from .explained import a_sample, an_answer, explained, with_words
 
@@ -32,7 +32,7 @@ def opened(window, path, width=1280, scheme="light") -> Shown:
 
 
 @pytest.mark.parametrize("width, scheme", SIZES)
-def test_it_is_whole_at_every_width_in_light_and_dark(browser, file, width, scheme):  # noqa: F811
+def test_it_is_whole_at_every_width_in_light_and_dark(browser, file, width, scheme):
     shown = opened(browser, file, width, scheme)
     page = shown.page
     assert shown.faults == []
@@ -51,7 +51,7 @@ def test_it_is_whole_at_every_width_in_light_and_dark(browser, file, width, sche
     assert len(marked) > 3 and min(marked) >= 4.5, "shaded words are read"
 
 
-def test_the_keyboard_reaches_every_word(browser, file):  # noqa: F811
+def test_the_keyboard_reaches_every_word(browser, file):
     shown = opened(browser, file)
     page = shown.page
     stops = page.eval_on_selector_all("[role=option][tabindex='0']", "all => all.length")
@@ -82,7 +82,7 @@ def test_the_keyboard_reaches_every_word(browser, file):  # noqa: F811
     assert shown.faults == []
 
 
-def test_the_pointer_and_a_tap_choose_a_word_in_each_column(browser, file):  # noqa: F811
+def test_the_pointer_and_a_tap_choose_a_word_in_each_column(browser, file):
     shown = opened(browser, file)
     page = shown.page
     block = page.locator(".answer-block").first
@@ -95,7 +95,7 @@ def test_the_pointer_and_a_tap_choose_a_word_in_each_column(browser, file):  # n
     assert "said in spite of the picture" in block.locator(".live").inner_text()
 
 
-def test_the_slider_fades_to_the_worse_picture(browser, file):  # noqa: F811
+def test_the_slider_fades_to_the_worse_picture(browser, file):
     page = opened(browser, file).page
     slider = page.locator(".slider input").first
     worse = page.locator(".worse").first
@@ -105,7 +105,7 @@ def test_the_slider_fades_to_the_worse_picture(browser, file):  # noqa: F811
     assert worse.get_attribute("opacity") == "1"
 
 
-def test_without_a_script_every_map_is_there(browser, file):  # noqa: F811
+def test_without_a_script_every_map_is_there(browser, file):
     context = browser.new_context(java_script_enabled=False, offline=True)
     page = context.new_page()
     page.goto(file.as_uri())
@@ -119,7 +119,7 @@ def test_without_a_script_every_map_is_there(browser, file):  # noqa: F811
     )
 
 
-def test_every_text_is_shown_as_text(browser, tmp_path):  # noqa: F811
+def test_every_text_is_shown_as_text(browser, tmp_path):
     texts = [text for text in ALL if len(text) < 1000 and text not in HALVES]
     long = "a" * 20_000
     samples = [a_sample(text, an_answer(text, [2.0, -1.0]), says=text) for text in [*texts, long]]

@@ -10,10 +10,24 @@ import pytest
 from seva_exp import Experiment, Machine, run
 from seva_exp.augment import DiffusionNoise
 from seva_exp.benchmarks import ShapesBenchmark
+from seva_exp.core.records import Prediction, read_jsonl
 from seva_exp.data import ShapesData
 from seva_exp.training import DpoTraining
 
 IMAGES = 5
+
+
+def answers_in(run: Path) -> dict[str, dict[str, str]]:
+    """By ``base`` and ``aligned`` the answer to each question."""
+    return {
+        which: {
+            one.sample_id: one.text
+            for one in read_jsonl(
+                run / f"evaluate.{which}.shapes" / "predictions.jsonl", Prediction
+            )
+        }
+        for which in ("base", "aligned")
+    }
 
 
 @pytest.fixture(scope="session")

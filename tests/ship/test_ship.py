@@ -16,14 +16,13 @@ import torch
 import yaml
 
 from seva_exp.benchmarks import ShapesBenchmark
-from seva_exp.core.records import Prediction, read_jsonl
 from seva_exp.runs.reader import FinishedRun
 from seva_exp.ship.__main__ import main
 from seva_exp.ship.folders import computed_in, whole_folder
 from seva_exp.ship.licence import card_fields
 from seva_exp.vllm.weights import needs_older
 
-from .conftest import IMAGES
+from .conftest import IMAGES, answers_in
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +54,7 @@ def test_plain_libraries_give_the_answers_of_the_run(trained, shipped, form):
     processor = AutoProcessor.from_pretrained(str(shipped[form]), backend="pil")
     model = plain_model(shipped, form).eval()
     assert next(model.parameters()).dtype == torch.float32, "the run's own"
-    said = {
-        which: {
-            one.sample_id: one.text
-            for one in read_jsonl(
-                trained / f"evaluate.{which}.shapes" / "predictions.jsonl", Prediction
-            )
-        }
-        for which in ("base", "aligned")
-    }
+    said = answers_in(trained)
     differ = [id for id, text in said["aligned"].items() if said["base"][id] != text]
     assert len(differ) >= 3, "training changed answers"
     questions = {one.id: one for one in ShapesBenchmark(images=IMAGES).questions()}

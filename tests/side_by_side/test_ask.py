@@ -14,13 +14,12 @@ import seva_exp
 from seva_exp import Machine
 from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.core.errors import InputError
-from seva_exp.core.records import Prediction, read_jsonl
 from seva_exp.side_by_side import asker as asking
 from seva_exp.side_by_side.asker import Asker, Shown, open_pictures
 from seva_exp.side_by_side.command import main, split
 from seva_exp.side_by_side.talk import Talk
 
-from ..ship.conftest import IMAGES
+from ..ship.conftest import IMAGES, answers_in
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +41,7 @@ def pictures(tmp_path_factory) -> list[Path]:
 
 
 def test_both_models_say_what_they_said_in_the_run(asker, trained):
-    said = {
-        which: {
-            one.sample_id: one.text
-            for one in read_jsonl(
-                trained / f"evaluate.{which}.shapes" / "predictions.jsonl", Prediction
-            )
-        }
-        for which in ("base", "aligned")
-    }
+    said = answers_in(trained)
     questions = {one.id: one for one in ShapesBenchmark(images=IMAGES).questions()}
     differ = [id for id, text in said["aligned"].items() if said["base"][id] != text]
     assert len(differ) > 2

@@ -22,12 +22,10 @@ from typing import Any, NoReturn
 
 from hydra.experimental.callback import Callback
 
-from seva_exp.command.commands import help_text, version_text
 from seva_exp.command.forecast import Forecast
 from seva_exp.command.hydra_errors import explain
 from seva_exp.command.hydra_plugins import offer
 from seva_exp.command.hydra_private import (
-    flags,
     grid,
     main_arguments,
     sweep_configs,
@@ -45,7 +43,7 @@ from seva_exp.command.job import (
 )
 from seva_exp.command.sweep import Sweep
 from seva_exp.command.sweep_preflight import Faults
-from seva_exp.command.words import WITH_VALUE, arguments, check_words
+from seva_exp.command.words import WITH_VALUE, arguments, tell_at_once
 from seva_exp.compare.files import write_comparison
 from seva_exp.core import gpus
 from seva_exp.core.errors import InputError
@@ -273,7 +271,7 @@ def main(loaded: LoadedModel | None = None) -> NoReturn:
     import hydra
 
     offer(sys.argv[1:])
-    _told_at_once(sys.argv[1:])
+    tell_at_once(sys.argv[1:])
     global _CALLED
     _CALLED = called = Command(arguments(sys.argv[1:]), launched(os.environ), loaded)
     words, cwd = called.words, os.getcwd()
@@ -287,21 +285,6 @@ def main(loaded: LoadedModel | None = None) -> NoReturn:
         code = FAILED if reported else _exit_code(error, called.started)
     ended = called.conclude()
     sys.exit(code if code == INTERRUPTED else worst((code, ended)))
-
-
-def _told_at_once(words: list[str]) -> None:
-    """What needs no config: the versions; what is wrong with the words themselves. ``--help``
-    begins with our part; Hydra adds the config."""
-    if "--version" in words:
-        say(version_text())
-        raise SystemExit(DONE)
-    try:
-        check_words(words, flags())
-    except InputError as error:
-        tell(str(error))
-        raise SystemExit(BAD_INPUT) from None
-    if {"--help", "-h"} & {*words}:
-        say(help_text())
 
 
 def _is_dry(words: list[str]) -> bool:

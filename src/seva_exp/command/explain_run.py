@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from seva_exp.api import run as run_experiment
 from seva_exp.command.config import RunConfig, parse
 from seva_exp.core.digests import FileDigests
-from seva_exp.core.errors import InputError, StageError
+from seva_exp.core.errors import InputError
 from seva_exp.core.paths import config_dir
-from seva_exp.core.printable import tell
 from seva_exp.core.spec import Json
+from seva_exp.core.terminal import exit_code
 from seva_exp.experiment import Experiment, Options
 from seva_exp.experiment.plan import plan_run
-from seva_exp.runs.listing import run_folder
+from seva_exp.runs.listing import run_argument, run_folder
 from seva_exp.runs.reader import FinishedRun
 from seva_exp.stages.explaining import ExplainWords
 
@@ -33,23 +32,10 @@ WORDS = "explain/words.yaml"
 def main(words: Sequence[str] | None = None) -> int:
     """Exit code 0; 1 where a stage failed; 2 for bad input; 130 for an interruption."""
     parser = argparse.ArgumentParser("python -m seva_exp.explain", description=ABOUT)
-    parser.add_argument(
-        "run", type=Path, metavar="RUN", help="its folder or name, such as runs/latest"
-    )
+    run_argument(parser)
     parser.add_argument("fields", nargs="*", metavar="FIELD=VALUE")
     args = parser.parse_args(words)
-    try:
-        explain(FinishedRun.read(run_folder(args.run)), args.fields)
-    except InputError as error:
-        tell(str(error))
-        return 2
-    except StageError as error:
-        tell(str(error))
-        return 1
-    except KeyboardInterrupt:
-        tell("Interrupted. What was finished is kept: the same command goes on from there.")
-        return 130
-    return 0
+    return exit_code(lambda: explain(FinishedRun.read(run_folder(args.run)), args.fields))
 
 
 def explain(run: FinishedRun, fields: Sequence[str]) -> None:

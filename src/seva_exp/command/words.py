@@ -8,9 +8,13 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from seva_exp.command.commands import COMMANDS
+from seva_exp.command.commands import COMMANDS, help_text, version_text
+from seva_exp.command.hydra_private import flags
+from seva_exp.command.job import BAD_INPUT, DONE
 from seva_exp.core.errors import InputError
 from seva_exp.core.paths import config_dir, options_of, sweeps_dir
+from seva_exp.core.printable import tell
+from seva_exp.report.console import say
 
 WITH_VALUE = (
     "-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path", "-p", "--package",
@@ -129,3 +133,18 @@ def _check_added(group: str, overrides: Sequence[str]) -> None:
             f"+{group}={added[0]} and {group}={replaced[0]}: the second takes the place of the "
             f"first. Both: +{group}='[{both}]'; one alone: +{group}={replaced[-1]}."
         )
+
+
+def tell_at_once(words: list[str]) -> None:
+    """What needs no config: the versions; what is wrong with the words themselves. ``--help``
+    begins with our part; Hydra adds the config. Raises SystemExit where that is all."""
+    if "--version" in words:
+        say(version_text())
+        raise SystemExit(DONE)
+    try:
+        check_words(words, flags())
+    except InputError as error:
+        tell(str(error))
+        raise SystemExit(BAD_INPUT) from None
+    if {"--help", "-h"} & {*words}:
+        say(help_text())

@@ -12,6 +12,7 @@ from seva_exp.compare.tables import markdown
 from seva_exp.core.errors import InputError
 from seva_exp.core.printable import tell
 from seva_exp.core.terminal import command
+from seva_exp.runs.listing import run_folder
 
 ABOUT = """Finished runs side by side: python -m seva_exp.compare runs/*_stic* runs/*_moco*
 
@@ -51,9 +52,9 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     try:
         comparison, left_out = write_comparison(
-            options.runs,
+            [run_folder(one) for one in options.runs],
             options.out,
-            options.against,
+            [run_folder(one) for one in options.against],
             chosen=options.metrics,
             cost=options.cost,
         )

@@ -12,6 +12,7 @@ import yaml
 from seva_exp.core.errors import InputError
 from seva_exp.core.printable import tell
 from seva_exp.core.records import ALIGNED, Delta, Score
+from seva_exp.runs.listing import run_folder
 from seva_exp.runs.reader import FinishedRun
 
 FILE = Path(__file__).with_name("published.yaml")
@@ -155,7 +156,7 @@ def main(words: Sequence[str] | None = None) -> int:
     code = 0
     for folder in folders:
         try:
-            run = FinishedRun.read(folder)
+            run = FinishedRun.read(run_folder(folder))
             own = [row for row in rows if row.is_of(run.model().location())]
             texts = [text for row in own if (text := "\n".join(beside(row, run)))]
             if not texts:

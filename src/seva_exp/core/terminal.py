@@ -9,8 +9,11 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from seva_exp.core.printable import printable
+from seva_exp.core.errors import InputError, StageError
+from seva_exp.core.printable import printable, tell
 from seva_exp.core.redact import without_values
+
+RESUMES = "Interrupted. What was finished is kept: the same command resumes from there."
 
 
 class Terminal:
@@ -80,6 +83,23 @@ def settle_streams() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
             setattr(sys, name, Terminal(stream))
+
+
+def exit_code(
+    work: Callable[[], int | None], interrupted: str | Callable[[], str] = RESUMES
+) -> int:
+    """Do a command's ``work``: its code, or 0; 2 for bad input and 1 for a stage or a library that
+    failed, each told in its own words; 130 for an interruption, told as ``interrupted`` (where that
+    is no empty text)."""
+    try:
+        return work() or 0
+    except (InputError, StageError) as error:
+        tell(str(error))
+        return 2 if isinstance(error, InputError) else 1
+    except KeyboardInterrupt:
+        if text := interrupted if isinstance(interrupted, str) else interrupted():
+            tell(text)
+        return 130
 
 
 def command(main: Callable[[], int]) -> NoReturn:

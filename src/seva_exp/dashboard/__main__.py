@@ -16,7 +16,7 @@ from pathlib import Path
 from seva_exp.compare.runs import ComparedRun
 from seva_exp.core.errors import InputError
 from seva_exp.core.printable import tell
-from seva_exp.core.terminal import command
+from seva_exp.core.terminal import command, exit_code
 from seva_exp.dashboard.overview import overview_of
 from seva_exp.tracking.spec import WandbTracker
 from seva_exp.tracking.wandb_mode import choose_mode
@@ -24,12 +24,7 @@ from seva_exp.tracking.wandb_mode import choose_mode
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command line; its exit code."""
-    try:
-        _write(_arguments(words))
-    except InputError as error:
-        tell(str(error))
-        return 2
-    return 0
+    return exit_code(lambda: _write(_arguments(words)))
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from seva_exp.benchmarks.inventory import Entry, checked, inventory, own_questions
 from seva_exp.benchmarks.samples import make_samples
-from seva_exp.core.errors import InputError
-from seva_exp.core.printable import indented, printable, tell
+from seva_exp.core.printable import indented, printable
 from seva_exp.core.progress import progress
-from seva_exp.core.terminal import command
+from seva_exp.core.terminal import command, exit_code
 from seva_exp.inputs.user_paths import data_root
 
 
@@ -35,11 +34,8 @@ def main(words: Sequence[str] | None = None) -> int:
     samples = commands.add_parser("make-samples", help="write small benchmarks of every kind")
     samples.add_argument("folder", type=Path, help="a new folder")
     options = parser.parse_args(words)
-    try:
-        return _make(options.folder) if options.command == "make-samples" else _check(options)
-    except InputError as error:
-        tell(str(error))
-        return 2
+    making = options.command == "make-samples"
+    return exit_code(lambda: _make(options.folder) if making else _check(options))
 
 
 def _make(folder: Path) -> int:

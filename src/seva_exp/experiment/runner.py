@@ -55,9 +55,8 @@ def run(
     digests = FileDigests(machine.store_root())
     plan, work = plan_run(experiment, machine, options, overrides, digests)
     plan = replace(plan, notes=(*plan.notes, *forecast(work, overrides)))
-    everyone = Listeners(listeners)
     if options.dry_run:
-        return _foretold(plan, everyone)
+        return _foretold(plan, Listeners(listeners))
     machine, chosen, store = work.machine, work.chosen, work.store
     make_ready(experiment.model, experiment.dpo, machine, chosen, plan.stages)
     writes = not all(row.cached for row in plan.stages)
@@ -69,14 +68,9 @@ def run(
         crew = workers.enter_context(RayCrew(machine, store.root))
     folder = RunDir.create(plan)
     note_use(store.root, folder.path.parent)
-    plan = replace(plan, dir=folder.path)
-    everyone = Listeners([folder, *listeners])
+    plan, everyone = replace(plan, dir=folder.path), Listeners([folder, *listeners])
     settle()
-    context = StageContext(
-        machine, digests, folder.noting(partial(progress, machine.progress)),
-        everyone.logged, everyone.warned, everyone.noted,
-        crew=crew, run_folder=folder.path, loaded=loaded or LoadedModel(),
-    )  # fmt: skip
+    context = _context(machine, digests, folder, everyone, crew, loaded)
     try:
         everyone.planned(plan)
         execution = Execution(store, context, folder, everyone)
@@ -99,6 +93,22 @@ def run(
         context.end_vllm()
         workers.close()
     return outcome.report
+
+
+def _context(
+    machine: Machine,
+    digests: FileDigests,
+    folder: RunDir,
+    everyone: Listener,
+    crew: Crew | None,
+    loaded: LoadedModel | None,
+) -> StageContext:
+    """What the run's stages work with."""
+    return StageContext(
+        machine, digests, folder.noting(partial(progress, machine.progress)),
+        everyone.logged, everyone.warned, everyone.noted,
+        crew=crew, run_folder=folder.path, loaded=loaded or LoadedModel(),
+    )  # fmt: skip
 
 
 def _has_work_for_actors(chosen: Sequence[Stage], plan: Plan) -> bool:

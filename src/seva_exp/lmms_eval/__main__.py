@@ -16,21 +16,21 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from seva_exp.core.errors import InputError, StageError
+from seva_exp.core.errors import StageError
 from seva_exp.core.machine import Machine, resolve_device, resolve_dtype
 from seva_exp.core.own_environment import last_line
-from seva_exp.core.printable import tell
 from seva_exp.core.records import ALIGNED, BASE
 from seva_exp.core.runtime import settle
 from seva_exp.core.spec import Json
-from seva_exp.core.terminal import command
+from seva_exp.core.terminal import command, exit_code
 from seva_exp.inputs.user_paths import existing_folder
 from seva_exp.lmms_eval.environment import HARNESS, Environment
 from seva_exp.lmms_eval.results import FILE, HarnessScore, keep, read_results, result_table
 from seva_exp.lmms_eval.tasks import check_tasks
 from seva_exp.report.console import say, score_table
+from seva_exp.runs.listing import run_argument
 from seva_exp.runs.reader import FinishedRun
-from seva_exp.runs.trained import machine_of, read_trained
+from seva_exp.runs.trained import device_arguments, machine_of, read_trained
 
 HARNESS_SCRIPT = Path(__file__).with_name("harness.py")
 
@@ -38,15 +38,7 @@ HARNESS_SCRIPT = Path(__file__).with_name("harness.py")
 def main(words: Sequence[str] | None = None) -> int:
     """The command line. 0: done; 2: bad input; 1: lmms-eval cannot be installed, or stopped."""
     options = _parser().parse_args(words)
-    try:
-        second_opinion(options)
-    except (InputError, StageError) as error:
-        tell(str(error))
-        return 2 if isinstance(error, InputError) else 1
-    except KeyboardInterrupt:
-        tell("interrupted; what was finished is kept")
-        return 130
-    return 0
+    return exit_code(lambda: second_opinion(options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,16 +47,13 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "run", metavar="RUN", help="a finished run: its folder or name, such as runs/latest"
-    )
+    run_argument(parser)
     parser.add_argument("--tasks", required=True, help="names of lmms-eval's tasks: pope,mme")
     parser.add_argument("--include-path", help="a folder with tasks of your own (YAML)")
     parser.add_argument("--limit", type=_count, help="ask the first N questions of a task only")
     parser.add_argument("--env", type=Path, help="its environment; else a folder in the store")
     parser.add_argument("--python", default=sys.executable, help="what it is made of")
-    parser.add_argument("--device", default="auto", help="as machine.device")
-    parser.add_argument("--dtype", default="auto", help="as machine.dtype")
+    device_arguments(parser)
     return parser
 
 

@@ -7,12 +7,13 @@ import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seva_exp.core.errors import InputError
 from seva_exp.core.printable import indented, tell
-from seva_exp.core.terminal import command
+from seva_exp.core.terminal import command, exit_code
 from seva_exp.runs import verbs
 from seva_exp.runs.listing import find_run, sweep_folder
 from seva_exp.runs.tables import table
@@ -24,31 +25,13 @@ if TYPE_CHECKING:
 def main(words: Sequence[str] | None = None) -> int:
     """Exit code 0; 1 where something is damaged or could not be removed; 2 for bad input."""
     args = _parser().parse_args(words)
-    try:
-        return int(args.do(args))
-    except InputError as error:
-        tell(str(error))
-        return 2
-    except KeyboardInterrupt:
-        tell("interrupted; the same command goes on")
-        return 130
+    return exit_code(lambda: int(args.do(args)))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m seva_exp.runs", description=__doc__)
     found = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    def verb(
-        name: str, do: Callable[[argparse.Namespace], int], about: str
-    ) -> argparse.ArgumentParser:
-        one = found.add_parser(name, help=about, description=about)
-        one.add_argument("--runs", type=Path, metavar="DIR", help="the runs' folder, else runs/")
-        one.add_argument(
-            "--store", type=Path, metavar="DIR", help="else $SEVA_EXP_STORE or runs/store"
-        )
-        one.set_defaults(do=do)
-        return one
-
+    verb = partial(_verb, found)
     one = verb("ls", verbs.ls, "list runs, the latest first; * is significant")
     for name in ("name", "method", "model", "view", "tag"):
         one.add_argument(f"--{name}", metavar="WORD", help=f"of this {name} (* for any letters)")
@@ -95,6 +78,17 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--limit", type=_count, default=3, help="of the latest, how many are shown")
     _json(one)
     return parser
+
+
+def _verb(
+    found: Any, name: str, do: Callable[[argparse.Namespace], int], about: str
+) -> argparse.ArgumentParser:
+    """One of the command's verbs, with what all of them take."""
+    one: argparse.ArgumentParser = found.add_parser(name, help=about, description=about)
+    one.add_argument("--runs", type=Path, metavar="DIR", help="the runs' folder, else runs/")
+    one.add_argument("--store", type=Path, metavar="DIR", help="else $SEVA_EXP_STORE or runs/store")
+    one.set_defaults(do=do)
+    return one
 
 
 def _json(parser: argparse.ArgumentParser) -> None:

@@ -18,10 +18,11 @@ from functools import partial
 from pathlib import Path
 
 from seva_exp.benchmarks.base import Benchmark
-from seva_exp.core.errors import InputError, StageError
-from seva_exp.core.printable import as_cell, one_line, tell
+from seva_exp.core.errors import InputError
+from seva_exp.core.printable import as_cell, one_line
 from seva_exp.core.records import Prediction, read_jsonl, whole_file
 from seva_exp.core.spec import Json
+from seva_exp.core.terminal import exit_code
 from seva_exp.inputs.user_paths import data_root
 from seva_exp.runs.listing import run_folder
 from seva_exp.runs.pair_files import PAIR_FORMATS, PairFormat, ms_swift, read_pairs_run
@@ -187,17 +188,16 @@ def main(words: Sequence[str] | None = None, pages: Mapping[str, PairFormat] | N
     """The command line; ``pages`` are further formats of pairs, for people."""
     pairs = {**PAIR_FORMATS, **(pages or {})}
     options = _parser([*FORMATS, *pairs]).parse_args(words)
-    try:
+
+    def work() -> None:
         if options.rejected_images:
             if options.format != "ms_swift":
                 raise InputError("--rejected-images: is a field of --format ms_swift alone.")
             pairs["ms_swift"] = partial(ms_swift, rejected_images=True)
         for path in _exported(options, pairs):
             print(one_line(str(path)))
-    except (InputError, StageError) as error:
-        tell(str(error))
-        return 2
-    return 0
+
+    return exit_code(work)
 
 
 def _parser(formats: Sequence[str]) -> argparse.ArgumentParser:

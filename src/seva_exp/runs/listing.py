@@ -3,6 +3,7 @@ that two hundred are told in a second. What stages made is read by ``reader``.""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -306,6 +307,13 @@ def run_folder(said: str | Path) -> Path:
     if os.path.lexists(path) or os.sep in os.fspath(said) or not root.is_dir():
         return path
     return find_run(said, root).path
+
+
+def run_argument(parser: argparse.ArgumentParser) -> None:
+    """What ``run_folder`` reads."""
+    parser.add_argument(
+        "run", metavar="RUN", help="a finished run: its folder or name, such as runs/latest"
+    )
 
 
 def _names_in(folder: Path) -> list[str]:

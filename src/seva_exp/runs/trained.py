@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 
 from seva_exp.core.digests import FileDigests
@@ -37,6 +38,12 @@ def read_trained(text: str) -> FinishedRun:
         )
     digests.save()
     return run
+
+
+def device_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``machine_of`` reads."""
+    parser.add_argument("--device", default="auto", help="as machine.device")
+    parser.add_argument("--dtype", default="auto", help="as machine.dtype")
 
 
 def machine_of(device: str, dtype: str) -> Machine:

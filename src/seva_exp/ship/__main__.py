@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seva_exp.core.errors import InputError, StageError
-from seva_exp.core.printable import one_line, tell
+from seva_exp.core.printable import one_line
 from seva_exp.core.runtime import settle
 from seva_exp.core.spec import Json
-from seva_exp.core.terminal import command
+from seva_exp.core.terminal import command, exit_code
+from seva_exp.runs.listing import run_argument
 from seva_exp.runs.reader import FinishedRun
 from seva_exp.runs.trained import read_trained
 from seva_exp.ship.card import ADAPTER, MERGED, Shipped, card, is_hub_id
@@ -41,16 +42,12 @@ def main(words: Sequence[str] | None = None) -> int:
     """The command line. 0: done; 2: bad input; 1: weights that cannot be loaded, an upload that
     failed; 130: interrupted."""
     options = _parser().parse_args(words)
-    try:
-        ship(options)
-    except (InputError, StageError) as error:
-        tell(str(error))
-        return 2 if isinstance(error, InputError) else 1
-    except KeyboardInterrupt:
+
+    def interrupted() -> str:
         made = (options.out.expanduser() / CARD).is_file()
-        tell(f"interrupted; {'the folder is whole' if made else 'nothing was made'}")
-        return 130
-    return 0
+        return f"Interrupted: {'the folder is whole' if made else 'nothing was made'}."
+
+    return exit_code(lambda: ship(options), interrupted)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,9 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "run", metavar="RUN", help="a finished run: its folder or name, such as runs/latest"
-    )
+    run_argument(parser)
     form = parser.add_mutually_exclusive_group(required=True)
     form.add_argument("--merge", action="store_true", help="a whole model: weights with the change")
     form.add_argument("--adapter", action="store_true", help="the LoRA alone, over its base model")

@@ -13,11 +13,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from seva_exp.core.errors import InputError, StageError
-from seva_exp.core.printable import tell
+from seva_exp.core.errors import InputError
 from seva_exp.core.records import ALIGNED, BASE
+from seva_exp.core.terminal import exit_code
 from seva_exp.report.console import paint, say
-from seva_exp.runs.trained import machine_of
+from seva_exp.runs.listing import run_argument
+from seva_exp.runs.trained import device_arguments, machine_of
 from seva_exp.side_by_side.asker import Asked, Asker, Shown, Turns, can_talk, open_pictures
 from seva_exp.side_by_side.shown import heading, on_a_terminal, side_by_side
 
@@ -29,15 +30,10 @@ def main(words: Sequence[str] | None = None) -> int:
     """The command line. 0: answered; 2: bad input; 1: a model that cannot be loaded; 130:
     interrupted before an answer."""
     options = _parser().parse_args(words)
-    try:
-        _ask(options)
-    except (InputError, StageError) as error:
-        tell(str(error))
-        return 2 if isinstance(error, InputError) else 1
-    except KeyboardInterrupt:
+    code = exit_code(lambda: _ask(options), "")
+    if code == 130:
         say("")
-        return 0 if options.chat else 130
-    return 0
+    return 0 if options.chat and code == 130 else code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,16 +42,13 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "run", metavar="RUN", help="a finished run: its folder or name, such as runs/latest"
-    )
+    run_argument(parser)
     parser.add_argument(
         "words", nargs="+", metavar="PICTURE... QUESTION", help="pictures, and one question to each"
     )
     parser.add_argument("--chat", action="store_true", help="go on asking; Ctrl-D ends")
     parser.add_argument("--max-new-tokens", type=_count, help="else as the run's generation")
-    parser.add_argument("--device", default="auto", help="as machine.device")
-    parser.add_argument("--dtype", default="auto", help="as machine.dtype")
+    device_arguments(parser)
     return parser
 
 

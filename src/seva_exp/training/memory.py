@@ -22,8 +22,9 @@ FORWARD_COPIES, BACKWARD_COPIES = 3.25, 7.25
 """Float32 tensors beside a tile that are alive at once where no Triton kernel folds it."""
 SCORING_PIECES, TRAINING_PIECES, LAYER_PIECES = 0.6, 0.8, 3.5
 """Main memory beside tensors, since what is freed is kept in pieces (runtime.keep_memory), of which
-some fit nothing that comes later: shares of a forward pass, and of all layers' tensors in training;
-with checkpointing, so many layers' passes. Measured: python perf/memory.py --measure."""
+some fit nothing that comes later: shares of a forward pass (half of it where the LM head's tiles
+are its peak), and of all layers' tensors in training; with checkpointing, so many layers' passes.
+Measured: python perf/memory.py --measure."""
 TRAINED = 4
 """Bytes of what is trained, of its gradients, and of each of AdamW's two moments."""
 
@@ -101,7 +102,8 @@ def scoring(model: Footprint, numbers: Numbers, batch: Batch, rank: int = 0) -> 
     layer = batch.tokens * (4 * model.width + adapted * model.middle) * numbers.item
     hidden = _hidden(model, numbers, batch)
     folded = _tile(model, numbers, batch, FORWARD_COPIES) + hidden
-    return max((1 + pieces) * (layer + hidden), folded, tower(model, numbers, batch.pictures))
+    passes = max((1 + pieces) * (layer + hidden), (1 + pieces / 2) * folded)
+    return max(passes, tower(model, numbers, batch.pictures))
 
 
 def training(

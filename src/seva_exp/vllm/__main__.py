@@ -11,11 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from seva_exp.core.errors import InputError, StageError
+from seva_exp.core.errors import InputError
 from seva_exp.core.machine import Machine
 from seva_exp.core.own_environment import OwnEnvironment, ask_python
-from seva_exp.core.printable import tell
-from seva_exp.core.terminal import command
+from seva_exp.core.terminal import command, exit_code
 from seva_exp.vllm.environment import FOLDER, INSTALL, default_folder, environment, installed
 
 
@@ -23,20 +22,16 @@ def main(words: Sequence[str] | None = None) -> int:
     """The command line. 0: done; 2: bad input, or nothing that can be used; 1: it cannot be
     installed."""
     options = _parser().parse_args(words)
-    try:
+
+    def work() -> None:
         cuda = {"auto": None, "cpu": False, "cuda": True}[options.device]
         made = environment(options.path, options.python, cuda)
         if options.verb == "install":
             _install(made)
         else:
             _check(made, options.path)
-    except (InputError, StageError) as error:
-        tell(str(error))
-        return 2 if isinstance(error, InputError) else 1
-    except KeyboardInterrupt:
-        tell("interrupted; the same command resumes")
-        return 130
-    return 0
+
+    return exit_code(work)
 
 
 def _parser() -> argparse.ArgumentParser:
