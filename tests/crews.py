@@ -43,13 +43,16 @@ class Telling:
 
 @dataclass
 class Pieces:
-    """Forty pieces, shared; rank 1 is killed at its second, once."""
+    """Forty pieces, shared; rank 1 is killed at its second. The others begin when it has some, or
+    it would find nothing left where it starts late."""
 
     label: str = "answers.x"
 
     def run(self, work: Path, inputs: Inputs, context: StageContext) -> dict:
         sharing, done = Sharing(work, context.rank, context.ranks), 0
         with context.progress(self.label, 40, "piece") as meter:
+            while context.rank != 1 and not sharing.latest(1):
+                time.sleep(0.05)
             while (taken := sharing.take(dict.fromkeys(range(40), 1))).pieces:
                 journal = sharing.journal()
                 had = {row["piece"] for row in sharing.inherited(taken)}
