@@ -13,13 +13,15 @@ from seva_exp.augment import BadPrompt, LowResolution
 from seva_exp.data import ShapesData
 from seva_exp.preferences.marks import read_marks
 from seva_exp.report.pairs_page import write_page
-from seva_exp.runs.reader import FinishedRun
+from seva_exp.runs import __main__ as runs
+from seva_exp.runs.export import main as export
 
 from ..compare.test_in_a_browser import SIZES, Shown
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory, shared_store) -> Path:
+def made(tmp_path_factory, shared_store) -> Path:
+    """A run's folder."""
     folder = tmp_path_factory.mktemp("pairs")
     experiment = Experiment(
         aug={"low": LowResolution(), "bad": BadPrompt(prompts="tiny")},
@@ -27,9 +29,40 @@ def page(tmp_path_factory, shared_store) -> Path:
         benchmark={},
     )
     machine = Machine(store=str(shared_store), runs=str(folder), progress="off")
-    report = run(experiment, machine, Options(stop_after="pairs"), listeners=[])
-    [file] = write_page(FinishedRun.read(Path(report.dir)), folder)
+    return Path(run(experiment, machine, Options(stop_after="pairs"), listeners=[]).dir)
+
+
+@pytest.fixture(scope="module")
+def page(made, tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("page") / "my pairs.html"
+    assert runs.main(["pairs", str(made), "--page", str(file)]) == 0
     return file
+
+
+def test_both_commands_write_the_same_page(made, page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = [str(made), "--format", "page", "--out", "out"]
+    assert export(words, {"page": write_page}) == 0
+    assert Path("out/pairs.html").read_bytes() == page.read_bytes()
+    capsys.readouterr()
+    assert runs.main(["pairs", made.name, "--page", "--json", "--runs", str(made.parent)]) == 0
+    assert json.loads(capsys.readouterr().out) == {"page": "pairs.html"}
+    assert Path("pairs.html").read_bytes() == page.read_bytes()
+
+
+def test_a_page_that_cannot_be_is_refused(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("marks.jsonl").write_text("mine")
+    Path("a.html").mkdir()
+    for said, why in {
+        "marks.jsonl": "ends in .html: --page marks.html.",
+        ".": "ends in .html: --page pairs.html.",
+        "a.html": "is a folder.",
+        "none/a.html": "there is no folder none.",
+    }.items():
+        assert runs.main(["pairs", str(made), "--page", said]) == 2
+        assert why in capsys.readouterr().err
+    assert Path("marks.jsonl").read_text() == "mine"
 
 
 def rows(shown: Shown) -> list[str]:

@@ -268,7 +268,7 @@ class DownSampleFilter(Filter):
 
 class MarkedFilter(Filter):
     """Removes what a person has marked ``drop``, in a file as the page of a run's pairs makes it
-    (``python -m seva_exp.export RUN --format page``): rows such as ``{"sample_id": "a.jpg", "view":
+    (``python -m seva_exp.runs pairs RUN --page``): rows such as ``{"sample_id": "a.jpg", "view":
     "moco", "mark": "drop"}``; a row without ``view`` is of all the sample's negatives."""
 
     kind: Literal["marked"] = "marked"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from seva_exp.core.errors import InputError
 from seva_exp.core.files import write_whole
+from seva_exp.core.printable import error_text
 from seva_exp.core.records import Pair
 from seva_exp.core.spec import Json, digest
 from seva_exp.report.gallery import picture
@@ -23,8 +24,29 @@ PICTURES = 1500
 
 def write_page(run: FinishedRun, out: Path) -> Iterator[Path]:
     """The page in the folder ``out``. Raises InputError for a run that kept no pair."""
-    write_whole(out / PAGE, render(run))
-    yield out / PAGE
+    yield _written(run, out / PAGE)
+
+
+def write_as(run: FinishedRun, said: str) -> Path:
+    """The page in the file that a person names (else ``PAGE``), in a folder that is there. Raises
+    InputError, also for a run that kept no pair."""
+    file = Path(said or PAGE).expanduser()
+    if file.suffix.lower() not in (".html", ".htm"):
+        near = file / PAGE if file.is_dir() else file.with_suffix(".html")
+        raise InputError(f"--page {file}: a page's file ends in .html: --page {near}.")
+    if file.is_dir() or not file.parent.is_dir():
+        why = "is a folder" if file.is_dir() else f"there is no folder {file.parent}"
+        raise InputError(f"--page {file}: {why}. Give a file in a folder that is there.")
+    return _written(run, file)
+
+
+def _written(run: FinishedRun, file: Path) -> Path:
+    text = render(run)
+    try:
+        write_whole(file, text)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be written ({error_text(error)}).") from None
+    return file
 
 
 def render(run: FinishedRun) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seva_exp.core.errors import InputError
-from seva_exp.core.printable import indented, tell
+from seva_exp.core.printable import indented, one_line, tell
 from seva_exp.core.terminal import command, exit_code
 from seva_exp.runs import verbs
 from seva_exp.runs.listing import find_run, sweep_folder
@@ -73,9 +73,17 @@ def _parser() -> argparse.ArgumentParser:
     one = verb("verify", _verify, "read all that the store holds (or runs stand on), tell damage")
     one.add_argument("run", nargs="*", metavar="RUN", help="finished runs")
     _json(one)
-    one = verb("pairs", _pairs, "the pairs of what a run has answered so far, at work or killed")
+    one = verb("pairs", _pairs, "a run's pairs so far, at work or killed; --page: to look through")
     one.add_argument("run", metavar="RUN")
     one.add_argument("--limit", type=_count, default=3, help="of the latest, how many are shown")
+    one.add_argument(
+        "--page",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="write a finished run's pairs as a page (pairs.html, if no FILE is given) with filter, "
+        "search and keep/drop marks for filters=[marked]",
+    )
     _json(one)
     return parser
 
@@ -199,11 +207,26 @@ def _verify(args: argparse.Namespace) -> int:
 def _pairs(args: argparse.Namespace) -> int:
     from seva_exp.experiment.so_far import pairs_so_far
 
-    found = pairs_so_far(find_run(args.run, verbs.roots(args)[0]).path, args.limit)
+    folder = find_run(args.run, verbs.roots(args)[0]).path
+    if args.page is not None:
+        return _pairs_page(folder, args)
+    found = pairs_so_far(folder, args.limit)
     if args.json:
         verbs.say_json(asdict(found))
     else:
         print("\n".join(_lines(found)))
+    return 0
+
+
+def _pairs_page(folder: Path, args: argparse.Namespace) -> int:
+    from seva_exp.report.pairs_page import write_as
+    from seva_exp.runs.pair_files import read_pairs_run
+
+    file = write_as(read_pairs_run(folder), args.page)
+    if args.json:
+        verbs.say_json({"page": str(file)})
+    else:
+        print(f"page: {one_line(str(file))}")
     return 0
 
 
