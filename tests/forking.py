@@ -1,4 +1,5 @@
-"""``python -m seva_exp`` many times over: a process that has imported it forks for each command.
+"""``python -m seva_exp`` and its other commands many times over: a process that has imported them
+forks for each command.
 
 Each command is a process of its own, with its own folder, environment and streams, as one that was
 started anew. What of this package it has imported (and torch, TRL with it) the server imports
@@ -29,13 +30,16 @@ class Commands:
     def __init__(self) -> None:
         self._server: subprocess.Popen[str] | None = None
 
-    def run(self, words: list[str], cwd: Path, environment: dict[str, str]) -> Any:
-        """What ``subprocess.run`` would give, streams as text."""
+    def run(
+        self, words: list[str], cwd: Path, environment: dict[str, str], module: str = "seva_exp"
+    ) -> Any:
+        """What ``subprocess.run`` would give of ``python -m MODULE``, streams as text."""
         if self._server is None:
             self._server = self._start()
         server = self._server
         with TemporaryDirectory() as folder:
             asked = {"words": words, "cwd": str(cwd), "env": environment, "folder": folder}
+            asked["module"] = module
             try:
                 print(json.dumps(asked), file=server.stdin, flush=True)
                 code = int(server.stdout.readline())
@@ -74,7 +78,7 @@ def serve() -> None:
         asked = json.loads(line)
         imported = Path(asked["folder"], "imported")
         if (pid := os.fork()) == 0:
-            do(asked["words"], asked["cwd"], asked["env"], imported)
+            do(asked["module"], asked["words"], asked["cwd"], asked["env"], imported)
         _, status = os.waitpid(pid, 0)
         names = json.loads(imported.read_text()) if imported.exists() else []
         print(os.waitstatus_to_exitcode(status), file=replies, flush=True)
@@ -93,7 +97,9 @@ def _know_the_code(names: list[str]) -> None:
             closure.code_of(cls)
 
 
-def do(words: list[str], cwd: str, environment: dict[str, str], imported: Path) -> None:
+def do(
+    module: str, words: list[str], cwd: str, environment: dict[str, str], imported: Path
+) -> None:
     """The command, in the forked process; it ends with its exit code."""
     atexit._clear()  # what the server has opened is not this process's to close
     os.chdir(cwd)
@@ -104,7 +110,7 @@ def do(words: list[str], cwd: str, environment: dict[str, str], imported: Path) 
     sys.argv = ["seva_exp", *words]
     code: Any = 0
     try:
-        runpy.run_module("seva_exp", run_name="__main__", alter_sys=True)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code
     except BaseException:

@@ -11,6 +11,7 @@ import csv
 import sys
 from collections.abc import Sequence
 
+from seva_exp.core.arguments import command_parser
 from seva_exp.core.errors import InputError
 from seva_exp.core.printable import tell
 from seva_exp.core.terminal import settle_streams
@@ -60,9 +61,12 @@ def main() -> None:
     """The command line; exit codes as ``python -m seva_exp``'s."""
     settle_streams()
     words = sys.argv[1:]
-    if not words or {"-h", "--help"} & set(words):
-        print(ABOUT)
-        sys.exit(0 if words else 2)
+    parser = command_parser("evaluate", ABOUT, laid_out=True)
+    parser.usage = f"{parser.prog} adapters=[A,B] benchmark=NAME [WORDS]"
+    parser.parse_known_args(words)  # --help and --version; all else is Hydra's
+    if not words:
+        parser.print_help()
+        sys.exit(2)
     try:
         sys.argv[1:] = as_sweep(words)
     except InputError as error:

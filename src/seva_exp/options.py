@@ -1,10 +1,8 @@
 """``python -m seva_exp.options [GROUP]``: the user's command; the work is in
 ``command/options_docs.py``."""
 
-import sys
-
 from seva_exp.command.options_docs import main
 from seva_exp.core.terminal import command
 
 if __name__ == "__main__":
-    command(lambda: main(sys.argv[1:]))
+    command(main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import seva_exp
 from seva_exp.command.commands import COMMANDS, help_text
 from seva_exp.command.fields import fields_of, known_fields, meant
 from seva_exp.command.schema import config_schema
+from seva_exp.core.arguments import version_text
 from seva_exp.core.paths import config_dir
 from seva_exp.core.printable import columns, in_columns
 from seva_exp.core.synonyms import SYNONYMS, ours
@@ -110,6 +112,20 @@ def test_version_tells_ours_and_those_below(cli):
     assert said.startswith(f"seva_exp {seva_exp.__version__}\n")
     for name in ("torch", "transformers", "trl"):
         assert f"{name} {version(name)}" in said
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_tells_its_version_and_how_it_is_used(name, commands, tmp_path):
+    asked = [
+        commands.run([word], tmp_path, dict(os.environ), f"seva_exp.{name}")
+        for word in ("--version", "--help")
+    ]
+    assert [done.returncode for done in asked] == [0, 0], asked
+    said, how = (done.stdout for done in asked)
+    assert said == f"{version_text()}\n"
+    assert how.startswith(f"usage: python -m seva_exp.{name} ")
+    assert "--version" in how
+    assert max(map(len, how.splitlines())) <= 100
 
 
 def test_help_tells_what_is_changed_most_before_the_config(cli):

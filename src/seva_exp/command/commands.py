@@ -1,12 +1,8 @@
-"""What ``--help`` tells before the config: what people change most, the other commands, the groups;
-and what ``--version`` tells."""
+"""What ``--help`` tells before the config: what people change most, the other commands, the
+groups."""
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import PackageNotFoundError, version
-
-from seva_exp import __version__
 from seva_exp.core.paths import config_dir, options_of, sweeps_dir
 from seva_exp.core.printable import COLUMNS, columns
 
@@ -46,21 +42,8 @@ EXAMPLES = {
     "-cn seva_beta": "a ready-made sweep",
     "experiment=seva_7b_paper": "a paper's preset",
 }
-PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "hydra-core", "pydantic", "wandb")
-"""Libraries whose version ``--version`` tells."""
 INNER = ("fit",)
 """Folders of ``conf/`` that are chosen by the config itself, never by a person."""
-
-
-def version_text() -> str:
-    """Of this package, and of the libraries that decide results and messages."""
-    lines = [f"seva_exp {__version__}", f"Python {platform.python_version()}"]
-    for name in PACKAGES:
-        try:
-            lines.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            lines.append(f"{name} absent")
-    return "\n".join(lines)
 
 
 def help_text() -> str:
@@ -75,7 +58,7 @@ def help_text() -> str:
             "What is changed most (any field of the config below: FIELD=VALUE):",
             *_two_columns(CHANGED_MOST, 25),
             "",
-            "Other commands, python -m seva_exp.NAME (each with --help):",
+            "Other commands, python -m seva_exp.NAME (each with --help, --version):",
             *_two_columns(COMMANDS, 10),
             "",
             "Config groups (GROUP=NAME; +aug=NAME and +score=NAME add one):",

@@ -6,12 +6,12 @@ run's holds the whole report, with what was found.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import Any
 
 from seva_exp.api import run as run_experiment
 from seva_exp.command.config import RunConfig, parse
+from seva_exp.core.arguments import command_parser
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.errors import InputError
 from seva_exp.core.paths import config_dir
@@ -31,7 +31,7 @@ WORDS = "explain/words.yaml"
 
 def main(words: Sequence[str] | None = None) -> int:
     """Exit code 0; 1 where a stage failed; 2 for bad input; 130 for an interruption."""
-    parser = argparse.ArgumentParser("python -m seva_exp.explain", description=ABOUT)
+    parser = command_parser("explain", ABOUT)
     run_argument(parser)
     parser.add_argument("fields", nargs="*", metavar="FIELD=VALUE")
     args = parser.parse_args(words)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from seva_exp.benchmarks import Mode
 from seva_exp.command.config import MANY_OF, MAYBE, ONE_OF, PLAIN
 from seva_exp.command.hydra_plugins import FIELD, named
 from seva_exp.command.schema import config_schema
+from seva_exp.core.arguments import command_parser
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.paths import config_dir, sweeps_dir
 from seva_exp.core.printable import tell
@@ -251,12 +252,14 @@ def _cell(text: str) -> str:
     return escaped.replace("\n", "↵")
 
 
-def main(groups: list[str]) -> int:
-    """Print the pages of ``groups``, or all; with ``--schema`` the JSON schema of a config. The
-    exit code. ``plugins=[...]`` among them brings their classes."""
-    if "--help" in groups or "-h" in groups:
-        print(__doc__)
-        return 0
+def main(words: Sequence[str] | None = None) -> int:
+    """Print the pages of the groups among the ``words``, or all; with ``--schema`` the JSON schema
+    of a config. The exit code. ``plugins=[...]`` among them brings their classes."""
+    parser = command_parser("options", __doc__, laid_out=True)
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help="or plugins=[MODULE]")
+    parser.add_argument("--schema", action="store_true", help="the config's JSON schema instead")
+    args = parser.parse_args(words)
+    groups = args.groups
     plugins.load_installed()
     try:
         plugins.load(named(groups))
@@ -264,7 +267,10 @@ def main(groups: list[str]) -> int:
         tell(str(error))
         return 2
     groups = [word for word in groups if not word.lstrip("+").startswith(FIELD)]
-    if groups == ["--schema"]:
+    if args.schema and groups:
+        tell(f"--schema: is of the whole config. Leave {groups[0]} out.")
+        return 2
+    if args.schema:
         print(json.dumps(config_schema(), indent=1, ensure_ascii=False))
         return 0
     found = pages()

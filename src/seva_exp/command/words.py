@@ -8,9 +8,10 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from seva_exp.command.commands import COMMANDS, help_text, version_text
+from seva_exp.command.commands import COMMANDS, help_text
 from seva_exp.command.hydra_private import flags
 from seva_exp.command.job import BAD_INPUT, DONE
+from seva_exp.core.arguments import version_text
 from seva_exp.core.errors import InputError
 from seva_exp.core.paths import config_dir, options_of, sweeps_dir
 from seva_exp.core.printable import tell

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from seva_exp.compare.files import write_comparison
 from seva_exp.compare.tables import markdown
+from seva_exp.core.arguments import command_parser
 from seva_exp.core.errors import InputError
 from seva_exp.core.printable import tell
 from seva_exp.core.terminal import command
@@ -23,9 +23,7 @@ beside it."""
 
 def main(words: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 when there is nothing to compare."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m seva_exp.compare", description=ABOUT)
-    parser.formatter_class = raw
+    parser = command_parser("compare", ABOUT, laid_out=True)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs, or of sweeps")
     parser.add_argument("--out", type=Path, default=Path("compare.html"), help="the page's file")
     parser.add_argument(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 import yaml
 
+from seva_exp.core.arguments import command_parser
 from seva_exp.core.errors import InputError
 from seva_exp.core.printable import tell
 from seva_exp.core.records import ALIGNED, Delta, Score
@@ -145,8 +145,7 @@ def _number(value: float | None) -> str:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 where a run is none, or measured nothing that is published."""
-    parser = argparse.ArgumentParser("python -m seva_exp.published", description=ABOUT)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = command_parser("published", ABOUT, laid_out=True)
     parser.add_argument("runs", nargs="*", type=Path, help="folders of finished runs")
     folders = parser.parse_args(words).runs
     rows = published_rows()

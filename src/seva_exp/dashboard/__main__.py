@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from seva_exp.compare.runs import ComparedRun
+from seva_exp.core.arguments import command_parser
 from seva_exp.core.errors import InputError
 from seva_exp.core.printable import tell
 from seva_exp.core.terminal import command, exit_code
@@ -29,7 +30,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     description = (__doc__ or "").partition(": ")[2]
-    parser = argparse.ArgumentParser(prog="python -m seva_exp.dashboard", description=description)
+    parser = command_parser("dashboard", description)
     add = parser.add_argument
     add(
         "runs",

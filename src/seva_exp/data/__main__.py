@@ -12,6 +12,7 @@ from pathlib import Path
 
 from seva_exp.benchmarks.inventory import Entry, checked, inventory, own_questions
 from seva_exp.benchmarks.samples import make_samples
+from seva_exp.core.arguments import command_parser
 from seva_exp.core.printable import indented, printable
 from seva_exp.core.progress import progress
 from seva_exp.core.terminal import command, exit_code
@@ -20,7 +21,7 @@ from seva_exp.inputs.user_paths import data_root
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command line. 0: what is there is whole; 2: something is not."""
-    parser = argparse.ArgumentParser(prog="python -m seva_exp.data")
+    parser = command_parser("data", (__doc__ or "").replace("`", ""), laid_out=True)
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="list the official benchmarks' files")
     check.add_argument("data_root", nargs="?", help="where they lie; else $SEVA_EXP_DATA")

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from seva_exp.core.arguments import command_parser
 from seva_exp.core.errors import StageError
 from seva_exp.core.machine import Machine, resolve_device, resolve_dtype
 from seva_exp.core.own_environment import last_line
@@ -42,11 +43,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m seva_exp.lmms_eval",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("lmms_eval", __doc__, laid_out=True)
     run_argument(parser)
     parser.add_argument("--tasks", required=True, help="names of lmms-eval's tasks: pope,mme")
     parser.add_argument("--include-path", help="a folder with tasks of your own (YAML)")

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seva_exp.core.arguments import command_parser
 from seva_exp.core.errors import InputError
 from seva_exp.core.printable import indented, one_line, tell
 from seva_exp.core.terminal import command, exit_code
@@ -29,7 +30,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m seva_exp.runs", description=__doc__)
+    parser = command_parser("runs", __doc__)
     found = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verb = partial(_verb, found)
     one = verb("ls", verbs.ls, "list runs, the latest first; * is significant")
@@ -81,8 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         const="",
         metavar="FILE",
-        help="write a finished run's pairs as a page (pairs.html, if no FILE is given) with filter, "
-        "search and keep/drop marks for filters=[marked]",
+        help="write a finished run's pairs as a page (pairs.html, if no FILE is given) with "
+        "filter, search and keep/drop marks for filters=[marked]",
     )
     _json(one)
     return parser

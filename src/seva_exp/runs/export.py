@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from seva_exp.benchmarks.base import Benchmark
+from seva_exp.core.arguments import command_parser
 from seva_exp.core.errors import InputError
 from seva_exp.core.printable import as_cell, one_line
 from seva_exp.core.records import Prediction, read_jsonl, whole_file
@@ -201,7 +202,7 @@ def main(words: Sequence[str] | None = None, pages: Mapping[str, PairFormat] | N
 
 
 def _parser(formats: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m seva_exp.export", description=__doc__)
+    parser = command_parser("export", __doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--format", choices=formats, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")

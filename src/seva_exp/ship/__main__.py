@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from seva_exp.core.arguments import command_parser
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.printable import one_line
 from seva_exp.core.runtime import settle
@@ -51,11 +52,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m seva_exp.ship",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("ship", __doc__, laid_out=True)
     run_argument(parser)
     form = parser.add_mutually_exclusive_group(required=True)
     form.add_argument("--merge", action="store_true", help="a whole model: weights with the change")

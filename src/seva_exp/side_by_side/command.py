@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from seva_exp.core.arguments import command_parser
 from seva_exp.core.errors import InputError
 from seva_exp.core.records import ALIGNED, BASE
 from seva_exp.core.terminal import exit_code
@@ -37,11 +38,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m seva_exp.ask",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("ask", __doc__, laid_out=True)
     run_argument(parser)
     parser.add_argument(
         "words", nargs="+", metavar="PICTURE... QUESTION", help="pictures, and one question to each"

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from seva_exp.core.arguments import command_parser
 from seva_exp.core.errors import InputError
 from seva_exp.core.machine import Machine
 from seva_exp.core.own_environment import OwnEnvironment, ask_python
@@ -35,11 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m seva_exp.vllm",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("vllm", __doc__, laid_out=True)
     parser.add_argument("verb", choices=("install", "check"))
     parser.add_argument(
         "--path", type=Path, help=f"its folder; else ${FOLDER}, else {default_folder()}"
