@@ -4,6 +4,7 @@ artifact; metrics in the report; nothing is trained again."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from seva_exp import Experiment, InputError, Machine
 from seva_exp.augment import DiffusionNoise
 from seva_exp.benchmarks import ShapesBenchmark
-from seva_exp.command.explain_run import main
+from seva_exp.command.explain_run import _command, _name, main
 from seva_exp.data import ShapesData
 from seva_exp.experiment import run
 from seva_exp.experiment.objective import check_objective, value_of
@@ -20,6 +21,7 @@ from seva_exp.grounding.metrics import METRICS
 from seva_exp.grounding.rows import Word
 from seva_exp.grounding.spec import Explain
 from seva_exp.preferences.ambiguity import Ambiguity
+from seva_exp.runs.listing import find_run
 from seva_exp.runs.reader import FinishedRun
 from seva_exp.stages.artifacts import ExplainArtifact
 from seva_exp.training import DpoTraining
@@ -54,6 +56,21 @@ def test_only_the_explanation_is_computed(explained):
     assert {s.name: s.key for s in before.report.stages} == {
         name: one.key for name, one in stages.items() if name != "explain.shapes"
     }
+
+
+def test_both_runs_are_told_apart_by_name(explained):
+    before, after = explained
+    assert after.report.name == f"{before.report.name}-explained"
+    runs = before.folder.parent
+    assert find_run(before.report.name, runs).path == before.folder
+    assert find_run(after.report.name, runs).path == after.folder.resolve()
+    assert _name(after) == after.report.name, "explained once more it is called the same"
+    typed = replace(before, report=replace(before.report, name="mine"))
+    object.__setattr__(
+        typed, "command", ("python", "-m", "seva_exp", "+aug=moco", "name=mine", "+explain.words=2")
+    )
+    words = ["+aug=moco", "explain=words", "explain.words=5", "name=mine-explained"]
+    assert _command(typed, ["words=5"]) == words
 
 
 def _weight(word: Word) -> float:

@@ -153,6 +153,23 @@ def test_a_change_of_nothing_has_no_sign_of_a_loss(tmp_path):
     assert cells(table(finished(tmp_path, 0, -0.04)))[1] == "+0.0"
 
 
+def test_small_numbers_have_the_digits_that_their_change_needs(tmp_path):
+    """Nats: one decimal would show every change as 0; percents keep theirs."""
+    folder = finished(tmp_path, 0, -1.0)
+    found = json.loads((folder / "report.json").read_text())
+    nats = {"split": "words", "metric": "g", "better": "neutral"}
+    for field, values in (("scores", (0.31, 0.362)), ("deltas", (0.052,))):
+        first = found[field][: len(values)]
+        found[field] += [
+            row | nats | {"value": value, "low": value - 0.02, "high": value + 0.02}
+            for row, value in zip(first, values, strict=True)
+        ]
+    rewritten(folder, **{field: found[field] for field in ("scores", "deltas")})
+    text = table(folder)
+    assert "| words g | 0.31 | +0.05 * |" in text
+    assert "| chair_i ↓ | 25.0 | -1.0 * |" in text
+
+
 def test_two_protocols_are_two_tables(tmp_path):
     text = table(finished(tmp_path, 0, -1.0), finished(tmp_path, 0, -2.0, 0.5, protocol="p2"))
     assert text.count("b (p") == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,9 @@ from seva_exp.experiment.why import why
 from seva_exp.methods import AdapterMethod
 from seva_exp.runs.__main__ import main
 from seva_exp.runs.listing import RunFolder, find_run, run_folder, runs_in
+from seva_exp.runs.scores import MainScore
 from seva_exp.runs.state import read_state
+from seva_exp.runs.tables import Row, folded, list_text, whole_entries
 from seva_exp.training import DpoTraining
 
 from .made_up import artifact, begun, done
@@ -173,13 +176,58 @@ def test_a_list_fits_the_terminal_and_is_sorted(home, capsys, monkeypatch):
         monkeypatch.setenv("COLUMNS", str(columns))
         assert main(["ls", "--runs", str(root)]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert len(lines) == 32 + 3 and max(map(len, lines)) <= columns
+        assert max(map(len, lines)) <= columns
+    assert len(lines) == 32 + 3
     assert lines[0] == "all of them: method seva, model tiny, views moco"
     assert "pope accuracy +3.0*" in lines[4]
     dates = [row["began"] for row in listed(root, capsys=capsys)]
     assert dates == sorted(dates, reverse=True)
     names = [row["name"] for row in listed(root, "--sort", "name", "--limit", "3", capsys=capsys)]
     assert names == sorted(names) and len(names) == 3
+
+
+SCORES = [
+    ("pope", "accuracy", 0.4, "not significant"),
+    ("chair", "chair_sentence", -1.2, "better"),
+    ("vqa", "accuracy", 2.5, "better"),
+]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_nothing_in_a_narrow_list_is_cut_within_a_word(home, monkeypatch, columns):
+    root, store, _ = home
+    made_up_runs(root, store, 3)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    runs = runs_in(root)
+    runs[0].relabel(add=["for the paper", "good"])
+    scores = [
+        MainScore(split, split, name, 50, change, verdict)
+        for split, name, change, verdict in SCORES
+    ]
+    rows = [Row(runs[i], 41, tuple(scores[: 3 - i % 3]), 10, 10, 2**21) for i in range(4)]
+    text = list_text(rows)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= columns, text
+    assert re.sub(", …", "", text).count("…") == 0, text
+    for row in rows:
+        first, *_ = (one for one in lines if row.scores[0].text in one)
+        told = [one.text for one in row.scores if one.text in text]
+        assert ", ".join(told) in text and first, "entries are whole"
+        pieces = re.findall(r"[^_]+_?", row.run.name)
+        assert all(piece in text for piece in pieces), (text, pieces)
+    if columns == 60:
+        assert lines[-1].startswith("size, ") and "left out, the terminal is narrow" in lines[-1]
+    else:
+        assert "MiB" in text and "left out" not in text
+
+
+def test_lines_break_where_words_end():
+    assert folded("diffusion_noise_step=700 x", 12) == ["diffusion_", "noise_", "step=700 x"]
+    assert folded("", 5) == [""]
+    assert folded("abcdefgh", 5) == ["abcd…"]
+    assert whole_entries("a 1, bb 2, c 3", 10) == "a 1, …"
+    assert whole_entries("a 1, bb 2, c 3", 14) == "a 1, bb 2, c 3"
+    assert whole_entries("a 1, bb 2, c 3", 0) == "a 1, …"
 
 
 QUICK = """

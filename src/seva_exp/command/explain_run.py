@@ -1,11 +1,12 @@
 """``python -m seva_exp.explain RUN``: what the words of a finished run's answers rest on.
 
 The run is done again with ``explain``: all but that is read from its store. A new folder beside the
-run's holds the whole report, with what was found.
+run's, called NAME-explained, holds the whole report, with what was found.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,8 +26,11 @@ from seva_exp.stages.explaining import ExplainWords
 
 ABOUT = """What each word of a finished run's answers rests on (docs/explain.md), without training
 anything: all but that is read from the run's store. FIELD=VALUE as in conf/explain/words.yaml, such
-as words=5 maps=[occlusion,activation]; dry_run=true tells the plan."""
+as words=5 maps=[occlusion,activation]; dry_run=true tells the plan. The whole report, with what was
+found, is a new run beside it: NAME-explained."""
 WORDS = "explain/words.yaml"
+EXPLAINED = "-explained"
+"""Ends the name of a run that explains another."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -55,9 +59,17 @@ def explain(run: FinishedRun, fields: Sequence[str]) -> None:
 
 def _command(run: FinishedRun, fields: Sequence[str]) -> list[str]:
     """The words that do the same as a run; none where the run itself had none (a Python API's)."""
-    own = [word for word in run.command[3:] if not word.startswith(("explain", "dry_run"))]
+    replaced = re.compile(r"\+*(explain|dry_run|name)\b")
+    own = [word for word in run.command[3:] if not replaced.match(word)]
     added = [word if word.startswith("dry_run=") else f"explain.{word}" for word in fields]
-    return [*own, "explain=words", *added] if run.command else []
+    return [*own, "explain=words", *added, f"name={_name(run)}"] if run.command else []
+
+
+def _name(run: FinishedRun) -> str:
+    """Another than the run's own, by which both can be told apart; that of a run that explains
+    already stays."""
+    name = re.sub(r"[^\w.+=-]", "-", run.report.name)
+    return name if name.endswith(EXPLAINED) else name + EXPLAINED
 
 
 def _wanted(run: FinishedRun, fields: Sequence[str]) -> tuple[RunConfig, Options]:
@@ -72,6 +84,7 @@ def _wanted(run: FinishedRun, fields: Sequence[str]) -> tuple[RunConfig, Options
             raise InputError(f"{word}: FIELD=VALUE is needed, such as words=5.")
         (said if field == "dry_run" else node)[field] = _value(word, text)
     options: Json = {"stop_after": None, "force": [], "objective": None, "dry_run": False} | said
+    options["name"] = _name(run)
     wanted = parse(config | options | {"explain": node, "tracker": {"kind": "none"}})
     return wanted, wanted.options
 

@@ -13,7 +13,7 @@ from statistics import fmean
 
 from seva_exp.compare.comparison import Comparison
 from seva_exp.compare.deltas import Column, joint_p, paired_changes
-from seva_exp.compare.tables import is_chosen, spread
+from seva_exp.compare.tables import digits_of, is_chosen, spread
 from seva_exp.compare.variants import Variant
 from seva_exp.core.records import Delta
 from seva_exp.report.significance import SIGNIFICANCE
@@ -84,12 +84,13 @@ def _best(c: Comparison, column: Column, known: Known) -> Best | None:
     sign = -1 if column.better == "lower" else 1
     first, second, *rest = sorted(means, key=lambda number: -sign * means[number])
     variant = c.variants[first]
+    digits = digits_of(c, column)
     others = [c.variants[number] for number in (second, *rest)]
     return Best(
         column,
         variant,
-        spread(_values(c, variant, column)),
-        _change(c, variant, column),
+        spread(_values(c, variant, column), digits),
+        _change(c, variant, column, digits),
         others[0],
         _corrected(c, variant, others, column, known),
         len(others),
@@ -103,12 +104,14 @@ def _values(c: Comparison, variant: Variant, column: Column) -> list[float]:
     return [score.value for score in scores if score]
 
 
-def _change(c: Comparison, variant: Variant, column: Column) -> str:
+def _change(c: Comparison, variant: Variant, column: Column, digits: int) -> str:
     """Against what the comparison compares with; empty where there is no change."""
     found = [c.changes[i][column].delta for i in variant.models if column in c.changes[i]]
     if len(found) == 1:
-        return f"{found[0].value:+z.1f}, 95 % from {found[0].low:+z.1f} to {found[0].high:+z.1f}"
-    return spread([delta.value for delta in found], signed=True) if found else ""
+        one = found[0]
+        value, low, high = (f"{x:+z.{digits}f}" for x in (one.value, one.low, one.high))
+        return f"{value}, 95 % from {low} to {high}"
+    return spread([delta.value for delta in found], digits, signed=True) if found else ""
 
 
 def _corrected(

@@ -22,7 +22,7 @@ from seva_exp.compare.deltas import Column, CorrectedDelta, Measured
 from seva_exp.compare.variants import Variant, VariantCell
 from seva_exp.core.errors import InputError, suggest
 from seva_exp.core.printable import as_cell
-from seva_exp.report.significance import SIGNIFICANCE
+from seva_exp.report.significance import SIGNIFICANCE, row_decimals
 
 NOTE = "* p < 0.05 after Holm's correction for {} changes, (*) before it only"
 LATEX = str.maketrans(
@@ -32,13 +32,13 @@ LATEX = str.maketrans(
 )
 
 
-def spread(values: Sequence[float], signed: bool = False) -> str:
+def spread(values: Sequence[float], digits: int, signed: bool = False) -> str:
     """The mean, and the standard deviation over seeds where there are several (a base that is the
     same for all of them has none)."""
     sign = "+" if signed else ""
-    mean = f"{statistics.fmean(values):{sign}z.1f}"  # z: no "-0.0"
+    mean = f"{statistics.fmean(values):{sign}z.{digits}f}"  # z: no "-0.0"
     alone = len(values) < 2 or (not signed and len(set(values)) == 1)
-    return mean if alone else f"{mean} ± {statistics.stdev(values):.1f}"
+    return mean if alone else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,23 @@ class ComparisonTable:
     note: str
 
 
-def cells(cell: VariantCell) -> tuple[str, str]:
+def digits_of(c: Comparison, column: Column) -> int:
+    """Decimals of a metric, the same for all runs."""
+    scores = (one.scores.get(column) for one in c.models)
+    changes = (row.get(column) for row in c.changes)
+    return row_decimals((s.value for s in scores if s), (one.delta for one in changes if one))
+
+
+def cells(cell: VariantCell, digits: int) -> tuple[str, str]:
     """What is compared with, and the change behind which a mark tells what is significant: in
     brackets where it is no more when corrected."""
-    before = spread(cell.compared_with) if cell.compared_with else ""
+    before = spread(cell.compared_with, digits) if cell.compared_with else ""
     if not before or cell.p is None or cell.corrected is None:
         return before, ""
     bare = " (*)" if cell.p < SIGNIFICANCE else ""
     mark = " *" if cell.corrected < SIGNIFICANCE else bare
     price = f" (at the price of {' and '.join(cell.price)})" if mark and cell.price else ""
-    return before, spread(cell.deltas, signed=True) + mark + price
+    return before, spread(cell.deltas, digits, signed=True) + mark + price
 
 
 def tables(c: Comparison, chosen: Sequence[str] = (), cost: bool = False) -> list[ComparisonTable]:
@@ -80,8 +87,9 @@ def tables(c: Comparison, chosen: Sequence[str] = (), cost: bool = False) -> lis
     out = []
     for family in c.families:
         found = [
-            (column.label, [cells(variant.cells[column]) for variant in c.variants])
+            (column.label, [cells(variant.cells[column], digits) for variant in c.variants])
             for column in family.columns
+            for digits in [digits_of(c, column)]
             if is_chosen(column, chosen)
         ]
         if not found:

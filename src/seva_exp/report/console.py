@@ -9,19 +9,17 @@ import secrets
 import shutil
 import sys
 import textwrap
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from seva_exp.core.printable import COLUMNS, indented, one_line, printable
 from seva_exp.core.records import ALIGNED, BASE, CLEAN, Delta, Report, Score, StageResult
 from seva_exp.core.spec import Json
 from seva_exp.core.terminal import raw
 from seva_exp.report import words
-from seva_exp.report.significance import arrow, decimals, finding_text, label, verdict
+from seva_exp.report.significance import arrow, finding_text, label, row_decimals, verdict
 from seva_exp.runs.events import Listener, Outcome, PairExample, Plan, PlannedStage
 
 EXAMPLES = 3
-SMALL = 10.0
-"""Scores below it (nats, not percents) get as many decimals as their change needs."""
 DETAILS = {"longest_rows"}
 """Parts of a stage's summary that have a line of their own."""
 _COLOURS = {"plain": 0, "dim": 2, "bold": 1, "green": 32, "red": 31}
@@ -295,7 +293,7 @@ def _score_row(
     delta = changes.get(key)
     base, aligned = by_model.get(BASE), by_model.get(ALIGNED)
     any_score = next(iter(by_model.values()))
-    digits = _digits(by_model.values(), delta)
+    digits = row_decimals((s.value for s in by_model.values()), [delta] if delta else [])
     return (
         f"{label(*key)} {arrow(any_score.better)}".strip(),
         _value(base, digits) if base else "",
@@ -305,13 +303,6 @@ def _score_row(
         str(any_score.n),
         _mark(delta) if delta else "",
     )
-
-
-def _digits(scores: Iterable[Score], delta: Delta | None) -> int:
-    """1, as for percents; more for small numbers (nats) whose change would be shown as 0."""
-    if delta is None or max((abs(s.value) for s in scores), default=0.0) >= SMALL:
-        return 1
-    return max(1, decimals(delta.low, delta.high))
 
 
 def _change(delta: Delta, digits: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, Literal, TypeGuard
 
 from seva_exp.benchmarks.guards import SIGNIFICANCE as SIGNIFICANCE
@@ -77,6 +78,18 @@ def decimals(low: float, high: float) -> int:
     if not math.isfinite(half) or half == 0:
         return 1
     return min(4, max(1, -math.floor(math.log10(half))))
+
+
+SMALL = 10.0
+"""Scores below it (nats, not percents) get as many decimals as their change needs."""
+
+
+def row_decimals(values: Iterable[float], deltas: Iterable[Delta]) -> int:
+    """Of a table's row with these scores and changes: 1, as for percents; more for small numbers
+    (nats) whose change would be shown as 0."""
+    if max(map(abs, values), default=0.0) >= SMALL:
+        return 1
+    return max((decimals(delta.low, delta.high) for delta in deltas), default=1)
 
 
 def number(value: float, digits: int, *, sign: bool = False) -> str:

@@ -23,10 +23,15 @@ if TYPE_CHECKING:
     from seva_exp.experiment.so_far import SoFar
 
 
+INTERRUPTED = "Interrupted. Nothing is half removed; the same command removes what is left."
+
+
 def main(words: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 where something is damaged or could not be removed; 2 for bad input."""
+    """Exit code 0; 1 where something is damaged or could not be removed; 2 for bad input; 130 for
+    an interruption."""
     args = _parser().parse_args(words)
-    return exit_code(lambda: int(args.do(args)))
+    removes = args.do in (verbs.rm, verbs.gc)
+    return exit_code(lambda: int(args.do(args)), INTERRUPTED if removes else "")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import zip_longest
 
 from seva_exp.core.printable import one_line
 from seva_exp.core.spec import Json
@@ -16,8 +18,12 @@ from seva_exp.runs.removal import bytes_of
 from seva_exp.runs.scores import MainScore, main_scores
 
 GAP = "  "
-NARROWEST = 6
-"""Characters that a column keeps when a table has to become narrower."""
+NARROWEST, WIDEST = 6, 24
+"""Characters that a column keeps when a table has to become narrower, where its cells have so many;
+what a word without a place to break it may ask for."""
+FOLDED = ("name", "method", "views", "model", "tags")
+LEFT_OUT = ("size", "pairs", "method", "model", "views", "tags")
+"""Columns of the list of runs that a narrow terminal goes without, the first one first."""
 
 
 def width() -> int:
@@ -48,35 +54,99 @@ def cut(text: str, most: int) -> str:
     return f"{text}…"
 
 
+_PIECE = re.compile(r".+?(?:[\s_+,/]+|-(?=[A-Za-z])|$)")
+
+
+def folded(text: str, most: int) -> list[str]:
+    """``text`` in lines of so many columns, broken behind blanks, ``_``, ``+``, ``,`` and ``/``; a
+    piece that is wider alone is cut."""
+    lines = [""]
+    for piece in _PIECE.findall(text):
+        if lines[-1] and cells((lines[-1] + piece).rstrip()) > most:
+            lines.append("")
+        lines[-1] += piece
+    return [cut(line.rstrip(), most) for line in lines]
+
+
+ENTRIES = ", "
+MORE = "…"
+
+
+def whole_entries(text: str, most: int) -> str:
+    """As many of a list's entries as fit, the first at least; ``…`` stands for those left out."""
+    entries = text.split(ENTRIES)
+    for count in range(len(entries), 1, -1):
+        found = ENTRIES.join([*entries[:count], *[MORE] * (count < len(entries))])
+        if cells(found) <= most:
+            return found
+    return ENTRIES.join([entries[0], MORE]) if len(entries) > 1 else text
+
+
 def table(
     header: Sequence[str],
     rows: Sequence[Sequence[str]],
     right: Collection[int] = (),
     narrow: Collection[int] = (),
     most: int | None = None,
+    listed: Collection[int] = (),
 ) -> str:
-    """Columns as wide as their cells; those in ``right`` are aligned to the right, those in
-    ``narrow`` cut, the widest first, until a line has ``most`` characters (the terminal's)."""
+    """Columns as wide as their cells, those in ``right`` aligned to the right. Where a line would
+    have more than ``most`` characters (the terminal's), entries are left out of the lists in
+    ``listed``, and then cells in ``narrow`` are folded, the widest first."""
     lines = [[one_line(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(cells(line[i]) for line in lines) for i in range(len(header))]
+    columns = list(zip(*lines, strict=True))
     room = (width() if most is None else most) - len(GAP) * (len(header) - 1)
-    while sum(widths) > room:
-        wide = [i for i in narrow if widths[i] > NARROWEST]
-        if not wide:
-            break
-        widest = max(wide, key=lambda i: widths[i])
-        widths[widest] -= 1
+    widths = _widths(columns, room, narrow, listed)
+
+    def shown(row: Sequence[str]) -> str:
+        parts = [
+            folded(cell, widths[i])
+            if i in narrow
+            else [whole_entries(cell, widths[i]) if i in listed else cell]
+            for i, cell in enumerate(row)
+        ]
+        return "\n".join(map(line, zip_longest(*parts, fillvalue="")))
 
     def line(row: Sequence[str]) -> str:
         found = []
-        for i, cell in enumerate(row):
-            text = cut(cell, widths[i]) if i in narrow else cell
+        for i, text in enumerate(row):
             space = " " * (widths[i] - cells(text))
             found.append(space + text if i in right else text + space)
         return GAP.join(found).rstrip()
 
     rule = "-" * (sum(widths) + len(GAP) * (len(widths) - 1))
-    return "\n".join([line(lines[0]), rule, *map(line, lines[1:])])
+    return "\n".join([shown(lines[0]), rule, *map(shown, lines[1:])])
+
+
+def _widths(
+    columns: Sequence[Sequence[str]], room: int, narrow: Collection[int], listed: Collection[int]
+) -> list[int]:
+    """Of the columns, in ``room`` where they can be as narrow as that."""
+    full = [max(map(cells, column)) for column in columns]
+    least = least_widths(columns, narrow, listed)
+    widths = list(full)
+    for some in (listed, narrow):
+        while sum(widths) > room and (wide := [i for i in some if widths[i] > least[i]]):
+            widths[max(wide, key=lambda i: widths[i])] -= 1
+    for i in listed:  # what whole entries do not fill
+        widths[i] = max(cells(whole_entries(cell, widths[i])) for cell in columns[i])
+    for i in narrow:
+        widths[i] += max(0, min(full[i] - widths[i], room - sum(widths)))
+    return widths
+
+
+def least_widths(
+    columns: Sequence[Sequence[str]], narrow: Collection[int], listed: Collection[int]
+) -> list[int]:
+    """Of each column what it cannot be narrower than."""
+
+    def least(i: int, cell: str) -> int:
+        if i in narrow:
+            longest = max((cells(piece.rstrip()) for piece in _PIECE.findall(cell)), default=0)
+            return min(max(longest, min(cells(cell), NARROWEST)), WIDEST)
+        return cells(whole_entries(cell, 0) if i in listed else cell)
+
+    return [max(least(i, cell) for cell in column) for i, column in enumerate(columns)]
 
 
 @dataclass(frozen=True)
@@ -169,16 +239,33 @@ def list_text(rows: Sequence[Row]) -> str:
     named = zip(columns["name"], columns.get("views", ()), strict=False)
     if all(view in name for name, view in named):  # they are told by the names
         columns.pop("views", None)
-    names = list(columns)
-    right = [names.index(name) for name in ("pairs", "size")]
-    narrow = [i for i, n in enumerate(names) if n in ("name", "method", "views", "model", "tags")]
+    left_out = []
+    for name in LEFT_OUT:
+        if _fits(columns):
+            break
+        if columns.pop(name, None) is not None:
+            left_out.append(name)
     text = table(
-        names,
+        list(columns),
         list(zip(*columns.values(), strict=True)),
-        right,
-        [*narrow, names.index("scores")],
+        _places(columns, "pairs", "size"),
+        _places(columns, *FOLDED),
+        listed=_places(columns, "scores"),
     )
+    if left_out:
+        text += f"\n{', '.join(left_out)}: left out, the terminal is narrow (--json has all)"
     return f"all of them: {', '.join(above)}\n{text}" if above else text
+
+
+def _places(columns: Mapping[str, Sequence[str]], *names: str) -> list[int]:
+    return [place for place, name in enumerate(columns) if name in names]
+
+
+def _fits(columns: Mapping[str, Sequence[str]]) -> bool:
+    """Whether the list, folded, is as narrow as the terminal."""
+    shown = [(name, *map(one_line, values)) for name, values in columns.items()]
+    least = least_widths(shown, _places(columns, *FOLDED), _places(columns, "scores"))
+    return sum(least) + len(GAP) * (len(least) - 1) <= width()
 
 
 def _date(run: RunFolder) -> str:

@@ -185,7 +185,7 @@ def _unsent(run: RunFolder) -> bool:
 
 
 def _agreed(args: argparse.Namespace, question: str) -> bool:
-    """Whether a person, asked now or by ``--yes``, wants it."""
+    """Whether a person, asked now or by ``--yes``, wants it. Raises KeyboardInterrupt."""
     if args.yes:
         return True
     if not (sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty()):
@@ -193,7 +193,10 @@ def _agreed(args: argparse.Namespace, question: str) -> bool:
         return False
     try:
         answer = input(f"{question} [y/N] ")
-    except (EOFError, KeyboardInterrupt):
+    except KeyboardInterrupt:
+        print("\nnothing was removed")
+        raise
+    except EOFError:
         print()
         answer = ""
     if answer.strip().casefold() in ("y", "yes"):
