@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ("README.md", "docs/quick_start.md", "docs/tutorial_seva.md", "docs/tutorial_stic.md")
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ROW = re.compile(r"^  ([\w.]+) +([0-9a-f]{12})  (?:to do|cached)$", re.MULTILINE)
+_CODE = re.compile(r"`([^`]+)`")
 WHOLE = "python -m seva_exp +aug=diffusion_noise"
 
 
@@ -67,6 +68,46 @@ def test_the_quick_command_prints_what_readme_and_tutorial_show(cli):
     assert readme
     assert readme - printed == set()
     assert tutorial - printed == set()
+
+
+def commands_with_output(page: str) -> list[tuple[str, str]]:
+    """Each command of a page with what is shown below it."""
+    found: list[tuple[str, str]] = []
+    for language, text in _BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
+        if language == "bash":
+            found.append((text.strip(), ""))
+        elif not language and found:
+            found[-1] = (found[-1][0], found[-1][1] + text)
+    return found
+
+
+@pytest.mark.slow
+def test_stic_s_commands_print_what_their_tutorial_shows(cli, tmp_path):
+    """All but the plan, whose keys are looked at above and whose memory is the machine's. A row of
+    a file is one of it."""
+    shown_lines = 0
+    for command, text in commands_with_output("docs/tutorial_stic.md"):
+        if command.endswith("dry_run=true") and "must be set" not in text:
+            continue
+        printed = stable(cli(*shlex.split(command)[3:], "tracker=none").stdout)
+        rows = tmp_path / "runs" / "latest" / "infuse" / "instructions.jsonl"
+        for line in stable(text):
+            if line.startswith('"prompt"'):
+                assert line in rows.read_text(encoding="utf-8")
+            else:
+                assert line in printed, command
+            shown_lines += 1
+    assert shown_lines > 40
+
+
+def test_the_picture_of_the_stages_shows_those_of_the_table():
+    table = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## Config")[0]
+    names = [name for row in re.findall(r"^\|(.*?)\|", table, re.M) for name in _CODE.findall(row)]
+    stages = {name.partition(".")[0] for name in names if "=" not in name}
+    assert {"samples", "explain", "judge", "weights"} <= stages
+    picture = (ROOT / "docs/images/stages.svg").read_text(encoding="utf-8")
+    drawn = {name.partition(".")[0] for name in re.findall(r'class="h"[^>]*>([\w.]+)<', picture)}
+    assert stages - drawn == {"chosen_pairs", "given_pairs", "model_scores", "rejected"} & stages
 
 
 @pytest.mark.parametrize(

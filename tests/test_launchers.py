@@ -25,6 +25,8 @@ from seva_exp.compare.runs import ComparedRun
 from seva_exp.compare.tables import markdown
 from seva_exp.core.paths import config_dir
 
+from .test_plugins import FILES
+
 LAUNCHERS = {
     "local_joblib": "hydra_plugins.hydra_joblib_launcher",
     "local_submitit": "hydra_plugins.hydra_submitit_launcher",
@@ -201,3 +203,16 @@ def test_the_batch_file_for_slurm_asks_for_what_the_config_says(tmp_path, monkey
         "cpus-per-task=8", "gpus-per-node=1", "mem=64GB", "time=1440", "job-name=seva_exp",
         "nodes=1", "signal=USR2@120",
     }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HERE, indirect=True)
+def test_a_module_of_the_working_folder_is_known_in_every_job(cli, tmp_path, name):
+    (tmp_path / "my_views.py").write_text(FILES["my_views.py"], encoding="utf-8")
+    words = ["-m", "plugins=[my_views]", "+aug=posterize_twice,in_a_hurry", "data.samples=12"]
+    words += ["stop_after=pairs", "tracker=none", "machine.device=cpu"]
+    done = cli(*words, f"hydra/launcher={name}", timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "sweep: 2 done" in done.stdout
+    made = {path.name for run in finished(tmp_path) for path in run.glob("answers.*")}
+    assert made == {"answers.clean", "answers.posterize_twice", "answers.in_a_hurry"}

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import random
 import shutil
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -39,6 +45,29 @@ def home(tmp_path):
 
 def runs(home, *words: str) -> int:
     return main([*words, "--runs", str(home[0] / "runs")])
+
+
+@pytest.mark.parametrize("words", [["gc"], ["rm", "one"]])
+def test_ctrl_c_at_the_question_removes_nothing_and_is_told(home, words):
+    """As a person sees it on a terminal."""
+    ours, its = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "seva_exp.runs", *words, "--runs", str(home[0] / "runs")],
+        stdin=its, stdout=its, stderr=its, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as process:  # fmt: skip
+        os.close(its)
+        said = ""
+        with contextlib.suppress(OSError):  # the terminal closes with the command
+            while chunk := os.read(ours, 4096).decode():
+                said += chunk
+                if chunk.endswith("[y/N] "):
+                    os.write(ours, b"\x03")
+        os.close(ours)
+    assert process.returncode == 130, said
+    assert "nothing was removed\r\nseva_exp: Interrupted. Nothing is half removed" in said
+    assert there(home) == {"samples", "answers", "pairs", "loose", "unread"}
+    assert len([*(home[0] / "runs").glob("*_one")]) == 1
 
 
 def there(home) -> set[str]:

@@ -98,6 +98,19 @@ def test_answers_of_which_none_can_be_read_are_no_result(tmp_path):
     assert found(one, ScoreArtifact) == []
 
 
+@pytest.mark.parametrize(("few", "told"), [(4, False), (19, False), (20, True)])
+def test_a_type_of_a_few_questions_is_no_missing_result(tmp_path, few, told):
+    """As NaturalBench's one group of choices among yes-or-no questions."""
+    folder = predictions(tmp_path, various(60), unparsed=lambda text: int(text[7:]) < few)
+    file = folder / "predictions.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows[:few]:
+        row["type"] = "choice"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = f"none of {few} answers to questions of choice could be read"
+    assert found(folder, ScoreArtifact) == [("unread_answers", text, True)] * told
+
+
 def test_questions_that_did_not_fit_are_told_apart_from_empty_answers(tmp_path):
     some = {0: "too_long", 1: "too_long"}
     folder = predictions(tmp_path, ["", "", *various(38)], stops=some)

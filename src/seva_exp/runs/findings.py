@@ -21,7 +21,7 @@ SHARE = 0.05
 """Of a stage's answers: more that are empty or go round in circles are told of."""
 SAME, SAME_TARGETS, FEW = 0.95, 0.8, 20
 """So many of all answers are one text while no right answer is that frequent: told of, where there
-are at least ``FEW`` answers."""
+are at least ``FEW`` answers. As many of one type tell that none of that type can be read."""
 UNPARSED = "unparsed"
 """A prediction's count that says that no rule could read it."""
 
@@ -85,12 +85,15 @@ def _empty(empty: int, answers: int) -> Iterator[tuple[str, str, bool]]:
 
 
 def _unread(answered: Sequence[Prediction]) -> Iterator[tuple[str, str, bool]]:
-    """By type of question: where no answer could be read, a score of 0 is none."""
+    """By type of question: where no answer could be read, a score of 0 is none. A type with fewer
+    than ``FEW`` (a group of four choices among yes or no) tells nothing beside others."""
     known: dict[str, list[bool]] = {}
     for one in answered:
         if UNPARSED in one.counts and not is_empty(one.text):
             known.setdefault(one.type, []).append(bool(one.counts[UNPARSED]))
     mute = [type_ for type_, unread in known.items() if all(unread)]
+    if len(mute) < len(known):
+        mute = [type_ for type_ in mute if len(known[type_]) >= FEW]
     if mute:
         count = sum(len(known[type_]) for type_ in mute)
         of = "" if len(mute) == len(known) else f" to questions of {', '.join(sorted(mute))}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import textwrap
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -253,8 +254,13 @@ def list_text(rows: Sequence[Row]) -> str:
         listed=_places(columns, "scores"),
     )
     if left_out:
-        text += f"\n{', '.join(left_out)}: left out, the terminal is narrow (--json has all)"
-    return f"all of them: {', '.join(above)}\n{text}" if above else text
+        text += f"\n{_filled('left out, --json has all', left_out)}"
+    return f"{_filled('all of them', above)}\n{text}" if above else text
+
+
+def _filled(about: str, names: Sequence[str]) -> str:
+    """A line beside the list, in as many as it takes."""
+    return textwrap.fill(f"{about}: {', '.join(names)}", width(), subsequent_indent="  ")
 
 
 def _places(columns: Mapping[str, Sequence[str]], *names: str) -> list[int]:
