@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from PIL import Image
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.printable import as_cell, cut, one_line, printable, tell
 from seva_exp.core.records import ImageRef, Pair
-from seva_exp.core.terminal import exit_code
+from seva_exp.core.terminal import command, exit_code
 from seva_exp.report import console
 from seva_exp.runs.events import PairExample
 
@@ -199,3 +200,18 @@ def test_a_command_s_work_ends_with_a_code_and_one_line(capsys, raised, code, te
     assert (exit_code(lambda: None), exit_code(lambda: 3)) == (0, 3)
     with pytest.raises(ZeroDivisionError):
         exit_code(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [(KeyboardInterrupt(), 130, ""), (InputError("a: b"), 2, "seva_exp: a: b\n")],
+)
+def test_a_command_ends_in_words_whatever_it_does_not_tell_itself(monkeypatch, error, code, said):
+    def main() -> int:
+        raise error
+
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.StringIO())
+    with pytest.raises(SystemExit) as end:
+        command(main)
+    assert (end.value.code, sys.stderr.getvalue()) == (code, said)

@@ -103,9 +103,10 @@ def exit_code(
 
 
 def command(main: Callable[[], int]) -> NoReturn:
-    """Run a command's ``main`` as the process that was called."""
+    """Run a command's ``main`` as the process that was called; what it does not tell itself ends it
+    as ``exit_code`` does."""
     settle_streams()
-    code = main()
+    code = exit_code(main, "")
     if sys.stdout:
         sys.stdout.flush()
     sys.exit(code)
