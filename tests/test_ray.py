@@ -28,6 +28,7 @@ from seva_exp.stages import ray_crew
 from seva_exp.stages.ray_crew import Actor, shares
 
 from .crews import ANSWERS, NOISE, WHOLE, artifact, below, done, journaled, started, wait_for
+from .test_plugins import FILES
 
 HERE = importlib.util.find_spec("ray") is not None
 with_ray = pytest.mark.skipif(not HERE, reason="Ray is not installed")
@@ -230,3 +231,19 @@ def test_where_something_else_listens_it_is_refused_in_time(tmp_path):
     assert f"machine.ray.address={address}: no Ray cluster answers there" in said
     assert time.monotonic() - start < 3 * ray_crew.ANSWER_SECONDS
     assert not [*tmp_path.glob("runs/*_*")], "before any work"
+
+
+@with_ray
+@pytest.mark.slow
+def test_an_actor_has_a_module_of_the_working_folder(tmp_path):
+    (tmp_path / "my_views.py").write_text(FILES["my_views.py"], encoding="utf-8")
+    words = ["plugins=[my_views]", "+aug=[posterize_twice,in_a_hurry]", "data.samples=12"]
+    words += ["stop_after=pairs", "tracker=none", "machine.device=cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "seva_exp", *words, *RAY],
+        cwd=tmp_path, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    for view in ("posterize_twice", "in_a_hurry"):
+        file = tmp_path / "runs" / "latest" / f"answers.{view}" / "answers.jsonl"
+        assert len(file.read_text(encoding="utf-8").splitlines()) == 12
