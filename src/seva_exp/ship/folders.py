@@ -48,7 +48,9 @@ def check_out(out: Path) -> Path:
     if out.is_dir() and any(out.iterdir()):
         raise InputError(f"--out={out}: is not empty. Give a new folder, or empty this one.")
     above = next(folder for folder in out.parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
+    if not above.is_dir():
+        raise InputError(f"--out={out}: {above} is a file. Give another folder.")
+    if not os.access(above, os.W_OK):
         raise InputError(f"--out={out}: {above} cannot be written to. Give another folder.")
     return out
 
