@@ -14,6 +14,7 @@ from seva_exp.core.errors import StageError
 from seva_exp.core.randomness import seed_for
 from seva_exp.training.batches import SeededOrder, StepBatches
 from seva_exp.training.collate import Preference
+from seva_exp.training.sharding import share_out_again
 from seva_exp.training.trl_private import TrlTrainer
 
 PREFIX = "held_out/"
@@ -88,6 +89,7 @@ def beside(trainer: TrlTrainer) -> Iterator[None]:
     try:
         with torch.no_grad(), trainer.compute_loss_context_manager():
             yield
+        share_out_again(trainer.model)
     finally:
         trainer.tokens_seen = tokens
         trainer.metrics.clear()
