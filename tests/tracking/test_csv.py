@@ -119,6 +119,13 @@ def test_a_later_column_half_a_row_and_a_repeated_step(tmp_path: Path) -> None:
     assert read["eval/loss"][2] == 1e-7 and read["eval/loss"].isna().sum() == 3
 
 
+def test_another_table_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text("mine,2\n")
+    with pytest.raises(ValueError, match="move it away"):
+        History(tmp_path / "history.csv")
+    assert (tmp_path / "history.csv").read_text() == "mine,2\n"
+
+
 def test_any_text_stands_in_a_cell(tmp_path: Path) -> None:
     (listener,) = make_listeners(TRACKER, tmp_path / "store", tmp_path)
     plan = a_plan(tmp_path / "run")

@@ -39,6 +39,7 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("mlruns", "is none that MLflow keeps runs in"),
         ("file:///tmp/mlruns", "sqlite:///FILE.db"),
+        ("sqlite://", "is none that MLflow keeps runs in"),
         ("http://", "http\\(s\\)://HOST:PORT"),
         ("http://localhost:port", "is no address"),
         ("https://me:secret@host", "\\$MLFLOW_TRACKING_USERNAME"),

@@ -98,16 +98,18 @@ class History:
     is in the file when ``add`` returns; a step that comes again takes the place of its row."""
 
     def __init__(self, path: Path) -> None:
-        """Read what is there; half a row, which a killed process left, is dropped."""
+        """Read what is there but for half a row of a killed process. Raises ValueError where
+        the file is another table."""
         self._path = path
-        self._columns = ["stage", "step"]
-        self.rows: dict[tuple[str, str], dict[str, str]] = {}
-        """(stage, step) -> column -> cell."""
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         whole = text[: text.rfind("\n") + 1]
-        for row in csv.DictReader(io.StringIO(whole)):
-            self.rows[row["stage"], row["step"]] = row
-            self._columns = list(row)
+        first, *others = csv.reader(io.StringIO(whole or "stage,step\n"))
+        if first[:2] != ["stage", "step"]:
+            raise ValueError(f"{path} has other columns than stage, step, ...; move it away")
+        self._columns = first
+        rows = (dict(zip(first, one, strict=False)) for one in others if len(one) > 1)
+        self.rows = {(row["stage"], row["step"]): row for row in rows}
+        """(stage, step) -> column -> cell."""
         self._write()
 
     def add(self, values: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -94,7 +95,8 @@ class MlflowSink(Sink):
     def hint(self, places: Sequence[str]) -> str:
         if self.url:
             return ""
-        return f"To look: mlflow ui --backend-store-uri {_without_login(self._uri)}"
+        words = ["mlflow", "ui", "--backend-store-uri", _without_login(self._uri)]
+        return f"To look: {shlex.join(words)}"
 
     def axis(self, stage: str) -> None:
         """MLflow draws over the step that was logged with."""

@@ -124,7 +124,8 @@ class MlflowTracker(Tracked):
             _ = url.port
         except ValueError as error:
             raise ValueError(f"is no address ({error})") from None
-        if scheme not in STORES or (scheme in ("http", "https") and not host):
+        needed = {"http": host, "https": host, "sqlite": url.path.strip("/")}
+        if scheme not in STORES or not needed.get(scheme, True):
             raise ValueError(
                 "is none that MLflow keeps runs in: http(s)://HOST:PORT, sqlite:///FILE.db, or "
                 "another database"
