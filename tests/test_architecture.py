@@ -118,7 +118,7 @@ def test_own_modules_are_imported_for_annotations_alone_by_the_package_only():
 HEAVY = {
     *("torch", "transformers", "trl", "peft", "accelerate", "wandb", "trackio", "kornia"),
     *("datasets", "httpx2", "hydra", "rapidfuzz", "numpy", "safetensors", "wandb_workspaces"),
-    "ray",
+    *("ray", "mlflow", "tensorboard"),
 }
 
 

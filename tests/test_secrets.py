@@ -39,10 +39,10 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, **PLANTED, "TRACKIO_DIR": str(folder / "trackio"), "HOME": str(folder)}
 
 
-@pytest.mark.parametrize("tracker", ["wandb", "trackio", "none"])
+@pytest.mark.parametrize("tracker", ["wandb", "trackio", "tensorboard", "mlflow", "csv", "none"])
 def test_a_served_run_leaves_no_secret(cli, tmp_path, tracker):
-    if tracker == "trackio" and find_spec("trackio") is None:
-        pytest.skip("pip install 'seva_exp[trackio]'")
+    if tracker in ("trackio", "tensorboard", "mlflow") and find_spec(tracker) is None:
+        pytest.skip(f"pip install 'seva_exp[{tracker}]'")
     with Misbehaving(models=["m"]) as server:
         words = ["+aug=low_resolution", "generation=server", f"machine.server.url={server.url}"]
         words += ["machine.server.api_key_env=SERVER_KEY", f"tracker={tracker}", "data.samples=4"]

@@ -37,7 +37,7 @@ def run(
     machine, options = machine or Machine(), options or Options()
     watching = [HtmlReport(), Console()] if listeners is None else list(listeners)
     tracked = NoTracker() if tracker is None or options.dry_run else tracker
-    tracking = make_listeners(tracked, machine.store_root())
+    tracking = make_listeners(tracked, machine.store_root(), machine.runs_root())
     watching = [*tracking, *watching]
     return run_experiment(
         experiment,

@@ -79,7 +79,7 @@ def play(
     outcome: Outcome | None = None,
 ) -> None:
     """A run as its listeners see it: ``live`` training steps, then the end or a failure."""
-    (listener,) = make_listeners(tracker, store)
+    (listener,) = make_listeners(tracker, store, store.parent)
     listener.planned(plan)
     for stage in plan.stages:
         if not stage.cached:

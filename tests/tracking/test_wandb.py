@@ -21,7 +21,10 @@ from seva_exp.core.records import StageResult
 from seva_exp.inputs.images import open_image
 from seva_exp.tracking import (
     AnyTracker,
+    CsvTracker,
+    MlflowTracker,
     NoTracker,
+    TensorboardTracker,
     TrackioTracker,
     WandbTracker,
     content,
@@ -276,7 +279,7 @@ def test_skipped_stages_are_told_and_the_run_is_complete(
     store = tmp_path / "store"
     for folder, cached in (("one", ()), ("two", STAGES[:1])):
         plan = a_plan(tmp_path / folder, cached=cached)
-        (listener,) = make_listeners(OFFLINE, store)
+        (listener,) = make_listeners(OFFLINE, store, store.parent)
         listener.planned(plan)
         first, *others = plan.stages
         listener.stage_finished(StageResult(first.name, first.key, first.cached, 1.5), {})
@@ -303,8 +306,8 @@ def test_pictures_are_those_that_the_model_saw(tmp_path: Path) -> None:
 def test_no_tracker_imports_wandb_by_itself(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from seva_exp.tracking import *\n"
-        "assert make_listeners(NoTracker(), Path('.')) == []\n"
-        "assert make_listeners(WandbTracker(), Path('.'))\n"
+        "assert make_listeners(NoTracker(), Path('.'), Path('.')) == []\n"
+        "assert make_listeners(WandbTracker(), Path('.'), Path('.'))\n"
         "print([n for n in ('wandb', 'torch', 'jinja2') if n in sys.modules])"
     )
     source = Path(__file__).parents[2] / "src"
@@ -325,6 +328,9 @@ def test_conf_files_state_the_defaults() -> None:
         ("none", NoTracker()),
         ("wandb", WandbTracker()),
         ("trackio", TrackioTracker()),
+        ("csv", CsvTracker()),
+        ("tensorboard", TensorboardTracker()),
+        ("mlflow", MlflowTracker()),
     ):
         values = yaml.safe_load((folder / f"{name}.yaml").read_text())
         assert next(iter(values)) == "kind"

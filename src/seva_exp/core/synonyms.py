@@ -53,7 +53,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "dpo": ("sigmoid",),
     **dict.fromkeys(("off", "no", "false", "disabled"), ("none",)),
     **dict.fromkeys(("gpt4", "gpt-4", "chatgpt"), ("openai",)),
-    **dict.fromkeys(("tensorboard", "local"), ("trackio",)),
+    **dict.fromkeys(("tb", "tensorboardx"), ("tensorboard",)),
+    **dict.fromkeys(("local", "offline"), ("trackio", "csv")),
     **dict.fromkeys(("json", "csv"), ("jsonl",)),
     **dict.fromkeys(("images", "imagefolder", "pictures"), ("folder",)),
 }

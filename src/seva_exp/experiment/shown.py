@@ -29,6 +29,8 @@ from seva_exp.stages.labels import kind_of
 
 UNTOLD = ("machine.store", "machine.runs", "dry_run", "force", "name")
 """Fields that tell of the command rather than of the run."""
+TRACKED_ID = 16
+"""Characters of the run's key by which trackers know it."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +153,17 @@ def _stages(run: RunFolder, report: Report | None, store: Path) -> Iterator[Json
 
 def _tracked(run: RunFolder, store: Path) -> Iterator[str]:
     """The address of a W&B run, or how to upload what was written offline; other trackers' places.
-    Each tracker's marker in the store names the folders that it wrote into."""
+    Each tracker's marker in the store names the folders that it wrote into; those that keep runs
+    apart from their folders are known by the run's key."""
+    key = run.report.key[:TRACKED_ID] if run.report else ""
     for file in sorted((store / "tracking").glob("*/*.json")):
         try:
             row = json.loads(file.read_bytes())
             places = [Path(place) for place in row.get("dirs", ())]
         except (OSError, ValueError, AttributeError, TypeError):
+            continue
+        if file.stem == key and file.parent.name != "wandb":
+            yield f"{file.parent.name}: {row.get('url') or ', '.join(map(str, places))}"
             continue
         for place in places:
             if not place.is_relative_to(run.path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from seva_exp.core.printable import error_text, indented, printable
@@ -15,19 +16,18 @@ from seva_exp.runs.events import Listener, Outcome, Plan, PlannedStage
 from seva_exp.tracking import content
 from seva_exp.tracking.marker import Marker
 from seva_exp.tracking.sink import Sink, TrackedRun
-from seva_exp.tracking.spec import TrackioTracker, WandbTracker
+from seva_exp.tracking.spec import Tracked
 
 
 class TrackingListener(Listener):
     """Tells a sink of one run. An error of the tracker ends the tracking, never the run."""
 
-    def __init__(
-        self, sink: Sink, tracker: WandbTracker | TrackioTracker, store_root: Path
-    ) -> None:
+    def __init__(self, sink: Sink, tracker: Tracked, store_root: Path) -> None:
         self._sink = sink
         self._tracker = tracker
         self._markers = store_root / "tracking"
         self._marker: Marker
+        self._held = ExitStack()
         self._open = False
         self._keys: dict[str, str] = {}
         self._axes: set[str] = set()
@@ -65,6 +65,9 @@ class TrackingListener(Listener):
             self._say(
                 f"warning: tracking {what} ({why}). The run goes on, its folder has all numbers."
             )
+        finally:
+            if not self._open:
+                self._held.close()
 
     def _begin(self, plan: Plan) -> None:
         sink, tracker = self._sink, self._tracker
@@ -76,6 +79,10 @@ class TrackingListener(Listener):
         if refused := sink.refused():
             self._say(f"not tracked ({refused})")
             return
+        if not self._marker.claim():
+            self._say(f"not tracked (another process tracks run {run_id})")
+            return
+        self._held.callback(self._marker.release)
         self._marker.forget_lost()
         self._keys = {stage.name: stage.key for stage in plan.stages}
         plan.dir.mkdir(parents=True, exist_ok=True)
@@ -91,8 +98,12 @@ class TrackingListener(Listener):
             )
         )
         self._open = True
-        state = self._marker.state
-        state.update(finished=False, dirs=[*dict.fromkeys([*state["dirs"], sink.place])])
+        if sink.fresh:
+            self._marker.forget()
+        state, places = self._marker.state, [sink.place] if sink.place else []
+        state.update(finished=False, dirs=[*dict.fromkeys([*state["dirs"], *places])])
+        if sink.url:
+            state["url"] = sink.url
         self._marker.save()
         self._say(f"{how} {sink.hint(self._marker.here)}".rstrip())
 

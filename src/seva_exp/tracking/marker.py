@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from seva_exp.core.files import write_whole
 from seva_exp.core.spec import Json
@@ -20,14 +23,40 @@ class Marker:
     def __init__(self, path: Path, target: Json) -> None:
         """Read ``path``. A marker of another target, or a broken one, counts as none."""
         self.path = path
-        self.state: Json = {**target, "finished": False, "dirs": [], "next_step": 0}
-        self.state.update(stages={}, skipped={}, history={})
+        self._target = target
+        self._lock = FileLock(path.with_suffix(".lock"))
+        self._read()
+
+    def claim(self) -> bool:
+        """Whether this process alone tracks the run from now on, until ``release``. What another
+        has sent meanwhile counts as sent."""
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return
-        if isinstance(stored, dict) and all(stored.get(k) == v for k, v in target.items()):
-            self.state.update(stored)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        except (OSError, NotImplementedError):  # a file system without locks
+            return True
+        self._read()
+        return True
+
+    def release(self) -> None:
+        """Another process may track the run."""
+        self._lock.release()
+
+    def _read(self) -> None:
+        self.state: Json = {**self._target, "finished": False, "dirs": []}
+        self.forget()
+        with suppress(OSError, ValueError):
+            stored = json.loads(self.path.read_text(encoding="utf-8"))
+            if isinstance(stored, dict) and all(
+                stored.get(k) == v for k, v in self._target.items()
+            ):
+                self.state.update(stored)
+
+    def forget(self) -> None:
+        """Nothing was sent."""
+        self.state.update(next_step=0, stages={}, skipped={}, history={})
 
     def is_complete(self, plan: Plan) -> bool:
         """Whether nothing of ``plan`` is left to compute or to log."""
@@ -50,12 +79,13 @@ class Marker:
     def location(self) -> str:
         """For a person: where the run is."""
         gone = f"its files are gone; delete {self.path} to log it again"
-        return ", ".join(self.here) or gone
+        return self.state.get("url") or ", ".join(self.here) or gone
 
     def forget_lost(self) -> None:
         """Start over when an unfinished run's files were all deleted."""
         if not self.state["finished"] and self.state["dirs"] and not self.here:
-            self.state.update(dirs=[], next_step=0, stages={}, skipped={}, history={})
+            self.state["dirs"] = []
+            self.forget()
 
     def last_step(self, stage: str, key: str) -> int:
         """The last step of this stage's history that was logged; -1 for none."""

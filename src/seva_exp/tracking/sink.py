@@ -29,6 +29,10 @@ class Sink(ABC):
 
     label: str
     """What a person calls the tracker."""
+    fresh: bool = False
+    """Set by ``open``: the tracker holds nothing of this run yet, whatever was sent before."""
+    url: str = ""
+    """Set by ``open``: where a browser finds the run, on a server that keeps it."""
 
     @abstractmethod
     def run_id(self, key: str) -> str:
@@ -49,7 +53,7 @@ class Sink(ABC):
     @property
     @abstractmethod
     def place(self) -> str:
-        """The folder or file that holds the run on this machine."""
+        """The folder or file that holds the run on this machine; empty when a server does."""
 
     @abstractmethod
     def hint(self, places: Sequence[str]) -> str:

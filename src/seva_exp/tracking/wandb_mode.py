@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import netrc
 import os
-import socket
-import threading
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
+from seva_exp.tracking.host import answers
 from seva_exp.tracking.spec import WandbTracker
 
 Mode = Literal["online", "offline", "disabled"]
 _YES = ("1", "true", "yes", "on")
-CONNECT_SECONDS = 1.0
-"""How long to wait for the W&B host before a run is tracked offline."""
 
 
 def choose_mode(tracker: WandbTracker) -> tuple[Mode, str]:
@@ -39,7 +34,7 @@ def choose_mode(tracker: WandbTracker) -> tuple[Mode, str]:
         return "offline", "no API key found"
     if mode in ("online", "run"):
         return "online", f"{'tracker.mode' if tracker.mode == 'online' else 'WANDB_MODE'}={mode}"
-    if not _answers(url):
+    if not answers(url):
         return "offline", f"{url.netloc.rpartition('@')[2]} does not answer"
     return "online", "API key found"
 
@@ -67,23 +62,3 @@ def _has_key(netloc: str) -> bool:
         if found and found[2]:
             return True
     return False
-
-
-def _answers(url: SplitResult) -> bool:
-    """Whether the host (or the proxy on the way to it) takes a TCP connection soon.
-
-    In a thread, as looking a name up has no time limit of its own."""
-    proxy = getproxies().get(url.scheme)
-    answered = threading.Event()
-
-    def connect() -> None:
-        with contextlib.suppress(OSError, ValueError):  # ValueError: an odd name or proxy
-            to = url
-            if proxy and not proxy_bypass(url.hostname or ""):
-                to = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-            place = (to.hostname or "", to.port or (443 if to.scheme == "https" else 80))
-            with socket.create_connection(place, timeout=CONNECT_SECONDS):
-                answered.set()
-
-    threading.Thread(target=connect, daemon=True).start()
-    return answered.wait(CONNECT_SECONDS + 0.2)
