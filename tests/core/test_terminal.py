@@ -102,7 +102,7 @@ raise SystemExit(text)
 def test_a_process_says_nothing_that_steers_whoever_speaks():
     """Prints, warnings, logging, tracebacks, a process's last word; a rank's log is written so."""
     command = [sys.executable, "-c", SAYING, json.dumps([*TERMINAL, *BIDI])]
-    done = subprocess.run(command, capture_output=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, timeout=240)
     for said in (done.stdout, done.stderr):
         assert "red" in said.decode() and steering(said.decode()) == []
 
