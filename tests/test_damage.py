@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from seva_exp import InputError
+from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.compare.files import write_comparison
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.manifest import read_manifest
 from seva_exp.core.store import Store
+from seva_exp.data import ShapesData
 from seva_exp.experiment import run
 from seva_exp.runs import export
 from seva_exp.runs.__main__ import main as runs
@@ -22,7 +24,10 @@ from seva_exp.runs.events import Listener
 from seva_exp.runs.reader import FinishedRun
 from seva_exp.training.reference import FILE as REFERENCE
 
+from .slow import slow_but
 from .test_end_to_end import cached, machine, small
+
+FEW = small(data=ShapesData(samples=12), benchmark={"shapes": ShapesBenchmark(images=2)})
 
 
 class Ears(Listener):
@@ -40,7 +45,7 @@ def go(folder: Path, **options):
     from seva_exp import Options
 
     ears = Ears()
-    report = run(small(), machine(folder, progress="off"), Options(**options), listeners=[ears])
+    report = run(FEW, machine(folder, progress="off"), Options(**options), listeners=[ears])
     return report, ears.heard
 
 
@@ -182,7 +187,7 @@ def test_damage_is_told_by_a_dry_run_and_nothing_moves(copy):
     from seva_exp import Options
 
     ears = Plans()
-    run(small(), machine(folder), Options(dry_run=True), listeners=[ears])
+    run(FEW, machine(folder), Options(dry_run=True), listeners=[ears])
     told, foretold = ears.heard
     assert foretold.startswith("forecast, as the likest past stages took: ")
     assert told.startswith("pairs: pairs.jsonl is damaged") and "will be" in told
@@ -278,25 +283,23 @@ def stopped(folder: Path, monkeypatch, stage: str, batches: int) -> Path:
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "append", append)
         with pytest.raises(KeyboardInterrupt):
-            run(small(), machine(folder, batch_size=4, train_batch_size=2, progress="off"))
+            run(FEW, machine(folder, batch_size=4, train_batch_size=2, progress="off"))
     (partial,) = (folder / "store" / stage).glob("*.partial")
     return partial
 
 
-@pytest.mark.parametrize(
-    ("stage", "name"),
-    [
-        ("answers", "parts/journal-0.jsonl"),
-        ("reference", "parts/journal-0.jsonl"),
-        ("evaluate", "parts/journal-0.jsonl"),
-    ],
-)
-@pytest.mark.parametrize(
-    "how", ["a bit", pytest.param("a letter", marks=pytest.mark.slow), "emptied"]
-)
-def test_a_damaged_line_of_a_journal_is_made_again(
-    first, tmp_path, monkeypatch, capfd, stage, name, how
-):
+LINES = [
+    f"{how} of {stage}"
+    for stage in ("answers", "reference", "evaluate")
+    for how in ("a bit", "a letter", "emptied")
+]
+QUICK = ["a bit of answers", "a bit of reference", "a bit of evaluate", "emptied of answers"]
+
+
+@pytest.mark.parametrize("line", slow_but(QUICK, of=LINES))
+def test_a_damaged_line_of_a_journal_is_made_again(first, tmp_path, monkeypatch, capfd, line):
+    how, _, stage = line.partition(" of ")
+    name = "parts/journal-0.jsonl"
     shutil.copytree(first[0], tmp_path / "copy", symlinks=True)
     for later in ("answers", "pairs", "reference", "align", "evaluate", "compare"):
         if later == stage:
