@@ -64,7 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, then those of most tests; in a file the order stays."""
     count = Counter(item.path for item in items)
-    first = {Path(__file__).with_name(f"{name}.py"): number for number, name in enumerate(LONG)}
+    first = {ROOT / "tests" / f"{name}.py": number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: (first.get(item.path, len(LONG)), -count[item.path], item.path))
 
 
