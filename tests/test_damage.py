@@ -11,12 +11,10 @@ from pathlib import Path
 import pytest
 
 from seva_exp import InputError
-from seva_exp.benchmarks import ShapesBenchmark
 from seva_exp.compare.files import write_comparison
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.manifest import read_manifest
 from seva_exp.core.store import Store
-from seva_exp.data import ShapesData
 from seva_exp.experiment import run
 from seva_exp.runs import export
 from seva_exp.runs.__main__ import main as runs
@@ -26,8 +24,6 @@ from seva_exp.training.reference import FILE as REFERENCE
 
 from .slow import slow_but
 from .test_end_to_end import cached, machine, small
-
-FEW = small(data=ShapesData(samples=12), benchmark={"shapes": ShapesBenchmark(images=2)})
 
 
 class Ears(Listener):
@@ -45,7 +41,7 @@ def go(folder: Path, **options):
     from seva_exp import Options
 
     ears = Ears()
-    report = run(FEW, machine(folder, progress="off"), Options(**options), listeners=[ears])
+    report = run(small(), machine(folder, progress="off"), Options(**options), listeners=[ears])
     return report, ears.heard
 
 
@@ -187,7 +183,7 @@ def test_damage_is_told_by_a_dry_run_and_nothing_moves(copy):
     from seva_exp import Options
 
     ears = Plans()
-    run(FEW, machine(folder), Options(dry_run=True), listeners=[ears])
+    run(small(), machine(folder), Options(dry_run=True), listeners=[ears])
     told, foretold = ears.heard
     assert foretold.startswith("forecast, as the likest past stages took: ")
     assert told.startswith("pairs: pairs.jsonl is damaged") and "will be" in told
@@ -283,7 +279,7 @@ def stopped(folder: Path, monkeypatch, stage: str, batches: int) -> Path:
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "append", append)
         with pytest.raises(KeyboardInterrupt):
-            run(FEW, machine(folder, batch_size=4, train_batch_size=2, progress="off"))
+            run(small(), machine(folder, batch_size=4, train_batch_size=2, progress="off"))
     (partial,) = (folder / "store" / stage).glob("*.partial")
     return partial
 

@@ -45,16 +45,13 @@ def disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-FEWER = ["data.samples=12", "benchmark.shapes.images=2"]
-
-
 @pytest.mark.parametrize(("size", "minutes"), [("300k", "null"), ("2500k", "0")])
 def test_a_full_disk_is_told_and_the_same_command_goes_on(cli, disk, size, minutes):
     """The adapter alone has more than a megabyte; PEFT's safetensors write it, in Rust. There is
     room for it on the larger disk, and for no optimizer, which torch writes in C++."""
     assert mount("-o", f"remount,size={size}", str(disk))
     words = [*RUN, f"machine.store={disk}/store", f"machine.checkpoint_minutes={minutes}"]
-    words += ["dpo.batch_size=2", *FEWER]  # several steps
+    words.append("dpo.batch_size=2")  # several steps
     done = cli(*words)
     assert done.returncode == 1, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "disk is full" in line]
@@ -86,7 +83,7 @@ def test_a_disk_without_an_inode_is_told(disk):
 
 def test_a_wholly_cached_run_only_reads_the_store(cli, disk, tmp_path):
     mount("-o", "remount,size=20m", str(disk))
-    words = [*RUN, *FEWER, f"machine.store={disk}/store"]
+    words = [*RUN, f"machine.store={disk}/store"]
     assert cli(*words).returncode == 0
     assert mount("-o", "remount,ro", str(disk))
     done = cli(*words)

@@ -71,7 +71,7 @@ def snippets(text: str) -> list[str]:
 def test_the_readme_s_python_example_runs(tmp_path, monkeypatch):
     (example,) = [s for s in snippets((ROOT / "README.md").read_text()) if "run(" in s]
     assert len(example.strip().splitlines()) < 10
-    short = example.replace("samples=600", "samples=24").replace("images=400", "images=2")
+    short = example.replace("samples=600", "samples=80").replace("images=400", "images=3")
     assert short != example
     monkeypatch.chdir(tmp_path)
     exec(compile(short, "README.md", "exec"), {"__name__": "__main__"})

@@ -236,8 +236,7 @@ def test_a_sweep_over_dpo_scores_the_reference_once(tmp_path):
     cached = []
     for beta in (0.05, 0.1):
         for rate in (5e-5, 1e-4):
-            one = experiment(beta=beta, learning_rate=rate).model_copy(update={"benchmark": {}})
-            report = seva_exp.run(one, machine)
+            report = seva_exp.run(experiment(beta=beta, learning_rate=rate), machine)
             cached += [stage.cached for stage in report.stages if stage.name == "reference"]
     assert cached == [False, True, True, True]
 

@@ -10,8 +10,6 @@ import pytest
 
 import seva_exp
 from seva_exp import Machine
-from seva_exp.benchmarks import ShapesBenchmark
-from seva_exp.data import ShapesData
 from seva_exp.methods import SticMethod
 from seva_exp.stages import loaded as loading
 from seva_exp.stages import processes
@@ -53,10 +51,7 @@ def test_one_model_at_a_time(tmp_path, monkeypatch, no_collection, ranks):
     monkeypatch.setattr(loading, "load_model", loaded)
     monkeypatch.setattr(processes, "own_environments", started)
     machine = Machine(device="cpu", runs=str(tmp_path), progress="off", processes=ranks)
-    few = experiment().model_copy(
-        update={"data": ShapesData(samples=10), "benchmark": {"shapes": ShapesBenchmark(images=2)}}
-    )
-    one = few.model_copy(update={"method": SticMethod(), "sft": SftTraining(batch_size=8)})
-    seva_exp.run(one if ranks == 1 else few, machine)
+    one = experiment().model_copy(update={"method": SticMethod(), "sft": SftTraining(batch_size=8)})
+    seva_exp.run(one if ranks == 1 else experiment(), machine)
     none_left()
     assert len(alive) >= 4 if ranks == 1 else alive == []
