@@ -52,7 +52,7 @@ def test_online_that_fails_becomes_offline_in_the_same_run(
     monkeypatch: pytest.MonkeyPatch,
     hangs: bool,
 ) -> None:
-    monkeypatch.setattr(wandb_sink, "START_SECONDS", 1.0)
+    monkeypatch.setattr(wandb_sink, "START_SECONDS", 3.0)
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     plan = a_plan(tmp_path / "run")
     with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
