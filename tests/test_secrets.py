@@ -36,7 +36,7 @@ def leaks(folder: Path, *said: str) -> list[str]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    return {**PLANTED, "TRACKIO_DIR": str(folder / "trackio"), "HOME": str(folder)}
+    return {**os.environ, **PLANTED, "TRACKIO_DIR": str(folder / "trackio"), "HOME": str(folder)}
 
 
 @pytest.mark.parametrize("tracker", ["wandb", "trackio", "none"])
@@ -46,9 +46,7 @@ def test_a_served_run_leaves_no_secret(cli, tmp_path, tracker):
     with Misbehaving(models=["m"]) as server:
         words = ["+aug=low_resolution", "generation=server", f"machine.server.url={server.url}"]
         words += ["machine.server.api_key_env=SERVER_KEY", f"tracker={tracker}", "data.samples=4"]
-        # Trackers read their variables when they are imported.
-        env = os.environ | environment(tmp_path)
-        done = cli(*words, "stop_after=pairs", env=env)
+        done = cli(*words, "stop_after=pairs", env=environment(tmp_path))
     assert done.returncode == 0, done.stderr
     assert leaks(tmp_path, done.stdout, done.stderr) == []
 
@@ -61,7 +59,7 @@ def test_a_server_that_repeats_the_key_is_not_repeated(cli, tmp_path, several, f
         words = ["+aug=low_resolution", "generation=server", f"machine.server.url={server.url}"]
         words += ["machine.server.api_key_env=SERVER_KEY", "tracker=none", "data.samples=8"]
         words += ["machine.server.concurrency=1", "stop_after=pairs"]
-        done = cli(*words, *several, variables=environment(tmp_path))
+        done = cli(*words, *several, env=environment(tmp_path))
     assert done.returncode == code and "the key *** may not" in done.stderr
     assert leaks(tmp_path, done.stdout, done.stderr) == []
 
@@ -72,9 +70,7 @@ def test_a_judged_run_leaves_no_secret(cli, tmp_path):
     with judge() as server:
         words = ["+aug=moco", "benchmark=mmvet", "data_root=data", "judge=server"]
         words += [f"machine.judge.url={server.url}", "machine.judge.api_key_env=JUDGE_KEY"]
-        done = cli(
-            *words, "stop_after=judge.base", "data.samples=2", variables=environment(tmp_path)
-        )
+        done = cli(*words, "stop_after=judge.base", "data.samples=2", env=environment(tmp_path))
     assert done.returncode == 0, done.stderr
     assert leaks(tmp_path, done.stdout, done.stderr) == []
 
