@@ -65,7 +65,10 @@ ALLOWED = (
     Allowed("training/trl_private.py:pair_loss", ("item", "boolean index"), "TRL's metrics"),
     Allowed("training/finetune.py:*", ("item",), "TRL's metrics"),
     Allowed(
-        "training/steps.py:run", ("item", "upload"), "the Trainer's loss and norm, once a step"
+        "training/driver.py:run", ("item", "upload"), "the Trainer's loss and norm, once a step"
+    ),
+    Allowed(
+        "training/steps.py:_score", ("item", "upload of pageable memory"), "what is held out"
     ),
     Allowed("training/steps.py:get_batch_samples", ("upload",), "the Trainer's count of tokens"),
     Allowed("training/steps.py:weights_are_finite", ("item",), "once a step"),

@@ -209,8 +209,8 @@ class Shapes:
         moments lie beside a micro-step."""
         from seva_exp.training import DpoTraining
         from seva_exp.training.dpo import trainer_for
-        from seva_exp.training.driver import TrainingJob
-        from seva_exp.training.steps import StepLog, run
+        from seva_exp.training.driver import TrainingJob, run
+        from seva_exp.training.steps import StepLog
 
         spec = DpoTraining(lora_rank=rank, lora_alpha=2 * rank, batch_size=micro * parts, fast=fast)
         rows = preferences(micro * parts * steps, answer)

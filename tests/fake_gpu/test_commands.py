@@ -79,11 +79,12 @@ TRAININGS = {
     "mdpo": ["dpo=mdpo"],
     "projector": ["dpo.train_projector=true"],
     "plain rows": ["dpo.fast=off"],
+    "held out": ["dpo.held_out=0.5", "dpo.epochs=2", "machine.train_batch_size=1"],
     "checkpointing": ["machine.gradient_checkpointing=true", "machine.train_batch_size=1"],
 }
 
 
-@pytest.mark.parametrize("name", slow_but(["mdpo", "checkpointing"], of=TRAININGS))
+@pytest.mark.parametrize("name", slow_but(["mdpo", "checkpointing", "held out"], of=TRAININGS))
 def test_a_training(name, runs, default, tmp_path):
     """Reference and align anew, on what the CPU has answered."""
     for device in ("cpu", "cuda"):

@@ -18,6 +18,7 @@ from .tools import job, preferences, tiny, train
 
 ROWS = 11
 """Two steps of five and one of one, for which two ranks with micro-batches of one need fillers."""
+HELD_OUT = 3
 DPO = DpoTraining(
     loss={"sigmoid": 1.0, "softmax": 0.5, "image": 1.0, "chosen_nll": 0.001},
     batch_size=5,
@@ -47,8 +48,9 @@ class TwoTrainings:
             self.look(vlm)
             context.log("align", step, row)
 
-        rows = preferences(vlm, ROWS, rejected=(1, 2, 3), views=(2, 0, 1, 1))
-        _, logged = train(job(vlm, DPO, place, on_step=on_step), rows)
+        rows = preferences(vlm, ROWS + HELD_OUT, rejected=(1, 2, 3), views=(2, 0, 1, 1))
+        of = job(vlm, DPO, place, on_step=on_step)
+        _, logged = train(of, rows[:ROWS], rows[ROWS:])
         place = replace(place, checkpoint_minutes=None, checkpoints=work / "none")
         vlm, made = tiny(dtype=context.machine.dtype), samples(self.pictures, ROWS)
         fine_tune(job(vlm, SFT, place), made, self.pictures)

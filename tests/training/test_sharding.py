@@ -29,7 +29,7 @@ from seva_exp.stages.processes import Here, check_processes, launch
 from seva_exp.training import DpoTraining
 from seva_exp.training.checkpoints import CheckpointClock, finish
 from seva_exp.training.dpo import _arguments, trainer_for
-from seva_exp.training.steps import _checkpointed
+from seva_exp.training.driver import _checkpointed
 
 from .on_cpu import ShardedTrainings
 from .ranks import ROWS, TwoTrainings

@@ -93,9 +93,11 @@ def job(vlm: Vlm, spec: Training, place: Placement, seed: int = 0, on_step=quiet
     return TrainingJob(vlm, spec, place, seed, "tiny", on_step, **changes)
 
 
-def train(job: TrainingJob, rows: Sequence[Preference]) -> tuple[Path, list[dict]]:
+def train(
+    job: TrainingJob, rows: Sequence[Preference], held_out: Sequence[Preference] = ()
+) -> tuple[Path, list[dict]]:
     """DPO on the rows: the adapter's folder and the logged rows."""
-    return driven(job, trainer_for(job, rows))
+    return driven(job, trainer_for(job, rows, held_out))
 
 
 def trained(
@@ -107,12 +109,14 @@ def trained(
     views: Sequence[int] = (0,),
     start: Path | None = None,
     reference: str = "start",
+    held_out: int = 0,
     **changes,
 ):
     vlm = tiny()
-    rows = preferences(vlm, n, rejected, views)
+    rows = preferences(vlm, n + held_out, rejected, views)
     place = placement(work, **changes)
-    return train(job(vlm, spec, place, seed, start=start, reference=reference), rows)
+    of = job(vlm, spec, place, seed, start=start, reference=reference)
+    return train(of, rows[:n], rows[n:])
 
 
 def logprob(

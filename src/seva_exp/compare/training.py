@@ -16,6 +16,9 @@ METRICS = {
     "rewards/margins": "reward margin",
     "rewards/accuracies": "reward accuracy",
     "grad_norm": "gradient norm",
+    "held_out/loss": "held-out loss",
+    "held_out/rewards/margins": "held-out reward margin",
+    "held_out/rewards/accuracies": "held-out reward accuracy",
 }
 """A training row's names (TRL's), and what the page calls them."""
 

@@ -20,6 +20,10 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "wd": ("dpo.weight_decay",),
     "loss_type": ("dpo.loss",),
     **dict.fromkeys(
+        ("validation", "validation_split", "val_size", "test_size", "eval_dataset", "eval_steps"),
+        ("dpo.held_out",),
+    ),
+    **dict.fromkeys(
         ("max_length", "max_len", "max_tokens", "max_seq_length"), ("generation.max_new_tokens",)
     ),
     "temp": ("generation.temperature",),

@@ -29,6 +29,8 @@ _CURVES = (
     ("Reward accuracy", "rewards/accuracies", (0.5, "chance")),
 )
 """Title, the metric's name in a training row (TRL's), the reference level."""
+HELD_OUT = "held_out/"
+"""Before the metric's name: of the preferences that are held out."""
 
 FILES = ("changed.html", WORDS, "pairs.jsonl", "report.json", "metrics.jsonl", "config.yaml")
 """What the page links to in the run's folder, where it is there."""
@@ -319,17 +321,23 @@ def _curve(
     before: str, plot: tuple[str, str, tuple[float, str]], rows: Sequence[Json]
 ) -> Json | None:
     title, name, reference = plot
-    points = [
-        (float(row.get("step", i + 1)), float(row[name]))
-        for i, row in enumerate(rows)
-        if words.is_number(row.get(name))
-    ]
+    points, held = _points(rows, name), _points(rows, HELD_OUT + name)
     if not points:
         return None
     other_loss = name == "loss" and abs(points[0][1] - math.log(2)) > 0.02
     # another loss than the sigmoid one starts elsewhere
-    svg = plots.curve(title, points, None if other_loss else reference)
-    return {"title": before + title, "name": name, "svg": svg} if svg else None
+    svg = plots.curve(title, points, None if other_loss else reference, held_out=held)
+    found = {"title": before + title, "name": name, "svg": svg, "held_out": bool(held)}
+    return found if svg else None
+
+
+def _points(rows: Sequence[Json], name: str) -> list[plots.Point]:
+    """(step, value)."""
+    return [
+        (float(row.get("step", i + 1)), float(row[name]))
+        for i, row in enumerate(rows)
+        if words.is_number(row.get(name))
+    ]
 
 
 def pair_counts(pairs: PairCounts) -> Json:

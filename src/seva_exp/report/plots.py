@@ -88,13 +88,15 @@ def curve(
     points: Sequence[Point],
     reference: tuple[float, str] | None = None,
     unit: str = "step",
+    held_out: Sequence[Point] = (),
 ) -> Markup:
-    """A line over training steps, or over rounds. ``reference`` is a dashed level with its name."""
-    points = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    """A line over training steps, or over rounds; a second one of what is ``held_out``.
+    ``reference`` is a dashed level with its name."""
+    points, others = finite(points), finite(held_out)
     if not points:
         return Markup("")
     xs, ys = [x for x, _ in points], [y for _, y in points]
-    levels = ys + ([reference[0]] if reference else [])
+    levels = ys + [y for _, y in others] + ([reference[0]] if reference else [])
     x_low, x_high = min(xs), max(xs)
     y_low, y_high = min(levels), max(levels)
     pad = 0.08 * (y_high - y_low) or 0.5 * abs(y_high) or 0.5
@@ -113,15 +115,23 @@ def curve(
     parts += [_x_tick(v, place(v, y_low)[0]) for v in steps if x_low <= v <= x_high]
     if reference:
         parts.append(_reference(place(x_low, reference[0])[1], reference[1]))
-    placed = [place(x, y) for x, y in points]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-    parts.append(f'<polyline class="line" points="{path}"/>')
+    for kind, some in (("line held-out", others), ("line", points)):
+        placed = [place(x, y) for x, y in some]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
+        parts.append(f'<polyline class="{kind}" points="{path}"/>' if some else "")
     parts.append(f'<circle class="end" cx="{placed[-1][0]:.1f}" cy="{placed[-1][1]:.1f}" r="3"/>')
     words = f"{title}: from {ys[0]:.3g} at {unit} {xs[0]:g} to {ys[-1]:.3g} at {unit} {xs[-1]:g}"
+    if others:
+        words += f"; held out: from {others[0][1]:.3g} to {others[-1][1]:.3g}"
     return Markup(
         f'<svg class="curve" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="{escape(printable(words))}">{"".join(parts)}</svg>'
     )
+
+
+def finite(points: Sequence[Point]) -> list[Point]:
+    """Those that can be drawn."""
+    return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
 
 
 def _y_tick(value: float, y: float) -> str:

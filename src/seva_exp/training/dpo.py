@@ -35,6 +35,7 @@ from seva_exp.training.forward import (
     labels_of,
 )
 from seva_exp.training.head import Head
+from seva_exp.training.held_out import HeldOut
 from seva_exp.training.lora import (
     POLICY,
     REFERENCE,
@@ -323,10 +324,13 @@ class PreferenceTrainer(StepTrainer, DPOTrainer):
 
 
 def trainer_for(
-    job: TrainingJob[DpoTraining], preferences: Sequence[Preference]
+    job: TrainingJob[DpoTraining],
+    preferences: Sequence[Preference],
+    held_out: Sequence[Preference] = (),
 ) -> PreferenceTrainer:
-    """The trainer with policy and reference in place. TRL is always given a new adapter: given
-    one to go on with, it would hold a copy as reference, wanted or not.
+    """The trainer with policy and reference in place; ``held_out`` is scored while training. TRL is
+    always given a new adapter: given one to go on with, it would hold a copy as reference, wanted
+    or not.
 
     Raises StageError when ``job.start`` has another shape. The trainer raises it before its first
     step when policy and reference differ though they must not.
@@ -349,13 +353,15 @@ def trainer_for(
     keep_in_float32(trainer.model)
     if start is not None:
         load_adapter(trainer.model, start, POLICY)
-        known = all(p.reference is not None for p in preferences)
+        known = all(p.reference is not None for p in (*preferences, *held_out))
         if job.reference == "start" and (spec.diverges or not known):
             add_reference(trainer.model, start)
     first = [preferences[i] for i in order][: trainer.args.per_device_train_batch_size]
     share_out(vlm, trainer.accelerator)
     forward = forward_for(vlm, trainer.model, first, spec.fast, job.placement)
     trainer.forward, trainer.data_collator = forward, forward.collator(preferences)
+    if held_out:
+        trainer.held_out = HeldOut(held_out, forward.collator(held_out))
     return trainer
 
 

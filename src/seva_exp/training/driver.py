@@ -10,7 +10,10 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
+
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from seva_exp.core.digests import file_sha256
 from seva_exp.core.errors import StageError
@@ -18,11 +21,13 @@ from seva_exp.core.files import write_whole
 from seva_exp.core.interfaces import Placement, VisionLanguageModel
 from seva_exp.core.records import Adapter
 from seva_exp.core.spec import Json, canonical
+from seva_exp.training.batches import SeededOrder
+from seva_exp.training.checkpoints import CheckpointClock, undamaged
 from seva_exp.training.collate import FinetuneExample, Preference
 from seva_exp.training.lora import has_changed, save_adapter
 from seva_exp.training.schedule import Schedule
 from seva_exp.training.spec import Training
-from seva_exp.training.steps import OnStep, StepLog, StepTrainer, run
+from seva_exp.training.steps import OnStep, StepLog, StepTrainer
 from seva_exp.training.throughput import summary as throughput
 
 SpecT = TypeVar("SpecT", bound=Training)
@@ -103,3 +108,56 @@ def left_behind(work: Path, folder: Path, base_name: str, rows: Sequence[Json]) 
     shutil.rmtree(work / "trainer", ignore_errors=True)
     weights = file_sha256(folder / "adapter_model.safetensors")
     return asdict(Adapter(folder.name, base_name, weights))
+
+
+def run(trainer: StepTrainer, log: StepLog, label: str, steps: int, placement: Placement) -> None:
+    """Train, from the last checkpoint on if there is one. Our own progress bar and log take the
+    place of the trainer's."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(_Epochs(trainer.order))
+    log.watch(trainer, placement)
+    last = _checkpointed(trainer, label, placement)
+    with placement.progress(label, steps, "step") as bar:
+        trainer.add_callback(_Bar(bar))
+        try:
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        finally:
+            trainer.close()
+
+
+def _checkpointed(trainer: StepTrainer, label: str, placement: Placement) -> Path | None:
+    """See to the checkpoints; the last one, if there is one to go on from. With weights shared out
+    there are none: two processes that loaded one by FSDP2 waited for each other for ever."""
+    minutes = placement.checkpoint_minutes
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        if minutes is not None:
+            placement.warn(
+                f"{label}: with weights shared out (machine.accelerate) no checkpoints are saved; "
+                "a training that is stopped begins anew"
+            )
+        return None
+    if minutes is not None:
+        trainer.add_callback(CheckpointClock(minutes))
+    return undamaged(Path(trainer.args.output_dir), trainer.model.dtype)
+
+
+class _Epochs(TrainerCallback):
+    """Tells the row order which epoch it is; the Trainer reaches only accelerate's samplers."""
+
+    def __init__(self, order: SeededOrder) -> None:
+        self._order = order
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._order.set_epoch(int(state.epoch or 0))
+
+
+class _Bar(TrainerCallback):
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._bar.update(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._bar.update(1)

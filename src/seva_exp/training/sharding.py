@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers.integrations import is_deepspeed_zero3_enabled
 
@@ -37,6 +38,13 @@ def frozen_vision(vlm: VisionLanguageModel) -> list[torch.nn.Module]:
     decoder = set(vlm.model.get_decoder().modules())
     below = [part for part in vlm.model.base_model.modules() if part not in decoder]
     return [part for part in below if not any(p.requires_grad for p in part.parameters())]
+
+
+def share_out_again(model: torch.nn.Module) -> None:
+    """After a forward pass that no backward pass follows, for which FSDP keeps weights gathered."""
+    for part in model.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
 
 
 def refuses_packed() -> str:

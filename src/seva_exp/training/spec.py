@@ -61,6 +61,8 @@ OUR_LOSSES = tuple(our_losses())
 LOSSES = (*TRL_LOSSES, *OUR_LOSSES)
 LossName = Annotated[str, WithJsonSchema({"type": "string", "enum": LOSSES})]
 """One of ``LOSSES``, or a plugin's."""
+OPTIONAL = ("weights", "held_out")
+"""Fields of a DPO training that are in its key only where they are given."""
 SMOOTHED = ("exo_pair", "robust", "aot", "aot_unpaired")
 """The losses that ``label_smoothing`` changes."""
 Fast = Literal["auto", "on", "off"]
@@ -134,6 +136,9 @@ class DpoTraining(Training):
     """How often each preference is listed in an epoch; the copies are shuffled apart."""
     batch_size: int = Field(16, ge=1)
     """Preferences (prompts, each with its K rejected answers) per optimizer step."""
+    held_out: float = Field(0.0, ge=0, lt=1)
+    """Share of the pictures whose preferences are scored while training, and not trained on."""
+    # As ``weights``: without it, it is in no key.
     fast: Fast = "auto"
     """Compute prompts and pictures once: where that is exact (auto), or else stop (on); or not."""
     # Results are equal to rounding, so it is in no key: see ``identity``.
@@ -182,7 +187,7 @@ class DpoTraining(Training):
 
     def identity(self) -> Json:
         """All that decides the result."""
-        left_out = {"fast", *([] if self.weights else ["weights"])}
+        left_out = {"fast", *(name for name in OPTIONAL if not getattr(self, name))}
         found = {name: value for name, value in self.to_json().items() if name not in left_out}
         code = {name: code_of(type(our_losses()[name])) for name in self.our_terms}
         others = {name: one["code"] for name, one in code.items() if one}

@@ -1,5 +1,5 @@
 """What every training shares: steps that do not depend on how they are cut into micro-batches and
-dealt to ranks, two learning rates, checkpoints, the log, the run itself."""
+dealt to ranks, two learning rates, what is held out, checkpoints, the log."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import torch
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset
 from transformers import TrainerCallback
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from seva_exp.core.errors import StageError
 from seva_exp.core.interfaces import Placement
 from seva_exp.core.spec import Json
 from seva_exp.training.batches import SeededOrder, StepBatches
-from seva_exp.training.checkpoints import CheckpointClock, distrust, finish, undamaged
+from seva_exp.training.checkpoints import distrust, finish
+from seva_exp.training.held_out import HeldOut, beside, is_due, told
 from seva_exp.training.lora import POLICY, load_adapter, write_adapter
 from seva_exp.training.peft_private import COPY
 from seva_exp.training.precision import mixed_precision
@@ -67,9 +67,11 @@ class StepTrainer(HookedTrainer, TrlTrainer):
         self._projector_rate = projector_rate
         self._real: list[bool] = []
         self._filler = False
+        self._parts = 1
         self._step: Counter[str] = Counter()
         self._seen: list[Counter[str]] = []
         self._ahead: Prefetcher | None = None
+        self.held_out: HeldOut | None = None
         super().__init__(**options)
 
     @abstractmethod
@@ -121,6 +123,7 @@ class StepTrainer(HookedTrainer, TrlTrainer):
         batches, items = super().get_batch_samples(self._ahead, *args)
         rows = [batch.pop(ROWS) for batch in batches]
         self._real = [numbers[0] >= 0 for numbers in rows]
+        self._parts = len(rows) * self.args.world_size
         real = [(self.count(b), r) for b, r in zip(batches, rows, strict=True) if r[0] >= 0]
         everyone = self._of_all_ranks(real)
         self._step = sum((counts for counts, _ in everyone), Counter())
@@ -162,8 +165,7 @@ class StepTrainer(HookedTrainer, TrlTrainer):
         by the number of micro-batches, and DDP by that of ranks."""
         if self._filler:
             return 0.0
-        parts = len(self._real) * self.args.world_size
-        return self._seen[-1][unit] * parts / self._step[unit]
+        return self._seen[-1][unit] * self._parts / self._step[unit]
 
     def training_step(self, *args: Any, **options: Any) -> Any:
         """TRL's. A filler's tokens are not counted."""
@@ -190,15 +192,46 @@ class StepTrainer(HookedTrainer, TrlTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """TRL's metrics, each micro-batch of each rank weighed by its share."""
         metrics = self.metrics
-        if metrics:
-            ranks = self._of_all_ranks([{n: self._weighed(n, v) for n, v in metrics.items()}])
-            for name, values in metrics.items():
-                total = sum(rank[name][0] for rank in ranks)
-                values[:] = [total / (sum(rank[name][1] for rank in ranks) or 1)]
-                if name == TOKENS:
-                    values[:] = [total]
+        for name, (total, count) in self._sums().items():
+            metrics[name][:] = [total if name == TOKENS else total / (count or 1)]
         self._seen.clear()
+        state = self.state
+        if "loss" in logs and self.held_out and is_due(state.global_step, state.max_steps):
+            logs = logs | self._score(self.held_out)
         super().log(logs, start_time)
+
+    def _score(self, held: HeldOut) -> dict[str, float]:
+        """Loss and metrics of what is held out, after the latest update, as those of one step."""
+        of_step = self._step, self._parts, self._real
+        self._step, self._parts, self._real = held.count, 1, []
+        size, rank, ranks = (
+            self.args.per_device_train_batch_size,
+            self.args.process_index,
+            self.args.world_size,
+        )
+        with beside(self):
+            loss = 0.0
+            for batch, real in held.batches(size, rank, ranks):
+                self._filler = not real
+                self._real.append(real)
+                loss += self.compute_loss(self.model, self.placed(batch)).item()
+            sums = self._sums()
+        self._seen.clear()
+        self._step, self._parts, self._real = of_step
+        everyone = sum(self._of_all_ranks([loss]))
+        return told({"loss": everyone, **{n: total / (of or 1) for n, (total, of) in sums.items()}})
+
+    def _sums(self) -> dict[str, tuple[float, float]]:
+        """Of each metric since the last log, over all ranks: the sum over its unit, and how many of
+        the unit there were."""
+        metrics = self.metrics
+        if not metrics:
+            return {}
+        ranks = self._of_all_ranks([{n: self._weighed(n, v) for n, v in metrics.items()}])
+        return {
+            name: (sum(rank[name][0] for rank in ranks), sum(rank[name][1] for rank in ranks))
+            for name in metrics
+        }
 
     def _weighed(self, name: str, values: list[float]) -> tuple[float, float]:
         """This rank's sum of a metric over its unit, and how many of the unit it has."""
@@ -328,56 +361,3 @@ def _is_number(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-def run(trainer: StepTrainer, log: StepLog, label: str, steps: int, placement: Placement) -> None:
-    """Train, from the last checkpoint on if there is one. Our own progress bar and log take the
-    place of the trainer's."""
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(_Epochs(trainer.order))
-    log.watch(trainer, placement)
-    last = _checkpointed(trainer, label, placement)
-    with placement.progress(label, steps, "step") as bar:
-        trainer.add_callback(_Bar(bar))
-        try:
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
-        finally:
-            trainer.close()
-
-
-def _checkpointed(trainer: StepTrainer, label: str, placement: Placement) -> Path | None:
-    """See to the checkpoints; the last one, if there is one to go on from. With weights shared out
-    there are none: two processes that loaded one by FSDP2 waited for each other for ever."""
-    minutes = placement.checkpoint_minutes
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        if minutes is not None:
-            placement.warn(
-                f"{label}: with weights shared out (machine.accelerate) no checkpoints are saved; "
-                "a training that is stopped begins anew"
-            )
-        return None
-    if minutes is not None:
-        trainer.add_callback(CheckpointClock(minutes))
-    return undamaged(Path(trainer.args.output_dir), trainer.model.dtype)
-
-
-class _Epochs(TrainerCallback):
-    """Tells the row order which epoch it is; the Trainer reaches only accelerate's samplers."""
-
-    def __init__(self, order: SeededOrder) -> None:
-        self._order = order
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._order.set_epoch(int(state.epoch or 0))
-
-
-class _Bar(TrainerCallback):
-    def __init__(self, bar: Any) -> None:
-        self._bar = bar
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._bar.update(state.global_step)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._bar.update(1)

@@ -42,7 +42,9 @@ FILES = (
     "error.txt",
 )
 """What of a run's folder the page links to."""
-CURVES = ("loss", "rewards/margins", "rewards/accuracies")
+OF_STEPS = ("loss", "rewards/margins", "rewards/accuracies")
+CURVES = (*OF_STEPS, *(f"held_out/{name}" for name in OF_STEPS))
+"""The numbers of a training that are drawn as they grow."""
 
 
 @dataclass
