@@ -67,9 +67,7 @@ ALLOWED = (
     Allowed(
         "training/driver.py:run", ("item", "upload"), "the Trainer's loss and norm, once a step"
     ),
-    Allowed(
-        "training/steps.py:_score", ("item", "upload of pageable memory"), "what is held out"
-    ),
+    Allowed("training/steps.py:_score", ("item", "upload of pageable memory"), "what is held out"),
     Allowed("training/steps.py:get_batch_samples", ("upload",), "the Trainer's count of tokens"),
     Allowed("training/steps.py:weights_are_finite", ("item",), "once a step"),
     Allowed("training/steps.py:save_model", ("download",), "a checkpoint"),
