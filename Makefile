@@ -22,12 +22,15 @@ $(STAMP): pyproject.toml constraints.txt
 run: setup  ## the whole pipeline on the embedded model (ARGS="seed=1 ..." for more)
 	$(BIN)/python -m seva_exp +aug=diffusion_noise $(ARGS)
 
+# PYTHONDONTWRITEBYTECODE is emptied, as containers set it: each of some hundred processes would
+# compile the source anew.
 test: setup  ## all quick tests, on all cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: setup  ## slow tests as well (installs Ray, and vLLM into an environment of its own)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m 'not gpu'
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -n auto --dist loadfile -m 'not gpu'
 
 test-gpu: setup  ## all that needs a CUDA device; without one each says why it is skipped
 	$(BIN)/python -m pytest -m gpu -rs

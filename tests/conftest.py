@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .forking import Commands
+from .forking import Commands, Ends
 
 # Before torch is imported anywhere: two test processes on two cores must not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -33,6 +35,37 @@ Cli = Callable[..., subprocess.CompletedProcess]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 LONGEST, LONGEST_SLOW = 300, 1800
 """Seconds of one test, on a busy machine."""
+PATIENCE = 120_000
+"""Milliseconds that a browser may take for anything, on a busy machine."""
+
+
+LONG = [
+    "test_presets", "command/test_sweep", "command/test_cli", "test_interrupted",
+    "test_end_to_end", "training/test_dpo", "test_adding", "test_plugins", "test_damage",
+    "benchmarks/test_judged_runs", "training/test_reference", "command/test_manners",
+    "fake_gpu/test_commands", "benchmarks/test_questions", "test_dpo_presets",
+    "training/test_long_run", "test_secrets", "test_several_processes", "test_served_runs",
+    "test_methods", "training/test_release", "compare/test_hostile_pages",
+    "fake_gpu/test_waits", "test_packaging", "test_disks", "models/test_add_a_model",
+    "experiment/test_so_far", "fake_gpu/test_device", "test_rounds", "test_members",
+]  # fmt: skip
+"""The files that take longest (15 to 60 seconds on a quiet core), the longest first."""
+MANY = 500
+"""As many tests as nobody runs but for the whole suite."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """pytest-xdist begins with the files of most tests, not with those that take longest; one of
+    these at the end would be waited for by all other processes."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, then those of most tests; in a file the order stays."""
+    count = Counter(item.path for item in items)
+    first = {ROOT / "tests" / f"{name}.py": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: (first.get(item.path, len(LONG)), -count[item.path], item.path))
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +76,26 @@ def browser() -> Iterator[Any]:
     if path is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on PATH (apt install chromium)")
     with api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        options = {"executable_path": path, "args": ["--no-sandbox"], "timeout": PATIENCE}
+        browser = driver.chromium.launch(**options)
+        new_context = browser.new_context
+
+        def patient(**options: Any) -> Any:
+            context = new_context(**options)
+            context.set_default_timeout(PATIENCE)
+            return context
+
+        browser.new_context = patient
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections() -> None:
+    """What is there when a file's tests begin no collection of garbage looks through again: each
+    training asks for several, and torch and TRL alone are half a million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -82,24 +132,31 @@ def _where_there_is_a_gpu(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture(scope="session")
-def commands() -> Iterator[Commands]:
+def commands(request: pytest.FixtureRequest) -> Iterator[Commands]:
     """Where processes are forked that have imported the package already."""
-    found = Commands()
+    found = Commands(early=len(request.session.items) > MANY)
     yield found
     found.end()
 
 
 @pytest.fixture
 def cli(tmp_path: Path, commands: Commands) -> Cli:
-    """``cli("+aug=moco", ...)`` runs ``python -m seva_exp`` in an empty folder; with options, which
-    are those of ``subprocess.run``, in a process that is started anew."""
+    """``cli("+aug=moco", ...)`` runs ``python -m seva_exp`` in an empty folder, with ``variables``
+    beside this process's; ``ends``: it is killed at a certain point. With options, which are those
+    of ``subprocess.run``, in a process that is started anew."""
 
-    def call(*words: str, **options) -> subprocess.CompletedProcess:
+    def call(
+        *words: str,
+        variables: Mapping[str, str] | None = None,
+        ends: Ends | None = None,
+        **options,
+    ) -> subprocess.CompletedProcess:
         # wandb tells its children of its own service, which ends with the test that started it.
         environment = options.pop("env", None)
-        env = {k: v for k, v in (environment or os.environ).items() if "WANDB_SERVICE" not in k}
+        wanted = {**(environment or os.environ), **(variables or {})}
+        env = {k: v for k, v in wanted.items() if "WANDB_SERVICE" not in k}
         if environment is None and not options:
-            return commands.run([*words], tmp_path, env)
+            return commands.run([*words], tmp_path, env, ends)
         command = [sys.executable, "-m", "seva_exp", *words]
         own = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300, "env": env}
         return subprocess.run(command, **(own | options))

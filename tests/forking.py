@@ -9,6 +9,7 @@ before the next one, so that a command alone waits for nothing that it does not 
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -17,21 +18,44 @@ import signal
 import subprocess
 import sys
 import traceback
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 STREAMS = ("stdin", "stdout", "stderr")
+EARLY = [
+    f"seva_exp.{name}"
+    for name in ("command.cli", "experiment.execution", "decoding.engine", "training.dpo")
+]
+
+
+@dataclass(frozen=True)
+class Ends:
+    """A command that gets a signal when it has finished so many batches of a journal whose path
+    matches: at the same point on a quick and on a slow machine, and whatever else works there."""
+
+    journal: str
+    batches: int
+    signal: int = signal.SIGKILL
 
 
 class Commands:
-    """The server, from the side of those who ask; started when it is first asked."""
+    """The server, from the side of those who ask; started when it is first asked. ``early``: it
+    imports what most commands need before the first, which would do so for itself alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, early: bool = False) -> None:
+        self._early = early
         self._server: subprocess.Popen[str] | None = None
 
     def run(
-        self, words: list[str], cwd: Path, environment: dict[str, str], module: str = "seva_exp"
+        self,
+        words: list[str],
+        cwd: Path,
+        environment: dict[str, str],
+        ends: Ends | None = None,
+        module: str = "seva_exp",
     ) -> Any:
         """What ``subprocess.run`` would give of ``python -m MODULE``, streams as text."""
         if self._server is None:
@@ -39,7 +63,7 @@ class Commands:
         server = self._server
         with TemporaryDirectory() as folder:
             asked = {"words": words, "cwd": str(cwd), "env": environment, "folder": folder}
-            asked["module"] = module
+            asked |= {"module": module, "ends": asdict(ends) if ends else None}
             try:
                 print(json.dumps(asked), file=server.stdin, flush=True)
                 code = int(server.stdout.readline())
@@ -50,10 +74,9 @@ class Commands:
             said = [Path(folder, name).read_text(encoding="utf-8") for name in STREAMS[1:]]
         return subprocess.CompletedProcess(words, code, *said)
 
-    @staticmethod
-    def _start() -> subprocess.Popen[str]:
+    def _start(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, *(EARLY if self._early else ())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -74,10 +97,16 @@ def serve() -> None:
     sys.path[0] = ""  # as with -m
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries say when they are imported is no reply
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
+    _know_the_code(sys.argv[1:])
     for line in sys.stdin:
         asked = json.loads(line)
         imported = Path(asked["folder"], "imported")
+        gc.freeze()  # no collection in the child looks through, and so copies, what is here
         if (pid := os.fork()) == 0:
+            if asked["ends"]:
+                _end_at(Ends(**asked["ends"]))
             do(asked["module"], asked["words"], asked["cwd"], asked["env"], imported)
         _, status = os.waitpid(pid, 0)
         names = json.loads(imported.read_text()) if imported.exists() else []
@@ -95,6 +124,23 @@ def _know_the_code(names: list[str]) -> None:
 
         for cls in stages.STAGES.values():
             closure.code_of(cls)
+
+
+def _end_at(ends: Ends) -> None:
+    """Have this process end so."""
+    from seva_exp.core.store import Journal
+
+    append, left = Journal.append, ends.batches
+
+    def appended(journal: Any, rows: Any) -> None:
+        nonlocal left
+        append(journal, rows)
+        if fnmatch(str(journal.path), ends.journal):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), ends.signal)
+
+    Journal.append = appended  # type: ignore[method-assign]
 
 
 def do(

@@ -22,6 +22,7 @@ from seva_exp.runs.events import Listener
 from seva_exp.runs.reader import FinishedRun
 from seva_exp.training.reference import FILE as REFERENCE
 
+from .slow import slow_but
 from .test_end_to_end import cached, machine, small
 
 
@@ -283,20 +284,18 @@ def stopped(folder: Path, monkeypatch, stage: str, batches: int) -> Path:
     return partial
 
 
-@pytest.mark.parametrize(
-    ("stage", "name"),
-    [
-        ("answers", "parts/journal-0.jsonl"),
-        ("reference", "parts/journal-0.jsonl"),
-        ("evaluate", "parts/journal-0.jsonl"),
-    ],
-)
-@pytest.mark.parametrize(
-    "how", ["a bit", pytest.param("a letter", marks=pytest.mark.slow), "emptied"]
-)
-def test_a_damaged_line_of_a_journal_is_made_again(
-    first, tmp_path, monkeypatch, capfd, stage, name, how
-):
+LINES = [
+    f"{how} of {stage}"
+    for stage in ("answers", "reference", "evaluate")
+    for how in ("a bit", "a letter", "emptied")
+]
+QUICK = ["a bit of answers", "a bit of reference", "a bit of evaluate", "emptied of answers"]
+
+
+@pytest.mark.parametrize("line", slow_but(QUICK, of=LINES))
+def test_a_damaged_line_of_a_journal_is_made_again(first, tmp_path, monkeypatch, capfd, line):
+    how, _, stage = line.partition(" of ")
+    name = "parts/journal-0.jsonl"
     shutil.copytree(first[0], tmp_path / "copy", symlinks=True)
     for later in ("answers", "pairs", "reference", "align", "evaluate", "compare"):
         if later == stage:

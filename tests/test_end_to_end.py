@@ -249,7 +249,7 @@ def test_damage_to_a_finished_artifact_is_seen_and_mended(tmp_path):
 
 SWEEP = (
     "-m +aug=diffusion_noise aug.diffusion_noise.step=600,800 dpo.beta=0.05,0.1 "
-    f"data.samples={SAMPLES} benchmark.shapes.images={IMAGES} tracker=none dpo.warmup_ratio=0"
+    "data.samples=10 benchmark.shapes.images=2 tracker=none dpo.warmup_ratio=0"
 )
 
 

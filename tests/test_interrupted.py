@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from .data.test_packed import encoded, write
+from .forking import Ends
 from .slow import slow_but
 from .test_end_to_end import ARTIFACTS, RUN, SAMPLES, files, go, small
 
@@ -21,6 +18,9 @@ ARTIFACTS_OF_FLIP = (
     "answers.clean/answers.jsonl",
     "answers.horizontal_flip/answers.jsonl",
 )
+
+
+ANSWERS = "answers/*.partial/parts/journal-0.jsonl"
 
 
 @pytest.fixture(scope="module")
@@ -36,25 +36,16 @@ def _lines(folder: Path, pattern: str) -> int:
 @pytest.mark.parametrize(
     ("moment", "least", "stop"),
     [
-        ("answers/*.partial/parts/journal-0.jsonl", 3, ["stop_after=pairs"]),
+        (ANSWERS, 3, ["stop_after=pairs"]),
         ("evaluate/*.partial/parts/journal-0.jsonl", 5, []),
     ],
 )
 def test_kill_9_then_the_same_command_goes_on(cli, undisturbed, tmp_path, moment, least, stop):
     """A killed run keeps its finished batches, and ends as an undisturbed one does."""
     store = tmp_path / "runs" / "store"
-    command = [sys.executable, "-m", "seva_exp", *RUN, *stop]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    for _ in range(2400):
-        if _lines(store, moment) >= least or process.poll() is not None:
-            break
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    kept = _lines(store, moment)
-    assert kept >= least, "the run was over before it could be killed"
+    killed = cli(*RUN, *stop, ends=Ends(f"*/{moment}", least))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert _lines(store, moment) == least
     (journal,) = store.glob(moment)
     with journal.open("ab") as file:
         file.write(b'[{"sample_id": "torn')  # what a kill in the middle of a write leaves
@@ -95,18 +86,11 @@ def test_finished_batches_are_not_asked_again(tmp_path, monkeypatch):
 
 
 def test_ctrl_c_leaves_a_store_that_the_next_run_uses(cli, tmp_path, undisturbed):
-    command = [sys.executable, "-m", "seva_exp", *RUN]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    store = tmp_path / "runs" / "store"
-    for _ in range(2400):
-        if _lines(store, "*/*.partial/parts/journal-0.jsonl") >= 2:
-            break
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "the same command resumes" in said
-    assert "Traceback" not in said
+    stopped = cli(*RUN, ends=Ends(f"*/{ANSWERS}", 2, signal.SIGINT))
+    assert stopped.returncode == 130
+    assert "the same command resumes" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert _lines(tmp_path / "runs" / "store", ANSWERS) == 2
     done = cli(*RUN, "stop_after=pairs")
     assert done.returncode == 0, done.stderr
     ours = (tmp_path / "runs" / "latest" / "pairs.jsonl").read_bytes()
@@ -122,20 +106,9 @@ def test_kill_9_while_pictures_inside_files_are_answered(cli, tmp_path, kind):
         write(kind, tmp_path / "in" / f"{n}.{ending}", range(6 * n, 6 * n + 6))
     words = ["+aug=horizontal_flip", f"data={kind}", "data.path=in", "stop_after=pairs"]
     words += ["machine.batch_size=1", "tracker=none", "benchmark=none"]
-    parts = "answers/*.partial/parts/journal-0.jsonl"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "seva_exp", *words, "machine.store=store"],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    for _ in range(6000):
-        if _lines(tmp_path / "store", parts) >= 3 or process.poll() is not None:
-            break
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert _lines(tmp_path / "store", parts) >= 3, "the run was over before it could be killed"
+    killed = cli(*words, "machine.store=store", ends=Ends(f"*/{ANSWERS}", 3))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert _lines(tmp_path / "store", ANSWERS) == 3
     found = {}
     for store in ("store", "undisturbed"):
         done = cli(*words, f"machine.store={store}")
@@ -145,6 +118,10 @@ def test_kill_9_while_pictures_inside_files_are_answered(cli, tmp_path, kind):
         stages = json.loads((latest / "report.json").read_text())["stages"]
         assert stages[0]["cached"] == (store == "store")
     assert found["store"] == found["undisturbed"] and found["store"][0].count(b"\n") == 12
+
+
+PICTURES = 2500
+"""More than a kill loses while they are looked at."""
 
 
 @pytest.mark.parametrize(
@@ -160,27 +137,20 @@ def test_kill_9_while_pictures_are_looked_at(cli, tmp_path, kind):
     folder, words = tmp_path / "in", ["data=folder", "data.path=in", "data.max_broken=1"]
     folder.mkdir()
     if kind == "folder":
-        for n in range(6000):
+        for n in range(PICTURES):
             (folder / f"{n:05d}.png").write_bytes(encoded(n % 250) if n % 9 else b"none")
     else:
         ending = {"parquet": "parquet", "webdataset": "tar"}[kind]
-        some = [encoded(n) for n in range(250)] * 12
+        half = PICTURES // 2
+        some = ([encoded(n) for n in range(250)] * 12)[:half]
         for n in range(2):
-            write(kind, folder / f"{n}.{ending}", range(3000 * n, 3000 * n + 3000), some)
+            write(kind, folder / f"{n}.{ending}", range(half * n, half * n + half), some)
         words[0] = f"data={kind}"
     words += ["+aug=horizontal_flip", "stop_after=samples", "tracker=none", "benchmark=none"]
     parts = "samples/*.partial/parts/made.jsonl"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "seva_exp", *words, "machine.store=store"],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while not _lines(tmp_path / "store", parts) and process.poll() is None:
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert _lines(tmp_path / "store", parts), "the run was over before it could be killed"
+    killed = cli(*words, "machine.store=store", ends=Ends(f"*/{parts}", 1))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert _lines(tmp_path / "store", parts) == 1
     found = {}
     for store in ("store", "undisturbed"):
         done = cli(*words, f"machine.store={store}")
@@ -194,4 +164,4 @@ def test_kill_9_while_pictures_are_looked_at(cli, tmp_path, kind):
             name: (artifact / name).read_bytes() for name in ("samples.jsonl", "drops.jsonl")
         }
     assert found["store"] == found["undisturbed"]
-    assert sum(content.count(b"\n") for content in found["store"].values()) == 6000
+    assert sum(content.count(b"\n") for content in found["store"].values()) == PICTURES

@@ -112,7 +112,7 @@ def three(tmp_path, monkeypatch):
     finally:
         members.close()
         for one in others:
-            assert one.wait(timeout=60) in (0, -signal.SIGKILL), "they end with the first"
+            assert one.wait(timeout=240) in (0, -signal.SIGKILL), "they end with the first"
 
 
 def test_members_are_the_ranks_of_a_training(three, tmp_path):

@@ -15,6 +15,8 @@ import pytest
 
 from seva_exp.core.records import ImageRef, Pair
 
+from .slow import slow_but
+
 SCRIPT = Path(__file__).parents[1] / "perf" / "dpo_step.py"
 STREAM = SCRIPT.with_name("stream.py")
 KEYS = [
@@ -68,7 +70,7 @@ def test_memory_that_grows_is_told():
 GENERATION = SCRIPT.with_name("generation.py")
 
 
-@pytest.mark.parametrize("pattern", ["pairs", "evaluation"])
+@pytest.mark.parametrize("pattern", slow_but(["pairs"], of=["pairs", "evaluation"]))
 def test_generation_gives_a_row_and_the_same_answers(tmp_path, pattern):
     file = tmp_path / "rows.json"
     command = [sys.executable, GENERATION, "--case", f"tiny-{pattern}", "--rounds", "1"]

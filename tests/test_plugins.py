@@ -193,8 +193,7 @@ def test_a_path_of_a_file_elsewhere_and_the_environment_name_modules(folder: Pat
     words = ["method=best_of_k", "+score=few_commas", "method.candidates=2", "dry_run=true", *FEW]
     by_path = cli("plugins=[elsewhere/my_score.py]", *words)
     assert by_path.returncode == 0, by_path.stderr
-    env = os.environ | {"SEVA_EXP_PLUGINS": str(file)}
-    by_environment = cli(*words, env=env)
+    by_environment = cli(*words, variables={"SEVA_EXP_PLUGINS": str(file)})
     assert by_environment.returncode == 0, by_environment.stderr
     assert "scores.few_commas" in by_path.stdout
 

@@ -23,7 +23,7 @@ from .scores.clip_folder import tiny_clip
 from .slow import slow_but
 
 SHORT = [
-    "model=tiny", "data=shapes", "data.samples=24", "benchmark=shapes", "benchmark.shapes.images=4",
+    "model=tiny", "data=shapes", "data.samples=12", "benchmark=shapes", "benchmark.shapes.images=2",
     "tracker=none", "dpo.warmup_ratio=0",
 ]  # fmt: skip
 
@@ -120,7 +120,7 @@ def test_a_job_of_every_sweep_runs_on_the_embedded_model(tmp_path, shared_store,
     """Its last one; of those with a second stage both stages."""
     short = [word for word in SHORT if "model" not in word or "model" not in keys(arms(sweep)[-1])]
     job = [word for word in arms(sweep)[-1] if not word.startswith(("data.samples", "model="))]
-    wanted = composed(sweep, *job, *short, "benchmark.shapes.images=4")
+    wanted = composed(sweep, *job, *short, "benchmark.shapes.images=2")
     experiment = wanted.experiment.model_copy(update={"model": TinyModel()})
     last = "finetune" if experiment.sft else "align"
     options = Options(stop_after=wanted.options.stop_after or last)

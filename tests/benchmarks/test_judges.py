@@ -45,7 +45,7 @@ def right_answers(bench, samples):
 
 def judged(endpoint, bench, samples, warn=lambda text: None, **server):
     """What came of it, and the summary."""
-    options = {"concurrency": 3, "retries": 3, "timeout_seconds": 20.0} | server
+    options = {"concurrency": 3, "retries": 3, "timeout_seconds": 60.0} | server
     where = JudgeServer(url=endpoint.url, **options)
     cases = bench.cases(*right_answers(bench, samples))
     found, summary = judge_all(bench, cases, where, QUIET, warn, "judge.base.x")
@@ -89,9 +89,11 @@ FAULTS = {
 def test_a_fault_that_passes_changes_no_verdict(samples, tmp_path, undisturbed, name):
     bench = bench_of("mmvet", samples, tmp_path)
     with judge(faults={2: FAULTS[name], 7: FAULTS[name]}) as endpoint:
-        limit = 1.0 if name == "hangs" else 20.0
-        found, summary = judged(endpoint, bench, samples, timeout_seconds=limit)
-        assert len(endpoint.asked) == distinct(bench, samples) + 2
+        hangs = name == "hangs"
+        options = {"timeout_seconds": 0.8, "retries": 20} if hangs else {}
+        found, summary = judged(endpoint, bench, samples, **options)
+        again = len(endpoint.asked) - distinct(bench, samples)
+        assert again >= 2 if hangs else again == 2  # a slow machine may end others by the limit
     assert found == undisturbed
     assert summary["unjudged"] == 0
 

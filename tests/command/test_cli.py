@@ -188,15 +188,14 @@ def test_bad_instructions_are_told_before_a_model_is_loaded(cli, tmp_path, name)
 def test_a_tilde_in_a_path_is_the_home_folder(cli, tmp_path):
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "notes.txt").write_text("no picture")
-    home = {**os.environ, "HOME": str(tmp_path)}
     words = ["+aug=moco", "data=folder", "data.path=~/pictures", "machine.store=~/store"]
-    done = cli(*words, env=home)
+    done = cli(*words, variables={"HOME": str(tmp_path)})
     assert "no usable picture" in done.stderr
     assert (tmp_path / "store" / "samples").is_dir()
 
 
 def test_a_closed_pipe_and_a_narrow_encoding_do_not_end_a_run(cli, tmp_path):
-    words = ["+aug=moco", "stop_after=evaluate.base", *SMALL]
+    words = ["+aug=moco", "stop_after=evaluate.base", *SMALL, "benchmark.shapes.images=2"]
     reader, writer = os.pipe()
     os.close(reader)
     done = cli(*words, capture_output=False, stdout=writer, stderr=subprocess.DEVNULL)
@@ -244,7 +243,7 @@ SWEPT = ["-m", "seed=0,1"]
     + [pytest.param(*one, SWEPT, marks=pytest.mark.slow) for one in KEYS_IN_FIELDS[2:]],
 )
 def test_a_key_in_a_field_is_refused_and_not_repeated(cli, tmp_path, words, told, several):
-    done = cli("+aug=moco", *words, *several, *SMALL[:2], env={**os.environ, **KEYS})
+    done = cli("+aug=moco", *words, *several, *SMALL[:2], variables=KEYS)
     assert done.returncode == 2
     assert told in done.stderr and done.stdout == ""
     for key in [*KEYS.values(), "sk-zyx", "mysecretkey", "hf_abcdef"]:
@@ -254,9 +253,9 @@ def test_a_key_in_a_field_is_refused_and_not_repeated(cli, tmp_path, words, told
 
 
 def test_a_key_that_is_a_word_of_ours_refuses_no_run_of_defaults(cli):
-    done = cli("+aug=diffusion_noise", "dry_run=true", env={**os.environ, **OURS})
+    done = cli("+aug=diffusion_noise", "dry_run=true", variables=OURS)
     assert done.returncode == 0, done.stderr
-    done = cli("+aug=difusion_noise", env={**os.environ, **OURS})
+    done = cli("+aug=difusion_noise", variables=OURS)
     assert done.stderr.startswith("seva_exp: ") and "'diffusion_noise'" in done.stderr
 
 
@@ -305,7 +304,7 @@ def test_the_runs_of_a_sweep_are_told_apart_by_their_names(cli, tmp_path):
 
 def test_a_sweep_over_sets_of_views_shares_what_it_can(cli, tmp_path):
     views = "+aug=diffusion_noise,moco,[diffusion_noise,moco]"
-    done = cli("-m", views, "stop_after=pairs", *SMALL)
+    done = cli("-m", views, "stop_after=pairs", *SMALL, "data.samples=12")
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "runs").glob("2*/report.json"))) == 3
     answers = list((tmp_path / "runs" / "store" / "answers").iterdir())

@@ -117,7 +117,7 @@ def test_version_tells_ours_and_those_below(cli):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_tells_its_version_and_how_it_is_used(name, commands, tmp_path):
     asked = [
-        commands.run([word], tmp_path, dict(os.environ), f"seva_exp.{name}")
+        commands.run([word], tmp_path, dict(os.environ), module=f"seva_exp.{name}")
         for word in ("--version", "--help")
     ]
     assert [done.returncode for done in asked] == [0, 0], asked

@@ -44,7 +44,7 @@ class Shown:
     def drawn(self, selector: str) -> None:
         """Wait for it. (Playwright's waiting for a function needs the eval that the page's policy
         forbids.)"""
-        self.page.wait_for_selector(selector, state="attached", timeout=20_000)
+        self.page.wait_for_selector(selector, state="attached", timeout=120_000)
 
     def _note(self, text: str) -> None:
         self.faults.append(text)

@@ -94,7 +94,7 @@ from pathlib import Path
 from seva_exp.core import gpus
 with gpus.take(Path(sys.argv[1]), 0, ["0", "1", "2", "3"], 2) as taken:
     print(*taken.gpus, taken.shared, flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 

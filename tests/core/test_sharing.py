@@ -82,7 +82,7 @@ def test_the_last_waits_for_those_that_still_work(tmp_path):
         waiting.join(0.6)
         assert waiting.is_alive(), "the other may die"
         assert one.take({0: 1}) == ClaimedPieces()
-        waiting.join(5)
+        waiting.join(120)
         assert found == [ClaimedPieces()]
 
 
@@ -116,7 +116,7 @@ def test_of_three_processes_two_are_killed_and_each_piece_is_done_once(tmp_path)
     for one in (first, second):
         one.kill()
         one.communicate()
-    said, _ = third.communicate(timeout=60)
+    said, _ = third.communicate(timeout=240)
     assert int(said) == 60 - 3 - 2
     rows = [*Sharing(tmp_path).rows()]
     assert sorted(row["piece"] for row in rows) == [*range(60)]

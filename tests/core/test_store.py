@@ -117,7 +117,7 @@ def test_processes_that_race_for_an_artifact_compute_it_once(tmp_path):
     for racer in racers:
         racer.start()
     for racer in racers:
-        racer.join(60)
+        racer.join(240)
         assert racer.exitcode == 0
     assert log.read_text() == "worked\n"
 
@@ -125,7 +125,7 @@ def test_processes_that_race_for_an_artifact_compute_it_once(tmp_path):
 def _hang(root: str) -> None:
     def work(folder: Path) -> dict:
         (folder / "started").write_text("")
-        time.sleep(60)
+        time.sleep(600)
         return {}
 
     make(Store(Path(root)), work)
@@ -136,10 +136,10 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
     process = multiprocessing.get_context("spawn").Process(target=_hang, args=(str(tmp_path),))
     process.start()
     started = store.path("stage", KEY).with_suffix(".partial") / "started"
-    for _ in range(300):
-        if started.exists():
-            break
-        time.sleep(0.1)
+    deadline = time.monotonic() + 240
+    while not started.exists():
+        assert process.is_alive() and time.monotonic() < deadline
+        time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert make(store, write("after"))[1] is False

@@ -187,7 +187,7 @@ def test_folder_visits_each_folder_once(tmp_path):
     (tmp_path / "root" / "a").symlink_to("d3")
     start = time.monotonic()
     found = FolderData(path=str(tmp_path / "root")).build(0, tmp_path, sha256)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60
     assert [s.id for s in found.samples] == [*(f"{name}/x.png" for name in names), "z1/y.png"]
 
 

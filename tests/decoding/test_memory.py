@@ -197,7 +197,7 @@ def test_alone_means_that_no_other_is_made_ready(vlm, expected):
     def load():
         tried.append([one.made for one in pictures._waiting])
         if len(tried) == 1:
-            others.wait(10)
+            others.wait(120)
             raise MemoryError
         return SINGLE[0].load()
 
@@ -348,9 +348,13 @@ def test_what_a_container_lets_a_process_have_is_the_most(tmp_path, name):
     lines, files, wanted = GROUPS[name]
     root = grouped(tmp_path, lines, files)
     assert main_memory.within_groups(root) == wanted
-    there = psutil.virtual_memory().available
+    before = psutil.virtual_memory().available
     found = free_bytes(torch.device("cpu"), root)
-    assert found == wanted if wanted < there else found == pytest.approx(there, rel=0.2)
+    there = sorted((before, psutil.virtual_memory().available))  # others take some meanwhile
+    if wanted < there[0]:
+        assert found == wanted
+    else:
+        assert 0.8 * there[0] <= found <= min(wanted, 1.2 * there[1])
 
 
 def test_a_system_without_groups_has_no_limit_of_theirs(tmp_path):

@@ -57,13 +57,15 @@ def test_ctrl_c_at_the_question_removes_nothing_and_is_told(home, words):
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     ) as process:  # fmt: skip
         os.close(its)
-        said = ""
+        seen, asked = b"", False
         with contextlib.suppress(OSError):  # the terminal closes with the command
-            while chunk := os.read(ours, 4096).decode():
-                said += chunk
-                if chunk.endswith("[y/N] "):
+            while chunk := os.read(ours, 4096):  # perhaps half a line
+                seen += chunk
+                if not asked and seen.endswith(b"[y/N] "):
+                    asked = True
                     os.write(ours, b"\x03")
         os.close(ours)
+    said = seen.decode()
     assert process.returncode == 130, said
     assert "nothing was removed\r\nseva_exp: Interrupted. Nothing is half removed" in said
     assert there(home) == {"samples", "answers", "pairs", "loose", "unread"}

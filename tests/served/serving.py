@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from seva_exp.models import TinyModel
 
-STARTING = 120
+STARTING = 600
 """Seconds that the real server may take to start."""
 
 

@@ -34,7 +34,9 @@ from .serving import Misbehaving, cut, dripping, reply
 from .test_server import GENERATION, REQUESTS, asked, undisturbed
 
 __all__ = ["undisturbed"]
-LIMIT = 1.5
+STALLING = {"dripping", "dripping headers", "silent"}
+"""Faults that end by the limit; the others by themselves, however slow this machine is."""
+LIMIT, AMPLE = 0.6, 60.0
 """Seconds in all for a reply."""
 MEMORY = 300 << 20
 """Bytes that a question may take; the replies are larger."""
@@ -45,12 +47,18 @@ FAULTS = {
     "deep": (DEEP, r"no chat completion came, but \[\[\["),
     "page": (HTML, "no chat completion came, but <html>"),
     "many headers": (many_headers, "RemoteProtocolError"),
-    "dripping": (dripping, "no reply within 1.5 s"),
-    "dripping headers": (dripping_headers, "no reply within 1.5 s"),
-    "silent": (silent, "no reply within 1.5 s"),
+    "dripping": (dripping, "no reply within 0.6 s"),
+    "dripping headers": (dripping_headers, "no reply within 0.6 s"),
+    "silent": (silent, "no reply within 0.6 s"),
     "cut": (cut, "RemoteProtocolError"),
     "NaN": (reply(b'{"choices":[{"message":{"content":NaN},"finish_reason":"stop"}]}'), "NaN"),
 }
+
+
+def limit_of(name: str) -> float:
+    return LIMIT if name in STALLING else AMPLE
+
+
 each_fault = pytest.mark.parametrize("name", FAULTS)
 
 
@@ -61,7 +69,7 @@ def bounded(monkeypatch):
     compressed()
     before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     yield
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 100
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown * 1024 < MEMORY
 
@@ -69,10 +77,13 @@ def bounded(monkeypatch):
 @each_fault
 def test_the_other_replies_are_kept_and_the_question_is_asked_again(undisturbed, name):
     with Misbehaving({1: FAULTS[name][0]}) as server:
-        assert asked(server, REQUESTS[:4], timeout_seconds=LIMIT) == {
+        limit = limit_of(name)
+        assert asked(server, REQUESTS[:4], timeout_seconds=limit, retries=20) == {
             f"id{number}": undisturbed[f"id{number}"] for number in range(4)
         }
-        assert len(server.asked) == 5
+        assert len(set(server.asked)) == 4
+        again = len(server.asked) - 4  # on a slow machine the limit may end others, too
+        assert again >= 1 if name in STALLING else again == 1
         assert server.sent < 100 << 20
 
 
@@ -82,7 +93,7 @@ def test_at_last_the_sample_and_the_server_are_named(name):
     with Misbehaving() as server:
         server.always = fault
         with pytest.raises(StageError, match=rf"^sample id0: no answer, .*{said}") as caught:
-            asked(server, REQUESTS[:1], timeout_seconds=LIMIT, retries=1)
+            asked(server, REQUESTS[:1], timeout_seconds=limit_of(name), retries=1)
         assert server.url in str(caught.value) and "the same command resumes" in str(caught.value)
         assert len(str(caught.value)) < 700
 
@@ -92,7 +103,7 @@ def test_the_first_check_is_bounded_and_names_the_server(name):
     fault, said = FAULTS[name]
     with Misbehaving() as server:
         server.always = fault
-        where = Server(url=server.url, timeout_seconds=LIMIT)
+        where = Server(url=server.url, timeout_seconds=limit_of(name))
         with pytest.raises(InputError, match=said) as caught:
             check(where, GENERATION, TinyModel())
         assert str(caught.value).startswith(f"machine.server.url={server.url}")
@@ -102,7 +113,7 @@ def test_the_first_check_is_bounded_and_names_the_server(name):
 def test_the_list_of_models_is_bounded(name):
     with Misbehaving() as server:
         server.listing = FAULTS[name][0]
-        where = Server(url=server.url, timeout_seconds=LIMIT)
+        where = Server(url=server.url, timeout_seconds=limit_of(name))
         with pytest.raises(InputError, match="its list of models cannot be had") as caught:
             endpoint.only_model(where, "generation.served_model")
         assert server.url in str(caught.value) and len(str(caught.value)) < 700
@@ -131,7 +142,7 @@ def test_a_judge_is_held_to_the_same(name):
     question = Query("served", (("user", "Is it?"),), 0.0, 8, 0)
     with Misbehaving() as server:
         server.always = fault
-        where = JudgeServer(url=server.url, timeout_seconds=LIMIT, retries=1)
+        where = JudgeServer(url=server.url, timeout_seconds=limit_of(name), retries=1)
         with pytest.raises(StageError, match=f"^question 7: no answer, .*{said}"):
             list(ask_all(where, [question], lambda query: "question 7", lambda text: None))
         judge = Judge(model="served")

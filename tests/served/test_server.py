@@ -49,7 +49,7 @@ def chat(generation=GENERATION, source=None, seed=0, purpose="sampling/clean"):
 
 
 def engine(endpoint, warn=lambda text: None, **options):
-    options = {"concurrency": 3, "retries": 3, "timeout_seconds": 20.0} | options
+    options = {"concurrency": 3, "retries": 3, "timeout_seconds": 60.0} | options
     return server_engine(Server(url=endpoint.url, **options), chat(), warn)
 
 
@@ -174,37 +174,46 @@ FAULTS = {
 def test_a_fault_that_passes_changes_nothing(undisturbed, name):
     heard = []
     with Misbehaving({2: FAULTS[name], 7: FAULTS[name]}) as endpoint:
-        limit = 1.5 if name in ("slow", "dripping") else 20.0
+        stalls = name in ("slow", "dripping")
+        options = {"timeout_seconds": 0.8, "retries": 20} if stalls else {}
         begun = time.monotonic()
-        assert asked(endpoint, warn=heard.append, timeout_seconds=limit) == undisturbed
-        assert time.monotonic() - begun < 10
-        assert len(endpoint.asked) == N + 2
+        assert asked(endpoint, warn=heard.append, **options) == undisturbed
+        assert time.monotonic() - begun < 100
+        again = len(endpoint.asked) - N  # on a slow machine the limit may end others, too
+        assert again >= 2 if stalls else again == 2
         assert len(set(endpoint.asked)) == N
     assert len(heard) == 1, "one line for a person, however many faults"
     assert "asked again" in heard[0]
 
 
-def in_a_second():
-    return formatdate(time.time() + 3, usegmt=True)  # whole seconds: 2 to 3 of them
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_retry_after_is_heeded(undisturbed, form):
+    until = []
 
+    def busy(handler):
+        until.append(int(time.time()) + 2)
+        when = formatdate(until[0], usegmt=True) if form == "date" else "1"
+        return status(429, Retry_After=when)(handler)
 
-@pytest.mark.parametrize("when", [lambda: "1", in_a_second], ids=["seconds", "date"])
-def test_retry_after_is_heeded(undisturbed, when):
-    busy = status(429, Retry_After=when())
     with Misbehaving({0: busy}) as endpoint:
         assert asked(endpoint, REQUESTS[:1]) == {"id0": undisturbed["id0"]}
         first, second = endpoint.times
-    assert 0.9 < second - first < 5
+        came = time.time() - (time.monotonic() - second)
+    assert second - first < 60
+    assert came > until[0] - 0.1 if form == "date" else second - first > 0.9
 
 
 @pytest.mark.parametrize(
     "value", ["nan", "inf", "1e400", "-5", "-inf", "soon", "", "Fri, 99 Foo 2026 25:61:61 GMT"]
 )
 def test_a_retry_after_that_says_nothing_leaves_our_own_wait(undisturbed, value):
+    with pytest.raises(PassingFault) as caught:
+        reply_of("id", Response(429, headers={"Retry-After": value}))
+    assert not caught.value.wait
     with Misbehaving({0: status(429, Retry_After=value)}) as endpoint:
         assert asked(endpoint, REQUESTS[:1]) == {"id0": undisturbed["id0"]}
         first, second = endpoint.times
-    assert second - first < 0.9
+    assert second - first < 60
 
 
 @pytest.mark.parametrize("form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%c"])
@@ -219,7 +228,7 @@ def test_every_form_of_a_date_is_one_in_gmt(monkeypatch, form):
     finally:
         monkeypatch.undo()
         time.tzset()
-    assert 57 < caught.value.wait <= 60
+    assert 0 < caught.value.wait <= 60
 
 
 def test_waits_grow_and_are_not_the_same_for_all(monkeypatch):
@@ -284,17 +293,27 @@ def test_a_picture_that_is_gone_ends_the_work():
 
 
 def test_so_many_are_under_way_and_no_more():
+    """None is answered before four are there, and a fifth has the time to come."""
+    several = threading.Event()
+
+    def waits(handler):
+        if handler.server.under_way >= 4:
+            time.sleep(0.1)
+            several.set()
+        assert several.wait(60)
+        return False
+
     with Misbehaving() as endpoint:
-        endpoint.always = slow(0.05)
+        endpoint.always = waits
         asked(endpoint, concurrency=4)
-        assert endpoint.most_under_way == 4
+        assert several.is_set() and endpoint.most_under_way == 4
 
 
 def test_replies_come_while_others_are_under_way(undisturbed):
     release = threading.Event()
 
     def held(handler):
-        release.wait(20)
+        release.wait(50)
         return False
 
     with Misbehaving({0: held}) as endpoint:
@@ -308,22 +327,32 @@ def test_replies_come_while_others_are_under_way(undisturbed):
 
 
 def test_who_stops_listening_stops_the_work():
-    before = threads()
-    with Misbehaving() as endpoint:
-        endpoint.always = slow(0.1)
+    """The first is answered; the next three wait for an answer."""
+    before, release = threads(), threading.Event()
+    with Misbehaving({0: lambda handler: False}) as endpoint:
+        endpoint.always = lambda handler: not release.wait(60)
         with closing(engine(endpoint).run(REQUESTS)) as replies:
             next(replies)
-        seen = len(endpoint.asked)
+        release.set()
         time.sleep(0.4)
-        assert len(endpoint.asked) == seen < N
+        assert len(endpoint.asked) <= 4 < N
     assert {t.name for t in threads() - before if "_work" in t.name} == set()
 
 
 def test_ctrl_c_is_heard_while_nothing_comes():
+    """It is pressed when a question is under way, which is answered only later."""
+    once, heard, late = threading.Lock(), threading.Event(), []
+
+    def presses(handler):
+        if once.acquire(blocking=False):
+            os.kill(os.getpid(), signal.SIGINT)
+        if not heard.wait(40):
+            late.append(handler.name)
+        return False
+
     with Misbehaving() as endpoint:
-        endpoint.always = slow(8)
-        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-        begun = time.monotonic()
+        endpoint.always = presses
         with pytest.raises(KeyboardInterrupt):
             asked(endpoint)
-        assert time.monotonic() - begun < 6
+        heard.set()
+        assert not late

@@ -190,7 +190,7 @@ def test_work_is_done_beside_and_what_a_killed_process_left_is_removed(tmp_path)
         "import sys, time; from pathlib import Path\n"
         "from seva_exp.ship.folders import whole_folder\n"
         "with whole_folder(Path(sys.argv[1])) as work:\n"
-        "    (work / 'config.json').write_text('{}'); print('made', flush=True); time.sleep(60)"
+        "    (work / 'config.json').write_text('{}'); print('made', flush=True); time.sleep(600)"
     )
     killed = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE)
     assert killed.stdout and killed.stdout.readline() == b"made\n"

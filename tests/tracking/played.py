@@ -104,7 +104,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=240,
     )
     return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -160,7 +160,7 @@ def test_a_killed_process_leaves_every_step(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == -9 and done.stdout.strip() == "[]", done.stderr
     folder = the_folder(tmp_path)

@@ -110,5 +110,5 @@ def test_wandb_takes_the_file_and_its_agents_command_runs(
     agent = Agent(api=None, queue=None)
     agent._sweep_command = [*config["command"], "dry_run=true"]
     agent._command_run({"run_id": "r1", "program": config["program"], "args": args})
-    assert agent._run_processes["r1"].wait(60) == 0
+    assert agent._run_processes["r1"].wait(240) == 0
     assert "evaluate.aligned.shapes" in capfd.readouterr().out

@@ -197,7 +197,7 @@ def test_under_an_agent_the_run_is_the_agents(
         [sys.executable, "-c", code],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": path, **of_agent},
-        timeout=90,
+        timeout=240,
         check=True,
     )
     (head,) = of_type(records(tmp_path / "run"), "run")
@@ -317,7 +317,7 @@ def test_no_tracker_imports_wandb_by_itself(tmp_path: Path) -> None:
         text=True,
         env={**os.environ, "PYTHONPATH": str(source)},
         cwd=tmp_path,
-        timeout=60,
+        timeout=240,
     )
     assert done.stdout.strip() == "[]", done.stderr
 

@@ -104,7 +104,7 @@ SUMS = {"sigmoid": 1.0, "softmax": 0.5, "chosen_nll": 1e-3, "image": 1.0, "ancho
 
 @pytest.mark.parametrize(
     ("loss", "rejected", "views", "sizes"),
-    [("sigmoid", (1,), (0,), (3,)), (SUMS, (1, 2, 3), (2, 0, 1, 1), (1, 2, 3))],
+    [("sigmoid", (1,), (0,), (3,)), (SUMS, (1, 2, 3), (2, 0, 1, 1), (1, 2))],
 )
 def test_gradient_accumulation_gives_the_same_steps(tmp_path, loss, rejected, views, sizes):
     """The numbers of rejected answers and of pictures differ within and between micro-batches."""
@@ -129,7 +129,7 @@ def test_no_logged_number_depends_on_the_micro_batches(tmp_path, fast):
     data = {"n": 7, "rejected": (1, 2, 3), "views": (2, 0, 1)}
     rows = {
         size: trained(tmp_path / str(size), spec, **data, train_batch_size=size)[1][0]
-        for size in (7, 4, 2, 1)
+        for size in ((7, 4, 2, 1) if fast == "on" else (7, 2))
     }
     whole = rows.pop(7)
     assert {"entropy", "logits/chosen", "logits/rejected", "mean_token_accuracy"} <= set(whole)

@@ -25,11 +25,14 @@ def counted(until: int, made: list[int]):
 
 
 def wait_for(condition) -> None:
-    for _ in range(500):
-        if condition():
-            return
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "nothing was made ahead"
         time.sleep(0.01)
-    pytest.fail("nothing was made ahead")
+
+
+def collating() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("collation")]
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3, 20])
@@ -62,10 +65,10 @@ def test_an_error_comes_where_its_value_would():
 
 
 def test_closing_ends_the_thread():
-    before = {*threading.enumerate()}
+    before = {*collating()}
     ahead = Prefetcher(counted(100, []), 2)
     next(ahead)
-    (own,) = {*threading.enumerate()} - before
+    (own,) = {*collating()} - before
     ahead.close()
     assert not own.is_alive()
     assert list(ahead) == []
@@ -87,7 +90,7 @@ def test_training_is_the_same_with_micro_batches_made_ahead(tmp_path, monkeypatc
     _, rows = trained(tmp_path / "ahead", spec, n=7, train_batch_size=2)
     assert rows == plain and len(rows) == 4
     assert depths == [0, 0]  # on a CPU, once an epoch
-    assert not [t for t in threading.enumerate() if t.name.startswith("collation")]
+    assert not collating()
 
 
 def test_what_can_move_is_moved_and_the_rest_stays():

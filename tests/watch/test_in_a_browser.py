@@ -7,17 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from ..slow import slow_but
 from .test_server import home, server
 
 __all__ = ["home", "server"]
 NASTY = "</script><img src=x onerror=document.body.dataset.hit=1>"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
-def test_it_follows_a_run(server, home, browser, width, scheme):
+LOOKS = [f"{width}-{scheme}" for width in (1280, 400) for scheme in ("light", "dark")]
+
+
+@pytest.mark.parametrize("look", slow_but(["1280-light", "400-dark"], of=LOOKS))
+def test_it_follows_a_run(server, home, browser, look):
+    width, scheme = look.split("-")
     home[2].warned(NASTY)
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context = browser.new_context(
+        viewport={"width": int(width), "height": 900}, color_scheme=scheme
+    )
     page, faults = context.new_page(), []
     page.on("console", lambda m: m.type in ("error", "warning") and faults.append(m.text))
     page.on("pageerror", lambda error: faults.append(str(error)))

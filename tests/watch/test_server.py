@@ -80,7 +80,7 @@ def server(home):
 
 def ask(server, path: str, method: str = "GET", token: bool = True, **headers):
     """Status, headers, content. The path is sent as it is."""
-    connection = HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+    connection = HTTPConnection("127.0.0.1", server.server_address[1], timeout=120)
     where = f"/{server.token}/{path}" if token else path
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.putrequest(method, where, skip_host="Host" in named)
@@ -244,5 +244,5 @@ def test_the_command_tells_its_address_and_ends_quietly(home, capsys):
         address = child.stdout.readline()
         assert address.startswith("http://127.0.0.1:") and len(address) > 50
         child.send_signal(2)
-        _, err = child.communicate(timeout=20)
+        _, err = child.communicate(timeout=120)
     assert (child.returncode, err) == (0, "") and os.path.exists(home[1])
