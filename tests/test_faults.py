@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,14 +67,14 @@ def result(report) -> dict[str, object]:
 def model_kept(module_patch):
     """The embedded model is loaded once; training gives it back changed, so that it is loaded
     anew after that."""
-    kept: dict[object, object] = {}
+    kept: dict[object, Any] = {}
     real = loaded.load_model
 
     def load(spec, machine, adapter, warn=lambda text: None):
         if adapter is not None:
             return real(spec, machine, adapter, warn)
         name = (spec.to_json()["kind"],)
-        if name not in kept:
+        if name not in kept or any("lora_" in n for n, _ in kept[name].model.named_parameters()):
             kept[name] = real(spec, machine, adapter, warn)
         return kept[name]
 

@@ -55,7 +55,8 @@ def test_samples_stream_through_and_memory_is_told(tmp_path):
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": source}, capture_output=True)
     found = json.loads(file.read_text())
     assert found["samples"] == 500
-    assert found["stages"].keys() == {"samples", "answers.clean", "answers.flip", "pairs"}
+    every = {"samples", "answers.clean", "answers.flip", "pairs"}  # a short one may go unseen
+    assert {"answers.clean", "answers.flip"} <= found["stages"].keys() <= every
     assert len(found["quarters_mib"]) == 4
     assert done.returncode == int(found["quarters_mib"][3] > 1.05 * found["quarters_mib"][0])
 
@@ -101,7 +102,7 @@ SWEEP = SCRIPT.with_name("sweep.py")
 def test_a_sweep_against_its_runs_alone(tmp_path):
     file = tmp_path / "rows.json"
     command = [sys.executable, SWEEP, "-cn", "seva_or_finetuning", "--json", file]
-    command += ["--", "data.samples=40", "benchmark.shapes.images=10"]
+    command += ["--", "data.samples=40", "benchmark.shapes.images=10", "dpo.warmup_ratio=0"]
     source = str(SCRIPT.parents[1] / "src")
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": source}, capture_output=True)
     [row] = json.loads(file.read_text())["rows"]

@@ -236,7 +236,10 @@ def lora_of(folder: Path) -> Any:
             f"{file}: cannot be read as a LoRA adapter's config: {problem}."
         ) from error
     targets = config.target_modules
-    names = isinstance(targets, str) or all(isinstance(one, str) for one in targets or ())
+    several = isinstance(targets, list | tuple | set)
+    names = isinstance(targets, str | None) or (
+        several and all(isinstance(one, str) for one in targets)
+    )
     for field, fits, needed in (
         ("r", type(config.r) is int and config.r > 0, "a whole number above 0"),
         ("lora_alpha", _is_number(config.lora_alpha), "a number"),
@@ -248,7 +251,10 @@ def lora_of(folder: Path) -> Any:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    try:
+        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    except OverflowError:  # more than a float holds
+        return False
 
 
 def _scaling(folder: Path) -> float:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from seva_exp.core.arguments import command_parser
 from seva_exp.core.errors import InputError
 from seva_exp.core.printable import indented, one_line, tell
+from seva_exp.core.records import to_line
 from seva_exp.core.terminal import command, exit_code
 from seva_exp.runs import verbs
 from seva_exp.runs.listing import find_run, sweep_folder
@@ -218,7 +219,8 @@ def _pairs(args: argparse.Namespace) -> int:
         return _pairs_page(folder, args)
     found = pairs_so_far(folder, args.limit)
     if args.json:
-        verbs.say_json(asdict(found))
+        rows = [json.loads(to_line(pair)) for pair in found.latest]  # as they stand in a file
+        verbs.say_json(asdict(found) | {"latest": rows})
     else:
         print("\n".join(_lines(found)))
     return 0
