@@ -195,6 +195,14 @@ def test_a_shared_training_is_found_under_each_name_that_it_has(make_run):
     assert [curve["models"] for curve in training["series"]] == [[1], [2]]
 
 
+def test_what_is_held_out_has_a_curve(make_run):
+    run = make_run("a", align="k")
+    row = {"stage": "align", "step": 8, "held_out/loss": 0.6}
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    assert page_of([run]).data["training"]["options"] == ["loss", "held-out loss"]
+
+
 def test_the_same_sample_is_shown_across_views_and_settings(make_run):
     runs = [
         make_run("a", said="a blue ring"),

@@ -233,6 +233,20 @@ def test_curves_are_of_the_names_that_trl_logs() -> None:
     assert curves([{"step": 1, "margin": 0.0, "loss": True}, {"loss": float("nan")}]) == []
 
 
+def test_what_is_held_out_is_a_second_line(tmp_path: Path) -> None:
+    rows = [{"step": n, "loss": 0.69 / n} for n in (1, 2, 3)]
+    [alone] = curves(rows)
+    assert not alone["held_out"] and "held-out" not in alone["svg"]
+    rows[0]["held_out/loss"], rows[2]["held_out/loss"] = 0.7, 0.5
+    [both] = curves(rows)
+    assert both["held_out"] and "held out: from 0.7 to 0.5" in both["svg"]
+    points = re.search(r'class="line held-out" points="([^"]*)"', both["svg"])
+    assert points and len(points[1].split()) == 2
+    page = render(replace(an_outcome(tmp_path), training=rows))
+    assert "Dashed: the preferences that are held out" in page
+    assert "Dashed" not in render(an_outcome(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("value", "p", "better", "word"),
     [

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import math
 from dataclasses import replace
 
 import pytest
 
 from seva_exp import StageError
+from seva_exp.runs.__main__ import main as runs
 from seva_exp.training import DpoTraining
 from seva_exp.training.held_out import is_due, split
 
@@ -124,6 +127,25 @@ def test_pictures_are_drawn_each_by_itself_and_copies_go_together():
 def test_a_share_that_leaves_a_side_empty_is_refused(share, what):
     with pytest.raises(StageError, match=rf"dpo.held_out=.*of 3 pictures none .*{what}"):
         split(preferences(tiny(), 3), share, 0)
+
+
+def test_a_run_tells_them_everywhere(cli, tmp_path, capsys):
+    """In its line, its metrics, its page, its tracker; and which tracker that is."""
+    words = ["+aug=diffusion_noise", "aug.diffusion_noise.step=800", "data.samples=16"]
+    words += ["benchmark=none", "dpo.held_out=0.5", "dpo.warmup_ratio=0", "tracker=csv"]
+    done = cli(*words)
+    assert done.returncode == 0, done.stderr
+    metrics = (tmp_path / "runs/latest/metrics.jsonl").read_text().splitlines()
+    last = json.loads(metrics[-1])
+    said = " ".join((done.stdout + done.stderr).split())
+    assert f"held out loss last {last['held_out/loss']:.4g}," in said
+    assert "held_out" in (tmp_path / "runs/latest/config.yaml").read_text()
+    assert "Dashed: the preferences" in (tmp_path / "runs/latest/report.html").read_text()
+    [folder] = (tmp_path / "runs/csv").iterdir()
+    [*_, row] = csv.DictReader((folder / "history.csv").read_text().splitlines())
+    assert float(row["held_out/loss"]) == last["held_out/loss"]
+    assert runs(["show", str(tmp_path / "runs/latest"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tracked"] == [f"csv: {folder}"]
 
 
 def test_without_it_no_key_changes():

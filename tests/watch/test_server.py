@@ -224,6 +224,9 @@ def test_curves_of_a_file_that_grows(tmp_path):
     text = "".join(json.dumps(row) + "\n" for row in rows)
     file.write_text("no json\n" + text + '{"stage": "align", "st')
     (found,) = curves(file)
+    held = {"stage": "align", "step": 1, "loss": 0.7, "held_out/loss": 0.6}
+    (tmp_path / "held.jsonl").write_text(json.dumps(held) + "\n")
+    assert [one["name"] for one in curves(tmp_path / "held.jsonl")] == ["loss", "held_out/loss"]
     assert len(found["points"]) <= 301 and found["points"][-1] == (1999.0, 1999 / 7)
     assert thinned([(0.0, float("nan")), (1.0, 2.0), (2.0, float("inf"))]) == [(1.0, 2.0)]
     assert last_lines(tmp_path / "none") == [] and len(last_lines(file, 3)) == 3

@@ -8,6 +8,7 @@ from seva_exp.compare.deltas import Measured
 from seva_exp.core.records import BASE
 from seva_exp.core.spec import Json
 from seva_exp.report.significance import is_number
+from seva_exp.training.spec import HELD_OUT
 
 POINTS = 150
 """Most points of one curve on the page."""
@@ -16,9 +17,9 @@ METRICS = {
     "rewards/margins": "reward margin",
     "rewards/accuracies": "reward accuracy",
     "grad_norm": "gradient norm",
-    "held_out/loss": "held-out loss",
-    "held_out/rewards/margins": "held-out reward margin",
-    "held_out/rewards/accuracies": "held-out reward accuracy",
+    f"{HELD_OUT}loss": "held-out loss",
+    f"{HELD_OUT}rewards/margins": "held-out reward margin",
+    f"{HELD_OUT}rewards/accuracies": "held-out reward accuracy",
 }
 """A training row's names (TRL's), and what the page calls them."""
 

@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar
 from seva_exp.core.files import whole_file
 from seva_exp.core.spec import Json, canonical
 
+TRACKED_ID = 16
+"""Characters of a run's key by which trackers know it."""
 Select = Literal["best_worst", "majority", "margin"]
 """Which two of a sample's candidate answers make a pair."""
 Mix = Literal["sum", "ranks"]

@@ -15,7 +15,7 @@ from pydantic_core import to_jsonable_python
 
 from seva_exp.core.machine import Machine
 from seva_exp.core.printable import ends, one_line
-from seva_exp.core.records import Report
+from seva_exp.core.records import TRACKED_ID, Report
 from seva_exp.core.spec import Json, canonical
 from seva_exp.experiment.options import Options
 from seva_exp.experiment.past import duration
@@ -29,8 +29,6 @@ from seva_exp.stages.labels import kind_of
 
 UNTOLD = ("machine.store", "machine.runs", "dry_run", "force", "name")
 """Fields that tell of the command rather than of the run."""
-TRACKED_ID = 16
-"""Characters of the run's key by which trackers know it."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +151,8 @@ def _stages(run: RunFolder, report: Report | None, store: Path) -> Iterator[Json
 
 def _tracked(run: RunFolder, store: Path) -> Iterator[str]:
     """The address of a W&B run, or how to upload what was written offline; other trackers' places.
-    Each tracker's marker in the store names the folders that it wrote into; those that keep runs
-    apart from their folders are known by the run's key."""
+    Each tracker's marker in the store names the folders that it wrote into: W&B's lie in the run's
+    (under an agent its id is not of the key), of others the key tells which is the run's."""
     key = run.report.key[:TRACKED_ID] if run.report else ""
     for file in sorted((store / "tracking").glob("*/*.json")):
         try:
@@ -162,19 +160,18 @@ def _tracked(run: RunFolder, store: Path) -> Iterator[str]:
             places = [Path(place) for place in row.get("dirs", ())]
         except (OSError, ValueError, AttributeError, TypeError):
             continue
-        if file.stem == key and file.parent.name != "wandb":
-            yield f"{file.parent.name}: {row.get('url') or ', '.join(map(str, places))}"
+        if file.parent.name != "wandb":
+            if file.stem == key:
+                yield f"{file.parent.name}: {row.get('url') or ', '.join(map(str, places))}"
             continue
         for place in places:
             if not place.is_relative_to(run.path):
                 continue
-            if file.parent.name == "wandb" and not place.name.startswith("offline"):
-                who = "/".join(str(row[name]) for name in ("entity", "project") if row.get(name))
-                yield f"https://wandb.ai/{who}/runs/{file.stem}"
-            elif file.parent.name == "wandb":
+            if place.name.startswith("offline"):
                 yield f"W&B, offline: {shlex.join(['wandb', 'sync', str(place)])}"
             else:
-                yield f"{file.parent.name}: {place}"
+                who = "/".join(str(row[name]) for name in ("entity", "project") if row.get(name))
+                yield f"https://wandb.ai/{who}/runs/{file.stem}"
 
 
 def from_defaults(config: Json) -> list[tuple[str, Any, Any]]:

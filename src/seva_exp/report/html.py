@@ -22,6 +22,7 @@ from seva_exp.report.pipeline import pipeline
 from seva_exp.report.words import PAGE as WORDS
 from seva_exp.report.words import excerpt, write_words
 from seva_exp.runs.events import Listener, Outcome, Plan, PlannedStage
+from seva_exp.training.spec import HELD_OUT
 
 _CURVES = (
     ("Loss", "loss", (math.log(2), "ln 2: no preference")),
@@ -29,8 +30,6 @@ _CURVES = (
     ("Reward accuracy", "rewards/accuracies", (0.5, "chance")),
 )
 """Title, the metric's name in a training row (TRL's), the reference level."""
-HELD_OUT = "held_out/"
-"""Before the metric's name: of the preferences that are held out."""
 
 FILES = ("changed.html", WORDS, "pairs.jsonl", "report.json", "metrics.jsonl", "config.yaml")
 """What the page links to in the run's folder, where it is there."""

@@ -25,7 +25,7 @@ from seva_exp.core.records import Prediction, read_jsonl, whole_file
 from seva_exp.core.spec import Json
 from seva_exp.core.terminal import exit_code
 from seva_exp.inputs.user_paths import data_root
-from seva_exp.runs.listing import run_folder
+from seva_exp.runs.listing import run_argument, run_folder
 from seva_exp.runs.pair_files import PAIR_FORMATS, PairFormat, ms_swift, read_pairs_run
 from seva_exp.runs.reader import Evaluated, FinishedRun
 
@@ -203,7 +203,7 @@ def main(words: Sequence[str] | None = None, pages: Mapping[str, PairFormat] | N
 
 def _parser(formats: Sequence[str]) -> argparse.ArgumentParser:
     parser = command_parser("export", __doc__)
-    parser.add_argument("run", type=Path, help="folder of a finished run")
+    run_argument(parser)
     parser.add_argument("--format", choices=formats, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument(

@@ -12,47 +12,32 @@ from typing import Any
 from seva_exp.core.files import write_whole
 from seva_exp.core.spec import Json, flatten
 from seva_exp.tracking.content import Gallery, StageFile, Table
-from seva_exp.tracking.folders import run_folder
-from seva_exp.tracking.sink import Sink, TrackedRun
+from seva_exp.tracking.folders import FolderSink
+from seva_exp.tracking.sink import TrackedRun
 from seva_exp.tracking.spec import CsvTracker
 
 
-class CsvSink(Sink):
+class CsvSink(FolderSink):
     """One run as ``history.csv`` (a row a logged step), ``summary.csv`` and ``config.csv`` (a row a
     value), ``scores.csv`` and ``files.csv``. Pictures are left to the run's own pages."""
 
     label = "CSV"
 
     def __init__(self, tracker: CsvTracker, runs: Path) -> None:
-        self._root = tracker.folder(runs)
-        self._folder = self._root
+        super().__init__(tracker.folder(runs))
         self._history: History
         self._config: Json = {}
         self._summary: Json = {}
 
-    def run_id(self, key: str) -> str:
-        return key[:16]
-
-    def target(self) -> Json:
-        return {"dir": str(self._root)}
-
-    def refused(self) -> str | None:
-        return None
-
     def open(self, run: TrackedRun) -> str:
-        self._folder = run_folder(self._root, run)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._history = History(self._folder / "history.csv")
+        self.take_folder(run).mkdir(parents=True, exist_ok=True)
+        self._history = History(self.folder / "history.csv")
         self.fresh = not self._history.rows
         self._config = {"config": run.config}
         self._write_config()
         self._summary = {"state": "running", "key": run.key, "name": run.name, "group": run.group}
         self.summarise({"job_type": run.job_type, "tags": list(run.tags)})
-        return f"{self._folder}."
-
-    @property
-    def place(self) -> str:
-        return str(self._folder)
+        return f"{self.folder}."
 
     def hint(self, places: Sequence[str]) -> str:
         return ""
@@ -68,7 +53,7 @@ class CsvSink(Sink):
 
     def summarise(self, values: Json) -> None:
         self._summary |= values
-        write_table(self._folder / "summary.csv", ("name", "value"), self._summary.items())
+        write_table(self.folder / "summary.csv", ("name", "value"), self._summary.items())
 
     def describe(self, environment: Json) -> None:
         self._config["environment"] = environment
@@ -76,13 +61,13 @@ class CsvSink(Sink):
 
     def show(self, table: Table | None, galleries: Gallery, row: int) -> int:
         if table:
-            write_table(self._folder / f"{table.name}.csv", table.columns, table.rows)
+            write_table(self.folder / f"{table.name}.csv", table.columns, table.rows)
         return row
 
     def keep(self, made: Sequence[StageFile]) -> None:
         """Where the files are: they are on this machine already."""
         rows = [(one.name, one.type, one.key, one.used, str(one.path)) for one in made]
-        write_table(self._folder / "files.csv", ("name", "type", "key", "used", "path"), rows)
+        write_table(self.folder / "files.csv", ("name", "type", "key", "used", "path"), rows)
 
     def close(self, failed: bool) -> None:
         self.summarise({"state": "failed" if failed else "finished"})
@@ -90,7 +75,7 @@ class CsvSink(Sink):
     def _write_config(self) -> None:
         environment = {"environment": self._config.get("environment", {})}
         rows = flatten({**self._config["config"], **environment}, between=".")
-        write_table(self._folder / "config.csv", ("name", "value"), rows)
+        write_table(self.folder / "config.csv", ("name", "value"), rows)
 
 
 class History:

@@ -50,9 +50,6 @@ class MlflowSink(Sink):
         self._sent: dict[str, float] = {}
         self._settings = ExitStack()
 
-    def run_id(self, key: str) -> str:
-        return key[:16]
-
     def target(self) -> Json:
         return {"uri": _without_login(self._uri), "project": self._project}
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from seva_exp.core.records import TRACKED_ID
 from seva_exp.core.spec import Json
 from seva_exp.tracking.content import Gallery, StageFile, Table
 
@@ -34,17 +35,17 @@ class Sink(ABC):
     url: str = ""
     """Set by ``open``: where a browser finds the run, on a server that keeps it."""
 
-    @abstractmethod
     def run_id(self, key: str) -> str:
         """The id of the run with this key."""
+        return key[:TRACKED_ID]
 
     @abstractmethod
     def target(self) -> Json:
         """The tracker's address; steps sent elsewhere count as not sent."""
 
-    @abstractmethod
     def refused(self) -> str | None:
         """Why nothing is to be tracked; None when it is."""
+        return None
 
     @abstractmethod
     def open(self, run: TrackedRun) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 from seva_exp.core.spec import Json, flatten
 from seva_exp.report.significance import is_number
 from seva_exp.tracking.content import CaptionedPicture, Gallery, StageFile, Table
-from seva_exp.tracking.folders import run_folder
-from seva_exp.tracking.sink import Sink, TrackedRun
+from seva_exp.tracking.folders import FolderSink
+from seva_exp.tracking.sink import TrackedRun
 from seva_exp.tracking.spec import TensorboardTracker
 
 STEPS, CONFIG, END = "steps", "config", "end"
@@ -21,30 +21,20 @@ STEPS, CONFIG, END = "steps", "config", "end"
 other two there is one each, written anew, as an event cannot be changed."""
 
 
-class TensorboardSink(Sink):
+class TensorboardSink(FolderSink):
     """One run as a folder of event files. A training step stands at its own number, a value of the
     whole run at step 0, a list of pictures at the steps 0, 1, ... of one card."""
 
     label = "TensorBoard"
 
     def __init__(self, tracker: TensorboardTracker, runs: Path) -> None:
-        self._root = tracker.folder(runs)
-        self._folder = self._root
+        super().__init__(tracker.folder(runs))
         self._writer: Any = None
         self._summary: Json = {}
         self._environment: Json = {}
         self._files: Json = {}
         self._table: Table | None = None
         self._galleries: Gallery = {}
-
-    def run_id(self, key: str) -> str:
-        return key[:16]
-
-    def target(self) -> Json:
-        return {"dir": str(self._root)}
-
-    def refused(self) -> str | None:
-        return None
 
     def open(self, run: TrackedRun) -> str:
         try:
@@ -54,23 +44,19 @@ class TensorboardSink(Sink):
             raise ImportError(needs) from None
         from torch.utils.tensorboard import SummaryWriter
 
-        self._folder = run_folder(self._root, run)
-        self.fresh = not list(self._folder.glob(f"*.{STEPS}"))
+        self.take_folder(run)
+        self.fresh = not list(self.folder.glob(f"*.{STEPS}"))
         self._remove(END)
         about = {"group": run.group, "job_type": run.job_type, "tags": list(run.tags)}
         values = dict(flatten({**run.config, **about}, between="."))
         with self._anew(CONFIG) as writer:
             writer.file_writer.add_summary(session_start(values))
             writer.add_text("config", markdown(("name", "value"), values.items()), 0)
-        self._writer = SummaryWriter(str(self._folder), filename_suffix=f".{STEPS}")
-        return f"{self._folder}."
-
-    @property
-    def place(self) -> str:
-        return str(self._folder)
+        self._writer = SummaryWriter(str(self.folder), filename_suffix=f".{STEPS}")
+        return f"{self.folder}."
 
     def hint(self, places: Sequence[str]) -> str:
-        return f"To look: {shlex.join(['tensorboard', '--logdir', str(self._root)])}"
+        return f"To look: {shlex.join(['tensorboard', '--logdir', str(self.root)])}"
 
     def axis(self, stage: str) -> None:
         """TensorBoard draws over the step that was logged with."""
@@ -118,11 +104,11 @@ class TensorboardSink(Sink):
         from torch.utils.tensorboard import SummaryWriter
 
         self._remove(end)
-        with SummaryWriter(str(self._folder), filename_suffix=f".{end}") as writer:
+        with SummaryWriter(str(self.folder), filename_suffix=f".{end}") as writer:
             yield writer
 
     def _remove(self, end: str) -> None:
-        for file in self._folder.glob(f"*.{end}"):
+        for file in self.folder.glob(f"*.{end}"):
             file.unlink()
 
 

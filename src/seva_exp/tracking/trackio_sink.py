@@ -25,14 +25,8 @@ class TrackioSink(Sink):
         self._tracker = tracker
         self._run: Any = None
 
-    def run_id(self, key: str) -> str:
-        return key[:16]
-
     def target(self) -> Json:
         return {"project": self._tracker.project}
-
-    def refused(self) -> str | None:
-        return None
 
     def open(self, run: TrackedRun) -> str:
         try:

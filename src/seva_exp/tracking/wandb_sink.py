@@ -38,7 +38,7 @@ class WandbSink(Sink):
         self._refused: dict[str, str] = {}
 
     def run_id(self, key: str) -> str:
-        return (_of_an_agent() and os.environ.get("WANDB_RUN_ID")) or key[:16]
+        return (_of_an_agent() and os.environ.get("WANDB_RUN_ID")) or super().run_id(key)
 
     def target(self) -> Json:
         return {"project": project_of(self._tracker), "entity": self._tracker.entity}

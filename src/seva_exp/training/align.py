@@ -7,14 +7,14 @@ from functools import partial
 from seva_exp.core.spec import Json
 from seva_exp.training.dpo import PreferenceTrainer, trainer_for
 from seva_exp.training.driver import TrainingJob, train_stage
-from seva_exp.training.held_out import PREFIX, split
+from seva_exp.training.held_out import split
 from seva_exp.training.lengths import check_lengths
 from seva_exp.training.preferences import PairSet, preferences_of
-from seva_exp.training.spec import DpoTraining
+from seva_exp.training.spec import HELD_OUT, DpoTraining
 
 LAST = {"reward_accuracy_last": "rewards/accuracies", "reward_margin_last": "rewards/margins"}
-LAST_HELD_OUT = {"held_out_loss_last": f"{PREFIX}loss"} | {
-    f"held_out_{name}": PREFIX + metric for name, metric in LAST.items()
+LAST_HELD_OUT = {"held_out_loss_last": f"{HELD_OUT}loss"} | {
+    f"held_out_{name}": HELD_OUT + metric for name, metric in LAST.items()
 }
 
 

@@ -15,9 +15,9 @@ from seva_exp.core.randomness import seed_for
 from seva_exp.training.batches import SeededOrder, StepBatches
 from seva_exp.training.collate import Preference
 from seva_exp.training.sharding import share_out_again
+from seva_exp.training.spec import HELD_OUT
 from seva_exp.training.trl_private import TrlTrainer
 
-PREFIX = "held_out/"
 KEPT = ("loss", "loss/", "rewards/", "logps/", "kl_k1/")
 """What of a step's metrics is told of those that are held out: these, or all below them."""
 TIMES = 10
@@ -99,4 +99,4 @@ def beside(trainer: TrlTrainer) -> Iterator[None]:
 def told(metrics: dict[str, float]) -> dict[str, float]:
     """Those that are told, under their names."""
     kept = {n: v for n, v in metrics.items() if n in KEPT or n.startswith(KEPT[1:])}
-    return {PREFIX + name: value for name, value in kept.items()}
+    return {HELD_OUT + name: value for name, value in kept.items()}

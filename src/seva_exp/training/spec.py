@@ -61,6 +61,8 @@ OUR_LOSSES = tuple(our_losses())
 LOSSES = (*TRL_LOSSES, *OUR_LOSSES)
 LossName = Annotated[str, WithJsonSchema({"type": "string", "enum": LOSSES})]
 """One of ``LOSSES``, or a plugin's."""
+HELD_OUT = "held_out/"
+"""Before a metric's name: of the preferences that are held out."""
 OPTIONAL = ("weights", "held_out")
 """Fields of a DPO training that are in its key only where they are given."""
 SMOOTHED = ("exo_pair", "robust", "aot", "aot_unpaired")

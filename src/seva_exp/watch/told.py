@@ -21,6 +21,7 @@ from seva_exp.experiment.so_far import pairs_so_far
 from seva_exp.runs.links import followed
 from seva_exp.runs.listing import RunFolder, Unreadable, runs_in
 from seva_exp.runs.scores import main_scores
+from seva_exp.training.spec import HELD_OUT
 
 MOST_RUNS, MOST_PAIRS, MOST_POINTS, MOST_LINES = 300, 6, 300, 40
 TAIL = 2**20
@@ -43,7 +44,7 @@ FILES = (
 )
 """What of a run's folder the page links to."""
 OF_STEPS = ("loss", "rewards/margins", "rewards/accuracies")
-CURVES = (*OF_STEPS, *(f"held_out/{name}" for name in OF_STEPS))
+CURVES = (*OF_STEPS, *(HELD_OUT + name for name in OF_STEPS))
 """The numbers of a training that are drawn as they grow."""
 
 
