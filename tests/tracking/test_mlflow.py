@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -71,16 +70,6 @@ def test_a_login_is_neither_noted_nor_told(tmp_path: Path, monkeypatch: pytest.M
     sink = MlflowSink(MlflowTracker(), tmp_path)
     assert sink.target() == {"uri": "http://127.0.0.1:9", "project": "seva_exp"}
     assert "SECRET" not in str(sink.refused())
-
-
-def test_without_the_package_it_is_one_warning(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    play(a_plan(tmp_path / "run"), tmp_path / "store", TRACKER, live=5)
-    said = capfd.readouterr().err
-    assert "MLflow: warning: tracking could not start" in said and said.count("\n") == 1
-    assert "pip install 'seva_exp[mlflow]'" in said
 
 
 @pytest.fixture(scope="module")

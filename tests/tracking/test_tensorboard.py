@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +111,3 @@ def test_each_step_is_there_at_once(tmp_path: Path) -> None:
         listener.logged("align", row["step"], row)
         assert steps(read(tmp_path), "align/loss")[-1] == row["step"]
     listener.failed(RuntimeError("end"))
-
-
-def test_without_the_package_it_is_one_warning(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
-    play(a_plan(tmp_path / "run"), tmp_path / "store", TRACKER, live=5)
-    said = capfd.readouterr().err
-    assert "TensorBoard: warning: tracking could not start" in said and said.count("\n") == 1
-    assert "pip install 'seva_exp[tensorboard]'" in said

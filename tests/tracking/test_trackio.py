@@ -20,16 +20,6 @@ TRACKER = TrackioTracker(project="proj", tags=("a",), group="g")
 NAME = f"demo-{KEY[:8]}"
 
 
-def test_without_the_package_it_is_one_warning(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "trackio", None)
-    play(a_plan(tmp_path / "run"), tmp_path / "store", TRACKER, live=5)
-    said = capfd.readouterr().err
-    assert "trackio: warning: tracking could not start" in said and said.count("\n") == 1
-    assert "pip install 'seva_exp[trackio]'" in said
-
-
 @pytest.fixture
 def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Trackio's own reader, over a folder of this test."""

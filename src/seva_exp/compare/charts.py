@@ -160,7 +160,7 @@ def _training() -> Json:
         "mark": {"type": "line", "strokeWidth": 1.6, "clip": True},
         "encoding": {
             "x": {
-                **{"field": "step", "type": "quantitative", "title": "optimiser step"},
+                **{"field": "step", "type": "quantitative", "title": "optimizer step"},
                 "axis": {"tickMinStep": 1},
             },
             "y": {**_SCORE, "title": None},
