@@ -40,6 +40,8 @@ PATIENCE = 120_000
 
 
 LONG = [
+    "vllm/test_runs", "test_faults", "test_ray", "test_launchers", "benchmarks/test_suites",
+    "lmms_eval/test_second_opinion",
     "test_presets", "command/test_sweep", "command/test_cli", "test_interrupted",
     "test_end_to_end", "training/test_dpo", "test_adding", "test_plugins", "test_damage",
     "benchmarks/test_judged_runs", "training/test_reference", "command/test_manners",
@@ -49,7 +51,8 @@ LONG = [
     "fake_gpu/test_waits", "test_packaging", "test_disks", "models/test_add_a_model",
     "experiment/test_so_far", "fake_gpu/test_device", "test_rounds", "test_members",
 ]  # fmt: skip
-"""The files that take longest (15 to 60 seconds on a quiet core), the longest first."""
+"""The files that take longest (15 to 60 seconds on a quiet core), the longest first; before them
+those whose slow tests take ten minutes and more."""
 MANY = 500
 """As many tests as nobody runs but for the whole suite."""
 
