@@ -241,10 +241,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="a file for the rows")
     asked = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    from fake_gpu.install import build, compiler, install
+    from fake_gpu.install import build, install, missing
 
-    if compiler() is None:
-        parser.error("no C++ compiler (g++ or clang++), which the fake GPU needs")
+    if reason := missing():
+        parser.error(reason)
     with tempfile.TemporaryDirectory() as folder:
         install(build(Path(folder)))
     from seva_exp.core.runtime import settle

@@ -15,6 +15,7 @@ import pytest
 
 from seva_exp.core.records import ImageRef, Pair
 
+from .fake_gpu.install import missing
 from .slow import slow_but
 
 SCRIPT = Path(__file__).parents[1] / "perf" / "dpo_step.py"
@@ -117,6 +118,8 @@ TABLES = SCRIPT.with_name("gpu_tables.py")
 @pytest.mark.slow
 def test_the_tables_of_a_gpu_are_counted(tmp_path):
     """In two layers; tests/fake_gpu looks at what they say."""
+    if reason := missing():
+        pytest.skip(reason)
     file = tmp_path / "rows.json"
     source = str(TABLES.parents[1] / "src")
     environment = os.environ | {"PYTHONPATH": source}

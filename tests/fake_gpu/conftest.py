@@ -14,13 +14,9 @@ from typing import Any
 
 import pytest
 
-from .install import GUARD, build, compiler
+from .install import GUARD, build, missing
 
 ROOT = Path(__file__).parents[2]
-NONE = (
-    "NO C++ COMPILER (g++, clang++ or $CXX): the fake GPU cannot be built, so that nothing of what "
-    "a GPU would meet is tested here"
-)
 
 
 class FakeGpu:
@@ -84,10 +80,11 @@ class FakeGpu:
 def fake_gpu(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FakeGpu]:
-    """Skips, and says so loudly, where there is no compiler."""
-    if compiler() is None:
-        warnings.warn(NONE, stacklevel=1)
-        pytest.skip(NONE)
+    """Skips, and says so loudly, where it cannot be."""
+    if reason := missing():
+        reason += ", so that nothing of what a GPU would meet is tested here"
+        warnings.warn(reason, stacklevel=1)
+        pytest.skip(reason)
     cache = getattr(request.config, "cache", None)
     folder = tmp_path_factory.mktemp("fake_gpu")
     found = FakeGpu(build(Path(cache.mkdir("fake_gpu")) if cache else folder), folder)

@@ -23,11 +23,25 @@ GUARD = "SEVA_EXP_FAKE_GPU_GUARD"
 KEPT: list[Any] = []
 """What torch would forget."""
 BASE_LIBRARIES = ("libc10.so", "libtorch_cpu.so")
+GPU_LIBRARIES = ("libtorch_cuda.so", "libtorch_hip.so")
 
 
 def compiler() -> str | None:
     """The C++ compiler of this machine."""
     return os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+
+
+def missing() -> str | None:
+    """Why there can be no fake GPU on this machine, if so."""
+    if compiler() is None:
+        return "NO C++ COMPILER (g++, clang++ or $CXX): the fake GPU cannot be built"
+    for library in GPU_LIBRARIES:
+        if (_torch() / "lib" / library).exists():
+            return (
+                f"TORCH IS BUILT FOR A GPU ({library}): the fake one needs the CPU build "
+                "(https://download.pytorch.org/whl/cpu). With a device: make test-gpu"
+            )
+    return None
 
 
 def build(folder: Path) -> Path:

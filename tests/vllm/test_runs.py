@@ -96,14 +96,16 @@ def test_an_engine_killed_five_times_changes_no_answer(calm, tmp_path):
     done = threading.Event()
 
     def kill() -> None:
-        """The engine, each time that a start of it has answered something."""
-        before = 0
+        """The engine, each time that a start of it has answered something: the log of the start
+        before is whole when a new engine is seen."""
+        before: dict[int, int] = {}
         while not done.wait(0.02) and len(killed) < KILLS:
-            answered = sum(log.read_text().count(ANSWERED) for log in tmp_path.glob("*/vllm.log"))
-            if answered > before and (engines := engines_in(tmp_path, killed)):
-                killed.append(engines[0].pid)
-                engines[0].kill()
-                before = answered + 1  # one more may be under way
+            for engine in engines_in(tmp_path, killed)[:1]:
+                logs = [log.read_text() for log in tmp_path.glob("*/vllm.log")]
+                answered = sum(text.count(ANSWERED) for text in logs)
+                if answered > before.setdefault(engine.pid, answered):
+                    killed.append(engine.pid)
+                    engine.kill()
 
     thread = threading.Thread(target=kill)
     thread.start()
