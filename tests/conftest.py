@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     count = Counter(item.path for item in items)
     first = {ROOT / "tests" / f"{name}.py": number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: (first.get(item.path, len(LONG)), -count[item.path], item.path))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """pytest-xdist cannot send half a surrogate pair, as the fuzzing makes: all tests would end."""
+    report = yield
+    report.sections = [(name, encodable(text)) for name, text in report.sections]
+    if report.failed and (text := str(report.longrepr)) != encodable(text):
+        report.longrepr = encodable(text)
+    return report
+
+
+def encodable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from seva_exp.decoding import ServerGeneration
 from seva_exp.decoding.openai_chat import Chat, server_engine
 from seva_exp.models import HubModel, TinyModel
 from seva_exp.served import asking
-from seva_exp.served.chat import PassingFault, reply_of
+from seva_exp.served.chat import PassingFault, Refusal, reply_of
 
 from .serving import Misbehaving, completion, cut, dripping, dropped, reply, slow, status
 
@@ -278,6 +278,14 @@ def test_an_answer_that_ended_in_another_way_is_none():
         pytest.raises(StageError, match="finish_reason=content_filter"),
     ):
         asked(endpoint, concurrency=1)
+
+
+@pytest.mark.parametrize("reason", ["x" * 5000, "\ud800stop", 10**1000], ids=range(3))
+def test_a_reason_that_is_none_is_cut_and_can_be_printed(reason):
+    with pytest.raises(Refusal, match="finish_reason=") as caught:
+        reply_of("id", Response(200, content=json.dumps(completion("I", reason))))
+    str(caught.value).encode()
+    assert len(str(caught.value)) < 300
 
 
 def test_a_picture_that_is_gone_ends_the_work():

@@ -72,7 +72,7 @@ def reply_of(id: str, response: Response) -> Reply:
     except (ValueError, LookupError, TypeError):
         raise PassingFault(f"no chat completion came, but {server_words(response.text)}") from None
     if reason not in STOPS:
-        raise Refusal(f"it ended the answer with finish_reason={reason}")
+        raise Refusal(f"it ended the answer with finish_reason={flat(reason)}")
     return Reply(id, whole_characters(text).strip(), (), STOPS[reason])
 
 
