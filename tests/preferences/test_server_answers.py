@@ -104,6 +104,7 @@ TOO_LONG_SAID = {
     "vLLM": (400, "This model's maximum context length is 4096 tokens. However, you requested 4609 "
              "tokens (4097 in the messages, 512 in the completion)."),
     "vLLM, of old": (400, "max_tokens must be at least 1, got -186."),
+    "vLLM, no token's room": (400, "max_tokens must be at least 1, got 0. (value=0)"),
     "SGLang": (400, "The input (5000 tokens) is longer than the model's context length (4096)."),
     "llama.cpp": (400, "the request exceeds the available context size, try increasing it"),
     "llama.cpp, 500": (500, "Context size has been exceeded."),

@@ -204,7 +204,13 @@ def main(words: Sequence[str] | None = None, pages: Mapping[str, PairFormat] | N
 def _parser(formats: Sequence[str]) -> argparse.ArgumentParser:
     parser = command_parser("export", __doc__)
     run_argument(parser)
-    parser.add_argument("--format", choices=formats, required=True)
+    parser.add_argument(
+        "--format",
+        choices=formats,
+        metavar="FORMAT",
+        required=True,
+        help=f"one of {', '.join(formats)}",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument(
         "--data-root", help="where the benchmarks' files lie, if not where the run read them"

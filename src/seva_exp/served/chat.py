@@ -31,7 +31,7 @@ KEPT = ("retry-after", "location")
 _TOO_LONG = re.compile(
     r"(maximum|model's) context length|context[ _](length|size|window)[\w ]*exceeded|"
     r"exceed\w*( the available| the)?[ _]context[ _](length|size|window)|"
-    r"max_tokens must be at least 1, got -|`max_new_tokens` must be <=",
+    r"max_tokens must be at least 1, got (-|0)|`max_new_tokens` must be <=",
     re.IGNORECASE,
 )
 """How vLLM, SGLang, llama.cpp, TGI and OpenAI say that a question is too long (their public issue
