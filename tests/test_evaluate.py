@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from seva_exp import Experiment, InputError, Machine, Options
@@ -23,6 +24,7 @@ from seva_exp.data import ShapesData
 from seva_exp.evaluate import as_sweep
 from seva_exp.experiment import run
 from seva_exp.experiment.preflight import Preflight
+from seva_exp.experiment.trained_elsewhere import trained_elsewhere
 from seva_exp.methods import AdapterMethod
 from seva_exp.models import TinyModel
 from seva_exp.models import vlm as vlm_module
@@ -264,6 +266,21 @@ def test_the_latest_run_is_the_one_of_when_it_was_asked_for(aligned, lora):
         report = run(measured(latest), machine)
         assert scores(report, "aligned") == scores(before, "aligned")
         assert latest.resolve() == Path(report.dir).resolve()
+
+
+def test_an_evaluation_that_has_not_ended_stands_for_what_it_measures(aligned, lora, tmp_path):
+    """``adapters=[runs/latest]``, interrupted, and the same command again."""
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    config = {"method": {"kind": "adapter", "adapter": str(lora)}}
+    (begun / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    model = measured(lora).model
+    found = [trained_elsewhere(AdapterMethod(adapter=str(one)), model) for one in (begun, lora)]
+    assert found[0] == found[1]
+
+    for method in ({"kind": "adapter", "adapter": str(begun)}, {"kind": "seva"}, None):
+        (begun / "config.yaml").write_text(yaml.safe_dump({"method": method}), encoding="utf-8")
+        assert "holds no finished run" in refused(measured(begun), aligned[0])
 
 
 def test_nothing_is_trained_so_no_view_is_asked():

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+import seva_exp
 
 from .data.test_packed import encoded, write
 from .forking import Ends
@@ -165,3 +170,37 @@ def test_kill_9_while_pictures_are_looked_at(cli, tmp_path, kind):
         }
     assert found["store"] == found["undisturbed"]
     assert sum(content.count(b"\n") for content in found["store"].values()) == PICTURES
+
+
+AT_AN_IMPORT = """
+import os, signal, sys
+
+class Press:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "seva_exp.core.errors":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Press)
+"""
+"""A ``sitecustomize``: Ctrl-C in the middle of the imports."""
+
+
+@pytest.mark.parametrize("module", ["seva_exp", "seva_exp.runs", "seva_exp.evaluate"])
+def test_ctrl_c_at_the_imports_ends_without_a_traceback(module, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(AT_AN_IMPORT, encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), str(Path(seva_exp.__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_who_imports_the_package_keeps_the_own_way_with_ctrl_c(tmp_path):
+    code = "import signal, seva_exp; print(signal.getsignal(signal.SIGINT).__name__)"
+    words = [sys.executable, "-c", code, "-m", "seva_exp"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout == "default_int_handler\n"

@@ -62,3 +62,15 @@ class _Moved:
 
 
 sys.meta_path.append(_Moved)
+
+
+def _is_called() -> bool:
+    """Whether this is a command's process, which imports its modules now: Python has not put the
+    module's path in ``-m``'s place yet."""
+    words = sys.orig_argv
+    module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
+    return sys.argv[:1] == ["-m"] and module.partition(".")[0] == __name__
+
+
+if _is_called():
+    import_module("seva_exp.core.interrupts").end_quietly()

@@ -47,6 +47,7 @@ from seva_exp.command.words import WITH_VALUE, arguments, tell_at_once
 from seva_exp.compare.files import write_comparison
 from seva_exp.core import gpus
 from seva_exp.core.errors import InputError
+from seva_exp.core.interrupts import raise_again
 from seva_exp.core.paths import config_dir
 from seva_exp.core.printable import tell
 from seva_exp.core.redact import hide, variables_in
@@ -278,6 +279,7 @@ def main(loaded: LoadedModel | None = None) -> NoReturn:
     sys.argv[1:] = words
     start = hydra.main(config_path=str(config_dir()), config_name="config", **main_arguments())
     try:
+        raise_again()
         start(lambda config: _job(config, words, cwd))()
         code = DONE
     except BaseException as error:

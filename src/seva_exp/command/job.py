@@ -19,6 +19,7 @@ from seva_exp.api import run
 from seva_exp.command.config import RunConfig, parse
 from seva_exp.core.errors import InputError, StageError
 from seva_exp.core.files import write_whole
+from seva_exp.core.interrupts import raise_again
 from seva_exp.core.printable import error_text, tell
 from seva_exp.core.redact import hide, secret_in, without_values
 from seva_exp.core.runtime import end_with_parent
@@ -154,6 +155,7 @@ def main(result: Path) -> int:
         signal.signal(number, signal.SIG_IGN)  # a scheduler's words for the process that waits
     signal.signal(signal.SIGTERM, interrupt)
     settle_streams()
+    raise_again()
     row = json.loads(_first_line())
     end_with_parent(INTERRUPTED)
     variables = tuple((field, name) for field, name in row["variables"])

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from seva_exp.core.errors import InputError, StageError
+from seva_exp.core.interrupts import raise_again
 from seva_exp.core.printable import printable, tell
 from seva_exp.core.redact import without_values
 
@@ -106,6 +107,7 @@ def command(main: Callable[[], int]) -> NoReturn:
     """Run a command's ``main`` as the process that was called; what it does not tell itself ends it
     as ``exit_code`` does."""
     settle_streams()
+    raise_again()
     code = exit_code(main, "")
     if sys.stdout:
         sys.stdout.flush()

@@ -12,6 +12,7 @@ from seva_exp.methods import AdapterMethod
 from seva_exp.models import AnyModel, HubModel
 from seva_exp.models.adapter_files import CONFIG, WEIGHTS, AdapterFiles, is_adapter, read_adapter
 from seva_exp.runs.links import followed
+from seva_exp.runs.listing import CONFIG as CONFIG_OF_RUN
 from seva_exp.runs.reader import FinishedRun
 
 FIELD = "method.adapter"
@@ -32,10 +33,24 @@ def trained_elsewhere(method: AdapterMethod, model: AnyModel) -> AdapterFiles | 
         return read_adapter(folder, where)
     if (folder / "config.json").is_file():
         return _checkpoint(folder, model, where)
+    if (meant := _measured_by(folder)) and meant != method.adapter:
+        return trained_elsewhere(method.model_copy(update={"adapter": meant}), model)
     raise InputError(
         f"{where}: this folder holds no finished run (report.json), no LoRA adapter ({CONFIG}) and "
         "no checkpoint (config.json)."
     )
+
+
+def _measured_by(folder: Path) -> str | None:
+    """What an evaluation measures that has not ended: ``runs/latest`` leads to it when its command
+    is given again."""
+    import yaml
+
+    try:
+        method = yaml.safe_load((folder / CONFIG_OF_RUN).read_text(encoding="utf-8"))["method"]
+        return str(method["adapter"]) if method["kind"] == "adapter" else None
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return None
 
 
 def _of_run(folder: Path, model: AnyModel, where: str) -> Path:

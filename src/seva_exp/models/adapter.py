@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.functional import linear
 
+from seva_exp.core.disk import REMEDIES, message_of_disk
 from seva_exp.core.errors import StageError
 from seva_exp.core.printable import error_text
 from seva_exp.models.adapter_files import CONFIG, PLAIN, WEIGHTS
@@ -193,7 +194,7 @@ def check_adapter(folder: Path, model: Any = None) -> None:
             names = set(file.keys())
             broken = not_finite((name, file.get_tensor(name)) for name in names)
     except (OSError, SafetensorError) as error:
-        raise StageError(f"{folder / WEIGHTS}: cannot be read: {error}.") from error
+        raise _unread(folder / WEIGHTS, error, "cannot be read") from error
     layers = {name.removesuffix(end) for name in names for end in (DOWN, UP) if name.endswith(end)}
     if model is not None:
         for layer in sorted(layers):
@@ -231,10 +232,7 @@ def lora_of(folder: Path) -> Any:
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:  # PEFT raises errors of many types
-        problem = error_text(error)
-        raise StageError(
-            f"{file}: cannot be read as a LoRA adapter's config: {problem}."
-        ) from error
+        raise _unread(file, error, "cannot be read as a LoRA adapter's config") from error
     targets = config.target_modules
     several = isinstance(targets, list | tuple | set)
     names = isinstance(targets, str | None) or (
@@ -248,6 +246,13 @@ def lora_of(folder: Path) -> Any:
         if not fits:
             raise StageError(f"{file}: {field}={reprlib.repr(content[field])}: {needed} needed.")
     return config
+
+
+def _unread(file: Path, error: Exception, words: str) -> StageError:
+    """What to tell of a file: of the system's refusal what to do, of another error the error."""
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        return StageError(message_of_disk(error, file))
+    return StageError(f"{file}: {words}: {error_text(error)}.")
 
 
 def _is_number(value: object) -> bool:

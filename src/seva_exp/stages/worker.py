@@ -19,6 +19,7 @@ from seva_exp import plugins
 from seva_exp.core.digests import FileDigests
 from seva_exp.core.files import whole_file, write_whole
 from seva_exp.core.interfaces import Placement
+from seva_exp.core.interrupts import raise_again
 from seva_exp.core.machine import Machine, resolve_device
 from seva_exp.core.runtime import end_with_parent, settle
 from seva_exp.core.sharing import alive
@@ -93,6 +94,7 @@ class Bar:
 def main(scratch: Path) -> None:
     """Do the job as the rank that the environment says."""
     settle_streams()
+    raise_again()
     end_with_parent(1)
     settle()
     rank, ranks, neighbours = (
