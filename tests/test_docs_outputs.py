@@ -16,6 +16,11 @@ _CODE = re.compile(r"`([^`]+)`")
 WHOLE = "python -m seva_exp +aug=diffusion_noise"
 
 
+@pytest.fixture(autouse=True)
+def _as_wide_as_the_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+
+
 def plans() -> list[tuple[str, str, dict[str, str]]]:
     """(page, command, stage -> key) of each plan that is shown; the command stands above it, or
     (README) below."""
