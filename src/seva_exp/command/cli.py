@@ -255,7 +255,7 @@ def composed_jobs(master: Any, words: list[str]) -> Iterator[Job | None]:
         parsed = OverridesParser.create(loader).parse_overrides([*varied, *_as_typed(settings)])
         for number, config in enumerate(sweep_configs(loader, master, grid(parsed))):
             with open_dict(config):
-                config.hydra.job.id = config.hydra.job.num = number
+                config.hydra.job.num, config.hydra.job.id = number, str(number)
             HydraConfig.instance().set_config(config)  # "${hydra:...}" reads it
             yield as_job(config, config.hydra, words)
     except (HydraException, OmegaConfBaseException):

@@ -11,6 +11,7 @@ from hydra.errors import MissingConfigException
 
 from seva_exp.command.config import how_to_add, how_to_sweep
 from seva_exp.command.fields import fields_of, known_fields, meant
+from seva_exp.command.hydra_private import base_arguments
 from seva_exp.core.errors import suggest
 from seva_exp.core.paths import config_dir, options_of, sweeps_dir
 from seva_exp.core.spec import Json
@@ -149,7 +150,7 @@ def _composed(words: list[str]) -> Json:
         for word in words
         if word.partition("=")[0].lstrip("+").partition("@")[0] in folders
     ]
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+    with initialize_config_dir(str(config_dir()), **base_arguments()):
         for tried in (chosen, []):
             try:
                 values: Json = OmegaConf.to_container(compose("config", tried), resolve=False)

@@ -15,14 +15,17 @@ TRUSTED = ("seva_exp.*", "hydra.*", "hydra_plugins.*", "optuna.samplers.*", "opt
 
 
 def main_arguments() -> dict[str, Any]:
-    """What ``hydra.main`` is told in the words of the version that is here. Below 1.4: the rules of
-    1.3. From 1.4 on these are the only ones, and it asks what is ``TRUSTED``."""
+    """What ``hydra.main`` is told: from Hydra 1.4 on it asks what is ``TRUSTED``."""
+    return base_arguments() or {"execution_whitelist": list(TRUSTED)}
+
+
+def base_arguments() -> dict[str, Any]:
+    """By which rules Hydra composes, in the words of the version that is here: below 1.4 by those
+    of 1.3, which are the only ones from 1.4 on."""
     import hydra
 
     major, minor = hydra.__version__.split(".")[:2]
-    if (int(major), int(minor)) < (1, 4):
-        return {"version_base": "1.3"}
-    return {"execution_whitelist": list(TRUSTED)}
+    return {"version_base": "1.3"} if (int(major), int(minor)) < (1, 4) else {}
 
 
 def flags() -> list[str]:
